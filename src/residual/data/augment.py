@@ -1,0 +1,127 @@
+"""Augmentation of training images. Choosing is separate from applying.
+
+``choose`` draws from the sample's own generator and returns plain values; ``apply`` is a pure function of
+pixels and those values. Both ends of a :class:`Augment` are uint8 ``(H, W, C)``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+    from numpy.typing import NDArray
+
+    from residual.preprocess import Preprocess
+
+__all__ = ["Augment", "Choice", "CropKind"]
+
+CropKind: TypeAlias = Literal["center", "pad", "random-resized"]
+"""``center``: no choice. ``pad``: pad and cut at a random place (2015, section 4.2). ``random-resized``: a random
+part of the image, stretched to the input (Szegedy et al. 2014, arXiv 1409.4842, section 6)."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was decided for one sample in one epoch.
+
+    Attributes:
+        box: Part of the image that is shown: left, top, right, bottom, in pixels. It may reach over the
+            edges by the padding.
+        flip: Whether to mirror left and right.
+    """
+
+    box: tuple[float, float, float, float]
+    flip: bool
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How training images are varied.
+
+    Attributes:
+        crop: How the square that the network sees is cut.
+        flip: Whether half of the images are mirrored; wrong for digits and text.
+        pad_px: Padding on each side for ``pad``, in pixels of the network's input.
+        min_area: Smallest part of the image for ``random-resized``, as a fraction of its area.
+    """
+
+    crop: CropKind = "center"
+    flip: bool = False
+    pad_px: int = 4
+    min_area: float = 0.08
+
+    def choose(self, generator: Generator, height: int, width: int, preprocess: Preprocess) -> Choice:
+        """Decide the variation of one image of ``height`` × ``width`` pixels."""
+        match self.crop:
+            case "center" | "pad":
+                side = preprocess.crop_px * min(height, width) / preprocess.resize_px
+                left, top = (width - side) / 2, (height - side) / 2
+                if self.crop == "pad":
+                    # Shift by whole pixels of the input, as cutting from a padded input does.
+                    pixel = side / preprocess.crop_px
+                    shift_x, shift_y = generator.integers(-self.pad_px, self.pad_px + 1, size=2)
+                    left, top = left + float(shift_x) * pixel, top + float(shift_y) * pixel
+                box = (left, top, left + side, top + side)
+            case "random-resized":
+                box = _random_box(generator, height, width, self.min_area)
+            case _:
+                assert_never(self.crop)
+        return Choice(box, flip=self.flip and bool(generator.integers(2)))
+
+    def apply(self, pixels: NDArray[np.uint8], choice: Choice, preprocess: Preprocess) -> NDArray[np.uint8]:
+        """Return the chosen view: ``(H, W, C)`` → ``(crop_px, crop_px, C)``."""
+        side = preprocess.crop_px
+        left, top, right, bottom = choice.box
+        height, width = pixels.shape[:2]
+        if right - left == side and bottom - top == side and left.is_integer() and top.is_integer():
+            view = _cut(pixels, int(left), int(top), side)
+        elif left >= 0 and top >= 0 and right <= width and bottom <= height:
+            view = preprocess.resize(pixels, choice.box)
+        else:
+            # The box reaches over the edge: resize what the center shows, then shift on black.
+            scale = side / (right - left)
+            centered = preprocess.resize(pixels, _center_box(choice.box, height, width))
+            shift_x = round((left + right - width) / 2 * scale)
+            shift_y = round((top + bottom - height) / 2 * scale)
+            view = _cut(centered, shift_x, shift_y, side)
+        return view[:, ::-1] if choice.flip else view
+
+
+def _random_box(generator: Generator, height: int, width: int, min_area: float) -> tuple[float, float, float, float]:
+    """Draw a box of area [min_area, 1] and aspect ratio [3/4, 4/3]; the center after ten misses."""
+    for _ in range(10):
+        area = height * width * generator.uniform(min_area, 1)
+        ratio = math.exp(generator.uniform(math.log(3 / 4), math.log(4 / 3)))
+        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            left = float(generator.integers(width - box_width + 1))
+            top = float(generator.integers(height - box_height + 1))
+            return (left, top, left + box_width, top + box_height)
+    side = float(min(height, width))
+    left, top = (width - side) // 2, (height - side) // 2
+    return (left, top, left + side, top + side)
+
+
+def _center_box(
+    box: tuple[float, float, float, float], height: int, width: int
+) -> tuple[float, float, float, float]:
+    side = box[2] - box[0]
+    left, top = (width - side) / 2, (height - side) / 2
+    return (left, top, left + side, top + side)
+
+
+def _cut(pixels: NDArray[np.uint8], left: int, top: int, side: int) -> NDArray[np.uint8]:
+    """Cut a square that may reach over the edges; what lies outside is black."""
+    height, width = pixels.shape[:2]
+    if left >= 0 and top >= 0 and left + side <= width and top + side <= height:
+        return pixels[top : top + side, left : left + side]
+    view = np.zeros((side, side, pixels.shape[2]), dtype=np.uint8)
+    rows = slice(max(top, 0), min(top + side, height))
+    columns = slice(max(left, 0), min(left + side, width))
+    view[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = pixels[rows, columns]
+    return view

@@ -1,0 +1,149 @@
+"""What every source of samples gives: named splits of (key, bytes, label), and the names of the classes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from residual.errors import ConfigurationError, DataError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["EncodedSample", "IgnoredFile", "SampleSource", "Split", "fingerprint_of", "held_out_by_name"]
+
+TRAIN = "train"
+
+# How people call the parts of a data set, and what we call them.
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSample:
+    """One sample as it lies in its source.
+
+    Attributes:
+        key: Name of the sample within its split, stable across machines.
+        content: The bytes of the image file.
+        label: Index into the classes of the data set.
+    """
+
+    key: str
+    content: bytes
+    label: int
+
+
+@dataclass(frozen=True)
+class IgnoredFile:
+    """A file that lies among the samples and is not used, and why."""
+
+    path: str
+    reason: str
+
+
+class Split(Protocol):
+    """One part of a data set: a fixed list of samples, read one at a time.
+
+    ``read`` may be called in any order and from several processes.
+    """
+
+    @property
+    def labels(self) -> list[int]:
+        """The label of every sample, in order."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+    def read(self, index: int) -> EncodedSample:
+        """Return sample ``index``; raise :class:`DataError` naming it where it cannot be read."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a hash that changes when a sample is added, removed, renamed, relabelled or resized."""
+        ...
+
+
+@dataclass(frozen=True)
+class SampleSource:
+    """A data set: what the DATA argument of a command names.
+
+    Attributes:
+        name: Short name, for reports and folder names.
+        classes: Names of the classes; a label is an index into them.
+        splits: The parts by name: ``train`` and ``val`` or ``test`` or both.
+        ignored: Files among the samples that are not used.
+        held_out: How the splits came to be, when the data set did not say; empty when it did.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Split]
+    ignored: tuple[IgnoredFile, ...] = ()
+    held_out: str = field(default="")
+
+    def split(self, name: str) -> Split:
+        """Return the split called ``name``.
+
+        Raises:
+            ConfigurationError: There is none; the message lists those that there are.
+        """
+        name = canonical_split(name) or name
+        if name not in self.splits:
+            raise ConfigurationError(
+                f"{self.name} has no split {name!r}",
+                expected=f"one of {', '.join(nearest(name, self.splits) or self.splits)}",
+            )
+        return self.splits[name]
+
+    @property
+    def evaluation_split(self) -> str:
+        """Name of the split that a final figure is measured on: ``test``, else ``val``.
+
+        Raises:
+            DataError: There is only a training split.
+        """
+        for name in ("test", "val"):
+            if name in self.splits:
+                return name
+        raise DataError(
+            f"{self.name} has only a training split", remedy="add a folder or file called 'val' or 'test'"
+        )
+
+    @property
+    def validation_split(self) -> str:
+        """Name of the split that training watches: ``val``, else ``test``."""
+        return "val" if "val" in self.splits else self.evaluation_split
+
+
+def canonical_split(name: str) -> str | None:
+    """Return ``train``, ``val`` or ``test`` for any of their usual spellings, else ``None``."""
+    return _SPLIT_NAMES.get(name.casefold())
+
+
+def held_out_by_name(key: str) -> bool:
+    """Return whether a sample belongs to the test fifth of a data set without splits.
+
+    Decided by the SHA-256 of the file name alone: the same on every machine, and adding files moves none.
+    """
+    name = key.rsplit("/", 1)[-1]
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()[0] < 51  # 51 / 256 = 0.199
+
+
+def fingerprint_of(rows: Iterable[tuple[str, int, int]]) -> str:
+    """Return a hash of rows (key, label, size in bytes), in their order."""
+    digest = hashlib.sha256()
+    for key, label, size in rows:
+        digest.update(f"{key}\0{label}\0{size}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:32]

@@ -1,0 +1,230 @@
+"""Image folders: ``train|val|test/class/*`` or plain ``class/*``.
+
+Class names are the folder names, sorted; labels follow from them, never from a count of folders, so a
+class that is missing in one split cannot shift the others. Without split folders a fixed fifth is held
+out by the hash of the file name. Every file that is not used is named.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from residual.data.decode import ACCEPTED, EXTENSIONS, sniff
+from residual.data.source.base import (
+    TRAIN,
+    EncodedSample,
+    IgnoredFile,
+    SampleSource,
+    canonical_split,
+    fingerprint_of,
+    held_out_by_name,
+)
+from residual.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["FolderSplit", "list_images", "open_folder"]
+
+
+def open_folder(root: Path) -> SampleSource:
+    """Open a folder of images.
+
+    Raises:
+        DataError: There are no classes, only one, one without images, or splits whose classes differ.
+    """
+    ignored: list[IgnoredFile] = []
+    folders = _subfolders(root)
+    # A class may be called "train" (a vehicle); a split is a folder of that name that holds folders.
+    parts: dict[str, Path] = {}
+    for folder in folders:
+        name = canonical_split(folder.name)
+        if name is None or not _subfolders(folder):
+            continue
+        if name in parts:
+            raise DataError(f"{root} has two {name} splits ({parts[name].name}, {folder.name})", remedy="keep one")
+        parts[name] = folder
+    if not parts:
+        return _open_unsplit(root, folders, ignored)
+    ignored += [
+        IgnoredFile(f"{folder.name}/", "not a split: neither train, val nor test")
+        for folder in folders
+        if folder not in parts.values()
+    ]
+    splits: dict[str, FolderSplit] = {}
+    classes: tuple[str, ...] = ()
+    first = ""
+    for name, folder in sorted(parts.items(), key=lambda part: part[0] != TRAIN):
+        names, files, labels = _read_classes(root, folder, ignored)
+        if not splits:
+            classes, first = names, folder.name
+        elif names != classes:
+            raise DataError(
+                f"{root}: the classes of {first} and {folder.name} differ "
+                f"(only in {first}: {_listed(set(classes) - set(names))}; "
+                f"only in {folder.name}: {_listed(set(names) - set(classes))})",
+                remedy="give both the same class folders",
+            )
+        splits[name] = FolderSplit(root, files, labels)
+    _check_classes(root, classes)
+    return SampleSource(_name_of(root), classes, splits, tuple(ignored))
+
+
+def _open_unsplit(root: Path, folders: list[Path], ignored: list[IgnoredFile]) -> SampleSource:
+    if not folders:
+        raise DataError(
+            f"{root} has no class folders",
+            expected="train/CLASS/IMAGE and val/CLASS/IMAGE, or CLASS/IMAGE",
+            remedy="sort the images into one folder a class",
+        )
+    classes, files, labels = _read_classes(root, root, ignored)
+    _check_classes(root, classes)
+    held_out = [held_out_by_name(file) for file in files]
+    rows = {
+        name: [index for index, test in enumerate(held_out) if test == (name == "test")] for name in ("train", "test")
+    }
+    for name, chosen in rows.items():
+        missing = set(range(len(classes))) - {labels[index] for index in chosen}
+        if missing and (name == TRAIN or len(missing) == len(classes)):
+            raise DataError(
+                f"{root}: holding out a fifth leaves no {name} image of {_listed({classes[i] for i in missing})}",
+                remedy="add images, or sort them into train/ and test/ yourself",
+            )
+    splits = {
+        name: FolderSplit(root, [files[index] for index in chosen], [labels[index] for index in chosen])
+        for name, chosen in rows.items()
+    }
+    return SampleSource(
+        _name_of(root), classes, splits, tuple(ignored), held_out="a fifth is held out by the hash of the file name"
+    )
+
+
+class FolderSplit:
+    """Files of one split. Paths lie in one numpy array, which worker processes share without copying."""
+
+    def __init__(self, root: Path, files: list[str], labels: list[int]) -> None:
+        self._root = os.fsencode(root)
+        self._files = np.array([os.fsencode(file) for file in files], dtype=np.bytes_)
+        self._labels = np.array(labels, dtype=np.int64)
+
+    @property
+    def labels(self) -> list[int]:
+        """The label of every file."""
+        return [int(label) for label in self._labels]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def _key(self, index: int) -> str:
+        return os.fsdecode(bytes(self._files[index]))
+
+    def read(self, index: int) -> EncodedSample:
+        """Return file ``index``."""
+        key = self._key(index)
+        try:
+            content = Path(os.fsdecode(self._root), key).read_bytes()
+        except OSError as error:
+            raise DataError(f"{key} cannot be read ({error.strerror})") from error
+        return EncodedSample(key, content, int(self._labels[index]))
+
+    def fingerprint(self) -> str:
+        """Return a hash of names, labels and sizes."""
+        root = os.fsdecode(self._root)
+        keys = [self._key(index) for index in range(len(self))]
+        return fingerprint_of((key, label, Path(root, key).stat().st_size) for key, label in zip(keys, self.labels, strict=True))
+
+
+def list_images(folder: Path, ignored: list[IgnoredFile], root: Path) -> Iterator[str]:
+    """Yield every image file below ``folder``, sorted, as a path relative to ``root`` with ``/``.
+
+    Files of other kinds are added to ``ignored``; hidden files and operating-system litter are passed
+    over. Links to folders are not followed, so a loop of links cannot hang the walk.
+    """
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.startswith(".") or name.casefold() in ("thumbs.db", "desktop.ini"):
+                continue
+            path = Path(parent, name)
+            relative = path.relative_to(root).as_posix()
+            if not path.is_file():
+                ignored.append(IgnoredFile(relative, "not a regular file"))
+            elif path.suffix.casefold() in EXTENSIONS:
+                yield relative
+            else:
+                ignored.append(IgnoredFile(relative, _why_not(path)))
+
+
+def _why_not(path: Path) -> str:
+    with path.open("rb") as file:
+        found = sniff(file.read(512))
+    if found in ACCEPTED:
+        return f"{found} under the name {path.suffix or 'without an extension'}; rename it to use it"
+    kind = "an unknown format" if found == "unknown" else found
+    return f"{kind}; only JPEG, PNG, WebP and BMP are used"
+
+
+def _read_classes(
+    root: Path, folder: Path, ignored: list[IgnoredFile]
+) -> tuple[tuple[str, ...], list[str], list[int]]:
+    """Return the class names of ``folder``, its image files relative to ``root``, and their labels."""
+    classes = _subfolders(folder)
+    if not classes:
+        raise DataError(
+            f"{folder} has no class folders",
+            expected="CLASS/IMAGE in it",
+            remedy="sort the images into one folder a class",
+        )
+    ignored.extend(
+        IgnoredFile(path.relative_to(root).as_posix(), "lies outside the class folders")
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.suffix.casefold() in EXTENSIONS
+    )
+    files: list[str] = []
+    labels: list[int] = []
+    for label, class_folder in enumerate(classes):
+        found = list(list_images(class_folder, ignored, root))
+        if not found:
+            others = [file.path for file in ignored if file.path.startswith(class_folder.relative_to(root).as_posix())]
+            raise DataError(
+                f"class {class_folder.name!r} has no images in {class_folder}"
+                + (f" ({len(others)} files of other kinds)" if others else ""),
+                remedy="add JPEG, PNG, WebP or BMP files or remove the folder",
+            )
+        files += found
+        labels += [label] * len(found)
+    return tuple(class_folder.name for class_folder in classes), files, labels
+
+
+def _check_classes(root: Path, classes: tuple[str, ...]) -> None:
+    if len(classes) < 2:
+        raise DataError(
+            f"{root} has only one class ({classes[0]})", expected="at least 2", remedy="add a folder for another class"
+        )
+    seen: dict[str, str] = {}
+    for name in classes:
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        if folded in seen:
+            raise DataError(
+                f"{root}: classes {seen[folded]!r} and {name!r} differ only in case or Unicode form",
+                remedy="merge or rename them",
+            )
+        seen[folded] = name
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+
+
+def _name_of(root: Path) -> str:
+    return root.resolve().name or "folder"
+
+
+def _listed(names: set[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:8]) + (", …" if len(ordered) > 8 else "") if ordered else "none"

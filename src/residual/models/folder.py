@@ -1,0 +1,236 @@
+"""The model folder: ``config.json``, ``model.safetensors`` and a model card, written whole or not at all.
+
+``config.json`` has the layout that timm reads, so where timm has the network it opens the folder as
+``local-dir:FOLDER``; what only Residual needs lies under the one key ``residual``. A folder is never
+trusted: every field is checked, nothing is imported by name, and no pickle is read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from residual import zoo
+from residual.errors import ConfigurationError, ModelFileError, UnknownNameError
+from residual.models.card import model_card
+from residual.models.model import Model, empty_network
+from residual.nn import ResNet
+from residual.preprocess import Preprocess
+from residual.runtime.files import atomic_folder, write_json, write_text
+from residual.spec import ResNetSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["load", "save"]
+
+FORMAT_VERSION = 1
+_CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+_MAX_CONFIG_BYTES = 64_000_000  # a million class names fit; a config of gigabytes is an attack
+_SECTIONS = {"format_version", "spec", "preprocess", "metrics", "provenance"}
+
+
+def save(
+    model: Model | ResNet,
+    path: str | Path,
+    *,
+    label_names: Sequence[str] | None = None,
+    preprocess: Preprocess | None = None,
+) -> None:
+    """Write a model folder; an existing one at ``path`` is replaced whole.
+
+    Args:
+        model: What :func:`residual.load` or :func:`residual.create` returned.
+        path: The folder.
+        label_names: Class names for a bare network; ``"0"``, ``"1"``, … where left out.
+        preprocess: Preprocessing for a bare network; that of its stem's usual data set where left out.
+
+    Raises:
+        RunError: The folder cannot be written.
+        ConfigurationError: The names or the preprocessing do not fit the network, or ``path`` holds
+            something that is not a model folder.
+    """
+    if isinstance(model, ResNet):
+        names = label_names or [str(row) for row in range(model.spec.num_classes)]
+        model = Model(model, tuple(names), preprocess or zoo.default_preprocess(model.spec))
+    elif label_names is not None or preprocess is not None:
+        raise ConfigurationError("label_names and preprocess belong to a bare network; set the model's own fields")
+    path = Path(path)
+    if path.exists() and not (path / _CONFIG).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise ConfigurationError(f"{path} exists and is no model folder", remedy="choose another path")
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
+    with atomic_folder(path) as folder:
+        save_file(state, folder / _WEIGHTS, metadata={"format": "pt"})
+        write_json(folder / _CONFIG, _config_of(model))
+        write_text(folder / _CARD, model_card(model))
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
+    """Load a model folder, or the model of a run folder.
+
+    Args:
+        path: A folder that :func:`save` or ``residual train`` wrote.
+        device: Where to put the weights.
+
+    Returns:
+        The model, in evaluation mode, with class names and preprocessing.
+
+    Raises:
+        ModelFileError: The folder is missing, damaged, or its parts contradict each other.
+    """
+    path = Path(path)
+    folder = path / "model" if (path / "model" / _CONFIG).is_file() else path
+    if not (folder / _CONFIG).is_file():
+        raise ModelFileError(
+            f"{path} is not a model" if path.exists() else f"{path} does not exist",
+            expected=f"a folder with {_CONFIG} and {_WEIGHTS}, or a run folder",
+        )
+    config = _read_config(folder / _CONFIG)
+    try:
+        spec, label_names, preprocess, own = _parse_config(config)
+        network = empty_network(spec)
+        _fill(network, folder / _WEIGHTS)
+        model = Model(network, label_names, preprocess, own.get("metrics", {}), own.get("provenance", {}))
+    except ConfigurationError as error:
+        raise ModelFileError(f"{folder / _CONFIG}: {error}") from error
+    model.network.eval()
+    return model.to(device)
+
+
+# -- config.json -------------------------------------------------------------------------------------
+
+
+def _config_of(model: Model) -> dict[str, Any]:
+    spec, preprocess = model.spec, model.preprocess
+    return {
+        "architecture": zoo.name_of(spec) or "custom",
+        "num_classes": spec.num_classes,
+        "num_features": spec.num_features,
+        "label_names": list(model.label_names),
+        "pretrained_cfg": {
+            "input_size": [spec.in_channels, preprocess.crop_px, preprocess.crop_px],
+            "num_classes": spec.num_classes,
+            "interpolation": preprocess.interpolation,
+            "crop_pct": _crop_pct(preprocess),
+            "crop_mode": "center",
+            "mean": list(preprocess.mean),
+            "std": list(preprocess.std),
+            "first_conv": "conv1",
+            "classifier": "fc",
+        },
+        # timm builds the network with these arguments.
+        "model_args": {"in_chans": spec.in_channels} if spec.in_channels != 3 else {},
+        "residual": {
+            "format_version": FORMAT_VERSION,
+            "spec": spec.to_dict(),
+            "preprocess": preprocess.to_dict(),
+            "metrics": model.metrics,
+            "provenance": model.provenance,
+        },
+    }
+
+
+def _crop_pct(preprocess: Preprocess) -> float:
+    """Return crop over resize such that timm's ``floor(crop / crop_pct)`` gives ``resize_px`` back exactly."""
+    ratio = preprocess.crop_px / preprocess.resize_px
+    while math.floor(preprocess.crop_px / ratio) < preprocess.resize_px:
+        ratio = math.nextafter(ratio, 0)
+    return ratio
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    size = path.stat().st_size
+    if size > _MAX_CONFIG_BYTES:
+        raise ModelFileError(f"{path} has {size:,} bytes", expected=f"at most {_MAX_CONFIG_BYTES:,}")
+    try:
+        config = json.loads(path.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is not JSON in UTF-8 ({type(error).__name__})") from error
+    if not isinstance(config, dict):
+        raise ModelFileError(f"{path} holds a {type(config).__name__}", expected="a JSON object")
+    return config
+
+
+def _parse_config(config: Mapping[str, Any]) -> tuple[ResNetSpec, tuple[str, ...], Preprocess, dict[str, Any]]:
+    own = config.get("residual")
+    if not isinstance(own, dict):
+        raise ConfigurationError(
+            f"the architecture {config.get('architecture')!r} comes without a 'residual' section",
+            remedy="this folder was not written by Residual",
+        )
+    if own.get("format_version") != FORMAT_VERSION:
+        raise ConfigurationError(
+            f"format_version is {own.get('format_version')!r}",
+            expected=str(FORMAT_VERSION),
+            remedy="update Residual to read a newer folder",
+        )
+    for name in own:
+        if name not in _SECTIONS:
+            raise UnknownNameError("section of 'residual'", name, _SECTIONS)
+    for name in ("spec", "preprocess"):
+        if not isinstance(own.get(name), dict):
+            raise ConfigurationError(f"section {name!r} is missing")
+    for name in ("metrics", "provenance"):
+        if not isinstance(own.get(name, {}), dict):
+            raise ConfigurationError(f"section {name!r} is not an object")
+    spec = ResNetSpec.from_dict(own["spec"])
+    if config.get("num_classes") != spec.num_classes:
+        raise ConfigurationError(
+            f"num_classes is {config.get('num_classes')!r} and the spec says {spec.num_classes}", expected="the same"
+        )
+    labels = config.get("label_names")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ConfigurationError("label_names is not a list of strings")
+    return spec, tuple(labels), Preprocess.from_dict(own["preprocess"]), own
+
+
+# -- model.safetensors -------------------------------------------------------------------------------
+
+
+def _fill(network: ResNet, path: Path) -> None:
+    """Fill ``network`` from a safetensors file; every tensor on both sides exactly once."""
+    target = network.state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            _check_names(file, target, path, network.spec.num_classes)
+            for name, tensor in target.items():
+                source = file.get_tensor(name)
+                if source.is_floating_point() and not source.isfinite().all():
+                    bad = int((~source.isfinite()).sum())
+                    raise ModelFileError(f"{path}: tensor {name} has {bad:,} values that are not finite")
+                tensor.copy_(source)
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path} does not exist") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path} is damaged or no safetensors file ({' '.join(str(error).split())})", remedy="copy it again"
+        ) from error
+
+
+def _check_names(file: Any, target: Mapping[str, torch.Tensor], path: Path, num_classes: int) -> None:
+    found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # not a dict
+    expected = {name: tuple(tensor.shape) for name, tensor in target.items()}
+    rows = found.get("fc.weight", (num_classes,))[0]
+    if rows != num_classes:
+        raise ModelFileError(
+            f"{path}: the classifier has {rows} rows and the config says {num_classes} classes", expected="the same"
+        )
+    differences = [f"− {name} {expected[name]}" for name in expected if name not in found]
+    differences += [f"+ {name} {found[name]}" for name in found if name not in expected]
+    differences += [
+        f"± {name} {found[name]} for {expected[name]}"
+        for name in expected
+        if name in found and found[name] != expected[name]
+    ]
+    if differences:
+        more = f" and {len(differences) - 10} more" if len(differences) > 10 else ""
+        raise ModelFileError(
+            f"{path} does not fit the network (missing −, extra +, other shape ±): "
+            + ", ".join(differences[:10]) + more
+        )

@@ -1,0 +1,209 @@
+"""A model: a network with everything that it takes to use it (class names, preprocessing, provenance)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from residual import zoo
+from residual.data.decode import decode
+from residual.errors import ConfigurationError, DataError
+from residual.nn import ResNet, initialize
+from residual.runtime.device import Precision, autocast
+from residual.spec import ResNetSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from residual.preprocess import Preprocess
+
+__all__ = ["Model", "Prediction", "create", "empty_network"]
+
+
+def create(
+    name_or_spec: str | ResNetSpec, num_classes: int | None = None, in_channels: int | None = None, seed: int = 0
+) -> ResNet:
+    """Create a network with He-initialized float32 weights on the CPU.
+
+    Args:
+        name_or_spec: A name of the zoo (``residual.list_models()``) or a spec of one's own.
+        num_classes: Rows of the classifier; the spec's own where left out.
+        in_channels: Channels of the input; the spec's own where left out.
+        seed: The weights are a pure function of it; torch's global random state is not touched.
+
+    Returns:
+        A module ``(N, in_channels, H, W)`` float32 → ``(N, num_classes)`` logits, in training mode.
+
+    Raises:
+        UnknownNameError: There is no network of that name.
+        ConfigurationError: A number is out of range.
+    """
+    spec = name_or_spec if isinstance(name_or_spec, ResNetSpec) else zoo.entry(name_or_spec).spec
+    spec = dataclasses.replace(
+        spec,
+        num_classes=spec.num_classes if num_classes is None else num_classes,
+        in_channels=spec.in_channels if in_channels is None else in_channels,
+    )
+    network = empty_network(spec)
+    initialize(network, seed)
+    return network
+
+
+def empty_network(spec: ResNetSpec) -> ResNet:
+    """Build a network whose memory is allocated and not filled; for weights that come from elsewhere."""
+    with torch.device("meta"):
+        network = ResNet(spec)
+    network.to_empty(device="cpu")
+    return network
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image: the most probable classes, best first.
+
+    Attributes:
+        classes: Names of the classes.
+        probabilities: Softmax probabilities, 0 to 1.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass
+class Model:
+    """A network with what it takes to use it; what :func:`residual.load` returns.
+
+    Attributes:
+        network: The module; ``model.network(batch)`` gives logits.
+        label_names: Name of every class, in the order of the classifier's rows.
+        preprocess: How a decoded image becomes the network's input.
+        metrics: What was measured, by split: ``{"test": {"top1": …, "count": …}}``.
+        provenance: Where the weights come from: data, recipe, versions.
+    """
+
+    network: ResNet
+    label_names: tuple[str, ...]
+    preprocess: Preprocess
+    metrics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        spec = self.network.spec
+        if len(self.label_names) != spec.num_classes:
+            raise ConfigurationError(
+                f"there are {len(self.label_names)} label names for a classifier of {spec.num_classes} rows",
+                expected="as many names as rows",
+            )
+        if len(set(self.label_names)) != len(self.label_names):
+            twice = sorted(name for name in set(self.label_names) if self.label_names.count(name) > 1)
+            raise ConfigurationError(f"label name {twice[0]!r} occurs twice", expected="distinct names")
+        if self.preprocess.num_channels != spec.in_channels:
+            raise ConfigurationError(
+                f"preprocessing to {self.preprocess.channels} gives {self.preprocess.num_channels} channels "
+                f"and the network reads {spec.in_channels}",
+                remedy="create the network with in_channels to match",
+            )
+
+    @property
+    def spec(self) -> ResNetSpec:
+        """The architecture."""
+        return self.network.spec
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.network.fc.weight.device
+
+    def to(self, device: torch.device | str) -> Model:
+        """Move the weights to ``device``, channels last, and return the model itself."""
+        self.network.to(device=device, memory_format=torch.channels_last)
+        return self
+
+    @torch.inference_mode()
+    def logits(self, pixels: torch.Tensor, precision: Precision = "fp32") -> torch.Tensor:
+        """Return the logits of a batch, in evaluation mode.
+
+        Args:
+            pixels: ``(N, S, S, C)`` uint8, as :meth:`Preprocess.center_view` gives them.
+            precision: Precision of the forward pass.
+
+        Returns:
+            ``(N, num_classes)`` float32 on the model's device.
+        """
+        self.network.eval()
+        batch = self.preprocess.normalize(pixels.to(self.device, non_blocking=True))
+        with autocast(self.device, precision):
+            logits: torch.Tensor = self.network(batch)
+        return logits.float()
+
+    def predict(
+        self,
+        images: Image | NDArray[np.uint8] | str | Path | Iterable[Image | NDArray[np.uint8] | str | Path],
+        top_k: int = 1,
+    ) -> list[Prediction]:
+        """Predict the classes of one or several images.
+
+        Args:
+            images: Paths, Pillow images or arrays ``(H, W, 3)`` or ``(H, W)`` uint8 RGB; one or several.
+            top_k: How many classes to return for each, best first.
+
+        Returns:
+            One :class:`Prediction` an image.
+
+        Raises:
+            DataError: A file cannot be decoded; the message names it.
+            ConfigurationError: ``top_k`` is not between 1 and the number of classes, or an array is not uint8.
+        """
+        single = isinstance(images, str | Path | np.ndarray) or hasattr(images, "convert")
+        listed: Iterable[Any] = [images] if single else images  # type: ignore[list-item, assignment]
+        views = [self.preprocess.center_view(self.preprocess.to_channels(_pixels(image))) for image in listed]
+        if not views:
+            return []
+        return self.rank(self.logits(torch.from_numpy(np.stack(views))), top_k)
+
+    def rank(self, logits: torch.Tensor, top_k: int = 1) -> list[Prediction]:
+        """Return the ``top_k`` most probable classes for each row of ``logits`` ``(N, num_classes)``."""
+        if not 1 <= top_k <= self.spec.num_classes:
+            raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {self.spec.num_classes}")
+        best = logits.softmax(dim=1).topk(top_k)
+        return [
+            Prediction(tuple(self.label_names[row] for row in rows), tuple(probabilities))
+            for rows, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+    def config(self) -> Mapping[str, Any]:
+        """Return what the model card and ``residual models`` show: architecture, size, classes."""
+        return {
+            "architecture": zoo.name_of(self.spec) or "custom",
+            "layers": self.spec.num_layers,
+            "parameters": self.spec.num_parameters,
+            "macs": self.spec.num_macs(self.preprocess.crop_px),
+        }
+
+
+def _pixels(image: Any) -> NDArray[np.uint8]:
+    """Return any accepted kind of image as ``(H, W, 3)`` uint8 RGB."""
+    if isinstance(image, str | Path):
+        try:
+            return decode(Path(image).read_bytes())
+        except OSError as error:
+            raise DataError(f"{image} cannot be read ({error.strerror})") from error
+        except DataError as error:
+            raise DataError(f"{image}: {error}") from error
+    if not isinstance(image, np.ndarray):
+        return np.asarray(image.convert("RGB"))
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        raise ConfigurationError(
+            f"an image is an array of shape {image.shape} and type {image.dtype}",
+            expected="(H, W, 3) or (H, W) of uint8",
+        )
+    return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image

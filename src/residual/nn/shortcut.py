@@ -1,0 +1,73 @@
+"""The shortcut of a residual unit: the h(x) in y = h(x) + F(x) (He et al. 2015, section 3.3, Table 3).
+
+Example:
+    >>> make_shortcut("A", in_channels=16, out_channels=32, stride=2)
+    PaddedIdentity(16 → 32, stride=2)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from torch import nn
+from torch.nn import functional
+
+from residual.spec import Shortcut, shortcut_form
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["PaddedIdentity", "make_shortcut"]
+
+
+def make_shortcut(kind: Shortcut, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+    """Build the shortcut of one unit.
+
+    Args:
+        kind: ``none``, ``A``, ``B`` or ``C``.
+        in_channels: Channels of the unit's input.
+        out_channels: Channels of the unit's output.
+        stride: Stride of the unit.
+
+    Returns:
+        A module ``(N, in, H, W)`` → ``(N, out, ⌈H/stride⌉, ⌈W/stride⌉)``, or ``None`` for a plain unit,
+        which adds nothing.
+    """
+    form = shortcut_form(kind, in_channels, out_channels, stride)
+    match form:
+        case "none":
+            return None
+        case "identity":
+            return nn.Identity()
+        case "pad":
+            return PaddedIdentity(in_channels, out_channels, stride)
+        case "projection":
+            return nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+        case _:
+            assert_never(form)
+
+
+class PaddedIdentity(nn.Module):
+    """Option A: sub-sample the input and append channels of zeros; no parameters.
+
+    ``(N, in, H, W)`` → ``(N, out, ⌈H/stride⌉, ⌈W/stride⌉)``. The zeros come after the channels, as in
+    fb.resnet.torch.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the padded, sub-sampled input."""
+        x = x[:, : self.out_channels, :: self.stride, :: self.stride]
+        return functional.pad(x, (0, 0, 0, 0, 0, max(0, self.out_channels - self.in_channels)))
+
+    def extra_repr(self) -> str:
+        """Return the shape for ``repr``."""
+        return f"{self.in_channels} → {self.out_channels}, stride={self.stride}"

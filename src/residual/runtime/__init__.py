@@ -1,0 +1,1 @@
+"""The machine underneath: files, devices and precision, random numbers, signals, the terminal, provenance."""

@@ -1,0 +1,93 @@
+"""What a person sees while something runs: messages and progress, always on stderr.
+
+With a terminal there is a live bar; without one, a plain line every few seconds. Results go to stdout
+and are no business of this module.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["ProgressBar", "note", "stderr", "warn"]
+
+_PLAIN_SECONDS = 10.0
+
+
+def stderr() -> Console:
+    """Return a console on the current stderr; made anew so that redirection is respected."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def note(message: str) -> None:
+    """Tell the user something on stderr."""
+    stderr().print(escape(message))
+
+
+def warn(message: str) -> None:
+    """Warn the user on stderr."""
+    stderr().print(f"[yellow]warning:[/] {escape(message)}")
+
+
+class ProgressBar:
+    """Progress of a loop with a known number of steps.
+
+    Args:
+        total: Number of steps.
+        done: Steps that are done already, when a run is resumed.
+        label: First word of the bar.
+    """
+
+    def __init__(self, total: int, *, done: int = 0, label: str) -> None:
+        self._console = stderr()
+        self._live = self._console.is_terminal
+        self._total, self._done, self._label = total, done, label
+        self._started, self._first, self._printed = time.monotonic(), done, time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            disable=not self._live,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        self._task = self._bar.add_task(self._label, total=self._total, completed=self._done, status="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, done: int, status: str) -> None:
+        """Show that ``done`` steps are done, with ``status`` behind the bar."""
+        self._done = done
+        if self._live and self._task is not None:
+            self._bar.update(self._task, completed=done, status=escape(status))
+        elif time.monotonic() - self._printed > _PLAIN_SECONDS:
+            self._printed = time.monotonic()
+            self.line(f"{self._label} {done}/{self._total} {status}, {self._time_left()} left")
+
+    def line(self, message: str) -> None:
+        """Print a line above the bar that stays."""
+        self._bar.console.print(escape(message))
+
+    def _time_left(self) -> str:
+        steps = self._done - self._first
+        seconds = (time.monotonic() - self._started) / max(1, steps) * (self._total - self._done)
+        minutes, seconds = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

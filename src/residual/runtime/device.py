@@ -1,0 +1,108 @@
+"""Where to compute and in which precision."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import torch
+
+from residual.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+__all__ = [
+    "Precision",
+    "PrecisionChoice",
+    "autocast",
+    "default_num_workers",
+    "describe_hardware",
+    "has_fast_bf16",
+    "resolve_device",
+    "resolve_precision",
+]
+
+Precision: TypeAlias = Literal["fp32", "bf16"]
+PrecisionChoice: TypeAlias = Literal["auto", "fp32", "bf16"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called ``name``; ``auto`` is CUDA where there is one, else MPS, else the CPU.
+
+    Raises:
+        ConfigurationError: The name is unknown or the device is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        available = ["auto", "cpu"]
+        available += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        available += ["mps"] if torch.backends.mps.is_available() else []
+        raise ConfigurationError(
+            f"device {name!r} is not available", expected=f"one of {', '.join(available)}"
+        ) from error
+    return device
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Return whether ``device`` multiplies bfloat16 in hardware, which is what makes it pay."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    return False
+
+
+def resolve_precision(choice: PrecisionChoice, device: torch.device) -> Precision:
+    """Return the precision to compute in; ``auto`` is bf16 where the hardware has it.
+
+    Raises:
+        ConfigurationError: The choice is unknown.
+    """
+    if choice == "auto":
+        return "bf16" if has_fast_bf16(device) else "fp32"
+    if choice not in ("fp32", "bf16"):
+        raise ConfigurationError(f"precision is {choice!r}", expected="one of auto, fp32, bf16")
+    return choice
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Return the context in which a forward pass computes in ``precision``; weights stay float32."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def default_num_workers(device: torch.device) -> int:
+    """Return how many processes should load data: as many as keep the cores busy and no more."""
+    cores = _usable_cores()
+    # On the CPU the network itself uses every core; one process more is enough to decode ahead.
+    return min(cores, 16) if device.type == "cuda" else min(1, cores - 1)
+
+
+def describe_hardware(device: torch.device) -> dict[str, Any]:
+    """Return what a run should remember of the machine, as JSON types."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(
+        torch.cpu.get_capabilities().get("cpu_name") or platform.processor()
+    )
+    return {
+        "device": device.type,
+        "name": name,
+        "machine": platform.machine(),
+        "cores": _usable_cores(),
+        "threads": torch.get_num_threads(),
+        "bf16": has_fast_bf16(device),
+    }
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

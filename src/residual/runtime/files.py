@@ -1,0 +1,125 @@
+"""Writing files and folders so that a reader sees the old one or the new one, never half of one.
+
+Everything is written beside its destination under a hidden temporary name, flushed to the disk, and
+renamed. A crash leaves the old content and perhaps a ``.tmp`` that the next write replaces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from residual.errors import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["atomic_folder", "make_folder", "write_bytes", "write_json", "write_text"]
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` atomically and durably.
+
+    Raises:
+        RunError: The file cannot be written; the message says why and how much space is left.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 to ``path`` atomically; see :func:`write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write ``document`` as indented JSON to ``path`` atomically; NaN and infinity are refused."""
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def make_folder(path: Path) -> None:
+    """Create ``path`` and its parents, and make sure that files can be written there.
+
+    Raises:
+        RunError: The folder cannot be created or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable.tmp"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; when the block ends well, it takes the place of ``path`` whole.
+
+    An exception inside the block removes what was written and leaves ``path`` as it was.
+
+    Raises:
+        RunError: Something cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    retired = path.with_name(f".{path.name}.old")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.rglob("*"):
+            _sync(file)
+        _sync(temporary)
+        # A non-empty folder cannot be renamed over: the old one steps aside first, and a kill between
+        # the two renames leaves it whole beside the new one.
+        shutil.rmtree(retired, ignore_errors=True)
+        if path.exists():
+            path.rename(retired)
+        temporary.rename(path)
+        _sync_folder(path.parent)
+        shutil.rmtree(retired, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise _cannot_write(path, error) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(path: Path) -> None:
+    # Windows cannot open folders; there the rename alone has to do.
+    with contextlib.suppress(PermissionError):
+        _sync(path)
+
+
+def _cannot_write(path: Path, error: OSError) -> RunError:
+    folder = next((parent for parent in (path, *path.parents) if parent.is_dir()), Path())
+    try:
+        space = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB are free there"
+    except OSError:
+        space = "the free space there is unknown"
+    reason = error.strerror or str(error)
+    return RunError(f"cannot write {path} ({reason}; {space})", remedy="choose another folder or free some space")

@@ -1,0 +1,34 @@
+"""Where a result comes from: versions of everything that can change it, and when it was made."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+__all__ = ["command_line", "now", "versions"]
+
+_PACKAGES = ("residual", "torch", "numpy", "Pillow", "simplejpeg", "safetensors", "pyarrow", "scikit-learn")
+
+
+def versions() -> dict[str, Any]:
+    """Return the versions of Python, the system and the packages that results depend on."""
+    found: dict[str, Any] = {"python": platform.python_version(), "system": platform.system()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def command_line() -> list[str]:
+    """Return the command that is running, program name first."""
+    return ["residual", *sys.argv[1:]]
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

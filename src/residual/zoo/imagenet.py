@@ -1,0 +1,61 @@
+"""Networks for ImageNet: 224 px, four stages, 1,000 classes (He et al. 2015, Table 1).
+
+``resnet50`` is today's practice, with the stride on the 3×3 convolution; ``resnet50.v1`` is the
+paper's own, with the stride on the first 1×1. ``.a`` and ``.c`` name the shortcut options of the
+paper's Tables 2 and 3; option B is the default there and here.
+"""
+
+from __future__ import annotations
+
+from residual.preprocess import Preprocess
+from residual.spec import ResNetSpec, Shortcut, StrideOn
+from residual.zoo.entry import ZooEntry
+
+__all__ = ["ENTRIES", "PREPROCESS"]
+
+PREPROCESS = Preprocess(
+    crop_px=224,
+    resize_px=256,
+    # Mean and standard deviation of the ImageNet training set, as fb.resnet.torch published them.
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+
+# 2015, Table 1: layers → unit, units in each of the four stages
+_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+def _spec(layers: int, shortcut: Shortcut = "B", stride_on: StrideOn = "3x3") -> ResNetSpec:
+    unit = "basic" if layers < 50 else "bottleneck"
+    return ResNetSpec(unit=unit, depths=_DEPTHS[layers], shortcut=shortcut, stride_on=stride_on)
+
+
+def _entry(name: str, spec: ResNetSpec, source: str) -> ZooEntry:
+    return ZooEntry(name=name, spec=spec, preprocess=PREPROCESS, source=source)
+
+
+ENTRIES = (
+    _entry("resnet18", _spec(18), "He et al. 2015, Table 1; option B"),
+    _entry("resnet18.a", _spec(18, "A"), "He et al. 2015, Tables 1 and 2; option A"),
+    _entry("resnet34", _spec(34), "He et al. 2015, Tables 1 and 3; option B"),
+    _entry("resnet34.a", _spec(34, "A"), "He et al. 2015, Tables 1, 2 and 3; option A"),
+    _entry("resnet34.c", _spec(34, "C"), "He et al. 2015, Tables 1 and 3; option C"),
+    *(
+        entry
+        for layers in (50, 101, 152)
+        for entry in (
+            _entry(
+                f"resnet{layers}",
+                _spec(layers),
+                "He et al. 2015, Table 1; stride on the 3×3 as fb.resnet.torch and torchvision",
+            ),
+            _entry(
+                f"resnet{layers}.v1",
+                _spec(layers, stride_on="1x1"),
+                "He et al. 2015, Table 1; stride on the first 1×1 as in the paper",
+            ),
+        )
+    ),
+    _entry("plain18", _spec(18, "none"), "He et al. 2015, Table 2; no shortcuts"),
+    _entry("plain34", _spec(34, "none"), "He et al. 2015, Table 2; no shortcuts"),
+)
