@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
+from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never, get_args
 
 import numpy as np
+
+from residual.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -54,6 +56,14 @@ class Augment:
     flip: bool = False
     pad_px: int = 4
     min_area: float = 0.08
+
+    def __post_init__(self) -> None:
+        if self.crop not in get_args(CropKind):
+            raise ConfigurationError(f"crop is {self.crop!r}", expected=f"one of {', '.join(get_args(CropKind))}")
+        if not 0 <= self.pad_px <= 1024:
+            raise ConfigurationError(f"pad_px is {self.pad_px}", expected="0 to 1024")
+        if not 0 < self.min_area <= 1:
+            raise ConfigurationError(f"min_area is {self.min_area}", expected="a fraction above 0, at most 1")
 
     def choose(self, generator: Generator, height: int, width: int, preprocess: Preprocess) -> Choice:
         """Decide the variation of one image of ``height`` × ``width`` pixels."""

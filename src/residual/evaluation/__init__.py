@@ -1,0 +1,14 @@
+"""Measuring a model on held-out samples, and using it on new ones."""
+
+from residual.evaluation.evaluate import Evaluation, Mistake, evaluate, evaluate_split
+from residual.evaluation.predict import FilePrediction, find_images, predict_files
+
+__all__ = [
+    "Evaluation",
+    "FilePrediction",
+    "Mistake",
+    "evaluate",
+    "evaluate_split",
+    "find_images",
+    "predict_files",
+]

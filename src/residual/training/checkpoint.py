@@ -1,0 +1,88 @@
+"""Checkpoints: everything that a run needs to go on, written whole, read without trust.
+
+``checkpoints/step-N/`` holds ``network.safetensors``, ``optimizer.safetensors`` and ``state.json``. There
+is no pickle in it, and no random state: order and augmentation are functions of the step.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from residual.errors import ModelFileError
+from residual.runtime.files import atomic_folder, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from residual.nn import ResNet
+
+__all__ = ["latest_checkpoint", "load_checkpoint", "save_checkpoint"]
+
+_KEEP = 2  # the newest, and one more in case that one turns out damaged
+
+
+def save_checkpoint(
+    folder: Path, step: int, network: ResNet, optimizer: torch.optim.SGD, state: dict[str, Any]
+) -> Path:
+    """Write the checkpoint of ``step`` below ``folder`` and remove all but the newest two.
+
+    Raises:
+        RunError: It cannot be written; the older ones are still there.
+    """
+    path = folder / f"step-{step}"
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    momentum = {
+        names[parameter]: buffers["momentum_buffer"].detach().cpu().contiguous()
+        for parameter, buffers in optimizer.state.items()
+        if buffers.get("momentum_buffer") is not None
+    }
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with atomic_folder(path) as temporary:
+        save_file(weights, temporary / "network.safetensors")
+        save_file(momentum, temporary / "optimizer.safetensors")
+        write_json(temporary / "state.json", {"step": step, **state})
+    for old in _by_step(folder)[:-_KEEP]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint of the highest step below ``folder``, or ``None``."""
+    found = _by_step(folder)
+    return found[-1] if found else None
+
+
+def load_checkpoint(path: Path, network: ResNet, optimizer: torch.optim.SGD) -> dict[str, Any]:
+    """Fill ``network`` and ``optimizer`` from a checkpoint and return its ``state.json``.
+
+    Raises:
+        ModelFileError: A file is missing, damaged, or belongs to another network.
+    """
+    try:
+        state: dict[str, Any] = json.loads((path / "state.json").read_text())
+        weights = load_file(path / "network.safetensors")
+        momentum = load_file(path / "optimizer.safetensors")
+        network.load_state_dict(weights)
+        for name, parameter in network.named_parameters():
+            if name in momentum:
+                # Same device and memory format as the weight, or the update would take another path.
+                optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum[name])
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelFileError(
+            f"checkpoint {path} cannot be used ({reason})", remedy="remove this folder to resume from the one before"
+        ) from error
+    return state
+
+
+def _by_step(folder: Path) -> list[Path]:
+    steps = {
+        int(number): path for path in folder.glob("step-*") if (number := path.name.removeprefix("step-")).isdigit()
+    }
+    return [steps[step] for step in sorted(steps)]

@@ -1,0 +1,379 @@
+"""The training loop, in the order in which things happen: plan, run folder, steps, evaluation, report."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from residual.data.decode import decode
+from residual.data.loader import training_batches
+from residual.data.sampler import TrainingOrder
+from residual.data.source import SampleSource, open_source
+from residual.errors import ConfigurationError, DivergedError, ResidualError
+from residual.evaluation import Evaluation, evaluate_split
+from residual.models import Model, create, save
+from residual.runtime.console import ProgressBar, note, warn
+from residual.runtime.device import (
+    PrecisionChoice,
+    autocast,
+    default_num_workers,
+    describe_hardware,
+    resolve_device,
+    resolve_precision,
+)
+from residual.runtime.provenance import now, versions
+from residual.runtime.signals import StopRequest
+from residual.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from residual.training.optimizer import make_optimizer, set_learning_rate
+from residual.training.plan import Plan, make_plan
+from residual.training.report import write_report
+from residual.training.run import Run, default_run_path
+from residual.training.schedule import learning_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from residual.training.recipe import Recipe
+
+__all__ = ["RunResult", "train"]
+
+_PICTURE_PX = 160
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        path: The run folder.
+        status: ``finished``, or ``interrupted`` by Ctrl-C or SIGTERM.
+        exit_code: 0, 130 after Ctrl-C, 143 after SIGTERM.
+        evaluation: The last evaluation; ``None`` where the run did not get to one.
+    """
+
+    path: Path
+    status: str
+    exit_code: int
+    evaluation: Evaluation | None
+
+
+def train(
+    data: SampleSource | str | Path = "digits",
+    model: str | None = None,
+    out: str | Path | None = None,
+    *,
+    recipe: Recipe | str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    image_px: int | None = None,
+    seed: int = 0,
+    precision: PrecisionChoice = "auto",
+    device: str = "auto",
+    num_workers: int | None = None,
+    resume: bool = False,
+) -> RunResult:
+    """Train a network and leave a run folder behind.
+
+    Args:
+        data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder.
+        model: A name of the zoo; chosen by the size of the images where left out.
+        out: The run folder; ``runs/DATA-MODEL`` where left out.
+        recipe: A :class:`Recipe` or the name of one; the one that suits data and model where left out.
+        changes: Fields of the recipe to set, for example ``{"epochs": 5, "flip": False}``.
+        image_px: Side of the network's input in pixels; the usual one of the model where left out.
+        seed: Decides the first weights, the order of samples and every augmentation.
+        precision: ``auto`` is bf16 where the hardware has it; weights and updates stay float32.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        num_workers: Processes that load data; does not change the result.
+        resume: Go on with the run in ``out`` from its last checkpoint.
+
+    Returns:
+        Where the run lies and how it ended.
+
+    Raises:
+        ConfigurationError: An option is not allowed, or ``out`` holds another run.
+        DataError: The data cannot be used; the message names the file.
+        DivergedError: The loss is not finite.
+        RunError: Something cannot be written.
+    """
+    source = data if isinstance(data, SampleSource) else open_source(data)
+    target = resolve_device(device)
+    workers = default_num_workers(target) if num_workers is None else num_workers
+    if not 0 <= workers <= 256:
+        raise ConfigurationError(f"num_workers is {workers}", expected="0 to 256")
+    if resume and out is None:
+        raise ConfigurationError("--resume does not say which run", remedy="name its folder with --out")
+    if resume and precision == "auto":
+        precision = Run.read_plan(Path(str(out)))[0].precision
+    plan = make_plan(
+        source,
+        model=model,
+        recipe=recipe,
+        changes=changes or {},
+        image_px=image_px,
+        seed=seed,
+        precision=resolve_precision(precision, target),
+    )
+    if resume:
+        run = Run.resume(Path(str(out)), plan)
+    else:
+        path = default_run_path(plan) if out is None else Path(out)
+        ignored = [{"path": file.path, "reason": file.reason} for file in source.ignored]
+        facts = {"hardware": describe_hardware(target), "num_workers": workers, "ignored": ignored}
+        run = Run.start(path, plan, facts)
+    _introduce(plan, source, run)
+    trainer = Trainer(plan, source, run, target, workers)
+    try:
+        with StopRequest() as stop:
+            return trainer.run_to_end(stop)
+    except DivergedError as error:
+        run.set_status("diverged", trainer.step, str(error))
+        raise
+    except (ResidualError, OSError) as error:
+        run.set_status("failed", trainer.step, str(error))
+        raise
+
+
+class Trainer:
+    """The state of a run in progress: network, optimizer, step, and the sums since the last log line."""
+
+    def __init__(self, plan: Plan, source: SampleSource, run: Run, device: torch.device, num_workers: int) -> None:
+        self.plan, self.source, self.run = plan, source, run
+        self.device, self.num_workers = device, num_workers
+        self.step = 0
+        self.evaluation: Evaluation | None = None
+        network = create(plan.spec, seed=plan.seed)
+        self.model = Model(network, plan.classes, plan.preprocess, provenance=_provenance(plan)).to(device)
+        self.optimizer = make_optimizer(network, plan.recipe)
+        self._window = _Window(device)
+        # A log line every tenth of an epoch, so that short runs have curves and long ones small files.
+        self._log_steps = max(1, plan.first_step_of_epoch(1) // 10)
+
+    def run_to_end(self, stop: StopRequest) -> RunResult:
+        """Train from the last checkpoint to the last step, or until ``stop`` is requested."""
+        self._restore()
+        ends = set(self.plan.epoch_ends())
+        order = TrainingOrder(
+            self.plan.seed, self.plan.num_samples, self.plan.recipe.batch_size, self.step, self.plan.total_steps
+        )
+        batches = training_batches(
+            self.source.split("train"),
+            self.plan.preprocess,
+            self.plan.recipe.augment,
+            order,
+            num_workers=self.num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
+        with ProgressBar(self.plan.total_steps, done=self.step, label="training") as bar:
+            for batch in batches:
+                self._update(batch.pixels, batch.labels)
+                bar.update(self.step, self._window.status(self._epoch()))
+                if self.step % self._log_steps == 0 or self.step in ends:
+                    self._log_window()
+                if self.step in ends:
+                    self._evaluate(self.source.validation_split)
+                    bar.line(self._epoch_line())
+                    self._save()
+                    self._window.restart_clock()
+                if stop.exit_code:
+                    return self._interrupted(stop.exit_code)
+        return self._finish()
+
+    # -- one update ----------------------------------------------------------------------------------
+
+    def _update(self, pixels: torch.Tensor, labels: torch.Tensor) -> None:
+        recipe = self.plan.recipe
+        rate = learning_rate(recipe, self.step, self.plan.total_steps, self.plan.warmup_steps)
+        set_learning_rate(self.optimizer, rate)
+        self.model.network.train()
+        images = self.plan.preprocess.normalize(pixels.to(self.device, non_blocking=True))
+        labels = labels.to(self.device, non_blocking=True)
+        with autocast(self.device, self.plan.precision):
+            logits = self.model.network(images)
+        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+        self._window.add(loss.detach(), logits.detach(), labels)
+        # On the CPU looking costs nothing; elsewhere it would wait for the device at every step.
+        if self.device.type == "cpu" or self.step % 20 == 0:
+            self._require_finite(float(loss.detach()), rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.step += 1
+
+    def _require_finite(self, loss: float, rate: float) -> None:
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {loss} at step {self.step + 1} (learning rate {rate:.4g})",
+                remedy="start again with a lower --learning-rate or a longer --warmup-epochs",
+            )
+
+    # -- logging, evaluation, saving -----------------------------------------------------------------
+
+    def _epoch(self) -> float:
+        return self.step * self.plan.recipe.batch_size / self.plan.num_samples
+
+    def _log_window(self) -> None:
+        rate = learning_rate(self.plan.recipe, self.step - 1, self.plan.total_steps, self.plan.warmup_steps)
+        figures = self._window.close()
+        self._require_finite(figures["loss"], rate)
+        self.run.log({"event": "train", "step": self.step, "epoch": self._epoch(), "learning_rate": rate, **figures})
+
+    def _evaluate(self, split: str) -> None:
+        samples = self.source.split(split)
+        self.evaluation = evaluate_split(self.model, samples, split, num_workers=self.num_workers)
+        summary = self.evaluation.summary()
+        self.model.metrics[split] = {name: value for name, value in summary.items() if name != "split"}
+        self.run.log({"event": "evaluation", "step": self.step, "epoch": self._epoch(), **summary})
+        keys = [mistake.index for mistake in self.evaluation.mistakes]
+        self.run.record_evaluation(self.evaluation, [_picture(samples.read(index).content) for index in keys])
+
+    def _epoch_line(self) -> str:
+        done = self.evaluation
+        last = self._window.last
+        measured = f", {done.split} loss {done.loss:.4f} top-1 {done.top1:.2%}" if done else ""
+        return (
+            f"epoch {self._epoch():6.2f}  training loss {last['loss']:.4f} top-1 {last['top1']:.2%}{measured}"
+            f"  {last['images_per_second']:,.0f} images/s"
+        )
+
+    def _save(self) -> None:
+        state = {"window": self._window.state(), "metrics": self.model.metrics}
+        save_checkpoint(self.run.checkpoints_path, self.step, self.model.network, self.optimizer, state)
+        save(self.model, self.run.model_path)
+        self.run.set_status("running", self.step)
+
+    def _restore(self) -> None:
+        checkpoint = latest_checkpoint(self.run.checkpoints_path)
+        if checkpoint is not None:
+            state = load_checkpoint(checkpoint, self.model.network, self.optimizer)
+            self.step = int(state["step"])
+            self._window.restore(state["window"])
+            self.model.metrics.update(state["metrics"])
+            note(f"resuming at step {self.step} of {self.plan.total_steps}")
+        self.run.forget_after(self.step)
+
+    # -- ends ----------------------------------------------------------------------------------------
+
+    def _interrupted(self, exit_code: int) -> RunResult:
+        self._save()
+        self.run.set_status("interrupted", self.step)
+        write_report(self.run.path)
+        return RunResult(self.run.path, "interrupted", exit_code, self.evaluation)
+
+    def _finish(self) -> RunResult:
+        split = self.source.evaluation_split
+        if self.evaluation is None or self.evaluation.split != split:
+            self._evaluate(split)
+            save(self.model, self.run.model_path)
+        self.run.set_status("finished", self.step)
+        write_report(self.run.path)
+        return RunResult(self.run.path, "finished", 0, self.evaluation)
+
+
+class _Window:
+    """Sums over the training samples since the last log line, kept on the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        # MPS has no float64; there a window of a tenth of an epoch is summed in float32.
+        kind = torch.float32 if device.type == "mps" else torch.float64
+        self._loss = torch.zeros((), dtype=kind, device=device)
+        self._right = torch.zeros((), dtype=torch.int64, device=device)
+        self._count = 0
+        self._started = time.monotonic()
+        self._timed = 0
+        self.last = {"loss": math.nan, "top1": math.nan, "images_per_second": 0.0}
+
+    def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Count one batch by its mean loss."""
+        self._loss += loss * len(labels)
+        self._right += (logits.argmax(dim=1) == labels).sum()
+        self._count += len(labels)
+        self._timed += len(labels)
+
+    def close(self) -> dict[str, float]:
+        """Return the means since the last call and start a new window."""
+        self.last = {
+            "loss": float(self._loss) / self._count,
+            "top1": int(self._right) / self._count,
+            "images_per_second": round(self._timed / max(1e-9, time.monotonic() - self._started), 1),
+        }
+        self._loss.zero_()
+        self._right.zero_()
+        self._count = 0
+        self.restart_clock()
+        return self.last
+
+    def restart_clock(self) -> None:
+        """Leave the time since the last batch out of the speed."""
+        self._started, self._timed = time.monotonic(), 0
+
+    def status(self, epoch: float) -> str:
+        """Return the figures of the last closed window for the progress bar."""
+        if math.isnan(self.last["loss"]):
+            return f"epoch {epoch:.2f}"
+        return (
+            f"epoch {epoch:.2f}  loss {self.last['loss']:.3f}  top-1 {self.last['top1']:.1%}  "
+            f"{self.last['images_per_second']:,.0f} images/s"
+        )
+
+    def state(self) -> dict[str, float]:
+        """Return the open sums as JSON types."""
+        return {"loss": float(self._loss), "right": int(self._right), "count": self._count}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Take up sums that :meth:`state` returned."""
+        self._loss.fill_(state["loss"])
+        self._right.fill_(state["right"])
+        self._count = int(state["count"])
+
+
+def _introduce(plan: Plan, source: SampleSource, run: Run) -> None:
+    splits = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
+    note(f"data       {source.name}: {splits}; {len(source.classes)} classes")
+    if source.held_out:
+        note(f"           {source.held_out}")
+    for file in source.ignored[:8]:
+        warn(f"{file.path} is not used: {file.reason}")
+    if len(source.ignored) > 8:
+        warn(f"{len(source.ignored) - 8} more files are not used; {run.path / 'run.json'} lists them")
+    macs = plan.spec.num_macs(plan.preprocess.crop_px)
+    note(
+        f"model      {plan.model}: {plan.spec.num_parameters:,} parameters, {macs / 1e6:,.0f} million "
+        f"multiply-adds at {plan.preprocess.crop_px} px"
+    )
+    recipe = plan.recipe
+    note(
+        f"recipe     {recipe.name}: {plan.total_steps:,} steps of {recipe.batch_size}, learning rate "
+        f"{recipe.learning_rate:g} ({recipe.schedule}), {plan.precision}, seed {plan.seed}"
+    )
+    note(f"run        {run.path}")
+
+
+def _provenance(plan: Plan) -> dict[str, Any]:
+    return {
+        "data": plan.data,
+        "fingerprint": plan.fingerprint.get("train", ""),
+        "recipe": plan.recipe.name,
+        "seed": plan.seed,
+        "precision": plan.precision,
+        "residual": versions()["residual"],
+        "torch": versions()["torch"],
+        "date": now(),
+    }
+
+
+def _picture(content: bytes) -> bytes:
+    """Return a PNG of an image file, at most 160 px a side."""
+    image = Image.fromarray(np.ascontiguousarray(decode(content)))
+    image.thumbnail((_PICTURE_PX, _PICTURE_PX))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()

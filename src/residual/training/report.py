@@ -1,0 +1,4 @@
+"""report stub (written next)."""
+from pathlib import Path
+def write_report(path: Path) -> None:
+    """Nothing yet."""
