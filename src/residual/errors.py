@@ -108,11 +108,10 @@ class UnknownNameError(ConfigurationError):
     def __init__(self, kind: str, name: str, choices: Iterable[str], remedy: str = "") -> None:
         choices = list(choices)
         close = nearest(name, choices)
-        listed = close or choices
-        shown = ", ".join(listed[:8]) + (", …" if len(listed) > 8 else "")
+        listed = ", ".join(choices[:8]) + (", …" if len(choices) > 8 else "")
         super().__init__(
-            f"unknown {kind} {name!r}",
-            expected=f"{'perhaps' if close else 'one of'} {shown}" if shown else "",
+            f"unknown {kind} {name!r}" + (f" (nearest: {', '.join(close)})" if close else ""),
+            expected="" if close else f"one of {listed}",
             remedy=remedy,
         )
 

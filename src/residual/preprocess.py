@@ -73,7 +73,8 @@ class Preprocess:
         for field, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.num_channels or not all(math.isfinite(value) for value in values):
                 raise ConfigurationError(
-                    f"{field} is {list(values)}", expected=f"{self.num_channels} finite numbers, one a channel"
+                    f"{field} is {list(values)}",
+                    expected=f"{self.num_channels} finite numbers, one a channel",
                 )
         if min(self.std) <= 0:
             raise ConfigurationError(f"std is {list(self.std)}", expected="numbers above 0")

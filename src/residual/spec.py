@@ -43,7 +43,7 @@ Stem: TypeAlias = Literal["imagenet", "cifar"]
 """7×7/2 convolution and 3×3/2 max-pooling, or one 3×3 convolution (2015, sections 3.3 and 4.2)."""
 
 Shortcut: TypeAlias = Literal["none", "A", "B", "C"]
-"""none: a plain net. A: zero-padded identity. B: projection where the shape changes. C: projection everywhere."""
+"""none: a plain net. A: zero-padded identity. B: projection where the shape changes; C: everywhere."""
 
 ShortcutForm: TypeAlias = Literal["none", "identity", "pad", "projection"]
 """What a shortcut kind amounts to at one unit."""
@@ -159,10 +159,17 @@ class ResNetSpec:
     in_channels: int = 3
 
     def __post_init__(self) -> None:
-        for field, allowed in (("unit", Unit), ("stem", Stem), ("shortcut", Shortcut), ("stride_on", StrideOn)):
+        for field, allowed in (
+            ("unit", Unit),
+            ("stem", Stem),
+            ("shortcut", Shortcut),
+            ("stride_on", StrideOn),
+        ):
             value = getattr(self, field)
             if value not in get_args(allowed):
-                raise ConfigurationError(f"{field} is {value!r}", expected=f"one of {', '.join(get_args(allowed))}")
+                raise ConfigurationError(
+                    f"{field} is {value!r}", expected=f"one of {', '.join(get_args(allowed))}"
+                )
         if len(self.depths) != len(self.widths) or not 1 <= len(self.depths) <= 8:
             raise ConfigurationError(
                 f"depths has {len(self.depths)} stages and widths has {len(self.widths)}",
@@ -194,7 +201,7 @@ class ResNetSpec:
 
     @property
     def num_layers(self) -> int:
-        """Depth as the papers count it: weighted layers of the main path, without projections."""
+        """Depth as the papers count it: the weighted layers of the main path, without projections."""
         return 2 + sum(self.depths) * (3 if self.unit == "bottleneck" else 2)
 
     @property
@@ -210,7 +217,9 @@ class ResNetSpec:
     def units(self) -> Iterator[UnitShape]:
         """Yield the shape of every unit, from the stem to the classifier."""
         channels = self.widths[0]
-        for stage, (name, depth, width) in enumerate(zip(self.stage_names, self.depths, self.widths, strict=True)):
+        for stage, (name, depth, width) in enumerate(
+            zip(self.stage_names, self.depths, self.widths, strict=True)
+        ):
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
                 out_channels = width * self.expansion
@@ -245,7 +254,11 @@ class ResNetSpec:
                 convolutions = [(3, unit.width, out_px), (3, unit.out_channels, out_px)]
             case "bottleneck":
                 first_px = out_px if self.stride_on == "1x1" else px
-                convolutions = [(1, unit.width, first_px), (3, unit.width, out_px), (1, unit.out_channels, out_px)]
+                convolutions = [
+                    (1, unit.width, first_px),
+                    (3, unit.width, out_px),
+                    (1, unit.out_channels, out_px),
+                ]
             case _:
                 assert_never(self.unit)
         channels = unit.in_channels
@@ -306,7 +319,7 @@ class ResNetSpec:
 
 
 def _halved(px: int) -> int:
-    # Kernel k with padding (k − 1) / 2 and stride 2 gives floor((px − 1) / 2) + 1 for every odd k.
+    # Kernel k with padding (k - 1) / 2 and stride 2 gives floor((px - 1) / 2) + 1 for every odd k.
     return (px - 1) // 2 + 1
 
 

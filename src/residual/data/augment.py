@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Augment", "Choice", "CropKind"]
 
 CropKind: TypeAlias = Literal["center", "pad", "random-resized"]
-"""``center``: no choice. ``pad``: pad and cut at a random place (2015, section 4.2). ``random-resized``: a random
-part of the image, stretched to the input (Szegedy et al. 2014, arXiv 1409.4842, section 6)."""
+"""``center``: no choice. ``pad``: pad and cut at a random place (2015, section 4.2). ``random-resized``: a
+random part of the image, stretched to the input (Szegedy et al. 2014, arXiv 1409.4842, section 6)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ class Augment:
 
     def __post_init__(self) -> None:
         if self.crop not in get_args(CropKind):
-            raise ConfigurationError(f"crop is {self.crop!r}", expected=f"one of {', '.join(get_args(CropKind))}")
+            raise ConfigurationError(
+                f"crop is {self.crop!r}", expected=f"one of {', '.join(get_args(CropKind))}"
+            )
         if not 0 <= self.pad_px <= 1024:
             raise ConfigurationError(f"pad_px is {self.pad_px}", expected="0 to 1024")
         if not 0 < self.min_area <= 1:
@@ -102,7 +104,9 @@ class Augment:
         return view[:, ::-1] if choice.flip else view
 
 
-def _random_box(generator: Generator, height: int, width: int, min_area: float) -> tuple[float, float, float, float]:
+def _random_box(
+    generator: Generator, height: int, width: int, min_area: float
+) -> tuple[float, float, float, float]:
     """Draw a box of area [min_area, 1] and aspect ratio [3/4, 4/3]; the center after ten misses."""
     for _ in range(10):
         area = height * width * generator.uniform(min_area, 1)
@@ -133,5 +137,7 @@ def _cut(pixels: NDArray[np.uint8], left: int, top: int, side: int) -> NDArray[n
     view = np.zeros((side, side, pixels.shape[2]), dtype=np.uint8)
     rows = slice(max(top, 0), min(top + side, height))
     columns = slice(max(left, 0), min(left + side, width))
-    view[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = pixels[rows, columns]
+    view[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = pixels[
+        rows, columns
+    ]
     return view

@@ -98,7 +98,9 @@ def decode(content: bytes) -> NDArray[np.uint8]:
             with Image.open(io.BytesIO(content), formats=ACCEPTED) as image:
                 _check_size(*image.size)
                 orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if _may_hold_exif(content) else 1
-                pixels = _decode_plain_jpeg(content, image.mode) if found == "JPEG" and orientation == 1 else None
+                pixels = (
+                    _decode_plain_jpeg(content, image.mode) if found == "JPEG" and orientation == 1 else None
+                )
                 if pixels is None:
                     image.load()
                     pixels = _to_rgb(ImageOps.exif_transpose(image) if orientation != 1 else image)
@@ -106,7 +108,7 @@ def decode(content: bytes) -> NDArray[np.uint8]:
             raise
         # Pillow's plugins raise nearly anything on damaged input: OSError, SyntaxError, ValueError,
         # struct.error, EOFError, IndexError, OverflowError, zlib.error, DecompressionBombError.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise DataError(f"damaged {found} ({_reason(error)})") from error
     return pixels
 

@@ -146,7 +146,9 @@ class _Views(Dataset["_View | BadSample"]):
         return _View(index, key, sample.label, view)
 
 
-def _loader(views: _Views, order: Sampler[list[Position]], num_workers: int, pin_memory: bool) -> DataLoader[Batch]:
+def _loader(
+    views: _Views, order: Sampler[list[Position]], num_workers: int, pin_memory: bool
+) -> DataLoader[Batch]:
     return DataLoader(
         views,  # type: ignore[arg-type]  # the collate function turns views into batches
         batch_sampler=order,
@@ -160,7 +162,7 @@ def _loader(views: _Views, order: Sampler[list[Position]], num_workers: int, pin
     )
 
 
-def _ignore_interrupts(worker: int) -> None:
+def _ignore_interrupts(_worker: int) -> None:
     """Leave Ctrl-C to the main process, which stops the workers when it is done with them."""
     import signal
 
@@ -170,7 +172,9 @@ def _ignore_interrupts(worker: int) -> None:
 def _collate(samples: list[_View | BadSample]) -> Batch:
     good = [sample for sample in samples if isinstance(sample, _View)]
     return Batch(
-        pixels=torch.from_numpy(np.stack([view.pixels for view in good])) if good else torch.empty(0, dtype=torch.uint8),
+        pixels=torch.from_numpy(np.stack([view.pixels for view in good]))
+        if good
+        else torch.empty(0, dtype=torch.uint8),
         labels=torch.tensor([view.label for view in good], dtype=torch.int64),
         indices=torch.tensor([view.index for view in good], dtype=torch.int64),
         keys=[view.key for view in good],

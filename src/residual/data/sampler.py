@@ -70,4 +70,6 @@ class InOrder(Sampler[list[Position]]):
 
     def __iter__(self) -> Iterator[list[Position]]:
         for first in range(0, self.num_samples, self.batch_size):
-            yield [Position(0, index) for index in range(first, min(first + self.batch_size, self.num_samples))]
+            yield [
+                Position(0, index) for index in range(first, min(first + self.batch_size, self.num_samples))
+            ]

@@ -78,7 +78,13 @@ class Evaluation:
 
     def summary(self) -> dict[str, Any]:
         """Return the four figures and the split as JSON types."""
-        return {"split": self.split, "top1": self.top1, "top5": self.top5, "loss": self.loss, "count": self.count}
+        return {
+            "split": self.split,
+            "top1": self.top1,
+            "top5": self.top5,
+            "loss": self.loss,
+            "count": self.count,
+        }
 
 
 def evaluate(
@@ -140,7 +146,7 @@ def evaluate_split(
     num_workers: int = 0,
     precision: PrecisionChoice = "fp32",
     num_mistakes: int = 24,
-    on_batch: Callable[[int, Tally], None] = lambda done, tally: None,
+    on_batch: Callable[[int, Tally], None] | None = None,
 ) -> Evaluation:
     """Evaluate on a split whose labels are rows of the model's classifier; see :func:`evaluate`."""
     tally = Tally(model.spec.num_classes)
@@ -167,7 +173,8 @@ def evaluate_split(
                 heapq.heappush(worst, entry)
             else:
                 heapq.heappushpop(worst, entry)
-        on_batch(done, tally)
+        if on_batch is not None:
+            on_batch(done, tally)
     if not math.isfinite(tally.loss):
         raise DivergedError(f"the loss on {name} is {tally.loss}", remedy="the weights are not usable")
     return Evaluation(

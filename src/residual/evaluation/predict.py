@@ -101,7 +101,9 @@ def predict_files(
         # A few files are decoded sooner than a worker process starts.
         num_workers = default_num_workers(model.device) if len(files) > batch_size else 0
     computed = resolve_precision(precision, model.device)
-    batches = evaluation_batches(_Files(files), model.preprocess, batch_size=batch_size, num_workers=num_workers)
+    batches = evaluation_batches(
+        _Files(files), model.preprocess, batch_size=batch_size, num_workers=num_workers
+    )
     for batch in batches:
         results = {bad.index: FilePrediction(files[bad.index], None, bad.reason) for bad in batch.bad}
         if len(batch):

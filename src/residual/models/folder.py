@@ -60,7 +60,9 @@ def save(
         names = label_names or [str(row) for row in range(model.spec.num_classes)]
         model = Model(model, tuple(names), preprocess or zoo.default_preprocess(model.spec))
     elif label_names is not None or preprocess is not None:
-        raise ConfigurationError("label_names and preprocess belong to a bare network; set the model's own fields")
+        raise ConfigurationError(
+            "label_names and preprocess belong to a bare network; set the model's own fields"
+        )
     path = Path(path)
     if path.exists() and not (path / _CONFIG).is_file() and not (path.is_dir() and not any(path.iterdir())):
         raise ConfigurationError(f"{path} exists and is no model folder", remedy="choose another path")
@@ -157,7 +159,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _parse_config(config: Mapping[str, Any]) -> tuple[ResNetSpec, tuple[str, ...], Preprocess, dict[str, Any]]:
+def _parse_config(
+    config: Mapping[str, Any],
+) -> tuple[ResNetSpec, tuple[str, ...], Preprocess, dict[str, Any]]:
     own = config.get("residual")
     if not isinstance(own, dict):
         raise ConfigurationError(
@@ -182,7 +186,8 @@ def _parse_config(config: Mapping[str, Any]) -> tuple[ResNetSpec, tuple[str, ...
     spec = ResNetSpec.from_dict(own["spec"])
     if config.get("num_classes") != spec.num_classes:
         raise ConfigurationError(
-            f"num_classes is {config.get('num_classes')!r} and the spec says {spec.num_classes}", expected="the same"
+            f"num_classes is {config.get('num_classes')!r} and the spec says {spec.num_classes}",
+            expected="the same",
         )
     labels = config.get("label_names")
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
@@ -209,7 +214,8 @@ def _fill(network: ResNet, path: Path) -> None:
         raise ModelFileError(f"{path} does not exist") from error
     except (SafetensorError, OSError) as error:
         raise ModelFileError(
-            f"{path} is damaged or no safetensors file ({' '.join(str(error).split())})", remedy="copy it again"
+            f"{path} is damaged or no safetensors file ({' '.join(str(error).split())})",
+            remedy="copy it again",
         ) from error
 
 
@@ -219,7 +225,8 @@ def _check_names(file: Any, target: Mapping[str, torch.Tensor], path: Path, num_
     rows = found.get("fc.weight", (num_classes,))[0]
     if rows != num_classes:
         raise ModelFileError(
-            f"{path}: the classifier has {rows} rows and the config says {num_classes} classes", expected="the same"
+            f"{path}: the classifier has {rows} rows and the config says {num_classes} classes",
+            expected="the same",
         )
     differences = [f"− {name} {expected[name]}" for name in expected if name not in found]
     differences += [f"+ {name} {found[name]}" for name in found if name not in expected]
@@ -232,5 +239,6 @@ def _check_names(file: Any, target: Mapping[str, torch.Tensor], path: Path, num_
         more = f" and {len(differences) - 10} more" if len(differences) > 10 else ""
         raise ModelFileError(
             f"{path} does not fit the network (missing −, extra +, other shape ±): "
-            + ", ".join(differences[:10]) + more
+            + ", ".join(differences[:10])
+            + more
         )

@@ -29,7 +29,10 @@ __all__ = ["Model", "Prediction", "create", "empty_network"]
 
 
 def create(
-    name_or_spec: str | ResNetSpec, num_classes: int | None = None, in_channels: int | None = None, seed: int = 0
+    name_or_spec: str | ResNetSpec,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    seed: int = 0,
 ) -> ResNet:
     """Create a network with He-initialized float32 weights on the CPU.
 
@@ -161,7 +164,7 @@ class Model:
 
         Raises:
             DataError: A file cannot be decoded; the message names it.
-            ConfigurationError: ``top_k`` is not between 1 and the number of classes, or an array is not uint8.
+            ConfigurationError: ``top_k`` is not between 1 and the number of classes, or an array is no uint8.
         """
         single = isinstance(images, str | Path | np.ndarray) or hasattr(images, "convert")
         listed: Iterable[Any] = [images] if single else images  # type: ignore[list-item, assignment]

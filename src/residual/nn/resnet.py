@@ -32,7 +32,9 @@ class ResNet(nn.Module):
         width = spec.widths[0]
         match spec.stem:
             case "imagenet":
-                self.conv1 = nn.Conv2d(spec.in_channels, width, kernel_size=7, stride=2, padding=3, bias=False)
+                self.conv1 = nn.Conv2d(
+                    spec.in_channels, width, kernel_size=7, stride=2, padding=3, bias=False
+                )
                 pool: nn.Module = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
             case "cifar":
                 self.conv1 = nn.Conv2d(spec.in_channels, width, kernel_size=3, padding=1, bias=False)

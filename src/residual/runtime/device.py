@@ -58,7 +58,9 @@ def has_fast_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+        return bool(
+            capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
+        )
     return False
 
 
@@ -91,8 +93,10 @@ def default_num_workers(device: torch.device) -> int:
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:
     """Return what a run should remember of the machine, as JSON types."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(
-        torch.cpu.get_capabilities().get("cpu_name") or platform.processor()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor())
     )
     return {
         "device": device.type,

@@ -122,4 +122,6 @@ def _cannot_write(path: Path, error: OSError) -> RunError:
     except OSError:
         space = "the free space there is unknown"
     reason = error.strerror or str(error)
-    return RunError(f"cannot write {path} ({reason}; {space})", remedy="choose another folder or free some space")
+    return RunError(
+        f"cannot write {path} ({reason}; {space})", remedy="choose another folder or free some space"
+    )

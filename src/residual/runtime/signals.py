@@ -40,7 +40,7 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.exit_code and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.exit_code = 128 + number

@@ -72,17 +72,22 @@ def load_checkpoint(path: Path, network: ResNet, optimizer: torch.optim.SGD) -> 
         for name, parameter in network.named_parameters():
             if name in momentum:
                 # Same device and memory format as the weight, or the update would take another path.
-                optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum[name])
+                optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
+                    momentum[name]
+                )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(
-            f"checkpoint {path} cannot be used ({reason})", remedy="remove this folder to resume from the one before"
+            f"checkpoint {path} cannot be used ({reason})",
+            remedy="remove this folder to resume from the one before",
         ) from error
     return state
 
 
 def _by_step(folder: Path) -> list[Path]:
     steps = {
-        int(number): path for path in folder.glob("step-*") if (number := path.name.removeprefix("step-")).isdigit()
+        int(number): path
+        for path in folder.glob("step-*")
+        if (number := path.name.removeprefix("step-")).isdigit()
     }
     return [steps[step] for step in sorted(steps)]

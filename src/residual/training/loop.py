@@ -145,7 +145,9 @@ def train(
 class Trainer:
     """The state of a run in progress: network, optimizer, step, and the sums since the last log line."""
 
-    def __init__(self, plan: Plan, source: SampleSource, run: Run, device: torch.device, num_workers: int) -> None:
+    def __init__(
+        self, plan: Plan, source: SampleSource, run: Run, device: torch.device, num_workers: int
+    ) -> None:
         self.plan, self.source, self.run = plan, source, run
         self.device, self.num_workers = device, num_workers
         self.step = 0
@@ -162,7 +164,11 @@ class Trainer:
         self._restore()
         ends = set(self.plan.epoch_ends())
         order = TrainingOrder(
-            self.plan.seed, self.plan.num_samples, self.plan.recipe.batch_size, self.step, self.plan.total_steps
+            self.plan.seed,
+            self.plan.num_samples,
+            self.plan.recipe.batch_size,
+            self.step,
+            self.plan.total_steps,
         )
         batches = training_batches(
             self.source.split("train"),
@@ -224,7 +230,9 @@ class Trainer:
         rate = learning_rate(self.plan.recipe, self.step - 1, self.plan.total_steps, self.plan.warmup_steps)
         figures = self._window.close()
         self._require_finite(figures["loss"], rate)
-        self.run.log({"event": "train", "step": self.step, "epoch": self._epoch(), "learning_rate": rate, **figures})
+        self.run.log(
+            {"event": "train", "step": self.step, "epoch": self._epoch(), "learning_rate": rate, **figures}
+        )
 
     def _evaluate(self, split: str) -> None:
         samples = self.source.split(split)

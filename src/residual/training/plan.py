@@ -191,7 +191,9 @@ def _differences(prefix: str, here: Any, there: Any) -> list[str]:
     if isinstance(here, dict) and isinstance(there, dict):
         names = dict.fromkeys([*here, *there])
         return [
-            line for name in names for line in _differences(f"{prefix}{name}.", here.get(name), there.get(name))
+            line
+            for name in names
+            for line in _differences(f"{prefix}{name}.", here.get(name), there.get(name))
         ]
     if here == there:
         return []

@@ -77,13 +77,15 @@ class Recipe:
             exclusive = name in ("epochs", "learning_rate", "decay")
             if not math.isfinite(value) or not low <= value <= high or (exclusive and value == 0):
                 raise ConfigurationError(
-                    f"{name} is {value}", expected=f"a number {'above' if exclusive else 'from'} {low} to {high:g}"
+                    f"{name} is {value}",
+                    expected=f"a number {'above' if exclusive else 'from'} {low} to {high:g}",
                 )
         if self.steps is not None and not 1 <= self.steps <= 10**9:
             raise ConfigurationError(f"steps is {self.steps}", expected="1 to 1,000,000,000")
         if list(self.milestones) != sorted(self.milestones) or not all(0 < at < 1 for at in self.milestones):
             raise ConfigurationError(
-                f"milestones are {list(self.milestones)}", expected="rising fractions of the run between 0 and 1"
+                f"milestones are {list(self.milestones)}",
+                expected="rising fractions of the run between 0 and 1",
             )
         if self.nesterov and not self.momentum:
             raise ConfigurationError("nesterov needs momentum", expected="a momentum above 0")

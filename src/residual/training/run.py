@@ -1,12 +1,12 @@
 """The run folder: what a run writes, and what it can be resumed and reported from.
 
-    RUN/run.json          plan, command, versions, hardware, status
-    RUN/metrics.jsonl     one line per window of steps and per evaluation
-    RUN/evaluation.json   the last evaluation: figures, confusions, worst mistakes
-    RUN/mistakes/         those mistakes as pictures
-    RUN/model/            the model folder, as of the last evaluation
-    RUN/checkpoints/      to resume from
-    RUN/report.html       all of it to look at
+RUN/run.json          plan, command, versions, hardware, status
+RUN/metrics.jsonl     one line per window of steps and per evaluation
+RUN/evaluation.json   the last evaluation: figures, confusions, worst mistakes
+RUN/mistakes/         those mistakes as pictures
+RUN/model/            the model folder, as of the last evaluation
+RUN/checkpoints/      to resume from
+RUN/report.html       all of it to look at
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Run:
         """Open the folder of a run that was interrupted.
 
         Raises:
-            ConfigurationError: There is no run, or it was started with another plan; every difference is listed.
+            ConfigurationError: There is no run, or it was started with another plan; lists the differences.
             ModelFileError: ``run.json`` is damaged.
         """
         recorded, record = cls.read_plan(path)
@@ -109,7 +109,9 @@ class Run:
         """Return the plan of the run in ``path`` and the whole of its ``run.json``."""
         file = path / "run.json"
         if not file.is_file():
-            raise ConfigurationError(f"{path} holds no run to resume", remedy="leave out --resume to start one")
+            raise ConfigurationError(
+                f"{path} holds no run to resume", remedy="leave out --resume to start one"
+            )
         try:
             record = json.loads(file.read_text("utf-8"))
             return Plan.from_dict(record["plan"]), record
@@ -158,7 +160,9 @@ class Run:
     def forget_after(self, step: int) -> None:
         """Drop the lines of ``metrics.jsonl`` beyond ``step``: a resumed run writes them again."""
         if self.metrics_path.exists():
-            kept = [line for line in self.metrics_path.read_text("utf-8").splitlines() if _step_of(line) <= step]
+            kept = [
+                line for line in self.metrics_path.read_text("utf-8").splitlines() if _step_of(line) <= step
+            ]
             write_text(self.metrics_path, "".join(f"{line}\n" for line in kept))
 
     def record_evaluation(self, evaluation: Evaluation, pictures: list[bytes]) -> None:

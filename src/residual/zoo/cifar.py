@@ -1,4 +1,6 @@
-"""Networks for CIFAR: 32 px, three stages of 16, 32 and 64 channels, 6n + 2 layers (He et al. 2015, section 4.2).
+"""Networks for CIFAR: 32 px, three stages of 16, 32 and 64 channels, 6n + 2 layers.
+
+He et al. 2015, section 4.2 and Table 6.
 
 They have sixteen times fewer channels than "CIFAR ResNet-18" of many tutorials, which is the ImageNet
 network without its stem. Option A everywhere, so each plain twin has exactly the same parameters.
@@ -26,7 +28,9 @@ def _entry(name: str, layers: int, shortcut: Shortcut) -> ZooEntry:
     spec = ResNetSpec(
         unit="basic", depths=(n, n, n), widths=(16, 32, 64), stem="cifar", shortcut=shortcut, num_classes=10
     )
-    return ZooEntry(name=name, spec=spec, preprocess=PREPROCESS, source="He et al. 2015, section 4.2 and Table 6")
+    return ZooEntry(
+        name=name, spec=spec, preprocess=PREPROCESS, source="He et al. 2015, section 4.2 and Table 6"
+    )
 
 
 ENTRIES = tuple(

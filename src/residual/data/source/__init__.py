@@ -27,7 +27,8 @@ def open_source(data: str | Path) -> SampleSource:
     path = Path(data)
     if not path.exists():
         raise DataError(
-            f"{data} does not exist", expected="'digits', a folder of images by class, or a .parquet file or folder"
+            f"{data} does not exist",
+            expected="'digits', a folder of images by class, or a .parquet file or folder",
         )
     if path.suffix == ".parquet" or (path.is_dir() and next(path.rglob("*.parquet"), None)):
         from residual.data.source.parquet import open_parquet

@@ -32,7 +32,9 @@ def open_digits() -> SampleSource:
     keys = [f"digit-{index:04d}.png" for index in range(len(labels))]
     test = np.array([held_out_by_name(key) for key in keys])
     splits = {
-        name: DigitsSplit([key for key, chosen in zip(keys, rows, strict=True) if chosen], images[rows], labels[rows])
+        name: DigitsSplit(
+            [key for key, chosen in zip(keys, rows, strict=True) if chosen], images[rows], labels[rows]
+        )
         for name, rows in (("train", ~test), ("test", test))
     }
     return SampleSource("digits", tuple(str(digit) for digit in range(10)), splits)

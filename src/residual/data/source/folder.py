@@ -47,7 +47,9 @@ def open_folder(root: Path) -> SampleSource:
         if name is None or not _subfolders(folder):
             continue
         if name in parts:
-            raise DataError(f"{root} has two {name} splits ({parts[name].name}, {folder.name})", remedy="keep one")
+            raise DataError(
+                f"{root} has two {name} splits ({parts[name].name}, {folder.name})", remedy="keep one"
+            )
         parts[name] = folder
     if not parts:
         return _open_unsplit(root, folders, ignored)
@@ -86,7 +88,8 @@ def _open_unsplit(root: Path, folders: list[Path], ignored: list[IgnoredFile]) -
     _check_classes(root, classes)
     held_out = [held_out_by_name(file) for file in files]
     rows = {
-        name: [index for index, test in enumerate(held_out) if test == (name == "test")] for name in ("train", "test")
+        name: [index for index, test in enumerate(held_out) if test == (name == "test")]
+        for name in ("train", "test")
     }
     for name, chosen in rows.items():
         missing = set(range(len(classes))) - {labels[index] for index in chosen}
@@ -100,7 +103,11 @@ def _open_unsplit(root: Path, folders: list[Path], ignored: list[IgnoredFile]) -
         for name, chosen in rows.items()
     }
     return SampleSource(
-        _name_of(root), classes, splits, tuple(ignored), held_out="a fifth is held out by the hash of the file name"
+        _name_of(root),
+        classes,
+        splits,
+        tuple(ignored),
+        held_out="a fifth is held out by the hash of the file name",
     )
 
 
@@ -136,7 +143,9 @@ class FolderSplit:
         """Return a hash of names, labels and sizes."""
         root = os.fsdecode(self._root)
         keys = [self._key(index) for index in range(len(self))]
-        return fingerprint_of((key, label, Path(root, key).stat().st_size) for key, label in zip(keys, self.labels, strict=True))
+        return fingerprint_of(
+            (key, label, Path(root, key).stat().st_size) for key, label in zip(keys, self.labels, strict=True)
+        )
 
 
 def list_images(folder: Path, ignored: list[IgnoredFile], root: Path) -> Iterator[str]:
@@ -190,7 +199,11 @@ def _read_classes(
     for label, class_folder in enumerate(classes):
         found = list(list_images(class_folder, ignored, root))
         if not found:
-            others = [file.path for file in ignored if file.path.startswith(class_folder.relative_to(root).as_posix())]
+            others = [
+                file.path
+                for file in ignored
+                if file.path.startswith(class_folder.relative_to(root).as_posix())
+            ]
             raise DataError(
                 f"class {class_folder.name!r} has no images in {class_folder}"
                 + (f" ({len(others)} files of other kinds)" if others else ""),
@@ -204,7 +217,9 @@ def _read_classes(
 def _check_classes(root: Path, classes: tuple[str, ...]) -> None:
     if len(classes) < 2:
         raise DataError(
-            f"{root} has only one class ({classes[0]})", expected="at least 2", remedy="add a folder for another class"
+            f"{root} has only one class ({classes[0]})",
+            expected="at least 2",
+            remedy="add a folder for another class",
         )
     seen: dict[str, str] = {}
     for name in classes:
@@ -218,7 +233,9 @@ def _check_classes(root: Path, classes: tuple[str, ...]) -> None:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+    return sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))
+    )
 
 
 def _name_of(root: Path) -> str:

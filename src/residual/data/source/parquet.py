@@ -55,10 +55,14 @@ def open_parquet(path: Path) -> SampleSource:
     if None in tables:
         whole = tables[None].split(path.name, classes, slice(None))
         test = np.array([held_out_by_name(whole.key(index)) for index in range(len(whole))], dtype=bool)
-        splits = {name: tables[None].split(name, classes, rows) for name, rows in ((TRAIN, ~test), ("test", test))}
+        splits = {
+            name: tables[None].split(name, classes, rows) for name, rows in ((TRAIN, ~test), ("test", test))
+        }
         held_out = "a fifth is held out by the hash of the file name"
     else:
-        splits = {str(name): columns.split(str(name), classes, slice(None)) for name, columns in tables.items()}
+        splits = {
+            str(name): columns.split(str(name), classes, slice(None)) for name, columns in tables.items()
+        }
         held_out = ""
     for name, split in splits.items():
         if not len(split):
@@ -69,7 +73,9 @@ def open_parquet(path: Path) -> SampleSource:
 class ParquetSplit:
     """Rows of one split. The table stays encoded in Arrow memory, which worker processes share."""
 
-    def __init__(self, name: str, images: pa.ChunkedArray, paths: pa.ChunkedArray | None, labels: NDArray[np.int64]):
+    def __init__(
+        self, name: str, images: pa.ChunkedArray, paths: pa.ChunkedArray | None, labels: NDArray[np.int64]
+    ):
         self._name = name
         self._images = images.combine_chunks() if images.num_chunks != 1 else images.chunk(0)
         self._paths = paths
@@ -137,13 +143,16 @@ class _Columns:
     def split(self, name: str, classes: tuple[str, ...], rows: Any) -> ParquetSplit:
         column = self._table[self._label]
         if column.null_count:
-            raise DataError(f"{self.file}: column {self._label!r} has {column.null_count} rows without a label")
+            raise DataError(
+                f"{self.file}: column {self._label!r} has {column.null_count} rows without a label"
+            )
         if pa.types.is_integer(column.type):
             labels = column.to_numpy().astype(np.int64)
             bad = np.flatnonzero((labels < 0) | (labels >= len(classes)))
             if len(bad):
                 raise DataError(
-                    f"{self.file}: row {bad[0]} has label {labels[bad[0]]}", expected=f"0 to {len(classes) - 1}"
+                    f"{self.file}: row {bad[0]} has label {labels[bad[0]]}",
+                    expected=f"0 to {len(classes) - 1}",
                 )
         else:
             numbers = {label: number for number, label in enumerate(classes)}
@@ -164,7 +173,9 @@ class _Columns:
 def _agreed_classes(path: Path, tables: dict[str | None, _Columns]) -> tuple[str, ...]:
     declared = {columns.names for columns in tables.values() if columns.names}
     if len(declared) > 1:
-        raise DataError(f"{path}: the splits declare different class names", remedy="give all the same metadata")
+        raise DataError(
+            f"{path}: the splits declare different class names", remedy="give all the same metadata"
+        )
     if declared:
         classes = declared.pop()
         if len(set(classes)) != len(classes):

@@ -1,0 +1,160 @@
+"""``residual predict``: what a model sees in images."""
+
+from __future__ import annotations
+
+import csv
+import json as json_format
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+import tyro
+
+from residual.cli.options import Maybe
+from residual.cli.output import print_json, print_line
+
+if TYPE_CHECKING:
+    from residual.evaluation import FilePrediction
+
+__all__ = ["predict"]
+
+
+def predict(
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")],
+    paths: Annotated[tyro.conf.Positional[list[str]], tyro.conf.arg(metavar="PATH...")],
+    /,
+    *,
+    top_k: int = 1,
+    format: Literal["table", "jsonl", "csv"] = "table",  # noqa: A002  # the name of the option
+    batch_size: int = 32,
+    precision: Literal["auto", "fp32", "bf16"] = "fp32",
+    device: str = "auto",
+    workers: Maybe[int] = None,
+    json: bool = False,
+) -> int:
+    """Predict the classes of images: files, folders and patterns. Rows appear as they are computed.
+
+    A file that cannot be used is named with the reason and does not stop the others; the exit code is
+    then 3.
+
+    Args:
+        model: A model folder or a run folder.
+        paths: Image files, folders, or patterns such as 'photos/**/*.jpg'.
+        top_k: How many classes to show for each image.
+        format: table, jsonl (a JSON object a line) or csv.
+        batch_size: Images at a time.
+        precision: fp32 as in evaluation; bf16 is faster.
+        device: auto, cpu, cuda, cuda:1, mps.
+        workers: Processes that read and decode.
+        json: Print one JSON document at the end instead.
+    """
+    from residual.evaluation import find_images, predict_files
+    from residual.models import load
+    from residual.runtime.console import warn
+    from residual.runtime.device import resolve_device
+
+    files, ignored = find_images(paths)
+    loaded = load(model, resolve_device(device))
+    for file in ignored:
+        warn(f"{file.path} is not used: {file.reason}")
+    writer: _Writer = _Document() if json else _WRITERS[format](top_k)
+    num_bad = 0
+    results = predict_files(
+        loaded, files, top_k=top_k, batch_size=batch_size, num_workers=workers, precision=precision
+    )
+    for result in results:
+        if result.error:
+            num_bad += 1
+            warn(f"{result.path}: {result.error}")
+        writer.write(result)
+    writer.close()
+    if num_bad:
+        sys.stderr.write(f"error: {num_bad} of {len(files)} files could not be used, as named above\n")
+    return 3 if num_bad else 0
+
+
+class _Writer(Protocol):
+    def write(self, result: FilePrediction) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _as_dict(result: FilePrediction) -> dict[str, Any]:
+    if result.prediction is None:
+        return {"path": result.path, "predictions": [], "error": result.error}
+    pairs = zip(result.prediction.classes, result.prediction.probabilities, strict=True)
+    return {
+        "path": result.path,
+        "predictions": [{"class": name, "probability": value} for name, value in pairs],
+    }
+
+
+class _Table:
+    """Rows of aligned text; widths are fixed beforehand, because rows are printed as they come."""
+
+    def __init__(self, top_k: int) -> None:
+        print_line(f"{'class':<24} {'probability':>11}  " * top_k + "file")
+
+    def write(self, result: FilePrediction) -> None:
+        if result.prediction is not None:
+            pairs = zip(result.prediction.classes, result.prediction.probabilities, strict=True)
+            cells = (f"{_printable(name):<24} {value:>11.4f}  " for name, value in pairs)
+            print_line("".join(cells) + _printable(result.path))
+            sys.stdout.flush()
+
+    def close(self) -> None:
+        pass
+
+
+class _JsonLines:
+    def __init__(self, top_k: int) -> None:
+        pass
+
+    def write(self, result: FilePrediction) -> None:
+        print_line(json_format.dumps(_as_dict(result), ensure_ascii=False))
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        pass
+
+
+class _Csv:
+    """Columns: path, class, probability, then class_2, probability_2, … for ``--top-k``, and error."""
+
+    def __init__(self, top_k: int) -> None:
+        numbers = ["", *(f"_{number}" for number in range(2, top_k + 1))]
+        self._width = 2 * top_k
+        self._writer = csv.writer(sys.stdout, lineterminator="\n")
+        pairs = [name for number in numbers for name in (f"class{number}", f"probability{number}")]
+        self._writer.writerow(["path", *pairs, "error"])
+
+    def write(self, result: FilePrediction) -> None:
+        cells: list[str] = [""] * self._width
+        if result.prediction is not None:
+            pairs = zip(result.prediction.classes, result.prediction.probabilities, strict=True)
+            cells = [cell for name, value in pairs for cell in (name, f"{value:.6f}")]
+        self._writer.writerow([result.path, *cells, result.error])
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        pass
+
+
+class _Document:
+    """All results in one JSON document."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+
+    def write(self, result: FilePrediction) -> None:
+        self._rows.append(_as_dict(result))
+
+    def close(self) -> None:
+        print_json({"count": len(self._rows), "results": self._rows})
+
+
+_WRITERS = {"table": _Table, "jsonl": _JsonLines, "csv": _Csv}
+
+
+def _printable(text: str) -> str:
+    """Return text without control characters, which could steer the terminal."""
+    return "".join(character if character.isprintable() else "�" for character in text)
