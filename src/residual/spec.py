@@ -211,7 +211,7 @@ class ResNetSpec:
 
     @property
     def stage_names(self) -> tuple[str, ...]:
-        """Names of the stages, as in the state dict: ``layer1``, ``layer2``, …"""
+        """Names of the stages, as in the state dict: ``layer1``, ``layer2`` and so on."""
         return tuple(f"layer{stage}" for stage in range(1, len(self.depths) + 1))
 
     def units(self) -> Iterator[UnitShape]:

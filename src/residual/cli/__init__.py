@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
             raise UnknownNameError("command", arguments[0], _COMMANDS, remedy="see 'residual --help'")
-        code = tyro.extras.subcommand_cli_from_dict(
+        code: int = tyro.extras.subcommand_cli_from_dict(
             _COMMANDS,
             prog="residual",
             description=_DESCRIPTION,

@@ -56,7 +56,7 @@ def predict(
     loaded = load(model, resolve_device(device))
     for file in ignored:
         warn(f"{file.path} is not used: {file.reason}")
-    writer: _Writer = _Document() if json else _WRITERS[format](top_k)
+    writer = _Document() if json else _writer(format, top_k)
     num_bad = 0
     results = predict_files(
         loaded, files, top_k=top_k, batch_size=batch_size, num_workers=workers, precision=precision
@@ -106,8 +106,7 @@ class _Table:
 
 
 class _JsonLines:
-    def __init__(self, top_k: int) -> None:
-        pass
+    """One JSON object a line."""
 
     def write(self, result: FilePrediction) -> None:
         print_line(json_format.dumps(_as_dict(result), ensure_ascii=False))
@@ -152,7 +151,14 @@ class _Document:
         print_json({"count": len(self._rows), "results": self._rows})
 
 
-_WRITERS = {"table": _Table, "jsonl": _JsonLines, "csv": _Csv}
+def _writer(kind: Literal["table", "jsonl", "csv"], top_k: int) -> _Writer:
+    match kind:
+        case "table":
+            return _Table(top_k)
+        case "jsonl":
+            return _JsonLines()
+        case "csv":
+            return _Csv(top_k)
 
 
 def _printable(text: str) -> str:

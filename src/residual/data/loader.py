@@ -129,7 +129,7 @@ class _Views(Dataset["_View | BadSample"]):
         self._split, self._preprocess, self._augment, self._seed = split, preprocess, augment, seed
 
     def __getitem__(self, position: Position) -> _View | BadSample:
-        epoch, index = position
+        epoch, index = position.epoch, position.sample
         key = f"sample {index}"
         try:
             sample = self._split.read(index)
@@ -141,7 +141,7 @@ class _Views(Dataset["_View | BadSample"]):
             view = self._preprocess.center_view(pixels)
         else:
             generator = sample_generator(self._seed, epoch, index)
-            choice = self._augment.choose(generator, *pixels.shape[:2], self._preprocess)
+            choice = self._augment.choose(generator, pixels.shape[0], pixels.shape[1], self._preprocess)
             view = self._augment.apply(pixels, choice, self._preprocess)
         return _View(index, key, sample.label, view)
 

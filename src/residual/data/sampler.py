@@ -22,10 +22,10 @@ __all__ = ["InOrder", "Position", "TrainingOrder", "steps_until_epoch"]
 
 
 class Position(NamedTuple):
-    """One sample of the stream: which epoch it belongs to and which sample it is."""
+    """One sample of the stream: which epoch it belongs to and which sample of the split it is."""
 
     epoch: int
-    index: int
+    sample: int
 
 
 def steps_until_epoch(epoch: float, num_samples: int, batch_size: int) -> int:

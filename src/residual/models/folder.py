@@ -33,6 +33,7 @@ __all__ = ["load", "save"]
 FORMAT_VERSION = 1
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 _MAX_CONFIG_BYTES = 64_000_000  # a million class names fit; a config of gigabytes is an attack
+_FIGURES = ("top1", "top5", "loss", "count")
 _SECTIONS = {"format_version", "spec", "preprocess", "metrics", "provenance"}
 
 
@@ -98,7 +99,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
         spec, label_names, preprocess, own = _parse_config(config)
         network = empty_network(spec)
         _fill(network, folder / _WEIGHTS)
-        model = Model(network, label_names, preprocess, own.get("metrics", {}), own.get("provenance", {}))
+        model = Model(network, label_names, preprocess, own["metrics"], own["provenance"])
     except ConfigurationError as error:
         raise ModelFileError(f"{folder / _CONFIG}: {error}") from error
     model.network.eval()
@@ -138,8 +139,12 @@ def _config_of(model: Model) -> dict[str, Any]:
     }
 
 
+def _is_measured(figures: Mapping[str, Any]) -> bool:
+    return set(figures) == set(_FIGURES) and all(type(value) in (int, float) for value in figures.values())
+
+
 def _crop_pct(preprocess: Preprocess) -> float:
-    """Return crop over resize such that timm's ``floor(crop / crop_pct)`` gives ``resize_px`` back exactly."""
+    """Return crop over resize, such that timm's ``floor(crop / crop_pct)`` gives ``resize_px`` back."""
     ratio = preprocess.crop_px / preprocess.resize_px
     while math.floor(preprocess.crop_px / ratio) < preprocess.resize_px:
         ratio = math.nextafter(ratio, 0)
@@ -181,8 +186,13 @@ def _parse_config(
         if not isinstance(own.get(name), dict):
             raise ConfigurationError(f"section {name!r} is missing")
     for name in ("metrics", "provenance"):
-        if not isinstance(own.get(name, {}), dict):
-            raise ConfigurationError(f"section {name!r} is not an object")
+        if not isinstance(own.get(name), dict):
+            raise ConfigurationError(f"section {name!r} is missing")
+    for split, figures in own["metrics"].items():
+        if not isinstance(figures, dict) or not _is_measured(figures):
+            raise ConfigurationError(
+                f"the metrics of {split!r} are {figures!r}", expected=f"the numbers {', '.join(_FIGURES)}"
+            )
     spec = ResNetSpec.from_dict(own["spec"])
     if config.get("num_classes") != spec.num_classes:
         raise ConfigurationError(

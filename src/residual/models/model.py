@@ -18,7 +18,7 @@ from residual.runtime.device import Precision, autocast
 from residual.spec import ResNetSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
     from PIL.Image import Image
@@ -96,7 +96,7 @@ class Model:
     network: ResNet
     label_names: tuple[str, ...]
     preprocess: Preprocess
-    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -128,7 +128,7 @@ class Model:
 
     def to(self, device: torch.device | str) -> Model:
         """Move the weights to ``device``, channels last, and return the model itself."""
-        self.network.to(device=device, memory_format=torch.channels_last)
+        self.network.to(device).to(memory_format=torch.channels_last)
         return self
 
     @torch.inference_mode()
@@ -167,7 +167,7 @@ class Model:
             ConfigurationError: ``top_k`` is not between 1 and the number of classes, or an array is no uint8.
         """
         single = isinstance(images, str | Path | np.ndarray) or hasattr(images, "convert")
-        listed: Iterable[Any] = [images] if single else images  # type: ignore[list-item, assignment]
+        listed: Iterable[Any] = [images] if single else images  # type: ignore[assignment]
         views = [self.preprocess.center_view(self.preprocess.to_channels(_pixels(image))) for image in listed]
         if not views:
             return []
@@ -182,15 +182,6 @@ class Model:
             Prediction(tuple(self.label_names[row] for row in rows), tuple(probabilities))
             for rows, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
-
-    def config(self) -> Mapping[str, Any]:
-        """Return what the model card and ``residual models`` show: architecture, size, classes."""
-        return {
-            "architecture": zoo.name_of(self.spec) or "custom",
-            "layers": self.spec.num_layers,
-            "parameters": self.spec.num_parameters,
-            "macs": self.spec.num_macs(self.preprocess.crop_px),
-        }
 
 
 def _pixels(image: Any) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from torch import nn
+from torch.nn import functional
 
 from residual.nn.shortcut import make_shortcut
 
@@ -47,11 +48,11 @@ class BasicUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return relu(h(x) + F(x))."""
-        out = self.relu(self.bn1(self.conv1(x)))
+        out: Tensor = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         if self.downsample is not None:
             out += self.downsample(x)
-        return self.relu(out)
+        return functional.relu(out, inplace=True)
 
 
 class BottleneckUnit(nn.Module):
@@ -71,9 +72,9 @@ class BottleneckUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return relu(h(x) + F(x))."""
-        out = self.relu(self.bn1(self.conv1(x)))
+        out: Tensor = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         if self.downsample is not None:
             out += self.downsample(x)
-        return self.relu(out)
+        return functional.relu(out, inplace=True)

@@ -36,11 +36,10 @@ def save_checkpoint(
         RunError: It cannot be written; the older ones are still there.
     """
     path = folder / f"step-{step}"
-    names = {parameter: name for name, parameter in network.named_parameters()}
     momentum = {
-        names[parameter]: buffers["momentum_buffer"].detach().cpu().contiguous()
-        for parameter, buffers in optimizer.state.items()
-        if buffers.get("momentum_buffer") is not None
+        name: buffer.detach().cpu().contiguous()
+        for name, parameter in network.named_parameters()
+        if (buffer := optimizer.state[parameter].get("momentum_buffer")) is not None
     }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with atomic_folder(path) as temporary:

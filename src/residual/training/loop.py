@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from residual.runtime.device import (
 from residual.runtime.provenance import now, versions
 from residual.runtime.signals import StopRequest
 from residual.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from residual.training.meter import Meter, Sums
 from residual.training.optimizer import make_optimizer, set_learning_rate
 from residual.training.plan import Plan, make_plan
 from residual.training.report import write_report
@@ -155,7 +155,9 @@ class Trainer:
         network = create(plan.spec, seed=plan.seed)
         self.model = Model(network, plan.classes, plan.preprocess, provenance=_provenance(plan)).to(device)
         self.optimizer = make_optimizer(network, plan.recipe)
-        self._window = _Window(device)
+        self._meter = Meter(device)
+        self._epoch_sums = Sums()
+        self._status = ""
         # A log line every tenth of an epoch, so that short runs have curves and long ones small files.
         self._log_steps = max(1, plan.first_step_of_epoch(1) // 10)
 
@@ -181,14 +183,15 @@ class Trainer:
         with ProgressBar(self.plan.total_steps, done=self.step, label="training") as bar:
             for batch in batches:
                 self._update(batch.pixels, batch.labels)
-                bar.update(self.step, self._window.status(self._epoch()))
+                bar.update(self.step, self._status)
                 if self.step % self._log_steps == 0 or self.step in ends:
                     self._log_window()
                 if self.step in ends:
                     self._evaluate(self.source.validation_split)
                     bar.line(self._epoch_line())
+                    self._epoch_sums = Sums()
                     self._save()
-                    self._window.restart_clock()
+                    self._meter.skip_time()
                 if stop.exit_code:
                     return self._interrupted(stop.exit_code)
         return self._finish()
@@ -205,12 +208,12 @@ class Trainer:
         with autocast(self.device, self.plan.precision):
             logits = self.model.network(images)
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-        self._window.add(loss.detach(), logits.detach(), labels)
+        self._meter.add(loss.detach(), logits.detach(), labels)
         # On the CPU looking costs nothing; elsewhere it would wait for the device at every step.
         if self.device.type == "cpu" or self.step % 20 == 0:
             self._require_finite(float(loss.detach()), rate)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.optimizer.step()
         self.step += 1
 
@@ -228,8 +231,14 @@ class Trainer:
 
     def _log_window(self) -> None:
         rate = learning_rate(self.plan.recipe, self.step - 1, self.plan.total_steps, self.plan.warmup_steps)
-        figures = self._window.close()
+        sums = self._meter.take()
+        self._epoch_sums += sums
+        figures = sums.means()
         self._require_finite(figures["loss"], rate)
+        self._status = (
+            f"epoch {self._epoch():.1f}  loss {figures['loss']:.3f}  top-1 {figures['top1']:.1%}  "
+            f"{figures['images_per_second']:,.0f} images/s"
+        )
         self.run.log(
             {"event": "train", "step": self.step, "epoch": self._epoch(), "learning_rate": rate, **figures}
         )
@@ -244,16 +253,19 @@ class Trainer:
         self.run.record_evaluation(self.evaluation, [_picture(samples.read(index).content) for index in keys])
 
     def _epoch_line(self) -> str:
-        done = self.evaluation
-        last = self._window.last
+        means, done = self._epoch_sums.means(), self.evaluation
         measured = f", {done.split} loss {done.loss:.4f} top-1 {done.top1:.2%}" if done else ""
         return (
-            f"epoch {self._epoch():6.2f}  training loss {last['loss']:.4f} top-1 {last['top1']:.2%}{measured}"
-            f"  {last['images_per_second']:,.0f} images/s"
+            f"epoch {self._epoch():4.0f}  training loss {means['loss']:.4f} top-1 {means['top1']:.2%}"
+            f"{measured}  {means['images_per_second']:,.0f} images/s"
         )
 
     def _save(self) -> None:
-        state = {"window": self._window.state(), "metrics": self.model.metrics}
+        state = {
+            "sums": self._meter.peek().to_dict(),
+            "epoch_sums": self._epoch_sums.to_dict(),
+            "metrics": self.model.metrics,
+        }
         save_checkpoint(self.run.checkpoints_path, self.step, self.model.network, self.optimizer, state)
         save(self.model, self.run.model_path)
         self.run.set_status("running", self.step)
@@ -263,7 +275,8 @@ class Trainer:
         if checkpoint is not None:
             state = load_checkpoint(checkpoint, self.model.network, self.optimizer)
             self.step = int(state["step"])
-            self._window.restore(state["window"])
+            self._meter.restore(state["sums"])
+            self._epoch_sums = Sums(**state["epoch_sums"])
             self.model.metrics.update(state["metrics"])
             note(f"resuming at step {self.step} of {self.plan.total_steps}")
         self.run.forget_after(self.step)
@@ -284,63 +297,6 @@ class Trainer:
         self.run.set_status("finished", self.step)
         write_report(self.run.path)
         return RunResult(self.run.path, "finished", 0, self.evaluation)
-
-
-class _Window:
-    """Sums over the training samples since the last log line, kept on the device."""
-
-    def __init__(self, device: torch.device) -> None:
-        # MPS has no float64; there a window of a tenth of an epoch is summed in float32.
-        kind = torch.float32 if device.type == "mps" else torch.float64
-        self._loss = torch.zeros((), dtype=kind, device=device)
-        self._right = torch.zeros((), dtype=torch.int64, device=device)
-        self._count = 0
-        self._started = time.monotonic()
-        self._timed = 0
-        self.last = {"loss": math.nan, "top1": math.nan, "images_per_second": 0.0}
-
-    def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count one batch by its mean loss."""
-        self._loss += loss * len(labels)
-        self._right += (logits.argmax(dim=1) == labels).sum()
-        self._count += len(labels)
-        self._timed += len(labels)
-
-    def close(self) -> dict[str, float]:
-        """Return the means since the last call and start a new window."""
-        self.last = {
-            "loss": float(self._loss) / self._count,
-            "top1": int(self._right) / self._count,
-            "images_per_second": round(self._timed / max(1e-9, time.monotonic() - self._started), 1),
-        }
-        self._loss.zero_()
-        self._right.zero_()
-        self._count = 0
-        self.restart_clock()
-        return self.last
-
-    def restart_clock(self) -> None:
-        """Leave the time since the last batch out of the speed."""
-        self._started, self._timed = time.monotonic(), 0
-
-    def status(self, epoch: float) -> str:
-        """Return the figures of the last closed window for the progress bar."""
-        if math.isnan(self.last["loss"]):
-            return f"epoch {epoch:.2f}"
-        return (
-            f"epoch {epoch:.2f}  loss {self.last['loss']:.3f}  top-1 {self.last['top1']:.1%}  "
-            f"{self.last['images_per_second']:,.0f} images/s"
-        )
-
-    def state(self) -> dict[str, float]:
-        """Return the open sums as JSON types."""
-        return {"loss": float(self._loss), "right": int(self._right), "count": self._count}
-
-    def restore(self, state: Mapping[str, float]) -> None:
-        """Take up sums that :meth:`state` returned."""
-        self._loss.fill_(state["loss"])
-        self._right.fill_(state["right"])
-        self._count = int(state["count"])
 
 
 def _introduce(plan: Plan, source: SampleSource, run: Run) -> None:

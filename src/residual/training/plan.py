@@ -80,7 +80,7 @@ class Plan:
 
     def epoch_ends(self) -> list[int]:
         """Return the steps after which the run is evaluated and saved: every epoch's end and the last."""
-        ends = []
+        ends: list[int] = []
         epoch = 1
         while (end := self.first_step_of_epoch(epoch)) < self.total_steps:
             ends += [end] if end > (ends[-1] if ends else 0) else []

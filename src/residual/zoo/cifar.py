@@ -33,8 +33,9 @@ def _entry(name: str, layers: int, shortcut: Shortcut) -> ZooEntry:
     )
 
 
-ENTRIES = tuple(
-    _entry(f"{family}{layers}", layers, shortcut)
-    for family, shortcut in (("resnet", "A"), ("plain", "none"))
-    for layers in (20, 32, 44, 56, 110, 1202)
+_LAYERS = (20, 32, 44, 56, 110, 1202)
+
+ENTRIES = (
+    *(_entry(f"resnet{layers}", layers, "A") for layers in _LAYERS),
+    *(_entry(f"plain{layers}", layers, "none") for layers in _LAYERS),
 )

@@ -8,7 +8,7 @@ paper's Tables 2 and 3; option B is the default there and here.
 from __future__ import annotations
 
 from residual.preprocess import Preprocess
-from residual.spec import ResNetSpec, Shortcut, StrideOn
+from residual.spec import ResNetSpec, Shortcut, StrideOn, Unit
 from residual.zoo.entry import ZooEntry
 
 __all__ = ["ENTRIES", "PREPROCESS"]
@@ -26,7 +26,7 @@ _DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23,
 
 
 def _spec(layers: int, shortcut: Shortcut = "B", stride_on: StrideOn = "3x3") -> ResNetSpec:
-    unit = "basic" if layers < 50 else "bottleneck"
+    unit: Unit = "basic" if layers < 50 else "bottleneck"
     return ResNetSpec(unit=unit, depths=_DEPTHS[layers], shortcut=shortcut, stride_on=stride_on)
 
 

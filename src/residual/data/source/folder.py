@@ -95,7 +95,8 @@ def _open_unsplit(root: Path, folders: list[Path], ignored: list[IgnoredFile]) -
         missing = set(range(len(classes))) - {labels[index] for index in chosen}
         if missing and (name == TRAIN or len(missing) == len(classes)):
             raise DataError(
-                f"{root}: holding out a fifth leaves no {name} image of {_listed({classes[i] for i in missing})}",
+                f"{root}: holding out a fifth leaves no {name} image of "
+                f"{_listed({classes[label] for label in missing})}",
                 remedy="add images, or sort them into train/ and test/ yourself",
             )
     splits = {
