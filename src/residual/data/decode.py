@@ -19,6 +19,7 @@ libjpeg-turbo without Pillow's copies; a test holds the two equal.
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from typing import TYPE_CHECKING
 
@@ -106,6 +107,10 @@ def decode(content: bytes) -> NDArray[np.uint8]:
                     pixels = _to_rgb(ImageOps.exif_transpose(image) if orientation != 1 else image)
         except DataError:
             raise
+        except Image.DecompressionBombError as error:
+            # Pillow's own guard came first; it knows the number of pixels, not the sides.
+            _check_size(*_declared_size(content, found))
+            raise DataError(f"the image is too large ({error})") from error
         # Pillow's plugins raise nearly anything on damaged input: OSError, SyntaxError, ValueError,
         # struct.error, EOFError, IndexError, OverflowError, zlib.error, DecompressionBombError.
         except Exception as error:
@@ -122,6 +127,18 @@ def _decode_plain_jpeg(content: bytes, mode: str) -> NDArray[np.uint8] | None:
     except ValueError:
         return None  # any warning of libjpeg: Pillow knows the harmless ones from a truncated file
     return pixels
+
+
+def _declared_size(content: bytes, found: str) -> tuple[int, int]:
+    """Return width and height as the header of a JPEG, PNG or BMP declares them; no other is that large."""
+    match found:
+        case "JPEG":
+            height, width, _, _ = simplejpeg.decode_jpeg_header(content, strict=False)
+        case "PNG":
+            width, height = struct.unpack(">II", content[16:24])
+        case _:
+            width, height = struct.unpack("<ii", content[18:26])
+    return width, abs(height)
 
 
 def _check_size(width: int, height: int) -> None:

@@ -176,7 +176,7 @@ def evaluate_split(
         if on_batch is not None:
             on_batch(done, tally)
     if not math.isfinite(tally.loss):
-        raise DivergedError(f"the loss on {name} is {tally.loss}", remedy="the weights are not usable")
+        raise DivergedError(f"the loss on {name} is {tally.loss}", remedy="train again with a lower learning rate")
     return Evaluation(
         split=name,
         top1=tally.top1,

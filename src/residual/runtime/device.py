@@ -86,9 +86,9 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 def default_num_workers(device: torch.device) -> int:
     """Return how many processes should load data: as many as keep the cores busy and no more."""
-    cores = _usable_cores()
-    # On the CPU the network itself uses every core; one process more is enough to decode ahead.
-    return min(cores, 16) if device.type == "cuda" else min(1, cores - 1)
+    # On the CPU the network uses every core, and a process that competes with its threads makes each of
+    # its parallel loops wait: on two cores one worker made training slower, not faster.
+    return min(_usable_cores(), 16) if device.type == "cuda" else 0
 
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:

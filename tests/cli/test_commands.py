@@ -1,0 +1,226 @@
+"""Every command as a user calls it: what it prints, and the exit code."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from residual import __version__, zoo
+from residual.cli import main
+from residual.models import Model, save
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_model: Model) -> str:
+    save(tiny_model, tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def train_arguments(photos: Path, out: Path) -> list[str]:
+    options = "--model resnet20 --image-px 8 --batch-size 10 --precision fp32 --epochs 2"
+    return ["train", str(photos), *options.split(), "--out", str(out)]
+
+
+def as_json(capsys: Capture) -> dict[str, object]:
+    document: dict[str, object] = json.loads(capsys.readouterr().out)
+    assert document["schema_version"] == 1
+    return document
+
+
+def test_version(capsys: Capture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"residual {__version__}\n"
+
+
+def test_without_arguments_there_is_help(capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([])
+    assert "residual train PHOTOS --out RUN" in capsys.readouterr().out
+
+
+def test_an_unknown_command_gets_the_nearest(capsys: Capture) -> None:
+    assert main(["trian"]) == 2
+    expected = "error: unknown command 'trian' (nearest: train); see 'residual --help'\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_an_unknown_option_is_usage_and_gets_the_nearest(capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--modle", "resnet18"])
+    assert "--model" in capsys.readouterr().err
+
+
+def test_models_lists_every_network_with_its_counts(capsys: Capture) -> None:
+    assert main(["models", "--json"]) == 0
+    rows = as_json(capsys)["models"]
+    assert isinstance(rows, list)
+    assert [(row["name"], row["layers"], row["parameters"], row["macs"]) for row in rows] == [
+        (entry.name, entry.spec.num_layers, entry.spec.num_parameters, entry.num_macs) for entry in zoo.ENTRIES
+    ]
+
+
+def test_models_prints_a_table_that_is_not_cut_through_a_pipe(capsys: Capture) -> None:
+    assert main(["models", "resnet5*"]) == 0
+    out = capsys.readouterr().out
+    assert "stride on the first 1×1 as in the paper" in out
+    assert "25,557,032" in out
+
+
+def test_models_shows_one(capsys: Capture) -> None:
+    assert main(["models", "resnet50.v1"]) == 0
+    assert "stride on   1x1" in capsys.readouterr().out
+
+
+def test_train_evaluate_predict(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "run"
+    assert main([*train_arguments(photos, out), "--json"]) == 0
+    trained = as_json(capsys)
+    assert (trained["run"], trained["status"]) == (str(out), "finished")
+    assert main(["evaluate", str(out), str(photos), "--json"]) == 0
+    measured = as_json(capsys)
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert measured["count"] == 15
+    assert {name: measured[name] for name in ("top1", "top5", "loss")} == {
+        name: last[name] for name in ("top1", "top5", "loss")
+    }
+    assert trained["evaluation"] == {name: last[name] for name in ("split", "top1", "top5", "loss", "count")}
+    assert main(["predict", str(out), str(photos / "test"), "--format", "csv"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    right = sum(Path(row["path"]).parent.name == row["class"] for row in rows)
+    assert (len(rows), right / 15) == (15, measured["top1"])
+
+
+def test_train_ends_with_where_things_lie(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert main(train_arguments(photos, tmp_path / "run")) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[:2] == [f"model   {tmp_path / 'run' / 'model'}", f"report  {tmp_path / 'run' / 'report.html'}"]
+    assert re.fullmatch(r"test: top-1 [\d.]+% \(\d+ of 15\), top-5 100.00%, loss [\d.]+", out[2])
+
+
+def test_options_reach_the_run(photos: Path, tmp_path: Path) -> None:
+    options = (
+        "--steps 2 --learning-rate 0.03 --schedule step --warmup-epochs 0 --momentum 0.8 --weight-decay 0.001 "
+        "--label-smoothing 0.1 --crop random-resized --flip no --seed 5 --recipe photos"
+    )
+    arguments = ["train", str(photos), "--model", "resnet20", "--image-px", "8", *options.split()]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
+    plan = json.loads((tmp_path / "run" / "run.json").read_text())["plan"]
+    recipe = plan["recipe"]
+    assert (plan["seed"], plan["preprocess"]["crop_px"]) == (5, 8)
+    assert [recipe[name] for name in ("name", "steps", "learning_rate", "schedule")] == ["photos", 2, 0.03, "step"]
+    assert [recipe[name] for name in ("momentum", "weight_decay", "label_smoothing")] == [0.8, 0.001, 0.1]
+    assert (recipe["augment"]["crop"], recipe["augment"]["flip"]) == ("random-resized", False)
+
+
+def test_evaluate_prints_a_table(model: str, photos: Path, capsys: Capture) -> None:
+    assert main(["evaluate", model, str(photos)]) == 0
+    assert re.search(r"split\s+images\s+top-1\s+top-5\s+loss", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_predict_writes_csv(model: str, photos: Path, capsys: Capture, top_k: int) -> None:
+    arguments = ["predict", model, str(photos / "test" / "red"), "--format", "csv", "--top-k", str(top_k)]
+    assert main(arguments) == 0
+    rows = list(csv.reader(capsys.readouterr().out.splitlines()))
+    more = ["class_2", "probability_2", "class_3", "probability_3"] if top_k == 3 else []
+    assert rows[0] == ["path", "class", "probability", *more, "error"]
+    assert len(rows) == 6
+    assert sum(float(row[at]) for row in rows[1:] for at in range(2, 2 * top_k + 1, 2)) <= 5.0001
+
+
+def test_predict_writes_json_lines_with_errors_in_place(model: str, photos: Path, capsys: Capture) -> None:
+    bad = photos / "test" / "red" / "zz.png"
+    bad.write_bytes(b"")
+    assert main(["predict", model, str(bad.parent), "--format", "jsonl", "--top-k", "2"]) == 3
+    captured = capsys.readouterr()
+    rows = [json.loads(line) for line in captured.out.splitlines()]
+    assert [len(row["predictions"]) for row in rows] == [2, 2, 2, 2, 2, 0]
+    assert rows[-1] == {"path": str(bad), "predictions": [], "error": "the file is empty (0 bytes)"}
+    assert "error: 1 of 6 files could not be used, as named above" in captured.err
+
+
+def test_predict_writes_one_document(model: str, photos: Path, capsys: Capture) -> None:
+    assert main(["predict", model, str(photos / "test"), "--json"]) == 0
+    document = as_json(capsys)
+    assert document["count"] == 15
+
+
+def test_predict_prints_no_control_characters(model: str, photos: Path, capsys: Capture) -> None:
+    source = photos / "test" / "red" / "red-000.png"
+    source.rename(source.with_name("evil\x1b[2J.png"))
+    assert main(["predict", model, str(photos / "test" / "red")]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_doctor_finds_this_machine_healthy(capsys: Capture) -> None:
+    assert main(["doctor", "--json"]) == 0
+    document = as_json(capsys)
+    assert document["ok"] is True
+    checks = document["checks"]
+    assert isinstance(checks, list)
+    assert [row["check"] for row in checks] == [
+        "python",
+        "torch",
+        "device",
+        "precision",
+        "decoders",
+        "network",
+        "data",
+    ]
+
+
+def test_doctor_names_what_is_missing(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("residual.runtime.provenance._PACKAGES", ("torch", "no-such-package"))
+    assert main(["doctor"]) == 4
+    assert "BAD  python     ModuleNotFoundError: no-such-package not installed" in capsys.readouterr().out
+
+
+# -- as processes ------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_leaves_is_no_error(model: str, photos: Path) -> None:
+    command = f"{sys.executable} -m residual predict {model} {photos} --format csv --batch-size 1 | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "path,class,probability,error")
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_ctrl_c_saves_and_leaves_with_130_and_the_run_goes_on(photos: Path, tmp_path: Path) -> None:
+    arguments = train_arguments(photos, tmp_path / "run")
+    arguments[arguments.index("--epochs") + 1] = "2000"
+    command = [sys.executable, "-m", "residual", *arguments, "--workers", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (metrics.exists() and "evaluation" in metrics.read_text()):
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert f"--resume --out {tmp_path / 'run'}" in out
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "interrupted"
+    checkpoint = tmp_path / "run" / "checkpoints" / f"step-{record['step']}"
+    assert (checkpoint / "state.json").exists()
+    assert (tmp_path / "run" / "report.html").exists()

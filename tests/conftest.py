@@ -1,0 +1,66 @@
+"""Fixtures that several tests share: small pictures, small data sets, small models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from residual.models import Model, create
+from residual.preprocess import Preprocess
+from residual.spec import ResNetSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TINY = ResNetSpec(unit="basic", depths=(1, 1), widths=(4, 8), stem="cifar", shortcut="A", num_classes=3)
+SMALL_INPUT = Preprocess(crop_px=8, resize_px=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+COLORS = {"blue": (20, 40, 200), "green": (30, 180, 60), "red": (210, 40, 30)}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Networks this small run faster on one thread, and other jobs on the machine disturb them less."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny_model() -> Model:
+    """A model of three classes that takes no time."""
+    return Model(create(TINY), tuple(COLORS), SMALL_INPUT)
+
+
+def write_photos(root: Path, per_class: int, side: int = 24, seed: int = 0) -> Path:
+    """Write noisy pictures of three colours as PNG, one folder a class."""
+    generator = np.random.default_rng(seed)
+    for name, color in COLORS.items():
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(per_class):
+            noise = generator.integers(-40, 40, (side, side + 4, 3))
+            pixels = (np.array(color) + noise).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name}-{number:03d}.png")
+    return root
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of 3 × (16 + 5) pictures in train/ and test/."""
+    write_photos(tmp_path / "photos" / "train", 16)
+    write_photos(tmp_path / "photos" / "test", 5, seed=1)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def damage() -> Callable[[Path], None]:
+    """Cut the last third off a file."""
+
+    def cut(path: Path) -> None:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) * 2 // 3])
+
+    return cut

@@ -1,0 +1,72 @@
+"""Pictures for the tests of the data layer, made in memory."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+PNG_GRAY, PNG_RGB, PNG_GRAY_ALPHA, PNG_RGBA = 0, 2, 4, 6
+
+
+def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
+    """Return ``(H, W, C)`` uint8 pixels without any pattern, the hardest case for every filter."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def waves(height: int, width: int) -> NDArray[np.uint8]:
+    """Return ``(H, W, 3)`` uint8 pixels that vary smoothly, as photos do."""
+    y, x = np.mgrid[0:height, 0:width]
+    channels = (128 + 100 * np.sin(x / 9), 128 + 90 * np.cos(y / 7), (2 * x + y) % 256)
+    return np.stack(channels, axis=-1).clip(0, 255).astype(np.uint8)
+
+
+def encode(picture: Image.Image | NDArray[np.uint8], kind: str, **options: Any) -> bytes:
+    """Return the bytes of an image file of ``kind`` as Pillow writes it."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def pillow_rgb(content: bytes) -> NDArray[np.uint8]:
+    """Return what Pillow alone makes of an ordinary file: the reference."""
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    """Return one chunk of a PNG file (PNG specification, section 5.3)."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_file(width: int, height: int, depth: int, color: int, rows: bytes, *extra: bytes) -> bytes:
+    """Return a PNG file built by hand, for kinds that Pillow does not write.
+
+    ``rows`` are the scan lines, each behind its filter byte; ``extra`` are whole chunks before the pixels.
+    """
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    pixels = png_chunk(b"IDAT", zlib.compress(rows))
+    parts = (png_chunk(b"IHDR", header), *extra, pixels, png_chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def png_row_of_words(color: int, samples: Sequence[int], *extra: bytes) -> bytes:
+    """Return a PNG of one row with 16 bits a sample."""
+    width = len(samples) // {PNG_GRAY: 1, PNG_RGB: 3, PNG_GRAY_ALPHA: 2, PNG_RGBA: 4}[color]
+    return png_file(width, 1, 16, color, b"\0" + struct.pack(f">{len(samples)}H", *samples), *extra)
+
+
+def with_declared_size(jpeg: bytes, width: int, height: int) -> bytes:
+    """Return a baseline JPEG whose header declares another size."""
+    frame = jpeg.index(b"\xff\xc0")
+    return jpeg[: frame + 5] + struct.pack(">HH", height, width) + jpeg[frame + 9 :]

@@ -1,0 +1,509 @@
+"""Decoding: one rule, golden pixels for every kind of file, and nothing but DataError for the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import sys
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from residual.data.decode import _decode_plain_jpeg, decode, sniff
+from residual.errors import DataError
+from tests.data.pictures import (
+    PNG_GRAY,
+    PNG_GRAY_ALPHA,
+    PNG_RGB,
+    PNG_RGBA,
+    encode,
+    noise,
+    pillow_rgb,
+    png_chunk,
+    png_file,
+    png_row_of_words,
+    waves,
+    with_declared_size,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+_ORIENTATION = 0x0112
+_PHOTO = waves(96, 128)
+
+
+def _palette() -> Image.Image:
+    image = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8))
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    return image
+
+
+def _exif(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[_ORIENTATION] = orientation
+    return exif
+
+
+def _stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Return how a camera stores ``upright`` under ``orientation`` (EXIF 2.3, section 4.6.4, tag 274)."""
+    return np.ascontiguousarray(
+        {
+            1: upright,
+            2: upright[:, ::-1],
+            3: upright[::-1, ::-1],
+            4: upright[::-1],
+            5: upright.swapaxes(0, 1),
+            6: np.rot90(upright),
+            7: np.rot90(upright, 2).swapaxes(0, 1),
+            8: np.rot90(upright, -1),
+        }[orientation]
+    )
+
+
+# -- the kinds of pixels ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP"])
+def test_lossless_files_give_the_pixels_that_went_in(kind: str) -> None:
+    pixels = noise(7, 5)
+    decoded = decode(encode(pixels, kind, lossless=True) if kind == "WEBP" else encode(pixels, kind))
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, pixels)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_lossy_files_give_the_pixels_of_pillow(kind: str) -> None:
+    content = encode(_PHOTO, kind, quality=90)
+    np.testing.assert_array_equal(decode(content), pillow_rgb(content))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_gray_becomes_three_equal_channels(kind: str) -> None:
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    np.testing.assert_array_equal(decode(encode(gray, kind)), np.stack([gray] * 3, axis=-1))
+
+
+def test_one_bit_becomes_black_and_white() -> None:
+    bits = Image.fromarray(np.array([[0, 255, 255]], dtype=np.uint8)).convert("1")
+    assert decode(encode(bits, "PNG")).tolist() == [[[0, 0, 0], [255, 255, 255], [255, 255, 255]]]
+
+
+def test_a_palette_becomes_its_colours() -> None:
+    assert decode(encode(_palette(), "PNG")).tolist() == [[[10, 20, 30], [40, 50, 60], [70, 80, 90]]]
+
+
+def test_a_transparent_entry_of_a_palette_becomes_white() -> None:
+    content = encode(_palette(), "PNG", transparency=1)
+    assert decode(content).tolist() == [[[10, 20, 30], [255, 255, 255], [70, 80, 90]]]
+
+
+def test_a_half_transparent_entry_of_a_palette_is_blended_with_white() -> None:
+    content = encode(_palette(), "PNG", transparency=bytes([255, 128, 0]))
+    # 40 · 128/255 + 255 · 127/255 = 147.07, and so on
+    assert decode(content).tolist() == [[[10, 20, 30], [147, 152, 157], [255, 255, 255]]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_rgba_is_laid_over_white(kind: str) -> None:
+    pixels = np.array([[[200, 100, 0, 255], [200, 100, 0, 0], [200, 100, 0, 51]]], dtype=np.uint8)
+    content = encode(pixels, kind, lossless=True, exact=True) if kind == "WEBP" else encode(pixels, kind)
+    # 51 of 255 is a fifth: 200/5 + 255 · 4/5 = 244, 224, 204
+    assert decode(content).tolist() == [[[200, 100, 0], [255, 255, 255], [244, 224, 204]]]
+
+
+def test_gray_with_alpha_is_laid_over_white() -> None:
+    pixels = np.array([[[100, 255], [100, 0], [100, 51]]], dtype=np.uint8)
+    assert decode(encode(pixels, "PNG")).tolist() == [[[100] * 3, [255] * 3, [224] * 3]]
+
+
+def test_a_transparent_colour_of_rgb_becomes_white() -> None:
+    rows = bytes([0, 1, 2, 3, 4, 5, 6])
+    content = png_file(2, 1, 8, PNG_RGB, rows, png_chunk(b"tRNS", struct.pack(">3H", 1, 2, 3)))
+    assert decode(content).tolist() == [[[255] * 3, [4, 5, 6]]]
+
+
+# The transparent one is the first of two samples; the file says so with a tRNS chunk.
+@pytest.mark.parametrize(
+    ("content", "second"),
+    [
+        pytest.param(
+            png_file(2, 1, 1, PNG_GRAY, b"\0\x40", png_chunk(b"tRNS", b"\0\0")), [255] * 3, id="1 bit"
+        ),
+        pytest.param(
+            png_file(2, 1, 2, PNG_GRAY, b"\0\x60", png_chunk(b"tRNS", b"\0\1")), [170] * 3, id="2 bits"
+        ),
+        pytest.param(
+            png_file(2, 1, 4, PNG_GRAY, b"\0\x3a", png_chunk(b"tRNS", b"\0\3")), [170] * 3, id="4 bits"
+        ),
+        pytest.param(
+            png_file(2, 1, 8, PNG_GRAY, b"\0\x0a\x14", png_chunk(b"tRNS", b"\0\x0a")), [20] * 3, id="8 bits"
+        ),
+        pytest.param(
+            png_row_of_words(PNG_GRAY, [0x1234, 0xABCD], png_chunk(b"tRNS", b"\x12\x34")),
+            [0xAB] * 3,
+            id="16 bits",
+        ),
+        pytest.param(
+            png_row_of_words(
+                PNG_RGB,
+                [0x1234, 0x5678, 0x9ABC, 0x0102, 0x0304, 0x0506],
+                png_chunk(b"tRNS", struct.pack(">3H", 0x1234, 0x5678, 0x9ABC)),
+            ),
+            [1, 3, 5],
+            id="16 bits RGB",
+        ),
+    ],
+)
+def test_a_transparent_sample_becomes_white_at_any_depth(content: bytes, second: list[int]) -> None:
+    assert decode(content).tolist() == [[[255] * 3, second]]
+
+
+def test_cmyk_becomes_rgb_by_the_formula_of_pillow() -> None:
+    inks = [(0, 0, 0, 0), (0, 255, 255, 0), (255, 0, 0, 0), (100, 50, 0, 60), (0, 0, 0, 255)]
+    for ink in inks:
+        decoded = decode(encode(Image.new("CMYK", (16, 16), ink), "JPEG", quality=100))
+        light = 255 - ink[3]
+        formula = [light - ink[channel] * light / 255 for channel in range(3)]
+        np.testing.assert_allclose(decoded, np.broadcast_to(formula, (16, 16, 3)), atol=2)
+
+
+def test_16_bit_gray_keeps_the_high_byte() -> None:
+    content = encode(Image.fromarray(np.array([[0x0000, 0x00FF, 0x1234, 0xFFFF]], dtype=np.uint16)), "PNG")
+    assert decode(content).tolist() == [[[0] * 3, [0] * 3, [0x12] * 3, [255] * 3]]
+
+
+def test_16_bit_rgb_keeps_the_high_byte() -> None:
+    content = png_row_of_words(PNG_RGB, [0x1234, 0xABCD, 0x00FF, 0xFF00, 0x8080, 0x7FFF])
+    assert decode(content).tolist() == [[[0x12, 0xAB, 0x00], [0xFF, 0x80, 0x7F]]]
+
+
+def test_16_bit_alpha_is_laid_over_white() -> None:
+    gray = png_row_of_words(PNG_GRAY_ALPHA, [0x1234, 0xFFFF, 0x8000, 0x0000])
+    assert decode(gray).tolist() == [[[0x12] * 3, [255] * 3]]
+    rgba = png_row_of_words(PNG_RGBA, [0x1234, 0xABCD, 0x5678, 0xFFFF, 0, 0, 0, 0])
+    assert decode(rgba).tolist() == [[[0x12, 0xAB, 0x56], [255] * 3]]
+
+
+def test_colour_profiles_are_not_applied() -> None:
+    np.testing.assert_array_equal(decode(encode(_PHOTO, "PNG", icc_profile=b"any bytes")), _PHOTO)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_of_an_animation_the_first_frame_counts(kind: str) -> None:
+    first, second = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = encode(first, kind, save_all=True, append_images=[second], duration=100, **options)
+    with Image.open(io.BytesIO(content)) as image:
+        assert getattr(image, "n_frames", 1) == 2
+    np.testing.assert_array_equal(decode(content), np.asarray(first))
+
+
+def test_of_a_jpeg_with_several_pictures_the_first_counts() -> None:
+    content = encode(Image.fromarray(_PHOTO), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    np.testing.assert_array_equal(decode(content), decode(encode(_PHOTO, "JPEG")))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_bytes_behind_the_image_are_accepted(kind: str) -> None:
+    content = encode(_PHOTO, kind)
+    np.testing.assert_array_equal(decode(content + b"appended" * 40), decode(content))
+
+
+def test_the_longest_side_that_is_allowed_is_decoded() -> None:
+    strip = np.zeros((1, 16_384), dtype=np.uint8)
+    assert decode(encode(strip, "PNG")).shape == (1, 16_384, 3)
+
+
+# -- orientation -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_every_exif_orientation_gives_the_same_upright_picture(kind: str, orientation: int) -> None:
+    # Flat blocks of 16 px: JPEG keeps them exactly, wherever they lie.
+    upright = np.repeat(np.repeat(noise(2, 3, seed=5), 16, axis=0), 16, axis=1)
+    kinds: dict[str, dict[str, int]] = {
+        "JPEG": {"quality": 100, "subsampling": 0},
+        "PNG": {},
+        "WEBP": {"lossless": True},
+    }
+    options = kinds[kind]
+    plain = decode(encode(upright, kind, **options))
+    np.testing.assert_allclose(plain, upright, atol=2)
+    content = encode(_stored(upright, orientation), kind, exif=_exif(orientation), **options)
+    np.testing.assert_array_equal(decode(content), plain)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65_535])
+def test_an_orientation_that_does_not_exist_changes_nothing(orientation: int) -> None:
+    content = encode(_PHOTO, "PNG", exif=_exif(orientation))
+    np.testing.assert_array_equal(decode(content), _PHOTO)
+
+
+def test_an_unreadable_exif_block_changes_nothing() -> None:
+    content = encode(_PHOTO, "JPEG", exif=b"Exif\0\0this is no TIFF header")
+    np.testing.assert_array_equal(decode(content), decode(encode(_PHOTO, "JPEG")))
+
+
+def test_orientation_is_found_behind_other_large_segments() -> None:
+    content = encode(_PHOTO, "JPEG", exif=_exif(6))
+    comment = b"\xff\xfe" + struct.pack(">H", 65_535) + bytes(65_533)
+    assert decode(content[:2] + comment + content[2:]).shape == (128, 96, 3)
+
+
+def test_orientation_is_found_where_imagemagick_6_puts_it_in_a_png() -> None:
+    block = b"Exif\0\0" + _exif(6).tobytes().removeprefix(b"Exif\0\0")
+    text = f"\nexif\n{len(block):8d}\n{block.hex()}\n".encode()
+    profile = png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text))
+    content = encode(_PHOTO, "PNG")
+    header_end = 8 + 25  # the signature and the IHDR chunk
+    assert decode(content[:header_end] + profile + content[header_end:]).shape == (128, 96, 3)
+
+
+# -- simplejpeg is Pillow --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 5), (8, 8), (17, 31), (64, 48), (121, 167)])
+def test_simplejpeg_gives_the_pixels_of_pillow(height: int, width: int, subsampling: str) -> None:
+    for quality in (10, 75, 100):
+        for progressive in (False, True):
+            for pixels in (noise(height, width), waves(height, width)):
+                content = encode(
+                    pixels, "JPEG", quality=quality, progressive=progressive, subsampling=subsampling
+                )
+                _check_against_pillow(content, "RGB")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_simplejpeg_gives_the_pixels_of_pillow_for_gray(progressive: bool) -> None:
+    for pixels in (noise(33, 20)[:, :, 0], waves(121, 167)[:, :, 1]):
+        _check_against_pillow(encode(pixels, "JPEG", progressive=progressive), "L")
+
+
+def test_simplejpeg_gives_the_pixels_of_pillow_for_rare_kinds() -> None:
+    _check_against_pillow(encode(_PHOTO, "JPEG", keep_rgb=True), "RGB")
+    _check_against_pillow(encode(_PHOTO, "JPEG", restart_marker_blocks=3), "RGB")
+    _check_against_pillow(encode(_PHOTO, "JPEG", optimize=True), "RGB")
+
+
+def _check_against_pillow(content: bytes, mode: str) -> None:
+    fast = _decode_plain_jpeg(content, mode)
+    assert fast is not None, "simplejpeg refused an ordinary file"
+    reference = pillow_rgb(content)
+    np.testing.assert_array_equal(fast, reference)
+    np.testing.assert_array_equal(decode(content), reference)
+
+
+# -- what is refused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        pytest.param(encode(_PHOTO, "GIF"), "GIF", id="GIF"),
+        pytest.param(encode(_PHOTO, "TIFF"), "TIFF", id="TIFF"),
+        pytest.param(b"MM\x00*" + bytes(60), "TIFF", id="TIFF, big-endian"),
+        pytest.param(encode(_PHOTO, "PDF"), "PDF", id="PDF"),
+        pytest.param(b"8BPS\0\1" + bytes(60), "PSD", id="PSD"),
+        pytest.param(encode(Image.fromarray(_PHOTO).resize((32, 32)), "ICO"), "ICO", id="ICO"),
+        pytest.param(encode(_PHOTO, "JPEG2000"), "JPEG 2000", id="JPEG 2000"),
+        pytest.param(b"\0\0\0\x1cftypavif" + bytes(60), "AVIF", id="AVIF"),
+        pytest.param(b"\0\0\0\x18ftypheic" + bytes(60), "HEIC or MP4", id="HEIC"),
+        pytest.param(b"<!DOCTYPE html>\n<title>404 Not Found</title>\n", "text", id="HTML"),
+        pytest.param(b'<svg xmlns="http://www.w3.org/2000/svg"/>', "text", id="SVG"),
+        pytest.param(b"This is a photo.\n", "text", id="text"),
+        pytest.param(b"RIFF\x24\0\0\0WAVEfmt " + bytes(40), "an unknown format", id="WAV"),
+        pytest.param(bytes(64), "an unknown format", id="zeros"),
+    ],
+)
+def test_other_formats_are_named_by_their_content(content: bytes, name: str) -> None:
+    with pytest.raises(DataError, match=rf"\(found {name}\); expected JPEG, PNG, WebP or BMP$"):
+        decode(content)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_accepted_formats_are_known_by_their_bytes(kind: str) -> None:
+    assert sniff(encode(_PHOTO, kind)) == kind
+
+
+def test_an_empty_file_is_refused() -> None:
+    with pytest.raises(DataError, match=r"^the file is empty \(0 bytes\)$"):
+        decode(b"")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_truncated_jpeg_is_refused(progressive: bool) -> None:
+    content = encode(_PHOTO, "JPEG", progressive=progressive)
+    for kept in (content[: len(content) // 2], content[:-200]):
+        with pytest.raises(DataError, match=r"^damaged JPEG \(image file is truncated"):
+            decode(kept)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
+def test_a_truncated_file_of_another_kind_is_refused(kind: str) -> None:
+    content = encode(_PHOTO, kind)
+    for kept in (content[: len(content) // 2], content[:-200]):
+        with pytest.raises(DataError, match=rf"^damaged {kind} \("):
+            decode(kept)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(encode(waves(24, 32), "JPEG"), id="JPEG"),
+        pytest.param(encode(waves(24, 32), "JPEG", progressive=True), id="progressive JPEG"),
+        pytest.param(encode(waves(24, 32), "PNG"), id="PNG"),
+        pytest.param(encode(waves(24, 32), "WEBP", quality=50), id="WEBP"),
+        pytest.param(encode(waves(8, 12), "BMP"), id="BMP"),
+    ],
+)
+def test_a_file_cut_anywhere_is_refused_or_gives_all_its_pixels(content: bytes) -> None:
+    whole = decode(content)
+    for end in range(len(content)):
+        with contextlib.suppress(DataError):
+            np.testing.assert_array_equal(decode(content[:end]), whole, err_msg=f"cut at {end}")
+
+
+@pytest.mark.parametrize("gap", ["end of data", "hole", "zeros"])
+def test_a_jpeg_whose_middle_is_missing_is_refused(gap: str) -> None:
+    # libjpeg warns "premature end of data segment" and paints the rest gray.
+    content = encode(_PHOTO, "JPEG")
+    middle = len(content) // 2
+    damaged = {
+        "end of data": content[:middle] + b"\xff\xd9",
+        "hole": content[:middle] + content[middle + 100 :],
+        "zeros": content[:middle] + bytes(60) + content[middle + 60 :],
+    }[gap]
+    with pytest.raises(DataError, match=r"^damaged JPEG"):
+        decode(damaged)
+
+
+def test_stray_bytes_before_the_end_of_a_jpeg_are_harmless() -> None:
+    content = encode(_PHOTO, "JPEG")
+    np.testing.assert_array_equal(decode(content[:-2] + b"stray" + content[-2:]), decode(content))
+
+
+def test_a_png_with_a_wrong_byte_among_its_pixels_is_refused() -> None:
+    # The chunk's CRC tells; Pillow itself checks it for every chunk but this one.
+    content = encode(_PHOTO, "PNG")
+    start = content.index(b"IDAT") + 4
+    end = content.index(b"IEND") - 8
+    for place in range(start, end, (end - start) // 20):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x10
+        with pytest.raises(DataError, match=r"^damaged PNG"):
+            decode(bytes(damaged))
+
+
+def test_a_text_that_unpacks_to_megabytes_is_refused() -> None:
+    # Pillow raises ValueError for it, as its plugins raise many kinds of error for damaged files.
+    bomb = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(4_000_000)))
+    with pytest.raises(DataError, match=r"^damaged PNG \(Decompressed data too large"):
+        decode(png_file(1, 1, 8, PNG_GRAY, b"\0\0", bomb))
+
+
+def test_an_image_without_pixels_is_refused() -> None:
+    with pytest.raises(DataError, match=r"^(damaged PNG|the image's width or height is zero)"):
+        decode(png_file(0, 5, 8, PNG_RGB, b""))
+
+
+@pytest.mark.parametrize(
+    ("content", "megapixels"),
+    [
+        pytest.param(with_declared_size(encode(_PHOTO, "JPEG"), 65_500, 65_500), "4,290", id="JPEG"),
+        pytest.param(png_file(20_000, 20_000, 8, PNG_RGB, b""), "400", id="PNG"),
+        pytest.param(png_file(16_001, 8_000, 8, PNG_RGB, b""), "128", id="just over 128 MP"),
+        pytest.param(png_file(1, 20_000, 8, PNG_RGB, b""), "0", id="tall strip"),
+        pytest.param(png_file(16_385, 1, 8, PNG_RGB, bytes(1 + 3 * 16_385)), "0", id="wide strip"),
+    ],
+)
+def test_an_image_that_declares_too_much_is_refused_before_memory_is_taken(
+    content: bytes, megapixels: str
+) -> None:
+    # The smallest of the large ones would take 384 MB.
+    too_large = (
+        rf"^the image is too large \(.*\b{megapixels} MP\); expected at most 128 MP and 16,384 px a side$"
+    )
+    with _growing_at_most(64_000_000), pytest.raises(DataError, match=too_large):
+        decode(content)
+
+
+@contextlib.contextmanager
+def _growing_at_most(num_bytes: int) -> Iterator[None]:
+    """Let this process take ``num_bytes`` more of address space; only Linux can hold it to that."""
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+# -- any bytes at all ------------------------------------------------------------------------------------
+
+
+_SEEDS = (
+    encode(waves(24, 32), "JPEG"),
+    encode(waves(24, 32), "JPEG", progressive=True, exif=_exif(6)),
+    encode(Image.new("CMYK", (16, 16), (9, 99, 199, 0)), "JPEG"),
+    encode(waves(24, 32), "PNG", exif=_exif(3)),
+    encode(_palette(), "PNG", transparency=bytes([255, 128, 0])),
+    png_row_of_words(PNG_GRAY, [0x1234, 0xABCD]),
+    encode(waves(24, 32), "WEBP", exif=_exif(8)),
+    encode(noise(9, 7, 4), "WEBP", lossless=True),
+    encode(waves(24, 32), "BMP"),
+    encode(_palette(), "BMP"),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    content=st.sampled_from(_SEEDS),
+    flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
+    kept=st.just(1.0) | st.floats(0, 1),
+)
+def test_damage_gives_a_picture_or_a_data_error(
+    content: bytes, flips: list[tuple[float, int]], kept: float
+) -> None:
+    damaged = bytearray(content)
+    for place, value in flips:
+        damaged[int(place * len(damaged))] = value
+    _check_picture_or_error(bytes(damaged[: round(kept * len(damaged))]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    start=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF\0\1\0\0WEBPVP8 "]),
+    rest=st.binary(max_size=200),
+)
+def test_any_bytes_give_a_picture_or_a_data_error(start: bytes, rest: bytes) -> None:
+    _check_picture_or_error(start + rest)
+
+
+def _check_picture_or_error(content: bytes) -> None:
+    try:
+        pixels = decode(content)
+    except DataError as error:
+        assert str(error)  # noqa: PT017  # either outcome is right; both are checked
+    else:
+        assert pixels.dtype == np.uint8
+        assert pixels.ndim == 3
+        assert pixels.shape[2] == 3
+        assert min(pixels.shape) >= 1

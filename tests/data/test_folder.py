@@ -1,0 +1,484 @@
+"""Image folders: layouts, names, what is passed over, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from residual.data.source import SampleSource, list_images, open_source
+from residual.data.source.base import EncodedSample, IgnoredFile, canonical_split, held_out_by_name
+from residual.errors import ConfigurationError, DataError
+from tests.data.pictures import encode, noise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_PNG = encode(noise(4, 5), "PNG")
+_MANY = [f"{number:03}.png" for number in range(40)]
+
+
+def _fill(folder: Path, names: Iterable[str] = ("a.png", "b.png"), content: bytes = _PNG) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def _split_tree(root: Path, *splits: str, classes: tuple[str, ...] = ("cat", "dog")) -> Path:
+    for split in splits:
+        for name in classes:
+            _fill(root / split / name)
+    return root
+
+
+def _keys(source: SampleSource, split: str) -> list[str]:
+    return [source.splits[split].read(index).key for index in range(len(source.splits[split]))]
+
+
+# -- layouts ---------------------------------------------------------------------------------------------
+
+
+def test_split_folders_give_splits_with_sorted_classes(tmp_path: Path) -> None:
+    source = open_source(_split_tree(tmp_path / "pets", "train", "val", "test", classes=("dog", "cat")))
+    assert source.name == "pets"
+    assert source.classes == ("cat", "dog")
+    assert list(source.splits) == ["train", "test", "val"]
+    assert source.ignored == ()
+    assert source.held_out == ""
+    assert _keys(source, "train") == [f"train/{name}.png" for name in ("cat/a", "cat/b", "dog/a", "dog/b")]
+    assert source.splits["train"].labels == [0, 0, 1, 1]
+    assert source.splits["val"].read(2) == EncodedSample("val/dog/a.png", _PNG, 1)
+
+
+@pytest.mark.parametrize(
+    ("folder", "split"),
+    [
+        ("training", "train"),
+        ("Train", "train"),
+        ("val", "val"),
+        ("valid", "val"),
+        ("validation", "val"),
+        ("VAL", "val"),
+        ("dev", "val"),
+        ("test", "test"),
+        ("testing", "test"),
+    ],
+)
+def test_the_usual_names_of_splits_are_understood(tmp_path: Path, folder: str, split: str) -> None:
+    other = "train" if split != "train" else "test"
+    source = open_source(_split_tree(tmp_path, folder, other))
+    assert set(source.splits) == {split, other}
+    assert canonical_split(folder) == split
+    assert len(source.split(folder)) == 4
+
+
+def test_two_names_of_one_split_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has two val splits \(val, validation\); keep one$"):
+        open_source(_split_tree(tmp_path, "train", "val", "validation"))
+
+
+def test_images_in_folders_within_a_class_belong_to_it(tmp_path: Path) -> None:
+    _split_tree(tmp_path, "train", "test")
+    _fill(tmp_path / "train" / "cat" / "deep" / "deeper", ["c.png"])
+    assert "train/cat/deep/deeper/c.png" in _keys(open_source(tmp_path), "train")
+
+
+def test_a_folder_beside_the_splits_is_named_as_ignored(tmp_path: Path) -> None:
+    _fill(_split_tree(tmp_path, "train", "val") / "extra" / "cat")
+    assert open_source(tmp_path).ignored == (
+        IgnoredFile("extra/", "not a split: neither train, val nor test"),
+    )
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    for name in ("bus", "train", "test"):
+        _fill(tmp_path / name, _MANY)
+    source = open_source(tmp_path)
+    assert source.classes == ("bus", "test", "train")
+    assert set(source.splits) == {"train", "test"}
+
+
+def test_labels_follow_names_when_a_split_lists_them_in_another_order(tmp_path: Path) -> None:
+    _fill(tmp_path / "train" / "zebra")
+    _fill(tmp_path / "train" / "ape")
+    _fill(tmp_path / "test" / "ape", ["only.png"])
+    _fill(tmp_path / "test" / "zebra", ["only.png"])
+    source = open_source(tmp_path)
+    samples = [source.splits["test"].read(index) for index in range(2)]
+    assert [(sample.key, source.classes[sample.label]) for sample in samples] == [
+        ("test/ape/only.png", "ape"),
+        ("test/zebra/only.png", "zebra"),
+    ]
+
+
+def test_only_training_images_cannot_be_evaluated(tmp_path: Path) -> None:
+    source = open_source(_split_tree(tmp_path / "pets", "train"))
+    with pytest.raises(
+        DataError, match=r"^pets has only a training split; add a folder or file called 'val'"
+    ):
+        source.evaluation_split  # noqa: B018  # the property itself raises
+
+
+@pytest.mark.parametrize(
+    ("splits", "validation", "evaluation"),
+    [
+        (("train", "val"), "val", "val"),
+        (("train", "test"), "test", "test"),
+        (("train", "val", "test"), "val", "test"),
+    ],
+)
+def test_training_watches_val_and_the_final_figure_is_that_of_test(
+    tmp_path: Path, splits: tuple[str, ...], validation: str, evaluation: str
+) -> None:
+    source = open_source(_split_tree(tmp_path, *splits))
+    assert (source.validation_split, source.evaluation_split) == (validation, evaluation)
+
+
+def test_a_split_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
+    source = open_source(_split_tree(tmp_path / "pets", "train", "val"))
+    with pytest.raises(ConfigurationError, match=r"^pets has no split 'test'; expected one of train, val$"):
+        source.split("test")
+    with pytest.raises(ConfigurationError, match=r"^pets has no split 'trian'; expected one of train$"):
+        source.split("trian")
+
+
+# -- without splits --------------------------------------------------------------------------------------
+
+
+def test_without_splits_a_fifth_is_held_out_by_name(tmp_path: Path) -> None:
+    names = [f"{number:04}.png" for number in range(500)]
+    for name in ("cat", "dog"):
+        _fill(tmp_path / name, names, b"x")
+    source = open_source(tmp_path)
+    assert source.held_out == "a fifth is held out by the hash of the file name"
+    train, test = _keys(source, "train"), _keys(source, "test")
+    assert sorted(train + test) == sorted(f"{folder}/{name}" for folder in ("cat", "dog") for name in names)
+    # four standard deviations of 500 draws at 51/256: 4 · √(500 · 0.2 · 0.8) = 36
+    assert 64 <= len(test) / 2 <= 136
+    assert [key for key in train + test if held_out_by_name(key)] == test
+    assert source.splits["test"].labels == [0] * (len(test) // 2) + [1] * (len(test) // 2)
+
+
+def test_adding_images_moves_none_to_the_other_side(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        _fill(tmp_path / name, _MANY)
+    before = open_source(tmp_path)
+    _fill(tmp_path / "cat", [f"new-{number}.png" for number in range(40)])
+    after = open_source(tmp_path)
+    assert set(_keys(before, "train")) < set(_keys(after, "train"))
+    assert set(_keys(before, "test")) < set(_keys(after, "test"))
+
+
+def test_the_same_name_is_on_the_same_side_in_every_folder() -> None:
+    for name in _MANY:
+        assert (
+            held_out_by_name(f"cat/{name}") == held_out_by_name(f"dog/deep/{name}") == held_out_by_name(name)
+        )
+
+
+def test_the_side_of_a_name_is_this_on_every_machine() -> None:
+    # Were it to change, the test images of earlier models would become training images of later ones.
+    assert [name for name in _MANY if held_out_by_name(name)] == [
+        "002.png",
+        "003.png",
+        "004.png",
+        "022.png",
+        "025.png",
+        "029.png",
+        "038.png",
+    ]
+
+
+def test_a_class_whose_every_image_is_held_out_is_refused(tmp_path: Path) -> None:
+    held_out = [name for name in _MANY if held_out_by_name(name)]
+    _fill(tmp_path / "cat", _MANY)
+    _fill(tmp_path / "dog", held_out)
+    with pytest.raises(
+        DataError,
+        match=r"holding out a fifth leaves no train image of dog; add images, or sort them into train/ and",
+    ):
+        open_source(tmp_path)
+
+
+def test_too_few_images_to_hold_any_out_are_refused(tmp_path: Path) -> None:
+    kept = [name for name in _MANY if not held_out_by_name(name)][:3]
+    for name in ("cat", "dog"):
+        _fill(tmp_path / name, kept)
+    with pytest.raises(DataError, match=r"holding out a fifth leaves no test image of cat, dog; add images"):
+        open_source(tmp_path)
+
+
+# -- what is refused -------------------------------------------------------------------------------------
+
+
+def test_a_path_that_does_not_exist_is_named_with_what_data_may_be(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError,
+        match=r"nowhere does not exist; expected 'digits', a folder of images by class, or a \.parq",
+    ):
+        open_source(tmp_path / "nowhere")
+
+
+def test_a_plain_file_is_refused(tmp_path: Path) -> None:
+    _fill(tmp_path, ["photo.png"])
+    with pytest.raises(
+        DataError, match=r"photo\.png is a file; expected a folder of images by class or a \.p"
+    ):
+        open_source(str(tmp_path / "photo.png"))
+
+
+def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:
+    _fill(tmp_path)
+    with pytest.raises(
+        DataError, match=r"has no class folders; expected train/CLASS/IMAGE and val/CLASS/IMAGE, or CLASS/IM"
+    ):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("splits", [("train", "val"), ()])
+def test_a_single_class_is_refused(tmp_path: Path, splits: tuple[str, ...]) -> None:
+    _split_tree(tmp_path, *splits, classes=("cat",))
+    if not splits:
+        _fill(tmp_path / "cat", _MANY)
+    with pytest.raises(DataError, match=r"has only one class \(cat\); expected at least 2; add a folder"):
+        open_source(tmp_path)
+
+
+def test_an_empty_class_is_named(tmp_path: Path) -> None:
+    _fill(_split_tree(tmp_path, "train", "val") / "val" / "emu", [])
+    _fill(tmp_path / "train" / "emu")
+    with pytest.raises(
+        DataError,
+        match=r"^class 'emu' has no images in .*emu; add JPEG, PNG, WebP or BMP files or remove the",
+    ):
+        open_source(tmp_path)
+
+
+def test_a_class_of_other_files_is_named_with_their_count(tmp_path: Path) -> None:
+    _fill(_split_tree(tmp_path, "train") / "train" / "emu", ["a.gif", "b.gif"], b"GIF89a")
+    with pytest.raises(
+        DataError, match=r"^class 'emu' has no images in .*emu \(2 files of other kinds\); add"
+    ):
+        open_source(tmp_path)
+
+
+def test_files_outside_an_empty_class_are_not_counted_as_its_own(tmp_path: Path) -> None:
+    _fill(_split_tree(tmp_path, "train") / "train", ["emu.png"])
+    _fill(tmp_path / "train" / "emu", [])
+    with pytest.raises(DataError, match=r"^class 'emu' has no images in [^()]*emu; add JPEG"):
+        open_source(tmp_path)
+
+
+def test_classes_that_differ_between_splits_are_named_on_both_sides(tmp_path: Path) -> None:
+    _split_tree(tmp_path, "train", classes=("cat", "dog", "emu"))
+    _split_tree(tmp_path, "valid", classes=("cat", "fox", "gnu"))
+    with pytest.raises(
+        DataError,
+        match=r"the classes of train and valid differ \(only in train: dog, emu; only in valid: fox, gnu\);",
+    ):
+        open_source(tmp_path)
+
+
+def test_a_class_that_one_split_lacks_is_refused_and_not_renumbered(tmp_path: Path) -> None:
+    _split_tree(tmp_path, "train", classes=("ape", "cat", "dog"))
+    _split_tree(tmp_path, "test", classes=("cat", "dog"))
+    with pytest.raises(DataError, match=r"differ \(only in train: ape; only in test: none\)"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize(("one", "other"), [("Cat", "cat"), ("caf\u00e9", "cafe\u0301")])
+def test_classes_that_look_the_same_are_refused(tmp_path: Path, one: str, other: str) -> None:
+    _split_tree(tmp_path, "train", "val", classes=(one, other))
+    if len(list((tmp_path / "train").iterdir())) < 2:
+        pytest.skip("this file system takes the two names for one")
+    with pytest.raises(
+        DataError, match=r"classes '.+' and '.+' differ only in case or Unicode form; merge or r"
+    ):
+        open_source(tmp_path)
+
+
+# -- what is passed over ---------------------------------------------------------------------------------
+
+
+def test_every_ignored_file_is_named_with_the_reason(tmp_path: Path) -> None:
+    root = _split_tree(tmp_path, "train")
+    _fill(root / "train" / "cat", ["moving.gif"], b"GIF89a")
+    _fill(root / "train" / "cat", ["labels.txt"], b"cat,dog\n")
+    _fill(root / "train" / "cat", ["noext", "wrong.dat"])
+    _fill(root / "train" / "dog", ["zeros.bin"], bytes(40))
+    _fill(root / "train" / "dog", ["empty"], b"")
+    _fill(root / "train", ["loose.jpg"])
+    source = open_source(root)
+    assert {file.path: file.reason for file in source.ignored} == {
+        "train/loose.jpg": "lies outside the class folders",
+        "train/cat/moving.gif": "GIF; only JPEG, PNG, WebP and BMP are used",
+        "train/cat/labels.txt": "text; only JPEG, PNG, WebP and BMP are used",
+        "train/cat/noext": "PNG under the name without an extension; rename it to use it",
+        "train/cat/wrong.dat": "PNG under the name .dat; rename it to use it",
+        "train/dog/zeros.bin": "an unknown format; only JPEG, PNG, WebP and BMP are used",
+        "train/dog/empty": "an unknown format; only JPEG, PNG, WebP and BMP are used",
+    }
+    assert len(source.splits["train"]) == 4
+
+
+def test_extensions_count_in_any_case(tmp_path: Path) -> None:
+    names = ["a.JPG", "b.Jpeg", "c.jpe", "d.jfif", "e.PNG", "f.webp", "g.BMP"]
+    _fill(_split_tree(tmp_path, "train") / "train" / "emu", names)
+    keys = _keys(open_source(tmp_path), "train")
+    assert [key for key in keys if key.startswith("train/emu/")] == [f"train/emu/{name}" for name in names]
+
+
+def test_hidden_files_and_the_litter_of_systems_are_passed_over_in_silence(tmp_path: Path) -> None:
+    root = _split_tree(tmp_path, "train", "val")
+    _fill(root / "train" / "cat", [".a.png", "._b.png", "Thumbs.db", "desktop.ini", ".hidden/c.png"])
+    _fill(root / ".cache" / "cat")
+    _fill(root / "train" / ".ipynb_checkpoints")
+    _fill(root / "__MACOSX" / "cat")
+    source = open_source(root)
+    assert source.ignored == ()
+    assert source.classes == ("cat", "dog")
+    assert len(source.splits["train"]) == 4
+
+
+def test_a_loop_of_links_does_not_hang(tmp_path: Path) -> None:
+    root = _split_tree(tmp_path, "train", "val")
+    (root / "train" / "cat" / "again").symlink_to(root, target_is_directory=True)
+    (root / "train" / "self").symlink_to(root / "train" / "self")
+    source = open_source(root)
+    assert source.classes == ("cat", "dog")
+    assert len(source.splits["train"]) == 4
+
+
+def test_a_linked_folder_within_a_class_is_named_as_ignored(tmp_path: Path) -> None:
+    root = _split_tree(tmp_path / "data", "train")
+    more = _fill(tmp_path / "more", ["c.png"])
+    (root / "train" / "cat" / "more").symlink_to(more, target_is_directory=True)
+    source = open_source(root)
+    assert len(source.splits["train"]) == 4
+    assert [file.path.rstrip("/") for file in source.ignored] == ["train/cat/more"]
+
+
+def test_a_linked_class_folder_and_a_linked_image_are_used(tmp_path: Path) -> None:
+    root = _split_tree(tmp_path / "data", "train")
+    elsewhere = _fill(tmp_path / "elsewhere", ["c.png"])
+    (root / "train" / "emu").symlink_to(elsewhere, target_is_directory=True)
+    (root / "train" / "cat" / "linked.png").symlink_to(elsewhere / "c.png")
+    keys = _keys(open_source(root), "train")
+    assert {"train/emu/c.png", "train/cat/linked.png"} < set(keys)
+
+
+def test_what_is_no_file_is_named_and_never_opened(tmp_path: Path) -> None:
+    root = _split_tree(tmp_path, "train")
+    os.mkfifo(root / "train" / "cat" / "pipe.png")
+    (root / "train" / "cat" / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    source = open_source(root)
+    assert set(source.ignored) == {
+        IgnoredFile("train/cat/pipe.png", "not a regular file"),
+        IgnoredFile("train/cat/broken.png", "not a regular file"),
+    }
+    assert len(source.splits["train"]) == 4
+
+
+# /proc/self/mem is a regular file that opens and that cannot be read, even by root.
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has /proc")
+def test_a_file_of_another_kind_that_cannot_be_read_is_named_as_ignored(tmp_path: Path) -> None:
+    root = _split_tree(tmp_path, "train")
+    (root / "train" / "cat" / "notes").symlink_to("/proc/self/mem")
+    assert [file.path for file in open_source(root).ignored] == ["train/cat/notes"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has /proc")
+def test_an_image_that_cannot_be_read_is_named_when_it_is_read(tmp_path: Path) -> None:
+    root = _split_tree(tmp_path, "train")
+    (root / "train" / "cat" / "0.png").symlink_to("/proc/self/mem")
+    split = open_source(root).splits["train"]
+    with pytest.raises(DataError, match=r"^train/cat/0\.png cannot be read \(Input/output error\)$"):
+        split.read(0)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"new\nline.png",
+        b"not \xff\xfe UTF-8.png",
+        "Füße \N{CAT FACE} 猫.png".encode(),
+        b" leading and trailing .png",
+        b"--option.png",
+        b"quote'\".png",
+        b"*[?].png",
+    ],
+)
+def test_odd_file_names_are_read_and_keep_their_name(tmp_path: Path, raw: bytes) -> None:
+    root = _split_tree(tmp_path, "train")
+    name = os.fsdecode(raw)
+    try:
+        (root / "train" / "cat" / name).write_bytes(_PNG)
+    except OSError:
+        pytest.skip("this file system does not take such a name")
+    split = open_source(root).splits["train"]
+    samples = [split.read(index) for index in range(len(split))]
+    assert EncodedSample(f"train/cat/{name}", _PNG, 0) in samples
+    assert len(split.fingerprint()) == 32
+    assert held_out_by_name(name) in (True, False)
+
+
+def test_odd_class_names_are_kept(tmp_path: Path) -> None:
+    classes = ("--help", "new\nline", "ß", "猫 cat")
+    assert open_source(_split_tree(tmp_path, "train", "val", classes=classes)).classes == classes
+
+
+def test_images_are_listed_sorted_and_relative_to_the_root(tmp_path: Path) -> None:
+    _fill(tmp_path / "x" / "b", ["2.png", "10.png"])
+    _fill(tmp_path / "x" / "a", ["3.png", "note.txt"])
+    ignored: list[IgnoredFile] = []
+    found = list(list_images(tmp_path / "x", ignored, tmp_path))
+    assert found == ["x/a/3.png", "x/b/10.png", "x/b/2.png"]
+    assert [file.path for file in ignored] == ["x/a/note.txt"]
+
+
+# -- reading and the fingerprint -------------------------------------------------------------------------
+
+
+def test_a_file_that_vanished_is_named_when_it_is_read(tmp_path: Path) -> None:
+    split = open_source(_split_tree(tmp_path, "train")).splits["train"]
+    (tmp_path / "train" / "cat" / "b.png").unlink()
+    with pytest.raises(DataError, match=r"^train/cat/b\.png cannot be read \(No such file or directory\)$"):
+        split.read(1)
+
+
+def test_a_split_reads_the_same_in_another_process(tmp_path: Path) -> None:
+    split = open_source(_split_tree(tmp_path, "train")).splits["train"]
+    copy = pickle.loads(pickle.dumps(split))  # noqa: S301  # made on this line; what `spawn` does
+    assert [copy.read(index) for index in range(4)] == [split.read(index) for index in range(4)]
+
+
+def test_the_fingerprint_is_the_same_in_another_place(tmp_path: Path) -> None:
+    first = open_source(_split_tree(tmp_path / "one", "train", "val"))
+    second = open_source(_split_tree(tmp_path / "two", "train", "val"))
+    assert first.splits["train"].fingerprint() == second.splits["train"].fingerprint()
+    assert first.splits["train"].fingerprint() != first.splits["val"].fingerprint()
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "rename", "relabel", "resize"])
+def test_the_fingerprint_changes_with_the_samples(tmp_path: Path, change: str) -> None:
+    cat, dog = (_split_tree(tmp_path, "train") / "train" / name for name in ("cat", "dog"))
+    before = open_source(tmp_path).splits["train"].fingerprint()
+    match change:
+        case "add":
+            (cat / "c.png").write_bytes(_PNG)
+        case "remove":
+            (cat / "b.png").unlink()
+        case "rename":
+            (cat / "b.png").rename(cat / "c.png")
+        case "relabel":
+            (cat / "b.png").rename(dog / "c.png")
+        case _:
+            (cat / "b.png").write_bytes(_PNG + b"\0")
+    assert open_source(tmp_path).splits["train"].fingerprint() != before

@@ -1,0 +1,120 @@
+"""The order of samples: a stream of whole epochs, a pure function of the seed and the position."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from residual.data.sampler import InOrder, Position, TrainingOrder, steps_until_epoch
+from residual.runtime.random import order_of_epoch, sample_generator
+
+_NUM_SAMPLES = st.integers(1, 60)
+_BATCH_SIZE = st.integers(1, 80)
+_SEEDS = st.integers(0, 2**63 - 1)
+
+
+def _stream(order: TrainingOrder) -> list[Position]:
+    return list(chain.from_iterable(order))
+
+
+@given(seed=_SEEDS, num_samples=_NUM_SAMPLES, batch_size=_BATCH_SIZE, num_epochs=st.integers(1, 4))
+def test_every_sample_comes_exactly_once_an_epoch(
+    seed: int, num_samples: int, batch_size: int, num_epochs: int
+) -> None:
+    last_step = steps_until_epoch(num_epochs, num_samples, batch_size)
+    stream = _stream(TrainingOrder(seed, num_samples, batch_size, 0, last_step))
+    for epoch in range(num_epochs):
+        positions = stream[epoch * num_samples : (epoch + 1) * num_samples]
+        assert {position.epoch for position in positions} == {epoch}
+        assert sorted(position.sample for position in positions) == list(range(num_samples))
+
+
+@given(
+    num_samples=_NUM_SAMPLES, batch_size=_BATCH_SIZE, first_step=st.integers(0, 50), count=st.integers(0, 9)
+)
+def test_every_batch_of_training_is_full(
+    num_samples: int, batch_size: int, first_step: int, count: int
+) -> None:
+    order = TrainingOrder(3, num_samples, batch_size, first_step, first_step + count)
+    assert [len(batch) for batch in order] == [batch_size] * count
+    assert len(order) == count
+
+
+@given(
+    seed=_SEEDS,
+    num_samples=_NUM_SAMPLES,
+    batch_size=_BATCH_SIZE,
+    last_step=st.integers(1, 20),
+    data=st.data(),
+)
+def test_resuming_at_a_step_gives_the_rest_of_the_stream(
+    seed: int, num_samples: int, batch_size: int, last_step: int, data: st.DataObject
+) -> None:
+    step = data.draw(st.integers(0, last_step))
+    whole = list(TrainingOrder(seed, num_samples, batch_size, 0, last_step))
+    assert list(TrainingOrder(seed, num_samples, batch_size, step, last_step)) == whole[step:]
+
+
+@given(seed=_SEEDS, num_samples=_NUM_SAMPLES, size=st.sampled_from([1, 7, 32]))
+def test_the_batch_size_only_cuts_the_stream(seed: int, num_samples: int, size: int) -> None:
+    one_by_one = _stream(TrainingOrder(seed, num_samples, 1, 0, 4 * size))
+    assert _stream(TrainingOrder(seed, num_samples, size, 0, 4)) == one_by_one
+
+
+def test_the_same_order_can_be_read_again() -> None:
+    order = TrainingOrder(1, 10, 4, 0, 5)
+    assert list(order) == list(order)
+
+
+def test_seeds_and_epochs_have_orders_of_their_own() -> None:
+    orders = {tuple(order_of_epoch(seed, epoch, 50)) for seed in range(5) for epoch in range(5)}
+    assert len(orders) == 25
+
+
+def test_each_sample_of_each_epoch_has_random_numbers_of_its_own() -> None:
+    numbers = {
+        sample_generator(seed, epoch, index).integers(2**63)
+        for seed in range(4)
+        for epoch in range(4)
+        for index in range(4)
+    }
+    assert len(numbers) == 64
+
+
+def test_the_random_numbers_are_these_on_every_machine() -> None:
+    # Were they to change, a run resumed under another version would silently repeat and skip samples.
+    assert order_of_epoch(0, 0, 8).tolist() == [1, 3, 7, 6, 0, 4, 2, 5]
+    assert order_of_epoch(2026, 3, 8).tolist() == [4, 2, 6, 1, 0, 7, 3, 5]
+    assert sample_generator(2026, 3, 7).integers(1000, size=4).tolist() == [616, 824, 878, 262]
+
+
+@given(epoch=st.integers(0, 50), num_samples=st.integers(1, 10**7), batch_size=st.integers(1, 4096))
+def test_an_epoch_is_over_at_the_first_step_that_has_seen_all_of_it(
+    epoch: int, num_samples: int, batch_size: int
+) -> None:
+    step = steps_until_epoch(epoch, num_samples, batch_size)
+    assert isinstance(step, int)
+    assert step * batch_size >= epoch * num_samples
+    assert (step - 1) * batch_size < epoch * num_samples
+
+
+@pytest.mark.parametrize(("epoch", "steps"), [(0.0, 0), (0.5, 25), (0.51, 26), (1, 50), (2.25, 113)])
+def test_parts_of_an_epoch_are_counted_in_steps(epoch: float, steps: int) -> None:
+    assert steps_until_epoch(epoch, 100, 2) == steps
+
+
+@given(num_samples=st.integers(0, 100), batch_size=_BATCH_SIZE)
+def test_evaluation_takes_every_sample_once_in_order(num_samples: int, batch_size: int) -> None:
+    order = InOrder(num_samples, batch_size)
+    batches = list(order)
+    assert list(chain.from_iterable(batches)) == [Position(0, index) for index in range(num_samples)]
+    assert len(batches) == len(order)
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+
+
+def test_the_last_batch_of_evaluation_is_as_short_as_it_is() -> None:
+    assert [len(batch) for batch in InOrder(10, 4)] == [4, 4, 2]
+    assert [len(batch) for batch in InOrder(8, 4)] == [4, 4]

@@ -1,0 +1,43 @@
+"""Metrics against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
+
+from residual.evaluation.metrics import Tally
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 7, 12])
+@pytest.mark.parametrize("batch_size", [1, 10, 64])
+def test_sums_over_batches_equal_scikit_learn_over_all(num_classes: int, batch_size: int) -> None:
+    generator = torch.Generator().manual_seed(num_classes)
+    logits = torch.randn(101, num_classes, generator=generator) * 3
+    labels = torch.randint(num_classes, (101,), generator=generator)
+    tally = Tally(num_classes)
+    losses = [
+        tally.add(logits[at : at + batch_size], labels[at : at + batch_size])
+        for at in range(0, 101, batch_size)
+    ]
+    probabilities = logits.double().softmax(dim=1).numpy()
+    names = list(range(num_classes))
+    truth = labels.numpy()
+    assert tally.count == 101
+    assert tally.loss == pytest.approx(log_loss(truth, probabilities, labels=names), rel=1e-12)
+    assert float(torch.cat(losses).mean()) == pytest.approx(tally.loss)
+    predicted = probabilities.argmax(axis=1)
+    assert tally.top1 == np.mean(predicted == truth)
+    if num_classes > 5:
+        assert tally.top5 == pytest.approx(top_k_accuracy_score(truth, probabilities, k=5, labels=names))
+    else:
+        assert tally.top5 == 1
+    matrix = confusion_matrix(truth, predicted, labels=names)
+    assert {pair: n for pair, n in np.ndenumerate(matrix) if n} == dict(tally.pairs)
+
+
+def test_ties_go_to_the_lower_class() -> None:
+    tally = Tally(3)
+    tally.add(torch.zeros(2, 3), torch.tensor([0, 1]))
+    assert (tally.top1_count, tally.pairs) == (1, {(0, 0): 1, (1, 0): 1})

@@ -1,0 +1,272 @@
+"""The model folder: there and back bit for bit, open to timm, closed to damage."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from residual import zoo
+from residual.errors import ConfigurationError, ModelFileError, RunError
+from residual.models import Model, create, load, save
+from residual.models.folder import _crop_pct
+from residual.preprocess import Preprocess
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_model: Model) -> Path:
+    tiny_model.metrics = {"test": {"top1": 0.5, "top5": 1.0, "loss": 0.7, "count": 12}}
+    tiny_model.provenance = {"data": "colors"}
+    save(tiny_model, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edit_config(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    edit(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    state = load_file(folder / "model.safetensors")
+    edit(state)
+    save_file(state, folder / "model.safetensors")
+
+
+def test_a_model_comes_back_bit_for_bit(folder: Path, tiny_model: Model) -> None:
+    loaded = load(folder)
+    for name, tensor in tiny_model.network.state_dict().items():
+        assert torch.equal(tensor, loaded.network.state_dict()[name]), name
+    assert (loaded.spec, loaded.label_names, loaded.preprocess) == (
+        tiny_model.spec,
+        tiny_model.label_names,
+        tiny_model.preprocess,
+    )
+    assert (loaded.metrics, loaded.provenance) == (tiny_model.metrics, tiny_model.provenance)
+    assert not loaded.network.training
+
+
+def test_saving_twice_writes_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    save(load(folder), tmp_path / "again")
+    for file in ("config.json", "model.safetensors", "README.md"):
+        assert (tmp_path / "again" / file).read_bytes() == (folder / file).read_bytes()
+
+
+def test_a_run_folder_stands_for_its_model(folder: Path) -> None:
+    assert load(folder.parent).label_names == load(folder).label_names
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_timm_opens_the_folder_with_the_same_logits(tmp_path: Path, name: str) -> None:
+    import timm
+
+    preprocess = Preprocess(crop_px=64, resize_px=73, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    network = create(name, num_classes=5, seed=3)
+    with torch.no_grad():  # statistics that are not the initial ones
+        network(torch.randn(8, 3, 64, 64))
+    save(network, tmp_path / "model", label_names=list("abcde"), preprocess=preprocess)
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            load(tmp_path / "model").network(images), theirs(images), rtol=1e-5, atol=1e-5
+        )
+    data = timm.data.resolve_model_data_config(theirs)
+    assert (*tuple(data["input_size"]), *data["mean"]) == (3, 64, 64, 0.4, 0.5, 0.6)
+    resize = timm.data.create_transform(**data, is_training=False).transforms[0]
+    assert resize.size == 73
+    assert theirs.pretrained_cfg["label_names"] == list("abcde")
+
+
+def test_timm_opens_a_gray_network(tmp_path: Path) -> None:
+    import timm
+
+    preprocess = Preprocess(crop_px=64, resize_px=64, mean=(0.5,), std=(0.5,), channels="gray")
+    save(create("resnet18", num_classes=2, in_channels=1), tmp_path / "m", preprocess=preprocess)
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'm'}", pretrained=True).eval()
+    images = torch.randn(2, 1, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(load(tmp_path / "m").network(images), theirs(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("crop_px", range(1, 400, 7))
+def test_crop_pct_gives_the_resize_back_by_the_formula_of_timm(crop_px: int) -> None:
+    for resize_px in range(crop_px, 2 * crop_px, 5):
+        preprocess = Preprocess(crop_px=crop_px, resize_px=resize_px, mean=(0, 0, 0), std=(1, 1, 1))
+        assert math.floor(crop_px / _crop_pct(preprocess)) == resize_px
+
+
+def test_a_bare_network_is_saved_with_plain_names(tmp_path: Path) -> None:
+    save(create("resnet20", num_classes=3), tmp_path / "m")
+    loaded = load(tmp_path / "m")
+    assert loaded.label_names == ("0", "1", "2")
+    assert loaded.preprocess == zoo.entry("resnet20").preprocess
+
+
+def test_a_network_of_ones_own_is_saved_as_custom(folder: Path) -> None:
+    assert json.loads((folder / "config.json").read_text())["architecture"] == "custom"
+
+
+def test_the_card_states_the_facts_and_escapes_what_comes_from_outside(
+    tmp_path: Path, tiny_model: Model
+) -> None:
+    tiny_model.label_names = ("a|b", "<script>", "line\nbreak")
+    tiny_model.metrics = {"test": {"top1": 0.81, "top5": 1.0, "loss": 0.5, "count": 1234}}
+    save(tiny_model, tmp_path / "m")
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "| test | 0.8100 | 1.0000 | 0.5000 | 1,234 |" in card
+    assert r"a\|b, \<script\>, line break" in card
+
+
+def test_saving_over_something_else_is_refused(tmp_path: Path, tiny_model: Model) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
+    with pytest.raises(ConfigurationError, match="exists and is no model folder"):
+        save(tiny_model, tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter1.txt").read_text() == "years of work"
+
+
+def test_names_for_a_model_that_has_them_are_refused(tmp_path: Path, tiny_model: Model) -> None:
+    with pytest.raises(ConfigurationError, match="belong to a bare network"):
+        save(tiny_model, tmp_path / "m", label_names=["x", "y", "z"])
+
+
+def test_a_failed_save_leaves_the_old_model(folder: Path, tiny_model: Model, monkeypatch: Any) -> None:
+    before = (folder / "model.safetensors").read_bytes()
+
+    def full_disk(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("residual.models.folder.save_file", full_disk)
+    with pytest.raises(RunError, match="No space left on device"):
+        save(tiny_model, folder)
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["model"]
+
+
+# -- damaged and hostile folders ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c.update(num_classes=4), "num_classes is 4 and the spec says 3"),
+        (lambda c: c.update(label_names=["a", "b"]), "there are 2 label names for a classifier of 3 rows"),
+        (lambda c: c.update(label_names=["a", "b", "a"]), "label name 'a' occurs twice"),
+        (lambda c: c.update(label_names=["a", "b", 3]), "label_names is not a list of strings"),
+        (lambda c: c.pop("residual"), "comes without a 'residual' section"),
+        (
+            lambda c: c["residual"].update(format_version=99),
+            "format_version is 99; expected 1; update Residual",
+        ),
+        (lambda c: c["residual"].update(trust_remote_code=True), "unknown section .* 'trust_remote_code'"),
+        (lambda c: c["residual"]["spec"].update(_target_="os.system"), "unknown field '_target_'"),
+        (lambda c: c["residual"]["spec"].update(depths=[0, 0]), "depths holds 0"),
+        (lambda c: c["residual"]["spec"].update(widths=[10**9, 8]), "widths holds 1000000000"),
+        (lambda c: c["residual"]["preprocess"].update(std=[0, 1, 1]), r"std is \[0.0, 1.0, 1.0\]"),
+        (
+            lambda c: c["residual"]["preprocess"].update(mean=[0.5] * 4),
+            "mean is .* expected 3 finite numbers",
+        ),
+        (lambda c: c["residual"]["preprocess"].update(crop_px=0), "crop_px is 0"),
+        (lambda c: c["residual"].update(metrics={"test": {"top1": "<b>"}}), "the metrics of 'test' are"),
+        (lambda c: c["residual"].pop("preprocess"), "section 'preprocess' is missing"),
+    ],
+)
+def test_a_config_that_contradicts_itself_is_refused(
+    folder: Path, edit: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    edit_config(folder, edit)
+    with pytest.raises(ModelFileError, match=message):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not JSON in UTF-8"),
+        (b"\xff\xfe{}", "is not JSON in UTF-8"),
+        (b"[" * 100_000, "is not JSON in UTF-8"),
+        (b"[1]", "holds a list; expected a JSON object"),
+    ],
+)
+def test_a_config_that_is_no_json_object_is_refused(folder: Path, content: bytes, message: str) -> None:
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(ModelFileError, match=message):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (
+            lambda s: s["fc.weight"].view(-1)[:2].fill_(math.nan),
+            "tensor fc.weight has 2 values that are not finite",
+        ),
+        (lambda s: s["bn1.running_var"].fill_(math.inf), "tensor bn1.running_var has 4 values"),
+        (lambda s: s.pop("fc.bias"), r"does not fit the network .*− fc\.bias \(3,\)"),
+        (lambda s: s.update(extra=torch.ones(2)), r"does not fit the network .*\+ extra \(2,\)"),
+        (
+            lambda s: s.update({"conv1.weight": torch.ones(4, 3, 5, 5)}),
+            r"± conv1\.weight \(4, 3, 5, 5\) for \(4, 3, 3, 3\)",
+        ),
+        (
+            lambda s: s.update({"fc.weight": torch.ones(7, 8)}),
+            "the classifier has 7 rows and the config says 3",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    folder: Path, edit: Callable[[dict[str, torch.Tensor]], object], message: str
+) -> None:
+    edit_weights(folder, edit)
+    with pytest.raises(ModelFileError, match=message):
+        load(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, -1])
+def test_truncated_weights_are_refused(folder: Path, keep: int) -> None:
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[:keep])
+    with pytest.raises(ModelFileError, match=r"model\.safetensors is damaged or no safetensors file"):
+        load(folder)
+
+
+def test_a_pickle_under_the_name_of_weights_is_refused_and_not_run(folder: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    payload = b"cos\nsystem\n(S'touch " + str(marker).encode() + b"'\ntR."
+    (folder / "model.safetensors").write_bytes(payload)
+    with pytest.raises(ModelFileError, match="is damaged or no safetensors file"):
+        load(folder)
+    assert not marker.exists()
+
+
+def test_missing_parts_are_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="nowhere does not exist; expected a folder with config.json"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelFileError, match="empty is not a model; expected"):
+        load(tmp_path / "empty")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelFileError, match=r"model\.safetensors does not exist"):
+        load(folder)
+
+
+def test_a_config_that_declares_a_giant_is_refused_before_memory_is_taken(folder: Path) -> None:
+    edit_config(folder, lambda c: c["residual"]["spec"].update(widths=[65_000, 65_000]))
+    with pytest.raises(ModelFileError, match="4,000,000,000 parameters"):
+        load(folder)
+
+
+def test_nothing_warns_on_the_way(folder: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load(folder).spec.depths == TINY.depths

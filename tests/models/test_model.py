@@ -1,0 +1,93 @@
+"""A model in use: create, predict, rank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import residual
+from residual.errors import ConfigurationError, DataError, UnknownNameError
+from residual.models import Model, create
+from tests.conftest import SMALL_INPUT, TINY, write_photos
+
+
+def test_create_takes_a_name_or_a_spec() -> None:
+    assert residual.create("resnet20", num_classes=4).fc.out_features == 4
+    assert residual.create(TINY, in_channels=1).conv1.in_channels == 1
+
+
+def test_create_names_the_nearest_networks() -> None:
+    with pytest.raises(UnknownNameError, match="unknown model 'resnet21'"):
+        residual.create("resnet21")
+
+
+def test_predict_gives_the_same_for_a_path_an_image_and_an_array(tmp_path: Path, tiny_model: Model) -> None:
+    path = write_photos(tmp_path, 1) / "red" / "red-000.png"
+    pixels = np.asarray(Image.open(path))
+    (single,) = tiny_model.predict(path)
+    for same in (str(path), pixels, Image.open(path)):
+        assert tiny_model.predict(same) == [single]
+    assert [each.classes for each in tiny_model.predict([path, pixels])] == [single.classes] * 2
+
+
+def test_probabilities_are_a_softmax_best_first(tiny_model: Model) -> None:
+    image = np.full((20, 30, 3), 90, dtype=np.uint8)
+    (prediction,) = tiny_model.predict(image, top_k=3)
+    view = torch.from_numpy(SMALL_INPUT.center_view(image)[None].copy())
+    with torch.inference_mode():
+        expected = tiny_model.network.eval()(SMALL_INPUT.normalize(view)).softmax(dim=1)[0]
+    ranked = sorted(zip(expected.tolist(), tiny_model.label_names, strict=True), reverse=True)
+    assert prediction.classes == tuple(name for _, name in ranked)
+    assert prediction.probabilities == pytest.approx([value for value, _ in ranked])
+    assert sum(prediction.probabilities) == pytest.approx(1)
+
+
+def test_a_gray_array_is_taken_as_gray(tiny_model: Model) -> None:
+    gray = np.full((9, 9), 77, dtype=np.uint8)
+    assert tiny_model.predict(gray) == tiny_model.predict(np.repeat(gray[:, :, None], 3, axis=2))
+
+
+def test_predicting_nothing_gives_nothing(tiny_model: Model) -> None:
+    assert tiny_model.predict([]) == []
+
+
+@pytest.mark.parametrize("top_k", [0, 4, -1])
+def test_top_k_out_of_range_is_named(tiny_model: Model, top_k: int) -> None:
+    with pytest.raises(ConfigurationError, match=f"top_k is {top_k}; expected 1 to 3"):
+        tiny_model.predict(np.zeros((8, 8, 3), dtype=np.uint8), top_k=top_k)
+
+
+def test_an_array_of_floats_is_refused(tiny_model: Model) -> None:
+    with pytest.raises(ConfigurationError, match=r"shape \(8, 8, 3\) and type float64; expected"):
+        tiny_model.predict(np.zeros((8, 8, 3)))  # type: ignore[arg-type]
+
+
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, tiny_model: Model) -> None:
+    (tmp_path / "note.jpg").write_text("no picture")
+    with pytest.raises(DataError, match=r"note\.jpg: not an image that can be used \(found text\)"):
+        tiny_model.predict(tmp_path / "note.jpg")
+    with pytest.raises(DataError, match=r"missing\.jpg cannot be read"):
+        tiny_model.predict(tmp_path / "missing.jpg")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("a", "b"), "there are 2 label names for a classifier of 3 rows"),
+        (("a", "b", "a"), "label name 'a' occurs twice"),
+    ],
+)
+def test_label_names_must_fit(names: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Model(create(TINY), names, SMALL_INPUT)
+
+
+def test_channels_must_fit() -> None:
+    with pytest.raises(
+        ConfigurationError, match="preprocessing to rgb gives 3 channels and the network reads 1"
+    ):
+        Model(create(TINY, in_channels=1), ("a", "b", "c"), SMALL_INPUT)

@@ -1,0 +1,237 @@
+"""Writing: the old content or the new, never half of one, and errors that name the path."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from residual.errors import RunError
+from residual.runtime.files import atomic_folder, make_folder, write_bytes, write_json, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def _listing(folder: Path) -> dict[str, str]:
+    """Return every file below ``folder`` with its text."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names in ``folder``, hidden ones included."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _disk_full(_descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+# -- files -----------------------------------------------------------------------------------------------
+
+
+def test_bytes_are_written_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    for content in (b"", b"first", b"\0\xff second"):
+        write_bytes(path, content)
+        assert path.read_bytes() == content
+    assert _names(tmp_path) == ["file.bin"]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.bin"
+    write_bytes(path, b"old")
+    monkeypatch.setattr(os, "fsync", _disk_full)
+    with pytest.raises(
+        RunError,
+        match=r"cannot write .*file\.bin \(No space left on device; [\d,]+ MB are free there\); choose",
+    ):
+        write_bytes(path, b"new")
+    assert _listing(tmp_path) == {"file.bin": "old"}
+
+
+def test_the_new_content_is_whole_before_the_name_points_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.bin"
+    write_bytes(path, b"old")
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: seen.append(_listing(tmp_path)))
+    write_bytes(path, b"new")
+    # first the file is flushed, then the folder that holds its name
+    assert seen == [{"file.bin": "old", ".file.bin.tmp": "new"}, {"file.bin": "new"}]
+
+
+def test_what_a_crash_left_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / ".file.bin.tmp").write_bytes(b"half of a fi")
+    write_bytes(tmp_path / "file.bin", b"new")
+    assert _listing(tmp_path) == {"file.bin": "new"}
+
+
+def test_text_is_utf_8(tmp_path: Path) -> None:
+    write_text(tmp_path / "text", "Füße\n猫")
+    assert (tmp_path / "text").read_bytes() == "Füße\n猫".encode()
+
+
+def test_json_is_indented_and_ends_with_a_line_feed(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"name": "猫", "values": [1, 2.5]})
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert text == '{\n  "name": "猫",\n  "values": [\n    1,\n    2.5\n  ]\n}\n'
+    assert json.loads(text) == {"name": "猫", "values": [1, 2.5]}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_json_does_not_know_are_refused_and_the_old_file_stays(
+    tmp_path: Path, value: float
+) -> None:
+    write_json(tmp_path / "x.json", 1)
+    with pytest.raises(ValueError, match=r"not JSON compliant"):
+        write_json(tmp_path / "x.json", {"loss": value})
+    assert _listing(tmp_path) == {"x.json": "1\n"}
+
+
+def test_a_file_below_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("stays")
+    with pytest.raises(RunError, match=r"cannot write .*plain/inner \(Not a directory; "):
+        write_bytes(tmp_path / "plain" / "inner", b"")
+    assert _listing(tmp_path) == {"plain": "stays"}
+
+
+def test_a_file_cannot_take_the_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "inner").write_text("stays")
+    with pytest.raises(RunError, match=r"cannot write .*folder \(Is a directory; "):
+        write_bytes(tmp_path / "folder", b"new")
+    assert _listing(tmp_path) == {"folder/inner": "stays"}
+
+
+# -- folders ---------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_made_with_its_parents_and_left_empty(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["plain", "plain/inner", "plain/inner/deeper"])
+def test_a_folder_cannot_be_made_at_or_below_a_file(tmp_path: Path, below: str) -> None:
+    (tmp_path / "plain").write_text("stays")
+    with pytest.raises(
+        RunError,
+        match=rf"cannot write {tmp_path / below} \((File exists|Not a directory); [\d,]+ MB are free",
+    ):
+        make_folder(tmp_path / below)
+    assert _listing(tmp_path) == {"plain": "stays"}
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "model"
+    with atomic_folder(target) as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "a").write_text("A")
+        write_text(folder / "b", "B")
+        assert not target.exists()
+    assert _listing(tmp_path) == {"deep/model/sub/a": "A", "deep/model/b": "B"}
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for text in ("one", "two", "three"):
+        with atomic_folder(target) as folder:
+            assert list(folder.iterdir()) == []
+            (folder / f"only-in-{text}").write_text(text)
+            (folder / "both").write_text(text)
+    assert _listing(tmp_path) == {"model/only-in-three": "three", "model/both": "three"}
+    assert _names(tmp_path) == ["model"]
+
+
+def _replace(target: Path, text: str, then: Callable[[], None] = lambda: None) -> None:
+    """Write a folder of one file; ``then`` happens inside the block."""
+    with atomic_folder(target) as folder:
+        (folder / "file").write_text(text)
+        then()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, RunError])
+def test_an_exception_leaves_the_old_folder_and_nothing_else(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    def stop() -> None:
+        raise error("stop")
+
+    _replace(tmp_path / "model", "old")
+    with pytest.raises(error, match=r"^stop$"):
+        _replace(tmp_path / "model", "new", stop)
+    assert _listing(tmp_path) == {"model/file": "old"}
+    assert _names(tmp_path) == ["model"]
+
+
+def test_an_exception_leaves_no_folder_where_there_was_none(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise ValueError("stop")
+
+    with pytest.raises(ValueError, match=r"^stop$"):
+        _replace(tmp_path / "model", "new", stop)
+    assert _names(tmp_path) == []
+
+
+def test_a_full_disk_leaves_the_old_folder_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _replace(tmp_path / "model", "old")
+    monkeypatch.setattr(os, "fsync", _disk_full)
+    with pytest.raises(RunError, match=r"cannot write .*model \(No space left on device; [\d,]+ MB are free"):
+        _replace(tmp_path / "model", "new")
+    assert _listing(tmp_path) == {"model/file": "old"}
+    assert _names(tmp_path) == ["model"]
+
+
+def test_what_a_crash_left_beside_a_folder_is_cleared(tmp_path: Path) -> None:
+    for leftover in (".model.tmp", ".model.old"):
+        (tmp_path / leftover).mkdir()
+        (tmp_path / leftover / "half").write_text("half")
+    with atomic_folder(tmp_path / "model") as folder:
+        assert list(folder.iterdir()) == []
+        (folder / "file").write_text("new")
+    assert _listing(tmp_path) == {"model/file": "new"}
+
+
+@pytest.mark.parametrize("below", ["plain/model", "plain/deep/model"])
+def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path, below: str) -> None:
+    (tmp_path / "plain").write_text("stays")
+    with (
+        pytest.raises(
+            RunError,
+            match=rf"cannot write {tmp_path / below} \(.+; [\d,]+ MB are free there\); choose another folder",
+        ),
+        atomic_folder(tmp_path / below),
+    ):
+        pytest.fail("the block must not be entered")
+    assert _listing(tmp_path) == {"plain": "stays"}
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_folder_takes_the_place_of_what_is_no_folder_and_leaves_nothing(tmp_path: Path, kind: str) -> None:
+    here, target = tmp_path / "here", tmp_path / "here" / "model"
+    here.mkdir()
+    if kind == "file":
+        target.write_text("a file")
+    else:
+        (tmp_path / "elsewhere").mkdir()
+        target.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    # Twice: what the first replacement leaves behind may stop the second.
+    _replace(target, "one")
+    _replace(target, "two")
+    assert _listing(target) == {"file": "two"}
+    assert _names(here) == ["model"]

@@ -1,0 +1,28 @@
+"""The import budget: what may not be loaded before it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "numpy", "PIL", "sklearn", "scipy", "pyarrow", "matplotlib", "torchvision", "safetensors", "jinja2"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import residual",
+        "import residual; residual.list_models()",
+        "import residual.cli; residual.cli.main(['models', '--json'])",
+        "import residual.cli\ntry: residual.cli.main(['--help'])\nexcept SystemExit: pass",
+        "import residual.cli\ntry: residual.cli.main(['train', '--help'])\nexcept SystemExit: pass",
+        "import residual.spec, residual.preprocess, residual.zoo",
+    ],
+)
+def test_nothing_heavy_is_imported(code: str) -> None:
+    program = f"{code}\nimport sys\nprint('\\nLOADED', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = done.stdout.rsplit("LOADED", 1)[1].split()
+    assert HEAVY.isdisjoint(loaded)

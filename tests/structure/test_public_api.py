@@ -1,0 +1,49 @@
+"""What is public does not change by accident: names, signatures, command-line options."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import residual
+from residual.cli import _COMMANDS, main
+
+GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "public_api.json").read_text())
+
+
+def test_public_names() -> None:
+    assert sorted(residual.__all__) == GOLDEN["names"]
+    for name in residual.__all__:
+        assert getattr(residual, name) is not None
+    assert dir(residual) == sorted(residual.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'residual' has no attribute 'trian'"):
+        _ = residual.trian  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["create", "evaluate", "list_models", "load", "save", "train"])
+def test_public_parameters(name: str) -> None:
+    function = getattr(residual, name)
+    assert list(inspect.signature(function).parameters) == GOLDEN["parameters"][name]
+
+
+@pytest.mark.parametrize("name", ["create", "evaluate", "list_models", "load", "save", "train"])
+def test_public_docstrings_name_every_parameter(name: str) -> None:
+    function = getattr(residual, name)
+    documentation = inspect.getdoc(function) or ""
+    for parameter in inspect.signature(function).parameters:
+        assert re.search(rf"(^\s*|``){parameter}(:|``)", documentation, re.MULTILINE), parameter
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_command_line_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    options = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", capsys.readouterr().out)) - {"--help"})
+    assert options == GOLDEN["options"][command]

@@ -1,0 +1,284 @@
+"""The preprocessing record: pixels against plain Pillow and the formula, JSON there and back, every error."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from residual.errors import ConfigurationError
+from residual.preprocess import Channels, Interpolation, Preprocess
+from tests.data.pictures import noise, waves
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_FILTERS: tuple[Interpolation, ...] = ("nearest", "bilinear", "bicubic", "lanczos")
+_SMOOTH_FILTERS = _FILTERS[1:]
+
+
+def _record(
+    crop_px: int = 28,
+    resize_px: int = 32,
+    interpolation: Interpolation = "bilinear",
+    channels: Channels = "rgb",
+) -> Preprocess:
+    if channels == "gray":
+        return Preprocess(crop_px, resize_px, (0.5,), (0.25,), interpolation, channels)
+    return Preprocess(crop_px, resize_px, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), interpolation, channels)
+
+
+def _resize_then_crop(pixels: NDArray[np.uint8], record: Preprocess) -> NDArray[np.uint8]:
+    """Return the reference: resize the shorter side, then cut whole pixels around the center."""
+    height, width = pixels.shape[:2]
+    scale = record.resize_px / min(height, width)
+    size = (round(width * scale), round(height * scale))
+    resized = Image.fromarray(pixels).resize(size, Image.Resampling[record.interpolation.upper()])
+    left, top = (size[0] - record.crop_px) // 2, (size[1] - record.crop_px) // 2
+    return np.asarray(resized.crop((left, top, left + record.crop_px, top + record.crop_px)))
+
+
+# -- the central view ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interpolation", _SMOOTH_FILTERS)
+@pytest.mark.parametrize(
+    ("height", "width"), [(64, 64), (60, 60), (200, 300), (300, 200), (32, 48), (16, 20), (128, 384)]
+)
+def test_the_view_is_that_of_resize_then_crop(height: int, width: int, interpolation: Interpolation) -> None:
+    # Both sides come out whole and the margins even, so the two ways sample the same places; one level is
+    # what rounding the weights of a shorter row can change.
+    record = _record(interpolation=interpolation)
+    for pixels in (noise(height, width), waves(height, width)):
+        view = record.center_view(pixels)
+        assert view.shape == (28, 28, 3)
+        assert view.dtype == np.uint8
+        np.testing.assert_allclose(view, _resize_then_crop(pixels, record).astype(float), atol=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(40, 300),
+    width=st.integers(40, 300),
+    crop_px=st.integers(8, 32),
+    interpolation=st.sampled_from(_SMOOTH_FILTERS),
+)
+def test_at_any_size_the_view_lies_within_a_pixel_of_resize_then_crop(
+    height: int, width: int, crop_px: int, interpolation: Interpolation
+) -> None:
+    # The reference rounds the longer side (less than 1/4 px over half a crop) and cuts at whole pixels
+    # (1/2 px); ours does neither. A ramp shows a shift as a difference in level.
+    record = _record(crop_px, 32, interpolation)
+    y, x = np.mgrid[0:height, 0:width]
+    slope = 32 / min(height, width)  # a level for each pixel of the result
+    pixels = np.stack([x * slope, y * slope, (x + y) * slope / 2], axis=-1).clip(0, 255).astype(np.uint8)
+    difference = record.center_view(pixels).astype(int) - _resize_then_crop(pixels, record)
+    inside = np.s_[2:-2, 2:-2]  # filters lean on the edge of the image at a crop's edge
+    assert np.abs(difference[inside]).max() <= 2
+
+
+def test_an_image_of_the_right_size_is_cut_and_not_filtered() -> None:
+    pixels = noise(32, 32)
+    np.testing.assert_array_equal(_record(28).center_view(pixels), pixels[2:30, 2:30])
+    np.testing.assert_array_equal(_record(27).center_view(pixels), pixels[2:29, 2:29])
+    np.testing.assert_array_equal(_record(32).center_view(pixels), pixels)
+
+
+@pytest.mark.parametrize("width", [32, 33, 40, 45])
+@pytest.mark.parametrize("crop_px", [27, 28])
+def test_an_image_whose_shorter_side_is_right_is_cut_and_not_filtered(width: int, crop_px: int) -> None:
+    record = _record(crop_px)
+    pixels = noise(32, width)
+    np.testing.assert_array_equal(record.center_view(pixels), _resize_then_crop(pixels, record))
+    standing = np.ascontiguousarray(pixels.swapaxes(0, 1))
+    np.testing.assert_array_equal(record.center_view(standing), _resize_then_crop(standing, record))
+
+
+def test_nearest_keeps_the_values_of_pixels() -> None:
+    pixels = (noise(90, 70) // 85) * 85
+    assert set(np.unique(_record(interpolation="nearest").center_view(pixels))) <= {0, 85, 170, 255}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 90), st.integers(1, 90)) | st.sampled_from([(1, 5_000), (5_000, 1)]),
+    interpolation=st.sampled_from(_FILTERS),
+    channels=st.sampled_from(["rgb", "bgr", "gray"]),
+)
+def test_an_image_of_any_size_gives_a_view_of_the_right_shape(
+    size: tuple[int, int], interpolation: Interpolation, channels: Channels
+) -> None:
+    record = _record(interpolation=interpolation, channels=channels)
+    view = record.center_view(record.to_channels(np.full((*size, 3), 77, dtype=np.uint8)))
+    assert view.shape == (28, 28, record.num_channels)
+    assert view.dtype == np.uint8
+    assert (view == 77).all()
+
+
+# -- channels --------------------------------------------------------------------------------------------
+
+
+def test_rgb_keeps_the_order_and_bgr_reverses_it() -> None:
+    pixels = noise(3, 4)
+    np.testing.assert_array_equal(_record(channels="rgb").to_channels(pixels), pixels)
+    np.testing.assert_array_equal(_record(channels="bgr").to_channels(pixels), pixels[:, :, [2, 1, 0]])
+
+
+def test_gray_is_the_luma_of_itu_r_601() -> None:
+    pixels = noise(40, 50)
+    red, green, blue = (pixels[:, :, channel].astype(int) for channel in range(3))
+    # 0.299, 0.587 and 0.114 in sixteenths of a bit, as Pillow has them
+    luma = (19_595 * red + 38_470 * green + 7_471 * blue + 2**15) >> 16
+    gray = _record(channels="gray").to_channels(pixels)
+    assert gray.shape == (40, 50, 1)
+    np.testing.assert_array_equal(gray[:, :, 0], luma)
+
+
+def test_a_gray_image_keeps_its_levels_exactly() -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    gray = _record(channels="gray").to_channels(np.stack([levels] * 3, axis=-1))
+    np.testing.assert_array_equal(gray[:, :, 0], levels)
+
+
+def test_gray_has_one_channel_and_colour_three() -> None:
+    assert _record(channels="gray").num_channels == 1
+    assert _record(channels="rgb").num_channels == 3
+    assert _record(channels="bgr").num_channels == 3
+
+
+# -- normalization ---------------------------------------------------------------------------------------
+
+
+def test_normalize_is_the_formula() -> None:
+    record = _record()
+    pixels = torch.from_numpy(np.stack([noise(28, 28, seed=seed) for seed in range(4)]))
+    expected = (pixels.double() / 255 - torch.tensor(record.mean).double()) / torch.tensor(
+        record.std
+    ).double()
+    normalized = record.normalize(pixels)
+    assert normalized.dtype == torch.float32
+    torch.testing.assert_close(normalized.double(), expected.permute(0, 3, 1, 2), rtol=1e-5, atol=1e-6)
+
+
+def test_normalize_gives_channels_last_memory_and_leaves_the_pixels_alone() -> None:
+    pixels = torch.from_numpy(np.stack([noise(28, 28, seed=seed) for seed in range(4)]))
+    before = pixels.clone()
+    normalized = _record().normalize(pixels)
+    assert normalized.shape == (4, 3, 28, 28)
+    assert normalized.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(pixels, before)
+
+
+def test_normalize_of_gray_gives_one_channel() -> None:
+    pixels = torch.from_numpy(noise(28, 28, 1)[None])
+    normalized = _record(channels="gray").normalize(pixels)
+    assert normalized.shape == (1, 1, 28, 28)
+    torch.testing.assert_close(normalized[0, 0], (pixels[0, :, :, 0] / 255 - 0.5) / 0.25)
+
+
+# -- the size of the input -------------------------------------------------------------------------------
+
+
+def test_another_size_keeps_the_ratio_of_resize_to_crop() -> None:
+    record = _record(224, 256)
+    assert record.at_size(112) == _record(112, 128)
+    assert record.at_size(224) == record
+    assert _record(32, 32).at_size(1) == _record(1, 1)
+
+
+@pytest.mark.parametrize("crop_px", [0, -1, 16_385])
+def test_another_size_must_be_possible(crop_px: int) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^the image size is {crop_px} px; expected 1 to 16384$"):
+        _record().at_size(crop_px)
+
+
+# -- JSON ------------------------------------------------------------------------------------------------
+
+
+def test_the_record_as_json_is_this() -> None:
+    assert _record(224, 256, "bicubic", "bgr").to_dict() == {
+        "crop_px": 224,
+        "resize_px": 256,
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.25, 0.3],
+        "interpolation": "bicubic",
+        "channels": "bgr",
+    }
+
+
+@given(
+    crop_px=st.integers(1, 512),
+    margin=st.integers(0, 512),
+    interpolation=st.sampled_from(_FILTERS),
+    channels=st.sampled_from(["rgb", "bgr", "gray"]),
+    mean=st.tuples(*[st.floats(-10, 10)] * 3),
+    std=st.tuples(*[st.floats(1e-6, 10)] * 3),
+)
+def test_json_gives_back_the_same_record(
+    crop_px: int,
+    margin: int,
+    interpolation: Interpolation,
+    channels: Channels,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> None:
+    count = 1 if channels == "gray" else 3
+    record = Preprocess(crop_px, crop_px + margin, mean[:count], std[:count], interpolation, channels)
+    assert Preprocess.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+def test_whole_numbers_are_read_as_mean_and_std() -> None:
+    record = Preprocess.from_dict({**_record().to_dict(), "mean": [0, 0, 0], "std": [1, 1, 1]})
+    assert record.mean == (0.0, 0.0, 0.0)
+    assert record.std == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"crop_px": 0}, r"^crop_px is 0 and resize_px is 32; expected 1 ≤ crop_px ≤ resize_px ≤ 16384$"),
+        ({"crop_px": 33}, r"^crop_px is 33 and resize_px is 32; expected"),
+        ({"resize_px": 16_385}, r"^crop_px is 28 and resize_px is 16385; expected"),
+        ({"crop_px": 28.0}, r"^crop_px is 28\.0; expected a whole number$"),
+        ({"crop_px": True}, r"^crop_px is True; expected a whole number$"),
+        ({"resize_px": "32"}, r"^resize_px is '32'; expected a whole number$"),
+        ({"resize_px": None}, r"^resize_px is None; expected a whole number$"),
+        ({"mean": [0.5]}, r"^mean is \[0\.5\]; expected 3 finite numbers, one a channel$"),
+        ({"mean": [0.5, 0.5, float("nan")]}, r"^mean is \[0\.5, 0\.5, nan\]; expected 3 finite numbers"),
+        ({"mean": [10**400, 0, 0]}, r"^mean is .*; expected "),
+        ({"mean": "0.5"}, r"^mean is '0\.5'; expected a list of numbers$"),
+        ({"mean": [0.5, 0.5, "0.5"]}, r"^mean is \[0\.5, 0\.5, '0\.5'\]; expected a list of numbers$"),
+        ({"mean": None}, r"^mean is None; expected a list of numbers$"),
+        ({"std": [1, 1, 1, 1]}, r"^std is \[1\.0, 1\.0, 1\.0, 1\.0\]; expected 3 finite numbers"),
+        ({"std": [1, 1, float("inf")]}, r"^std is \[1\.0, 1\.0, inf\]; expected 3 finite numbers"),
+        ({"std": [1, 1, 0]}, r"^std is \[1\.0, 1\.0, 0\.0\]; expected numbers above 0$"),
+        ({"std": [1, -1, 1]}, r"^std is \[1\.0, -1\.0, 1\.0\]; expected numbers above 0$"),
+        ({"std": [True, 1, 1]}, r"^std is \[True, 1, 1\]; expected a list of numbers$"),
+        ({"channels": "gray"}, r"^mean is \[0\.4, 0\.5, 0\.6\]; expected 1 finite numbers, one a channel$"),
+        ({"channels": "cmyk"}, r"^channels is 'cmyk'; expected one of rgb, bgr, gray$"),
+        (
+            {"interpolation": "box"},
+            r"^interpolation is 'box'; expected one of nearest, bilinear, bicubic, la",
+        ),
+        ({"interpolation": []}, r"^interpolation is \[\]; expected one of nearest"),
+        ({"crop": 28}, r"^unknown field 'crop' in preprocess; expected crop_px$"),
+        ({"colour": "x" * 3}, r"^unknown field 'colour' in preprocess; expected "),
+    ],
+)
+def test_a_wrong_field_is_named_with_what_is_allowed(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Preprocess.from_dict({**_record().to_dict(), **change})
+
+
+@pytest.mark.parametrize("field", ["crop_px", "resize_px", "mean", "std", "interpolation", "channels"])
+def test_a_missing_field_is_named(field: str) -> None:
+    fields = _record().to_dict()
+    del fields[field]
+    with pytest.raises(ConfigurationError, match=rf"^preprocess has no field '{field}'$"):
+        Preprocess.from_dict(fields)

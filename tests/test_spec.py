@@ -1,0 +1,147 @@
+"""The spec against the papers' figures, and its validation."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from residual import zoo
+from residual.errors import ConfigurationError
+from residual.spec import ResNetSpec, Shortcut, shortcut_form
+
+# Parameters of He et al. 2015, Table 1, by shortcut option: exact counts for 1,000 classes.
+IMAGENET_PARAMETERS = {
+    ("resnet18", "A"): 11_515_688,
+    ("resnet18", "B"): 11_689_512,
+    ("resnet18", "C"): 12_043_816,
+    ("resnet34", "A"): 21_623_848,
+    ("resnet34", "B"): 21_797_672,
+    ("resnet34", "C"): 22_716_840,
+    ("resnet50", "B"): 25_557_032,
+    ("resnet50", "C"): 40_128_552,
+    ("resnet101", "B"): 44_549_160,
+    ("resnet101", "C"): 76_981_288,
+    ("resnet152", "B"): 60_192_808,
+    ("resnet152", "C"): 107_335_720,
+    ("plain18", "none"): 11_515_688,
+    ("plain34", "none"): 21_623_848,
+}
+
+# GMAC at 224 px, to the three decimals that are published.
+IMAGENET_GMACS = {
+    "resnet18.a": 1.795,
+    "resnet18": 1.814,
+    "resnet34.a": 3.644,
+    "resnet34": 3.664,
+    "resnet34.c": 3.831,
+    "resnet50.v1": 3.858,
+    "resnet50": 4.089,
+    "resnet101.v1": 7.570,
+    "resnet101": 7.801,
+    "resnet152.v1": 11.282,
+    "resnet152": 11.514,
+    "plain18": 1.795,
+    "plain34": 3.644,
+}
+
+# layers: (parameters with A, B, C; MMAC with A), He et al. 2015, Table 6.
+CIFAR = {
+    20: (269_722, 272_474, 283_962, 40.6),
+    32: (464_154, 466_906, 489_594, 68.9),
+    44: (658_586, 661_338, 695_226, 97.2),
+    56: (853_018, 855_770, 900_858, 125.5),
+    110: (1_727_962, 1_730_714, 1_826_202, 252.9),
+    1202: (19_421_274, 19_424_026, 20_538_714, 2829.2),
+}
+
+
+@pytest.mark.parametrize(("name", "shortcut"), IMAGENET_PARAMETERS)
+def test_imagenet_parameters_are_the_published_ones(name: str, shortcut: Shortcut) -> None:
+    spec = dataclasses.replace(zoo.entry(name).spec, shortcut=shortcut)
+    assert spec.num_parameters == IMAGENET_PARAMETERS[name, shortcut]
+
+
+@pytest.mark.parametrize("name", IMAGENET_GMACS)
+def test_imagenet_macs_are_the_published_ones(name: str) -> None:
+    assert round(zoo.entry(name).num_macs / 1e9, 3) == IMAGENET_GMACS[name]
+
+
+@pytest.mark.parametrize("layers", CIFAR)
+def test_cifar_counts_are_the_published_ones(layers: int) -> None:
+    a, b, c, mmacs = CIFAR[layers]
+    spec = zoo.entry(f"resnet{layers}").spec
+    assert [dataclasses.replace(spec, shortcut=kind).num_parameters for kind in ("A", "B", "C")] == [a, b, c]
+    assert round(spec.num_macs(32) / 1e6, 1) == mmacs
+    plain = zoo.entry(f"plain{layers}").spec
+    assert (plain.num_parameters, plain.num_macs(32)) == (a, spec.num_macs(32))
+
+
+@pytest.mark.parametrize("entry", zoo.ENTRIES, ids=lambda entry: entry.name)
+def test_the_name_says_the_depth(entry: zoo.ZooEntry) -> None:
+    digits = "".join(character for character in entry.name.split(".")[0] if character.isdigit())
+    assert entry.spec.num_layers == int(digits)
+
+
+@pytest.mark.parametrize("entry", zoo.ENTRIES, ids=lambda entry: entry.name)
+def test_every_spec_survives_json(entry: zoo.ZooEntry) -> None:
+    assert ResNetSpec.from_dict(entry.spec.to_dict()) == entry.spec
+
+
+@pytest.mark.parametrize(
+    ("kind", "same", "wider", "strided", "both"),
+    [
+        ("none", "none", "none", "none", "none"),
+        ("A", "identity", "pad", "pad", "pad"),
+        ("B", "identity", "projection", "projection", "projection"),
+        ("C", "projection", "projection", "projection", "projection"),
+    ],
+)
+def test_shortcut_form_by_shape(kind: Shortcut, same: str, wider: str, strided: str, both: str) -> None:
+    shapes = [(16, 16, 1), (16, 32, 1), (16, 16, 2), (16, 32, 2)]
+    assert [shortcut_form(kind, *shape) for shape in shapes] == [same, wider, strided, both]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"unit": "conv"}, "unit is 'conv'; expected one of basic, bottleneck"),
+        ({"shortcut": "D"}, "shortcut is 'D'; expected one of none, A, B, C"),
+        ({"stem": "mnist"}, "stem is 'mnist'"),
+        ({"stride_on": "5x5"}, "stride_on is '5x5'"),
+        ({"depths": (2, 2)}, "depths has 2 stages and widths has 4"),
+        ({"depths": (), "widths": ()}, "depths has 0 stages"),
+        ({"depths": (0, 0, 0, 0)}, "depths holds 0; expected 1 to 10,000"),
+        ({"widths": (10**9, 1, 1, 1)}, "widths holds 1000000000"),
+        ({"num_classes": 10**7}, "num_classes holds 10000000; expected 1 to 1,000,000"),
+        ({"num_classes": 0}, "num_classes holds 0"),
+        ({"in_channels": 0}, "in_channels holds 0"),
+        ({"depths": (9999, 9999, 9999, 9999)}, "the network would have 39,996 units"),
+        ({"widths": (60_000, 60_000, 60_000, 60_000)}, "at most 10,000 units and 4,000,000,000 parameters"),
+    ],
+)
+def test_fields_out_of_range_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        dataclasses.replace(zoo.entry("resnet18").spec, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"_target_": "os.system"}, "unknown field '_target_' in the spec"),
+        ({"shortcuts": "A"}, "unknown field 'shortcuts' in the spec; expected shortcut"),
+        ({"depths": "2222"}, "depths is '2222'; expected a list of whole numbers"),
+        ({"depths": [2, 2, 2, True]}, "depths is .*; expected a list of whole numbers"),
+        ({"num_classes": 10.0}, "num_classes is 10.0; expected a whole number"),
+        ({"unit": ["basic"]}, r"unit is \['basic'\]; expected a string"),
+    ],
+)
+def test_hostile_json_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        ResNetSpec.from_dict({**zoo.entry("resnet18").spec.to_dict(), **change})
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="the spec has no field 'depths'"):
+        ResNetSpec.from_dict({"unit": "basic"})

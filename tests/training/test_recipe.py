@@ -1,0 +1,77 @@
+"""Recipes: validation, changes, JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from residual import zoo
+from residual.errors import ConfigurationError, UnknownNameError
+from residual.training.recipe import Recipe
+from residual.training.recipes import NAMES, cifar, digits, named_recipe, photos, recipe_for
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_survives_json(name: str) -> None:
+    recipe = named_recipe(name)
+    assert recipe.name == name
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning_rate": -1.0}, "learning_rate is -1.0; expected a number above 0 to 1000"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"learning_rate": 1e20}, "learning_rate is 1e[+]20"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"epochs": -1.0}, "epochs is -1.0; expected a number above 0"),
+        ({"epochs": 0.0}, "epochs is 0.0"),
+        ({"steps": 0}, "steps is 0; expected 1 to"),
+        ({"batch_size": 0}, "batch_size is 0; expected a number from 1"),
+        ({"momentum": 1.5}, "momentum is 1.5"),
+        ({"weight_decay": -1e-4}, "weight_decay is -0.0001"),
+        ({"label_smoothing": 2.0}, "label_smoothing is 2.0"),
+        ({"warmup_epochs": -1.0}, "warmup_epochs is -1.0"),
+        ({"schedule": "cosin"}, "schedule is 'cosin'; expected one of constant, step, cosine"),
+        ({"milestones": (0.7, 0.5)}, r"milestones are \[0.7, 0.5\]"),
+        ({"nesterov": True, "momentum": 0.0}, "nesterov needs momentum"),
+        ({"crop": "middle"}, "crop is 'middle'; expected one of center, pad, random-resized"),
+        ({"pad_px": -1}, "pad_px is -1"),
+        ({"min_area": 0.0}, "min_area is 0.0"),
+    ],
+)
+def test_values_out_of_range_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        cifar().changed(change)
+
+
+def test_a_misspelled_field_gets_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown recipe field 'learnin_rate' \(nearest: learning_rate"):
+        cifar().changed({"learnin_rate": 0.1})
+
+
+def test_an_unknown_recipe_gets_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown recipe 'cifra' \(nearest: cifar"):
+        named_recipe("cifra")
+
+
+def test_changes_reach_the_recipe_and_its_augmentation() -> None:
+    changed = cifar().changed({"epochs": 2.0, "flip": False, "pad_px": 1})
+    assert (changed.epochs, changed.augment.flip, changed.augment.pad_px) == (2, False, 1)
+    assert changed.learning_rate == cifar().learning_rate
+
+
+def test_asking_for_epochs_takes_the_place_of_steps() -> None:
+    assert cifar().changed({"steps": 10}).changed({"epochs": 3.0}).steps is None
+
+
+def test_the_recipe_follows_the_data_and_the_network() -> None:
+    assert recipe_for("digits", zoo.entry("resnet20").spec) == digits()
+    assert recipe_for("anything", zoo.entry("resnet20").spec) == cifar()
+    assert recipe_for("anything", zoo.entry("resnet18").spec) == photos()
+
+
+def test_digits_are_never_mirrored() -> None:
+    assert not digits().augment.flip
