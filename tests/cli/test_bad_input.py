@@ -59,7 +59,9 @@ def test_missing_folder(model: Path, tmp_path: Path, capsys: Capture, command: s
 
 def test_missing_model(tmp_path: Path, capsys: Capture) -> None:
     assert main(["evaluate", str(tmp_path / "gone"), "digits"]) == 3
-    assert "gone does not exist; expected a folder with config.json and model.safetensors" in complaint(capsys)
+    assert "gone does not exist; expected a folder with config.json and model.safetensors" in complaint(
+        capsys
+    )
 
 
 def test_empty_class(photos: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -75,7 +77,10 @@ def test_one_class_only(photos: Path, tmp_path: Path, capsys: Capture) -> None:
         shutil.rmtree(photos / part / "green")
         shutil.rmtree(photos / part / "red")
     assert train(photos, tmp_path / "run") == 3
-    assert complaint(capsys) == f"{photos} has only one class (blue); expected at least 2; add a folder for another class"
+    assert (
+        complaint(capsys)
+        == f"{photos} has only one class (blue); expected at least 2; add a folder for another class"
+    )
 
 
 def test_corrupt_jpeg(photos: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -98,7 +103,8 @@ def test_text_named_jpg(model: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "letter.jpg").write_text("Dear reader,")
     assert main(["predict", str(model), str(tmp_path / "letter.jpg")]) == 3
     err = capsys.readouterr().err
-    assert f"{tmp_path / 'letter.jpg'}: not an image that can be used (found text); expected JPEG, PNG, WebP or BMP" in err
+    reason = "not an image that can be used (found text); expected JPEG, PNG, WebP or BMP"
+    assert f"{tmp_path / 'letter.jpg'}: {reason}" in err
     assert "Traceback" not in err
 
 
@@ -145,13 +151,23 @@ def drop_the_right_to_write_anywhere() -> None:
 def test_read_only_output_folder(tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)
-    command = [sys.executable, "-m", "residual", "train", "digits", "--steps", "1", "--out", str(locked / "run")]
+    command = [
+        sys.executable,
+        "-m",
+        "residual",
+        "train",
+        "digits",
+        "--steps",
+        "1",
+        "--out",
+        str(locked / "run"),
+    ]
     done = subprocess.run(
         command,
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=drop_the_right_to_write_anywhere if os.geteuid() == 0 else None,  # noqa: PLW1509
+        preexec_fn=drop_the_right_to_write_anywhere if os.geteuid() == 0 else None,
     )
     assert done.returncode == 1, done.stderr
     message = f"error: cannot write {locked / 'run'} (Permission denied; "

@@ -66,7 +66,8 @@ def test_models_lists_every_network_with_its_counts(capsys: Capture) -> None:
     rows = as_json(capsys)["models"]
     assert isinstance(rows, list)
     assert [(row["name"], row["layers"], row["parameters"], row["macs"]) for row in rows] == [
-        (entry.name, entry.spec.num_layers, entry.spec.num_parameters, entry.num_macs) for entry in zoo.ENTRIES
+        (entry.name, entry.spec.num_layers, entry.spec.num_parameters, entry.num_macs)
+        for entry in zoo.ENTRIES
     ]
 
 
@@ -110,15 +111,20 @@ def test_train_ends_with_where_things_lie(photos: Path, tmp_path: Path, capsys: 
 
 def test_options_reach_the_run(photos: Path, tmp_path: Path) -> None:
     options = (
-        "--steps 2 --learning-rate 0.03 --schedule step --warmup-epochs 0 --momentum 0.8 --weight-decay 0.001 "
-        "--label-smoothing 0.1 --crop random-resized --flip no --seed 5 --recipe photos"
+        "--steps 2 --learning-rate 0.03 --schedule step --warmup-epochs 0 --momentum 0.8 --recipe photos "
+        "--weight-decay 0.001 --label-smoothing 0.1 --crop random-resized --flip no --seed 5"
     )
     arguments = ["train", str(photos), "--model", "resnet20", "--image-px", "8", *options.split()]
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
     plan = json.loads((tmp_path / "run" / "run.json").read_text())["plan"]
     recipe = plan["recipe"]
     assert (plan["seed"], plan["preprocess"]["crop_px"]) == (5, 8)
-    assert [recipe[name] for name in ("name", "steps", "learning_rate", "schedule")] == ["photos", 2, 0.03, "step"]
+    assert [recipe[name] for name in ("name", "steps", "learning_rate", "schedule")] == [
+        "photos",
+        2,
+        0.03,
+        "step",
+    ]
     assert [recipe[name] for name in ("momentum", "weight_decay", "label_smoothing")] == [0.8, 0.001, 0.1]
     assert (recipe["augment"]["crop"], recipe["augment"]["flip"]) == ("random-resized", False)
 
@@ -191,7 +197,9 @@ def test_doctor_names_what_is_missing(capsys: Capture, monkeypatch: pytest.Monke
 
 def test_a_reader_that_leaves_is_no_error(model: str, photos: Path) -> None:
     command = f"{sys.executable} -m residual predict {model} {photos} --format csv --batch-size 1 | head -n 1"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout.strip()) == (0, "path,class,probability,error")
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr

@@ -48,6 +48,12 @@ def _palette() -> Image.Image:
     return image
 
 
+def _bmp_header(layout: str, *fields: int) -> bytes:
+    """Return a BMP file without its pixels."""
+    end = 14 + struct.calcsize(layout)
+    return b"BM" + struct.pack("<IHHI", end, 0, 0, end) + struct.pack(layout, *fields) + bytes(24)
+
+
 def _exif(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[_ORIENTATION] = orientation
@@ -422,7 +428,15 @@ def test_an_image_without_pixels_is_refused() -> None:
     ("content", "megapixels"),
     [
         pytest.param(with_declared_size(encode(_PHOTO, "JPEG"), 65_500, 65_500), "4,290", id="JPEG"),
+        pytest.param(with_declared_size(encode(_PHOTO, "JPEG"), 65_535, 65_535), "4,295", id="largest JPEG"),
+        pytest.param(
+            with_declared_size(encode(Image.new("CMYK", (16, 16)), "JPEG"), 20_000, 20_000),
+            "400",
+            id="CMYK JPEG",
+        ),
         pytest.param(png_file(20_000, 20_000, 8, PNG_RGB, b""), "400", id="PNG"),
+        pytest.param(_bmp_header("<IiiHH", 40, 20_000, -20_000, 1, 24), "400", id="BMP"),
+        pytest.param(_bmp_header("<IHHHH", 12, 40_000, 40_000, 1, 24), "1,600", id="BMP of OS/2"),
         pytest.param(png_file(16_001, 8_000, 8, PNG_RGB, b""), "128", id="just over 128 MP"),
         pytest.param(png_file(1, 20_000, 8, PNG_RGB, b""), "0", id="tall strip"),
         pytest.param(png_file(16_385, 1, 8, PNG_RGB, bytes(1 + 3 * 16_385)), "0", id="wide strip"),
@@ -437,6 +451,26 @@ def test_an_image_that_declares_too_much_is_refused_before_memory_is_taken(
     )
     with _growing_at_most(64_000_000), pytest.raises(DataError, match=too_large):
         decode(content)
+
+
+def test_a_webp_that_declares_too_much_is_refused_with_its_size() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    content = bytearray(encode(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
+    content[24:30] = (16_383 - 1).to_bytes(3, "little") * 2  # the canvas, in the chunk VP8X
+    with pytest.raises(DataError, match=r"^the image is too large \(16383×16383 px = 268 MP\); expected at"):
+        decode(bytes(content))
+
+
+@pytest.mark.parametrize("damage", ["cut behind the frame header", "unknown sampling"])
+def test_a_damaged_jpeg_that_declares_too_much_is_refused(damage: str) -> None:
+    content = with_declared_size(encode(_PHOTO, "JPEG"), 20_000, 20_000)
+    frame = content.index(b"\xff\xc0")
+    damaged = {
+        "cut behind the frame header": content[: frame + 19],
+        "unknown sampling": content[: frame + 11] + b"\x33" + content[frame + 12 :],
+    }[damage]
+    with pytest.raises(DataError, match=r"^(the image is too large|damaged JPEG) \("):
+        decode(damaged)
 
 
 @contextlib.contextmanager

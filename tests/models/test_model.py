@@ -63,7 +63,7 @@ def test_top_k_out_of_range_is_named(tiny_model: Model, top_k: int) -> None:
 
 def test_an_array_of_floats_is_refused(tiny_model: Model) -> None:
     with pytest.raises(ConfigurationError, match=r"shape \(8, 8, 3\) and type float64; expected"):
-        tiny_model.predict(np.zeros((8, 8, 3)))  # type: ignore[arg-type]
+        tiny_model.predict(np.zeros((8, 8, 3)))
 
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, tiny_model: Model) -> None:

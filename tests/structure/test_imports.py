@@ -7,7 +7,18 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "numpy", "PIL", "sklearn", "scipy", "pyarrow", "matplotlib", "torchvision", "safetensors", "jinja2"}
+HEAVY = {
+    "torch",
+    "numpy",
+    "PIL",
+    "sklearn",
+    "scipy",
+    "pyarrow",
+    "matplotlib",
+    "torchvision",
+    "safetensors",
+    "jinja2",
+}
 
 
 @pytest.mark.parametrize(

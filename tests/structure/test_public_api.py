@@ -24,7 +24,7 @@ def test_public_names() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'residual' has no attribute 'trian'"):
-        _ = residual.trian  # type: ignore[attr-defined]
+        _ = residual.trian
 
 
 @pytest.mark.parametrize("name", ["create", "evaluate", "list_models", "load", "save", "train"])

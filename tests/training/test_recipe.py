@@ -48,7 +48,9 @@ def test_values_out_of_range_are_named(change: dict[str, Any], message: str) -> 
 
 
 def test_a_misspelled_field_gets_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown recipe field 'learnin_rate' \(nearest: learning_rate"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown recipe field 'learnin_rate' \(nearest: learning_rate"
+    ):
         cifar().changed({"learnin_rate": 0.1})
 
 

@@ -89,7 +89,7 @@ def test_many_classes_are_listed_by_their_confusions(finished: Path, tmp_path: P
     path.write_text(json.dumps(evaluation))
     text = write_report(tmp_path / "run").read_text()
     assert "Confusion matrix" not in text
-    assert text.index("<td class=\"text\">class7</td>") < text.index("<td class=\"text\">class0</td>")
+    assert text.index('<td class="text">class7</td>') < text.index('<td class="text">class0</td>')
 
 
 def test_a_damaged_run_is_named(finished: Path, tmp_path: Path) -> None:

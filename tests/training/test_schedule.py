@@ -18,7 +18,9 @@ def recipe(schedule: Schedule) -> Recipe:
 
 def test_the_papers_steps() -> None:
     # 2015, section 4.2: 0.1, divided by ten at 32,000 and 48,000 of 64,000 iterations.
-    rates = [learning_rate(recipe("step"), step, 64_000, 0) for step in (0, 31_999, 32_000, 47_999, 48_000, 63_999)]
+    rates = [
+        learning_rate(recipe("step"), step, 64_000, 0) for step in (0, 31_999, 32_000, 47_999, 48_000, 63_999)
+    ]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
@@ -37,7 +39,9 @@ def test_warmup_rises_in_equal_parts_to_the_top(schedule: Schedule) -> None:
 
 
 @given(st.integers(1, 500), st.data(), st.sampled_from(["constant", "step", "cosine"]))
-def test_the_rate_stays_between_nothing_and_the_top(total: int, data: st.DataObject, schedule: Schedule) -> None:
+def test_the_rate_stays_between_nothing_and_the_top(
+    total: int, data: st.DataObject, schedule: Schedule
+) -> None:
     warmup = data.draw(st.integers(0, total))
     step = data.draw(st.integers(0, total - 1))
     assert 0 < learning_rate(recipe(schedule), step, total, warmup) <= 0.1

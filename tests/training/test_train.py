@@ -1,4 +1,4 @@
-"""Whole runs, small: what they leave behind, that they repeat to the bit, and that they survive interruption."""
+"""Whole runs, small: what they leave behind; that they repeat to the bit and survive interruption."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ from residual.training.plan import make_plan
 from residual.training.run import Run
 
 EPOCHS = 3
-CHANGES = {"epochs": float(EPOCHS), "batch_size": 10, "learning_rate": 0.05}  # 48 samples: batches span epochs
+CHANGES = {
+    "epochs": float(EPOCHS),
+    "batch_size": 10,
+    "learning_rate": 0.05,
+}  # 48 samples: batches span epochs
 
 
 def run(photos: Path, out: Path, changes: dict[str, Any] | None = None, **options: Any) -> RunResult:
@@ -170,9 +174,7 @@ def test_resume_needs_a_run(photos: Path, tmp_path: Path) -> None:
         run(photos, tmp_path / "none", resume=True)
 
 
-def test_a_damaged_checkpoint_is_named(
-    photos: Path, tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
+def test_a_damaged_checkpoint_is_named(photos: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
     run(photos, tmp_path / "run")
     damage(tmp_path / "run" / "checkpoints" / "step-15" / "network.safetensors")
     with pytest.raises(ModelFileError, match="step-15 cannot be used .*; remove this folder"):
@@ -215,7 +217,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
         update(self, pixels, labels)
 
     monkeypatch.setattr(Trainer, "_update", poisoned)
-    with pytest.raises(DivergedError, match=r"the loss is nan at step 7 \(learning rate 0\.\d+\); start again with"):
+    with pytest.raises(
+        DivergedError, match=r"the loss is nan at step 7 \(learning rate 0\.\d+\); start again with"
+    ):
         run(photos, tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["status"], record["step"]) == ("diverged", 6)
@@ -226,7 +230,9 @@ def test_a_corrupt_image_stops_the_run_and_is_named(
     photos: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     damage(photos / "train" / "red" / "red-003.png")
-    with pytest.raises(DataError, match=r"train/red/red-003\.png: damaged PNG .*; repair or remove this file"):
+    with pytest.raises(
+        DataError, match=r"train/red/red-003\.png: damaged PNG .*; repair or remove this file"
+    ):
         run(photos, tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "failed"
@@ -244,10 +250,14 @@ def test_files_that_are_not_used_are_named_and_recorded(
 
 
 @pytest.mark.parametrize("occupant", ["run.json", "thesis.txt"])
-def test_a_folder_that_holds_something_is_not_overwritten(photos: Path, tmp_path: Path, occupant: str) -> None:
+def test_a_folder_that_holds_something_is_not_overwritten(
+    photos: Path, tmp_path: Path, occupant: str
+) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / occupant).write_text("{}")
-    with pytest.raises(ConfigurationError, match="already holds a run; continue it with --resume|not an empty folder"):
+    with pytest.raises(
+        ConfigurationError, match="already holds a run; continue it with --resume|not an empty folder"
+    ):
         run(photos, tmp_path / "run")
     assert (tmp_path / "run" / occupant).read_text() == "{}"
 

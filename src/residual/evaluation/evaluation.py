@@ -176,7 +176,9 @@ def evaluate_split(
         if on_batch is not None:
             on_batch(done, tally)
     if not math.isfinite(tally.loss):
-        raise DivergedError(f"the loss on {name} is {tally.loss}", remedy="train again with a lower learning rate")
+        raise DivergedError(
+            f"the loss on {name} is {tally.loss}", remedy="train again with a lower learning rate"
+        )
     return Evaluation(
         split=name,
         top1=tally.top1,
@@ -184,7 +186,7 @@ def evaluate_split(
         loss=tally.loss,
         count=tally.count,
         classes=model.label_names,
-        confusions=tuple((true, predicted, n) for (true, predicted), n in sorted(tally.pairs.items())),
+        confusions=tuple((*pair, count) for pair, count in sorted(tally.pairs.items())),
         mistakes=tuple(entry[2] for entry in sorted(worst, reverse=True)),
     )
 

@@ -6,9 +6,11 @@ is no pickle in it, and no random state: order and augmentation are functions of
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -16,26 +18,42 @@ from safetensors.torch import load_file, save_file
 
 from residual.errors import ModelFileError
 from residual.runtime.files import atomic_folder, write_json
+from residual.training.meter import Sums
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from residual.nn import ResNet
 
-__all__ = ["latest_checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Progress", "latest_checkpoint", "load_checkpoint", "save_checkpoint"]
 
 _KEEP = 2  # the newest, and one more in case that one turns out damaged
 
 
-def save_checkpoint(
-    folder: Path, step: int, network: ResNet, optimizer: torch.optim.SGD, state: dict[str, Any]
-) -> Path:
-    """Write the checkpoint of ``step`` below ``folder`` and remove all but the newest two.
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, apart from its weights.
+
+    Attributes:
+        step: Updates done.
+        window: Training sums since the last log line.
+        epoch: Training sums of the log lines since the last evaluation.
+        metrics: What was measured last, by split.
+    """
+
+    step: int
+    window: Sums
+    epoch: Sums
+    metrics: dict[str, dict[str, float]]
+
+
+def save_checkpoint(folder: Path, progress: Progress, network: ResNet, optimizer: torch.optim.SGD) -> Path:
+    """Write a checkpoint below ``folder`` and remove all but the newest two.
 
     Raises:
         RunError: It cannot be written; the older ones are still there.
     """
-    path = folder / f"step-{step}"
+    path = folder / f"step-{progress.step}"
     momentum = {
         name: buffer.detach().cpu().contiguous()
         for name, parameter in network.named_parameters()
@@ -45,7 +63,7 @@ def save_checkpoint(
     with atomic_folder(path) as temporary:
         save_file(weights, temporary / "network.safetensors")
         save_file(momentum, temporary / "optimizer.safetensors")
-        write_json(temporary / "state.json", {"step": step, **state})
+        write_json(temporary / "state.json", dataclasses.asdict(progress))
     for old in _by_step(folder)[:-_KEEP]:
         shutil.rmtree(old, ignore_errors=True)
     return path
@@ -57,14 +75,17 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load_checkpoint(path: Path, network: ResNet, optimizer: torch.optim.SGD) -> dict[str, Any]:
-    """Fill ``network`` and ``optimizer`` from a checkpoint and return its ``state.json``.
+def load_checkpoint(path: Path, network: ResNet, optimizer: torch.optim.SGD) -> Progress:
+    """Fill ``network`` and ``optimizer`` from a checkpoint and return how far it was.
 
     Raises:
         ModelFileError: A file is missing, damaged, or belongs to another network.
     """
     try:
-        state: dict[str, Any] = json.loads((path / "state.json").read_text())
+        state = json.loads((path / "state.json").read_text("utf-8"))
+        progress = Progress(
+            int(state["step"]), Sums(**state["window"]), Sums(**state["epoch"]), state["metrics"]
+        )
         weights = load_file(path / "network.safetensors")
         momentum = load_file(path / "optimizer.safetensors")
         network.load_state_dict(weights)
@@ -74,13 +95,13 @@ def load_checkpoint(path: Path, network: ResNet, optimizer: torch.optim.SGD) -> 
                 optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
                     momentum[name]
                 )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(
             f"checkpoint {path} cannot be used ({reason})",
             remedy="remove this folder to resume from the one before",
         ) from error
-    return state
+    return progress
 
 
 def _by_step(folder: Path) -> list[Path]:

@@ -31,7 +31,7 @@ from residual.runtime.device import (
 )
 from residual.runtime.provenance import now, versions
 from residual.runtime.signals import StopRequest
-from residual.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from residual.training.checkpoint import Progress, latest_checkpoint, load_checkpoint, save_checkpoint
 from residual.training.meter import Meter, Sums
 from residual.training.optimizer import make_optimizer, set_learning_rate
 from residual.training.plan import Plan, make_plan
@@ -261,23 +261,19 @@ class Trainer:
         )
 
     def _save(self) -> None:
-        state = {
-            "sums": self._meter.peek().to_dict(),
-            "epoch_sums": self._epoch_sums.to_dict(),
-            "metrics": self.model.metrics,
-        }
-        save_checkpoint(self.run.checkpoints_path, self.step, self.model.network, self.optimizer, state)
+        progress = Progress(self.step, self._meter.peek(), self._epoch_sums, self.model.metrics)
+        save_checkpoint(self.run.checkpoints_path, progress, self.model.network, self.optimizer)
         save(self.model, self.run.model_path)
         self.run.set_status("running", self.step)
 
     def _restore(self) -> None:
         checkpoint = latest_checkpoint(self.run.checkpoints_path)
         if checkpoint is not None:
-            state = load_checkpoint(checkpoint, self.model.network, self.optimizer)
-            self.step = int(state["step"])
-            self._meter.restore(state["sums"])
-            self._epoch_sums = Sums(**state["epoch_sums"])
-            self.model.metrics.update(state["metrics"])
+            progress = load_checkpoint(checkpoint, self.model.network, self.optimizer)
+            self.step = progress.step
+            self._meter.restore(progress.window)
+            self._epoch_sums = progress.epoch
+            self.model.metrics.update(progress.metrics)
             note(f"resuming at step {self.step} of {self.plan.total_steps}")
         self.run.forget_after(self.step)
 

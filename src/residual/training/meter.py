@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["Meter", "Sums"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sums:
     """Sums over training samples; means come out by dividing once.
 
@@ -47,10 +42,6 @@ class Sums:
             "images_per_second": round(self.count / max(self.seconds, 1e-9), 1),
         }
 
-    def to_dict(self) -> dict[str, float]:
-        """Return the sums as JSON types; ``Sums(**sums.to_dict())`` reads them back."""
-        return dataclasses.asdict(self)
-
 
 class Meter:
     """Adds up batches on the device; :meth:`take` brings the sums to the host and starts anew."""
@@ -78,15 +69,15 @@ class Meter:
     def take(self) -> Sums:
         """Return the sums so far and start from nothing."""
         sums = self.peek()
-        self.restore(Sums().to_dict())
+        self.restore(Sums())
         return sums
 
-    def restore(self, state: Mapping[str, float]) -> None:
-        """Go on from sums that :meth:`Sums.to_dict` returned."""
-        self._loss.fill_(state["loss"])
-        self._right.fill_(state["right"])
-        self._count = int(state["count"])
-        self._seconds = state["seconds"]
+    def restore(self, sums: Sums) -> None:
+        """Go on from sums that :meth:`peek` returned."""
+        self._loss.fill_(sums.loss)
+        self._right.fill_(sums.right)
+        self._count = sums.count
+        self._seconds = sums.seconds
         self._started = time.monotonic()
 
     def skip_time(self) -> None:
