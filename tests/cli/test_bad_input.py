@@ -186,7 +186,7 @@ def test_output_folder_that_holds_another_run(photos: Path, tmp_path: Path, caps
     (tmp_path / "run" / "run.json").write_text("{}")
     assert train(photos, tmp_path / "run") == 2
     assert complaint(capsys) == (
-        f"{tmp_path / 'run'} already holds a run; continue it with --resume or choose another --out"
+        f"{tmp_path / 'run'} already holds a run; continue it with --resume, or choose another --out"
     )
 
 

@@ -95,7 +95,8 @@ def test_train_evaluate_predict(photos: Path, tmp_path: Path, capsys: Capture) -
     assert {name: measured[name] for name in ("top1", "top5", "loss")} == {
         name: last[name] for name in ("top1", "top5", "loss")
     }
-    assert trained["evaluation"] == {name: last[name] for name in ("split", "top1", "top5", "loss", "count")}
+    for name in ("split", "top1", "top5", "loss", "count"):
+        assert trained[name] == last[name]
     assert main(["predict", str(out), str(photos / "test"), "--format", "csv"]) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     right = sum(Path(row["path"]).parent.name == row["class"] for row in rows)
@@ -160,6 +161,11 @@ def test_predict_writes_one_document(model: str, photos: Path, capsys: Capture) 
     assert main(["predict", model, str(photos / "test"), "--json"]) == 0
     document = as_json(capsys)
     assert document["count"] == 15
+
+
+def test_predict_without_a_path_is_usage(model: str, capsys: Capture) -> None:
+    assert main(["predict", model]) == 2
+    assert capsys.readouterr().err.startswith("error: there is no PATH; expected image files")
 
 
 def test_predict_prints_no_control_characters(model: str, photos: Path, capsys: Capture) -> None:

@@ -86,6 +86,15 @@ def test_timm_opens_the_folder_with_the_same_logits(tmp_path: Path, name: str) -
     assert theirs.pretrained_cfg["label_names"] == list("abcde")
 
 
+@pytest.mark.parametrize("name", ["resnet50.v1", "resnet34.c", "plain18", "resnet20"])
+def test_timm_refuses_a_network_that_it_does_not_have(tmp_path: Path, name: str) -> None:
+    import timm
+
+    save(create(name, num_classes=2), tmp_path / "m")
+    with pytest.raises(RuntimeError, match="Unknown model"):
+        timm.create_model(f"local-dir:{tmp_path / 'm'}", pretrained=True)
+
+
 def test_timm_opens_a_gray_network(tmp_path: Path) -> None:
     import timm
 

@@ -149,9 +149,10 @@ def test_signals_do_their_usual_work_after_a_run(photos: Path, tmp_path: Path) -
 
 def test_resuming_a_finished_run_changes_nothing(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "run")
-    before = weights(tmp_path / "run")
+    before, lines = weights(tmp_path / "run"), metrics(tmp_path / "run")
     result = run(photos, tmp_path / "run", resume=True)
     assert result.status == "finished"
+    assert metrics(tmp_path / "run") == lines
     after = weights(tmp_path / "run")
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -167,6 +168,15 @@ def test_resuming_with_other_data_is_refused(photos: Path, tmp_path: Path) -> No
     shutil.copy(photos / "train" / "red" / "red-000.png", photos / "train" / "red" / "more.png")
     with pytest.raises(ConfigurationError, match="num_samples: 48 → 49"):
         run(photos, tmp_path / "run", resume=True)
+
+
+def test_data_without_held_out_samples_is_refused_at_once(photos: Path, tmp_path: Path) -> None:
+    shutil.rmtree(photos / "test")
+    with pytest.raises(
+        DataError, match="photos has only a training split; add a folder or file called 'val'"
+    ):
+        run(photos, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_resume_needs_a_run(photos: Path, tmp_path: Path) -> None:
@@ -223,6 +233,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
         run(photos, tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["status"], record["step"]) == ("diverged", 6)
+    with pytest.raises(ConfigurationError, match="diverged; start anew in another --out with a lower"):
+        run(photos, tmp_path / "run", resume=True)
     assert residual.load(tmp_path / "run").metrics["test"]["count"] == 15  # the model of epoch 1 is untouched
 
 
@@ -256,7 +268,7 @@ def test_a_folder_that_holds_something_is_not_overwritten(
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / occupant).write_text("{}")
     with pytest.raises(
-        ConfigurationError, match="already holds a run; continue it with --resume|not an empty folder"
+        ConfigurationError, match="already holds a run; continue it with --resume,|not an empty folder"
     ):
         run(photos, tmp_path / "run")
     assert (tmp_path / "run" / occupant).read_text() == "{}"

@@ -40,7 +40,7 @@ def doctor(*, json: bool = False) -> int:
         for row in rows:
             print_line(f"{'ok ' if row['ok'] else 'BAD'}  {row['check']:<10} {row['detail']}")
         if not healthy:
-            print_line("something above is BAD; reinstall with 'pip install --force-reinstall residual'")
+            print_line("something above is BAD; install Residual again in a fresh virtual environment")
     return 0 if healthy else 4
 
 

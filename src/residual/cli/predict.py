@@ -11,6 +11,7 @@ import tyro
 
 from residual.cli.options import Maybe
 from residual.cli.output import print_json, print_line
+from residual.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from residual.evaluation import FilePrediction
@@ -49,13 +50,14 @@ def predict(
     """
     from residual.evaluation import find_images, predict_files
     from residual.models import load
-    from residual.runtime.console import warn
+    from residual.runtime.console import warn, warn_each
     from residual.runtime.device import resolve_device
 
+    if not paths:
+        raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
     files, ignored = find_images(paths)
     loaded = load(model, resolve_device(device))
-    for file in ignored:
-        warn(f"{file.path} is not used: {file.reason}")
+    warn_each(ignored)
     writer = _Document() if json else _writer(format, top_k)
     num_bad = 0
     results = predict_files(

@@ -58,7 +58,7 @@ def train(
         crop: How training images are cut.
         flip: Whether to mirror half of the images; not for digits or text.
         image_px: Side of the network's input in pixels.
-        seed: The same seed gives the same weights.
+        seed: The same seed gives the same weights on the same machine.
         precision: auto is bf16 where the hardware has it.
         device: auto, cpu, cuda, cuda:1, mps.
         workers: Processes that load images; does not change the result.
@@ -95,9 +95,7 @@ def train(
     )
     done = result.evaluation
     if json:
-        figures = done.summary() if done else None
-        measured = {"evaluation": figures, "top1": done.top1 if done else None}
-        print_json({"run": str(result.path), "status": result.status, **measured})
+        print_json({"run": str(result.path), "status": result.status, **(done.summary() if done else {})})
         return result.exit_code
     if result.status == "interrupted":
         print_line(f"interrupted; all is saved. Go on with the same command and --resume --out {result.path}")

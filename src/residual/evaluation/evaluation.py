@@ -16,11 +16,11 @@ from residual.data.source import SampleSource, open_source
 from residual.errors import ConfigurationError, DataError, DivergedError
 from residual.evaluation.metrics import Tally
 from residual.models import Model, load
-from residual.runtime.console import ProgressBar, warn
+from residual.runtime.console import ProgressBar, warn, warn_each
 from residual.runtime.device import PrecisionChoice, default_num_workers, resolve_device, resolve_precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from residual.data.source import EncodedSample, Split
@@ -76,6 +76,20 @@ class Evaluation:
     confusions: tuple[tuple[int, int, int], ...]
     mistakes: tuple[Mistake, ...]
 
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Evaluation:
+        """Build an evaluation from the JSON types of its fields."""
+        return cls(
+            **{
+                **fields,
+                "classes": tuple(fields["classes"]),
+                "confusions": tuple(
+                    (true, predicted, count) for true, predicted, count in fields["confusions"]
+                ),
+                "mistakes": tuple(Mistake(**mistake) for mistake in fields["mistakes"]),
+            }
+        )
+
     def summary(self) -> dict[str, Any]:
         """Return the four figures and the split as JSON types."""
         return {
@@ -120,6 +134,7 @@ def evaluate(
     target = resolve_device(device)
     loaded = (model if isinstance(model, Model) else load(model)).to(target)
     source = data if isinstance(data, SampleSource) else open_source(data)
+    warn_each(source.ignored)
     name = split or source.evaluation_split
     chosen = source.split(name)
     labels = _labels_in(loaded, source)

@@ -16,8 +16,8 @@ __all__ = ["Tally"]
 class Tally:
     """Sums of top-1, top-5, loss and the confusion matrix over the samples seen so far.
 
-    Ties between logits go to the lower class index, as ``argmax`` breaks them. With fewer than five
-    classes top-5 counts every sample as right, by definition.
+    Ties between logits go to the lower class index, as ``argmax`` breaks them. With five
+    classes or fewer top-5 counts every sample as right, by definition.
 
     Args:
         num_classes: Number of classes.

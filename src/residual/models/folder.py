@@ -112,7 +112,9 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
 def _config_of(model: Model) -> dict[str, Any]:
     spec, preprocess = model.spec, model.preprocess
     return {
-        "architecture": zoo.name_of(spec) or "custom",
+        # timm cuts names at a dot and would take "resnet50.v1" for its own resnet50: the weights would
+        # load and the logits be wrong. With "_" it refuses, as it should for a network it does not have.
+        "architecture": (zoo.name_of(spec) or "custom").replace(".", "_"),
         "num_classes": spec.num_classes,
         "num_features": spec.num_features,
         "label_names": list(model.label_names),

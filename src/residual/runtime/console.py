@@ -14,9 +14,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
-__all__ = ["ProgressBar", "note", "stderr", "warn"]
+__all__ = ["ProgressBar", "note", "stderr", "warn", "warn_each"]
 
 _PLAIN_SECONDS = 10.0
 
@@ -34,6 +35,14 @@ def note(message: str) -> None:
 def warn(message: str) -> None:
     """Warn the user on stderr."""
     stderr().print(f"[yellow]warning:[/] {escape(message)}")
+
+
+def warn_each(subjects: Sequence[object], most: int = 8) -> None:
+    """Warn of every subject by its ``str``; beyond ``most`` of them, say how many more there are."""
+    for subject in subjects[:most]:
+        warn(str(subject))
+    if len(subjects) > most:
+        warn(f"and {len(subjects) - most:,} more like these")
 
 
 class ProgressBar:

@@ -20,7 +20,7 @@ from residual.data.source import SampleSource, open_source
 from residual.errors import ConfigurationError, DivergedError, ResidualError
 from residual.evaluation import Evaluation, evaluate_split
 from residual.models import Model, create, save
-from residual.runtime.console import ProgressBar, note, warn
+from residual.runtime.console import ProgressBar, note, warn_each
 from residual.runtime.device import (
     PrecisionChoice,
     autocast,
@@ -250,7 +250,8 @@ class Trainer:
         self.model.metrics[split] = {name: value for name, value in summary.items() if name != "split"}
         self.run.log({"event": "evaluation", "step": self.step, "epoch": self._epoch(), **summary})
         keys = [mistake.index for mistake in self.evaluation.mistakes]
-        self.run.record_evaluation(self.evaluation, [_picture(samples.read(index).content) for index in keys])
+        pictures = [_picture(samples.read(index).content) for index in keys]
+        self.run.record_evaluation(self.step, self.evaluation, pictures)
 
     def _epoch_line(self) -> str:
         means, done = self._epoch_sums.means(), self.evaluation
@@ -274,6 +275,7 @@ class Trainer:
             self._meter.restore(progress.window)
             self._epoch_sums = progress.epoch
             self.model.metrics.update(progress.metrics)
+            self.evaluation = self.run.read_evaluation(self.step)
             note(f"resuming at step {self.step} of {self.plan.total_steps}")
         self.run.forget_after(self.step)
 
@@ -300,10 +302,7 @@ def _introduce(plan: Plan, source: SampleSource, run: Run) -> None:
     note(f"data       {source.name}: {splits}; {len(source.classes)} classes")
     if source.held_out:
         note(f"           {source.held_out}")
-    for file in source.ignored[:8]:
-        warn(f"{file.path} is not used: {file.reason}")
-    if len(source.ignored) > 8:
-        warn(f"{len(source.ignored) - 8} more files are not used; {run.path / 'run.json'} lists them")
+    warn_each(source.ignored)
     macs = plan.spec.num_macs(plan.preprocess.crop_px)
     note(
         f"model      {plan.model}: {plan.spec.num_parameters:,} parameters, {macs / 1e6:,.0f} million "
@@ -314,6 +313,8 @@ def _introduce(plan: Plan, source: SampleSource, run: Run) -> None:
         f"recipe     {recipe.name}: {plan.total_steps:,} steps of {recipe.batch_size}, learning rate "
         f"{recipe.learning_rate:g} ({recipe.schedule}), {plan.precision}, seed {plan.seed}"
     )
+    mirrored = "mirrored (--flip no for digits and text)" if recipe.augment.flip else "not mirrored"
+    note(f"images     {recipe.augment.crop} crop, {mirrored}")
     note(f"run        {run.path}")
 
 

@@ -14,7 +14,7 @@ __all__ = ["make_optimizer", "set_learning_rate"]
 
 
 def make_optimizer(network: ResNet, recipe: Recipe) -> torch.optim.SGD:
-    """Return SGD with momentum over every parameter; weight decay on all of them, as in the papers."""
+    """Return SGD with momentum over every parameter; weight decay on all, as in fb.resnet.torch."""
     return torch.optim.SGD(
         network.parameters(),
         lr=recipe.learning_rate,

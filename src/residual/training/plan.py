@@ -146,10 +146,11 @@ def make_plan(
 
     Raises:
         ConfigurationError: A name is unknown or a value is out of range.
-        DataError: The data set has no training split, or an image of it cannot be decoded.
+        DataError: The data set has no split to train or to evaluate on, or an image cannot be decoded.
     """
     if "train" not in source.splits:
         raise DataError(f"{source.name} has no training split", expected="a folder or file called 'train'")
+    _ = source.validation_split  # without one the first evaluation would fail, after an epoch
     name = model or _default_model(source)
     spec = zoo.entry(name).spec
     chosen = recipe if isinstance(recipe, Recipe) else None

@@ -35,7 +35,7 @@ class Recipe:
         warmup_epochs: Epochs of linear rise from nothing to the highest learning rate.
         momentum: Momentum of SGD.
         nesterov: Whether the momentum is Nesterov's.
-        weight_decay: L2 penalty on every parameter, as in the papers.
+        weight_decay: L2 penalty on every parameter, as in fb.resnet.torch.
         label_smoothing: Probability that the target gives to all classes alike, 0 to 1.
         augment: How training images are varied.
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residual.errors import ConfigurationError, ModelFileError
+from residual.evaluation import Evaluation
 from residual.runtime.files import atomic_folder, make_folder, write_bytes, write_json, write_text
 from residual.runtime.provenance import command_line, now, versions
 from residual.training.plan import Plan
@@ -24,7 +25,6 @@ from residual.training.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from residual.evaluation import Evaluation
 
 __all__ = ["Run", "default_run_path"]
 
@@ -65,7 +65,7 @@ class Run:
         """
         if (path / "run.json").exists():
             raise ConfigurationError(
-                f"{path} already holds a run", remedy="continue it with --resume or choose another --out"
+                f"{path} already holds a run", remedy="continue it with --resume, or choose another --out"
             )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigurationError(f"{path} is not an empty folder", remedy="choose another --out")
@@ -95,6 +95,11 @@ class Run:
             ModelFileError: ``run.json`` is damaged.
         """
         recorded, record = cls.read_plan(path)
+        if record.get("status") == "diverged":
+            raise ConfigurationError(
+                f"the run in {path} diverged",
+                remedy="start anew in another --out with a lower --learning-rate",
+            )
         differences = recorded.differences(plan)
         if differences:
             raise ConfigurationError(
@@ -165,13 +170,25 @@ class Run:
             ]
             write_text(self.metrics_path, "".join(f"{line}\n" for line in kept))
 
-    def record_evaluation(self, evaluation: Evaluation, pictures: list[bytes]) -> None:
+    def record_evaluation(self, step: int, evaluation: Evaluation, pictures: list[bytes]) -> None:
         """Write ``evaluation.json`` and the pictures (PNG) of its mistakes."""
         with atomic_folder(self.path / "mistakes") as folder:
             for number, picture in enumerate(pictures):
                 write_bytes(folder / f"{number:02d}.png", picture)
-        document = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(evaluation)}
+        document = {"schema_version": SCHEMA_VERSION, "step": step, **dataclasses.asdict(evaluation)}
         write_json(self.path / "evaluation.json", document)
+
+    def read_evaluation(self, step: int) -> Evaluation | None:
+        """Return the evaluation that was recorded at ``step``, or ``None`` if the last was at another."""
+        try:
+            document = json.loads((self.path / "evaluation.json").read_text("utf-8"))
+            if document.pop("schema_version") != SCHEMA_VERSION or document.pop("step") != step:
+                return None
+            return Evaluation.from_dict(document)
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelFileError(f"{self.path / 'evaluation.json'} is damaged", remedy="remove it") from error
 
 
 def _step_of(line: str) -> float:

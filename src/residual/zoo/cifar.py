@@ -2,8 +2,9 @@
 
 He et al. 2015, section 4.2 and Table 6.
 
-They have sixteen times fewer channels than "CIFAR ResNet-18" of many tutorials, which is the ImageNet
-network without its stem. Option A everywhere, so each plain twin has exactly the same parameters.
+They have a quarter of the channels of the "CIFAR ResNet-18" of many tutorials, which is the ImageNet
+network without its stem, and so a sixteenth of the work a layer. Option A everywhere, so each plain twin
+has exactly the same parameters.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ``resnet50`` is today's practice, with the stride on the 3×3 convolution; ``resnet50.v1`` is the
 paper's own, with the stride on the first 1×1. ``.a`` and ``.c`` name the shortcut options of the
-paper's Tables 2 and 3; option B is the default there and here.
+paper's Tables 2 and 3; a name without either is option B, as in every later library.
 """
 
 from __future__ import annotations

@@ -50,6 +50,9 @@ class IgnoredFile:
     path: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.path} is not used: {self.reason}"
+
 
 class Split(Protocol):
     """One part of a data set: a fixed list of samples, read one at a time.

@@ -67,7 +67,8 @@ def open_parquet(path: Path) -> SampleSource:
     for name, split in splits.items():
         if not len(split):
             raise DataError(f"{path}: the {name} split has no rows")
-    return SampleSource(path.resolve().name.removesuffix(".parquet"), classes, splits, held_out=held_out)
+    ordered = {name: split for name, split in sorted(splits.items(), key=lambda item: item[0] != TRAIN)}
+    return SampleSource(path.resolve().name.removesuffix(".parquet"), classes, ordered, held_out=held_out)
 
 
 class ParquetSplit:
