@@ -1,4 +1,4 @@
-"""The README is run: every bash and python block, in order, in a folder that holds the photos it speaks of."""
+"""The README is run: every bash and python block, in order, where the photos lie that it speaks of."""
 
 from __future__ import annotations
 

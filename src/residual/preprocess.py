@@ -117,22 +117,43 @@ class Preprocess:
         Returns:
             ``(crop_px, crop_px, C)`` uint8.
         """
-        height, width = pixels.shape[:2]
-        if height == width == self.resize_px:
-            margin = (self.resize_px - self.crop_px) // 2
-            return pixels[margin : margin + self.crop_px, margin : margin + self.crop_px]
-        side = self.crop_px * min(height, width) / self.resize_px
-        left, top = (width - side) / 2, (height - side) / 2
-        return self.resize(pixels, (left, top, left + side, top + side))
+        return self.resize(pixels, self.center_box(*pixels.shape[:2]), self.crop_px, self.crop_px)
 
-    def resize(self, pixels: NDArray[np.uint8], box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
-        """Resize the part ``box`` (left, top, right, bottom; pixels) to ``(crop_px, crop_px, C)`` uint8."""
+    def center_box(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Return the part of an image that the central crop shows: left, top, right, bottom, in pixels.
+
+        It begins at whole pixels of the resized image, where torchvision's Resize and CenterCrop cut.
+        """
+        shorter = min(height, width)
+        resized_height, resized_width = (self.resize_px * side // shorter for side in (height, width))
+        top, left = (round((side - self.crop_px) / 2) for side in (resized_height, resized_width))
+        pixel_y, pixel_x = height / resized_height, width / resized_width
+        bottom, right = top + self.crop_px, left + self.crop_px
+        return (left * pixel_x, top * pixel_y, right * pixel_x, bottom * pixel_y)
+
+    def resize(
+        self, pixels: NDArray[np.uint8], box: tuple[float, float, float, float], width: int, height: int
+    ) -> NDArray[np.uint8]:
+        """Resize a part of an image.
+
+        Args:
+            pixels: ``(H, W, C)`` uint8.
+            box: The part: left, top, right, bottom, in pixels, within the image.
+            width: Width of the result in pixels.
+            height: Height of the result in pixels.
+
+        Returns:
+            ``(height, width, C)`` uint8; a view of ``pixels`` where nothing has to be resized.
+        """
         import numpy as np
         from PIL import Image
 
+        left, top, right, bottom = box
+        if (right - left, bottom - top) == (width, height) and left.is_integer() and top.is_integer():
+            return pixels[int(top) : int(bottom), int(left) : int(right)]
         gray = pixels.shape[2] == 1
         image = Image.fromarray(pixels[:, :, 0] if gray else pixels)
-        small = np.asarray(image.resize((self.crop_px, self.crop_px), self._resampling(), box=box))
+        small = np.asarray(image.resize((width, height), self._resampling(), box=box))
         return small[:, :, None] if gray else small
 
     def normalize(self, batch: torch.Tensor) -> torch.Tensor:
@@ -185,6 +206,9 @@ class Preprocess:
             value = fields[name]
             if not isinstance(value, list | tuple) or not all(type(item) in (int, float) for item in value):
                 raise ConfigurationError(f"{name} is {value!r}", expected="a list of numbers")
+            if any(type(item) is int and abs(item) > _MAX_PX for item in value):
+                # JSON has whole numbers that no float can hold.
+                raise ConfigurationError(f"{name} is {str(value)[:80]}", expected="numbers like 0.5")
         return cls(
             crop_px=fields["crop_px"],
             resize_px=fields["resize_px"],

@@ -71,14 +71,14 @@ class Augment:
         """Decide the variation of one image of ``height`` × ``width`` pixels."""
         match self.crop:
             case "center" | "pad":
-                side = preprocess.crop_px * min(height, width) / preprocess.resize_px
-                left, top = (width - side) / 2, (height - side) / 2
+                box = preprocess.center_box(height, width)
                 if self.crop == "pad":
                     # Shift by whole pixels of the input, as cutting from a padded input does.
-                    pixel = side / preprocess.crop_px
-                    shift_x, shift_y = generator.integers(-self.pad_px, self.pad_px + 1, size=2)
-                    left, top = left + float(shift_x) * pixel, top + float(shift_y) * pixel
-                box = (left, top, left + side, top + side)
+                    left, top, right, bottom = box
+                    shift_x, shift_y = generator.integers(-self.pad_px, self.pad_px + 1, size=2).tolist()
+                    move_x = shift_x * (right - left) / preprocess.crop_px
+                    move_y = shift_y * (bottom - top) / preprocess.crop_px
+                    box = (left + move_x, top + move_y, right + move_x, bottom + move_y)
             case "random-resized":
                 box = _random_box(generator, height, width, self.min_area)
             case _:
@@ -86,21 +86,22 @@ class Augment:
         return Choice(box, flip=self.flip and bool(generator.integers(2)))
 
     def apply(self, pixels: NDArray[np.uint8], choice: Choice, preprocess: Preprocess) -> NDArray[np.uint8]:
-        """Return the chosen view: ``(H, W, C)`` → ``(crop_px, crop_px, C)``."""
+        """Return the chosen view: ``(H, W, C)`` → ``(crop_px, crop_px, C)``; outside the image is black."""
         side = preprocess.crop_px
         left, top, right, bottom = choice.box
         height, width = pixels.shape[:2]
-        if right - left == side and bottom - top == side and left.is_integer() and top.is_integer():
-            view = _cut(pixels, int(left), int(top), side)
-        elif left >= 0 and top >= 0 and right <= width and bottom <= height:
-            view = preprocess.resize(pixels, choice.box)
+        inside = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+        if inside == choice.box:
+            view = preprocess.resize(pixels, choice.box, side, side)
         else:
-            # The box reaches over the edge: resize what the center shows, then shift on black.
-            scale = side / (right - left)
-            centered = preprocess.resize(pixels, _center_box(choice.box, height, width))
-            shift_x = round((left + right - width) / 2 * scale)
-            shift_y = round((top + bottom - height) / 2 * scale)
-            view = _cut(centered, shift_x, shift_y, side)
+            # Where the part that lies inside the image begins and ends, in pixels of the view.
+            scale_x, scale_y = side / (right - left), side / (bottom - top)
+            columns = slice(round((inside[0] - left) * scale_x), round((inside[2] - left) * scale_x))
+            rows = slice(round((inside[1] - top) * scale_y), round((inside[3] - top) * scale_y))
+            view = np.zeros((side, side, pixels.shape[2]), dtype=np.uint8)
+            if inside[0] < inside[2] and inside[1] < inside[3] and view[rows, columns].size:
+                part = preprocess.resize(pixels, inside, columns.stop - columns.start, rows.stop - rows.start)
+                view[rows, columns] = part
         return view[:, ::-1] if choice.flip else view
 
 
@@ -119,25 +120,3 @@ def _random_box(
     side = float(min(height, width))
     left, top = (width - side) // 2, (height - side) // 2
     return (left, top, left + side, top + side)
-
-
-def _center_box(
-    box: tuple[float, float, float, float], height: int, width: int
-) -> tuple[float, float, float, float]:
-    side = box[2] - box[0]
-    left, top = (width - side) / 2, (height - side) / 2
-    return (left, top, left + side, top + side)
-
-
-def _cut(pixels: NDArray[np.uint8], left: int, top: int, side: int) -> NDArray[np.uint8]:
-    """Cut a square that may reach over the edges; what lies outside is black."""
-    height, width = pixels.shape[:2]
-    if left >= 0 and top >= 0 and left + side <= width and top + side <= height:
-        return pixels[top : top + side, left : left + side]
-    view = np.zeros((side, side, pixels.shape[2]), dtype=np.uint8)
-    rows = slice(max(top, 0), min(top + side, height))
-    columns = slice(max(left, 0), min(left + side, width))
-    view[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = pixels[
-        rows, columns
-    ]
-    return view

@@ -5,7 +5,8 @@ The rule:
 - JPEG, PNG, WebP and BMP, recognized by their bytes, never by the name or a content type.
 - EXIF orientation is applied.
 - Gray becomes three equal channels; a palette becomes its colours; 16-bit samples keep their high byte.
-- Transparent pixels are laid over white.
+- Transparent pixels are laid over white. (A single transparent colour, PNG's tRNS, counts in 8-bit and
+  palette images only, because Pillow compares it before it scales other depths.)
 - CMYK becomes RGB by Pillow's formula; colour profiles are not applied.
 - Of an animation the first frame counts.
 - A damaged or truncated file is an error; nothing is ever substituted for it.
@@ -13,33 +14,49 @@ The rule:
   is taken for it.
 
 Pillow defines the pixels. JPEGs of the ordinary kinds go through simplejpeg, which drives the same
-libjpeg-turbo without Pillow's copies; a test holds the two equal.
+libjpeg-turbo without Pillow's copies and says when data is missing, where Pillow paints gray; a test
+holds the two equal.
 """
 
 from __future__ import annotations
 
 import io
-import struct
 import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from residual.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 __all__ = ["ACCEPTED", "EXTENSIONS", "decode", "sniff"]
 
-ACCEPTED = ("JPEG", "PNG", "WEBP", "BMP")
+# The format is known from the signature, so its reader is called directly: Image.open would first apply a
+# limit of its own, which is global state of Pillow and does not say how large the image claims to be.
+_READERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+    "BMP": BmpImageFile,
+}
+
+ACCEPTED = tuple(_READERS)
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp"})
 
 # 128 MP hold the 102 MP of today's largest common sensors and cost 384 MB as RGB; a bomb declares thousands.
 _MAX_PIXELS = 128_000_000
 _MAX_SIDE = 16_384
+_LIMIT = f"{_MAX_PIXELS // 10**6} MP and {_MAX_SIDE:,} px a side"
 
 _EXIF_ORIENTATION = 0x0112
 
@@ -92,53 +109,44 @@ def decode(content: bytes) -> NDArray[np.uint8]:
             f"not an image that can be used (found {'an unknown format' if found == 'unknown' else found})",
             expected="JPEG, PNG, WebP or BMP",
         )
-    with warnings.catch_warnings():
-        # Pillow warns of large images (ours is the tighter limit) and of odd EXIF blocks (harmless here).
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(content), formats=ACCEPTED) as image:
-                _check_size(*image.size)
-                orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if _may_hold_exif(content) else 1
-                pixels = (
-                    _decode_plain_jpeg(content, image.mode) if found == "JPEG" and orientation == 1 else None
-                )
-                if pixels is None:
-                    image.load()
-                    pixels = _to_rgb(ImageOps.exif_transpose(image) if orientation != 1 else image)
-        except DataError:
-            raise
-        except Image.DecompressionBombError as error:
-            # Pillow's own guard came first; it knows the number of pixels, not the sides.
-            _check_size(*_declared_size(content, found))
-            raise DataError(f"the image is too large ({error})") from error
-        # Pillow's plugins raise nearly anything on damaged input: OSError, SyntaxError, ValueError,
-        # struct.error, EOFError, IndexError, OverflowError, zlib.error, DecompressionBombError.
-        except Exception as error:
-            raise DataError(f"damaged {found} ({_reason(error)})") from error
-    return pixels
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF blocks, which are harmless here
+            return _decode(content, found)
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        # Raised by Pillow's WebP reader, which looks at the canvas before we can.
+        raise DataError("the image is too large", expected=f"at most {_LIMIT}") from error
+    # Pillow's readers raise nearly anything on damaged input: OSError, SyntaxError, ValueError,
+    # struct.error, EOFError, IndexError, OverflowError, zlib.error.
+    except Exception as error:
+        raise DataError(f"damaged {found} ({_reason(error)})") from error
 
 
-def _decode_plain_jpeg(content: bytes, mode: str) -> NDArray[np.uint8] | None:
-    """Decode with simplejpeg, or return ``None`` where only Pillow's word counts."""
-    if mode not in ("RGB", "L"):
-        return None
+def _decode(content: bytes, found: str) -> NDArray[np.uint8]:
+    with _READERS[found](io.BytesIO(content)) as image:
+        _check_size(*image.size)
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if _may_hold_exif(content) else 1
+        pixels = _decode_plain_jpeg(content) if found == "JPEG" and image.mode in ("RGB", "L") else None
+        if pixels is None:
+            if found == "PNG":
+                # Decoding alone leaves the checksums of the pixel data unread.
+                PngImageFile(io.BytesIO(content)).verify()
+            image.load()
+            pixels = _to_rgb(image)
+    return _upright(pixels, orientation)
+
+
+def _decode_plain_jpeg(content: bytes) -> NDArray[np.uint8] | None:
+    """Decode with simplejpeg, or return ``None`` where libjpeg warns of something that Pillow lets pass."""
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True)
-    except ValueError:
-        return None  # any warning of libjpeg: Pillow knows the harmless ones from a truncated file
+    except ValueError as error:
+        if "premature end" in str(error).casefold():
+            raise DataError("damaged JPEG (a part of the image data is missing)") from error
+        return None
     return pixels
-
-
-def _declared_size(content: bytes, found: str) -> tuple[int, int]:
-    """Return width and height as the header of a JPEG, PNG or BMP declares them; no other is that large."""
-    match found:
-        case "JPEG":
-            height, width, _, _ = simplejpeg.decode_jpeg_header(content, strict=False)
-        case "PNG":
-            width, height = struct.unpack(">II", content[16:24])
-        case _:
-            width, height = struct.unpack("<ii", content[18:26])
-    return width, abs(height)
 
 
 def _check_size(width: int, height: int) -> None:
@@ -147,13 +155,34 @@ def _check_size(width: int, height: int) -> None:
     if width * height > _MAX_PIXELS or max(width, height) > _MAX_SIDE:
         raise DataError(
             f"the image is too large ({width}×{height} px = {width * height / 1e6:,.0f} MP)",
-            expected=f"at most {_MAX_PIXELS // 10**6} MP and {_MAX_SIDE:,} px a side",
+            expected=f"at most {_LIMIT}",
         )
 
 
 def _may_hold_exif(content: bytes) -> bool:
-    # Asking Pillow costs a parse of the whole block; most files of data sets carry none.
-    return b"Exif" in content[:65_536] or b"eXIf" in content or b"EXIF" in content
+    # Asking Pillow costs a parse of the whole block; most files of data sets carry none. JPEG and WebP
+    # say Exif or EXIF, PNG says eXIf, and ImageMagick's PNGs "Raw profile type exif".
+    return any(tag in content for tag in (b"Exif", b"EXIF", b"eXIf", b"Raw profile type exif"))
+
+
+def _upright(pixels: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]:
+    """Turn an image as its EXIF orientation says (1 to 8; EXIF 2.3, section 4.6.4, tag 274)."""
+    match orientation:
+        case 2:
+            pixels = pixels[:, ::-1]
+        case 3:
+            pixels = pixels[::-1, ::-1]
+        case 4:
+            pixels = pixels[::-1]
+        case 5:
+            pixels = pixels.transpose(1, 0, 2)
+        case 6:
+            pixels = np.rot90(pixels, -1)
+        case 7:
+            pixels = pixels[::-1, ::-1].transpose(1, 0, 2)
+        case 8:
+            pixels = np.rot90(pixels)
+    return np.ascontiguousarray(pixels)
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:

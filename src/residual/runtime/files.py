@@ -87,18 +87,26 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         _sync(temporary)
         # A non-empty folder cannot be renamed over: the old one steps aside first, and a kill between
         # the two renames leaves it whole beside the new one.
-        shutil.rmtree(retired, ignore_errors=True)
+        _remove(retired)
         if path.exists():
             path.rename(retired)
         temporary.rename(path)
         _sync_folder(path.parent)
-        shutil.rmtree(retired, ignore_errors=True)
+        _remove(retired)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise _cannot_write(path, error) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _remove(path: Path) -> None:
+    """Remove whatever is at ``path``; of a link the link, not what it leads to."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from residual.data.decode import EXTENSIONS
 from residual.data.source.base import EncodedSample, IgnoredFile, SampleSource, Split
 from residual.data.source.folder import list_images
 from residual.errors import DataError
@@ -30,7 +32,7 @@ def open_source(data: str | Path) -> SampleSource:
             f"{data} does not exist",
             expected="'digits', a folder of images by class, or a .parquet file or folder",
         )
-    if path.suffix == ".parquet" or (path.is_dir() and next(path.rglob("*.parquet"), None)):
+    if path.suffix == ".parquet" or (path.is_dir() and _holds_parquet(path)):
         from residual.data.source.parquet import open_parquet
 
         return open_parquet(path)
@@ -39,3 +41,14 @@ def open_source(data: str | Path) -> SampleSource:
 
         return open_folder(path)
     raise DataError(f"{data} is a file", expected="a folder of images by class or a .parquet file")
+
+
+def _holds_parquet(folder: Path) -> bool:
+    """Return whether the first folder with data in it, from the top, holds parquet files and no images."""
+    for _, _, files in os.walk(folder):
+        kinds = {os.path.splitext(file)[1].casefold() for file in files}  # noqa: PTH122  # called a million times
+        if kinds & EXTENSIONS:
+            return False
+        if ".parquet" in kinds:
+            return True
+    return False

@@ -145,8 +145,8 @@ def held_out_by_name(key: str) -> bool:
 
 
 def fingerprint_of(rows: Iterable[tuple[str, int, int]]) -> str:
-    """Return a hash of rows (key, label, size in bytes), in their order."""
+    """Return a hash of rows (key, label, size in bytes or checksum), in their order."""
     digest = hashlib.sha256()
-    for key, label, size in rows:
-        digest.update(f"{key}\0{label}\0{size}\n".encode(errors="surrogateescape"))
+    for key, label, content in rows:
+        digest.update(f"{key}\0{label}\0{content}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]

@@ -144,9 +144,11 @@ class FolderSplit:
         """Return a hash of names, labels and sizes."""
         root = os.fsdecode(self._root)
         keys = [self._key(index) for index in range(len(self))]
-        return fingerprint_of(
-            (key, label, Path(root, key).stat().st_size) for key, label in zip(keys, self.labels, strict=True)
-        )
+        try:
+            sizes = [Path(root, key).stat().st_size for key in keys]
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
+        return fingerprint_of(zip(keys, self.labels, sizes, strict=True))
 
 
 def list_images(folder: Path, ignored: list[IgnoredFile], root: Path) -> Iterator[str]:
@@ -157,6 +159,10 @@ def list_images(folder: Path, ignored: list[IgnoredFile], root: Path) -> Iterato
     """
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            if Path(parent, name).is_symlink():
+                link = Path(parent, name).relative_to(root).as_posix()
+                ignored.append(IgnoredFile(f"{link}/", "a link to a folder inside a class"))
         for name in sorted(files):
             if name.startswith(".") or name.casefold() in ("thumbs.db", "desktop.ini"):
                 continue
@@ -171,8 +177,11 @@ def list_images(folder: Path, ignored: list[IgnoredFile], root: Path) -> Iterato
 
 
 def _why_not(path: Path) -> str:
-    with path.open("rb") as file:
-        found = sniff(file.read(512))
+    try:
+        with path.open("rb") as file:
+            found = sniff(file.read(512))
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
     if found in ACCEPTED:
         return f"{found} under the name {path.suffix or 'without an extension'}; rename it to use it"
     kind = "an unknown format" if found == "unknown" else found
@@ -200,11 +209,8 @@ def _read_classes(
     for label, class_folder in enumerate(classes):
         found = list(list_images(class_folder, ignored, root))
         if not found:
-            others = [
-                file.path
-                for file in ignored
-                if file.path.startswith(class_folder.relative_to(root).as_posix())
-            ]
+            prefix = f"{class_folder.relative_to(root).as_posix()}/"
+            others = [file.path for file in ignored if file.path.startswith(prefix)]
             raise DataError(
                 f"class {class_folder.name!r} has no images in {class_folder}"
                 + (f" ({len(others)} files of other kinds)" if others else ""),
@@ -234,8 +240,12 @@ def _check_classes(root: Path, classes: tuple[str, ...]) -> None:
 
 
 def _subfolders(folder: Path) -> list[Path]:
+    # A link to a folder elsewhere may be a class; one that leads back up would be a class of everything.
+    here = folder.resolve()
     return sorted(
-        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))
+        path
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith((".", "__")) and not here.is_relative_to(path.resolve())
     )
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["open_parquet"]
 
+_MAX_CLASSES = 1_000_000  # as many as a spec takes
+
 
 def open_parquet(path: Path) -> SampleSource:
     """Open a parquet file, or a folder of them.
@@ -67,7 +69,7 @@ def open_parquet(path: Path) -> SampleSource:
     for name, split in splits.items():
         if not len(split):
             raise DataError(f"{path}: the {name} split has no rows")
-    ordered = {name: split for name, split in sorted(splits.items(), key=lambda item: item[0] != TRAIN)}
+    ordered = dict(sorted(splits.items(), key=lambda item: item[0] != TRAIN))
     return SampleSource(path.resolve().name.removesuffix(".parquet"), classes, ordered, held_out=held_out)
 
 
@@ -78,7 +80,7 @@ class ParquetSplit:
         self, name: str, images: pa.ChunkedArray, paths: pa.ChunkedArray | None, labels: NDArray[np.int64]
     ):
         self._name = name
-        self._images = images.combine_chunks() if images.num_chunks != 1 else images.chunk(0)
+        self._images = images  # in chunks: a single Arrow array holds at most 2 GiB of bytes
         self._paths = paths
         self._labels = labels
 
@@ -137,9 +139,9 @@ class _Columns:
             raise DataError(f"{files[0]} is not a readable parquet file ({reason})") from error
         return cls(files[0], table)
 
-    def values(self) -> list[Any]:
-        """Return the distinct labels, sorted."""
-        return sorted(value for value in pc.unique(self._table[self._label]).to_pylist() if value is not None)
+    def values(self) -> set[Any]:
+        """Return the distinct labels."""
+        return {value for value in pc.unique(self._table[self._label]).to_pylist() if value is not None}
 
     def split(self, name: str, classes: tuple[str, ...], rows: Any) -> ParquetSplit:
         column = self._table[self._label]
@@ -157,6 +159,12 @@ class _Columns:
                 )
         else:
             numbers = {label: number for number, label in enumerate(classes)}
+            unknown = sorted(self.values() - numbers.keys())
+            if unknown:
+                raise DataError(
+                    f"{self.file}: label {unknown[0]!r} is not among the class names of the metadata",
+                    expected=f"one of {', '.join(classes[:8])}",
+                )
             labels = np.array([numbers[value] for value in column.to_pylist()], dtype=np.int64)
         image = self._table[self._image]
         paths: pa.ChunkedArray | None = None
@@ -182,9 +190,22 @@ def _agreed_classes(path: Path, tables: dict[str | None, _Columns]) -> tuple[str
         if len(set(classes)) != len(classes):
             raise DataError(f"{path}: class names occur twice in the metadata")
     else:
-        values = sorted({value for columns in tables.values() for value in columns.values()})
-        is_count = all(isinstance(value, int) for value in values)
-        classes = tuple(str(value) for value in (range(max(values) + 1) if is_count and values else values))
+        values = {value for columns in tables.values() for value in columns.values()}
+        kinds = {type(value).__name__ for value in values}
+        if len(kinds) > 1:
+            raise DataError(
+                f"{path}: the splits have labels of different types ({', '.join(sorted(kinds))})",
+                remedy="give all the same type",
+            )
+        if kinds == {"int"}:
+            if not 0 <= min(values) <= max(values) < _MAX_CLASSES:
+                raise DataError(
+                    f"{path}: labels run from {min(values)} to {max(values)}",
+                    expected=f"0 to {_MAX_CLASSES - 1:,}",
+                )
+            classes = tuple(str(value) for value in range(max(values) + 1))
+        else:
+            classes = tuple(sorted(values))
     if len(classes) < 2:
         raise DataError(f"{path} has {len(classes)} class", expected="at least 2")
     return classes
@@ -202,6 +223,8 @@ def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
         features = document["info"]["features"]
     except (ValueError, KeyError, TypeError):
         return {}
+    if not isinstance(features, dict):
+        return {}
     return {name: value for name, value in features.items() if isinstance(value, dict)}
 
 
@@ -212,9 +235,13 @@ def _is_image(kind: pa.DataType) -> bool:
 
 
 def _is_label(field: pa.Field, features: dict[str, dict[str, Any]]) -> bool:
-    if features:
+    if any(feature.get("_type") == "ClassLabel" for feature in features.values()):
         return bool(features.get(field.name, {}).get("_type") == "ClassLabel")
-    return bool(pa.types.is_integer(field.type) or pa.types.is_string(field.type))
+    return bool(
+        pa.types.is_integer(field.type)
+        or pa.types.is_string(field.type)
+        or pa.types.is_large_string(field.type)
+    )
 
 
 def _choose(file: Path, what: str, found: list[str], usual: tuple[str, ...]) -> str:
