@@ -138,7 +138,7 @@ def evaluate(
     name = split or source.evaluation_split
     chosen = source.split(name)
     labels = _labels_in(loaded, source)
-    workers = default_num_workers(target) if num_workers is None else num_workers
+    workers = default_num_workers(target, loaded.preprocess.crop_px) if num_workers is None else num_workers
     total = -(-len(chosen) // batch_size)
     with ProgressBar(total, label=f"evaluating {name}") as bar:
         return evaluate_split(

@@ -99,7 +99,8 @@ def predict_files(
         raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
     if num_workers is None:
         # A few files are decoded sooner than a worker process starts.
-        num_workers = default_num_workers(model.device) if len(files) > batch_size else 0
+        usual = default_num_workers(model.device, model.preprocess.crop_px)
+        num_workers = usual if len(files) > 2 * batch_size else 0
     computed = resolve_precision(precision, model.device)
     batches = evaluation_batches(
         _Files(files), model.preprocess, batch_size=batch_size, num_workers=num_workers

@@ -106,9 +106,8 @@ def train(
     """
     source = data if isinstance(data, SampleSource) else open_source(data)
     target = resolve_device(device)
-    workers = default_num_workers(target) if num_workers is None else num_workers
-    if not 0 <= workers <= 256:
-        raise ConfigurationError(f"num_workers is {workers}", expected="0 to 256")
+    if num_workers is not None and not 0 <= num_workers <= 256:
+        raise ConfigurationError(f"num_workers is {num_workers}", expected="0 to 256")
     if resume and out is None:
         raise ConfigurationError("--resume does not say which run", remedy="name its folder with --out")
     if resume and precision == "auto":
@@ -122,15 +121,17 @@ def train(
         seed=seed,
         precision=resolve_precision(precision, target),
     )
+    if num_workers is None:
+        num_workers = default_num_workers(target, plan.preprocess.crop_px)
     if resume:
         run = Run.resume(Path(str(out)), plan)
     else:
         path = default_run_path(plan) if out is None else Path(out)
         ignored = [{"path": file.path, "reason": file.reason} for file in source.ignored]
-        facts = {"hardware": describe_hardware(target), "num_workers": workers, "ignored": ignored}
+        facts = {"hardware": describe_hardware(target), "num_workers": num_workers, "ignored": ignored}
         run = Run.start(path, plan, facts)
     _introduce(plan, source, run)
-    trainer = Trainer(plan, source, run, target, workers)
+    trainer = Trainer(plan, source, run, target, num_workers)
     try:
         with StopRequest() as stop:
             return trainer.run_to_end(stop)
@@ -158,8 +159,6 @@ class Trainer:
         self._meter = Meter(device)
         self._epoch_sums = Sums()
         self._status = ""
-        # A log line every tenth of an epoch, so that short runs have curves and long ones small files.
-        self._log_steps = max(1, plan.first_step_of_epoch(1) // 10)
 
     def run_to_end(self, stop: StopRequest) -> RunResult:
         """Train from the last checkpoint to the last step, or until ``stop`` is requested."""
@@ -184,7 +183,7 @@ class Trainer:
             for batch in batches:
                 self._update(batch.pixels, batch.labels)
                 bar.update(self.step, self._status)
-                if self.step % self._log_steps == 0 or self.step in ends:
+                if self._tenth(self.step) != self._tenth(self.step - 1) or self.step in ends:
                     self._log_window()
                 if self.step in ends:
                     self._evaluate(self.source.validation_split)
@@ -225,6 +224,13 @@ class Trainer:
             )
 
     # -- logging, evaluation, saving -----------------------------------------------------------------
+
+    def _tenth(self, step: int) -> int:
+        """Return the tenth of an epoch that ``step`` lies in; there is one log line for each.
+
+        So short runs have curves, long ones small files, and the last line of an epoch ends with it.
+        """
+        return 10 * step * self.plan.recipe.batch_size // self.plan.num_samples
 
     def _epoch(self) -> float:
         return self.step * self.plan.recipe.batch_size / self.plan.num_samples
