@@ -189,7 +189,8 @@ class Trainer:
                     self._evaluate(self.source.validation_split)
                     bar.line(self._epoch_line())
                     self._epoch_sums = Sums()
-                    self._save()
+                    save(self.model, self.run.model_path)
+                    self._save_checkpoint("running")
                     self._meter.skip_time()
                 if stop.exit_code:
                     return self._interrupted(stop.exit_code)
@@ -267,11 +268,10 @@ class Trainer:
             f"{measured}  {means['images_per_second']:,.0f} images/s"
         )
 
-    def _save(self) -> None:
+    def _save_checkpoint(self, status: str) -> None:
         progress = Progress(self.step, self._meter.peek(), self._epoch_sums, self.model.metrics)
         save_checkpoint(self.run.checkpoints_path, progress, self.model.network, self.optimizer)
-        save(self.model, self.run.model_path)
-        self.run.set_status("running", self.step)
+        self.run.set_status(status, self.step)
 
     def _restore(self) -> None:
         checkpoint = latest_checkpoint(self.run.checkpoints_path)
@@ -288,8 +288,11 @@ class Trainer:
     # -- ends ----------------------------------------------------------------------------------------
 
     def _interrupted(self, exit_code: int) -> RunResult:
-        self._save()
-        self.run.set_status("interrupted", self.step)
+        self._save_checkpoint("interrupted")
+        # The model folder keeps the weights that its figures were measured on; before there are figures,
+        # what has been learned so far is better than nothing.
+        if not self.run.model_path.exists():
+            save(self.model, self.run.model_path)
         write_report(self.run.path)
         return RunResult(self.run.path, "interrupted", exit_code, self.evaluation)
 
