@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -78,10 +79,38 @@ def test_cifar_counts_are_the_published_ones(layers: int) -> None:
     assert (plain.num_parameters, plain.num_macs(32)) == (a, spec.num_macs(32))
 
 
+# He et al. 2016: exact counts of the pre-activation networks, and of R164 as it was.
+PREACTIVATION_PARAMETERS = {
+    "resnet18.preact": 11_687_848,
+    "resnet50.preact": 25_549_480,
+    "resnet101.preact": 44_541_608,
+    "resnet152.preact": 60_185_256,
+    "resnet200.preact": 64_666_280,
+    "resnet110.preact": 1_727_962,
+    "resnet164.preact": 1_703_258,
+    "resnet164": 1_704_154,
+    "resnet1001.preact": 10_327_706,
+}
+
+
+@pytest.mark.parametrize("name", PREACTIVATION_PARAMETERS)
+def test_parameters_of_2016_are_the_published_ones(name: str) -> None:
+    assert zoo.entry(name).spec.num_parameters == PREACTIVATION_PARAMETERS[name]
+
+
+def test_more_figures_of_2016() -> None:
+    assert round(zoo.entry("resnet200.preact").num_macs / 1e9, 3) == 15.007
+    hundred = [dataclasses.replace(zoo.entry(f"resnet{n}.preact").spec, num_classes=100) for n in (164, 1001)]
+    assert [spec.num_parameters for spec in hundred] == [1_726_388, 10_350_836]
+    layers = zoo.entry("resnet1001.preact").spec.layers(32)
+    assert round(sum(layer.num_parameters for layer in layers if layer.kind != "bn") / 1e6, 1) == 10.2
+
+
 @pytest.mark.parametrize("entry", zoo.ENTRIES, ids=lambda entry: entry.name)
 def test_the_name_says_the_depth(entry: zoo.ZooEntry) -> None:
-    digits = "".join(character for character in entry.name.split(".")[0] if character.isdigit())
-    assert entry.spec.num_layers == int(digits)
+    match = re.search(r"\d+", entry.name)
+    assert match is not None
+    assert entry.spec.num_layers == int(match[0])
 
 
 @pytest.mark.parametrize("entry", zoo.ENTRIES, ids=lambda entry: entry.name)
@@ -110,6 +139,10 @@ def test_shortcut_form_by_shape(kind: Shortcut, same: str, wider: str, strided: 
         ({"shortcut": "D"}, "shortcut is 'D'; expected one of none, A, B, C"),
         ({"stem": "mnist"}, "stem is 'mnist'"),
         ({"stride_on": "5x5"}, "stride_on is '5x5'"),
+        ({"arrangement": "postact"}, "arrangement is 'postact'; expected one of original, bn-after-addition"),
+        ({"groups": 2}, "groups is 2 and inner_multiplier is 1 in basic units; expected 1 and 1"),
+        ({"unit": "bottleneck", "groups": 3}, "do not divide into 3 groups"),
+        ({"unit": "bottleneck", "inner_multiplier": 0}, "inner_multiplier holds 0"),
         ({"depths": (2, 2)}, "depths has 2 stages and widths has 4"),
         ({"depths": (), "widths": ()}, "depths has 0 stages"),
         ({"depths": (0, 0, 0, 0)}, "depths holds 0; expected 1 to 10,000"),

@@ -5,7 +5,8 @@ A spec knows its own layers, so depth, parameters and multiply-adds (MACs) are s
 :meth:`ResNetSpec.units`. It holds no weights and says nothing about training or preprocessing.
 
 Source: He et al. 2015, "Deep Residual Learning for Image Recognition" (arXiv 1512.03385), section 3.3,
-Table 1 (ImageNet) and section 4.2 (CIFAR-10).
+Table 1 (ImageNet) and section 4.2 (CIFAR-10); He et al. 2016, "Identity Mappings in Deep Residual
+Networks" (arXiv 1603.05027), figure 4 and Table 2 (arrangements).
 
 Example:
     >>> spec = ResNetSpec(unit="basic", depths=(2, 2, 2, 2))
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 __all__ = [
+    "Arrangement",
+    "Convolution",
     "Layer",
     "ResNetSpec",
     "Shortcut",
@@ -51,6 +54,11 @@ ShortcutForm: TypeAlias = Literal["none", "identity", "pad", "projection"]
 StrideOn: TypeAlias = Literal["1x1", "3x3"]
 """Which convolution of a bottleneck halves the map: the first 1×1 (the paper, "v1") or the 3×3 ("v1.5")."""
 
+Arrangement: TypeAlias = Literal[
+    "original", "bn-after-addition", "relu-before-addition", "relu-only-preactivation", "full-preactivation"
+]
+"""Where BN and ReLU stand in a unit (2016, figure 4 a to e and Table 2)."""
+
 _MAX_CLASSES = 1_000_000
 _MAX_CHANNELS = 65_536
 _MAX_UNITS = 10_000
@@ -67,6 +75,22 @@ class UnitShape:
     out_channels: int
     stride: int
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the first unit of the network."""
+        return self.name == "layer1.0"
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution of a unit's main path, without bias, padded to keep the map but for its stride."""
+
+    in_channels: int
+    out_channels: int
+    kernel_px: int
+    stride: int
+    groups: int
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -79,6 +103,7 @@ class Layer:
         out_channels: Channels or features written.
         kernel_px: Side of the square kernel; 1 for ``bn`` and ``linear``.
         out_px: Side of the square output map; 1 for ``linear``.
+        groups: Groups of a convolution.
     """
 
     name: str
@@ -87,13 +112,14 @@ class Layer:
     out_channels: int
     kernel_px: int
     out_px: int
+    groups: int = 1
 
     @property
     def num_parameters(self) -> int:
         """Learned numbers: weights, and scale and shift of a BN; running statistics are not counted."""
         match self.kind:
             case "conv":
-                return self.in_channels * self.out_channels * self.kernel_px**2
+                return self.in_channels // self.groups * self.out_channels * self.kernel_px**2
             case "bn":
                 return 2 * self.out_channels
             case "linear":
@@ -142,6 +168,10 @@ class ResNetSpec:
         stem: Layers before the first stage.
         shortcut: Kind of shortcut; ``none`` makes the plain twin with the same parameters as option A.
         stride_on: Convolution of a bottleneck that strides. Basic units stride on their first 3×3.
+        arrangement: Where BN and ReLU stand in a unit.
+        groups: Groups of the 3×3 of a bottleneck (ResNeXt: Xie et al. 2017, arXiv 1611.05431).
+        inner_multiplier: Channels inside a bottleneck over the stage's width: 2 in Wide ResNet-50-2
+            (Zagoruyko and Komodakis 2016, arXiv 1605.07146) and in ResNeXt-50 32×4d.
         num_classes: Number of rows of the classifier.
         in_channels: Channels of the input image.
 
@@ -155,6 +185,9 @@ class ResNetSpec:
     stem: Stem = "imagenet"
     shortcut: Shortcut = "B"
     stride_on: StrideOn = "3x3"
+    arrangement: Arrangement = "original"
+    groups: int = 1
+    inner_multiplier: int = 1
     num_classes: int = 1000
     in_channels: int = 3
 
@@ -164,6 +197,7 @@ class ResNetSpec:
             ("stem", Stem),
             ("shortcut", Shortcut),
             ("stride_on", StrideOn),
+            ("arrangement", Arrangement),
         ):
             value = getattr(self, field)
             if value not in get_args(allowed):
@@ -179,6 +213,20 @@ class ResNetSpec:
             _check_range("depths", depth, 1, _MAX_UNITS)
         for width in self.widths:
             _check_range("widths", width, 1, _MAX_CHANNELS)
+        _check_range("groups", self.groups, 1, _MAX_CHANNELS)
+        _check_range("inner_multiplier", self.inner_multiplier, 1, 64)
+        if self.unit == "basic" and (self.groups, self.inner_multiplier) != (1, 1):
+            raise ConfigurationError(
+                f"groups is {self.groups} and inner_multiplier is {self.inner_multiplier} in basic units",
+                expected="1 and 1",
+                remedy="use bottleneck units",
+            )
+        if any(width * self.inner_multiplier % self.groups for width in self.widths):
+            raise ConfigurationError(
+                f"widths {list(self.widths)} times inner_multiplier {self.inner_multiplier} do not divide "
+                f"into {self.groups} groups",
+                expected="whole numbers of channels a group",
+            )
         _check_range("num_classes", self.num_classes, 1, _MAX_CLASSES)
         _check_range("in_channels", self.in_channels, 1, _MAX_CHANNELS)
         if sum(self.depths) > _MAX_UNITS or self.num_parameters > _MAX_PARAMETERS:
@@ -210,6 +258,20 @@ class ResNetSpec:
         return self.shortcut == "none"
 
     @property
+    def is_preactivated(self) -> bool:
+        """Whether units begin with BN and ReLU, which moves BN from the stem to the end of the network."""
+        return self.arrangement == "full-preactivation"
+
+    @property
+    def has_stem_bn(self) -> bool:
+        """Whether BN and ReLU follow the first convolution.
+
+        In pre-activated CIFAR networks the first unit begins with them (2016, appendix); in those for
+        ImageNet they stay, because the max-pooling lies between.
+        """
+        return self.stem == "imagenet" or not self.is_preactivated
+
+    @property
     def stage_names(self) -> tuple[str, ...]:
         """Names of the stages, as in the state dict: ``layer1``, ``layer2`` and so on."""
         return tuple(f"layer{stage}" for stage in range(1, len(self.depths) + 1))
@@ -223,52 +285,69 @@ class ResNetSpec:
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
                 out_channels = width * self.expansion
-                yield UnitShape(f"{name}.{index}", channels, width, out_channels, stride)
+                inner = width * self.inner_multiplier
+                yield UnitShape(f"{name}.{index}", channels, inner, out_channels, stride)
                 channels = out_channels
+
+    def convolutions(self, unit: UnitShape) -> list[Convolution]:
+        """Return the convolutions of a unit's main path, in order."""
+        match self.unit:
+            case "basic":
+                return [
+                    Convolution(unit.in_channels, unit.width, 3, unit.stride, 1),
+                    Convolution(unit.width, unit.out_channels, 3, 1, 1),
+                ]
+            case "bottleneck":
+                first, second = (unit.stride, 1) if self.stride_on == "1x1" else (1, unit.stride)
+                return [
+                    Convolution(unit.in_channels, unit.width, 1, first, 1),
+                    Convolution(unit.width, unit.width, 3, second, self.groups),
+                    Convolution(unit.width, unit.out_channels, 1, 1, 1),
+                ]
+            case _:
+                assert_never(self.unit)
 
     # -- size ----------------------------------------------------------------------------------------
 
     def layers(self, input_px: int) -> Iterator[Layer]:
         """Yield every layer with parameters for a square input of side ``input_px``, in pixels."""
-        match self.stem:
-            case "imagenet":
-                px = _halved(input_px)
-                yield Layer("conv1", "conv", self.in_channels, self.widths[0], 7, px)
-                yield Layer("bn1", "bn", self.widths[0], self.widths[0], 1, px)
-                px = _halved(px)
-            case "cifar":
-                px = input_px
-                yield Layer("conv1", "conv", self.in_channels, self.widths[0], 3, px)
-                yield Layer("bn1", "bn", self.widths[0], self.widths[0], 1, px)
-            case _:
-                assert_never(self.stem)
+        width = self.widths[0]
+        kernel_px, px = (7, _halved(input_px)) if self.stem == "imagenet" else (3, input_px)
+        yield Layer("conv1", "conv", self.in_channels, width, kernel_px, px)
+        if self.has_stem_bn:
+            yield Layer("bn1", "bn", width, width, 1, px)
+        px = _halved(px) if self.stem == "imagenet" else px
         for unit in self.units():
             yield from self._unit_layers(unit, px)
             px = px if unit.stride == 1 else _halved(px)
+        if self.is_preactivated:
+            yield Layer("bn", "bn", self.num_features, self.num_features, 1, px)
         yield Layer("fc", "linear", self.num_features, self.num_classes, 1, 1)
 
     def _unit_layers(self, unit: UnitShape, px: int) -> Iterator[Layer]:
-        out_px = px if unit.stride == 1 else _halved(px)
-        match self.unit:
-            case "basic":
-                convolutions = [(3, unit.width, out_px), (3, unit.out_channels, out_px)]
-            case "bottleneck":
-                first_px = out_px if self.stride_on == "1x1" else px
-                convolutions = [
-                    (1, unit.width, first_px),
-                    (3, unit.width, out_px),
-                    (1, unit.out_channels, out_px),
-                ]
-            case _:
-                assert_never(self.unit)
-        channels = unit.in_channels
-        for number, (kernel_px, width, layer_px) in enumerate(convolutions, start=1):
-            yield Layer(f"{unit.name}.conv{number}", "conv", channels, width, kernel_px, layer_px)
-            yield Layer(f"{unit.name}.bn{number}", "bn", width, width, 1, layer_px)
-            channels = width
+        for number, conv in enumerate(self.convolutions(unit), start=1):
+            before_px, px = px, px if conv.stride == 1 else _halved(px)
+            bn_channels, bn_px = (
+                (conv.in_channels, before_px) if self.is_preactivated else (conv.out_channels, px)
+            )
+            bn = Layer(f"{unit.name}.bn{number}", "bn", bn_channels, bn_channels, 1, bn_px)
+            if self.is_preactivated:
+                yield bn
+            yield Layer(
+                f"{unit.name}.conv{number}",
+                "conv",
+                conv.in_channels,
+                conv.out_channels,
+                conv.kernel_px,
+                px,
+                conv.groups,
+            )
+            if not self.is_preactivated:
+                yield bn
         if shortcut_form(self.shortcut, unit.in_channels, unit.out_channels, unit.stride) == "projection":
-            yield Layer(f"{unit.name}.downsample.0", "conv", unit.in_channels, unit.out_channels, 1, out_px)
-            yield Layer(f"{unit.name}.downsample.1", "bn", unit.out_channels, unit.out_channels, 1, out_px)
+            yield Layer(f"{unit.name}.downsample.0", "conv", unit.in_channels, unit.out_channels, 1, px)
+            if not self.is_preactivated:
+                yield Layer(f"{unit.name}.downsample.1", "bn", unit.out_channels, unit.out_channels, 1, px)
 
     @property
     def num_parameters(self) -> int:
@@ -309,7 +388,7 @@ class ResNetSpec:
                 if not isinstance(value, list | tuple) or not all(type(item) is int for item in value):
                     raise ConfigurationError(f"{name} is {value!r}", expected="a list of whole numbers")
                 value = tuple(value)
-            elif name in ("num_classes", "in_channels"):
+            elif name in ("num_classes", "in_channels", "groups", "inner_multiplier"):
                 if type(value) is not int:
                     raise ConfigurationError(f"{name} is {value!r}", expected="a whole number")
             elif not isinstance(value, str):

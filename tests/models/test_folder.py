@@ -64,7 +64,7 @@ def test_a_run_folder_stands_for_its_model(folder: Path) -> None:
     assert load(folder.parent).label_names == load(folder).label_names
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])
 def test_timm_opens_the_folder_with_the_same_logits(tmp_path: Path, name: str) -> None:
     import timm
 
@@ -86,7 +86,7 @@ def test_timm_opens_the_folder_with_the_same_logits(tmp_path: Path, name: str) -
     assert theirs.pretrained_cfg["label_names"] == list("abcde")
 
 
-@pytest.mark.parametrize("name", ["resnet50.v1", "resnet34.c", "plain18", "resnet20"])
+@pytest.mark.parametrize("name", ["resnet50.v1", "resnet34.c", "plain18", "resnet20", "resnet18.preact"])
 def test_timm_refuses_a_network_that_it_does_not_have(tmp_path: Path, name: str) -> None:
     import timm
 

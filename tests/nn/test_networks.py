@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -15,9 +16,11 @@ from residual import zoo
 from residual.models import create
 from residual.nn import ResNet
 from residual.nn.shortcut import PaddedIdentity, make_shortcut
-from residual.spec import ResNetSpec, Shortcut
+from residual.spec import Arrangement, ResNetSpec, Shortcut, Stem, Unit
 
 GOLDEN = Path(__file__).parent.parent / "golden"
+
+WIDER = ("resnext50_32x4d", "wide_resnet50_2")
 
 TINY = ResNetSpec(unit="basic", depths=(1, 1), widths=(4, 8), stem="cifar", num_classes=3)
 
@@ -57,19 +60,26 @@ def test_closed_form_macs_hold_at_odd_sizes(name: str, px: int) -> None:
     assert count_macs(network, px) == network.spec.num_macs(px)
 
 
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+@pytest.mark.parametrize("arrangement", get_args(Arrangement))
 @pytest.mark.parametrize("shortcut", ["none", "A", "B", "C"])
 @pytest.mark.parametrize("unit", ["basic", "bottleneck"])
-def test_layers_of_the_spec_are_the_modules_of_the_network(unit: str, shortcut: Shortcut) -> None:
-    spec = ResNetSpec(unit=unit, depths=(2, 2), widths=(4, 8), shortcut=shortcut)  # type: ignore[arg-type]
+def test_layers_of_the_spec_are_the_modules_of_the_network(
+    unit: Unit, shortcut: Shortcut, arrangement: Arrangement, stem: Stem
+) -> None:
+    spec = ResNetSpec(
+        unit=unit, depths=(2, 2), widths=(4, 8), shortcut=shortcut, arrangement=arrangement, stem=stem
+    )
     with torch.device("meta"):
         network = ResNet(spec)
+    assert sum(parameter.numel() for parameter in network.parameters()) == spec.num_parameters
     with_parameters = [
         name for name, module in network.named_modules() if list(module.parameters(recurse=False))
     ]
     assert [layer.name for layer in spec.layers(64)] == with_parameters
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", *WIDER])
 def test_parameters_carry_the_names_of_torchvision(name: str) -> None:
     with torch.device("meta"):
         ours = ResNet(zoo.entry(name).spec).state_dict()
@@ -77,7 +87,7 @@ def test_parameters_carry_the_names_of_torchvision(name: str) -> None:
     assert {key: tensor.shape for key, tensor in ours.items()} == {key: t.shape for key, t in theirs.items()}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", *WIDER])
 def test_logits_equal_those_of_torchvision(name: str) -> None:
     ours = create(name, num_classes=5, seed=1).eval()
     theirs = torchvision.models.get_model(name, num_classes=5).eval()
@@ -92,7 +102,7 @@ def test_state_dict_names_are_frozen() -> None:
     for name, keys in golden.items():
         with torch.device("meta"):
             assert list(ResNet(zoo.entry(name).spec).state_dict()) == keys
-    assert set(golden) == {"resnet20", "plain20", "resnet18", "resnet50", "resnet34.c"}
+    assert set(golden) == {"resnet20", "plain20", "resnet18", "resnet50", "resnet34.c", "resnet18.preact"}
 
 
 @pytest.mark.parametrize("kind", ["A", "B", "C"])

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, assert_never, cast
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from residual.nn.unit import make_unit
 
@@ -41,11 +42,12 @@ class ResNet(nn.Module):
                 pool = nn.Identity()
             case _:
                 assert_never(spec.stem)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
+        self.bn1 = nn.BatchNorm2d(width) if spec.has_stem_bn else nn.Identity()
+        self.relu = nn.ReLU(inplace=True) if spec.has_stem_bn else nn.Identity()
         self.maxpool = pool
         for stage, shapes in groupby(spec.units(), key=lambda shape: shape.name.split(".")[0]):
             self.add_module(stage, nn.Sequential(*(make_unit(spec, shape) for shape in shapes)))
+        self.bn = nn.BatchNorm2d(spec.num_features) if spec.is_preactivated else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(spec.num_features, spec.num_classes)
 
@@ -54,10 +56,10 @@ class ResNet(nn.Module):
         x = self._stem(x)
         for name in self.spec.stage_names:
             x = self.get_submodule(name)(x)
-        return cast("Tensor", self.fc(self.avgpool(x).flatten(1)))
+        return cast("Tensor", self.fc(self.avgpool(self._last_activation(x)).flatten(1)))
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the map after the stem and after every stage, in order.
+        """Return the map after the stem and after every stage, in order, as the units leave it.
 
         Args:
             x: Images ``(N, in_channels, H, W)``.
@@ -70,6 +72,18 @@ class ResNet(nn.Module):
         for name in self.spec.stage_names:
             x = maps[name] = self.get_submodule(name)(x)
         return maps
+
+    def _last_activation(self, x: Tensor) -> Tensor:
+        """Activate what the last unit leaves open (2016, appendix: "an extra activation")."""
+        match self.spec.arrangement:
+            case "full-preactivation":
+                return functional.relu(self.bn(x))
+            case "relu-only-preactivation":
+                return functional.relu(x)
+            case "original" | "bn-after-addition" | "relu-before-addition":
+                return x
+            case _:
+                assert_never(self.spec.arrangement)
 
     def _stem(self, x: Tensor) -> Tensor:
         return cast("Tensor", self.maxpool(self.relu(self.bn1(self.conv1(x)))))

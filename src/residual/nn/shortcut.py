@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["PaddedIdentity", "make_shortcut"]
 
 
-def make_shortcut(kind: Shortcut, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+def make_shortcut(
+    kind: Shortcut, in_channels: int, out_channels: int, stride: int, *, with_bn: bool = True
+) -> nn.Module | None:
     """Build the shortcut of one unit.
 
     Args:
@@ -28,6 +30,7 @@ def make_shortcut(kind: Shortcut, in_channels: int, out_channels: int, stride: i
         in_channels: Channels of the unit's input.
         out_channels: Channels of the unit's output.
         stride: Stride of the unit.
+        with_bn: Whether BN follows a projection; not in pre-activated units, whose input it has passed.
 
     Returns:
         A module ``(N, in, H, W)`` → ``(N, out, ⌈H/stride⌉, ⌈W/stride⌉)``, or ``None`` for a plain unit,
@@ -42,10 +45,8 @@ def make_shortcut(kind: Shortcut, in_channels: int, out_channels: int, stride: i
         case "pad":
             return PaddedIdentity(in_channels, out_channels, stride)
         case "projection":
-            return nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
-                nn.BatchNorm2d(out_channels),
-            )
+            conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
+            return nn.Sequential(conv, nn.BatchNorm2d(out_channels)) if with_bn else nn.Sequential(conv)
         case _:
             assert_never(form)
 

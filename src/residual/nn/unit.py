@@ -1,80 +1,163 @@
-"""Residual units: the F(x) of y = h(x) + F(x), and their sum (He et al. 2015, figure 5).
+"""Residual units: the F(x) of y = h(x) + F(x), and their sum.
 
-Submodules carry torchvision's names. A plain unit is the same module without a shortcut: the
-degradation experiment compares the same code minus one addition.
+F is two 3×3 convolutions or 1×1 – 3×3 – 1×1 (He et al. 2015, figure 5); where BN and ReLU stand around
+them is one of five arrangements (He et al. 2016, figure 4), one class each. All are modules
+``(N, in, H, W)`` → ``(N, out, ⌈H/stride⌉, ⌈W/stride⌉)`` with torchvision's names (``conv1``, ``bn1``, …,
+``downsample``). A plain unit is the same module without a shortcut: the degradation experiment compares
+the same code minus one addition.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from residual.nn.shortcut import make_shortcut
+from residual.spec import shortcut_form
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from residual.spec import ResNetSpec, UnitShape
 
-    from residual.spec import ResNetSpec, Shortcut, StrideOn, UnitShape
+__all__ = [
+    "BNAfterAdditionUnit",
+    "OriginalUnit",
+    "PreActivationUnit",
+    "ReLUBeforeAdditionUnit",
+    "ReLUOnlyPreActivationUnit",
+    "Unit",
+    "make_unit",
+]
 
-__all__ = ["BasicUnit", "BottleneckUnit", "make_unit"]
 
-
-def make_unit(spec: ResNetSpec, shape: UnitShape) -> BasicUnit | BottleneckUnit:
+def make_unit(spec: ResNetSpec, shape: UnitShape) -> Unit:
     """Build the unit of ``spec`` that has this shape."""
-    match spec.unit:
-        case "basic":
-            return BasicUnit(shape, spec.shortcut)
-        case "bottleneck":
-            return BottleneckUnit(shape, spec.shortcut, spec.stride_on)
+    match spec.arrangement:
+        case "original":
+            return OriginalUnit(spec, shape)
+        case "bn-after-addition":
+            return BNAfterAdditionUnit(spec, shape)
+        case "relu-before-addition":
+            return ReLUBeforeAdditionUnit(spec, shape)
+        case "relu-only-preactivation":
+            return ReLUOnlyPreActivationUnit(spec, shape)
+        case "full-preactivation":
+            return PreActivationUnit(spec, shape)
         case _:
-            assert_never(spec.unit)
+            assert_never(spec.arrangement)
 
 
-class BasicUnit(nn.Module):
-    """3×3 – 3×3. ``(N, in, H, W)`` → ``(N, out, ⌈H/stride⌉, ⌈W/stride⌉)``."""
+class Unit(nn.Module):
+    """What all arrangements share: the layers, in the order in which they run, and the addition."""
 
-    def __init__(self, shape: UnitShape, shortcut: Shortcut) -> None:
+    def __init__(self, spec: ResNetSpec, shape: UnitShape) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(
-            shape.in_channels, shape.width, kernel_size=3, stride=shape.stride, padding=1, bias=False
+        convolutions = spec.convolutions(shape)
+        self._depth = len(convolutions)
+        for number, conv in enumerate(convolutions, start=1):
+            layer = nn.Conv2d(
+                conv.in_channels,
+                conv.out_channels,
+                conv.kernel_px,
+                stride=conv.stride,
+                padding=conv.kernel_px // 2,
+                groups=conv.groups,
+                bias=False,
+            )
+            if spec.is_preactivated:
+                self.add_module(f"bn{number}", nn.BatchNorm2d(conv.in_channels))
+                self.add_module(f"conv{number}", layer)
+            else:
+                self.add_module(f"conv{number}", layer)
+                self.add_module(f"bn{number}", nn.BatchNorm2d(conv.out_channels))
+        self.downsample = make_shortcut(
+            spec.shortcut,
+            shape.in_channels,
+            shape.out_channels,
+            shape.stride,
+            with_bn=not spec.is_preactivated,
         )
-        self.bn1 = nn.BatchNorm2d(shape.width)
-        self.conv2 = nn.Conv2d(shape.width, shape.out_channels, kernel_size=3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(shape.out_channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = make_shortcut(shortcut, shape.in_channels, shape.out_channels, shape.stride)
+
+    def _layers(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+        return [(getattr(self, f"conv{n}"), getattr(self, f"bn{n}")) for n in range(1, self._depth + 1)]
+
+    def _add_shortcut(self, out: Tensor, x: Tensor) -> Tensor:
+        if self.downsample is not None:
+            out += self.downsample(x)
+        return out
+
+
+class OriginalUnit(Unit):
+    """conv – BN – ReLU – conv – BN – addition – ReLU (2015, figure 2; 2016, figure 4 a)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return relu(h(x) + F(x))."""
-        out: Tensor = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        if self.downsample is not None:
-            out += self.downsample(x)
-        return functional.relu(out, inplace=True)
+        out = x
+        *inner, (conv, bn) = self._layers()
+        for inner_conv, inner_bn in inner:
+            out = functional.relu(inner_bn(inner_conv(out)), inplace=True)
+        return functional.relu(self._add_shortcut(bn(conv(out)), x), inplace=True)
 
 
-class BottleneckUnit(nn.Module):
-    """1×1 – 3×3 – 1×1. ``(N, in, H, W)`` → ``(N, out, ⌈H/stride⌉, ⌈W/stride⌉)``."""
-
-    def __init__(self, shape: UnitShape, shortcut: Shortcut, stride_on: StrideOn) -> None:
-        super().__init__()
-        first, second = (shape.stride, 1) if stride_on == "1x1" else (1, shape.stride)
-        self.conv1 = nn.Conv2d(shape.in_channels, shape.width, kernel_size=1, stride=first, bias=False)
-        self.bn1 = nn.BatchNorm2d(shape.width)
-        self.conv2 = nn.Conv2d(shape.width, shape.width, kernel_size=3, stride=second, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(shape.width)
-        self.conv3 = nn.Conv2d(shape.width, shape.out_channels, kernel_size=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(shape.out_channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = make_shortcut(shortcut, shape.in_channels, shape.out_channels, shape.stride)
+class BNAfterAdditionUnit(Unit):
+    """conv – BN – ReLU – conv – addition – BN – ReLU (2016, figure 4 b)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return relu(h(x) + F(x))."""
-        out: Tensor = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        if self.downsample is not None:
-            out += self.downsample(x)
-        return functional.relu(out, inplace=True)
+        """Return relu(bn(h(x) + F(x)))."""
+        out = x
+        *inner, (conv, bn) = self._layers()
+        for inner_conv, inner_bn in inner:
+            out = functional.relu(inner_bn(inner_conv(out)), inplace=True)
+        return functional.relu(bn(self._add_shortcut(conv(out), x)), inplace=True)
+
+
+class ReLUBeforeAdditionUnit(Unit):
+    """conv – BN – ReLU – conv – BN – ReLU – addition (2016, figure 4 c): F is never negative."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return h(x) + relu(F(x))."""
+        out = x
+        for conv, bn in self._layers():
+            out = functional.relu(bn(conv(out)), inplace=True)
+        # Not in place: the backward pass of ReLU reads its output.
+        return out if self.downsample is None else out + self.downsample(x)
+
+
+class _PreActivated(Unit):
+    """Units whose input is activated first.
+
+    The activation comes before the split, so that the shortcut sees it too, in the first unit of the
+    network and where the shortcut is a projection (2016, appendix); elsewhere the shortcut stays clean.
+    """
+
+    def __init__(self, spec: ResNetSpec, shape: UnitShape) -> None:
+        super().__init__(spec, shape)
+        form = shortcut_form(spec.shortcut, shape.in_channels, shape.out_channels, shape.stride)
+        self._activates_before_split = shape.is_first or form == "projection"
+
+
+class ReLUOnlyPreActivationUnit(_PreActivated):
+    """ReLU – conv – BN – ReLU – conv – BN – addition (2016, figure 4 d)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return h(x) + F(relu(x))."""
+        activated = functional.relu(x)
+        out = activated
+        *inner, (conv, bn) = self._layers()
+        for inner_conv, inner_bn in inner:
+            out = functional.relu(inner_bn(inner_conv(out)), inplace=True)
+        return self._add_shortcut(bn(conv(out)), activated if self._activates_before_split else x)
+
+
+class PreActivationUnit(_PreActivated):
+    """BN – ReLU – conv – BN – ReLU – conv – addition (2016, figure 4 e): the identity passes untouched."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return h(x) + F(relu(bn(x)))."""
+        (conv, bn), *rest = self._layers()
+        activated = functional.relu(bn(x), inplace=True)
+        out = conv(activated)
+        for conv, bn in rest:
+            out = conv(functional.relu(bn(out), inplace=True))
+        return self._add_shortcut(out, activated if self._activates_before_split else x)

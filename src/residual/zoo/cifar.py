@@ -1,16 +1,17 @@
-"""Networks for CIFAR: 32 px, three stages of 16, 32 and 64 channels, 6n + 2 layers.
+"""Networks for CIFAR: 32 px, three stages of 16, 32 and 64 channels.
 
-He et al. 2015, section 4.2 and Table 6.
+6n + 2 layers of basic units (He et al. 2015, section 4.2 and Table 6) and 9n + 2 of bottlenecks, with the
+arrangements of He et al. 2016 (Tables 2 to 4).
 
 They have a quarter of the channels of the "CIFAR ResNet-18" of many tutorials, which is the ImageNet
-network without its stem, and so a sixteenth of the work a layer. Option A everywhere, so each plain twin
-has exactly the same parameters.
+network without its stem, and so a sixteenth of the work a layer. Option A in all basic nets, so each plain
+twin has exactly the same parameters; bottlenecks project where the shape changes.
 """
 
 from __future__ import annotations
 
 from residual.preprocess import Preprocess
-from residual.spec import ResNetSpec, Shortcut
+from residual.spec import Arrangement, ResNetSpec, Shortcut
 from residual.zoo.entry import ZooEntry
 
 __all__ = ["ENTRIES", "PREPROCESS"]
@@ -24,19 +25,70 @@ PREPROCESS = Preprocess(
 )
 
 
-def _entry(name: str, layers: int, shortcut: Shortcut) -> ZooEntry:
+# 2016, Table 2, beside the original and the full pre-activation
+_OTHER_ARRANGEMENTS: dict[str, Arrangement] = {
+    "bnadd": "bn-after-addition",
+    "relubefore": "relu-before-addition",
+    "reluonly": "relu-only-preactivation",
+}
+
+
+def _basic(layers: int, shortcut: Shortcut, arrangement: Arrangement = "original") -> ResNetSpec:
+    """6n + 2 layers: n units of two convolutions in each of three stages."""
     n = (layers - 2) // 6
-    spec = ResNetSpec(
-        unit="basic", depths=(n, n, n), widths=(16, 32, 64), stem="cifar", shortcut=shortcut, num_classes=10
+    return ResNetSpec(
+        unit="basic",
+        depths=(n, n, n),
+        widths=(16, 32, 64),
+        stem="cifar",
+        shortcut=shortcut,
+        arrangement=arrangement,
+        num_classes=10,
     )
-    return ZooEntry(
-        name=name, spec=spec, preprocess=PREPROCESS, source="He et al. 2015, section 4.2 and Table 6"
+
+
+def _bottleneck(layers: int, arrangement: Arrangement = "original") -> ResNetSpec:
+    """9n + 2 layers: n units of three convolutions; projections where the shape changes."""
+    n = (layers - 2) // 9
+    return ResNetSpec(
+        unit="bottleneck",
+        depths=(n, n, n),
+        widths=(16, 32, 64),
+        stem="cifar",
+        arrangement=arrangement,
+        num_classes=10,
     )
+
+
+def _entry(name: str, spec: ResNetSpec, source: str) -> ZooEntry:
+    return ZooEntry(name=name, spec=spec, preprocess=PREPROCESS, source=source)
 
 
 _LAYERS = (20, 32, 44, 56, 110, 1202)
+_TABLE_6 = "He et al. 2015, section 4.2 and Table 6"
 
 ENTRIES = (
-    *(_entry(f"resnet{layers}", layers, "A") for layers in _LAYERS),
-    *(_entry(f"plain{layers}", layers, "none") for layers in _LAYERS),
+    *(_entry(f"resnet{layers}", _basic(layers, "A"), _TABLE_6) for layers in _LAYERS),
+    *(_entry(f"plain{layers}", _basic(layers, "none"), _TABLE_6) for layers in _LAYERS),
+    *(_entry(f"resnet{layers}", _bottleneck(layers), "He et al. 2016, Table 3") for layers in (164, 1001)),
+    _entry(
+        "resnet110.preact", _basic(110, "A", "full-preactivation"), "He et al. 2016, figure 4 e and Table 2"
+    ),
+    *(
+        _entry(
+            f"resnet{layers}.preact",
+            _bottleneck(layers, "full-preactivation"),
+            "He et al. 2016, figure 4 e and Tables 2 to 4",
+        )
+        for layers in (164, 1001)
+    ),
+    *(
+        _entry(
+            f"resnet{layers}.{short}",
+            _basic(layers, "A", arrangement) if layers == 110 else _bottleneck(layers, arrangement),
+            f"He et al. 2016, figure 4 and Table 2; {arrangement}",
+        )
+        for layers in (110, 164)
+        for short, arrangement in _OTHER_ARRANGEMENTS.items()
+    ),
 )

@@ -3,12 +3,13 @@
 ``resnet50`` is today's practice, with the stride on the 3×3 convolution; ``resnet50.v1`` is the
 paper's own, with the stride on the first 1×1. ``.a`` and ``.c`` name the shortcut options of the
 paper's Tables 2 and 3; a name without either is option B, as in every later library.
+``.preact`` is full pre-activation.
 """
 
 from __future__ import annotations
 
 from residual.preprocess import Preprocess
-from residual.spec import ResNetSpec, Shortcut, StrideOn, Unit
+from residual.spec import Arrangement, ResNetSpec, Shortcut, StrideOn
 from residual.zoo.entry import ZooEntry
 
 __all__ = ["ENTRIES", "PREPROCESS"]
@@ -22,12 +23,37 @@ PREPROCESS = Preprocess(
 )
 
 # 2015, Table 1: layers → unit, units in each of the four stages
-_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+_DEPTHS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),  # 2016, section 5: 16 units more than ResNet-152, on the map of 28 px
+}
 
 
-def _spec(layers: int, shortcut: Shortcut = "B", stride_on: StrideOn = "3x3") -> ResNetSpec:
-    unit: Unit = "basic" if layers < 50 else "bottleneck"
-    return ResNetSpec(unit=unit, depths=_DEPTHS[layers], shortcut=shortcut, stride_on=stride_on)
+def _spec(
+    layers: int,
+    shortcut: Shortcut = "B",
+    stride_on: StrideOn = "3x3",
+    arrangement: Arrangement = "original",
+    groups: int = 1,
+    inner_multiplier: int = 1,
+) -> ResNetSpec:
+    return ResNetSpec(
+        unit="basic" if layers < 50 else "bottleneck",
+        depths=_DEPTHS[layers],
+        shortcut=shortcut,
+        stride_on=stride_on,
+        arrangement=arrangement,
+        groups=groups,
+        inner_multiplier=inner_multiplier,
+    )
+
+
+def _origin(layers: int) -> str:
+    return "He et al. 2016, Table 5" if layers == 200 else "He et al. 2015, Table 1"
 
 
 def _entry(name: str, spec: ResNetSpec, source: str) -> ZooEntry:
@@ -42,19 +68,37 @@ ENTRIES = (
     _entry("resnet34.c", _spec(34, "C"), "He et al. 2015, Tables 1 and 3; option C"),
     *(
         entry
-        for layers in (50, 101, 152)
+        for layers in (50, 101, 152, 200)
         for entry in (
             _entry(
                 f"resnet{layers}",
                 _spec(layers),
-                "He et al. 2015, Table 1; stride on the 3×3 as fb.resnet.torch and torchvision",
+                f"{_origin(layers)}; stride on the 3×3 as fb.resnet.torch and torchvision",
             ),
             _entry(
                 f"resnet{layers}.v1",
                 _spec(layers, stride_on="1x1"),
-                "He et al. 2015, Table 1; stride on the first 1×1 as in the paper",
+                f"{_origin(layers)}; stride on the first 1×1 as in the paper",
             ),
         )
+    ),
+    *(
+        _entry(
+            f"resnet{layers}.preact",
+            _spec(layers, arrangement="full-preactivation"),
+            "He et al. 2016, figure 4 e and Table 5; full pre-activation",
+        )
+        for layers in _DEPTHS
+    ),
+    _entry(
+        "resnext50_32x4d",
+        _spec(50, groups=32, inner_multiplier=2),
+        "Xie et al. 2017 (arXiv 1611.05431), Table 1; 32 groups of 4 channels",
+    ),
+    _entry(
+        "wide_resnet50_2",
+        _spec(50, inner_multiplier=2),
+        "Zagoruyko and Komodakis 2016 (arXiv 1605.07146), Table 8; inner channels doubled",
     ),
     _entry("plain18", _spec(18, "none"), "He et al. 2015, Table 2; no shortcuts"),
     _entry("plain34", _spec(34, "none"), "He et al. 2015, Table 2; no shortcuts"),
