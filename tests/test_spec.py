@@ -123,6 +123,7 @@ def test_every_spec_survives_json(entry: zoo.ZooEntry) -> None:
     [
         ("none", "none", "none", "none", "none"),
         ("A", "identity", "pad", "pad", "pad"),
+        ("A-both-sides", "identity", "pad-both-sides", "pad-both-sides", "pad-both-sides"),
         ("B", "identity", "projection", "projection", "projection"),
         ("C", "projection", "projection", "projection", "projection"),
     ],
@@ -136,7 +137,7 @@ def test_shortcut_form_by_shape(kind: Shortcut, same: str, wider: str, strided: 
     ("change", "message"),
     [
         ({"unit": "conv"}, "unit is 'conv'; expected one of basic, bottleneck"),
-        ({"shortcut": "D"}, "shortcut is 'D'; expected one of none, A, B, C"),
+        ({"shortcut": "D"}, "shortcut is 'D'; expected one of none, A, A-both-sides, B, C"),
         ({"stem": "mnist"}, "stem is 'mnist'"),
         ({"stride_on": "5x5"}, "stride_on is '5x5'"),
         ({"arrangement": "postact"}, "arrangement is 'postact'; expected one of original, bn-after-addition"),

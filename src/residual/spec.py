@@ -45,10 +45,12 @@ Unit: TypeAlias = Literal["basic", "bottleneck"]
 Stem: TypeAlias = Literal["imagenet", "cifar"]
 """7×7/2 convolution and 3×3/2 max-pooling, or one 3×3 convolution (2015, sections 3.3 and 4.2)."""
 
-Shortcut: TypeAlias = Literal["none", "A", "B", "C"]
-"""none: a plain net. A: zero-padded identity. B: projection where the shape changes; C: everywhere."""
+Shortcut: TypeAlias = Literal["none", "A", "A-both-sides", "B", "C"]
+"""none: a plain net. A: zero-padded identity, zeros after the channels as in fb.resnet.torch; A-both-sides:
+half of the zeros before them, as in the CIFAR networks of akamaster/pytorch_resnet_cifar10. B: projection
+where the shape changes; C: everywhere."""
 
-ShortcutForm: TypeAlias = Literal["none", "identity", "pad", "projection"]
+ShortcutForm: TypeAlias = Literal["none", "identity", "pad", "pad-both-sides", "projection"]
 """What a shortcut kind amounts to at one unit."""
 
 StrideOn: TypeAlias = Literal["1x1", "3x3"]
@@ -149,6 +151,8 @@ def shortcut_form(kind: Shortcut, in_channels: int, out_channels: int, stride: i
             return "none"
         case "A":
             return "identity" if same_shape else "pad"
+        case "A-both-sides":
+            return "identity" if same_shape else "pad-both-sides"
         case "B":
             return "identity" if same_shape else "projection"
         case "C":

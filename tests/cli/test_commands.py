@@ -201,6 +201,26 @@ def test_doctor_names_what_is_missing(capsys: Capture, monkeypatch: pytest.Monke
 # -- as processes ------------------------------------------------------------------------------------
 
 
+def test_file_names_need_not_be_utf8(photos: Path, tmp_path: Path) -> None:
+    folder = os.fsencode(photos / "test" / "red")
+    for number, path in enumerate(sorted((photos / "test" / "red").iterdir())):
+        path.rename(os.fsdecode(folder + b"/caf\xe9-%d.png" % number))
+    command = [sys.executable, "-m", "residual"]
+    trained = subprocess.run(
+        [*command, *train_arguments(photos, tmp_path / "run"), "--json"], capture_output=True, check=False
+    )
+    assert trained.returncode == 0, trained.stderr
+    for kind in ("csv", "jsonl", "table"):
+        arguments = ["predict", str(tmp_path / "run"), str(photos / "test" / "red"), "--format", kind]
+        done = subprocess.run([*command, *arguments], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        if kind == "jsonl":
+            paths = [json.loads(line)["path"] for line in done.stdout.decode("utf-8").splitlines()]
+            assert sorted(os.fsencode(path) for path in paths) == [
+                folder + b"/caf\xe9-%d.png" % number for number in range(5)
+            ]
+
+
 def test_a_reader_that_leaves_is_no_error(model: str, photos: Path) -> None:
     command = f"{sys.executable} -m residual predict {model} {photos} --format csv --batch-size 1 | head -n 1"
     done = subprocess.run(

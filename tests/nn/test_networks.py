@@ -62,7 +62,7 @@ def test_closed_form_macs_hold_at_odd_sizes(name: str, px: int) -> None:
 
 @pytest.mark.parametrize("stem", ["imagenet", "cifar"])
 @pytest.mark.parametrize("arrangement", get_args(Arrangement))
-@pytest.mark.parametrize("shortcut", ["none", "A", "B", "C"])
+@pytest.mark.parametrize("shortcut", get_args(Shortcut))
 @pytest.mark.parametrize("unit", ["basic", "bottleneck"])
 def test_layers_of_the_spec_are_the_modules_of_the_network(
     unit: Unit, shortcut: Shortcut, arrangement: Arrangement, stem: Stem
@@ -105,7 +105,7 @@ def test_state_dict_names_are_frozen() -> None:
     assert set(golden) == {"resnet20", "plain20", "resnet18", "resnet50", "resnet34.c", "resnet18.preact"}
 
 
-@pytest.mark.parametrize("kind", ["A", "B", "C"])
+@pytest.mark.parametrize("kind", ["A", "A-both-sides", "B", "C"])
 @pytest.mark.parametrize(("out_channels", "stride"), [(4, 1), (8, 1), (4, 2), (8, 2)])
 def test_a_shortcut_has_the_shape_of_its_unit(kind: Shortcut, out_channels: int, stride: int) -> None:
     shortcut = make_shortcut(kind, 4, out_channels, stride)
@@ -122,6 +122,16 @@ def test_option_a_samples_the_input_and_appends_zeros() -> None:
     padded = PaddedIdentity(4, 8, 2)(images)
     assert torch.equal(padded[:, :4], images[:, :, ::2, ::2])
     assert not padded[:, 4:].any()
+
+
+def test_option_a_on_both_sides_puts_half_of_the_zeros_before() -> None:
+    images = torch.randn(2, 4, 6, 6)
+    shortcut = make_shortcut("A-both-sides", 4, 8, 2)
+    assert shortcut is not None
+    padded = shortcut(images)
+    assert torch.equal(padded[:, 2:6], images[:, :, ::2, ::2])
+    assert not padded[:, :2].any()
+    assert not padded[:, 6:].any()
 
 
 def test_option_a_can_also_narrow() -> None:

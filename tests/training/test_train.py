@@ -15,7 +15,7 @@ import torch
 
 import residual
 from residual.data.source import open_source
-from residual.errors import ConfigurationError, DataError, DivergedError, ModelFileError
+from residual.errors import ConfigurationError, DataError, DivergedError, ModelFileError, RunError
 from residual.training import RunResult, train
 from residual.training.plan import make_plan
 from residual.training.run import Run
@@ -241,6 +241,27 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     with pytest.raises(ConfigurationError, match="diverged; start anew in another --out with a lower"):
         run(photos, tmp_path / "run", resume=True)
     assert residual.load(tmp_path / "run").metrics["test"]["count"] == 15  # the model of epoch 1 is untouched
+
+
+def test_running_out_of_memory_says_what_to_do(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    monkeypatch.setattr("residual.training.loop.Trainer._update", full)
+    with pytest.raises(
+        RunError, match="out of memory with batches of 10 at 8 px; choose a smaller --batch-size"
+    ):
+        run(photos, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
+def test_ctrl_c_at_the_last_step_finishes_the_run(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(monkeypatch, 15)
+    assert run(photos, tmp_path / "run").status == "finished"
 
 
 def test_a_corrupt_image_stops_the_run_and_is_named(

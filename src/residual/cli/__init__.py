@@ -9,6 +9,7 @@ Results go to stdout, messages and progress to stderr. Commands import torch ins
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -77,6 +78,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def entry_point() -> None:
     """Run the command line of this process and leave with its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names need not be UTF-8; the escape is valid in JSON and readable everywhere else.
+        sys.stdout.reconfigure(errors="backslashreplace")
     raise SystemExit(main(sys.argv[1:]))
 
 

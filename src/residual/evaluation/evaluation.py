@@ -170,8 +170,8 @@ def evaluate_split(
     batches = evaluation_batches(split, model.preprocess, batch_size=batch_size, num_workers=num_workers)
     for done, batch in enumerate(batches, start=1):
         batch.require_all_good()
-        logits = model.logits(batch.pixels, computed)
-        labels = batch.labels.to(logits.device)
+        # Counting is done on the CPU: the same arithmetic whatever the device, in float64, which some lack.
+        logits, labels = model.logits(batch.pixels, computed).cpu(), batch.labels
         losses = tally.add(logits, labels)
         top = model.rank(logits)
         for row in (logits.argmax(dim=1) != labels).nonzero()[:, 0].tolist():

@@ -40,10 +40,10 @@ class Tally:
             labels: ``(N,)`` int64 on the same device.
 
         Returns:
-            The cross-entropy of every sample, ``(N,)`` float64 on the CPU.
+            The cross-entropy of every sample in nats, ``(N,)`` float64.
         """
         # In float64 the order of the sum cannot show in the digits that are reported.
-        losses = functional.cross_entropy(logits.double(), labels, reduction="none").cpu()
+        losses = functional.cross_entropy(logits.double(), labels, reduction="none")
         predicted = logits.argmax(dim=1)
         best = logits.topk(min(5, self.num_classes), dim=1).indices
         self.count += len(labels)

@@ -26,7 +26,7 @@ def make_shortcut(
     """Build the shortcut of one unit.
 
     Args:
-        kind: ``none``, ``A``, ``B`` or ``C``.
+        kind: One of :data:`residual.spec.Shortcut`.
         in_channels: Channels of the unit's input.
         out_channels: Channels of the unit's output.
         stride: Stride of the unit.
@@ -44,6 +44,9 @@ def make_shortcut(
             return nn.Identity()
         case "pad":
             return PaddedIdentity(in_channels, out_channels, stride)
+        case "pad-both-sides":
+            half = (out_channels - in_channels) // 2
+            return PaddedIdentity(in_channels, out_channels, stride, zeros_before=half)
         case "projection":
             conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
             return nn.Sequential(conv, nn.BatchNorm2d(out_channels)) if with_bn else nn.Sequential(conv)
@@ -52,23 +55,31 @@ def make_shortcut(
 
 
 class PaddedIdentity(nn.Module):
-    """Option A: sub-sample the input and append channels of zeros; no parameters.
+    """Option A: sub-sample the input and add channels of zeros; no parameters.
 
-    ``(N, in, H, W)`` → ``(N, out, ⌈H/stride⌉, ⌈W/stride⌉)``. The zeros come after the channels, as in
-    fb.resnet.torch.
+    ``(N, in, H, W)`` → ``(N, out, ⌈H/stride⌉, ⌈W/stride⌉)``. Fewer channels are cut where zeros would be added.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: Distance of the pixels that stay.
+        zeros_before: How many of the zero channels come before the input's; the others come after.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, *, zeros_before: int = 0) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.stride = stride
+        self.zeros_before = zeros_before
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the padded, sub-sampled input."""
-        x = x[:, : self.out_channels, :: self.stride, :: self.stride]
-        return functional.pad(x, (0, 0, 0, 0, 0, max(0, self.out_channels - self.in_channels)))
+        after = self.out_channels - self.in_channels - self.zeros_before
+        # A negative padding cuts.
+        return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.zeros_before, after))
 
     def extra_repr(self) -> str:
         """Return the shape for ``repr``."""
-        return f"{self.in_channels} → {self.out_channels}, stride={self.stride}"
+        before = f", zeros_before={self.zeros_before}" if self.zeros_before else ""
+        return f"{self.in_channels} → {self.out_channels}, stride={self.stride}{before}"

@@ -42,8 +42,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 to ``path`` atomically; see :func:`write_bytes`."""
-    write_bytes(path, text.encode())
+    """Write ``text`` as UTF-8 to ``path`` atomically; see :func:`write_bytes`.
+
+    File names need not be UTF-8; of those that are not, the odd bytes become escapes that JSON reads back.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -17,7 +17,7 @@ from residual.data.decode import decode
 from residual.data.loader import training_batches
 from residual.data.sampler import TrainingOrder
 from residual.data.source import SampleSource, open_source
-from residual.errors import ConfigurationError, DivergedError, ResidualError
+from residual.errors import ConfigurationError, DivergedError, RunError
 from residual.evaluation import Evaluation, evaluate_split
 from residual.models import Model, create, save
 from residual.runtime.console import ProgressBar, note, warn_each
@@ -138,8 +138,14 @@ def train(
     except DivergedError as error:
         run.set_status("diverged", trainer.step, str(error))
         raise
-    except (ResidualError, OSError) as error:
+    except torch.OutOfMemoryError as error:
         run.set_status("failed", trainer.step, str(error))
+        raise RunError(
+            f"out of memory with batches of {plan.recipe.batch_size} at {plan.preprocess.crop_px} px",
+            remedy="choose a smaller --batch-size or --image-px",
+        ) from error
+    except Exception as error:
+        run.set_status("failed", trainer.step, f"{type(error).__name__}: {error}")
         raise
 
 
@@ -186,13 +192,14 @@ class Trainer:
                 if self._tenth(self.step) != self._tenth(self.step - 1) or self.step in ends:
                     self._log_window()
                 if self.step in ends:
+                    bar.update(self.step, f"evaluating {self.source.validation_split}")
                     self._evaluate(self.source.validation_split)
                     bar.line(self._epoch_line())
                     self._epoch_sums = Sums()
                     save(self.model, self.run.model_path)
                     self._save_checkpoint("running")
                     self._meter.skip_time()
-                if stop.exit_code:
+                if stop.exit_code and self.step < self.plan.total_steps:
                     return self._interrupted(stop.exit_code)
         return self._finish()
 
