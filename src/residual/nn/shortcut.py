@@ -57,7 +57,7 @@ def make_shortcut(
 class PaddedIdentity(nn.Module):
     """Option A: sub-sample the input and add channels of zeros; no parameters.
 
-    ``(N, in, H, W)`` → ``(N, out, ⌈H/stride⌉, ⌈W/stride⌉)``. Fewer channels are cut where zeros would be added.
+    ``(N, in, H, W)`` → ``(N, out, ⌈H/stride⌉, ⌈W/stride⌉)``. Where the output is narrower, channels are cut.
 
     Args:
         in_channels: Channels of the input.
