@@ -407,5 +407,5 @@ def _halved(px: int) -> int:
 
 
 def _check_range(field: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ConfigurationError(f"{field} holds {value}", expected=f"{low:,} to {high:,}")
+    if type(value) is not int or not low <= value <= high:
+        raise ConfigurationError(f"{field} holds {value!r}", expected=f"{low:,} to {high:,}")

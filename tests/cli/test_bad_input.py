@@ -6,6 +6,7 @@ import ctypes
 import io
 import json
 import os
+import resource
 import shutil
 import struct
 import subprocess
@@ -170,7 +171,7 @@ def test_read_only_output_folder(tmp_path: Path) -> None:
         preexec_fn=drop_the_right_to_write_anywhere if os.geteuid() == 0 else None,
     )
     assert done.returncode == 1, done.stderr
-    message = f"error: cannot write {locked / 'run'} (Permission denied; "
+    message = f"error: cannot write {locked / 'run'} (Permission denied); choose another folder"
     assert done.stderr.splitlines()[-1].startswith(message)
     assert "Traceback" not in done.stderr
 
@@ -178,7 +179,9 @@ def test_read_only_output_folder(tmp_path: Path) -> None:
 def test_output_folder_that_cannot_be_made(photos: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "file").write_text("not a folder")
     assert train(photos, tmp_path / "file" / "run") == 1
-    assert complaint(capsys).startswith(f"cannot write {tmp_path / 'file' / 'run'} (Not a directory; ")
+    assert complaint(capsys).startswith(
+        f"cannot write {tmp_path / 'file' / 'run'} (Not a directory); choose another folder"
+    )
 
 
 def test_output_folder_that_holds_another_run(photos: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -194,6 +197,68 @@ def test_negative_learning_rate(photos: Path, tmp_path: Path, capsys: Capture) -
     assert train(photos, tmp_path / "run", "--learning-rate", "-1") == 2
     assert complaint(capsys) == "learning_rate is -1.0; expected a number above 0 to 1000"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit of file sizes")
+def test_weights_that_do_not_fit_on_the_disk(photos: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "residual",
+        "train",
+        str(photos),
+        "--model",
+        "resnet20",
+        "--image-px",
+        "8",
+    ]
+    done = subprocess.run(
+        [*command, "--steps", "2", "--batch-size", "8", "--out", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)),
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"error: cannot write {tmp_path / 'run'}" in done.stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_negative_number_of_workers(model: Path, photos: Path, capsys: Capture, command: str) -> None:
+    assert main([command, str(model), str(photos), "--workers", "-1"]) == 2
+    captured = capsys.readouterr()
+    assert "error: num_workers is -1; expected 0 to 256" in captured.err
+    assert captured.out == ""
+
+
+def test_too_many_classes_are_refused_before_a_header_is_printed(
+    model: Path, photos: Path, capsys: Capture
+) -> None:
+    assert main(["predict", str(model), str(photos), "--top-k", "4", "--format", "csv"]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "error: top_k is 4; expected 1 to 3\n")
+
+
+def test_an_empty_path(model: Path, capsys: Capture) -> None:
+    assert main(["predict", str(model), ""]) == 2
+    assert complaint(capsys) == "a PATH is empty; expected an image file, a folder or a pattern"
+
+
+def test_an_empty_out(photos: Path, capsys: Capture) -> None:
+    assert main(["train", str(photos), "--out", ""]) == 2
+    assert complaint(capsys) == "--out is empty; expected the name of a folder"
+
+
+def test_control_characters_in_names_reach_no_terminal(model: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "evil\x1b[2J\nline.jpg").write_text("text")
+    assert main(["predict", str(model), str(tmp_path / "photos")]) == 3
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert "evil\ufffd[2J\ufffdline.jpg: not an image" in err
 
 
 def test_a_word_for_a_number(photos: Path, tmp_path: Path, capsys: Capture) -> None:

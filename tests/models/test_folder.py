@@ -143,6 +143,17 @@ def test_saving_over_something_else_is_refused(tmp_path: Path, tiny_model: Model
     assert (tmp_path / "thesis" / "chapter1.txt").read_text() == "years of work"
 
 
+def test_a_string_is_no_list_of_names(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="label_names is 'ab'; expected a list of strings"):
+        save(create("resnet20", num_classes=2), tmp_path / "m", label_names="ab")
+
+
+def test_loading_to_a_device_that_cannot_compute_is_refused(folder: Path) -> None:
+    for device in ("meta", "cpu:7", "foo"):
+        with pytest.raises(ConfigurationError, match=f"device '{device}' is not available"):
+            load(folder, device)
+
+
 def test_names_for_a_model_that_has_them_are_refused(tmp_path: Path, tiny_model: Model) -> None:
     with pytest.raises(ConfigurationError, match="belong to a bare network"):
         save(tiny_model, tmp_path / "m", label_names=["x", "y", "z"])
@@ -154,7 +165,7 @@ def test_a_failed_save_leaves_the_old_model(folder: Path, tiny_model: Model, mon
     def full_disk(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("residual.models.folder.save_file", full_disk)
+    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
     with pytest.raises(RunError, match="No space left on device"):
         save(tiny_model, folder)
     assert (folder / "model.safetensors").read_bytes() == before

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,8 +72,67 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, tiny_model: Model) 
     (tmp_path / "note.jpg").write_text("no picture")
     with pytest.raises(DataError, match=r"note\.jpg: not an image that can be used \(found text\)"):
         tiny_model.predict(tmp_path / "note.jpg")
-    with pytest.raises(DataError, match=r"missing\.jpg cannot be read"):
+    with pytest.raises(DataError, match=r"missing\.jpg: the file cannot be read"):
         tiny_model.predict(tmp_path / "missing.jpg")
+
+
+@pytest.mark.parametrize("mode", ["EXIF", "RGBA", "I;16"])
+def test_an_open_image_is_decoded_by_the_same_rule_as_its_file(
+    tmp_path: Path, tiny_model: Model, mode: str
+) -> None:
+    generator = np.random.default_rng(0)
+    path = tmp_path / "image.png"
+    if mode == "I;16":
+        Image.fromarray(generator.integers(0, 65_536, (9, 12)).astype(np.uint16)).save(path)
+    elif mode == "RGBA":
+        Image.fromarray(generator.integers(0, 256, (9, 12, 4)).astype(np.uint8)).save(path)
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(generator.integers(0, 256, (9, 12, 3)).astype(np.uint8)).save(path, exif=exif)
+    with Image.open(path) as image:
+        assert tiny_model.predict(image) == tiny_model.predict(path)
+
+
+def test_a_damaged_open_image_is_a_data_error(tmp_path: Path, tiny_model: Model) -> None:
+    path = write_photos(tmp_path, 1) / "red" / "red-000.png"
+    path.write_bytes(path.read_bytes()[:-400])
+    with Image.open(path) as image, pytest.raises(DataError, match="damaged PNG"):
+        tiny_model.predict(image)
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path, tiny_model: Model) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(DataError, match=r"pipe\.jpg: not a regular file"):
+        tiny_model.predict(tmp_path / "pipe.jpg")
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (5, "an image is a int; expected a path, a Pillow image or an array"),
+        (np.zeros((0, 5, 3), dtype=np.uint8), r"shape \(0, 5, 3\)"),
+        ("a\0b", "the path holds a null character"),
+    ],
+)
+def test_what_is_no_image_is_refused(tiny_model: Model, image: Any, message: str) -> None:
+    with pytest.raises((ConfigurationError, DataError), match=message):
+        tiny_model.predict([image])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": "3"}, "num_classes holds '3'"),
+        ({"num_classes": 2.0}, "num_classes holds 2.0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": "a"}, "seed is 'a'"),
+        ({"name_or_spec": None}, "unknown model 'None'"),
+    ],
+)
+def test_create_refuses_wrong_types(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        create(**{"name_or_spec": "resnet20", **arguments})
 
 
 @pytest.mark.parametrize(
@@ -79,9 +140,10 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, tiny_model: Model) 
     [
         (("a", "b"), "there are 2 label names for a classifier of 3 rows"),
         (("a", "b", "a"), "label name 'a' occurs twice"),
+        ((1, 2, 3), r"the label names are \(1, 2, 3\); expected strings"),
     ],
 )
-def test_label_names_must_fit(names: tuple[str, ...], message: str) -> None:
+def test_label_names_must_fit(names: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         Model(create(TINY), names, SMALL_INPUT)
 

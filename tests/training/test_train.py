@@ -29,8 +29,9 @@ CHANGES = {
 
 
 def run(photos: Path, out: Path, changes: dict[str, Any] | None = None, **options: Any) -> RunResult:
+    changes = {**(changes or {}), **options.pop("changes", {})}
     options = {"model": "resnet20", "image_px": 8, "num_workers": 0, "precision": "fp32", **options}
-    return train(photos, out=out, changes={**CHANGES, **(changes or {})}, **options)
+    return train(photos, out=out, changes={**CHANGES, **changes}, **options)
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -300,6 +301,26 @@ def test_a_folder_that_holds_something_is_not_overwritten(
     assert (tmp_path / "run" / occupant).read_text() == "{}"
 
 
+@pytest.mark.parametrize("inside", [".", "run", "train/red/run"])
+def test_a_run_may_not_lie_inside_its_data(photos: Path, inside: str) -> None:
+    with pytest.raises(ConfigurationError, match="lies inside the data .*; choose an --out elsewhere"):
+        run(photos, photos / inside)
+    assert sorted(path.name for path in photos.iterdir()) == ["test", "train"]
+
+
+def test_only_one_of_two_runs_gets_the_folder(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_process_is_quicker(path: Path) -> None:
+        path.mkdir()
+        (path / "run.json").write_text("theirs")
+
+    monkeypatch.setattr("residual.training.run.make_folder", other_process_is_quicker)
+    with pytest.raises(ConfigurationError, match="already holds a run; choose another --out"):
+        run(photos, tmp_path / "run")
+    assert (tmp_path / "run" / "run.json").read_text() == "theirs"
+
+
 def test_the_folder_gets_a_name_and_a_number(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +347,13 @@ def test_a_plan_survives_json(photos: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"image_px": 16.5}, "image_px is 16.5; expected a whole number"),
+        (
+            {"image_px": 4, "changes": {"batch_size": 1}},
+            "batch_size 1 at 4 px leaves batch normalization one",
+        ),
+        ({"device": "meta"}, "device 'meta' is not available"),
         ({"num_workers": 10**6}, "num_workers is 1000000; expected 0 to 256"),
         ({"seed": -1}, "seed is -1"),
         ({"image_px": 0}, "the image size is 0 px"),

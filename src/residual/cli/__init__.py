@@ -71,7 +71,8 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+        reason = error.strerror or str(error)
+        _complain(f"{error.filename}: {reason}" if error.filename else f"cannot write the output ({reason})")
         return 1
     return code
 
@@ -85,4 +86,6 @@ def entry_point() -> None:
 
 
 def _complain(message: str) -> None:
-    sys.stderr.write(f"error: {message}\n")
+    from residual.runtime.console import printable
+
+    sys.stderr.write(f"error: {printable(message)}\n")

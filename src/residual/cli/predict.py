@@ -58,11 +58,11 @@ def predict(
     files, ignored = find_images(paths)
     loaded = load(model, resolve_device(device))
     warn_each(ignored)
-    writer = _Document() if json else _writer(format, top_k)
-    num_bad = 0
     results = predict_files(
         loaded, files, top_k=top_k, batch_size=batch_size, num_workers=workers, precision=precision
     )
+    writer = _Document() if json else _writer(format, top_k)
+    num_bad = 0
     for result in results:
         if result.error:
             num_bad += 1
@@ -97,10 +97,12 @@ class _Table:
         print_line(f"{'class':<24} {'probability':>11}  " * top_k + "file")
 
     def write(self, result: FilePrediction) -> None:
+        from residual.runtime.console import printable
+
         if result.prediction is not None:
             pairs = zip(result.prediction.classes, result.prediction.probabilities, strict=True)
-            cells = (f"{_printable(name):<24} {value:>11.4f}  " for name, value in pairs)
-            print_line("".join(cells) + _printable(result.path))
+            cells = (f"{printable(name):<24} {value:>11.4f}  " for name, value in pairs)
+            print_line("".join(cells) + printable(result.path))
             sys.stdout.flush()
 
     def close(self) -> None:
@@ -161,8 +163,3 @@ def _writer(kind: Literal["table", "jsonl", "csv"], top_k: int) -> _Writer:
             return _JsonLines()
         case "csv":
             return _Csv(top_k)
-
-
-def _printable(text: str) -> str:
-    """Return text without control characters, which could steer the terminal."""
-    return "".join(character if character.isprintable() else "�" for character in text)

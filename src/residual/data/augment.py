@@ -62,7 +62,9 @@ class Augment:
             raise ConfigurationError(
                 f"crop is {self.crop!r}", expected=f"one of {', '.join(get_args(CropKind))}"
             )
-        if not 0 <= self.pad_px <= 1024:
+        if type(self.flip) is not bool:
+            raise ConfigurationError(f"flip is {self.flip!r}", expected="True or False")
+        if type(self.pad_px) is not int or not 0 <= self.pad_px <= 1024:
             raise ConfigurationError(f"pad_px is {self.pad_px}", expected="0 to 1024")
         if not 0 < self.min_area <= 1:
             raise ConfigurationError(f"min_area is {self.min_area}", expected="a fraction above 0, at most 1")

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ACCEPTED", "EXTENSIONS", "decode", "sniff"]
+__all__ = ["ACCEPTED", "EXTENSIONS", "decode", "from_pillow", "read_file", "sniff"]
 
 # The format is known from the signature, so its reader is called directly: Image.open would first apply a
 # limit of its own, which is global state of Pillow and does not say how large the image claims to be.
@@ -122,6 +123,39 @@ def decode(content: bytes) -> NDArray[np.uint8]:
     # struct.error, EOFError, IndexError, OverflowError, zlib.error.
     except Exception as error:
         raise DataError(f"damaged {found} ({_reason(error)})") from error
+
+
+def from_pillow(image: Image.Image) -> NDArray[np.uint8]:
+    """Return a Pillow image as :func:`decode` returns a file: ``(H, W, 3)`` uint8, RGB, upright.
+
+    Raises:
+        DataError: The image is damaged, empty or too large.
+    """
+    try:
+        _check_size(*image.size)
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        image.load()
+        return _upright(_to_rgb(image), orientation)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"damaged {image.format or 'image'} ({_reason(error)})") from error
+
+
+def read_file(path: str | Path) -> bytes:
+    """Return the content of a regular file.
+
+    Raises:
+        DataError: It cannot be read, or is something else: a pipe or a device might never end.
+    """
+    try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise DataError("not a regular file")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"the file cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise DataError("the path holds a null character") from error
 
 
 def _decode(content: bytes, found: str) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from residual.errors import ConfigurationError, DataError, DivergedError
 from residual.evaluation.metrics import Tally
 from residual.models import Model, load
 from residual.runtime.console import ProgressBar, warn, warn_each
-from residual.runtime.device import PrecisionChoice, default_num_workers, resolve_device, resolve_precision
+from residual.runtime.device import PrecisionChoice, resolve_device, resolve_num_workers, resolve_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -138,7 +138,7 @@ def evaluate(
     name = split or source.evaluation_split
     chosen = source.split(name)
     labels = _labels_in(loaded, source)
-    workers = default_num_workers(target, loaded.preprocess.crop_px) if num_workers is None else num_workers
+    workers = resolve_num_workers(num_workers, target, loaded.preprocess.crop_px)
     total = -(-len(chosen) // batch_size)
     with ProgressBar(total, label=f"evaluating {name}") as bar:
         return evaluate_split(

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from residual.data.decode import read_file
 from residual.data.loader import evaluation_batches
 from residual.data.source import EncodedSample, IgnoredFile, list_images
 from residual.errors import ConfigurationError, DataError
-from residual.runtime.device import PrecisionChoice, default_num_workers, resolve_precision
+from residual.runtime.device import Precision, PrecisionChoice, resolve_num_workers, resolve_precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,6 +48,8 @@ def find_images(paths: Sequence[str]) -> tuple[list[str], list[IgnoredFile]]:
     files: list[str] = []
     ignored: list[IgnoredFile] = []
     for path in paths:
+        if not path:
+            raise ConfigurationError("a PATH is empty", expected="an image file, a folder or a pattern")
         if Path(path).is_dir():
             found: list[str] = []
             passed_over: list[IgnoredFile] = []
@@ -78,7 +81,7 @@ def predict_files(
     num_workers: int | None = None,
     precision: PrecisionChoice = "fp32",
 ) -> Iterator[FilePrediction]:
-    """Yield one result a file, in order, while the rest is still being read.
+    """Return one result a file, in order, while the rest is still being read.
 
     A file that cannot be used yields its error and does not stop the others.
 
@@ -97,18 +100,22 @@ def predict_files(
         raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {model.spec.num_classes}")
     if batch_size < 1:
         raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
-    if num_workers is None:
-        # A few files are decoded sooner than a worker process starts.
-        usual = default_num_workers(model.device, model.preprocess.crop_px)
-        num_workers = usual if len(files) > 2 * batch_size else 0
-    computed = resolve_precision(precision, model.device)
+    if num_workers is None and len(files) <= 2 * batch_size:
+        num_workers = 0  # a few files are decoded sooner than a worker process starts
+    workers = resolve_num_workers(num_workers, model.device, model.preprocess.crop_px)
+    return _stream(model, files, top_k, batch_size, workers, resolve_precision(precision, model.device))
+
+
+def _stream(
+    model: Model, files: Sequence[str], top_k: int, batch_size: int, num_workers: int, precision: Precision
+) -> Iterator[FilePrediction]:
     batches = evaluation_batches(
         _Files(files), model.preprocess, batch_size=batch_size, num_workers=num_workers
     )
     for batch in batches:
         results = {bad.index: FilePrediction(files[bad.index], None, bad.reason) for bad in batch.bad}
         if len(batch):
-            ranked = model.rank(model.logits(batch.pixels, computed), top_k)
+            ranked = model.rank(model.logits(batch.pixels, precision), top_k)
             for index, prediction in zip(batch.indices.tolist(), ranked, strict=True):
                 results[index] = FilePrediction(files[index], prediction)
         yield from (results[index] for index in sorted(results))
@@ -125,7 +132,4 @@ class _Files:
 
     def read(self, index: int) -> EncodedSample:
         path = self._paths[index]
-        try:
-            return EncodedSample(path, Path(path).read_bytes(), label=-1)
-        except OSError as error:
-            raise DataError(f"the file cannot be read ({error.strerror})") from error
+        return EncodedSample(path, read_file(path), label=-1)

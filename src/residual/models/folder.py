@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from residual import zoo
 from residual.errors import ConfigurationError, ModelFileError, UnknownNameError
@@ -22,7 +21,8 @@ from residual.models.card import model_card
 from residual.models.model import Model, empty_network
 from residual.nn import ResNet
 from residual.preprocess import Preprocess
-from residual.runtime.files import atomic_folder, write_json, write_text
+from residual.runtime.device import resolve_device
+from residual.runtime.files import atomic_folder, write_json, write_tensors, write_text
 from residual.spec import ResNetSpec
 
 if TYPE_CHECKING:
@@ -58,18 +58,19 @@ def save(
             something that is not a model folder.
     """
     if isinstance(model, ResNet):
+        if isinstance(label_names, str):
+            raise ConfigurationError(f"label_names is {label_names!r}", expected="a list of strings")
         names = label_names or [str(row) for row in range(model.spec.num_classes)]
         model = Model(model, tuple(names), preprocess or zoo.default_preprocess(model.spec))
     elif label_names is not None or preprocess is not None:
         raise ConfigurationError(
             "label_names and preprocess belong to a bare network; set the model's own fields"
         )
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.exists() and not (path / _CONFIG).is_file() and not (path.is_dir() and not any(path.iterdir())):
         raise ConfigurationError(f"{path} exists and is no model folder", remedy="choose another path")
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
     with atomic_folder(path) as folder:
-        save_file(state, folder / _WEIGHTS, metadata={"format": "pt"})
+        write_tensors(folder / _WEIGHTS, model.network.state_dict())
         write_json(folder / _CONFIG, _config_of(model))
         write_text(folder / _CARD, model_card(model))
 
@@ -85,9 +86,10 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
         The model, in evaluation mode, with class names and preprocessing.
 
     Raises:
+        ConfigurationError: There is no such device.
         ModelFileError: The folder is missing, damaged, or its parts contradict each other.
     """
-    path = Path(path)
+    path, target = Path(path).expanduser(), resolve_device(str(device))
     folder = path / "model" if (path / "model" / _CONFIG).is_file() else path
     if not (folder / _CONFIG).is_file():
         raise ModelFileError(
@@ -103,7 +105,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
     except ConfigurationError as error:
         raise ModelFileError(f"{folder / _CONFIG}: {error}") from error
     model.network.eval()
-    return model.to(device)
+    return model.to(target)
 
 
 # -- config.json -------------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL.Image import Image as PillowImage
 
 from residual import zoo
-from residual.data.decode import decode
+from residual.data.decode import decode, from_pillow, read_file
 from residual.errors import ConfigurationError, DataError
 from residual.nn import ResNet, initialize
 from residual.runtime.device import Precision, autocast
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
-    from PIL.Image import Image
 
     from residual.preprocess import Preprocess
 
@@ -49,6 +49,8 @@ def create(
         UnknownNameError: There is no network of that name.
         ConfigurationError: A number is out of range.
     """
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise ConfigurationError(f"seed is {seed!r}", expected="a whole number from 0 to 2^63 - 1")
     spec = name_or_spec if isinstance(name_or_spec, ResNetSpec) else zoo.entry(name_or_spec).spec
     spec = dataclasses.replace(
         spec,
@@ -106,6 +108,8 @@ class Model:
                 f"there are {len(self.label_names)} label names for a classifier of {spec.num_classes} rows",
                 expected="as many names as rows",
             )
+        if not all(isinstance(name, str) for name in self.label_names):
+            raise ConfigurationError(f"the label names are {self.label_names!r}", expected="strings")
         if len(set(self.label_names)) != len(self.label_names):
             twice = sorted(name for name in set(self.label_names) if self.label_names.count(name) > 1)
             raise ConfigurationError(f"label name {twice[0]!r} occurs twice", expected="distinct names")
@@ -150,7 +154,11 @@ class Model:
 
     def predict(
         self,
-        images: Image | NDArray[np.uint8] | str | Path | Iterable[Image | NDArray[np.uint8] | str | Path],
+        images: PillowImage
+        | NDArray[np.uint8]
+        | str
+        | Path
+        | Iterable[PillowImage | NDArray[np.uint8] | str | Path],
         top_k: int = 1,
     ) -> list[Prediction]:
         """Predict the classes of one or several images.
@@ -166,7 +174,7 @@ class Model:
             DataError: A file cannot be decoded; the message names it.
             ConfigurationError: ``top_k`` is not between 1 and the number of classes, or an array is no uint8.
         """
-        single = isinstance(images, str | Path | np.ndarray) or hasattr(images, "convert")
+        single = isinstance(images, str | Path | np.ndarray | PillowImage)
         listed: Iterable[Any] = [images] if single else images  # type: ignore[assignment]
         views = [self.preprocess.center_view(self.preprocess.to_channels(_pixels(image))) for image in listed]
         if not views:
@@ -175,7 +183,7 @@ class Model:
 
     def rank(self, logits: torch.Tensor, top_k: int = 1) -> list[Prediction]:
         """Return the ``top_k`` most probable classes for each row of ``logits`` ``(N, num_classes)``."""
-        if not 1 <= top_k <= self.spec.num_classes:
+        if type(top_k) is not int or not 1 <= top_k <= self.spec.num_classes:
             raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {self.spec.num_classes}")
         best = logits.softmax(dim=1).topk(top_k)
         return [
@@ -188,14 +196,17 @@ def _pixels(image: Any) -> NDArray[np.uint8]:
     """Return any accepted kind of image as ``(H, W, 3)`` uint8 RGB."""
     if isinstance(image, str | Path):
         try:
-            return decode(Path(image).read_bytes())
-        except OSError as error:
-            raise DataError(f"{image} cannot be read ({error.strerror})") from error
+            return decode(read_file(image))
         except DataError as error:
             raise DataError(f"{image}: {error}") from error
+    if isinstance(image, PillowImage):
+        return from_pillow(image)
     if not isinstance(image, np.ndarray):
-        return np.asarray(image.convert("RGB"))
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        raise ConfigurationError(
+            f"an image is a {type(image).__name__}", expected="a path, a Pillow image or an array"
+        )
+    is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+    if image.dtype != np.uint8 or not is_image or not image.size:
         raise ConfigurationError(
             f"an image is an array of shape {image.shape} and type {image.dtype}",
             expected="(H, W, 3) or (H, W) of uint8",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-__all__ = ["ProgressBar", "note", "stderr", "warn", "warn_each"]
+__all__ = ["ProgressBar", "note", "printable", "stderr", "warn", "warn_each"]
 
 _PLAIN_SECONDS = 10.0
 
@@ -27,14 +27,21 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def printable(text: str) -> str:
+    """Return text on one line, without the control characters by which a file name could steer a terminal."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+
+
 def note(message: str) -> None:
     """Tell the user something on stderr."""
-    stderr().print(escape(message))
+    stderr().print(escape(printable(message)))
 
 
 def warn(message: str) -> None:
     """Warn the user on stderr."""
-    stderr().print(f"[yellow]warning:[/] {escape(message)}")
+    stderr().print(f"[yellow]warning:[/] {escape(printable(message))}")
 
 
 def warn_each(subjects: Sequence[object], most: int = 8) -> None:
@@ -92,7 +99,7 @@ class ProgressBar:
 
     def line(self, message: str) -> None:
         """Print a line above the bar that stays."""
-        self._bar.console.print(escape(message))
+        self._bar.console.print(escape(printable(message)))
 
     def _time_left(self) -> str:
         steps = self._done - self._first

@@ -18,10 +18,10 @@ __all__ = [
     "Precision",
     "PrecisionChoice",
     "autocast",
-    "default_num_workers",
     "describe_hardware",
     "has_fast_bf16",
     "resolve_device",
+    "resolve_num_workers",
     "resolve_precision",
 ]
 
@@ -42,6 +42,8 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
+        if device.type not in ("cpu", "cuda", "mps") or (device.type == "cpu" and device.index):
+            raise RuntimeError("not a device to compute on")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         available = ["auto", "cpu"]
         available += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
@@ -84,13 +86,21 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def default_num_workers(device: torch.device, image_px: int) -> int:
-    """Return how many processes should load data: as many as make training faster.
+def resolve_num_workers(choice: int | None, device: torch.device, image_px: int) -> int:
+    """Return how many processes load data: ``choice``, or as many as make training faster.
 
     Args:
+        choice: 0 to 256, or ``None``.
         device: Where the network computes.
         image_px: Side of its input in pixels.
+
+    Raises:
+        ConfigurationError: The choice is out of range.
     """
+    if choice is not None:
+        if type(choice) is not int or not 0 <= choice <= 256:
+            raise ConfigurationError(f"num_workers is {choice}", expected="0 to 256")
+        return choice
     if device.type != "cpu":
         return min(_usable_cores(), 16)
     # On the CPU the network uses every core, and workers only fill the gaps between its steps. Two cores,

@@ -7,6 +7,7 @@ renamed. A crash leaves the old content and perhaps a ``.tmp`` that the next wri
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 from residual.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["atomic_folder", "make_folder", "write_bytes", "write_json", "write_text"]
+    import torch
+
+__all__ = ["atomic_folder", "make_folder", "write_bytes", "write_json", "write_tensors", "write_text"]
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -52,6 +55,23 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, document: Any) -> None:
     """Write ``document`` as indented JSON to ``path`` atomically; NaN and infinity are refused."""
     write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors as a safetensors file; for use within :func:`atomic_folder`.
+
+    Raises:
+        RunError: The file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(on_host, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        # The library wraps the system's error into a text of its own.
+        raise _cannot_write(path, OSError(" ".join(str(error).split()))) from error
 
 
 def make_folder(path: Path) -> None:
@@ -127,12 +147,14 @@ def _sync_folder(path: Path) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> RunError:
+    reason = error.strerror or str(error)
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return RunError(f"cannot write {path} ({reason})", remedy="choose another folder")
     folder = next((parent for parent in (path, *path.parents) if parent.is_dir()), Path())
     try:
         space = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB are free there"
     except OSError:
         space = "the free space there is unknown"
-    reason = error.strerror or str(error)
     return RunError(
         f"cannot write {path} ({reason}; {space})", remedy="choose another folder or free some space"
     )

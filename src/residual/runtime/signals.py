@@ -13,7 +13,7 @@ __all__ = ["StopRequest"]
 
 
 class StopRequest:
-    """While active, SIGINT and SIGTERM are noted rather than obeyed; a second Ctrl-C stops at once.
+    """While active, SIGINT and SIGTERM are noted rather than obeyed; a second one stops at once.
 
     Outside the main thread Python cannot receive signals; there it is inactive.
 
@@ -41,6 +41,6 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.exit_code and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if self.exit_code:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self.exit_code = 128 + number

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from residual.errors import ModelFileError
-from residual.runtime.files import atomic_folder, write_json
+from residual.runtime.files import atomic_folder, write_json, write_tensors
 from residual.training.meter import Sums
 
 if TYPE_CHECKING:
@@ -55,14 +55,13 @@ def save_checkpoint(folder: Path, progress: Progress, network: ResNet, optimizer
     """
     path = folder / f"step-{progress.step}"
     momentum = {
-        name: buffer.detach().cpu().contiguous()
+        name: buffer
         for name, parameter in network.named_parameters()
         if (buffer := optimizer.state[parameter].get("momentum_buffer")) is not None
     }
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with atomic_folder(path) as temporary:
-        save_file(weights, temporary / "network.safetensors")
-        save_file(momentum, temporary / "optimizer.safetensors")
+        write_tensors(temporary / "network.safetensors", network.state_dict())
+        write_tensors(temporary / "optimizer.safetensors", momentum)
         write_json(temporary / "state.json", dataclasses.asdict(progress))
     for old in _by_step(folder)[:-_KEEP]:
         shutil.rmtree(old, ignore_errors=True)

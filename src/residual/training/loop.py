@@ -24,9 +24,9 @@ from residual.runtime.console import ProgressBar, note, warn_each
 from residual.runtime.device import (
     PrecisionChoice,
     autocast,
-    default_num_workers,
     describe_hardware,
     resolve_device,
+    resolve_num_workers,
     resolve_precision,
 )
 from residual.runtime.provenance import now, versions
@@ -106,12 +106,12 @@ def train(
     """
     source = data if isinstance(data, SampleSource) else open_source(data)
     target = resolve_device(device)
-    if num_workers is not None and not 0 <= num_workers <= 256:
-        raise ConfigurationError(f"num_workers is {num_workers}", expected="0 to 256")
+    if out is not None and not str(out):
+        raise ConfigurationError("--out is empty", expected="the name of a folder")
     if resume and out is None:
         raise ConfigurationError("--resume does not say which run", remedy="name its folder with --out")
     if resume and precision == "auto":
-        precision = Run.read_plan(Path(str(out)))[0].precision
+        precision = Run.read_plan(Path(str(out)).expanduser())[0].precision
     plan = make_plan(
         source,
         model=model,
@@ -121,12 +121,11 @@ def train(
         seed=seed,
         precision=resolve_precision(precision, target),
     )
-    if num_workers is None:
-        num_workers = default_num_workers(target, plan.preprocess.crop_px)
+    num_workers = resolve_num_workers(num_workers, target, plan.preprocess.crop_px)
     if resume:
-        run = Run.resume(Path(str(out)), plan)
+        run = Run.resume(Path(str(out)).expanduser(), plan)
     else:
-        path = default_run_path(plan) if out is None else Path(out)
+        path = default_run_path(plan) if out is None else _outside(Path(out).expanduser(), data)
         ignored = [{"path": file.path, "reason": file.reason} for file in source.ignored]
         facts = {"hardware": describe_hardware(target), "num_workers": num_workers, "ignored": ignored}
         run = Run.start(path, plan, facts)
@@ -311,6 +310,14 @@ class Trainer:
         self.run.set_status("finished", self.step)
         write_report(self.run.path)
         return RunResult(self.run.path, "finished", 0, self.evaluation)
+
+
+def _outside(out: Path, data: SampleSource | str | Path) -> Path:
+    """Return ``out``, unless it lies in the data, where the run's pictures would be taken for samples."""
+    is_inside = not isinstance(data, SampleSource) and out.resolve().is_relative_to(Path(data).resolve())
+    if is_inside:
+        raise ConfigurationError(f"{out} lies inside the data {data}", remedy="choose an --out elsewhere")
+    return out
 
 
 def _introduce(plan: Plan, source: SampleSource, run: Run) -> None:

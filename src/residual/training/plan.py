@@ -61,8 +61,8 @@ class Plan:
     fingerprint: dict[str, str]
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise ConfigurationError(f"seed is {self.seed}", expected="0 to 2^63 − 1")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
+            raise ConfigurationError(f"seed is {self.seed!r}", expected="a whole number from 0 to 2^63 - 1")
 
     @property
     def total_steps(self) -> int:
@@ -159,11 +159,20 @@ def make_plan(
     preprocess = _DIGITS if source.name == "digits" else zoo.default_preprocess(spec)
     if image_px is not None:
         preprocess = preprocess.at_size(image_px)
+    if type(image_px) not in (int, type(None)):
+        raise ConfigurationError(f"image_px is {image_px!r}", expected="a whole number")
+    settled = chosen.changed(changes)
+    last_px = [layer.out_px for layer in spec.layers(preprocess.crop_px) if layer.kind == "conv"][-1]
+    if settled.batch_size * last_px**2 == 1:
+        raise ConfigurationError(
+            f"batch_size 1 at {preprocess.crop_px} px leaves batch normalization one value a channel",
+            remedy="raise --batch-size or --image-px",
+        )
     return Plan(
         model=name,
         spec=replace(spec, num_classes=len(source.classes), in_channels=preprocess.num_channels),
         preprocess=preprocess,
-        recipe=chosen.changed(changes),
+        recipe=settled,
         seed=seed,
         precision=precision,
         data=source.name,

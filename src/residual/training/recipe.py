@@ -65,7 +65,7 @@ class Recipe:
             )
         for name, low, high in (
             ("epochs", 0, 1e6),
-            ("batch_size", 1, 1_000_000),
+            ("batch_size", 1, 65_536),
             ("learning_rate", 0, 1000),
             ("decay", 0, 1),
             ("warmup_epochs", 0, 1e6),
@@ -74,13 +74,18 @@ class Recipe:
             ("label_smoothing", 0, 1),
         ):
             value = getattr(self, name)
+            whole = name == "batch_size"
+            if type(value) is not int and (whole or type(value) is not float):
+                raise ConfigurationError(
+                    f"{name} is {value!r}", expected=f"a {'whole ' if whole else ''}number"
+                )
             exclusive = name in ("epochs", "learning_rate", "decay")
             if not math.isfinite(value) or not low <= value <= high or (exclusive and value == 0):
                 raise ConfigurationError(
                     f"{name} is {value}",
                     expected=f"a number {'above' if exclusive else 'from'} {low} to {high:g}",
                 )
-        if self.steps is not None and not 1 <= self.steps <= 10**9:
+        if self.steps is not None and (type(self.steps) is not int or not 1 <= self.steps <= 10**9):
             raise ConfigurationError(f"steps is {self.steps}", expected="1 to 1,000,000,000")
         if list(self.milestones) != sorted(self.milestones) or not all(0 < at < 1 for at in self.milestones):
             raise ConfigurationError(

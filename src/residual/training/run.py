@@ -70,6 +70,10 @@ class Run:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigurationError(f"{path} is not an empty folder", remedy="choose another --out")
         make_folder(path)
+        try:
+            (path / "run.json").touch(exist_ok=False)
+        except FileExistsError as error:  # another process came between the check and here
+            raise ConfigurationError(f"{path} already holds a run", remedy="choose another --out") from error
         record = {
             "schema_version": SCHEMA_VERSION,
             "status": "running",

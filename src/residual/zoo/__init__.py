@@ -32,7 +32,7 @@ def entry(name: str) -> ZooEntry:
         UnknownNameError: There is no such row; the message names the nearest ones.
     """
     if name not in _BY_NAME:
-        raise UnknownNameError("model", name, _BY_NAME, remedy="list all with 'residual models'")
+        raise UnknownNameError("model", str(name), _BY_NAME, remedy="list all with 'residual models'")
     return _BY_NAME[name]
 
 

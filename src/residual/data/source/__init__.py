@@ -26,7 +26,7 @@ def open_source(data: str | Path) -> SampleSource:
         from residual.data.source.digits import open_digits
 
         return open_digits()
-    path = Path(data)
+    path = Path(data).expanduser()
     if not path.exists():
         raise DataError(
             f"{data} does not exist",
