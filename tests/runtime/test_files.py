@@ -102,7 +102,7 @@ def test_numbers_that_json_does_not_know_are_refused_and_the_old_file_stays(
 
 def test_a_file_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("stays")
-    with pytest.raises(RunError, match=r"cannot write .*plain/inner \(Not a directory; "):
+    with pytest.raises(RunError, match=r"cannot write .*plain/inner \(Not a directory\)"):
         write_bytes(tmp_path / "plain" / "inner", b"")
     assert _listing(tmp_path) == {"plain": "stays"}
 
@@ -110,7 +110,7 @@ def test_a_file_below_a_file_cannot_be_written(tmp_path: Path) -> None:
 def test_a_file_cannot_take_the_place_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "inner").write_text("stays")
-    with pytest.raises(RunError, match=r"cannot write .*folder \(Is a directory; "):
+    with pytest.raises(RunError, match=r"cannot write .*folder \(Is a directory\)"):
         write_bytes(tmp_path / "folder", b"new")
     assert _listing(tmp_path) == {"folder/inner": "stays"}
 
@@ -129,7 +129,7 @@ def test_a_folder_cannot_be_made_at_or_below_a_file(tmp_path: Path, below: str) 
     (tmp_path / "plain").write_text("stays")
     with pytest.raises(
         RunError,
-        match=rf"cannot write {tmp_path / below} \((File exists|Not a directory); [\d,]+ MB are free",
+        match=rf"cannot write {tmp_path / below} \((File exists|Not a directory)\)",
     ):
         make_folder(tmp_path / below)
     assert _listing(tmp_path) == {"plain": "stays"}
