@@ -257,11 +257,6 @@ class ResNetSpec:
         return 2 + sum(self.depths) * (3 if self.unit == "bottleneck" else 2)
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the network has no shortcuts at all."""
-        return self.shortcut == "none"
-
-    @property
     def is_preactivated(self) -> bool:
         """Whether units begin with BN and ReLU, which moves BN from the stem to the end of the network."""
         return self.arrangement == "full-preactivation"

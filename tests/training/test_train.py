@@ -308,6 +308,13 @@ def test_a_run_may_not_lie_inside_its_data(photos: Path, inside: str) -> None:
     assert sorted(path.name for path in photos.iterdir()) == ["test", "train"]
 
 
+def test_a_run_on_the_bundled_digits_may_lie_in_a_folder_called_digits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train("digits", "resnet20", "digits/run", changes={"steps": 1}).status == "finished"
+
+
 def test_only_one_of_two_runs_gets_the_folder(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from residual.cli.output import print_json, print_line
+from residual.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ def doctor(*, json: bool = False) -> int:
             print_line(f"{'ok ' if row['ok'] else 'BAD'}  {row['check']:<10} {row['detail']}")
         if not healthy:
             print_line("something above is BAD; install Residual again in a fresh virtual environment")
-    return 0 if healthy else 4
+    return 0 if healthy else MissingDependencyError.exit_code
 
 
 def _python() -> str:

@@ -314,8 +314,9 @@ class Trainer:
 
 def _outside(out: Path, data: SampleSource | str | Path) -> Path:
     """Return ``out``, unless it lies in the data, where the run's pictures would be taken for samples."""
-    is_inside = not isinstance(data, SampleSource) and out.resolve().is_relative_to(Path(data).resolve())
-    if is_inside:
+    if isinstance(data, SampleSource) or data == "digits":
+        return out  # not known to lie anywhere, or bundled
+    if out.resolve().is_relative_to(Path(data).expanduser().resolve()):
         raise ConfigurationError(f"{out} lies inside the data {data}", remedy="choose an --out elsewhere")
     return out
 

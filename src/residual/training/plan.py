@@ -158,9 +158,9 @@ def make_plan(
         chosen = named_recipe(recipe) if isinstance(recipe, str) else recipe_for(source.name, spec)
     preprocess = _DIGITS if source.name == "digits" else zoo.default_preprocess(spec)
     if image_px is not None:
+        if type(image_px) is not int:
+            raise ConfigurationError(f"image_px is {image_px!r}", expected="a whole number")
         preprocess = preprocess.at_size(image_px)
-    if type(image_px) not in (int, type(None)):
-        raise ConfigurationError(f"image_px is {image_px!r}", expected="a whole number")
     settled = chosen.changed(changes)
     last_px = [layer.out_px for layer in spec.layers(preprocess.crop_px) if layer.kind == "conv"][-1]
     if settled.batch_size * last_px**2 == 1:

@@ -145,11 +145,6 @@ class Run:
         return self.path / "checkpoints"
 
     @property
-    def report_path(self) -> Path:
-        """The report."""
-        return self.path / "report.html"
-
-    @property
     def status(self) -> str:
         """``running``, ``finished``, ``interrupted``, ``diverged`` or ``failed``."""
         return str(self._record["status"])

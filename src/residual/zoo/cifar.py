@@ -11,7 +11,7 @@ twin has exactly the same parameters; bottlenecks project where the shape change
 from __future__ import annotations
 
 from residual.preprocess import Preprocess
-from residual.spec import Arrangement, ResNetSpec, Shortcut
+from residual.spec import Arrangement, ResNetSpec, Shortcut, Unit
 from residual.zoo.entry import ZooEntry
 
 __all__ = ["ENTRIES", "PREPROCESS"]
@@ -33,28 +33,15 @@ _OTHER_ARRANGEMENTS: dict[str, Arrangement] = {
 }
 
 
-def _basic(layers: int, shortcut: Shortcut, arrangement: Arrangement = "original") -> ResNetSpec:
-    """6n + 2 layers: n units of two convolutions in each of three stages."""
-    n = (layers - 2) // 6
+def _spec(layers: int, unit: Unit, shortcut: Shortcut, arrangement: Arrangement = "original") -> ResNetSpec:
+    """6n + 2 layers of basic units (two convolutions), or 9n + 2 of bottlenecks; n in each stage."""
+    n = (layers - 2) // (6 if unit == "basic" else 9)
     return ResNetSpec(
-        unit="basic",
+        unit=unit,
         depths=(n, n, n),
         widths=(16, 32, 64),
         stem="cifar",
         shortcut=shortcut,
-        arrangement=arrangement,
-        num_classes=10,
-    )
-
-
-def _bottleneck(layers: int, arrangement: Arrangement = "original") -> ResNetSpec:
-    """9n + 2 layers: n units of three convolutions; projections where the shape changes."""
-    n = (layers - 2) // 9
-    return ResNetSpec(
-        unit="bottleneck",
-        depths=(n, n, n),
-        widths=(16, 32, 64),
-        stem="cifar",
         arrangement=arrangement,
         num_classes=10,
     )
@@ -68,16 +55,21 @@ _LAYERS = (20, 32, 44, 56, 110, 1202)
 _TABLE_6 = "He et al. 2015, section 4.2 and Table 6"
 
 ENTRIES = (
-    *(_entry(f"resnet{layers}", _basic(layers, "A"), _TABLE_6) for layers in _LAYERS),
-    *(_entry(f"plain{layers}", _basic(layers, "none"), _TABLE_6) for layers in _LAYERS),
-    *(_entry(f"resnet{layers}", _bottleneck(layers), "He et al. 2016, Table 3") for layers in (164, 1001)),
+    *(_entry(f"resnet{layers}", _spec(layers, "basic", "A"), _TABLE_6) for layers in _LAYERS),
+    *(_entry(f"plain{layers}", _spec(layers, "basic", "none"), _TABLE_6) for layers in _LAYERS),
+    *(
+        _entry(f"resnet{layers}", _spec(layers, "bottleneck", "B"), "He et al. 2016, Table 3")
+        for layers in (164, 1001)
+    ),
     _entry(
-        "resnet110.preact", _basic(110, "A", "full-preactivation"), "He et al. 2016, figure 4 e and Table 2"
+        "resnet110.preact",
+        _spec(110, "basic", "A", "full-preactivation"),
+        "He et al. 2016, figure 4 e and Table 2",
     ),
     *(
         _entry(
             f"resnet{layers}.preact",
-            _bottleneck(layers, "full-preactivation"),
+            _spec(layers, "bottleneck", "B", "full-preactivation"),
             "He et al. 2016, figure 4 e and Tables 2 to 4",
         )
         for layers in (164, 1001)
@@ -85,7 +77,9 @@ ENTRIES = (
     *(
         _entry(
             f"resnet{layers}.{short}",
-            _basic(layers, "A", arrangement) if layers == 110 else _bottleneck(layers, arrangement),
+            _spec(110, "basic", "A", arrangement)
+            if layers == 110
+            else _spec(164, "bottleneck", "B", arrangement),
             f"He et al. 2016, figure 4 and Table 2; {arrangement}",
         )
         for layers in (110, 164)
