@@ -1,17 +1,21 @@
-"""He initialization (He et al. 2015b, "Delving Deep into Rectifiers", arXiv 1502.01852, section 2.2).
+"""The first weights: He's or Glorot's distribution.
 
-Convolutions are drawn from N(0, 2 / n) with n = k · k · out_channels ("fan-out", which keeps the
-variance of the backward pass; fb.resnet.torch and torchvision do the same). BN starts as the identity.
-The classifier is uniform in ±1/√in_features, torch's own default, as the ones compared with.
+He et al. 2015b, "Delving Deep into Rectifiers" (arXiv 1502.01852), section 2.2: convolutions are drawn from
+N(0, 2 / n) with n = k · k · out_channels ("fan-out", which keeps the variance of the backward pass;
+fb.resnet.torch and torchvision do the same), and the classifier is uniform in ±1/√in_features, torch's own
+default, as the ones compared with. Glorot and Bengio 2010 ("xavier"): uniform in ±√(6 / (fan_in + fan_out)),
+with biases of zero, as TensorFlow and Keras draw them. BN starts as the identity.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import torch
 from torch import nn
+
+from residual.nn.addition import Gate
 
 if TYPE_CHECKING:
     from residual.nn.resnet import ResNet
@@ -25,12 +29,35 @@ def initialize(network: ResNet, seed: int) -> None:
     The global random state of torch is neither read nor changed.
     """
     generator = torch.Generator().manual_seed(seed)
+    spec = network.spec
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-        elif isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
-        elif isinstance(module, nn.Linear):
-            bound = 1 / math.sqrt(module.in_features)
-            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
-            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            match spec.initialization:
+                case "he-fan-out":
+                    _draw_he(module, generator)
+                case "xavier":
+                    nn.init.xavier_uniform_(module.weight, generator=generator)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+                case _:
+                    assert_never(spec.initialization)
+    for module in network.modules():
+        if isinstance(module, Gate) and module.gate.bias is not None:
+            nn.init.constant_(module.gate.bias, module.first_bias)
+    if spec.zero_init_last_bn:
+        last = "bn3" if spec.unit == "bottleneck" else "bn2"
+        for unit in spec.units():
+            nn.init.zeros_(network.get_submodule(f"{unit.name}.{last}").get_parameter("weight"))
+
+
+def _draw_he(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+        return
+    bound = 1 / math.sqrt(module.in_features)
+    nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+    nn.init.uniform_(module.bias, -bound, bound, generator=generator)

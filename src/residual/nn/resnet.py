@@ -6,15 +6,23 @@ Parameters are named as torchvision names them (``conv1``, ``layer1.0.bn1``, ``l
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, assert_never, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from residual.nn.unit import make_unit
+from residual.nn.padding import make_convolution, make_max_pool
+from residual.nn.unit import make_bn, make_unit
+from residual.spec import Convolution
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from residual.spec import ResNetSpec
 
 __all__ = ["ResNet"]
@@ -33,21 +41,20 @@ class ResNet(nn.Module):
         width = spec.widths[0]
         match spec.stem:
             case "imagenet":
-                self.conv1 = nn.Conv2d(
-                    spec.in_channels, width, kernel_size=7, stride=2, padding=3, bias=False
-                )
-                pool: nn.Module = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+                stem = Convolution(spec.in_channels, width, 7, 2, bias=spec.has_stem_bias)
+                pool: nn.Module = make_max_pool(spec.padding)
             case "cifar":
-                self.conv1 = nn.Conv2d(spec.in_channels, width, kernel_size=3, padding=1, bias=False)
+                stem = Convolution(spec.in_channels, width, 3, 1, bias=spec.has_stem_bias)
                 pool = nn.Identity()
             case _:
                 assert_never(spec.stem)
-        self.bn1 = nn.BatchNorm2d(width) if spec.has_stem_bn else nn.Identity()
+        self.conv1 = make_convolution(stem, spec.padding)
+        self.bn1 = make_bn(spec, width) if spec.has_stem_bn else nn.Identity()
         self.relu = nn.ReLU(inplace=True) if spec.has_stem_bn else nn.Identity()
         self.maxpool = pool
-        for stage, shapes in groupby(spec.units(), key=lambda shape: shape.name.split(".")[0]):
+        for stage, shapes in groupby(spec.units(), key=lambda shape: shape.stage):
             self.add_module(stage, nn.Sequential(*(make_unit(spec, shape) for shape in shapes)))
-        self.bn = nn.BatchNorm2d(spec.num_features) if spec.is_preactivated else nn.Identity()
+        self.bn = make_bn(spec, spec.num_features) if spec.is_preactivated else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(spec.num_features, spec.num_classes)
 
@@ -55,7 +62,7 @@ class ResNet(nn.Module):
         """Return the logits ``(N, num_classes)`` of images ``(N, in_channels, H, W)``."""
         x = self._stem(x)
         for name in self.spec.stage_names:
-            x = self.get_submodule(name)(x)
+            x = self._stage(name, x)
         return cast("Tensor", self.fc(self.avgpool(self._last_activation(x)).flatten(1)))
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
@@ -70,8 +77,16 @@ class ResNet(nn.Module):
         maps = {"stem": self._stem(x)}
         x = maps["stem"]
         for name in self.spec.stage_names:
-            x = maps[name] = self.get_submodule(name)(x)
+            x = maps[name] = self._stage(name, x)
         return maps
+
+    def _stage(self, name: str, x: Tensor) -> Tensor:
+        stage = cast("nn.Sequential", self.get_submodule(name))
+        if not (self.spec.activation_checkpointing and torch.is_grad_enabled()):
+            return cast("Tensor", stage(x))
+        for unit in stage:
+            x = cast("Tensor", checkpoint(unit, x, use_reentrant=False, context_fn=partial(_contexts, unit)))
+        return x
 
     def _last_activation(self, x: Tensor) -> Tensor:
         """Activate what the last unit leaves open (2016, appendix: "an extra activation")."""
@@ -87,3 +102,25 @@ class ResNet(nn.Module):
 
     def _stem(self, x: Tensor) -> Tensor:
         return cast("Tensor", self.maxpool(self.relu(self.bn1(self.conv1(x)))))
+
+
+def _contexts(
+    unit: nn.Module,
+) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+    """Return what surrounds a checkpointed unit's first run, and its second in the backward pass."""
+    return contextlib.nullcontext(), _statistics_kept(unit)
+
+
+@contextlib.contextmanager
+def _statistics_kept(unit: nn.Module) -> Iterator[None]:
+    """Keep the running statistics as they are: the first run of the unit has counted the batch already."""
+    norms = [module for module in unit.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [norm.track_running_stats for norm in norms]
+    for norm in norms:
+        # In evaluation mode BN reads them, and writes nothing.
+        norm.track_running_stats = not norm.training
+    try:
+        yield
+    finally:
+        for norm, tracked in zip(norms, before, strict=True):
+            norm.track_running_stats = tracked

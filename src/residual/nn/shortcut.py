@@ -1,8 +1,9 @@
 """The shortcut of a residual unit: the h(x) in y = h(x) + F(x) (He et al. 2015, section 3.3, Table 3).
 
 Example:
-    >>> make_shortcut("A", in_channels=16, out_channels=32, stride=2)
-    PaddedIdentity(16 → 32, stride=2)
+    >>> spec = ResNetSpec("basic", (1, 1), (16, 32), stem="cifar", shortcut="A")
+    >>> [make_shortcut(spec, unit) for unit in spec.units()]
+    [Identity(), PaddedIdentity(16 → 32, stride=2)]
 """
 
 from __future__ import annotations
@@ -12,46 +13,53 @@ from typing import TYPE_CHECKING, assert_never
 from torch import nn
 from torch.nn import functional
 
-from residual.spec import Shortcut, shortcut_form
+from residual.spec import shortcut_form
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from residual.spec import ResNetSpec, UnitShape
+
 __all__ = ["PaddedIdentity", "make_shortcut"]
 
+_DROPOUT = 0.5  # the paper's only rate (2016, section 3.1 and Table 1)
 
-def make_shortcut(
-    kind: Shortcut, in_channels: int, out_channels: int, stride: int, *, with_bn: bool = True
-) -> nn.Module | None:
+
+def make_shortcut(spec: ResNetSpec, shape: UnitShape) -> nn.Module | None:
     """Build the shortcut of one unit.
 
     Args:
-        kind: One of :data:`residual.spec.Shortcut`.
-        in_channels: Channels of the unit's input.
-        out_channels: Channels of the unit's output.
-        stride: Stride of the unit.
-        with_bn: Whether BN follows a projection; not in pre-activated units, whose input it has passed.
+        spec: The network; its shortcut kind decides.
+        shape: The unit.
 
     Returns:
         A module ``(N, in, H, W)`` → ``(N, out, ⌈H/stride⌉, ⌈W/stride⌉)``, or ``None`` for a plain unit,
-        which adds nothing.
+        which adds nothing. BN follows a projection, but not in pre-activated units, whose input it has passed.
     """
-    form = shortcut_form(kind, in_channels, out_channels, stride)
+    in_channels, out_channels, stride = shape.in_channels, shape.out_channels, shape.stride
+    form = shortcut_form(spec.shortcut, in_channels, out_channels, stride)
     match form:
         case "none":
             return None
         case "identity":
-            return nn.Identity()
+            shortcut: nn.Module = nn.Identity()
         case "pad":
-            return PaddedIdentity(in_channels, out_channels, stride)
+            shortcut = PaddedIdentity(in_channels, out_channels, stride)
         case "pad-both-sides":
             half = (out_channels - in_channels) // 2
-            return PaddedIdentity(in_channels, out_channels, stride, zeros_before=half)
+            shortcut = PaddedIdentity(in_channels, out_channels, stride, zeros_before=half)
         case "projection":
-            conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
-            return nn.Sequential(conv, nn.BatchNorm2d(out_channels)) if with_bn else nn.Sequential(conv)
+            bias = spec.has_projection_bias
+            conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=bias)
+            if spec.is_preactivated:
+                return nn.Sequential(conv)
+            bn = nn.BatchNorm2d(out_channels, eps=spec.bn_eps, momentum=spec.bn_momentum)
+            return nn.Sequential(conv, bn)
         case _:
             assert_never(form)
+    if spec.shortcut == "dropout":
+        return nn.Sequential(shortcut, nn.Dropout(_DROPOUT))
+    return shortcut
 
 
 class PaddedIdentity(nn.Module):

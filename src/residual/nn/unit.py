@@ -9,11 +9,13 @@ the same code minus one addition.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, assert_never, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from residual.nn.addition import StochasticDepth, make_addition
+from residual.nn.padding import make_convolution
 from residual.nn.shortcut import make_shortcut
 from residual.spec import shortcut_form
 
@@ -27,6 +29,7 @@ __all__ = [
     "ReLUBeforeAdditionUnit",
     "ReLUOnlyPreActivationUnit",
     "Unit",
+    "make_bn",
     "make_unit",
 ]
 
@@ -56,36 +59,28 @@ class Unit(nn.Module):
         convolutions = spec.convolutions(shape)
         self._depth = len(convolutions)
         for number, conv in enumerate(convolutions, start=1):
-            layer = nn.Conv2d(
-                conv.in_channels,
-                conv.out_channels,
-                conv.kernel_px,
-                stride=conv.stride,
-                padding=conv.kernel_px // 2,
-                groups=conv.groups,
-                bias=False,
-            )
-            if spec.is_preactivated:
-                self.add_module(f"bn{number}", nn.BatchNorm2d(conv.in_channels))
+            layer = make_convolution(conv, spec.padding)
+            if not spec.is_preactivated:
                 self.add_module(f"conv{number}", layer)
-            else:
-                self.add_module(f"conv{number}", layer)
-                self.add_module(f"bn{number}", nn.BatchNorm2d(conv.out_channels))
-        self.downsample = make_shortcut(
-            spec.shortcut,
-            shape.in_channels,
-            shape.out_channels,
-            shape.stride,
-            with_bn=not spec.is_preactivated,
-        )
+                self.add_module(f"bn{number}", make_bn(spec, conv.out_channels))
+                continue
+            if number > 1 or spec.begins_with_activation(shape):
+                self.add_module(f"bn{number}", make_bn(spec, conv.in_channels))
+            self.add_module(f"conv{number}", layer)
+        self.downsample = make_shortcut(spec, shape)
+        # A plain unit has no addition, and a sum without gates no parameters.
+        self.addition = None if self.downsample is None else make_addition(spec, shape)
+        self.stochastic_depth = StochasticDepth(shape.drop_rate) if shape.drop_rate else None
 
     def _layers(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
         return [(getattr(self, f"conv{n}"), getattr(self, f"bn{n}")) for n in range(1, self._depth + 1)]
 
-    def _add_shortcut(self, out: Tensor, x: Tensor) -> Tensor:
-        if self.downsample is not None:
-            out += self.downsample(x)
-        return out
+    def _add_shortcut(self, residual: Tensor, x: Tensor) -> Tensor:
+        if self.downsample is None or self.addition is None:
+            return residual
+        if self.stochastic_depth is not None:
+            residual = self.stochastic_depth(residual)
+        return cast("Tensor", self.addition(residual, self.downsample(x), x))
 
 
 class OriginalUnit(Unit):
@@ -120,25 +115,15 @@ class ReLUBeforeAdditionUnit(Unit):
         out = x
         for conv, bn in self._layers():
             out = functional.relu(bn(conv(out)), inplace=True)
-        # Not in place: the backward pass of ReLU reads its output.
-        return out if self.downsample is None else out + self.downsample(x)
+        return self._add_shortcut(out, x)
 
 
-class _PreActivated(Unit):
-    """Units whose input is activated first.
-
-    The activation comes before the split, so that the shortcut sees it too, in the first unit of the
-    network and where the shortcut is a projection (2016, appendix); elsewhere the shortcut stays clean.
-    """
+class ReLUOnlyPreActivationUnit(Unit):
+    """ReLU – conv – BN – ReLU – conv – BN – addition (2016, figure 4 d)."""
 
     def __init__(self, spec: ResNetSpec, shape: UnitShape) -> None:
         super().__init__(spec, shape)
-        form = shortcut_form(spec.shortcut, shape.in_channels, shape.out_channels, shape.stride)
-        self._activates_before_split = shape.is_first or form == "projection"
-
-
-class ReLUOnlyPreActivationUnit(_PreActivated):
-    """ReLU – conv – BN – ReLU – conv – BN – addition (2016, figure 4 d)."""
+        self._activates_before_split = _activates_before_split(spec, shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return h(x) + F(relu(x))."""
@@ -150,14 +135,37 @@ class ReLUOnlyPreActivationUnit(_PreActivated):
         return self._add_shortcut(bn(conv(out)), activated if self._activates_before_split else x)
 
 
-class PreActivationUnit(_PreActivated):
-    """BN – ReLU – conv – BN – ReLU – conv – addition (2016, figure 4 e): the identity passes untouched."""
+class PreActivationUnit(Unit):
+    """BN – ReLU – conv – BN – ReLU – conv – addition (2016, figure 4 e): the identity passes untouched.
+
+    Where the stem has activated already, the first unit begins with its convolution.
+    """
+
+    def __init__(self, spec: ResNetSpec, shape: UnitShape) -> None:
+        super().__init__(spec, shape)
+        self._begins_with_activation = spec.begins_with_activation(shape)
+        self._activates_before_split = _activates_before_split(spec, shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return h(x) + F(relu(bn(x)))."""
-        (conv, bn), *rest = self._layers()
-        activated = functional.relu(bn(x), inplace=True)
-        out = conv(activated)
-        for conv, bn in rest:
+        activated = functional.relu(self.bn1(x), inplace=True) if self._begins_with_activation else x
+        out = self.conv1(activated)
+        for number in range(2, self._depth + 1):
+            bn, conv = getattr(self, f"bn{number}"), getattr(self, f"conv{number}")
             out = conv(functional.relu(bn(out), inplace=True))
         return self._add_shortcut(out, activated if self._activates_before_split else x)
+
+
+def _activates_before_split(spec: ResNetSpec, shape: UnitShape) -> bool:
+    """Whether the shortcut sees the activated input too.
+
+    It does in the first unit of the network and where the shortcut is a projection (2016, appendix);
+    elsewhere the shortcut stays clean.
+    """
+    form = shortcut_form(spec.shortcut, shape.in_channels, shape.out_channels, shape.stride)
+    return form == "projection" or (shape.is_first and spec.first_activation != "branch")
+
+
+def make_bn(spec: ResNetSpec, channels: int) -> nn.BatchNorm2d:
+    """Build a batch normalization as the spec wants it."""
+    return nn.BatchNorm2d(channels, eps=spec.bn_eps, momentum=spec.bn_momentum)

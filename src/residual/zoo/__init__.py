@@ -42,9 +42,13 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def name_of(spec: ResNetSpec) -> str | None:
-    """Return the name of the row with this architecture, whatever its classes and input channels."""
+    """Return the name of the row with this architecture, whatever its classes and input channels.
+
+    What only training sees, such as stochastic depth, makes no other architecture.
+    """
+    wanted = spec.architecture
     for row in ENTRIES:
-        if dataclasses.replace(row.spec, num_classes=spec.num_classes, in_channels=spec.in_channels) == spec:
+        if dataclasses.replace(row.spec, num_classes=spec.num_classes, in_channels=spec.in_channels) == wanted:
             return row.name
     return None
 

@@ -10,6 +10,8 @@ twin has exactly the same parameters; bottlenecks project where the shape change
 
 from __future__ import annotations
 
+import dataclasses
+
 from residual.preprocess import Preprocess
 from residual.spec import Arrangement, ResNetSpec, Shortcut, Unit
 from residual.zoo.entry import ZooEntry
@@ -24,6 +26,9 @@ PREPROCESS = Preprocess(
     std=(63.0 / 255, 62.1 / 255, 66.7 / 255),
 )
 
+
+# akamaster/pytorch_resnet_cifar10 normalizes CIFAR-10 with ImageNet's mean and standard deviation.
+_AKAMASTER = dataclasses.replace(PREPROCESS, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 # 2016, Table 2, beside the original and the full pre-activation
 _OTHER_ARRANGEMENTS: dict[str, Arrangement] = {
@@ -47,11 +52,13 @@ def _spec(layers: int, unit: Unit, shortcut: Shortcut, arrangement: Arrangement 
     )
 
 
-def _entry(name: str, spec: ResNetSpec, source: str) -> ZooEntry:
-    return ZooEntry(name=name, spec=spec, preprocess=PREPROCESS, source=source)
+def _entry(name: str, spec: ResNetSpec, source: str, preprocess: Preprocess = PREPROCESS) -> ZooEntry:
+    return ZooEntry(name=name, spec=spec, preprocess=preprocess, source=source)
 
 
 _LAYERS = (20, 32, 44, 56, 110, 1202)
+_GATES: tuple[Shortcut, ...] = ("exclusive-gating", "shortcut-only-gating")
+_TABLE_1 = "He et al. 2016, section 3.1 and Table 1"
 _TABLE_6 = "He et al. 2015, section 4.2 and Table 6"
 
 ENTRIES = (
@@ -85,4 +92,28 @@ ENTRIES = (
         for layers in (110, 164)
         for short, arrangement in _OTHER_ARRANGEMENTS.items()
     ),
+    *(
+        _entry(
+            f"resnet{layers}.akamaster",
+            _spec(layers, "basic", "A-both-sides"),
+            f"{_TABLE_6}, as akamaster/pytorch_resnet_cifar10; zeros on both sides",
+            _AKAMASTER,
+        )
+        for layers in _LAYERS
+    ),
+    _entry("resnet110.c", _spec(110, "basic", "C"), f"{_TABLE_1}; 1×1 convolutional shortcuts"),
+    _entry(
+        "resnet110.scaled",
+        dataclasses.replace(_spec(110, "basic", "scaled"), shortcut_scale=0.5, residual_scale=0.5),
+        f"{_TABLE_1}; constant scaling, 0.5 and 0.5",
+    ),
+    *(
+        _entry(
+            f"resnet110.{kind}",
+            dataclasses.replace(_spec(110, "basic", kind), gate_bias=-6.0),
+            f"{_TABLE_1}; gates begin at b = −6",
+        )
+        for kind in _GATES
+    ),
+    _entry("resnet110.dropout", _spec(110, "basic", "dropout"), f"{_TABLE_1}; dropout of one half"),
 )

@@ -3,13 +3,14 @@
 ``resnet50`` is today's practice, with the stride on the 3×3 convolution; ``resnet50.v1`` is the
 paper's own, with the stride on the first 1×1. ``.a`` and ``.c`` name the shortcut options of the
 paper's Tables 2 and 3; a name without either is option B, as in every later library.
-``.preact`` is full pre-activation.
+``.preact`` is full pre-activation. A suffix that names a library or release (``.keras``, ``.caffe``,
+``.tf``, ``.fb``) is the network as that has it, peculiarities included; ``.v2`` is timm's resnetv2 with BN.
 """
 
 from __future__ import annotations
 
 from residual.preprocess import Preprocess
-from residual.spec import Arrangement, ResNetSpec, Shortcut, StrideOn
+from residual.spec import ResNetSpec
 from residual.zoo.entry import ZooEntry
 
 __all__ = ["ENTRIES", "PREPROCESS"]
@@ -33,73 +34,156 @@ _DEPTHS = {
 }
 
 
-def _spec(
+# What the released Caffe models, and Keras's first ones, subtract: blue, green, red, from 0 to 255.
+_CAFFE = Preprocess(
+    crop_px=224,
+    resize_px=256,
+    mean=(103.939 / 255, 116.779 / 255, 123.68 / 255),
+    std=(1 / 255, 1 / 255, 1 / 255),
+    channels="bgr",
+)
+# Keras's "tf" mode: pixels from -1 to 1.
+_SYMMETRIC = Preprocess(crop_px=224, resize_px=256, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def _base(layers: int) -> ResNetSpec:
+    """Option B with today's stride on the 3×3; every other row replaces some of its values."""
+    return ResNetSpec(unit="basic" if layers < 50 else "bottleneck", depths=_DEPTHS[layers])
+
+
+def _row(
+    name: str,
     layers: int,
-    shortcut: Shortcut = "B",
-    stride_on: StrideOn = "3x3",
-    arrangement: Arrangement = "original",
-    groups: int = 1,
-    inner_multiplier: int = 1,
-) -> ResNetSpec:
-    return ResNetSpec(
-        unit="basic" if layers < 50 else "bottleneck",
-        depths=_DEPTHS[layers],
-        shortcut=shortcut,
-        stride_on=stride_on,
-        arrangement=arrangement,
-        groups=groups,
-        inner_multiplier=inner_multiplier,
-    )
+    source: str,
+    *,
+    preprocess: Preprocess = PREPROCESS,
+    **values: object,
+) -> ZooEntry:
+    spec = ResNetSpec.from_dict({**_base(layers).to_dict(), **values})
+    return ZooEntry(name=name, spec=spec, preprocess=preprocess, source=source)
 
 
 def _origin(layers: int) -> str:
     return "He et al. 2016, Table 5" if layers == 200 else "He et al. 2015, Table 1"
 
 
-def _entry(name: str, spec: ResNetSpec, source: str) -> ZooEntry:
-    return ZooEntry(name=name, spec=spec, preprocess=PREPROCESS, source=source)
-
-
 ENTRIES = (
-    _entry("resnet18", _spec(18), "He et al. 2015, Table 1; option B"),
-    _entry("resnet18.a", _spec(18, "A"), "He et al. 2015, Tables 1 and 2; option A"),
-    _entry("resnet34", _spec(34), "He et al. 2015, Tables 1 and 3; option B"),
-    _entry("resnet34.a", _spec(34, "A"), "He et al. 2015, Tables 1, 2 and 3; option A"),
-    _entry("resnet34.c", _spec(34, "C"), "He et al. 2015, Tables 1 and 3; option C"),
+    _row("resnet18", 18, "He et al. 2015, Table 1; option B"),
+    _row("resnet18.a", 18, "He et al. 2015, Tables 1 and 2; option A", shortcut="A"),
+    _row("resnet34", 34, "He et al. 2015, Tables 1 and 3; option B"),
+    _row("resnet34.a", 34, "He et al. 2015, Tables 1, 2 and 3; option A", shortcut="A"),
+    _row("resnet34.c", 34, "He et al. 2015, Tables 1 and 3; option C", shortcut="C"),
     *(
-        entry
+        row
         for layers in (50, 101, 152, 200)
-        for entry in (
-            _entry(
+        for row in (
+            _row(
                 f"resnet{layers}",
-                _spec(layers),
+                layers,
                 f"{_origin(layers)}; stride on the 3×3 as fb.resnet.torch and torchvision",
             ),
-            _entry(
+            _row(
                 f"resnet{layers}.v1",
-                _spec(layers, stride_on="1x1"),
+                layers,
                 f"{_origin(layers)}; stride on the first 1×1 as in the paper",
+                stride_on="1x1",
             ),
         )
     ),
     *(
-        _entry(
+        _row(
             f"resnet{layers}.preact",
-            _spec(layers, arrangement="full-preactivation"),
-            "He et al. 2016, figure 4 e and Table 5; full pre-activation",
+            layers,
+            "He et al. 2016, figure 4 e and Table 5; first activation right after conv1, as fb.resnet.torch",
+            arrangement="full-preactivation",
+            first_activation="stem",
         )
         for layers in _DEPTHS
     ),
-    _entry(
+    *(
+        _row(
+            f"resnet{layers}.v2",
+            layers,
+            f"He et al. 2016, figure 4 e; first activation in the first unit, as timm's resnetv2_{layers}",
+            arrangement="full-preactivation",
+            first_activation="branch" if layers < 50 else "unit",
+        )
+        for layers in (18, 34, 50, 101, 152)
+    ),
+    _row(
+        "resnet50.tf",
+        50,
+        "the TensorFlow ResNet-50 of the article; SAME padding, BN epsilon 1e-3 and decay 0.999",
+        stride_on="1x1",
+        padding="tensorflow",
+        bn_eps=1e-3,
+        bn_momentum=1e-3,
+        initialization="xavier",
+    ),
+    *(
+        _row(
+            f"resnet{layers}.caffe",
+            layers,
+            "He et al. 2015, Table 1, as released for Caffe; the pooling rounds up"
+            + ("; conv1 has a bias" if layers == 50 else ""),
+            preprocess=_CAFFE,
+            stride_on="1x1",
+            padding="caffe",
+            conv_bias="stem" if layers == 50 else "none",
+        )
+        for layers in (50, 101, 152)
+    ),
+    *(
+        _row(
+            f"resnet{layers}.keras",
+            layers,
+            f"Keras ResNet{layers}; convolutions have biases",
+            preprocess=_CAFFE,
+            stride_on="1x1",
+            padding="keras",
+            conv_bias="all",
+            bn_eps=1.001e-5,
+            bn_momentum=0.01,
+            initialization="xavier",
+        )
+        for layers in (50, 101, 152)
+    ),
+    *(
+        _row(
+            f"resnet{layers}.keras-v2",
+            layers,
+            f"Keras ResNet{layers}V2; the last unit of a stage strides",
+            preprocess=_SYMMETRIC,
+            shortcut="B-subsampled",
+            stride_in="last",
+            arrangement="full-preactivation",
+            padding="keras",
+            conv_bias="unnormalized",
+            bn_eps=1.001e-5,
+            bn_momentum=0.01,
+            initialization="xavier",
+        )
+        for layers in (50, 101, 152)
+    ),
+    _row(
+        "resnet50.fb",
+        50,
+        "fb.resnet.torch's released ResNet-50; BN after the addition",
+        arrangement="bn-after-addition",
+    ),
+    _row(
         "resnext50_32x4d",
-        _spec(50, groups=32, inner_multiplier=2),
+        50,
         "Xie et al. 2017 (arXiv 1611.05431), Table 1; 32 groups of 4 channels",
+        groups=32,
+        inner_multiplier=2,
     ),
-    _entry(
+    _row(
         "wide_resnet50_2",
-        _spec(50, inner_multiplier=2),
+        50,
         "Zagoruyko and Komodakis 2016 (arXiv 1605.07146), Table 8; inner channels doubled",
+        inner_multiplier=2,
     ),
-    _entry("plain18", _spec(18, "none"), "He et al. 2015, Table 2; no shortcuts"),
-    _entry("plain34", _spec(34, "none"), "He et al. 2015, Table 2; no shortcuts"),
+    _row("plain18", 18, "He et al. 2015, Table 2; no shortcuts", shortcut="none"),
+    _row("plain34", 34, "He et al. 2015, Table 2; no shortcuts", shortcut="none"),
 )
