@@ -79,13 +79,28 @@ def test_cifar_counts_are_the_published_ones(layers: int) -> None:
     assert (plain.num_parameters, plain.num_macs(32)) == (a, spec.num_macs(32))
 
 
+# Counts of the ImageNet nets with BN both after conv1 and at the head of the first unit. He et al. 2016 have
+# one of the two ("we adopt the first activation right after conv1 and before splitting into two paths",
+# appendix), and so have fb.resnet.torch, timm and Keras: 2 · 64 parameters fewer.
+PREACTIVATION_WITH_TWO_FIRST_BN = {
+    18: 11_687_848,
+    50: 25_549_480,
+    101: 44_541_608,
+    152: 60_185_256,
+    200: 64_666_280,
+}
+
+
+@pytest.mark.parametrize("layers", PREACTIVATION_WITH_TWO_FIRST_BN)
+def test_pre_activation_nets_for_imagenet_have_one_first_bn(layers: int) -> None:
+    spec = zoo.entry(f"resnet{layers}.preact").spec
+    assert spec.num_parameters == PREACTIVATION_WITH_TWO_FIRST_BN[layers] - 2 * 64
+    in_unit = dataclasses.replace(spec, first_activation="unit")
+    assert in_unit.num_parameters == spec.num_parameters
+
+
 # He et al. 2016: exact counts of the pre-activation networks, and of R164 as it was.
 PREACTIVATION_PARAMETERS = {
-    "resnet18.preact": 11_687_848,
-    "resnet50.preact": 25_549_480,
-    "resnet101.preact": 44_541_608,
-    "resnet152.preact": 60_185_256,
-    "resnet200.preact": 64_666_280,
     "resnet110.preact": 1_727_962,
     "resnet164.preact": 1_703_258,
     "resnet164": 1_704_154,
@@ -125,7 +140,12 @@ def test_every_spec_survives_json(entry: zoo.ZooEntry) -> None:
         ("A", "identity", "pad", "pad", "pad"),
         ("A-both-sides", "identity", "pad-both-sides", "pad-both-sides", "pad-both-sides"),
         ("B", "identity", "projection", "projection", "projection"),
+        ("B-subsampled", "identity", "projection", "pad", "projection"),
         ("C", "projection", "projection", "projection", "projection"),
+        ("scaled", "identity", "pad", "pad", "pad"),
+        ("exclusive-gating", "identity", "pad", "pad", "pad"),
+        ("shortcut-only-gating", "identity", "pad", "pad", "pad"),
+        ("dropout", "identity", "pad", "pad", "pad"),
     ],
 )
 def test_shortcut_form_by_shape(kind: Shortcut, same: str, wider: str, strided: str, both: str) -> None:
@@ -137,7 +157,10 @@ def test_shortcut_form_by_shape(kind: Shortcut, same: str, wider: str, strided: 
     ("change", "message"),
     [
         ({"unit": "conv"}, "unit is 'conv'; expected one of basic, bottleneck"),
-        ({"shortcut": "D"}, "shortcut is 'D'; expected one of none, A, A-both-sides, B, C"),
+        (
+            {"shortcut": "D"},
+            "shortcut is 'D'; expected one of none, A, A-both-sides, B, B-subsampled, C, scaled",
+        ),
         ({"stem": "mnist"}, "stem is 'mnist'"),
         ({"stride_on": "5x5"}, "stride_on is '5x5'"),
         ({"arrangement": "postact"}, "arrangement is 'postact'; expected one of original, bn-after-addition"),
@@ -152,6 +175,18 @@ def test_shortcut_form_by_shape(kind: Shortcut, same: str, wider: str, strided: 
         ({"num_classes": 0}, "num_classes holds 0"),
         ({"in_channels": 0}, "in_channels holds 0"),
         ({"depths": (9999, 9999, 9999, 9999)}, "the network would have 39,996 units"),
+        ({"bn_eps": 0.0}, "bn_eps holds 0.0; expected 1e-12 to 1.0"),
+        ({"bn_momentum": 1.5}, "bn_momentum holds 1.5; expected 0.0 to 1.0"),
+        ({"stochastic_depth": 1.0}, "stochastic_depth holds 1.0; expected 0.0 to 0.99"),
+        ({"shortcut": "none", "stochastic_depth": 0.2}, "in a plain net, which would drop everything"),
+        ({"first_activation": "stem"}, "first_activation is 'stem' and arrangement is 'original'"),
+        ({"shortcut_scale": 0.5}, "shortcut_scale is 0.5 and residual_scale is 1.0 with shortcut 'B'"),
+        ({"gate_bias": -6.0}, "gate_bias is -6.0 with shortcut 'B'; expected 0, but for"),
+        ({"output_stride": 12}, "output_stride is 12; expected one of 4, 8, 16, 32"),
+        (
+            {"zero_init_last_bn": True, "arrangement": "full-preactivation"},
+            "zero_init_last_bn is true and arrangement is 'full-preactivation', where F does not end with BN",
+        ),
         ({"widths": (60_000, 60_000, 60_000, 60_000)}, "at most 10,000 units and 4,000,000,000 parameters"),
     ],
 )
@@ -165,10 +200,14 @@ def test_fields_out_of_range_are_named(change: dict[str, Any], message: str) -> 
     [
         ({"_target_": "os.system"}, "unknown field '_target_' in the spec"),
         ({"shortcuts": "A"}, "unknown field 'shortcuts' in the spec; expected shortcut"),
-        ({"depths": "2222"}, "depths is '2222'; expected a list of whole numbers"),
-        ({"depths": [2, 2, 2, True]}, "depths is .*; expected a list of whole numbers"),
+        ({"depths": "2222"}, "depths is '2222'; expected whole numbers, one a stage"),
+        ({"depths": [2, 2, 2, True]}, "depths is .*; expected whole numbers, one a stage"),
+        ({"bn_eps": "1"}, "bn_eps is '1'; expected a finite number"),
+        ({"bn_eps": float("nan")}, "bn_eps is nan; expected a finite number"),
+        ({"zero_init_last_bn": 1}, "zero_init_last_bn is 1; expected true or false"),
+        ({"output_stride": 8.0}, "output_stride is 8.0; expected a whole number or none"),
         ({"num_classes": 10.0}, "num_classes is 10.0; expected a whole number"),
-        ({"unit": ["basic"]}, r"unit is \['basic'\]; expected a string"),
+        ({"unit": ["basic"]}, r"unit is \['basic'\]; expected one of basic, bottleneck"),
     ],
 )
 def test_hostile_json_is_refused(change: dict[str, Any], message: str) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from residual.errors import ResidualError
     from residual.evaluation import Evaluation, evaluate
     from residual.models import Model, Prediction, create, load, save
+    from residual.models.convert import Conversion, convert
     from residual.nn import ResNet
     from residual.preprocess import Preprocess
     from residual.spec import ResNetSpec
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "Conversion",
     "Evaluation",
     "Model",
     "Prediction",
@@ -36,6 +38,7 @@ __all__ = [
     "ResidualError",
     "RunResult",
     "__version__",
+    "convert",
     "create",
     "evaluate",
     "list_models",
@@ -45,6 +48,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Conversion": "residual.models.convert",
     "Evaluation": "residual.evaluation",
     "Model": "residual.models",
     "Prediction": "residual.models",
@@ -54,6 +58,7 @@ _HOMES = {
     "ResNetSpec": "residual.spec",
     "ResidualError": "residual.errors",
     "RunResult": "residual.training",
+    "convert": "residual.models.convert",
     "create": "residual.models",
     "evaluate": "residual.evaluation",
     "list_models": "residual.zoo",

@@ -123,8 +123,8 @@ def test_what_is_no_image_is_refused(tiny_model: Model, image: Any, message: str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": "3"}, "num_classes holds '3'"),
-        ({"num_classes": 2.0}, "num_classes holds 2.0"),
+        ({"num_classes": "3"}, "num_classes is '3'; expected a whole number"),
+        ({"num_classes": 2.0}, "num_classes is 2.0; expected a whole number"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": "a"}, "seed is 'a'"),
         ({"name_or_spec": None}, "unknown model 'None'"),

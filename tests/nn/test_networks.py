@@ -16,7 +16,7 @@ from residual import zoo
 from residual.models import create
 from residual.nn import ResNet
 from residual.nn.shortcut import PaddedIdentity, make_shortcut
-from residual.spec import Arrangement, ResNetSpec, Shortcut, Stem, Unit
+from residual.spec import Arrangement, ResNetSpec, Shortcut, Stem, Unit, UnitShape
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -102,19 +102,34 @@ def test_state_dict_names_are_frozen() -> None:
     for name, keys in golden.items():
         with torch.device("meta"):
             assert list(ResNet(zoo.entry(name).spec).state_dict()) == keys
-    assert set(golden) == {"resnet20", "plain20", "resnet18", "resnet50", "resnet34.c", "resnet18.preact"}
+    assert set(golden) == {
+        "resnet20",
+        "plain20",
+        "resnet18",
+        "resnet50",
+        "resnet34.c",
+        "resnet18.preact",
+        "resnet50.keras-v2",
+        "resnet110.exclusive-gating",
+    }
 
 
-@pytest.mark.parametrize("kind", ["A", "A-both-sides", "B", "C"])
+def shortcut_of(kind: Shortcut, out_channels: int, stride: int) -> nn.Module | None:
+    return make_shortcut(
+        dataclasses.replace(TINY, shortcut=kind), UnitShape("layer2.0", 4, 4, out_channels, stride)
+    )
+
+
+@pytest.mark.parametrize("kind", [kind for kind in get_args(Shortcut) if kind != "none"])
 @pytest.mark.parametrize(("out_channels", "stride"), [(4, 1), (8, 1), (4, 2), (8, 2)])
 def test_a_shortcut_has_the_shape_of_its_unit(kind: Shortcut, out_channels: int, stride: int) -> None:
-    shortcut = make_shortcut(kind, 4, out_channels, stride)
+    shortcut = shortcut_of(kind, out_channels, stride)
     assert shortcut is not None
     assert shortcut(torch.randn(2, 4, 7, 6)).shape == (2, out_channels, -(-7 // stride), -(-6 // stride))
 
 
 def test_a_plain_unit_has_no_shortcut() -> None:
-    assert make_shortcut("none", 4, 4, 1) is None
+    assert shortcut_of("none", 4, 1) is None
 
 
 def test_option_a_samples_the_input_and_appends_zeros() -> None:
@@ -126,7 +141,7 @@ def test_option_a_samples_the_input_and_appends_zeros() -> None:
 
 def test_option_a_on_both_sides_puts_half_of_the_zeros_before() -> None:
     images = torch.randn(2, 4, 6, 6)
-    shortcut = make_shortcut("A-both-sides", 4, 8, 2)
+    shortcut = shortcut_of("A-both-sides", 8, 2)
     assert shortcut is not None
     padded = shortcut(images)
     assert torch.equal(padded[:, 2:6], images[:, :, ::2, ::2])

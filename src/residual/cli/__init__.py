@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from residual import __version__
+from residual.cli.convert import convert
 from residual.cli.doctor import doctor
 from residual.cli.evaluate import evaluate
 from residual.cli.models import models
@@ -34,6 +35,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "convert": convert,
     "doctor": doctor,
 }
 

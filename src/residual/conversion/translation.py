@@ -82,7 +82,9 @@ def read_tensors(
     differences = [f"− {name}" for name in sorted(used - set(source))]
     differences += [f"+ {name} {tuple(source[name].shape)}" for name in source if name not in known]
     covered = {rule.target for rule in translation.rules} | set(translation.filled)
-    differences += [f"nothing for {name} {tuple(target[name].shape)}" for name in target if name not in covered]
+    differences += [
+        f"nothing for {name} {tuple(target[name].shape)}" for name in target if name not in covered
+    ]
     result: dict[str, Tensor] = {
         name: torch.zeros_like(target[name], device="cpu") for name in translation.filled if name in target
     }

@@ -1,4 +1,4 @@
-"""The one door for models: create, load, save."""
+"""The one door for models: create, load, save; :mod:`residual.models.convert` for those from elsewhere."""
 
 from residual.models.folder import load, save
 from residual.models.model import Model, Prediction, create

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from residual import zoo
+from residual.conversion.readers import safetensors_file
 from residual.errors import ConfigurationError, ModelFileError, UnknownNameError
 from residual.models.card import model_card
 from residual.models.model import Model, empty_network
@@ -28,7 +28,7 @@ from residual.spec import ResNetSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["load", "save"]
+__all__ = ["is_model_folder", "load", "require_free_or_model", "save"]
 
 FORMAT_VERSION = 1
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
@@ -67,12 +67,29 @@ def save(
             "label_names and preprocess belong to a bare network; set the model's own fields"
         )
     path = Path(path).expanduser()
-    if path.exists() and not (path / _CONFIG).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise ConfigurationError(f"{path} exists and is no model folder", remedy="choose another path")
+    require_free_or_model(path)
     with atomic_folder(path) as folder:
         write_tensors(folder / _WEIGHTS, model.network.state_dict())
         write_json(folder / _CONFIG, _config_of(model))
         write_text(folder / _CARD, model_card(model))
+
+
+def require_free_or_model(path: Path) -> None:
+    """Refuse a destination that holds something other than a model folder.
+
+    Raises:
+        ConfigurationError: There is something else at ``path``.
+    """
+    if path.exists() and not (path / _CONFIG).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise ConfigurationError(f"{path} exists and is no model folder", remedy="choose another path")
+
+
+def is_model_folder(path: Path) -> bool:
+    """Return whether ``path`` is a folder that :func:`save` wrote, or a run folder with one."""
+    if (path / "model" / _CONFIG).is_file():
+        return True
+    # Other libraries' folders have a config.json too; ours has one more section.
+    return (path / _CONFIG).is_file() and "residual" in _read_config(path / _CONFIG)
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
@@ -215,22 +232,14 @@ def _parse_config(
 def _fill(network: ResNet, path: Path) -> None:
     """Fill ``network`` from a safetensors file; every tensor on both sides exactly once."""
     target = network.state_dict()
-    try:
-        with safe_open(path, framework="pt") as file:
-            _check_names(file, target, path, network.spec.num_classes)
-            for name, tensor in target.items():
-                source = file.get_tensor(name)
-                if source.is_floating_point() and not source.isfinite().all():
-                    bad = int((~source.isfinite()).sum())
-                    raise ModelFileError(f"{path}: tensor {name} has {bad:,} values that are not finite")
-                tensor.copy_(source)
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path} does not exist") from error
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(
-            f"{path} is damaged or no safetensors file ({' '.join(str(error).split())})",
-            remedy="copy it again",
-        ) from error
+    with safetensors_file.opened(path) as file:
+        _check_names(file, target, path, network.spec.num_classes)
+        for name, tensor in target.items():
+            source = file.get_tensor(name)
+            if source.is_floating_point() and not source.isfinite().all():
+                bad = int((~source.isfinite()).sum())
+                raise ModelFileError(f"{path}: tensor {name} has {bad:,} values that are not finite")
+            tensor.copy_(source)
 
 
 def _check_names(file: Any, target: Mapping[str, torch.Tensor], path: Path, num_classes: int) -> None:

@@ -115,12 +115,14 @@ def _contexts(
 def _statistics_kept(unit: nn.Module) -> Iterator[None]:
     """Keep the running statistics as they are: the first run of the unit has counted the batch already."""
     norms = [module for module in unit.modules() if isinstance(module, nn.BatchNorm2d)]
-    before = [norm.track_running_stats for norm in norms]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        # In evaluation mode BN reads them, and writes nothing.
-        norm.track_running_stats = not norm.training
+        # With a momentum of zero the update leaves the very same bits.
+        norm.momentum = 0.0
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked = norm.num_batches_tracked.clone()
     try:
         yield
     finally:
-        for norm, tracked in zip(norms, before, strict=True):
-            norm.track_running_stats = tracked
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -150,7 +150,7 @@ class ResNetSpec:
                     )
             elif get_origin(hint) is tuple:
                 if not isinstance(value, tuple) or not all(type(item) is int for item in value):
-                    raise ConfigurationError(f"{field} is {value!r}", expected="a tuple of whole numbers")
+                    raise ConfigurationError(f"{field} is {value!r}", expected="whole numbers, one a stage")
             elif get_origin(hint) in (Union, types.UnionType):
                 if value is not None and type(value) is not int:
                     raise ConfigurationError(f"{field} is {value!r}", expected="a whole number or none")
@@ -192,7 +192,8 @@ class ResNetSpec:
             )
         if self.zero_init_last_bn and (self.is_preactivated or self.arrangement == "bn-after-addition"):
             raise ConfigurationError(
-                f"zero_init_last_bn is true and arrangement is {self.arrangement!r}, where F does not end with BN",
+                f"zero_init_last_bn is true and arrangement is {self.arrangement!r}, "
+                "where F does not end with BN",
                 expected="false",
             )
         strides = [self._stem_stride * 2**stage for stage in range(len(self.depths))]

@@ -48,7 +48,10 @@ def name_of(spec: ResNetSpec) -> str | None:
     """
     wanted = spec.architecture
     for row in ENTRIES:
-        if dataclasses.replace(row.spec, num_classes=spec.num_classes, in_channels=spec.in_channels) == wanted:
+        if (
+            dataclasses.replace(row.spec, num_classes=spec.num_classes, in_channels=spec.in_channels)
+            == wanted
+        ):
             return row.name
     return None
 

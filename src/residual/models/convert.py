@@ -1,0 +1,270 @@
+"""``convert``: a checkpoint from elsewhere becomes a model folder, or a model becomes a checkpoint for elsewhere.
+
+Both ways end with a certificate: the two implementations see the same images, and their logits are compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from residual import zoo
+from residual.conversion.certificate import Certificate, certify
+from residual.conversion.detect import ecosystem, recognize
+from residual.conversion.ecosystem import Exported
+from residual.conversion.hub import fetch, is_hub_id
+from residual.conversion.readers import read
+from residual.conversion.translation import read_tensors
+from residual.errors import ConfigurationError, ModelFileError
+from residual.models.folder import is_model_folder, load, require_free_or_model, save
+from residual.models.model import Model, create, empty_network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from residual.conversion.ecosystem import Ecosystem
+    from residual.nn import ResNet
+    from residual.preprocess import Preprocess
+    from residual.spec import ResNetSpec
+
+__all__ = ["Conversion", "convert"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did.
+
+    Attributes:
+        source: What was read.
+        destination: What was written.
+        from_ecosystem: Library that the source comes from; ``residual`` for a model folder.
+        to_ecosystem: Library that the destination is for; ``residual`` for a model folder.
+        network: Name of the network in the zoo; ``custom`` where it has none.
+        evidence: By what the source was recognized.
+        assumed: What the source does not say and was taken for granted.
+        dropped: Tensors of the source that were not needed, by reason, with their number.
+        changed: What was asked for that makes another network: a new head, another number of input channels.
+        certificate: The comparison of logits.
+    """
+
+    source: str
+    destination: str
+    from_ecosystem: str
+    to_ecosystem: str
+    network: str
+    evidence: str
+    assumed: tuple[str, ...]
+    dropped: dict[str, int]
+    changed: tuple[str, ...]
+    certificate: Certificate
+
+    def summary(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        return dataclasses.asdict(self)
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    model: str | None = None,
+    to: str | None = None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+) -> Conversion:
+    """Convert a checkpoint into a model folder, or a model into a checkpoint of another library.
+
+    Args:
+        source: A file or folder of torchvision, timm, transformers, Keras, the article's TensorFlow code,
+            Caffe or fb.resnet.torch; a model or run folder; or ``owner/name`` on the Hugging Face Hub.
+        destination: Where to write: a model folder, or with ``to`` what that library reads.
+        model: Name of the network, where the checkpoint's own word is not enough (``resnet50.v1``).
+        to: ``torchvision``, ``timm``, ``transformers`` or ``keras``; a model folder where left out.
+        num_classes: Rows of a new, randomly initialized classifier, for fine-tuning.
+        in_channels: 1 for gray images: the first convolution's weights are summed over the colours; 3 the
+            other way.
+
+    Returns:
+        What was recognized, assumed, dropped and compared.
+
+    Raises:
+        ConfigurationError: An argument is not allowed, or the other library has no such network.
+        ModelFileError: The source is damaged, hostile, or of no known network.
+        MissingDependencyError: A library that the format needs is not installed.
+        RunError: The destination cannot be written.
+    """
+    target = Path(destination).expanduser()
+    exporter = None if to is None else ecosystem(to)
+    if exporter is None:
+        require_free_or_model(target)
+    folder = Path(source).expanduser()
+    if is_model_folder(folder):
+        if model is not None:
+            raise ConfigurationError(
+                f"{source} is a model folder and says itself what it is", remedy="leave out --model"
+            )
+        converted = _Read(load(folder), "residual", "config.json of Residual")
+    else:
+        converted = _read(str(source), model)
+    changed = _change(converted, num_classes, in_channels)
+    certificate = converted.certificate
+    if exporter is None:
+        save(converted.model, target)
+    else:
+        certificate = _write(exporter, converted.model, target)
+    return Conversion(
+        str(source),
+        str(destination),
+        converted.ecosystem,
+        to or "residual",
+        zoo.name_of(converted.model.spec) or "custom",
+        converted.evidence,
+        converted.assumed,
+        converted.dropped,
+        changed,
+        certificate,
+    )
+
+
+@dataclass
+class _Read:
+    """A model from elsewhere, and how it was recognized."""
+
+    model: Model
+    ecosystem: str
+    evidence: str
+    assumed: tuple[str, ...] = ()
+    dropped: dict[str, int] = dataclasses.field(default_factory=dict)
+    certificate: Certificate = Certificate(reason="both sides are the same implementation")
+
+
+def _read(source: str, name: str | None) -> _Read:
+    path = fetch(source) if is_hub_id(source) else Path(source).expanduser()
+    checkpoint = read(path)
+    origin, recognition = recognize(checkpoint)
+    spec = recognition.spec
+    if name is not None:
+        spec = dataclasses.replace(
+            zoo.entry(name).spec, num_classes=spec.num_classes, in_channels=spec.in_channels
+        )
+    translation = origin.translation(spec, checkpoint)
+    network = empty_network(spec)
+    state = network.state_dict()
+    network.load_state_dict(read_tensors(translation, checkpoint.tensors, state, str(path)))
+    network.eval()
+    certificate = certify(network, origin, checkpoint, recognition.preprocess.crop_px)
+    evidence, assumed = recognition.evidence, recognition.assumed
+    if name is not None:
+        evidence, assumed = f"{evidence}; taken for {name} as asked", ()
+    dropped = _counted(translation.dropped)
+    provenance: dict[str, Any] = {
+        "converted from": f"{origin.name} ({checkpoint.format})",
+        "source": Path(source).name,
+        "sha256": checkpoint.sha256,
+        "recognized by": evidence,
+        **({"assumed": "; ".join(assumed)} if assumed else {}),
+        **({"dropped": "; ".join(f"{n} × {why}" for why, n in dropped.items())} if dropped else {}),
+        "certificate": _in_words(certificate),
+    }
+    labels = recognition.label_names or tuple(str(row) for row in range(spec.num_classes))
+    model = _model(network, labels, recognition.preprocess, provenance, path)
+    return _Read(model, origin.name, evidence, assumed, dropped, certificate)
+
+
+def _model(
+    network: ResNet, labels: tuple[str, ...], preprocess: Preprocess, provenance: dict[str, Any], path: Path
+) -> Model:
+    try:
+        return Model(network, labels, preprocess, provenance=provenance)
+    except ConfigurationError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+
+
+def _counted(dropped: Mapping[str, str]) -> dict[str, int]:
+    reasons = list(dropped.values())
+    return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
+
+
+def _in_words(certificate: Certificate) -> str:
+    if certificate.largest_difference is None:
+        return f"not compared: {certificate.reason}"
+    return (
+        f"largest difference of logits {certificate.largest_difference:.2g} against {certificate.reference}, "
+        f"whose largest is {certificate.largest_logit:.3g} ({certificate.input})"
+    )
+
+
+# -- another head or another input -------------------------------------------------------------------
+
+
+def _change(converted: _Read, num_classes: int | None, in_channels: int | None) -> tuple[str, ...]:
+    """Give the model a new head or another input where that was asked for, and say so."""
+    model, changed = converted.model, []
+    spec, state, labels, preprocess = (
+        model.spec,
+        dict(model.network.state_dict()),
+        model.label_names,
+        model.preprocess,
+    )
+    if num_classes is not None and num_classes != spec.num_classes:
+        fresh = create(spec, num_classes=num_classes).fc
+        state["fc.weight"], state["fc.bias"] = fresh.weight.data, fresh.bias.data
+        changed.append(
+            f"a new classifier of {num_classes} rows, randomly initialized, for {spec.num_classes}"
+        )
+        labels = tuple(str(row) for row in range(num_classes))
+    if in_channels is not None and in_channels != spec.in_channels:
+        if in_channels not in (1, 3):
+            raise ConfigurationError(f"in_channels is {in_channels}", expected="1 or 3")
+        state["conv1.weight"] = _adapted(state["conv1.weight"], in_channels)
+        preprocess = _adapted_preprocess(preprocess, in_channels)
+        changed.append(f"conv1 adapted from {spec.in_channels} input channels to {in_channels}")
+    if not changed:
+        return ()
+    new = dataclasses.replace(
+        spec, num_classes=num_classes or spec.num_classes, in_channels=in_channels or spec.in_channels
+    )
+    network = empty_network(new)
+    network.load_state_dict(state)
+    provenance = {**model.provenance, "changed after the comparison": "; ".join(changed)}
+    # What was measured was another network.
+    converted.model = Model(network.eval(), labels, preprocess, provenance=provenance)
+    return tuple(changed)
+
+
+def _adapted(weight: torch.Tensor, in_channels: int) -> torch.Tensor:
+    """Return conv1's weight for another number of channels: a gray image gives what its three equal colours gave."""
+    total = weight.sum(dim=1, keepdim=True)
+    return total if in_channels == 1 else total.repeat(1, in_channels, 1, 1) / in_channels
+
+
+def _adapted_preprocess(preprocess: Preprocess, in_channels: int) -> Preprocess:
+    def average(values: tuple[float, ...]) -> tuple[float, ...]:
+        return (sum(values) / len(values),) * in_channels
+
+    return dataclasses.replace(
+        preprocess,
+        channels="gray" if in_channels == 1 else "rgb",
+        mean=average(preprocess.mean),
+        std=average(preprocess.std),
+        mean_image=None,
+    )
+
+
+# -- out ---------------------------------------------------------------------------------------------
+
+
+def _write(exporter: Ecosystem, model: Model, path: Path) -> Certificate:
+    """Write for another library, read it back to the bit, and compare that library's logits with ours."""
+    state = model.network.state_dict()
+    exporter.write(Exported(model.spec, state, model.preprocess, model.label_names), path)
+    checkpoint = read(path)
+    back = read_tensors(exporter.translation(model.spec, checkpoint), checkpoint.tensors, state, str(path))
+    lost = [name for name, tensor in back.items() if not torch.equal(tensor, state[name])]
+    if any(not name.endswith(".num_batches_tracked") for name in lost):
+        raise ModelFileError(f"{path}: {lost[0]} came back changed, which is a defect of Residual")
+    return certify(model.network, exporter, checkpoint, model.preprocess.crop_px)
