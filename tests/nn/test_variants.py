@@ -1,11 +1,11 @@
-"""What a spec can change beside the arrangement: additions, padding, strides, biases, training-only values."""
+"""What a spec can change beside the arrangement: additions, padding, strides, biases, training."""
 
 from __future__ import annotations
 
 import dataclasses
 import subprocess
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from residual.models import create
 from residual.nn import ResNet
 from residual.nn.addition import StochasticDepth
 from residual.nn.padding import SamePadConv2d, SamePadMaxPool2d, make_max_pool
-from residual.spec import Padding, ResNetSpec
+from residual.spec import FirstActivation, Padding, ResNetSpec
 
 SPEC = ResNetSpec(unit="basic", depths=(2, 2), widths=(4, 8), stem="cifar", shortcut="A", num_classes=3)
 IMAGES = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -128,8 +128,8 @@ def test_keras_v2_strides_in_the_last_unit_with_a_sub_sampled_identity() -> None
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("place", ["stem", "unit", "branch"])
-def test_the_first_activation_stands_where_the_spec_says(place: str) -> None:
+@pytest.mark.parametrize("place", get_args(FirstActivation))
+def test_the_first_activation_stands_where_the_spec_says(place: FirstActivation) -> None:
     spec = dataclasses.replace(SPEC, arrangement="full-preactivation", first_activation=place)
     network: Any = create(spec, seed=1).eval()
     images = torch.randn(2, 3, 6, 6)
@@ -207,7 +207,7 @@ def test_activation_checkpointing_changes_no_bit(name: str) -> None:
         gradients = [parameter.grad for parameter in network.parameters()]
         results.append((gradients, list(network.buffers())))
     for plain, checkpointed in zip(*results, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(plain, checkpointed, strict=True))  # type: ignore[arg-type]
+        assert all(torch.equal(a, b) for a, b in zip(plain, checkpointed, strict=True))
 
 
 _STEP = """

@@ -7,13 +7,13 @@ lists them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from residual.errors import ConfigurationError
+from residual.errors import ConfigurationError, MissingDependencyError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
@@ -100,17 +100,15 @@ class Ecosystem(ABC):
             ConfigurationError: The library has no such network; the message says what differs.
         """
 
-    def reference(self, checkpoint: Checkpoint, spec: ResNetSpec) -> Reference:
+    def reference(self, checkpoint: Checkpoint, spec: ResNetSpec) -> Reference:  # noqa: ARG002
         """Build the library's own network with the checkpoint's weights, by the library's own code.
 
         Raises:
             MissingDependencyError: The library is not installed, or there is none to compare with.
         """
-        from residual.errors import MissingDependencyError
-
         raise MissingDependencyError(f"{self.name} has no implementation in Python to compare with")
 
-    def write(self, model: Exported, path: Path) -> None:
+    def write(self, model: Exported, path: Path) -> None:  # noqa: ARG002
         """Write ``model`` to ``path`` for this library: a file or a folder, whole or not at all.
 
         Raises:

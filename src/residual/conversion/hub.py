@@ -77,7 +77,7 @@ def fetch(hub_id: str) -> Path:
 
 
 def _check_hash(path: Path, hub_id: str) -> None:
-    """Hold a cached file against its name: large files are stored under their SHA-256, others under git's SHA-1."""
+    """Hold a cached file against its name: a SHA-256 of large files, git's SHA-1 of the others."""
     blob = path.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
         digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""``convert``: a checkpoint from elsewhere becomes a model folder, or a model becomes a checkpoint for elsewhere.
+"""``convert``: from a checkpoint of another library to a model folder, or the other way.
 
 Both ways end with a certificate: the two implementations see the same images, and their logits are compared.
 """
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from residual.conversion.ecosystem import Ecosystem
     from residual.nn import ResNet
     from residual.preprocess import Preprocess
-    from residual.spec import ResNetSpec
 
 __all__ = ["Conversion", "convert"]
 
@@ -130,6 +129,10 @@ def convert(
     )
 
 
+def _same_implementation() -> Certificate:
+    return Certificate(reason="both sides are the same implementation")
+
+
 @dataclass
 class _Read:
     """A model from elsewhere, and how it was recognized."""
@@ -139,7 +142,7 @@ class _Read:
     evidence: str
     assumed: tuple[str, ...] = ()
     dropped: dict[str, int] = dataclasses.field(default_factory=dict)
-    certificate: Certificate = Certificate(reason="both sides are the same implementation")
+    certificate: Certificate = dataclasses.field(default_factory=_same_implementation)
 
 
 def _read(source: str, name: str | None) -> _Read:
@@ -237,7 +240,7 @@ def _change(converted: _Read, num_classes: int | None, in_channels: int | None) 
 
 
 def _adapted(weight: torch.Tensor, in_channels: int) -> torch.Tensor:
-    """Return conv1's weight for another number of channels: a gray image gives what its three equal colours gave."""
+    """Return conv1's weight for other channels: gray gives what three equal colours gave."""
     total = weight.sum(dim=1, keepdim=True)
     return total if in_channels == 1 else total.repeat(1, in_channels, 1, 1) / in_channels
 

@@ -1,4 +1,4 @@
-"""The addition of a residual unit: how h(x) and F(x) become one (He et al. 2015, equation 1; 2016, Table 1)."""
+"""The addition of a unit: how h(x) and F(x) become one (He et al. 2015, equation 1; 2016, Table 1)."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def make_max_pool(padding: Padding) -> nn.Module:
 
 
 class SamePadConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's SAME padding: ``(N, C, H, W)`` → ``(N, out, ⌈H/stride⌉, ⌈W/stride⌉)``."""
+    """A convolution with TensorFlow's SAME padding: ``(N, in, H, W)`` → ``(N, out, ⌈H/s⌉, ⌈W/s⌉)``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution of the padded input."""

@@ -34,7 +34,7 @@ def make_shortcut(spec: ResNetSpec, shape: UnitShape) -> nn.Module | None:
 
     Returns:
         A module ``(N, in, H, W)`` → ``(N, out, ⌈H/stride⌉, ⌈W/stride⌉)``, or ``None`` for a plain unit,
-        which adds nothing. BN follows a projection, but not in pre-activated units, whose input it has passed.
+        which adds nothing. BN follows a projection, but not in pre-activated units, whose input passed one.
     """
     in_channels, out_channels, stride = shape.in_channels, shape.out_channels, shape.stride
     form = shortcut_form(spec.shortcut, in_channels, out_channels, stride)

@@ -148,10 +148,12 @@ class PreActivationUnit(Unit):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return h(x) + F(relu(bn(x)))."""
-        activated = functional.relu(self.bn1(x), inplace=True) if self._begins_with_activation else x
-        out = self.conv1(activated)
+        activated = x
+        if self._begins_with_activation:
+            activated = functional.relu(self.get_submodule("bn1")(x), inplace=True)
+        out = self.get_submodule("conv1")(activated)
         for number in range(2, self._depth + 1):
-            bn, conv = getattr(self, f"bn{number}"), getattr(self, f"conv{number}")
+            bn, conv = self.get_submodule(f"bn{number}"), self.get_submodule(f"conv{number}")
             out = conv(functional.relu(bn(out), inplace=True))
         return self._add_shortcut(out, activated if self._activates_before_split else x)
 

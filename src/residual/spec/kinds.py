@@ -68,7 +68,7 @@ Arrangement: TypeAlias = Literal[
 
 FirstActivation: TypeAlias = Literal["unit", "stem", "branch"]
 """Where the first BN and ReLU of a full pre-activation net stand (2016, appendix: "right after conv1 and
-before splitting into two paths"). unit: at the head of the first unit, before the split, as in the CIFAR nets.
+before splitting into two paths"). unit: at the head of the first unit, before the split, as in CIFAR nets.
 stem: after conv1 and before the max-pooling, as fb.resnet.torch does for ImageNet; the first unit then
 begins with its convolution. branch: in the residual branch alone, as in timm's basic resnetv2."""
 
@@ -83,4 +83,4 @@ torch: symmetric; the pooling ignores the border. keras: the same with zeros aro
 symmetric convolutions; the pooling is not padded and rounds up. tensorflow: SAME, with the odd pixel after."""
 
 Initialization: TypeAlias = Literal["he-fan-out", "xavier"]
-"""He et al. 2015b, N(0, 2/(k²·out)) (the papers); or Glorot and Bengio 2010, uniform (the article, Keras)."""
+"""He et al. 2015b, N(0, 2/(k²·out)) (the papers); Glorot and Bengio 2010, uniform (the article, Keras)."""
