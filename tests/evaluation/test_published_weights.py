@@ -7,18 +7,12 @@ both lie beside the project, where they are at all.
 
 from __future__ import annotations
 
-import dataclasses
+import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from residual import zoo
-from residual.data.source import open_source
-from residual.evaluation import evaluate
-from residual.models import Model
-from residual.models.model import empty_network
-from residual.preprocess import Preprocess
+from residual.cli import main
 
 SHARED = Path(__file__).parents[3] / "shared"
 
@@ -26,26 +20,20 @@ pytestmark = pytest.mark.skipif(
     not (SHARED / "weights").is_dir(), reason=f"no weights at {SHARED / 'weights'}"
 )
 
-# They were trained with ImageNet's mean and standard deviation.
-PREPROCESS = Preprocess(
-    crop_px=32, resize_px=32, mean=zoo.imagenet.PREPROCESS.mean, std=zoo.imagenet.PREPROCESS.std
-)
-
 
 @pytest.mark.parametrize(
     ("name", "file", "right"),
-    [("resnet20", "resnet20-12fca82f.th", 8103), ("resnet56", "resnet56-4bfd9763.th", 8320)],
+    [
+        ("resnet20.akamaster", "resnet20-12fca82f.th", 8103),
+        ("resnet56.akamaster", "resnet56-4bfd9763.th", 8320),
+    ],
 )
-def test_as_many_images_are_right_as_in_the_code_they_come_from(name: str, file: str, right: int) -> None:
-    source = open_source(SHARED / "data" / "cifar10-jpeg")
-    checkpoint = torch.load(SHARED / "weights" / file, map_location="cpu", weights_only=True)
-    state = {
-        key.removeprefix("module.").replace("linear.", "fc."): tensor
-        for key, tensor in checkpoint["state_dict"].items()
-    }
-    network = empty_network(dataclasses.replace(zoo.entry(name).spec, shortcut="A-both-sides"))
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    assert unexpected == []
-    assert all(key.endswith("num_batches_tracked") for key in missing)
-    measured = evaluate(Model(network, source.classes, PREPROCESS), source, num_workers=0)
-    assert (measured.count, round(measured.top1 * measured.count)) == (10_000, right)
+def test_as_many_images_are_right_as_in_the_code_they_come_from(
+    name: str, file: str, right: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(SHARED / "weights" / file), str(tmp_path / "model"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["network"] == name
+    data = SHARED / "data" / "cifar10-jpeg"
+    assert main(["evaluate", str(tmp_path / "model"), str(data), "--workers", "0", "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert (measured["count"], round(measured["top1"] * measured["count"])) == (10_000, right)

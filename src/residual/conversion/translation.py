@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Layout", "Rule", "Translation", "num_batches_tracked", "read_tensors", "write_tensors"]
 
-Layout: TypeAlias = Literal["same", "conv-hwio", "linear-io", "flat"]
+Layout: TypeAlias = Literal["same", "conv-hwio", "linear-io", "linear-1x1", "flat"]
 """How the source lays the axes out: as torch; a convolution as (H, W, in, out); a linear layer as
-(in, out); or in any shape with the same numbers in the same order, as Caffe's (1, 1, 1, C)."""
+(in, out), or as a 1×1 convolution; or in any shape with the same numbers in the same order, as Caffe's (1, 1, 1, C)."""
 
 _LISTED = 10
 
@@ -137,6 +137,8 @@ def _to_torch(value: Tensor, layout: Layout) -> Tensor:
             return value.permute(3, 2, 0, 1) if value.ndim == 4 else value
         case "linear-io":
             return value.t() if value.ndim == 2 else value
+        case "linear-1x1":
+            return value.flatten(1) if value.shape[2:] == (1, 1) else value
         case _:
             assert_never(layout)
 
@@ -149,5 +151,7 @@ def _from_torch(value: Tensor, layout: Layout) -> Tensor:
             return value.permute(2, 3, 1, 0).contiguous()
         case "linear-io":
             return value.t().contiguous()
+        case "linear-1x1":
+            return value[:, :, None, None].clone()
         case _:
             assert_never(layout)

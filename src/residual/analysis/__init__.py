@@ -1,0 +1,1 @@
+"""Looking at networks: figures of what they are made of."""

@@ -1,0 +1,145 @@
+"""torchvision: ResNet, ResNeXt and Wide ResNet; in and out. Our names are its names."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from residual import zoo
+from residual.conversion.architecture import read_architecture, translation_by_prefix, without_prefix
+from residual.conversion.ecosystem import Ecosystem, Recognition, Reference
+from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
+from residual.runtime.files import write_bytes
+from residual.spec import ResNetSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from residual.conversion.checkpoint import Checkpoint
+    from residual.conversion.ecosystem import Exported
+    from residual.conversion.translation import Translation
+
+__all__ = ["TorchVision"]
+
+# What its constructor can say; everything else is fixed.
+_FREE = ("unit", "depths", "groups", "inner_multiplier", "num_classes", "in_channels", "output_stride")
+
+
+class TorchVision(Ecosystem):
+    """torchvision.models.resnet."""
+
+    name = "torchvision"
+    package = "torchvision"
+
+    def recognize(self, checkpoint: Checkpoint) -> Recognition | None:
+        """Recognize the names, which timm's plain ResNets share."""
+        if checkpoint.format not in ("torch", "safetensors"):
+            return None
+        _, tensors = without_prefix(checkpoint.tensors)
+        spec = read_architecture(tensors, checkpoint.path)
+        if spec is None:
+            return None
+        labels = None
+        if spec.num_classes == 1000:
+            from residual.zoo.labels import imagenet_class_names
+
+            labels = imagenet_class_names()
+        assumed = []
+        if spec.shortcut == "A":
+            assumed.append("a network without projections has option A; plain ones look the same (--model plainN)")
+        elif spec.unit == "bottleneck":
+            assumed.append("the stride is on the 3×3, as in torchvision and timm (else: --model NAME.v1)")
+        data = "CIFAR-10" if spec.stem == "cifar" else "ImageNet"
+        assumed.append(f"images are prepared as for {data}, {zoo.default_preprocess(spec).crop_px} px")
+        if labels is not None:
+            assumed.append("the 1,000 classes are ImageNet's")
+        return Recognition(
+            spec,
+            "tensor names such as layer1.0.conv1.weight, which are torchvision's and timm's",
+            zoo.default_preprocess(spec),
+            labels,
+            tuple(assumed),
+        )
+
+    def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
+        """Return our own names, after a prefix where the file has one."""
+        return translation_by_prefix(spec, "fc", checkpoint)
+
+    def reference(self, checkpoint: Checkpoint, spec: ResNetSpec) -> Reference:
+        """Build torchvision's ResNet with the checkpoint's tensors."""
+        try:
+            import torchvision
+        except ImportError as error:
+            raise MissingDependencyError(
+                "torchvision is not installed", remedy="pip install torchvision"
+            ) from error
+        try:
+            require_plain_resnet(spec, "torchvision")
+        except ConfigurationError as error:
+            # Another program's network under torchvision's names.
+            raise MissingDependencyError(error.found) from error
+        network = _build(torchvision, spec)
+        _, tensors = without_prefix(checkpoint.tensors)
+        missing, unexpected = network.load_state_dict(tensors, strict=False)
+        if unexpected or any(not name.endswith(".num_batches_tracked") for name in missing):
+            raise ModelFileError(f"{checkpoint.path} does not fit torchvision's network ({unexpected[:3]})")
+        network.eval()
+        return Reference(f"torchvision {torchvision.__version__}", network)
+
+    def write(self, model: Exported, path: Path) -> None:
+        """Write a state dict with ``torch.save``."""
+        require_plain_resnet(model.spec, "torchvision")
+        buffer = io.BytesIO()
+        torch.save({name: tensor.cpu().contiguous() for name, tensor in model.state.items()}, buffer)
+        write_bytes(path, buffer.getvalue())
+
+
+def require_plain_resnet(spec: ResNetSpec, library: str, free: tuple[str, ...] = ()) -> None:
+    """Refuse what torchvision's ResNet, and timm's of the same names, cannot be.
+
+    Args:
+        spec: The network.
+        library: Name for the message.
+        free: Fields that this library can choose beyond torchvision.
+
+    Raises:
+        ConfigurationError: The message says what differs.
+    """
+    ours = spec.architecture.to_dict()
+    free = (*_FREE, *free)
+    theirs = ResNetSpec.from_dict(
+        {name: value for name, value in ours.items() if name in free}
+    ).architecture.to_dict()
+    ignored = {*free, "bn_momentum", "initialization", *(("stride_on",) if spec.unit == "basic" else ())}
+    differing = [
+        f"{name} is {ours[name]!r} and there {theirs[name]!r}"
+        for name in theirs
+        if name not in ignored and theirs[name] != ours[name]
+    ]
+    if spec.unit == "basic" and spec.output_stride not in (None, 32):
+        differing.append(f"output_stride is {spec.output_stride} and there 32")
+    if differing:
+        raise ConfigurationError(f"{library} has no such network: {', '.join(differing)}")
+
+
+def _build(torchvision: Any, spec: ResNetSpec) -> Any:
+    from torchvision.models import resnet
+
+    block = resnet.Bottleneck if spec.unit == "bottleneck" else resnet.BasicBlock
+    # width_per_group 64 is the plain network: channels inside = width · (width_per_group / 64) · groups.
+    width_per_group = 64 * spec.inner_multiplier // spec.groups
+    strides = {None: 0, 32: 0, 16: 1, 8: 2}
+    dilated = strides.get(spec.output_stride, 0)
+    network = resnet.ResNet(
+        block,
+        list(spec.depths),
+        num_classes=spec.num_classes,
+        groups=spec.groups,
+        width_per_group=width_per_group,
+        replace_stride_with_dilation=[dilated > 2, dilated > 1, dilated > 0],
+    )
+    if spec.in_channels != 3:
+        network.conv1 = torch.nn.Conv2d(spec.in_channels, 64, 7, stride=2, padding=3, bias=False)
+    return network

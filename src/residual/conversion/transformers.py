@@ -1,0 +1,292 @@
+"""transformers: folders of ``ResNetForImageClassification``; in and out, both stride placements."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Any
+
+from residual import zoo
+from residual.conversion.architecture import state_names
+from residual.conversion.ecosystem import Ecosystem, Recognition, Reference
+from residual.conversion.torchvision import require_plain_resnet
+from residual.conversion.translation import Rule, Translation, write_tensors
+from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
+from residual.preprocess import Preprocess
+from residual.runtime import files
+from residual.spec import ResNetSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from residual.conversion.checkpoint import Checkpoint
+    from residual.conversion.ecosystem import Exported
+
+__all__ = ["Transformers"]
+
+# Keys that say what the network is, and keys of transformers' own bookkeeping that change nothing.
+_SAID = {
+    *("depths", "hidden_sizes", "embedding_size", "layer_type", "hidden_act", "num_channels"),
+    *("downsample_in_bottleneck", "downsample_in_first_stage", "id2label", "label2id"),
+}
+_BOOKKEEPING = {
+    *("model_type", "architectures", "transformers_version", "torch_dtype", "dtype", "problem_type"),
+    *("stage_names", "out_features", "out_indices", "num_labels", "return_dict", "_name_or_path"),
+    *("output_hidden_states", "use_cache", "chunk_size_feed_forward", "is_encoder_decoder"),
+}
+_RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL.Image.Resampling
+
+
+class Transformers(Ecosystem):
+    """ResNetForImageClassification of transformers."""
+
+    name = "transformers"
+    package = "transformers"
+
+    def recognize(self, checkpoint: Checkpoint) -> Recognition | None:
+        """Recognize a folder by ``model_type`` and tensor names; the config says the rest."""
+        config = checkpoint.metadata.get("config")
+        if "resnet.embedder.embedder.convolution.weight" not in checkpoint.tensors:
+            return None
+        where = f"{checkpoint.path}: config.json"
+        if not isinstance(config, dict):
+            raise ModelFileError(
+                f"{checkpoint.path} has transformers' names and no config.json, which says where it strides",
+                remedy="convert the folder that save_pretrained wrote",
+            )
+        if config.get("model_type") != "resnet":
+            raise ModelFileError(f"{where}: model_type is {config.get('model_type')!r}", expected="'resnet'")
+        for key in config:
+            if key not in _SAID | _BOOKKEEPING:
+                raise ModelFileError(
+                    f"{where} has the unknown key {key[:100]!r}", expected="what transformers writes for a ResNet"
+                )
+        try:
+            spec = _read_spec(config, checkpoint)
+            preprocess, assumed = _read_preprocess(checkpoint.metadata.get("preprocessor_config"), spec)
+        except ConfigurationError as error:
+            raise ModelFileError(f"{where}: {error}") from error
+        return Recognition(
+            spec,
+            "config.json with model_type resnet, and transformers' tensor names",
+            preprocess,
+            _labels(config, spec.num_classes, where),
+            assumed,
+        )
+
+    def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:  # noqa: ARG002
+        """Return transformers' names."""
+        return Translation(tuple(Rule(name, _name(name, spec)) for name in state_names(spec)))
+
+    def reference(self, checkpoint: Checkpoint, spec: ResNetSpec) -> Reference:
+        """Build transformers' network and load the checkpoint's tensors strictly."""
+        transformers = _import_transformers()
+        try:
+            _require(spec)
+        except ConfigurationError as error:
+            raise MissingDependencyError(error.found) from error
+        network = transformers.ResNetForImageClassification(_their_config(transformers, spec))
+        network.load_state_dict(checkpoint.tensors)
+        network.eval()
+        return Reference(f"transformers {transformers.__version__}", lambda images: network(images).logits)
+
+    def write(self, model: Exported, path: Path) -> None:
+        """Write a folder that ``from_pretrained`` opens, with the preprocessing of AutoImageProcessor."""
+        _require(model.spec)
+        preprocess = model.preprocess
+        if preprocess.channels != "rgb":
+            raise ConfigurationError(
+                f"the network reads {preprocess.channels}, which transformers' preprocessing cannot say",
+                expected="rgb",
+            )
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigurationError(f"{path} exists", remedy="choose another path")
+        with files.atomic_folder(path) as folder:
+            files.write_tensors(
+                folder / "model.safetensors", write_tensors(self.translation(model.spec), model.state)
+            )
+            files.write_json(folder / "config.json", _config(model.spec, model.label_names))
+            files.write_json(folder / "preprocessor_config.json", _processor(preprocess))
+
+
+# -- names -------------------------------------------------------------------------------------------
+
+
+def _name(name: str, spec: ResNetSpec) -> str:
+    module, _, parameter = name.rpartition(".")
+    if module == "fc":
+        return f"classifier.1.{parameter}"
+    kind = {"conv": "convolution", "bn": "normalization"}
+    if module in ("conv1", "bn1"):
+        return f"resnet.embedder.embedder.{kind[module[:-1]]}.{parameter}"
+    match = re.fullmatch(r"layer(\d+)\.(\d+)\.(?:(conv|bn)(\d)|downsample\.([01]))", module)
+    if match is None:
+        raise ConfigurationError(f"transformers has no tensor {name} ({spec.arrangement})")
+    stage, unit, part, number, projection = match.groups()
+    layer = f"resnet.encoder.stages.{int(stage) - 1}.layers.{unit}"
+    if projection is not None:
+        return f"{layer}.shortcut.{('convolution', 'normalization')[int(projection)]}.{parameter}"
+    return f"{layer}.layer.{int(number) - 1}.{kind[part]}.{parameter}"
+
+
+# -- reading -----------------------------------------------------------------------------------------
+
+
+def _whole_numbers(config: Mapping[str, Any], key: str, default: list[int]) -> tuple[int, ...]:
+    value = config.get(key, default)
+    if not isinstance(value, list) or not all(type(item) is int for item in value):
+        raise ConfigurationError(f"{key} is {str(value)[:100]}", expected="a list of whole numbers")
+    return tuple(value)
+
+
+def _read_spec(config: Mapping[str, Any], checkpoint: Checkpoint) -> ResNetSpec:
+    # What a config leaves out has transformers' default, which is ResNet-50's.
+    layer_type = config.get("layer_type", "bottleneck")
+    if layer_type not in ("basic", "bottleneck"):
+        raise ConfigurationError(f"layer_type is {layer_type!r}", expected="basic or bottleneck")
+    if config.get("hidden_act", "relu") != "relu":
+        raise ConfigurationError(f"hidden_act is {config['hidden_act']!r}", expected="relu")
+    if config.get("downsample_in_first_stage", False) is not False:
+        raise ConfigurationError("downsample_in_first_stage is set", expected="false")
+    in_bottleneck = config.get("downsample_in_bottleneck", False)
+    if type(in_bottleneck) is not bool:
+        raise ConfigurationError(f"downsample_in_bottleneck is {in_bottleneck!r}", expected="true or false")
+    expansion = 4 if layer_type == "bottleneck" else 1
+    sizes = _whole_numbers(config, "hidden_sizes", [256, 512, 1024, 2048])
+    if any(size % expansion for size in sizes):
+        raise ConfigurationError(f"hidden_sizes is {list(sizes)}", expected="multiples of 4")
+    widths = tuple(size // expansion for size in sizes)
+    if config.get("embedding_size", 64) != widths[0]:
+        raise ConfigurationError(
+            f"embedding_size is {config.get('embedding_size', 64)!r}", expected=f"{widths[0]}, as inside stage 1"
+        )
+    head = checkpoint.tensors.get("classifier.1.weight")
+    if head is None or head.ndim != 2:
+        raise ConfigurationError("there is no classifier", expected="ResNetForImageClassification")
+    return ResNetSpec(
+        unit=layer_type,
+        depths=_whole_numbers(config, "depths", [3, 4, 6, 3]),
+        widths=widths,
+        stride_on="1x1" if in_bottleneck and expansion == 4 else "3x3",
+        num_classes=head.shape[0],
+        in_channels=config.get("num_channels", 3),
+    )
+
+
+def _labels(config: Mapping[str, Any], num_classes: int, where: str) -> tuple[str, ...] | None:
+    names = config.get("id2label")
+    if names is None:
+        return None
+    if not isinstance(names, dict) or set(names) != {str(row) for row in range(num_classes)}:
+        raise ModelFileError(
+            f"{where}: id2label does not name each of the {num_classes} rows of the classifier once"
+        )
+    labels = tuple(names[str(row)] for row in range(num_classes))
+    if not all(isinstance(label, str) for label in labels):
+        raise ModelFileError(f"{where}: id2label holds names that are no strings")
+    if len(set(labels)) < num_classes and num_classes == 1000:
+        # ImageNet's own words, with "crane" and "maillot" twice.
+        from residual.zoo.labels import imagenet_class_names
+
+        return imagenet_class_names()
+    return labels
+
+
+def _read_preprocess(processor: Any, spec: ResNetSpec) -> tuple[Preprocess, tuple[str, ...]]:
+    default = zoo.default_preprocess(spec)
+    if spec.in_channels != 3:
+        raise ConfigurationError(f"num_channels is {spec.in_channels}", expected="3")
+    if not isinstance(processor, dict):
+        return default, ("there is no preprocessor_config.json: images are prepared as for ImageNet",)
+    size = processor.get("size", {"shortest_edge": default.crop_px})
+    edge = size.get("shortest_edge") if isinstance(size, dict) else size
+    if isinstance(size, dict) and size.get("height") == size.get("width") and edge is None:
+        edge = size.get("height")
+    crop_pct = processor.get("crop_pct", 224 / 256)
+    if type(edge) is not int or type(crop_pct) not in (int, float) or not 0.05 <= crop_pct <= 1:
+        raise ConfigurationError(f"size is {str(size)[:100]} and crop_pct {crop_pct!r}", expected="as transformers")
+    crop = processor.get("crop_size")
+    if isinstance(crop, dict) and processor.get("do_center_crop") and type(crop.get("height")) is int:
+        # An ordinary processor: the shorter side to `size`, then the crop.
+        crop_px, resize_px = crop["height"], max(edge, crop["height"])
+    else:
+        # ConvNextImageProcessor, which ResNets come with: below 384 px it resizes to size / crop_pct and crops.
+        crop_px, resize_px = edge, int(edge / crop_pct) if edge < 384 else edge
+    resample = processor.get("resample", 3)
+    if resample not in _RESAMPLING:
+        raise ConfigurationError(f"resample is {resample!r}", expected=", ".join(map(str, _RESAMPLING)))
+    fields = {
+        "crop_px": crop_px,
+        "resize_px": resize_px,
+        "mean": processor.get("image_mean", default.mean),
+        "std": processor.get("image_std", default.std),
+        "interpolation": _RESAMPLING[resample],
+        "channels": "rgb",
+    }
+    return Preprocess.from_dict(fields), ()
+
+
+# -- transformers' own --------------------------------------------------------------------------------
+
+
+def _require(spec: ResNetSpec) -> None:
+    """Refuse what transformers does not have; it has both places of the stride."""
+    if spec.output_stride is not None:
+        raise ConfigurationError("transformers has no dilated ResNet")
+    if (spec.groups, spec.inner_multiplier) != (1, 1):
+        raise ConfigurationError("transformers has no ResNeXt and no Wide ResNet")
+    # torchvision's network but for stride and widths.
+    require_plain_resnet(dataclasses.replace(spec, stride_on="3x3"), "transformers", free=("widths",))
+
+
+def _import_transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingDependencyError(
+            "transformers is not installed", remedy="pip install transformers"
+        ) from error
+    return transformers
+
+
+def _config(spec: ResNetSpec, labels: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "architectures": ["ResNetForImageClassification"],
+        "model_type": "resnet",
+        "depths": list(spec.depths),
+        "hidden_sizes": [width * spec.expansion for width in spec.widths],
+        "embedding_size": spec.widths[0],
+        "layer_type": spec.unit,
+        "hidden_act": "relu",
+        "num_channels": spec.in_channels,
+        "downsample_in_bottleneck": spec.stride_on == "1x1",
+        "downsample_in_first_stage": False,
+        "id2label": {str(row): label for row, label in enumerate(labels)},
+        "label2id": {label: row for row, label in enumerate(labels)},
+    }
+
+
+def _their_config(transformers: Any, spec: ResNetSpec) -> Any:
+    fields = _config(spec, tuple(str(row) for row in range(spec.num_classes)))
+    del fields["architectures"], fields["model_type"]
+    return transformers.ResNetConfig(**fields)
+
+
+def _processor(preprocess: Preprocess) -> dict[str, Any]:
+    resample = {name: number for number, name in _RESAMPLING.items()}[preprocess.interpolation]
+    return {
+        # The plain processor: the shorter side to `size`, and the central crop.
+        "image_processor_type": "BitImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": preprocess.resize_px},
+        "resample": resample,
+        "do_center_crop": True,
+        "crop_size": {"height": preprocess.crop_px, "width": preprocess.crop_px},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(preprocess.mean),
+        "image_std": list(preprocess.std),
+    }

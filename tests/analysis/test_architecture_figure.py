@@ -1,0 +1,146 @@
+"""Figures of networks: every layer and every shortcut of the spec is there, once, and the file is the same again."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from residual import zoo
+from residual.analysis.architecture_figure import MAX_LAYERS_DRAWN_ONE_BY_ONE, draw_architecture
+from residual.cli import main
+from residual.errors import ConfigurationError, RunError, UnknownNameError
+from residual.spec import shortcut_form
+
+ONE_BY_ONE = [entry.name for entry in zoo.ENTRIES if entry.spec.num_layers <= MAX_LAYERS_DRAWN_ONE_BY_ONE]
+
+
+def marks(path: Path) -> list[str]:
+    """Return the ids of the groups in an SVG that are marks of a network."""
+    root = ElementTree.parse(path).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    return [
+        group.attrib["id"] for group in root.iter("{http://www.w3.org/2000/svg}g") if "id" in group.attrib
+    ]
+
+
+def of_network(found: list[str], network: str) -> list[str]:
+    return [mark.removeprefix(f"{network}.") for mark in found if mark.startswith(f"{network}.")]
+
+
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+def test_every_layer_and_shortcut_is_drawn(name: str, tmp_path: Path) -> None:
+    draw_architecture(name, tmp_path / "figure.svg")
+    # Of twins one name may begin with the other's and a dot, so only what follows the name counts.
+    drawn = of_network(marks(tmp_path / "figure.svg"), name)
+    spec = zoo.entry(name).spec
+    convolutions = ["conv1"] + [
+        f"{unit.name}.conv{number}"
+        for unit in spec.units()
+        for number in range(1, len(spec.convolutions(unit)) + 1)
+    ]
+    assert [mark for mark in drawn if "conv" in mark] == convolutions
+    units = [] if spec.shortcut == "none" else list(spec.units())
+    dotted = [unit.name for unit in units if unit.in_channels != unit.out_channels or unit.stride > 1]
+    shortcuts = {mark for mark in drawn if "shortcut" in mark}
+    assert shortcuts == {
+        f"{unit.name}.shortcut-{'dotted' if unit.name in dotted else 'solid'}" for unit in units
+    }
+    if spec.shortcut == "A":
+        assert dotted == [
+            unit.name
+            for unit in units
+            if shortcut_form("A", unit.in_channels, unit.out_channels, unit.stride) == "pad"
+        ]
+    assert {"avgpool", "fc"} <= set(drawn)
+
+
+@pytest.mark.parametrize(
+    ("name", "networks"),
+    [
+        ("plain34", {"plain34", "resnet34"}),
+        ("resnet34", {"plain34", "resnet34"}),
+        ("resnet20", {"plain20", "resnet20"}),
+        ("resnet110.exclusive-gating", {"plain110", "resnet110"}),
+        ("resnet50", {"resnet50"}),
+    ],
+)
+def test_twins_stand_side_by_side(name: str, networks: set[str], tmp_path: Path) -> None:
+    draw_architecture(zoo.entry(name), tmp_path / "figure.svg")
+    drawn = marks(tmp_path / "figure.svg")
+    assert {mark.split(".")[0] for mark in drawn if mark.endswith(".conv1")} == networks
+
+
+@pytest.mark.parametrize(("name", "boxes"), [("resnet50", 8 * 3), ("resnet1001.preact", 6 * 3)])
+def test_deep_networks_show_units_of_the_same_shape_once_and_quickly(
+    name: str, boxes: int, tmp_path: Path
+) -> None:
+    begin = time.monotonic()
+    draw_architecture(name, tmp_path / "figure.svg")
+    assert time.monotonic() - begin < 5
+    drawn = of_network(marks(tmp_path / "figure.svg"), name)
+    assert len([mark for mark in drawn if ".conv" in mark]) == boxes
+    assert len([mark for mark in drawn if ".shortcut-" in mark]) == boxes // 3
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_the_same_network_gives_the_same_bytes(suffix: str, tmp_path: Path) -> None:
+    draw_architecture("resnet20", tmp_path / f"here{suffix}")
+    there = tmp_path / f"there{suffix}"
+    code = (
+        "from pathlib import Path; from residual.analysis.architecture_figure import draw_architecture; "
+        f"draw_architecture('resnet20', Path({str(there)!r}))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (tmp_path / f"here{suffix}").read_bytes() == there.read_bytes()
+
+
+def test_a_png_is_a_picture(tmp_path: Path) -> None:
+    draw_architecture("resnet18", tmp_path / "figure.PNG")
+    with Image.open(tmp_path / "figure.PNG") as picture:
+        assert picture.format == "PNG"
+        assert picture.height > picture.width > 800
+
+
+def test_another_size_of_image_is_said_in_the_figure(tmp_path: Path) -> None:
+    draw_architecture("resnet18", tmp_path / "224.svg")
+    draw_architecture("resnet18", tmp_path / "320.svg", 320)
+    assert (tmp_path / "224.svg").read_bytes() != (tmp_path / "320.svg").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["figure.pdf", "figure"])
+def test_another_ending_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=rf"cannot draw into '.*{name}'; expected a file that ends with .svg or .png"
+    ):
+        draw_architecture("resnet18", tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_network_and_a_missing_folder_are_said(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="unknown model 'resnet5O'"):
+        draw_architecture("resnet5O", tmp_path / "figure.svg")
+    with pytest.raises(RunError, match=r"cannot write .* \(No such file or directory\)"):
+        draw_architecture("resnet18", tmp_path / "missing" / "figure.svg")
+
+
+def test_the_command_draws_one_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "resnet20", "--figure", str(tmp_path / "figure.svg")]) == 0
+    assert "plain20.layer1.0.conv1" in marks(tmp_path / "figure.svg")
+    capsys.readouterr()
+    assert main(["models", "resnet2*", "--figure", str(tmp_path / "figure.svg")]) == 2
+    expected = r"error: \d+ networks match; expected one for a figure; give its full name\n"
+    assert re.fullmatch(expected, capsys.readouterr().err)
+
+
+def test_the_documentation_shows_what_the_command_draws(tmp_path: Path) -> None:
+    draw_architecture("plain34", tmp_path / "figure.svg")
+    shown = Path(__file__).parents[2] / "docs" / "images" / "plain34-resnet34.svg"
+    assert shown.stat().st_size < 300_000
+    assert sorted(marks(tmp_path / "figure.svg")) == sorted(marks(shown))

@@ -1,0 +1,171 @@
+"""Which reader a path gets, by its bytes; and what folders and files are refused with which sentence."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import pickle
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from residual.conversion import readers
+from residual.conversion.readers import read
+from residual.errors import ModelFileError
+from tests.conversion.readers.writers import Touch
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_file({"a": torch.ones(2)}, folder / "model.safetensors")
+    (folder / "config.json").write_text('{"architectures": ["ResNetForImageClassification"]}')
+    return folder
+
+
+def test_a_folder_gives_weights_and_configurations(folder: Path) -> None:
+    (folder / "preprocessor_config.json").write_text('{"crop_pct": 0.875}')
+    torch.save({"b": torch.ones(1)}, folder / "pytorch_model.bin")
+    checkpoint = read(str(folder))
+    assert (checkpoint.path, checkpoint.format) == (folder, "safetensors")
+    assert list(checkpoint.tensors) == ["a"]
+    assert checkpoint.metadata == {
+        "config": {"architectures": ["ResNetForImageClassification"]},
+        "preprocessor_config": {"crop_pct": 0.875},
+    }
+
+
+def test_the_other_kind_of_folder_is_read_as_a_pickle_of_tensors(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"b": torch.ones(1)}, folder / "pytorch_model.bin")
+    checkpoint = read(folder)
+    assert (checkpoint.format, list(checkpoint.tensors)) == ("torch", ["b"])
+    assert checkpoint.metadata["config"] == {"architectures": ["ResNetForImageClassification"]}
+
+
+def test_a_configuration_that_names_code_is_data(folder: Path) -> None:
+    (folder / "model_code.py").write_text(f"open({str(folder / 'marker')!r}, 'w')")
+    config = {
+        "auto_map": {"AutoModel": "model_code.Model"},
+        "trust_remote_code": True,
+        "_target_": "model_code.Model",
+        "class_path": "os.system",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    assert read(folder).metadata["config"] == config
+    assert "model_code" not in sys.modules
+    assert not (folder / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b'{"a": "\xff"}', r"config\.json is not JSON in UTF-8 \(a byte that is no UTF-8\)"),
+        ('{"a": 1}'.encode("utf-16"), r"config\.json is not JSON in UTF-8"),
+        (b'\xef\xbb\xbf{"a": 1}', r"config\.json is not JSON in UTF-8"),
+        (b'{"a":' * 100_000, r"config\.json is not plain JSON \(nested too deep\)"),
+        (b"[1]", r"config\.json holds a list; expected a JSON object"),
+        (b'{"a": 1, "a": 2}', r"config\.json is not JSON in UTF-8 \(the name 'a' is there twice\)"),
+        (b'{"a": NaN}', r"config\.json is not JSON in UTF-8 \(NaN is no JSON\)"),
+        (b"", r"config\.json is not JSON in UTF-8"),
+    ],
+)
+def test_a_configuration_that_is_no_plain_json_is_refused(folder: Path, content: bytes, text: str) -> None:
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(ModelFileError, match=text):
+        read(folder)
+
+
+def test_a_configuration_of_a_gigabyte_is_refused_unread(folder: Path) -> None:
+    with (folder / "config.json").open("wb") as file:
+        file.truncate(1_000_000_000)
+    with pytest.raises(ModelFileError, match=r"has 1,000,000,000 bytes; expected at most 64,000,000"):
+        read(folder)
+
+
+def test_weights_that_are_a_link_are_read_where_the_user_typed_the_path(folder: Path, tmp_path: Path) -> None:
+    # The cache of the Hugging Face hub consists of links.
+    (folder / "model.safetensors").rename(tmp_path / "blob")
+    (folder / "model.safetensors").symlink_to(tmp_path / "blob")
+    assert list(read(folder).tensors) == ["a"]
+
+
+def test_a_distributed_checkpoint_is_refused_and_its_pickle_does_not_run(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(Touch(marker)))
+    (tmp_path / "__0_0.distcp").write_bytes(b"x")
+    with pytest.raises(
+        ModelFileError, match=r"a distributed checkpoint of torch, whose \.metadata is a pickle"
+    ):
+        read(tmp_path)
+    assert not marker.exists()
+
+
+def test_folders_of_other_kinds_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="holds no weights; expected safetensors, a PyTorch state dict"):
+        read(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ModelFileError, match="holds its weights in several files; expected one file"):
+        read(tmp_path)
+    (tmp_path / "saved_model.pb").write_bytes(b"x")
+    with pytest.raises(ModelFileError, match="a SavedModel, which holds a program; .*; give the checkpoint"):
+        read(tmp_path)
+
+
+def tar_bytes() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("storages"))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (tar_bytes(), "is a tar archive; .*; unpack it first"),
+        (gzip.compress(b"x"), "is a gzip file; .*; unpack it first"),
+        (b"BZh91AY", "is a bzip2 file"),
+        (b"\xfd7zXZ\0", "is an xz file"),
+        (b"PK\x03\x04" + bytes(22) + b"\x05\0\0\0a.txt", "is a zip archive"),
+        (b"\x08\x07\x12\x07pytorch", "is ONNX or another protobuf"),
+        (b"\x93NUMPY\x01\0", "is a NumPy array"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS instead of the file"),
+        (b"<!DOCTYPE html><html>", "is a page of HTML or XML"),
+        (b"4\n1\n3\nV 1\n13\nnn.Sequential\n", "is a Torch7 file in ASCII"),
+        (pickle.dumps({"a": 1}), "is a Python pickle that is no torch file"),
+        (bytes(8) + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb", "is a table of TensorFlow or LevelDB"),
+        (b"\x01\x02\x03" * 200, "is of no known format; expected safetensors"),
+    ],
+)
+def test_what_is_not_read_is_named(tmp_path: Path, content: bytes, text: str) -> None:
+    (tmp_path / "weights.pth").write_bytes(content)
+    with pytest.raises(ModelFileError, match=text):
+        read(tmp_path / "weights.pth")
+
+
+def test_missing_empty_large_and_odd_paths_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="nothing does not exist"):
+        read(tmp_path / "nothing")
+    with pytest.raises(ModelFileError, match="cannot read"):
+        read("a\0b")
+    (tmp_path / "empty").touch()
+    with pytest.raises(ModelFileError, match="empty is empty"):
+        read(tmp_path / "empty")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(readers.MAX_FILE_BYTES + 1)
+    with pytest.raises(ModelFileError, match=r"has 2,147,483,649 bytes; expected at most 2,147,483,648"):
+        read(tmp_path / "large")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelFileError, match="pipe is no regular file"):
+        read(tmp_path / "pipe")

@@ -1,0 +1,121 @@
+"""TensorFlow's checkpoints, written by TensorFlow in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from residual.conversion.readers import read, tensorflow_checkpoint
+from residual.errors import MissingDependencyError, ModelFileError
+
+WRITE = """
+import sys, numpy, tensorflow as tf
+v1, graph = tf.compat.v1, tf.Graph()
+with graph.as_default():
+    kernel = v1.get_variable("resnet/conv1/weights", [3, 3, 2, 4])
+    mean = v1.get_variable("resnet/conv1/BatchNorm/moving_mean", [4], trainable=False)
+    loss = tf.reduce_sum(kernel * kernel)
+    v1.train.MomentumOptimizer(0.1, 0.9).minimize(loss, global_step=v1.train.get_or_create_global_step())
+    with v1.Session() as session:
+        session.run(v1.global_variables_initializer())
+        v1.train.Saver().save(session, sys.argv[1] + "/model.ckpt")
+        numpy.save(sys.argv[1] + "/kernel.npy", session.run(kernel))
+"""
+needs_tensorflow = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="tensorflow is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tensorflow")
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(
+        [sys.executable, "-c", WRITE, str(folder)],
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    return folder
+
+
+@needs_tensorflow
+def test_variables_come_back_and_what_training_needed_is_left_out(written: Path) -> None:
+    checkpoint = read(written / "model.ckpt")
+    assert checkpoint.format == "tensorflow"
+    assert set(checkpoint.tensors) == {"resnet/conv1/weights", "resnet/conv1/BatchNorm/moving_mean"}
+    found = checkpoint.tensors["resnet/conv1/weights"].numpy()
+    np.testing.assert_array_equal(found, np.load(written / "kernel.npy"))
+    assert checkpoint.metadata["not_weights"] == ["global_step", "resnet/conv1/weights/Momentum"]
+
+
+@needs_tensorflow
+def test_a_damaged_checkpoint_and_its_other_files_are_refused(written: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(written, tmp_path / "copy")
+    with pytest.raises(ModelFileError, match=r"a part of a TensorFlow checkpoint; .*; give .*model\.ckpt$"):
+        read(folder / "model.ckpt.data-00000-of-00001")
+    with pytest.raises(ModelFileError, match=r"model\.ckpt\.meta is of no known format"):
+        read(folder / "model.ckpt.meta")
+    index = folder / "model.ckpt.index"
+    content = bytearray(index.read_bytes())
+    content[len(content) // 3] ^= 255
+    index.write_bytes(bytes(content))
+    # The folder leads to the checkpoint that its file `checkpoint` names.
+    with pytest.raises(ModelFileError, match="is damaged|holds no weights"):
+        read(folder)
+
+
+def test_a_checkpoint_without_its_data_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.ckpt.index").write_bytes(b"\x57\xfb\x80\x8b\x24\x75\x47\xdb")
+    for path in (tmp_path / "x.ckpt", tmp_path / "x.ckpt.index"):
+        with pytest.raises(ModelFileError, match=r"x\.ckpt\.data-00000-of-00001 is missing"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (
+            'model_checkpoint_path: "../../elsewhere/x.ckpt"',
+            r"tensorflow/x\.ckpt is no TensorFlow",
+        ),
+        ("nothing", "names no checkpoint"),
+    ],
+)
+def test_the_file_checkpoint_does_not_lead_out_of_the_folder(tmp_path: Path, text: str, match: str) -> None:
+    folder = tmp_path / "tensorflow"
+    folder.mkdir()
+    (folder / "checkpoint").write_text(text)
+    with pytest.raises(ModelFileError, match=match):
+        read(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "dropped"),
+    [
+        ("resnet/conv1/weights", False),
+        ("resnet/conv1/weights/Momentum", True),
+        ("dense/kernel/Adam_1", True),
+        ("beta1_power", True),
+        ("layer/kernel/.ATTRIBUTES/VARIABLE_VALUE", False),
+        ("layer/kernel/.OPTIMIZER_SLOT/optimizer/momentum/.ATTRIBUTES/VARIABLE_VALUE", True),
+        ("save_counter/.ATTRIBUTES/VARIABLE_VALUE", True),
+        ("optimizer/_iterations/.ATTRIBUTES/VARIABLE_VALUE", True),
+    ],
+)
+def test_what_only_training_needed_is_known_by_name(name: str, dropped: bool) -> None:
+    assert tensorflow_checkpoint._is_for_training(name) is dropped
+
+
+def test_without_tensorflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(MissingDependencyError, match=r"run: pip install 'residual\[tensorflow\]'"):
+        tensorflow_checkpoint.require()

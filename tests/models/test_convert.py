@@ -1,0 +1,157 @@
+"""``convert``: in and out, asked for and refused; what it writes is whole or absent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+
+import residual
+from residual.cli import main
+from residual.errors import ConfigurationError, ModelFileError
+from residual.models import create, load, save
+from residual.models.convert import convert
+from tests.parity.agreement import randomize
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A torchvision checkpoint of 7 classes."""
+    network = torchvision.models.resnet18(num_classes=7)
+    randomize(network, seed=1)
+    path = tmp_path_factory.mktemp("torchvision") / "resnet18.pth"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def test_a_checkpoint_becomes_a_model_folder_with_its_certificate(theirs: Path, tmp_path: Path) -> None:
+    done = convert(theirs, tmp_path / "model")
+    assert (done.network, done.from_ecosystem, done.to_ecosystem) == ("resnet18", "torchvision", "residual")
+    assert done.certificate.reference.startswith("torchvision 0.")
+    assert done.certificate.largest_difference is not None
+    assert done.certificate.largest_difference <= 1e-5
+    model = load(tmp_path / "model")
+    assert model.label_names == tuple("0123456")
+    assert len(model.provenance["sha256"]) == 64
+    assert "against torchvision" in model.provenance["certificate"]
+    assert "against torchvision" in (tmp_path / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("to", ["torchvision", "timm", "transformers"])
+def test_out_and_back_is_the_same_to_the_bit(theirs: Path, tmp_path: Path, to: str) -> None:
+    convert(theirs, tmp_path / "model")
+    there = tmp_path / ("there.pth" if to == "torchvision" else "there")
+    out = convert(tmp_path / "model", there, to=to)
+    assert out.certificate.largest_difference is not None
+    assert out.certificate.largest_difference <= 1e-5
+    back = convert(there, tmp_path / "back")
+    assert (back.from_ecosystem, back.network) == (to, "resnet18")
+    before, after = (load(tmp_path / name).network.state_dict() for name in ("model", "back"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_asked_for_network_replaces_the_assumed_one(tmp_path: Path) -> None:
+    network = torchvision.models.resnet50(num_classes=3)
+    randomize(network, seed=2)
+    torch.save(network.state_dict(), tmp_path / "r50.pth")
+    assert any("3×3" in clause for clause in convert(tmp_path / "r50.pth", tmp_path / "model").assumed)
+    with pytest.raises(ModelFileError, match="is not the function of torchvision .*; name the network with --model"):
+        convert(tmp_path / "r50.pth", tmp_path / "v1", model="resnet50.v1")
+    assert not (tmp_path / "v1").exists()
+    with pytest.raises(ModelFileError, match=r"does not fit the network .*− layer1.2.conv1.weight"):
+        convert(tmp_path / "r50.pth", tmp_path / "v1", model="resnet101")
+
+
+def test_a_new_head_is_made_only_when_asked_for(theirs: Path, tmp_path: Path) -> None:
+    done = convert(theirs, tmp_path / "model", num_classes=5)
+    assert done.changed == ("a new classifier of 5 rows, randomly initialized, for 7",)
+    model = load(tmp_path / "model")
+    assert model.network.fc.weight.shape == (5, 512)
+    assert "a new classifier" in model.provenance["changed after the comparison"]
+    original = torch.load(theirs, weights_only=True)
+    assert torch.equal(model.network.conv1.weight, original["conv1.weight"])
+    assert convert(theirs, tmp_path / "same", num_classes=7).changed == ()
+
+
+def test_gray_input_gives_what_three_equal_colours_gave(theirs: Path, tmp_path: Path) -> None:
+    convert(theirs, tmp_path / "rgb")
+    assert convert(theirs, tmp_path / "gray", in_channels=1).changed == (
+        "conv1 adapted from 3 input channels to 1",
+    )
+    rgb, gray = load(tmp_path / "rgb"), load(tmp_path / "gray")
+    images = torch.randn(2, 1, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(gray.network(images), rgb.network(images.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4)
+    assert (gray.preprocess.channels, len(gray.preprocess.mean)) == ("gray", 1)
+    with pytest.raises(ConfigurationError, match="in_channels is 2; expected 1 or 3"):
+        convert(theirs, tmp_path / "two", in_channels=2)
+
+
+def test_what_a_library_lacks_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    save(create("resnet20"), tmp_path / "model")
+    for to in ("torchvision", "timm", "transformers", "keras"):
+        with pytest.raises(ConfigurationError, match="stem"):
+            convert(tmp_path / "model", tmp_path / "there", to=to)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    with pytest.raises(ConfigurationError, match="nothing can be written for caffe"):
+        convert(tmp_path / "model", tmp_path / "there", to="caffe")
+
+
+def test_a_destination_with_something_else_in_it_is_refused_first(theirs: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigurationError, match="exists and is no model folder"):
+        convert(theirs, tmp_path / "notes.txt")
+    with pytest.raises(ConfigurationError, match="exists and is no model folder"):
+        convert(theirs, tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_model_folder_says_itself_what_it_is(theirs: Path, tmp_path: Path) -> None:
+    convert(theirs, tmp_path / "model")
+    with pytest.raises(ConfigurationError, match="is a model folder and says itself what it is; leave out --model"):
+        convert(tmp_path / "model", tmp_path / "copy", model="resnet18")
+    done = residual.convert(tmp_path / "model", tmp_path / "copy")
+    assert done.certificate.reason == "both sides are the same implementation"
+
+
+def test_the_command_prints_what_it_did(
+    theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(theirs), str(tmp_path / "model")]) == 0
+    printed = capsys.readouterr().out
+    assert "resnet18, from torchvision, recognized by " in printed
+    assert "certificate logits differ by at most " in printed
+    assert printed.endswith(f"wrote {tmp_path / 'model'}\n")
+    assert main(["convert", str(theirs), str(tmp_path / "model"), "--num-classes", "2", "--json"]) == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert document["schema_version"] == 1
+    assert set(document) - {"schema_version"} == set(residual.Conversion.__dataclass_fields__)
+
+
+def test_a_network_of_nobody_is_refused(tmp_path: Path) -> None:
+    torch.save({"encoder.weight": torch.ones(2, 2)}, tmp_path / "vit.pth")
+    with pytest.raises(ModelFileError, match=r"of no known residual network: it has 1 tensors \(encoder.weight\)"):
+        convert(tmp_path / "vit.pth", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_certificate_that_fails_leaves_nothing(
+    theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from residual.conversion import certificate
+    from residual.conversion.ecosystem import Reference
+
+    class Liar:
+        name = "torchvision"
+
+        def reference(self, checkpoint: Any, spec: Any) -> Reference:
+            return Reference("liar 1.0", lambda images: torch.ones(len(images), 7))
+
+    monkeypatch.setattr("residual.models.convert.certify", lambda *a: certificate.certify(a[0], Liar(), *a[2:]))  # type: ignore[arg-type]
+    with pytest.raises(ModelFileError, match="is not the function of liar 1.0: its logits differ by"):
+        convert(theirs, tmp_path / "model")
+    assert not (tmp_path / "model").exists()

@@ -1,0 +1,131 @@
+"""The article's TensorFlow ResNet-50: writes a checkpoint, images and logits into a folder.
+
+A program of its own: TensorFlow warns of things that the tests count as errors. The structure and the names,
+``bottlencek`` included, are the article's listing; the helpers, which it does not show, follow its calls.
+
+    python article_tensorflow.py FOLDER NUM_CLASSES SCOPE SIDE [SIDE …]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+v1: Any = tf.compat.v1
+
+
+def conv2d(x: Any, num_outputs: int, kernel_size: int, stride: int, scope: str) -> Any:
+    with v1.variable_scope(scope):
+        shape = [kernel_size, kernel_size, int(x.get_shape()[-1]), num_outputs]
+        kernel = v1.get_variable("kernel", shape, dtype=tf.float32)
+        return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME")
+
+
+def batch_norm(x: Any, is_training: bool, scope: str, epsilon: float = 1e-3) -> Any:
+    if is_training:
+        raise NotImplementedError("only inference is compared")
+    with v1.variable_scope(scope):
+        shape = [int(x.get_shape()[-1])]
+        beta, gamma, mean, variance = (
+            v1.get_variable(name, shape, dtype=tf.float32)
+            for name in ("beta", "gamma", "moving_mean", "moving_variance")
+        )
+        return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
+
+
+def max_pool(x: Any, size: int, stride: int, scope: str) -> Any:
+    return tf.nn.max_pool2d(x, size, stride, "SAME", name=scope)
+
+
+def avg_pool(x: Any, size: int, scope: str) -> Any:
+    return tf.nn.avg_pool2d(x, size, size, "VALID", name=scope)
+
+
+def fc(x: Any, num_outputs: int, scope: str) -> Any:
+    with v1.variable_scope(scope):
+        weight = v1.get_variable("weight", [int(x.get_shape()[-1]), num_outputs], dtype=tf.float32)
+        bias = v1.get_variable("bias", [num_outputs], dtype=tf.float32)
+        return v1.nn.xw_plus_b(x, weight, bias)
+
+
+def resnet50(inputs: Any, num_classes: int, scope: str) -> Any:
+    with v1.variable_scope(scope):
+        net = conv2d(inputs, 64, 7, 2, scope="conv1")
+        net = tf.nn.relu(batch_norm(net, is_training=False, scope="bn1"))
+        net = max_pool(net, 3, 2, scope="maxpool1")
+        net = block(net, 256, 3, init_stride=1, scope="block2")
+        net = block(net, 512, 4, scope="block3")
+        net = block(net, 1024, 6, scope="block4")
+        net = block(net, 2048, 3, scope="block5")
+        net = avg_pool(net, 7, scope="avgpool5")
+        net = tf.squeeze(net, [1, 2], name="SpatialSqueeze")
+        return fc(net, num_classes, "fc6")
+
+
+def block(x: Any, n_out: int, n: int, scope: str, init_stride: int = 2) -> Any:
+    with v1.variable_scope(scope):
+        out = bottleneck(x, n_out // 4, n_out, stride=init_stride, scope="bottlencek1")
+        for i in range(1, n):
+            out = bottleneck(out, n_out // 4, n_out, stride=None, scope=f"bottlencek{i + 1}")
+        return out
+
+
+def bottleneck(x: Any, h_out: int, n_out: int, stride: int | None, scope: str) -> Any:
+    n_in = int(x.get_shape()[-1])
+    if stride is None:
+        stride = 1 if n_in == n_out else 2
+    with v1.variable_scope(scope):
+        h = conv2d(x, h_out, 1, stride=stride, scope="conv_1")
+        h = tf.nn.relu(batch_norm(h, is_training=False, scope="bn_1"))
+        h = conv2d(h, h_out, 3, stride=1, scope="conv_2")
+        h = tf.nn.relu(batch_norm(h, is_training=False, scope="bn_2"))
+        h = conv2d(h, n_out, 1, stride=1, scope="conv_3")
+        h = batch_norm(h, is_training=False, scope="bn_3")
+        shortcut = x
+        if n_in != n_out:
+            shortcut = conv2d(x, n_out, 1, stride=stride, scope="conv_4")
+            shortcut = batch_norm(shortcut, is_training=False, scope="bn_4")
+        return tf.nn.relu(shortcut + h)
+
+
+def drawn(name: str, shape: list[int], generator: np.random.Generator) -> np.ndarray[Any, Any]:
+    """A value for a variable, such that the logits are of the order of one."""
+    last = name.rsplit("/", maxsplit=1)[-1]
+    if last in ("kernel", "weight"):
+        value = generator.normal(size=shape) * np.sqrt(2 / np.prod(shape[:-1]))
+    elif last in ("gamma", "moving_variance"):
+        # The last BN of a unit adds little: the sum of many units stays small.
+        value = (0.3 if name.endswith("bn_3/gamma") else 1.0) * generator.uniform(0.8, 1.2, shape)
+    else:
+        value = 0.05 * generator.normal(size=shape)
+    return np.asarray(value, np.float32)
+
+
+def main(folder: Path, num_classes: int, scope: str, sides: list[int]) -> None:
+    generator = np.random.default_rng(0)
+    inputs = {side: v1.placeholder(tf.float32, [2, side, side, 3], name=f"images{side}") for side in sides}
+    logits = {}
+    for side, images in inputs.items():
+        # The same variables at every size.
+        with v1.variable_scope(v1.get_variable_scope(), reuse=v1.AUTO_REUSE):
+            logits[side] = resnet50(images, num_classes, scope)
+    variables = v1.global_variables()
+    with v1.Session() as session:
+        for variable in variables:
+            variable.load(drawn(variable.op.name, variable.shape.as_list(), generator), session)
+        v1.train.Saver(variables).save(session, str(folder / "model.ckpt"), write_meta_graph=False)
+        for side in sides:
+            values = generator.normal(size=(2, side, side, 3)).astype(np.float32)
+            np.save(folder / f"images{side}.npy", values)
+            np.save(folder / f"logits{side}.npy", session.run(logits[side], {inputs[side]: values}))
+
+
+if __name__ == "__main__":
+    v1.disable_eager_execution()
+    # Bit-identical choices of algorithms do not matter here, a stable number of threads does.
+    v1.config.threading.set_intra_op_parallelism_threads(1)
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], [int(side) for side in sys.argv[4:]])
