@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from residual import zoo
+from residual.zoo.published import published
+from residual.zoo.verified import verified
 
 PAGE = Path(__file__).parent / "networks.md"
 BEGIN, END = "<!-- zoo: begin -->\n", "<!-- zoo: end -->\n"
@@ -15,10 +17,11 @@ BEGIN, END = "<!-- zoo: begin -->\n", "<!-- zoo: end -->\n"
 
 def zoo_table() -> str:
     """Return the table of all networks as Markdown."""
-    rows = [
-        "| name | unit | units a stage | shortcut | parameters | MACs | source |",
-        "|---|---|---|---|---:|---:|---|",
-    ]
+    what, how_good = (
+        "name | unit | units a stage | shortcut | parameters | MACs",
+        "published error | verified against",
+    )
+    rows = [f"| {what} | {how_good} | source |", "|---|---|---|---|---:|---:|---|---|---|"]
     for entry in zoo.ENTRIES:
         spec = entry.spec
         cells = (
@@ -28,10 +31,17 @@ def zoo_table() -> str:
             spec.shortcut,
             f"{spec.num_parameters:,}",
             f"{entry.num_macs / 1e6:,.1f} M",
+            _published_error(entry.name),
+            ", ".join(dict.fromkeys(comparison.reference for comparison in verified(entry.name))),
             entry.source,
         )
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def _published_error(name: str) -> str:
+    """Return the first published result, which is the defining paper's, with its protocol."""
+    return next((f"{result} ({result.protocol})" for result in published(name)), "")
 
 
 def updated(page: str) -> str:

@@ -60,6 +60,9 @@ def test_torchvisions_errors_are_those_of_its_installed_records(name: str) -> No
         ("resnet110", "mean of 5 runs", "2015, Table 6", "6.61 ± 0.16 %"),
         ("resnet110.dropout", "1 view", "2016, Table 1", "> 20 %"),
         ("plain110", "1 view", "2015, section 4.2", "> 60 %"),
+        ("resnet34.c", "10-crop", "2015, Table 3", "24.19 % / 7.40 %"),
+        ("resnet200.v1", "1-crop 320 px", "2016, Table 5", "21.8 % / 6.0 %"),
+        ("resnet110.exclusive-gating", "median of 5 runs", "2016, Table 1", "8.70 %"),
         ("resnet164.preact", "median of 5 runs", "2016, Table 2", "5.46 %"),
     ],
 )

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from residual import zoo
+from residual.cli import main
 from residual.errors import ConfigurationError
 from residual.zoo.table import stages
 from residual.zoo.verified import Comparison, verified
@@ -63,3 +64,37 @@ def test_a_comparison_reads_as_library_and_version() -> None:
 def test_what_was_compared_is_in_the_zoo() -> None:
     for name in zoo.list_models():
         assert all(row.network == name and row.largest_difference >= 0 for row in verified(name))
+
+
+def test_the_command_prints_stages_and_published_results(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "resnet50.v1"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "layer3 14 × 14 2 1×1, 256 7,098,368 1,387.3 M 1 projection" in lines
+    assert "conv4_x 3×3, 256 × 6 5 identity" in lines
+    assert "total 25,557,032 3,858.0 M" in lines
+    assert "22.85 % / 6.71 % imagenet 10-crop He et al. 2015, Table 3" in lines
+    assert any(line.startswith(("verified not yet compared", "verified against")) for line in lines)
+
+
+def test_the_command_prints_them_as_json_for_the_size_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "resnet110.dropout", "--image-px", "64", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["models"]
+    assert row["macs"] == zoo.entry("resnet110.dropout").spec.num_macs(64)
+    assert [stage["output_px"] for stage in row["stages"]] == [64, 64, 32, 16, 1]
+    assert row["published"] == [
+        {
+            "data": "cifar10",
+            "top1_error": 20,
+            "top5_error": None,
+            "protocol": "1 view",
+            "source": "He et al. 2016, Table 1",
+            "std": None,
+            "is_lower_bound": True,
+        }
+    ]
+    assert isinstance(row["verified"], list)
+
+
+def test_the_command_refuses_an_impossible_size(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "resnet20", "--image-px", "0"]) == 2
+    assert capsys.readouterr().err == "error: the image size is 0 px; expected 1 to 65,536 px\n"

@@ -12,6 +12,8 @@ import torchvision
 
 import residual
 from residual.cli import main
+from residual.conversion.ecosystem import Reference
+from residual.conversion.torchvision import TorchVision
 from residual.errors import ConfigurationError, ModelFileError
 from residual.models import create, load, save
 from residual.models.convert import convert
@@ -59,11 +61,12 @@ def test_the_asked_for_network_replaces_the_assumed_one(tmp_path: Path) -> None:
     randomize(network, seed=2)
     torch.save(network.state_dict(), tmp_path / "r50.pth")
     assert any("3×3" in clause for clause in convert(tmp_path / "r50.pth", tmp_path / "model").assumed)
-    with pytest.raises(ModelFileError, match="is not the function of torchvision .*; name the network with --model"):
-        convert(tmp_path / "r50.pth", tmp_path / "v1", model="resnet50.v1")
-    assert not (tmp_path / "v1").exists()
+    done = convert(tmp_path / "r50.pth", tmp_path / "v1", model="resnet50.v1")
+    assert (done.network, done.assumed) == ("resnet50.v1", ())
+    assert done.certificate.reason == "torchvision has no such network: stride_on is '1x1' and there '3x3'"
+    assert load(tmp_path / "v1").spec.stride_on == "1x1"
     with pytest.raises(ModelFileError, match=r"does not fit the network .*− layer1.2.conv1.weight"):
-        convert(tmp_path / "r50.pth", tmp_path / "v1", model="resnet101")
+        convert(tmp_path / "r50.pth", tmp_path / "r101", model="resnet101")
 
 
 def test_a_new_head_is_made_only_when_asked_for(theirs: Path, tmp_path: Path) -> None:
@@ -85,7 +88,9 @@ def test_gray_input_gives_what_three_equal_colours_gave(theirs: Path, tmp_path: 
     rgb, gray = load(tmp_path / "rgb"), load(tmp_path / "gray")
     images = torch.randn(2, 1, 64, 64)
     with torch.inference_mode():
-        torch.testing.assert_close(gray.network(images), rgb.network(images.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            gray.network(images), rgb.network(images.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4
+        )
     assert (gray.preprocess.channels, len(gray.preprocess.mean)) == ("gray", 1)
     with pytest.raises(ConfigurationError, match="in_channels is 2; expected 1 or 3"):
         convert(theirs, tmp_path / "two", in_channels=2)
@@ -112,7 +117,9 @@ def test_a_destination_with_something_else_in_it_is_refused_first(theirs: Path, 
 
 def test_a_model_folder_says_itself_what_it_is(theirs: Path, tmp_path: Path) -> None:
     convert(theirs, tmp_path / "model")
-    with pytest.raises(ConfigurationError, match="is a model folder and says itself what it is; leave out --model"):
+    with pytest.raises(
+        ConfigurationError, match="is a model folder and says itself what it is; leave out --model"
+    ):
         convert(tmp_path / "model", tmp_path / "copy", model="resnet18")
     done = residual.convert(tmp_path / "model", tmp_path / "copy")
     assert done.certificate.reason == "both sides are the same implementation"
@@ -134,7 +141,9 @@ def test_the_command_prints_what_it_did(
 
 def test_a_network_of_nobody_is_refused(tmp_path: Path) -> None:
     torch.save({"encoder.weight": torch.ones(2, 2)}, tmp_path / "vit.pth")
-    with pytest.raises(ModelFileError, match=r"of no known residual network: it has 1 tensors \(encoder.weight\)"):
+    with pytest.raises(
+        ModelFileError, match=r"of no known residual network: it has 1 tensors \(encoder.weight\)"
+    ):
         convert(tmp_path / "vit.pth", tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
@@ -142,16 +151,8 @@ def test_a_network_of_nobody_is_refused(tmp_path: Path) -> None:
 def test_a_certificate_that_fails_leaves_nothing(
     theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from residual.conversion import certificate
-    from residual.conversion.ecosystem import Reference
-
-    class Liar:
-        name = "torchvision"
-
-        def reference(self, checkpoint: Any, spec: Any) -> Reference:
-            return Reference("liar 1.0", lambda images: torch.ones(len(images), 7))
-
-    monkeypatch.setattr("residual.models.convert.certify", lambda *a: certificate.certify(a[0], Liar(), *a[2:]))  # type: ignore[arg-type]
+    liar = Reference("liar 1.0", lambda images: torch.ones(len(images), 7))
+    monkeypatch.setattr(TorchVision, "reference", lambda *_: liar)
     with pytest.raises(ModelFileError, match="is not the function of liar 1.0: its logits differ by"):
         convert(theirs, tmp_path / "model")
     assert not (tmp_path / "model").exists()

@@ -1,4 +1,4 @@
-"""What the parity tests share: weights under which a comparison means something, and the comparison itself."""
+"""What the parity tests share: weights that make a comparison mean something, and the comparison."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def randomize(network: nn.Module, seed: int) -> nn.Module:
-    """Fill every parameter and statistic so that logits stay of the order of one, and no BN is the identity."""
+    """Fill every parameter and statistic so that logits stay of the order of one and no BN is trivial."""
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -33,7 +33,10 @@ def randomize(network: nn.Module, seed: int) -> nn.Module:
 
 @torch.inference_mode()
 def largest_difference(
-    ours: Callable[[Tensor], Any], theirs: Callable[[Tensor], Any], size: tuple[int, int] = (64, 64), channels: int = 3
+    ours: Callable[[Tensor], Any],
+    theirs: Callable[[Tensor], Any],
+    size: tuple[int, int] = (64, 64),
+    channels: int = 3,
 ) -> float:
     """Return the largest absolute difference of a logit on two random images.
 

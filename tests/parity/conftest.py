@@ -1,4 +1,4 @@
-"""Every comparison with another library goes through ``parity``; ``--record-parity`` writes what was measured.
+"""Comparisons with other libraries go through ``parity``; ``--record-parity`` writes what was measured.
 
     pytest tests/parity --record-parity
 

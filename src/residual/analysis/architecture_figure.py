@@ -18,7 +18,6 @@ import dataclasses
 import io
 import itertools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import matplotlib as mpl
@@ -34,6 +33,7 @@ from residual.zoo.table import stages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from matplotlib.axes import Axes
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_LAYERS_DRAWN_ONE_BY_ONE", "draw_architecture"]
 
 MAX_LAYERS_DRAWN_ONE_BY_ONE = 40
-"""Networks with more weighted layers are drawn with repeated units once; a page holds about that many boxes."""
+"""Of networks with more weighted layers, units of the same shape are drawn once: a page holds some 40."""
 
 _FORMATS = (".svg", ".png")
 _PNG_DOTS_PER_INCH = 144  # twice the 72 points an inch that the measures below are in
@@ -135,8 +135,8 @@ def _rendered(entry: zoo.ZooEntry, file_format: str, input_px: int | None) -> by
     legend = _legend(entries[-1].spec, columns[-1])
     height = _HEADER + _height(columns[0]) + _GAP_BETWEEN + len(legend) * _LEGEND_LINE + 2 * _MARGIN
     width = _SIZES_WIDTH + len(columns) * _COLUMN_WIDTH + _MARGIN
-    settings = {"svg.fonttype": "path", "svg.hashsalt": "residual", "font.family": "DejaVu Sans"}
-    with mpl.rc_context(settings):
+    # Letters as outlines look the same on every machine; the font comes with matplotlib.
+    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "residual", "font.family": "DejaVu Sans"}):
         figure = Figure(figsize=(width / 72, height / 72), facecolor="white")
         axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
         axes.set_axis_off()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  # tyro reads annotations when the program runs
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from residual.errors import ConfigurationError, ModelFileError
 from residual.conversion.translation import Rule, Translation, num_batches_tracked
+from residual.errors import ConfigurationError, ModelFileError
 from residual.spec import ResNetSpec, Shortcut
 
 if TYPE_CHECKING:
@@ -93,7 +93,9 @@ def read_architecture(tensors: Mapping[str, Tensor], path: Path, classifier: str
 
 def _shortcut(names: set[str], bottleneck: bool) -> Shortcut:
     """Tell B from C by the second unit, which has a projection only in C; A has none at all."""
-    if "layer1.1.downsample.0.weight" in names or (not bottleneck and "layer1.0.downsample.0.weight" in names):
+    if "layer1.1.downsample.0.weight" in names or (
+        not bottleneck and "layer1.0.downsample.0.weight" in names
+    ):
         return "C"
     return "B" if "layer2.0.downsample.0.weight" in names else "A"
 
@@ -111,9 +113,7 @@ def state_names(spec: ResNetSpec) -> list[str]:
     return names
 
 
-def translation_by_prefix(
-    spec: ResNetSpec, classifier: str, checkpoint: Checkpoint | None
-) -> Translation:
+def translation_by_prefix(spec: ResNetSpec, classifier: str, checkpoint: Checkpoint | None) -> Translation:
     """Return the translation to torchvision's names, which are ours but for a prefix and the classifier's.
 
     Counters of batches that an old file does not have become zero.

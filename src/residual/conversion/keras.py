@@ -370,7 +370,7 @@ def _import_keras() -> Any:
 
 @contextlib.contextmanager
 def _on_cpu(keras: Any) -> Iterator[None]:
-    """Let Keras work on the CPU, with variables that it may change, and without warnings of its own making."""
+    """Let Keras work on the CPU, with variables that it may change, and without its own warnings."""
     with keras.device("cpu:0"), torch.inference_mode(mode=False), warnings.catch_warnings():
         # Keras 3.15 makes NumPy arrays of tensors as NumPy 2 no longer likes.
         warnings.simplefilter("ignore", DeprecationWarning)

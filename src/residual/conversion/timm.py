@@ -12,7 +12,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from residual import zoo
-from residual.conversion.architecture import read_architecture, state_names, translation_by_prefix, without_prefix
+from residual.conversion.architecture import (
+    read_architecture,
+    state_names,
+    translation_by_prefix,
+    without_prefix,
+)
 from residual.conversion.ecosystem import Ecosystem, Recognition, Reference
 from residual.conversion.torchvision import require_plain_resnet
 from residual.conversion.translation import Rule, Translation, write_tensors
@@ -59,9 +64,12 @@ class Timm(Ecosystem):
         spec = _read_v2(checkpoint) if is_v2 else read_architecture(tensors, checkpoint.path)
         if spec is None:
             return None
-        if not is_folder:
+        if not is_folder or config is None:
             preprocess = dataclasses.replace(
-                zoo.default_preprocess(spec), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic"
+                zoo.default_preprocess(spec),
+                mean=(0.5, 0.5, 0.5),
+                std=(0.5, 0.5, 0.5),
+                interpolation="bicubic",
             )
             return Recognition(
                 spec,
@@ -70,7 +78,6 @@ class Timm(Ecosystem):
                 _labels({}, spec, checkpoint.path),
                 ("images are prepared as by most of timm's resnetv2: mean and standard deviation one half",),
             )
-        assert isinstance(config, dict)
         return _with_config(checkpoint, config, spec)
 
     def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
@@ -136,7 +143,8 @@ def _v2_name(name: str) -> str:
     if name == "conv1.weight":
         return "stem.conv.weight"
     match = re.fullmatch(r"layer(\d+)\.(\d+)\.(.+)", name)
-    assert match is not None
+    if match is None:
+        raise ConfigurationError(f"timm's resnetv2 has no tensor {name}")
     part = match[3].replace("downsample.0", "downsample.conv")
     part = re.sub(r"^bn(\d)", r"norm\1", part)
     return f"stages.{int(match[1]) - 1}.blocks.{match[2]}.{part}"
@@ -184,13 +192,15 @@ def _with_config(checkpoint: Checkpoint, config: Mapping[str, Any], spec: ResNet
     name = config.get("architecture")
     if not isinstance(name, str) or name.split(".")[0] not in _architectures():
         raise ModelFileError(
-            f"{path}: the architecture is {str(name)[:100]!r}", expected=f"one of {', '.join(_architectures())}"
+            f"{path}: the architecture is {str(name)[:100]!r}",
+            expected=f"one of {', '.join(_architectures())}",
         )
     row = _architectures()[name.split(".")[0]].spec
     found = (spec.unit, spec.depths, spec.widths, spec.groups, spec.inner_multiplier, spec.arrangement)
     if found != (row.unit, row.depths, row.widths, row.groups, row.inner_multiplier, row.arrangement):
         raise ModelFileError(
-            f"{path}: the architecture is {name!r} and the tensors are those of {zoo.name_of(spec) or 'another'}"
+            f"{path}: the architecture is {name!r} and the tensors are those of "
+            f"{zoo.name_of(spec) or 'another'}"
         )
     if (stated := config.get("num_classes", spec.num_classes)) != spec.num_classes:
         raise ModelFileError(
@@ -218,7 +228,9 @@ def _with_config(checkpoint: Checkpoint, config: Mapping[str, Any], spec: ResNet
 def _refuse_unknown(found: Mapping[str, Any], known: set[str], where: str) -> None:
     for key in found:
         if key not in known:
-            raise ModelFileError(f"{where} has the unknown key {key[:100]!r}", expected="what timm itself writes")
+            raise ModelFileError(
+                f"{where} has the unknown key {key[:100]!r}", expected="what timm itself writes"
+            )
 
 
 def _read_preprocess(cfg: Mapping[str, Any], spec: ResNetSpec) -> Preprocess:
@@ -305,7 +317,9 @@ def _architecture(spec: ResNetSpec) -> str:
             bn_momentum=spec.bn_momentum,
             initialization=spec.initialization,
         )
-        same_stride = dataclasses.replace(changed, stride_on=spec.stride_on) if spec.unit == "basic" else changed
+        same_stride = (
+            dataclasses.replace(changed, stride_on=spec.stride_on) if spec.unit == "basic" else changed
+        )
         if spec.architecture in (changed, same_stride):
             return name
     raise ConfigurationError(

@@ -48,7 +48,9 @@ class TorchVision(Ecosystem):
             labels = imagenet_class_names()
         assumed = []
         if spec.shortcut == "A":
-            assumed.append("a network without projections has option A; plain ones look the same (--model plainN)")
+            assumed.append(
+                "a network without projections has option A; plain ones look the same (--model plainN)"
+            )
         elif spec.unit == "bottleneck":
             assumed.append("the stride is on the 3×3, as in torchvision and timm (else: --model NAME.v1)")
         data = "CIFAR-10" if spec.stem == "cifar" else "ImageNet"
@@ -80,7 +82,7 @@ class TorchVision(Ecosystem):
         except ConfigurationError as error:
             # Another program's network under torchvision's names.
             raise MissingDependencyError(error.found) from error
-        network = _build(torchvision, spec)
+        network = _build(spec)
         _, tensors = without_prefix(checkpoint.tensors)
         missing, unexpected = network.load_state_dict(tensors, strict=False)
         if unexpected or any(not name.endswith(".num_batches_tracked") for name in missing):
@@ -109,9 +111,11 @@ def require_plain_resnet(spec: ResNetSpec, library: str, free: tuple[str, ...] =
     """
     ours = spec.architecture.to_dict()
     free = (*_FREE, *free)
+    # Widths last: how many there are follows the number of stages.
     theirs = ResNetSpec.from_dict(
-        {name: value for name, value in ours.items() if name in free}
+        {name: value for name, value in ours.items() if name in (*free, "widths")}
     ).architecture.to_dict()
+    theirs["widths"] = ours["widths"] if "widths" in free else [64, 128, 256, 512]
     ignored = {*free, "bn_momentum", "initialization", *(("stride_on",) if spec.unit == "basic" else ())}
     differing = [
         f"{name} is {ours[name]!r} and there {theirs[name]!r}"
@@ -124,7 +128,7 @@ def require_plain_resnet(spec: ResNetSpec, library: str, free: tuple[str, ...] =
         raise ConfigurationError(f"{library} has no such network: {', '.join(differing)}")
 
 
-def _build(torchvision: Any, spec: ResNetSpec) -> Any:
+def _build(spec: ResNetSpec) -> Any:
     from torchvision.models import resnet
 
     block = resnet.Bottleneck if spec.unit == "bottleneck" else resnet.BasicBlock

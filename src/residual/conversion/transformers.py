@@ -60,7 +60,8 @@ class Transformers(Ecosystem):
         for key in config:
             if key not in _SAID | _BOOKKEEPING:
                 raise ModelFileError(
-                    f"{where} has the unknown key {key[:100]!r}", expected="what transformers writes for a ResNet"
+                    f"{where} has the unknown key {key[:100]!r}",
+                    expected="what transformers writes for a ResNet",
                 )
         try:
             spec = _read_spec(config, checkpoint)
@@ -159,7 +160,8 @@ def _read_spec(config: Mapping[str, Any], checkpoint: Checkpoint) -> ResNetSpec:
     widths = tuple(size // expansion for size in sizes)
     if config.get("embedding_size", 64) != widths[0]:
         raise ConfigurationError(
-            f"embedding_size is {config.get('embedding_size', 64)!r}", expected=f"{widths[0]}, as inside stage 1"
+            f"embedding_size is {config.get('embedding_size', 64)!r}",
+            expected=f"{widths[0]}, as inside stage 1",
         )
     head = checkpoint.tensors.get("classifier.1.weight")
     if head is None or head.ndim != 2:
@@ -205,13 +207,15 @@ def _read_preprocess(processor: Any, spec: ResNetSpec) -> tuple[Preprocess, tupl
         edge = size.get("height")
     crop_pct = processor.get("crop_pct", 224 / 256)
     if type(edge) is not int or type(crop_pct) not in (int, float) or not 0.05 <= crop_pct <= 1:
-        raise ConfigurationError(f"size is {str(size)[:100]} and crop_pct {crop_pct!r}", expected="as transformers")
+        raise ConfigurationError(
+            f"size is {str(size)[:100]} and crop_pct {crop_pct!r}", expected="as transformers"
+        )
     crop = processor.get("crop_size")
     if isinstance(crop, dict) and processor.get("do_center_crop") and type(crop.get("height")) is int:
         # An ordinary processor: the shorter side to `size`, then the crop.
         crop_px, resize_px = crop["height"], max(edge, crop["height"])
     else:
-        # ConvNextImageProcessor, which ResNets come with: below 384 px it resizes to size / crop_pct and crops.
+        # ConvNextImageProcessor, which ResNets come with: below 384 px it resizes to size / crop_pct.
         crop_px, resize_px = edge, int(edge / crop_pct) if edge < 384 else edge
     resample = processor.get("resample", 3)
     if resample not in _RESAMPLING:

@@ -23,7 +23,8 @@ __all__ = ["Layout", "Rule", "Translation", "num_batches_tracked", "read_tensors
 
 Layout: TypeAlias = Literal["same", "conv-hwio", "linear-io", "linear-1x1", "flat"]
 """How the source lays the axes out: as torch; a convolution as (H, W, in, out); a linear layer as
-(in, out), or as a 1×1 convolution; or in any shape with the same numbers in the same order, as Caffe's (1, 1, 1, C)."""
+(in, out), or as a 1×1 convolution; or in any shape with the same numbers in the same order, as Caffe's
+(1, 1, 1, C)."""
 
 _LISTED = 10
 

@@ -52,11 +52,18 @@ class Published:
 
     def __str__(self) -> str:
         """Return the errors as a table shows them: ``22.85 % / 6.71 %``, ``6.61 ± 0.16 %``, ``> 20 %``."""
-        text = f"> {self.top1_error:g}" if self.is_lower_bound else f"{self.top1_error:g}"
+        if self.is_lower_bound:
+            return f"> {self.top1_error:g} %"
+        numbers = [x for x in (self.top1_error, self.top5_error, self.std) if x is not None]
+        # A table prints all its numbers to as many digits; a float has lost its zeros at the end. Those of
+        # CIFAR have two.
+        digits = max(len(repr(x).split(".")[1]) for x in numbers)
+        digits = digits if self.data == "imagenet" else max(digits, 2)
+        text = f"{self.top1_error:.{digits}f}"
         if self.std is not None:
-            text += f" ± {self.std:g}"
+            text += f" ± {self.std:.{digits}f}"
         if self.top5_error is not None:
-            text += f" % / {self.top5_error:g}"
+            text += f" % / {self.top5_error:.{digits}f}"
         return f"{text} %"
 
 

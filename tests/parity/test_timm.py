@@ -1,0 +1,161 @@
+"""timm's own networks, read here, and ours as folders that timm opens."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from residual import zoo
+from residual.conversion.ecosystem import Exported, Recognition
+from residual.conversion.readers import read
+from residual.conversion.timm import Timm
+from residual.conversion.translation import read_tensors
+from residual.errors import ConfigurationError, ModelFileError
+from residual.models import create
+from residual.models.model import empty_network
+from residual.nn import ResNet
+from residual.preprocess import Preprocess
+from tests.parity.agreement import largest_difference, randomize
+from tests.parity.conftest import Parity
+
+NETWORKS = {
+    **{name: name for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")},
+    **{name: name for name in ("resnext50_32x4d", "wide_resnet50_2")},
+    **{f"resnetv2_{layers}": f"resnet{layers}.v2" for layers in (18, 34, 50, 101, 152)},
+}
+PREPROCESS = Preprocess(
+    crop_px=64, resize_px=73, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), interpolation="bicubic"
+)
+
+
+def read_here(path: Path) -> tuple[ResNet, Recognition]:
+    ecosystem, checkpoint = Timm(), read(path)
+    recognition = ecosystem.recognize(checkpoint)
+    assert recognition is not None
+    network = empty_network(recognition.spec)
+    translation = ecosystem.translation(recognition.spec, checkpoint)
+    network.load_state_dict(read_tensors(translation, checkpoint.tensors, network.state_dict(), "file"))
+    return network.eval(), recognition
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_timm_are_the_same_here_and_there(name: str, tmp_path: Path, parity: Parity) -> None:
+    row = NETWORKS[name]
+    ours = randomize(create(row, num_classes=7), seed=2)
+    assert isinstance(ours, ResNet)
+    Timm().write(Exported(ours.spec, ours.state_dict(), PREPROCESS, tuple("abcdefg")), tmp_path / "out")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    for size in ((64, 64), (75, 97)):
+        parity(row, "timm", "out", largest_difference(ours, theirs, size), 1e-5)
+    # timm's own weights, under the same folder's configuration.
+    from safetensors.torch import save_file
+
+    other = randomize(timm.create_model(name, num_classes=7), seed=3)
+    save_file(other.state_dict(), tmp_path / "out" / "model.safetensors")
+    back, recognition = read_here(tmp_path / "out")
+    parity(row, "timm", "in", largest_difference(back, other), 1e-5)
+    assert zoo.name_of(back.spec) == row
+    assert recognition.preprocess == PREPROCESS
+    assert recognition.label_names == tuple("abcdefg")
+
+
+@pytest.mark.parametrize("row", ["resnet50", "resnet18.v2", "resnet50.v2"])
+def test_out_and_back_is_the_same_to_the_bit(row: str, tmp_path: Path) -> None:
+    ours = randomize(create(row, num_classes=7, in_channels=1), seed=2)
+    assert isinstance(ours, ResNet)
+    gray = Preprocess(crop_px=64, resize_px=64, mean=(0.4,), std=(0.2,), channels="gray")
+    Timm().write(Exported(ours.spec, ours.state_dict(), gray, tuple("abcdefg")), tmp_path / "out")
+    back, recognition = read_here(tmp_path / "out")
+    assert (back.spec, recognition.preprocess) == (ours.spec, gray)
+    assert all(torch.equal(back.state_dict()[key], tensor) for key, tensor in ours.state_dict().items())
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_dilation_is_timms(name: str, output_stride: int, parity: Parity) -> None:
+    theirs = randomize(timm.create_model(name, num_classes=7, output_stride=output_stride), seed=3)
+    spec = dataclasses.replace(zoo.entry(name).spec, output_stride=output_stride, num_classes=7)
+    ours = ResNet(spec)
+    ours.load_state_dict(theirs.state_dict())
+    parity(name, "timm", "in", largest_difference(ours.eval(), theirs, (75, 97)), 1e-5)
+
+
+def test_a_lone_file_of_resnetv2_is_recognized_by_its_names(tmp_path: Path) -> None:
+    theirs = randomize(timm.create_model("resnetv2_50", num_classes=7), seed=4)
+    torch.save(theirs.state_dict(), tmp_path / "v2.pth")
+    ours, recognition = read_here(tmp_path / "v2.pth")
+    assert largest_difference(ours, theirs) <= 1e-5
+    assert recognition.preprocess.mean == (0.5, 0.5, 0.5)
+    assert any("one half" in clause for clause in recognition.assumed)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("timm") / "resnet18"
+    network = create("resnet18", num_classes=3)
+    Timm().write(Exported(network.spec, network.state_dict(), PREPROCESS, ("a", "b", "c")), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"_target_": "os.system"}, "config.json has the unknown key '_target_'"),
+        ({"auto_map": {"AutoModel": "x.Y"}}, "config.json has the unknown key 'auto_map'"),
+        ({"trust_remote_code": True}, "config.json has the unknown key 'trust_remote_code'"),
+        ({"pretrained_cfg.class_path": "x.Y"}, "pretrained_cfg has the unknown key 'class_path'"),
+        ({"architecture": "vit_base"}, "the architecture is 'vit_base'; expected one of resnet18"),
+        ({"architecture": 3}, "the architecture is '3'"),
+        (
+            {"architecture": "resnet34"},
+            "the architecture is 'resnet34' and the tensors are those of resnet18",
+        ),
+        ({"num_classes": 10}, "the classifier has 3 rows and the config says 10; expected the same"),
+        ({"model_args": {"block": "os.system"}}, "model_args is .*; expected in_chans, num_classes or"),
+        ({"model_args": {"output_stride": 7}}, "output_stride is 7; expected one of 4, 8, 16, 32"),
+        ({"pretrained_cfg.std": [0, 1, 1]}, r"std is \[0.0, 1.0, 1.0\]; expected numbers above 0"),
+        ({"pretrained_cfg.mean": [0.1] * 4}, "mean is .*; expected 3 finite numbers"),
+        ({"pretrained_cfg.input_size": [3, 0, 0]}, "crop_px is 0"),
+        ({"pretrained_cfg.input_size": [3, 10**6, 10**6]}, "crop_px is 1000000"),
+        ({"pretrained_cfg.input_size": [4, 64, 64]}, "input_size is .*; expected 3 channels, a square"),
+        ({"pretrained_cfg.crop_pct": 0}, "crop_pct is 0; expected 0.05 to 1"),
+        ({"pretrained_cfg.crop_mode": "border"}, "crop_mode is 'border'; expected center"),
+        ({"pretrained_cfg.interpolation": "x"}, "interpolation is 'x'"),
+        ({"pretrained_cfg": 3}, "pretrained_cfg is 3; expected an object"),
+        ({"label_names": ["a", 1, "c"]}, "label_names is not a list of strings"),
+    ],
+)
+def test_hostile_configurations_are_refused_by_field(
+    folder: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    config = copy.deepcopy(json.loads((folder / "config.json").read_text()))
+    for key, value in change.items():
+        section, _, field = key.rpartition(".")
+        (config[section] if section else config)[field] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    with pytest.raises(ModelFileError, match=message):
+        Timm().recognize(read(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet50.v1", "timm has no such network: stride_on"),
+        ("resnet50.preact", "timm has no such network: first_activation is 'stem' and there 'unit'"),
+        ("resnet20", "timm has no such network"),
+    ],
+)
+def test_what_timm_lacks_is_named(name: str, message: str, tmp_path: Path) -> None:
+    network = create(name)
+    model = Exported(network.spec, network.state_dict(), PREPROCESS, ())
+    with pytest.raises(ConfigurationError, match=message):
+        Timm().write(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

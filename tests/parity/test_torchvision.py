@@ -1,0 +1,131 @@
+"""torchvision's own networks, saved by torch.save and read here, and the other way."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+
+from residual import zoo
+from residual.conversion.checkpoint import Checkpoint
+from residual.conversion.ecosystem import Exported
+from residual.conversion.readers import read
+from residual.conversion.torchvision import TorchVision
+from residual.conversion.translation import read_tensors
+from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
+from residual.models import create
+from residual.models.model import empty_network
+from residual.nn import ResNet
+from tests.parity.agreement import largest_difference, randomize
+from tests.parity.conftest import Parity
+
+NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "wide_resnet50_2")
+
+
+def read_here(checkpoint: Checkpoint) -> ResNet:
+    ecosystem = TorchVision()
+    recognition = ecosystem.recognize(checkpoint)
+    assert recognition is not None
+    network = empty_network(recognition.spec)
+    translation = ecosystem.translation(recognition.spec, checkpoint)
+    network.load_state_dict(read_tensors(translation, checkpoint.tensors, network.state_dict(), "file"))
+    return network.eval()
+
+
+def in_memory(network: torch.nn.Module, prefix: str = "") -> Checkpoint:
+    state = {prefix + name: tensor for name, tensor in network.state_dict().items()}
+    return Checkpoint(Path("file.pth"), "torch", state, "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_of_torchvision_are_the_same_here(name: str, parity: Parity) -> None:
+    theirs = randomize(getattr(torchvision.models, name)(num_classes=7), seed=1)
+    ours = read_here(in_memory(theirs))
+    assert zoo.name_of(ours.spec) == name
+    for size in ((64, 64), (75, 97)):
+        parity(name, "torchvision", "in", largest_difference(ours, theirs, size), 1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_written_torchvision_loads(name: str, tmp_path: Path, parity: Parity) -> None:
+    ours = randomize(create(name, num_classes=7), seed=2)
+    assert isinstance(ours, ResNet)
+    model = Exported(ours.spec, ours.state_dict(), zoo.default_preprocess(ours.spec), tuple("abcdefg"))
+    TorchVision().write(model, tmp_path / "out.pth")
+    theirs = getattr(torchvision.models, name)(num_classes=7)
+    theirs.load_state_dict(torch.load(tmp_path / "out.pth", weights_only=True))
+    parity(name, "torchvision", "out", largest_difference(ours, theirs.eval()), 1e-5)
+    back = read_here(read(tmp_path / "out.pth")).state_dict()
+    assert all(torch.equal(back[key], tensor) for key, tensor in ours.state_dict().items())
+
+
+@pytest.mark.parametrize(("output_stride", "dilate"), [(16, [False, False, True]), (8, [False, True, True])])
+def test_dilation_is_torchvisions(output_stride: int, dilate: list[bool], parity: Parity) -> None:
+    theirs = torchvision.models.resnet50(num_classes=7, replace_stride_with_dilation=dilate)
+    randomize(theirs, seed=3)
+    spec = dataclasses.replace(zoo.entry("resnet50").spec, output_stride=output_stride, num_classes=7)
+    ours = ResNet(spec)
+    ours.load_state_dict(theirs.state_dict())
+    difference = largest_difference(ours.eval(), theirs, (75, 97))
+    parity("resnet50", "torchvision", "in", difference, 1e-5)
+    reference = TorchVision().reference(in_memory(theirs), spec)
+    assert largest_difference(ours, reference.logits) <= 1e-5
+
+
+def test_prefixes_of_data_parallel_are_understood() -> None:
+    theirs = randomize(torchvision.models.resnet18(num_classes=7), seed=4)
+    ours = read_here(in_memory(theirs, "module."))
+    assert largest_difference(ours, theirs) <= 1e-5
+
+
+def test_gray_images() -> None:
+    theirs = torchvision.models.resnet18(num_classes=7)
+    theirs.conv1 = torch.nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+    randomize(theirs, seed=5)
+    ours = read_here(in_memory(theirs))
+    assert largest_difference(ours, theirs, channels=1) <= 1e-5
+    assert (
+        largest_difference(ours, TorchVision().reference(in_memory(theirs), ours.spec).logits, channels=1)
+        <= 1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"conv1.0.weight": torch.ones(1)}, r"a tensor that its networks do not have \(conv1.0.weight\)"),
+        ({"layer1.0.se.fc1.weight": torch.ones(1)}, "do not have .layer1.0.se.fc1.weight."),
+        ({"layer1.7.conv1.weight": torch.ones(1)}, "has units with gaps between their numbers"),
+        ({"conv1.weight": torch.ones(3)}, "is no network that Residual has"),
+        ({"fc.weight": torch.ones(0, 512)}, "is no network that Residual has .num_classes holds 0"),
+    ],
+)
+def test_other_networks_are_refused_by_the_tensor(change: dict[str, Any], message: str) -> None:
+    checkpoint = in_memory(torchvision.models.resnet18())
+    changed = dataclasses.replace(checkpoint, tensors={**checkpoint.tensors, **change})
+    with pytest.raises(ModelFileError, match=message):
+        TorchVision().recognize(changed)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet50.v1", "torchvision has no such network: stride_on is '1x1' and there '3x3'"),
+        ("resnet34.a", "shortcut is 'A' and there 'B'"),
+        ("resnet50.preact", "arrangement is 'full-preactivation' and there 'original'"),
+        ("resnet50.tf", "padding is 'tensorflow' and there 'torch', bn_eps is 0.001 and there 1e-05"),
+        ("resnet20", "widths is .16, 32, 64. .*stem is 'cifar' and there 'imagenet'"),
+    ],
+)
+def test_what_torchvision_lacks_is_named(name: str, message: str, tmp_path: Path) -> None:
+    network = create(name)
+    model = Exported(network.spec, network.state_dict(), zoo.default_preprocess(network.spec), ())
+    with pytest.raises(ConfigurationError, match=message):
+        TorchVision().write(model, tmp_path / "out.pth")
+    assert not (tmp_path / "out.pth").exists()
+    with pytest.raises(MissingDependencyError, match=message):
+        TorchVision().reference(in_memory(network), network.spec)

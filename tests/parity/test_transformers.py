@@ -1,0 +1,171 @@
+"""transformers' own ResNets, saved by ``save_pretrained`` and read here, and the other way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from transformers import ResNetConfig, ResNetForImageClassification
+
+from residual import zoo
+from residual.conversion.ecosystem import Exported, Recognition
+from residual.conversion.readers import read
+from residual.conversion.transformers import Transformers
+from residual.conversion.translation import read_tensors
+from residual.errors import ConfigurationError, ModelFileError
+from residual.models import create
+from residual.models.model import empty_network
+from residual.nn import ResNet
+from residual.preprocess import Preprocess
+from tests.parity.agreement import largest_difference, randomize
+from tests.parity.conftest import Parity
+
+NAMES = (
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnet50.v1", "resnet101.v1", "resnet152.v1"),
+)
+PREPROCESS = Preprocess(
+    crop_px=64, resize_px=73, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), interpolation="bicubic"
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_progress_bar() -> None:
+    transformers.utils.logging.disable_progress_bar()
+
+
+def read_here(path: Path) -> tuple[ResNet, Recognition]:
+    ecosystem, checkpoint = Transformers(), read(path)
+    recognition = ecosystem.recognize(checkpoint)
+    assert recognition is not None
+    network = empty_network(recognition.spec)
+    translation = ecosystem.translation(recognition.spec, checkpoint)
+    network.load_state_dict(read_tensors(translation, checkpoint.tensors, network.state_dict(), "file"))
+    return network.eval(), recognition
+
+
+def config_of(name: str) -> Any:
+    spec = zoo.entry(name).spec
+    return ResNetConfig(
+        depths=list(spec.depths),
+        hidden_sizes=[width * spec.expansion for width in spec.widths],
+        layer_type=spec.unit,
+        downsample_in_bottleneck=spec.stride_on == "1x1",
+        num_labels=7,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_of_transformers_are_the_same_here(name: str, tmp_path: Path, parity: Parity) -> None:
+    theirs = randomize(ResNetForImageClassification(config_of(name)), seed=1)
+    theirs.save_pretrained(tmp_path / "theirs")  # type: ignore[operator]
+    ours, recognition = read_here(tmp_path / "theirs")
+    assert zoo.name_of(ours.spec) == name
+    assert recognition.label_names == tuple(f"LABEL_{row}" for row in range(7))
+    for size in ((64, 64), (75, 97)):
+        parity(name, "transformers", "in", largest_difference(ours, lambda x: theirs(x).logits, size), 1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_written_transformers_opens(name: str, tmp_path: Path, parity: Parity) -> None:
+    ours = randomize(create(name, num_classes=7), seed=2)
+    assert isinstance(ours, ResNet)
+    Transformers().write(
+        Exported(ours.spec, ours.state_dict(), PREPROCESS, tuple("abcdefg")), tmp_path / "out"
+    )
+    theirs = ResNetForImageClassification.from_pretrained(tmp_path / "out").eval()
+    parity(name, "transformers", "out", largest_difference(ours, lambda x: theirs(x).logits), 1e-5)
+    assert theirs.config.id2label[3] == "d"
+    back, recognition = read_here(tmp_path / "out")
+    assert (back.spec, recognition.preprocess) == (ours.spec, PREPROCESS)
+    assert all(torch.equal(back.state_dict()[key], tensor) for key, tensor in ours.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("processor", "expected"),
+    [
+        ({"size": {"shortest_edge": 224}, "crop_pct": 0.875, "resample": 3}, (224, 256, "bicubic")),
+        ({"size": 224, "resample": 2}, (224, 256, "bilinear")),
+        ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, (384, 384, "bicubic")),
+        (
+            {
+                "size": {"shortest_edge": 256},
+                "do_center_crop": True,
+                "crop_size": {"height": 224, "width": 224},
+            },
+            (224, 256, "bicubic"),
+        ),
+    ],
+)
+def test_preprocessing_comes_along(
+    folder: Path, tmp_path: Path, processor: dict[str, Any], expected: tuple[int, int, str]
+) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).symlink_to(folder / name)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    recognition = Transformers().recognize(read(tmp_path))
+    assert recognition is not None
+    preprocess = recognition.preprocess
+    assert (preprocess.crop_px, preprocess.resize_px, preprocess.interpolation) == expected
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("transformers") / "resnet18"
+    network = create("resnet18", num_classes=3)
+    Transformers().write(Exported(network.spec, network.state_dict(), PREPROCESS, ("a", "b", "c")), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"auto_map": {"AutoModel": "x.Y"}}, "config.json has the unknown key 'auto_map'"),
+        ({"_attn_implementation_internal": "x"}, "unknown key '_attn_implementation_internal'"),
+        ({"trust_remote_code": True}, "unknown key 'trust_remote_code'"),
+        ({"model_type": "vit"}, "model_type is 'vit'; expected 'resnet'"),
+        ({"depths": [0, 0, 0, 0]}, "depths holds 0; expected 1 to 10,000"),
+        ({"depths": "2222"}, "depths is 2222; expected a list of whole numbers"),
+        ({"hidden_sizes": [10**9] * 4, "embedding_size": 10**9}, "widths holds 1000000000"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; expected relu"),
+        ({"layer_type": "x"}, "layer_type is 'x'"),
+        ({"downsample_in_first_stage": True}, "downsample_in_first_stage is set; expected false"),
+        ({"embedding_size": 32}, "embedding_size is 32; expected 64"),
+        ({"id2label": {"0": "a"}}, "id2label does not name each of the 3 rows of the classifier once"),
+        ({"id2label": {"0": "a", "1": 2, "2": "c"}}, "id2label holds names that are no strings"),
+        ({"num_channels": 4}, "num_channels is 4; expected 3"),
+    ],
+)
+def test_hostile_configurations_are_refused_by_field(
+    folder: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    config = {**json.loads((folder / "config.json").read_text()), **change}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    with pytest.raises(ModelFileError, match=message):
+        Transformers().recognize(read(tmp_path))
+
+
+def test_without_its_configuration_a_file_does_not_say_where_it_strides(folder: Path) -> None:
+    with pytest.raises(ModelFileError, match="no config.json, which says where it strides"):
+        Transformers().recognize(read(folder / "model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnext50_32x4d", "no ResNeXt and no Wide ResNet"),
+        ("resnet50.preact", "arrangement is 'full-preactivation'"),
+        ("resnet20", "stem is 'cifar'"),
+    ],
+)
+def test_what_transformers_lacks_is_named(name: str, message: str, tmp_path: Path) -> None:
+    network = create(name)
+    model = Exported(network.spec, network.state_dict(), PREPROCESS, ())
+    with pytest.raises(ConfigurationError, match=message):
+        Transformers().write(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
