@@ -9,10 +9,9 @@ from pathlib import Path
 
 from residual import zoo
 from residual.zoo.published import published
-from residual.zoo.verified import verified
+from residual.zoo.verified import Comparison, verified
 
-PAGE = Path(__file__).parent / "networks.md"
-BEGIN, END = "<!-- zoo: begin -->\n", "<!-- zoo: end -->\n"
+DOCS = Path(__file__).parent
 
 
 def zoo_table() -> str:
@@ -44,12 +43,36 @@ def _published_error(name: str) -> str:
     return next((f"{result} ({result.protocol})" for result in published(name)), "")
 
 
-def updated(page: str) -> str:
-    """Return the page with the table between its two marks written anew."""
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{zoo_table()}\n{END}{after}"
+def parity_table() -> str:
+    """Return the largest difference of logits by library and direction as Markdown."""
+    rows = ["| compared with | direction | networks | largest difference of a logit |", "|---|---|---:|---:|"]
+    by_library: dict[tuple[str, str], list[Comparison]] = {}
+    for entry in zoo.ENTRIES:
+        for row in verified(entry.name):
+            by_library.setdefault((str(row), row.direction), []).append(row)
+    for (library, direction), compared in sorted(by_library.items()):
+        largest = max(compared, key=lambda row: row.largest_difference)
+        rows.append(
+            f"| {library} | {direction} | {len(compared)} | "
+            f"{largest.largest_difference:.1e} (`{largest.network}`) |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+# page → the mark in it, and the table that stands there
+TABLES = {"networks.md": ("zoo", zoo_table), "converting.md": ("parity", parity_table)}
+
+
+def updated(name: str, page: str) -> str:
+    """Return the page called ``name`` with the table between its two marks written anew."""
+    mark, table = TABLES[name]
+    begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->\n"
+    before, rest = page.split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}\n{table()}\n{end}{after}"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(updated(PAGE.read_text("utf-8")), "utf-8")
+    for name in TABLES:
+        path = DOCS / name
+        path.write_text(updated(name, path.read_text("utf-8")), "utf-8")

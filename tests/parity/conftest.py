@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,17 +48,25 @@ def parity(pytestconfig: pytest.Config) -> Parity:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if exitstatus != 0 or not session.config.getoption("--record-parity", default=False):
         return
-    rows = [
-        {
+    measured = {row["network"] + row["reference"] + row["direction"]: row for row in _recorded()}
+    measured |= {
+        network + package + direction: {
             "network": network,
             "reference": package,
             "version": _version(package),
             "direction": direction,
             "largest_difference": float(f"{difference:.1e}"),
         }
-        for (network, package, direction), difference in sorted(session.config.stash[_MEASURED].items())
-    ]
+        for (network, package, direction), difference in session.config.stash[_MEASURED].items()
+    }
+    rows = sorted(measured.values(), key=lambda row: (row["reference"], row["network"], row["direction"]))
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+
+
+def _recorded() -> list[dict[str, Any]]:
+    """What earlier runs recorded; a run of some of the tests replaces only what it measured."""
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else []
+    return rows
 
 
 def _version(package: str) -> str:

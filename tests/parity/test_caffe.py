@@ -1,0 +1,383 @@
+"""Caffe models as the release has them, run by OpenCV under a description of their own, against ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from residual import zoo
+from residual.conversion.caffe import Caffe
+from residual.conversion.readers import caffemodel, read
+from residual.conversion.translation import read_tensors
+from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
+from residual.models.model import empty_network
+from tests.parity.agreement import largest_difference
+
+if TYPE_CHECKING:
+    from residual.spec import ResNetSpec
+    from tests.parity.conftest import Parity
+
+cv2: Any = pytest.importorskip("cv2", reason="OpenCV is not installed")
+pytest.importorskip("google.protobuf", reason="protobuf is not installed")
+if not hasattr(cv2.dnn, "readNetFromCaffe"):
+    pytest.skip("this OpenCV does not read Caffe's models", allow_module_level=True)
+
+TOLERANCE = 1e-4
+
+
+class Writer:
+    """A caffemodel and its prototxt, layer by layer; ``factor`` is the third blob of every BN."""
+
+    def __init__(self, factor: float = 2.0, *, legacy: bool = False) -> None:
+        self.net = caffemodel.messages()["NetParameter"](name="ResNet", input=["data"])
+        self.text: list[str] = []
+        self.factor = factor
+        self.legacy = legacy
+        self.generator = torch.Generator().manual_seed(3)
+
+    def layer(self, name: str, kind: str, bottoms: list[str], top: str, settings: str, *blobs: Tensor) -> Any:
+        layer = self.net.layer.add(name=name, type=kind, bottom=bottoms, top=[top])
+        for values in blobs:
+            blob = layer.blobs.add()
+            blob.data = values.float().numpy().tobytes()
+            if self.legacy:
+                sides = (1,) * (4 - values.ndim) + tuple(values.shape)
+                blob.num, blob.channels, blob.height, blob.width = sides
+            else:
+                blob.shape.dim.extend(values.shape)
+        ends = "".join(f' bottom: "{bottom}"' for bottom in bottoms)
+        self.text.append(f'layer {{ name: "{name}" type: "{kind}"{ends} top: "{top}" {settings} }}')
+        return layer
+
+    def uniform(self, count: int, low: float, high: float) -> Tensor:
+        return torch.empty(count).uniform_(low, high, generator=self.generator)
+
+    def normal(self, *shape: int) -> Tensor:
+        standard_deviation = (2 / math.prod(shape[1:])) ** 0.5
+        return torch.empty(shape).normal_(0, standard_deviation, generator=self.generator)
+
+    def conv_bn(
+        self, name: str, where: str, bottom: str, sides: tuple[int, ...], stride: int, *, bias: bool = False
+    ) -> str:
+        """Write convolution, BN and Scale, the latter two in place; return the top."""
+        out_channels, _, kernel_px, _ = sides
+        blobs = [self.normal(*sides)] + ([self.uniform(out_channels, -0.2, 0.2)] if bias else [])
+        text = (
+            f"convolution_param {{ num_output: {out_channels} kernel_size: {kernel_px} "
+            f"pad: {kernel_px // 2} stride: {stride}{'' if bias else ' bias_term: false'} }}"
+        )
+        conv = self.layer(name, "Convolution", [bottom], name, text, *blobs).convolution_param
+        conv.num_output = out_channels
+        conv.kernel_size.append(kernel_px)
+        conv.pad.append(kernel_px // 2)
+        conv.stride.append(stride)
+        if not bias:
+            conv.bias_term = False
+        factor = self.factor
+        mean = self.uniform(out_channels, -0.2, 0.2) * factor
+        variance = self.uniform(out_channels, 0.7, 1.5) * factor
+        text = "batch_norm_param { use_global_stats: true }"
+        norm = self.layer(
+            f"bn{where}", "BatchNorm", [name], name, text, mean, variance, torch.tensor([factor])
+        )
+        norm.batch_norm_param.use_global_stats = True
+        affine = (self.uniform(out_channels, 0.3, 0.7), self.uniform(out_channels, -0.2, 0.2))
+        scale = self.layer(f"scale{where}", "Scale", [name], name, "scale_param { bias_term: true }", *affine)
+        scale.scale_param.bias_term = True
+        return name
+
+    def relu(self, name: str) -> str:
+        self.layer(f"{name}_relu", "ReLU", [name], name, "")
+        return name
+
+    def resnet(self, units: list[list[str]], width: int, num_classes: int, *, stem_bias: bool) -> Writer:
+        """Write the release's ResNet with the given labels of units, a list a stage."""
+        top = self.relu(self.conv_bn("conv1", "_conv1", "data", (width, 3, 7, 7), 2, bias=stem_bias))
+        pool = self.layer(
+            "pool1", "Pooling", [top], "pool1", "pooling_param { pool: MAX kernel_size: 3 stride: 2 }"
+        ).pooling_param
+        pool.pool, pool.kernel_size, pool.stride = 0, 3, 2
+        top, channels = "pool1", width
+        for stage, labels in enumerate(units, start=2):
+            inner = width * 2 ** (stage - 2)
+            for unit in labels:
+                stride = 2 if unit == "a" and stage > 2 else 1
+                where = f"{stage}{unit}_branch"
+                shortcut = top
+                if unit == "a":
+                    sides = (4 * inner, channels, 1, 1)
+                    shortcut = self.conv_bn(f"res{where}1", f"{where}1", top, sides, stride)
+                for branch, sides, step in (
+                    ("2a", (inner, channels, 1, 1), stride),
+                    ("2b", (inner, inner, 3, 3), 1),
+                    ("2c", (4 * inner, inner, 1, 1), 1),
+                ):
+                    top = self.conv_bn(f"res{where}{branch}", where + branch, top, sides, step)
+                    if branch != "2c":
+                        self.relu(top)
+                self.layer(f"res{stage}{unit}", "Eltwise", [shortcut, top], f"res{stage}{unit}", "")
+                top, channels = self.relu(f"res{stage}{unit}"), 4 * inner
+        text = "pooling_param { pool: AVE global_pooling: true }"
+        pool = self.layer("pool5", "Pooling", [top], "pool5", text).pooling_param
+        pool.pool, pool.kernel_size, pool.stride = 1, 7, 1  # as in the release, which is for 224 px
+        head = f"fc{num_classes}"
+        weight, bias = self.normal(num_classes, channels), self.uniform(num_classes, -0.2, 0.2)
+        text = f"inner_product_param {{ num_output: {num_classes} }}"
+        linear = self.layer(head, "InnerProduct", ["pool5"], head, text, weight, bias)
+        linear.inner_product_param.num_output = num_classes
+        self.net.layer.add(name="prob", type="Softmax", bottom=[head], top=["prob"])
+        return self
+
+    def save(self, path: Path) -> Path:
+        path.write_bytes(self.net.SerializeToString())
+        return path
+
+    def opencv(self, path: Path) -> Callable[[Tensor], Tensor]:
+        """Let OpenCV run the file under the prototxt of this writer."""
+
+        def logits(images: Tensor) -> Tensor:
+            dims = " ".join(f"dim: {side}" for side in images.shape)
+            head = f'layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ {dims} }} }} }}'
+            text = "\n".join([head, *self.text]).encode()
+            net = cv2.dnn.readNetFromCaffe(bytearray(text), bytearray(path.read_bytes()))
+            net.setInput(images.numpy())
+            return torch.from_numpy(net.forward().copy())
+
+        return logits
+
+
+FIFTY = [list("abc"), list("abcd"), list("abcdef"), list("abc")]
+HUNDRED_ONE = [
+    list("abc"),
+    ["a", "b1", "b2", "b3"],
+    ["a", *(f"b{number}" for number in range(1, 23))],
+    list("abc"),
+]
+
+
+def converted(path: Path, spec: ResNetSpec | None = None) -> torch.nn.Module:
+    checkpoint = read(path)
+    recognition = Caffe().recognize(checkpoint)
+    assert recognition is not None
+    network = empty_network(spec or recognition.spec)
+    translation = Caffe().translation(recognition.spec, checkpoint)
+    network.load_state_dict(read_tensors(translation, checkpoint.tensors, network.state_dict(), "caffe"))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def fifty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Writer, Path]:
+    writer = Writer().resnet(FIFTY, 64, 1000, stem_bias=True)
+    return writer, writer.save(tmp_path_factory.mktemp("caffe") / "ResNet-50-model.caffemodel")
+
+
+def small(factor: float = 2.0, *, legacy: bool = False) -> Writer:
+    return Writer(factor, legacy=legacy).resnet([["a"], ["a", "b"]], 4, 5, stem_bias=False)
+
+
+def test_resnet_50_is_recognized(fifty: tuple[Writer, Path]) -> None:
+    checkpoint = read(fifty[1])
+    recognition = Caffe().recognize(checkpoint)
+    assert recognition is not None
+    entry = zoo.entry("resnet50.caffe")
+    assert recognition.spec == entry.spec
+    assert recognition.preprocess == entry.preprocess
+    assert recognition.label_names is not None
+    assert len(recognition.label_names) == 1000
+    assert len(recognition.assumed) == 1
+    assert "mean image" in recognition.assumed[0]
+    assert Caffe().translation(entry.spec) == Caffe().translation(entry.spec, checkpoint)
+
+
+@pytest.mark.parametrize("side", [64, 65])
+def test_resnet_50_gives_the_logits_of_opencv(fifty: tuple[Writer, Path], side: int, parity: Parity) -> None:
+    writer, path = fifty
+    difference = largest_difference(converted(path), writer.opencv(path), (side, side))
+    parity("resnet50.caffe", "caffe", "in", difference, TOLERANCE)
+
+
+def test_torchs_pooling_gives_other_logits(fifty: tuple[Writer, Path]) -> None:
+    writer, path = fifty
+    spec = dataclasses.replace(zoo.entry("resnet50.caffe").spec, padding="torch")
+    assert largest_difference(converted(path, spec), writer.opencv(path), (65, 65)) > 1e-3
+
+
+@pytest.mark.parametrize("side", [64, 65])
+def test_the_reference_is_the_same_network(fifty: tuple[Writer, Path], side: int) -> None:
+    writer, path = fifty
+    reference = Caffe().reference(read(path), zoo.entry("resnet50.caffe").spec)
+    assert reference.name == f"OpenCV {cv2.__version__}"
+    assert largest_difference(reference.logits, writer.opencv(path), (side, side)) <= TOLERANCE
+
+
+def test_numbered_units_of_resnet_101(tmp_path: Path) -> None:
+    writer = Writer().resnet(HUNDRED_ONE, 8, 10, stem_bias=False)
+    path = writer.save(tmp_path / "ResNet-101-model.caffemodel")
+    checkpoint = read(path)
+    recognition = Caffe().recognize(checkpoint)
+    assert recognition is not None
+    expected = zoo.entry("resnet101.caffe").spec
+    assert recognition.spec == dataclasses.replace(expected, widths=(8, 16, 32, 64), num_classes=10)
+    assert recognition.label_names is None
+    assert Caffe().translation(recognition.spec) == Caffe().translation(recognition.spec, checkpoint)
+    names = {rule.source for rule in Caffe().translation(expected).rules}
+    assert {"res3b1_branch2a/0", "scale4b22_branch2c/1", "bn5c_branch2b/1", "fc1000/1"} <= names
+    assert largest_difference(converted(path), writer.opencv(path), (65, 65)) <= TOLERANCE
+
+
+def test_a_factor_of_zero_stands_for_zeros(tmp_path: Path) -> None:
+    writer = small()
+    for layer in writer.net.layer:
+        if layer.type == "BatchNorm" and layer.name != "bn_conv1":
+            continue
+        if layer.type == "BatchNorm":
+            layer.blobs[2].data = bytes(4)
+    path = writer.save(tmp_path / "x.caffemodel")
+    state = converted(path).state_dict()
+    assert not state["bn1.running_mean"].any()
+    assert not state["bn1.running_var"].any()
+    assert state["layer1.0.bn1.running_var"].min() >= 0.7 - 1e-6
+    theirs = writer.opencv(path)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(7))
+    expected = theirs(images)
+    with torch.inference_mode():
+        ours = converted(path)(images)
+    assert ((ours - expected).abs().max() / expected.abs().max()).item() <= 1e-5
+
+
+def test_the_old_form_of_shapes_is_the_same_network(tmp_path: Path) -> None:
+    old = converted(small(legacy=True).save(tmp_path / "old.caffemodel")).state_dict()
+    new = converted(small().save(tmp_path / "new.caffemodel")).state_dict()
+    assert all(torch.equal(old[name], new[name]) for name in new)
+
+
+def change(writer: Writer, name: str) -> Any:
+    return next(layer for layer in writer.net.layer if layer.name == name)
+
+
+def unknown_blob(writer: Writer) -> None:
+    writer.layer("se2a", "Convolution", ["pool1"], "se2a", "", torch.zeros(1, 1, 1, 1))
+
+
+def unknown_type(writer: Writer) -> None:
+    writer.net.layer.add(name="drop", type="LRN")
+
+
+def two_classifiers(writer: Writer) -> None:
+    writer.net.layer.add(name="fc2", type="InnerProduct")
+
+
+def another_eps(writer: Writer) -> None:
+    change(writer, "bn_conv1").batch_norm_param.eps = 1e-3
+
+
+def endless_eps(writer: Writer) -> None:
+    change(writer, "bn_conv1").batch_norm_param.eps = float("inf")
+
+
+def another_stride(writer: Writer) -> None:
+    change(writer, "res3a_branch1").convolution_param.stride[0] = 1
+
+
+def padded_pooling(writer: Writer) -> None:
+    change(writer, "pool1").pooling_param.pad = 1
+
+
+def product(writer: Writer) -> None:
+    change(writer, "res2a").eltwise_param.operation = 0
+
+
+def unpadded(writer: Writer) -> None:
+    change(writer, "res2a_branch2b").convolution_param.pad[0] = 0
+
+
+def gap(writer: Writer) -> None:
+    for layer in writer.net.layer:
+        layer.name = layer.name.replace("3b", "3c")
+
+
+def no_projection(writer: Writer) -> None:
+    writer.net.layer.remove(change(writer, "res2a_branch1"))
+
+
+@pytest.mark.parametrize(
+    ("edit", "text"),
+    [
+        (unknown_blob, r"a blob that its networks do not have \(se2a/0\)"),
+        (unknown_type, "a layer 'drop' of the type 'LRN'"),
+        (two_classifiers, "2 layers of the type InnerProduct"),
+        (another_eps, r"ε of \['0\.001.*'1e-05'\]"),
+        (endless_eps, r"ε of \['1e-05', 'inf'\]"),
+        (another_stride, "strides in conv1, res3a_branch2a; "),
+        (padded_pooling, "the max-pooling"),
+        (product, "settings in layer 'res2a'"),
+        (unpadded, "settings in layer 'res2a_branch2b'"),
+        (gap, "has units a, c in stage 3"),
+        (no_projection, "has 1 projections"),
+    ],
+)
+def test_what_the_release_does_not_have_is_refused(
+    tmp_path: Path, edit: Callable[[Writer], None], text: str
+) -> None:
+    writer = small()
+    edit(writer)
+    checkpoint = read(writer.save(tmp_path / "x.caffemodel"))
+    with pytest.raises(ModelFileError, match=text):
+        Caffe().recognize(checkpoint)
+
+
+def test_the_files_settings_are_read(tmp_path: Path) -> None:
+    writer = small()
+    pool = change(writer, "pool1").pooling_param
+    pool.pad, pool.round_mode = 1, 1
+    for layer in writer.net.layer:
+        if layer.type == "BatchNorm":
+            layer.batch_norm_param.eps = 1e-4
+    change(writer, "res3a_branch2a").convolution_param.stride[0] = 1
+    change(writer, "res3a_branch2b").convolution_param.stride[0] = 2
+    recognition = Caffe().recognize(read(writer.save(tmp_path / "x.caffemodel")))
+    assert recognition is not None
+    spec = recognition.spec
+    assert (spec.padding, spec.bn_eps, spec.stride_on) == ("torch", 1e-4, "3x3")
+
+
+def test_a_file_without_strides_is_taken_for_the_release(tmp_path: Path) -> None:
+    writer = small()
+    for layer in writer.net.layer:
+        layer.ClearField("convolution_param")
+    recognition = Caffe().recognize(read(writer.save(tmp_path / "x.caffemodel")))
+    assert recognition is not None
+    assert recognition.spec.stride_on == "1x1"
+    assert any("states no strides" in clause for clause in recognition.assumed)
+
+
+def test_other_files_are_not_caffes(tmp_path: Path) -> None:
+    writer = Writer()
+    writer.layer("conv1", "Convolution", ["data"], "conv1", "", torch.zeros(4, 3, 7, 7))
+    assert Caffe().recognize(read(writer.save(tmp_path / "x.caffemodel"))) is None
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50.keras", "resnet50.tf", "resnet101.preact"])
+def test_other_networks_have_no_names_there(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="which the release for Caffe does not have"):
+        Caffe().translation(zoo.entry(name).spec)
+
+
+def test_without_opencv_there_is_no_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = read(small().save(tmp_path / "x.caffemodel"))
+    recognition = Caffe().recognize(checkpoint)
+    assert recognition is not None
+    monkeypatch.delattr(cv2.dnn, "readNetFromCaffe")
+    with pytest.raises(MissingDependencyError, match="does not read Caffe's models"):
+        Caffe().reference(checkpoint, recognition.spec)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(MissingDependencyError, match="OpenCV is not installed"):
+        Caffe().reference(checkpoint, recognition.spec)
