@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from residual.conversion.akamaster import Akamaster
+from residual.conversion.caffe import Caffe
 from residual.conversion.keras import Keras
 from residual.conversion.tensorflow import TensorFlow
 from residual.conversion.timm import Timm
+from residual.conversion.torch7 import Torch7
 from residual.conversion.torchvision import TorchVision
 from residual.conversion.transformers import Transformers
 from residual.errors import ConfigurationError, ModelFileError
@@ -25,6 +27,8 @@ ECOSYSTEMS: tuple[Ecosystem, ...] = (
     TorchVision(),
     Keras(),
     TensorFlow(),
+    Caffe(),
+    Torch7(),
 )
 """In the order in which they are asked: those with more evidence first."""
 

@@ -80,7 +80,7 @@ Padding: TypeAlias = Literal["torch", "keras", "caffe", "tensorflow"]
 """Whose rule pads the max-pooling and the strided convolutions.
 
 torch: symmetric; the pooling ignores the border. keras: the same with zeros around the pooling. caffe:
-symmetric convolutions; the pooling is not padded and rounds up. tensorflow: SAME, with the odd pixel after."""
+symmetric convolutions; the pooling is not padded and rounds up. tensorflow: SAME, the odd pixel after."""
 
 Initialization: TypeAlias = Literal["he-fan-out", "xavier"]
 """He et al. 2015b, N(0, 2/(k²·out)) (the papers); Glorot and Bengio 2010, uniform (the article, Keras)."""
