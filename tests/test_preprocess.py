@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from residual.errors import ConfigurationError
-from residual.preprocess import Channels, Interpolation, Preprocess
+from residual.models.folder import load, save
+from residual.models.model import create
+from residual.preprocess import Channels, Interpolation, MeanImage, Preprocess
+from residual.spec import ResNetSpec
 from tests.data.pictures import noise, waves
 
 if TYPE_CHECKING:
@@ -282,3 +287,159 @@ def test_a_missing_field_is_named(field: str) -> None:
     del fields[field]
     with pytest.raises(ConfigurationError, match=rf"^preprocess has no field '{field}'$"):
         Preprocess.from_dict(fields)
+
+
+# -- the mean image --------------------------------------------------------------------------------------
+
+
+def _pixels(side_px: int = 28, channels: int = 3, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).uniform(0.2, 0.8, (side_px, side_px, channels)).astype(np.float32)
+
+
+def _with_image(channels: Channels = "bgr") -> Preprocess:
+    image = MeanImage.from_array(_pixels(channels=1 if channels == "gray" else 3))
+    record = _record(channels=channels)
+    return dataclasses.replace(record, mean=image.average(), mean_image=image)
+
+
+def test_a_mean_image_is_its_array() -> None:
+    pixels = _pixels(5)
+    image = MeanImage.from_array(pixels)
+    assert (image.side_px, image.channels, len(image.values)) == (5, 3, 5 * 5 * 3 * 4)
+    assert image.to_array().dtype == np.float32
+    np.testing.assert_array_equal(image.to_array(), pixels)
+    np.testing.assert_allclose(image.average(), pixels.astype(float).mean((0, 1)), rtol=1e-12)
+    assert image == MeanImage.from_array(pixels.astype(float))
+    assert hash(image) == hash(MeanImage.from_array(pixels.astype(">f4")))
+    assert image != MeanImage.from_array(_pixels(5, seed=1))
+    assert repr(image) == "MeanImage(side_px=5, channels=3)"
+    assert image.values[:4] == np.float32(pixels[0, 0, 0]).astype("<f4").tobytes()
+
+
+@pytest.mark.parametrize("channels", ["bgr", "rgb", "gray"])
+def test_normalize_subtracts_the_mean_image_of_every_pixel(channels: Channels) -> None:
+    record = _with_image(channels)
+    assert record.mean_image is not None
+    pixels = torch.from_numpy(np.stack([noise(28, 28, record.num_channels, seed=seed) for seed in range(3)]))
+    image = torch.from_numpy(record.mean_image.to_array()).double()
+    expected = (pixels.double() / 255 - image) / torch.tensor(record.std).double()
+    normalized = record.normalize(pixels)
+    assert normalized.dtype == torch.float32
+    assert normalized.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(normalized.double(), expected.permute(0, 3, 1, 2), rtol=1e-5, atol=1e-6)
+
+
+def test_a_mean_image_of_one_colour_is_the_mean() -> None:
+    record = _record()
+    image = MeanImage.from_array(np.broadcast_to(np.array(record.mean), (28, 28, 3)))
+    pixels = torch.from_numpy(noise(28, 28)[None])
+    same = dataclasses.replace(record, mean_image=image)
+    torch.testing.assert_close(same.normalize(pixels), record.normalize(pixels), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [1, 27, 29])
+def test_a_batch_of_another_size_than_the_mean_image_is_refused(side: int) -> None:
+    with pytest.raises(
+        ConfigurationError,
+        match=rf"^the images have {side}×{side} pixels and mean_image has 28×28; expected the same; take at_",
+    ):
+        _with_image().normalize(torch.zeros(1, side, side, 3, dtype=torch.uint8))
+
+
+def test_another_size_takes_the_average_of_the_mean_image() -> None:
+    record = _with_image()
+    assert record.at_size(28) == record
+    smaller = record.at_size(14)
+    assert smaller == dataclasses.replace(record, crop_px=14, resize_px=16, mean_image=None)
+    assert smaller.at_size(28).mean_image is None
+
+
+def test_a_mean_image_goes_through_json() -> None:
+    record = _with_image()
+    fields = record.to_dict()
+    assert fields["mean_image"]["side_px"] == 28
+    assert fields["mean_image"]["channels"] == 3
+    assert set(fields["mean_image"]) == {"side_px", "channels", "float32_base64"}
+    back = Preprocess.from_dict(json.loads(json.dumps(fields)))
+    assert back == record
+    assert back.mean_image == record.mean_image
+    assert "mean_image" not in _record().to_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"side_px": 27},
+            r"^float32_base64 of mean_image holds 12,544 characters; expected 11,664 characters",
+        ),
+        ({"side_px": 0}, r"^side_px of mean_image is 0; expected a whole number from 1 to 1024$"),
+        ({"side_px": True}, r"^side_px of mean_image is True; expected a whole number from 1 to 1024$"),
+        ({"side_px": 10**400}, r"^side_px of mean_image is 10{79}; expected a whole number from 1 to 1024$"),
+        ({"side_px": 28.0}, r"^side_px of mean_image is 28\.0; expected a whole number"),
+        ({"channels": 4}, r"^channels of mean_image is 4; expected a whole number from 1 to 3$"),
+        ({"channels": "3"}, r"^channels of mean_image is 3; expected a whole number from 1 to 3$"),
+        ({"float32_base64": None}, r"^float32_base64 of mean_image holds a NoneType; expected 12,544 char"),
+        ({"float32_base64": "A"}, r"^float32_base64 of mean_image holds 1 characters; expected 12,544 char"),
+        ({"float32_base64": "*" * 12_544}, r"^float32_base64 of mean_image is not in base64; expected lett"),
+        ({"float32_base64": "é" * 12_544}, r"^float32_base64 of mean_image is not in base64; expected lett"),
+        (
+            {"float32_base64": "A" * 12_543 + "="},
+            r"^mean_image has 9,407 bytes; expected 9,408 for 28×28 px ",
+        ),
+        ({"float32_base64": "//9/" * 3_136}, r"^mean_image has values that are not finite; expected finite"),
+        ({"float32_base64": "A" * 12_544}, r"^mean is \[.*\]; expected the average of mean_image, \[0\.0, 0"),
+        (
+            {"side": 3},
+            r"^mean_image holds channels, float32_base64, side, side_px; expected side_px, channels",
+        ),
+    ],
+)
+def test_a_wrong_mean_image_is_refused_by_its_field(change: dict[str, Any], message: str) -> None:
+    fields = _with_image().to_dict()
+    fields["mean_image"] |= change
+    with pytest.raises(ConfigurationError, match=message):
+        Preprocess.from_dict(fields)
+
+
+@pytest.mark.parametrize(("value", "found"), [(None, "None"), ([1], r"\[1\]"), ({}, "nothing"), ("x", "x")])
+def test_a_mean_image_that_is_no_object_is_refused(value: object, found: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^mean_image holds {found}; expected side_px, channels "):
+        Preprocess.from_dict({**_record().to_dict(), "mean_image": value})
+
+
+def test_a_mean_image_has_to_fit_the_record() -> None:
+    record = _with_image()
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^mean_image has 28 px and 3 channels, and the network reads 27 px and 3; expected the same$",
+    ):
+        dataclasses.replace(record, crop_px=27)
+    with pytest.raises(ConfigurationError, match=r"3 channels, and the network reads 28 px and 1; expected"):
+        dataclasses.replace(_record(channels="gray"), mean_image=record.mean_image)
+    with pytest.raises(ConfigurationError, match=r"^mean is \[0\.4, .*; expected the average of mean_image"):
+        dataclasses.replace(record, mean=(0.4, 0.5, 0.6))
+    with pytest.raises(
+        ConfigurationError, match=r"^mean_image has the shape \(2, 3, 3\); expected \(S, S, C\)"
+    ):
+        MeanImage.from_array(np.zeros((2, 3, 3)))
+    with pytest.raises(ConfigurationError, match=r"^mean_image has 7 bytes; expected 12 for 1×1 px of 3 "):
+        MeanImage(1, 3, bytes(7))
+    with pytest.raises(ConfigurationError, match=r"^mean_image has values that are not finite"):
+        MeanImage.from_array(np.full((2, 2, 3), np.inf))
+
+
+def test_a_model_folder_keeps_the_mean_image(tmp_path: Path) -> None:
+    record = _with_image()
+    network = create(ResNetSpec("basic", (1,), (4,), stem="cifar", num_classes=2), seed=0)
+    save(network, tmp_path / "model", preprocess=record)
+    model = load(tmp_path / "model")
+    assert model.preprocess == record
+    config = json.loads((tmp_path / "model" / "config.json").read_text("utf-8"))
+    # timm cannot subtract an image and takes its average.
+    assert config["pretrained_cfg"]["mean"] == list(record.mean)
+    card = (tmp_path / "model" / "README.md").read_text("utf-8")
+    assert "A mean image of 28 px is subtracted instead of that mean, which is its average." in card
+    save(network, tmp_path / "other", preprocess=_record())
+    assert "mean image" not in (tmp_path / "other" / "README.md").read_text("utf-8")
+    assert "mean_image" not in (tmp_path / "other" / "config.json").read_text("utf-8")

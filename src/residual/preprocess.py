@@ -13,10 +13,12 @@ shrinks, so the same file gives the same pixels in every command.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from residual.errors import ConfigurationError, nearest
 
@@ -28,12 +30,116 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Resampling
 
-__all__ = ["Channels", "Interpolation", "Preprocess"]
+__all__ = ["Channels", "Interpolation", "MeanImage", "Preprocess"]
 
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Channels: TypeAlias = Literal["rgb", "bgr", "gray"]
 
 _MAX_PX = 16_384
+_MAX_MEAN_IMAGE_PX = 1_024  # 17 MB of JSON in three channels
+# An average summed in another order or precision; a level of 255 is 4e-3.
+_MEAN_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class MeanImage:
+    """The mean of every pixel of a training set, which AlexNet and the first ResNets subtract.
+
+    Attributes:
+        side_px: Side of the square image, in pixels.
+        channels: Number of channels.
+        values: ``(side_px, side_px, channels)`` float32, little endian, on the scale 0 to 1.
+
+    Raises:
+        ConfigurationError: A field is out of range, naming the field.
+    """
+
+    side_px: int
+    channels: int
+    values: bytes = dataclasses.field(repr=False)
+
+    def __post_init__(self) -> None:
+        num_bytes = _mean_image_bytes(self.side_px, self.channels)
+        if len(self.values) != num_bytes:
+            raise ConfigurationError(
+                f"mean_image has {len(self.values):,} bytes",
+                expected=f"{num_bytes:,} for {self.side_px}×{self.side_px} px of {self.channels} channels",
+            )
+        import numpy as np
+
+        if not np.isfinite(self.to_array()).all():
+            raise ConfigurationError("mean_image has values that are not finite", expected="finite numbers")
+
+    @classmethod
+    def from_array(cls, pixels: NDArray[np.floating[Any]]) -> MeanImage:
+        """Build an image from ``(S, S, C)`` numbers on the scale 0 to 1.
+
+        Raises:
+            ConfigurationError: The array has another shape, or values that are not finite.
+        """
+        if pixels.ndim != 3 or pixels.shape[0] != pixels.shape[1]:
+            raise ConfigurationError(
+                f"mean_image has the shape {pixels.shape}", expected="(S, S, C), as high as wide"
+            )
+        return cls(pixels.shape[0], pixels.shape[2], pixels.astype("<f4").tobytes())
+
+    def to_array(self) -> NDArray[np.float32]:
+        """Return a copy, ``(S, S, C)`` float32 on the scale 0 to 1."""
+        import numpy as np
+
+        flat = np.frombuffer(self.values, dtype="<f4").astype(np.float32)
+        return flat.reshape(self.side_px, self.side_px, self.channels)
+
+    def average(self) -> tuple[float, ...]:
+        """Return the mean of each channel, which stands in for the image where it does not fit."""
+        return tuple(float(value) for value in self.to_array().mean(axis=(0, 1), dtype="float64"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types; :meth:`from_dict` reads them back."""
+        return {
+            "side_px": self.side_px,
+            "channels": self.channels,
+            "float32_base64": base64.b64encode(self.values).decode("ascii"),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: object) -> MeanImage:
+        """Build an image from JSON types; nothing is decoded before its size is known to be right.
+
+        Raises:
+            ConfigurationError: A field is unknown, missing, of the wrong type or out of range.
+        """
+        names = {"side_px", "channels", "float32_base64"}
+        if not isinstance(fields, dict) or set(fields) != names:
+            found = ", ".join(sorted(map(str, fields)))[:80] if isinstance(fields, dict) else str(fields)[:80]
+            raise ConfigurationError(
+                f"mean_image holds {found or 'nothing'}", expected="side_px, channels and float32_base64"
+            )
+        side_px, channels, text = (fields[name] for name in ("side_px", "channels", "float32_base64"))
+        # Base64 has four characters for every three bytes begun.
+        count = -(-_mean_image_bytes(side_px, channels) // 3) * 4
+        if not isinstance(text, str) or len(text) != count:
+            found = f"{len(text):,} characters" if isinstance(text, str) else f"a {type(text).__name__}"
+            raise ConfigurationError(
+                f"float32_base64 of mean_image holds {found}", expected=f"{count:,} characters"
+            )
+        try:
+            values = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ConfigurationError(
+                "float32_base64 of mean_image is not in base64", expected="letters, digits, + and /"
+            ) from error
+        return cls(side_px, channels, values)
+
+
+def _mean_image_bytes(side_px: object, channels: object) -> int:
+    """Return the size of a mean image, whose sides are checked first."""
+    for field, value, high in (("side_px", side_px, _MAX_MEAN_IMAGE_PX), ("channels", channels, 3)):
+        if type(value) is not int or not 1 <= value <= high:
+            raise ConfigurationError(
+                f"{field} of mean_image is {str(value)[:80]}", expected=f"a whole number from 1 to {high}"
+            )
+    return cast(int, side_px) ** 2 * cast(int, channels) * 4
 
 
 @dataclass(frozen=True)
@@ -47,6 +153,8 @@ class Preprocess:
         std: Standard deviation of each channel on the scale 0 to 1, in the order of ``channels``.
         interpolation: Filter of the resize.
         channels: Channels and their order; ``gray`` is ITU-R 601 luma in one channel.
+        mean_image: What is subtracted instead of ``mean``, which is then its average: the mean of every
+            pixel of the crop, in the order of ``channels``. ``None``: ``mean`` is subtracted everywhere.
 
     Raises:
         ConfigurationError: A field is out of range, naming the field.
@@ -58,6 +166,7 @@ class Preprocess:
     std: tuple[float, ...]
     interpolation: Interpolation = "bilinear"
     channels: Channels = "rgb"
+    mean_image: MeanImage | None = None
 
     def __post_init__(self) -> None:
         for field, allowed in (("interpolation", Interpolation), ("channels", Channels)):
@@ -78,6 +187,24 @@ class Preprocess:
                 )
         if min(self.std) <= 0:
             raise ConfigurationError(f"std is {list(self.std)}", expected="numbers above 0")
+        if self.mean_image is not None:
+            self._check_mean_image(self.mean_image)
+
+    def _check_mean_image(self, image: MeanImage) -> None:
+        if (image.side_px, image.channels) != (self.crop_px, self.num_channels):
+            raise ConfigurationError(
+                f"mean_image has {image.side_px} px and {image.channels} channels, and the network reads "
+                f"{self.crop_px} px and {self.num_channels}",
+                expected="the same",
+            )
+        average = image.average()
+        if not all(
+            math.isclose(mean, value, rel_tol=_MEAN_TOLERANCE, abs_tol=_MEAN_TOLERANCE)
+            for mean, value in zip(self.mean, average, strict=True)
+        ):
+            raise ConfigurationError(
+                f"mean is {list(self.mean)}", expected=f"the average of mean_image, {list(average)}"
+            )
 
     @property
     def num_channels(self) -> int:
@@ -85,11 +212,15 @@ class Preprocess:
         return 1 if self.channels == "gray" else 3
 
     def at_size(self, crop_px: int) -> Preprocess:
-        """Return the same record for another input side, keeping the ratio of resize to crop."""
+        """Return the same record for another input side, keeping the ratio of resize to crop.
+
+        A mean image fits one side only; at any other its average, which is ``mean``, takes its place.
+        """
         if not 1 <= crop_px <= _MAX_PX:
             raise ConfigurationError(f"the image size is {crop_px} px", expected=f"1 to {_MAX_PX}")
         resize_px = max(crop_px, round(self.resize_px * crop_px / self.crop_px))
-        return dataclasses.replace(self, crop_px=crop_px, resize_px=resize_px)
+        image = self.mean_image if crop_px == self.crop_px else None
+        return dataclasses.replace(self, crop_px=crop_px, resize_px=resize_px, mean_image=image)
 
     # -- pixels --------------------------------------------------------------------------------------
 
@@ -163,11 +294,25 @@ class Preprocess:
             batch: ``(N, S, S, C)`` uint8.
 
         Returns:
-            ``(N, C, S, S)`` float32 in channels-last memory format, ``(x / 255 − mean) / std``.
+            ``(N, C, S, S)`` float32 in channels-last memory format, ``(x / 255 − mean) / std``, with the
+            mean image for the mean where there is one.
+
+        Raises:
+            ConfigurationError: There is a mean image, and the batch is of another size.
         """
         import torch
 
-        mean = torch.tensor(self.mean, device=batch.device).mul_(255)
+        if self.mean_image is None:
+            mean = torch.tensor(self.mean, device=batch.device).mul_(255)
+        else:
+            if batch.shape[1:3] != (self.crop_px, self.crop_px):
+                raise ConfigurationError(
+                    f"the images have {batch.shape[1]}×{batch.shape[2]} pixels and mean_image has "
+                    f"{self.crop_px}×{self.crop_px}",
+                    expected="the same",
+                    remedy="take at_size() for another size",
+                )
+            mean = torch.from_numpy(self.mean_image.to_array()).mul_(255).to(batch.device)
         std = torch.tensor(self.std, device=batch.device).mul_(255)
         # (N, S, S, C) in memory is channels-last (N, C, S, S): the permutation copies nothing.
         return batch.to(torch.float32).sub_(mean).div_(std).permute(0, 3, 1, 2)
@@ -180,13 +325,24 @@ class Preprocess:
     # -- JSON ----------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON types; :meth:`from_dict` reads them back."""
-        fields = dataclasses.asdict(self)
+        """Return the fields as JSON types; :meth:`from_dict` reads them back.
+
+        ``mean_image`` is there only where there is one.
+        """
+        fields = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name != "mean_image"
+        }
+        if self.mean_image is not None:
+            fields["mean_image"] = self.mean_image.to_dict()
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Preprocess:
         """Build a record from JSON types; unknown, missing and mistyped fields are errors.
+
+        ``mean_image`` alone may be absent.
 
         Raises:
             ConfigurationError: A field is unknown, missing, of the wrong type or out of range.
@@ -196,7 +352,7 @@ class Preprocess:
             if name not in known:
                 close = nearest(name, known) or known
                 raise ConfigurationError(f"unknown field {name!r} in preprocess", expected=", ".join(close))
-        missing = [name for name in known if name not in fields]
+        missing = [name for name in known if name not in fields and name != "mean_image"]
         if missing:
             raise ConfigurationError(f"preprocess has no field {missing[0]!r}")
         for name in ("crop_px", "resize_px"):
@@ -216,4 +372,5 @@ class Preprocess:
             std=tuple(float(value) for value in fields["std"]),
             interpolation=fields["interpolation"],
             channels=fields["channels"],
+            mean_image=MeanImage.from_dict(fields["mean_image"]) if "mean_image" in fields else None,
         )

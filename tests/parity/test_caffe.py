@@ -204,6 +204,54 @@ def test_resnet_50_gives_the_logits_of_opencv(fifty: tuple[Writer, Path], side: 
     parity("resnet50.caffe", "caffe", "in", difference, TOLERANCE)
 
 
+def write_mean_image(path: Path, pixels: Tensor) -> None:
+    blob = caffemodel.messages()["BlobProto"](num=1, data=pixels.float().numpy().tobytes())
+    blob.channels, blob.height, blob.width = pixels.shape
+    path.write_bytes(blob.SerializeToString())
+
+
+def test_the_mean_image_beside_the_file_is_subtracted(tmp_path: Path) -> None:
+    path = small().save(tmp_path / "ResNet-50-model.caffemodel")
+    # Blue, green and red on the scale 0 to 255, as the release has it.
+    mean = torch.empty(3, 224, 224).uniform_(90, 130, generator=torch.Generator().manual_seed(5))
+    write_mean_image(tmp_path / "ResNet_mean.binaryproto", mean)
+    recognition = Caffe().recognize(read(path))
+    assert recognition is not None
+    assert recognition.assumed == ()
+    preprocess = recognition.preprocess
+    assert preprocess.mean_image is not None
+    rgb = torch.randint(
+        0, 256, (2, 224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(6)
+    )
+    views = torch.stack([torch.from_numpy(preprocess.to_channels(one.numpy()).copy()) for one in rgb])
+    expected = rgb.flip(-1).permute(0, 3, 1, 2).double() - mean.double()
+    torch.testing.assert_close(preprocess.normalize(views).double(), expected, rtol=0, atol=1e-4)
+    average = tuple(float(value) / 255 for value in mean.double().mean((1, 2)))
+    assert preprocess.mean == pytest.approx(average, abs=1e-7)
+    usual = zoo.entry("resnet50.caffe").preprocess
+    assert dataclasses.replace(preprocess, mean=usual.mean, mean_image=None) == usual
+
+
+@pytest.mark.parametrize(
+    ("mean", "text"),
+    [
+        (
+            torch.zeros(3, 256, 256),
+            r"shape \(3, 256, 256\); expected \(3, 224, 224\), as in the release; move it",
+        ),
+        (
+            torch.full((3, 224, 224), torch.nan),
+            r"mean\.binaryproto: mean_image has values that are not finite",
+        ),
+    ],
+)
+def test_another_mean_image_is_refused(mean: Tensor, text: str, tmp_path: Path) -> None:
+    path = small().save(tmp_path / "ResNet-50-model.caffemodel")
+    write_mean_image(tmp_path / "ResNet_mean.binaryproto", mean)
+    with pytest.raises(ModelFileError, match=text):
+        Caffe().recognize(read(path))
+
+
 def test_torchs_pooling_gives_other_logits(fifty: tuple[Writer, Path]) -> None:
     writer, path = fifty
     spec = dataclasses.replace(zoo.entry("resnet50.caffe").spec, padding="torch")

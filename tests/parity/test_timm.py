@@ -66,6 +66,38 @@ def test_networks_of_timm_are_the_same_here_and_there(name: str, tmp_path: Path,
     assert recognition.label_names == tuple("abcdefg")
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_folders_that_timm_writes_are_read(name: str, tmp_path: Path, parity: Parity) -> None:
+    theirs: Any = randomize(timm.create_model(name, num_classes=7), seed=5)
+    timm.models.save_for_hf(theirs, tmp_path, safe_serialization=True)
+    ours, recognition = read_here(tmp_path)
+    assert zoo.name_of(ours.spec) == NETWORKS[name]
+    assert recognition.preprocess.mean == theirs.pretrained_cfg["mean"]
+    for size in ((64, 64), (75, 97)):
+        parity(NETWORKS[name], "timm", "in", largest_difference(ours, theirs, size), 1e-5)
+    reference = Timm().reference(read(tmp_path), ours.spec)
+    assert largest_difference(ours, reference.logits) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet50d", "a deep stem of three convolutions .* its tensor conv1.0.weight"),
+        ("resnetv2_50d", "a deep stem of three convolutions .* its tensor stem.conv1.weight"),
+        ("skresnet18", "selective kernels .skresnet., as its tensor layer1.0.conv1.paths.0.conv.weight"),
+        ("seresnet50", "a tensor that its networks do not have .layer1.0.se.fc1"),
+        ("resnetv2_50x1_bit", "is a resnetv2 with another normalization than BN"),
+        ("resnetblur50", "the architecture is 'resnetblur50'"),
+        ("resnet50_gn", "the architecture is 'resnet50_gn'"),
+        ("selecsls42", "is timm's 'selecsls42', which Residual does not have"),
+    ],
+)
+def test_timms_other_networks_are_refused(name: str, message: str, tmp_path: Path) -> None:
+    timm.models.save_for_hf(timm.create_model(name, num_classes=7), tmp_path, safe_serialization=True)
+    with pytest.raises(ModelFileError, match=message):
+        Timm().recognize(read(tmp_path))
+
+
 @pytest.mark.parametrize("row", ["resnet50", "resnet18.v2", "resnet50.v2"])
 def test_out_and_back_is_the_same_to_the_bit(row: str, tmp_path: Path) -> None:
     ours = randomize(create(row, num_classes=7, in_channels=1), seed=2)
@@ -78,13 +110,18 @@ def test_out_and_back_is_the_same_to_the_bit(row: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_dilation_is_timms(name: str, output_stride: int, parity: Parity) -> None:
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnetv2_18", "resnetv2_50"])
+def test_dilation_is_timms(name: str, output_stride: int, tmp_path: Path, parity: Parity) -> None:
+    row = NETWORKS[name]
     theirs = randomize(timm.create_model(name, num_classes=7, output_stride=output_stride), seed=3)
-    spec = dataclasses.replace(zoo.entry(name).spec, output_stride=output_stride, num_classes=7)
-    ours = ResNet(spec)
-    ours.load_state_dict(theirs.state_dict())
-    parity(name, "timm", "in", largest_difference(ours.eval(), theirs, (75, 97)), 1e-5)
+    timm.models.save_for_hf(theirs, tmp_path / "theirs", safe_serialization=True)
+    ours, _ = read_here(tmp_path / "theirs")
+    spec = dataclasses.replace(zoo.entry(row).spec, output_stride=output_stride, num_classes=7)
+    assert ours.spec == spec
+    parity(row, "timm", "in", largest_difference(ours, theirs, (75, 97)), 1e-5)
+    Timm().write(Exported(spec, ours.state_dict(), PREPROCESS, tuple("abcdefg")), tmp_path / "out")
+    again = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    parity(row, "timm", "out", largest_difference(ours, again, (75, 97)), 1e-5)
 
 
 def test_a_lone_file_of_resnetv2_is_recognized_by_its_names(tmp_path: Path) -> None:
@@ -118,7 +155,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "the architecture is 'resnet34' and the tensors are those of resnet18",
         ),
         ({"num_classes": 10}, "the classifier has 3 rows and the config says 10; expected the same"),
-        ({"model_args": {"block": "os.system"}}, "model_args is .*; expected in_chans, num_classes or"),
+        ({"model_args": {"block": "os.system"}}, "model_args is .*; expected only in_chans, num_classes, "),
+        ({"model_args": {"in_chans": 1}}, "model_args.in_chans is '1'; expected 3"),
+        ({"model_args": {"num_classes": 4}}, "model_args.num_classes is '4'; expected 3"),
+        ({"model_args": {"global_pool": "max"}}, "model_args.global_pool is 'max'; expected 'avg'"),
+        ({"global_pool": "catavgmax"}, "global_pool is 'catavgmax'; expected 'avg'"),
         ({"model_args": {"output_stride": 7}}, "output_stride is 7; expected one of 4, 8, 16, 32"),
         ({"pretrained_cfg.std": [0, 1, 1]}, r"std is \[0.0, 1.0, 1.0\]; expected numbers above 0"),
         ({"pretrained_cfg.mean": [0.1] * 4}, "mean is .*; expected 3 finite numbers"),
@@ -130,6 +171,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"pretrained_cfg.interpolation": "x"}, "interpolation is 'x'"),
         ({"pretrained_cfg": 3}, "pretrained_cfg is 3; expected an object"),
         ({"label_names": ["a", 1, "c"]}, "label_names is not a list of strings"),
+        ({"label_names": ["a", "b"]}, "label_names has 2 names, 2 of them distinct; expected 3, one a row"),
+        ({"label_names": ["a", "b", "a"]}, "label_names has 3 names, 2 of them distinct; expected 3"),
     ],
 )
 def test_hostile_configurations_are_refused_by_field(

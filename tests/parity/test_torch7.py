@@ -25,7 +25,12 @@ from tests.conversion.readers.writers import Module, write_torch7
 from tests.parity.agreement import largest_difference
 from tests.parity.conftest import Parity
 
-GENERATOR = torch.Generator().manual_seed(3)
+GENERATOR = torch.Generator()
+
+
+@pytest.fixture(autouse=True)
+def _same_weights_in_any_order() -> None:
+    GENERATOR.manual_seed(3)
 
 
 # -- the modules, with weights under which logits stay of the order of one ----------------------------------
@@ -39,19 +44,29 @@ def conv(channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1)
     weight = torch.randn(out, channels // groups, kernel, kernel, generator=GENERATOR)
     fields = {
         "weight": weight * (2 / weight[0].numel()) ** 0.5,
-        **{"nInputPlane": channels, "nOutputPlane": out, "kW": kernel, "kH": kernel, "dW": stride},
-        **{"dH": stride, "padW": kernel // 2, "padH": kernel // 2, "groups": groups},
+        "nInputPlane": channels,
+        "nOutputPlane": out,
+        "kW": kernel,
+        "kH": kernel,
+        "dW": stride,
+        "dH": stride,
+        "padW": kernel // 2,
+        "padH": kernel // 2,
+        "groups": groups,
     }
     return Module("cudnn.SpatialConvolution", fields)
 
 
-def bn(channels: int) -> Module:
+def bn(channels: int, low: float = 0.3, high: float = 0.7) -> Module:
     fields = {
-        "weight": uniform(channels, 0.3, 0.7),
+        "weight": uniform(channels, low, high),
         "bias": uniform(channels, -0.2, 0.2),
         "running_mean": uniform(channels, -0.2, 0.2),
         "running_var": uniform(channels, 0.7, 1.5),
-        **{"eps": 1e-5, "momentum": 0.1, "affine": True, "nDim": 4},
+        "eps": 1e-5,
+        "momentum": 0.1,
+        "affine": True,
+        "nDim": 4,
     }
     return Module("nn.SpatialBatchNormalization", fields)
 
@@ -102,7 +117,11 @@ def unit_of(kind: str, shape: list[tuple[int, int, int, int, int]], option: str)
         shortcut_of(channels, out, stride, option, has_bn=not is_pre),
     )
     head = [bn(channels), relu()] if kind == "shared" else []
-    tail = {"original": [relu()], "bn-after-addition": [bn(out), relu()]}.get(kind, []) if not is_pre else []
+    tail = (
+        {"original": [relu()], "bn-after-addition": [bn(out, 0.8, 1.1), relu()]}.get(kind, [])
+        if not is_pre
+        else []
+    )
     return holding("Sequential", *head, branches, Module("nn.CAddTable", {"inplace": True}), *tail)
 
 
@@ -162,7 +181,7 @@ def network_of(
     return holding("Sequential", *modules)
 
 
-# -- an interpreter -------------------------------------------------------------------------------------------
+# -- an interpreter ------------------------------------------------------------------------------------------
 
 
 def run(module: Module, x: Any) -> Any:

@@ -63,7 +63,10 @@ def test_what_is_written_torchvision_loads(name: str, tmp_path: Path, parity: Pa
     assert all(torch.equal(back[key], tensor) for key, tensor in ours.state_dict().items())
 
 
-@pytest.mark.parametrize(("output_stride", "dilate"), [(16, [False, False, True]), (8, [False, True, True])])
+@pytest.mark.parametrize(
+    ("output_stride", "dilate"),
+    [(16, [False, False, True]), (8, [False, True, True]), (4, [True, True, True])],
+)
 def test_dilation_is_torchvisions(output_stride: int, dilate: list[bool], parity: Parity) -> None:
     theirs = torchvision.models.resnet50(num_classes=7, replace_stride_with_dilation=dilate)
     randomize(theirs, seed=3)

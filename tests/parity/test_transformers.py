@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
+from PIL import Image
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from residual import zoo
@@ -24,6 +26,8 @@ from residual.preprocess import Preprocess
 from tests.parity.agreement import largest_difference, randomize
 from tests.parity.conftest import Parity
 
+VIT = {"image_processor_type": "ViTImageProcessor"}
+CONVNEXT = {"image_processor_type": "ConvNextImageProcessor", "do_center_crop": False}
 NAMES = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
     *("resnet50.v1", "resnet101.v1", "resnet152.v1"),
@@ -113,6 +117,78 @@ def test_preprocessing_comes_along(
     assert (preprocess.crop_px, preprocess.resize_px, preprocess.interpolation) == expected
 
 
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [("ConvNext", 224), ("ConvNext", 160), ("Bit", 224)],
+)
+def test_pixels_are_those_of_their_processor(folder: Path, tmp_path: Path, kind: str, size: int) -> None:
+    processor = getattr(transformers, f"{kind}ImageProcessor")(size={"shortest_edge": size})
+    processor.save_pretrained(tmp_path)
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).symlink_to(folder / name)
+    recognition = Transformers().recognize(read(tmp_path))
+    assert recognition is not None
+    assert recognition.assumed == ()
+    preprocess = recognition.preprocess
+    noise = np.random.default_rng(0).integers(0, 256, (30, 41, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize((410, 300), Image.Resampling.BICUBIC)
+    ours = preprocess.normalize(torch.from_numpy(preprocess.center_view(np.asarray(image))[None].copy()))
+    theirs = processor(image, return_tensors="pt")["pixel_values"]
+    assert theirs.std() > 0.1
+    # torchvision's resize of tensors rounds otherwise than Pillow's: two of 255 levels.
+    assert (ours - theirs).abs().max() <= 2.1 / 255 / min(preprocess.std)
+
+
+@pytest.mark.parametrize(
+    "processor", [{"size": {"shortest_edge": 384}}, {"size": {"height": 224, "width": 224}, **VIT}]
+)
+def test_squashing_is_told(folder: Path, tmp_path: Path, processor: dict[str, Any]) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).symlink_to(folder / name)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    recognition = Transformers().recognize(read(tmp_path))
+    assert recognition is not None
+    assert "cropped here, where transformers squashes them" in recognition.assumed[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"auto_map": {"AutoImageProcessor": "x.Y"}}, "unknown key 'auto_map'"),
+        ({"image_processor_type": "os.system"}, "image_processor_type is 'os.system'"),
+        ({"image_processor_type": ["Bit"]}, "image_processor_type is "),
+        ({"resample": [2]}, r"resample is \[2\]; expected 0, 1, 2, 3"),
+        ({"resample": True}, "resample is True"),
+        ({"do_normalize": False}, "do_normalize is False; expected true"),
+        ({"rescale_factor": 1.0}, "rescale_factor is 1.0; expected 1/255"),
+        ({"size": {"shortest_edge": 0}}, "size is .*; expected a side in pixels"),
+        (
+            {"size": {"height": 224, "width": 100}},
+            "size is .*; expected a side in pixels, or two that are equal",
+        ),
+        ({"crop_size": {"height": 512, "width": 512}}, "crop_px is 512 and resize_px is 256"),
+        ({"size": 10**6}, "resize_px is 1000000"),
+        ({"image_std": [0, 1, 1]}, r"std is \[0.0, 1.0, 1.0\]; expected numbers above 0"),
+        ({"image_mean": [0.1] * 4}, "mean is .*; expected 3 finite numbers"),
+        ({**CONVNEXT, "crop_pct": 0}, "crop_pct is 0; expected 0.05 to 1"),
+    ],
+)
+def test_hostile_processors_are_refused_by_field(
+    folder: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).symlink_to(folder / name)
+    plain = {
+        "size": 256,
+        "do_center_crop": True,
+        "crop_size": 224,
+        "image_processor_type": "BitImageProcessor",
+    }
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**plain, **change}))
+    with pytest.raises(ModelFileError, match=f"preprocessor_config.json: .*{message}"):
+        Transformers().recognize(read(tmp_path))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("transformers") / "resnet18"
@@ -137,6 +213,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"embedding_size": 32}, "embedding_size is 32; expected 64"),
         ({"id2label": {"0": "a"}}, "id2label does not name each of the 3 rows of the classifier once"),
         ({"id2label": {"0": "a", "1": 2, "2": "c"}}, "id2label holds names that are no strings"),
+        ({"id2label": {"0": "a", "1": "a", "2": "c"}}, "id2label has 2 distinct names; expected 3"),
+        ({"num_labels": 9}, "num_labels is 9; expected 3"),
         ({"num_channels": 4}, "num_channels is 4; expected 3"),
     ],
 )

@@ -7,6 +7,7 @@ third blob divides mean and variance. Its affine half is a layer of its own, Sca
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -19,8 +20,10 @@ import torch
 from residual import zoo
 from residual.conversion.architecture import state_names
 from residual.conversion.ecosystem import Ecosystem, Recognition, Reference
+from residual.conversion.readers import read_binaryproto
 from residual.conversion.translation import Rule, Translation, num_batches_tracked
 from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
+from residual.preprocess import MeanImage, Preprocess
 from residual.spec import Padding, ResNetSpec, StrideOn
 from residual.zoo.labels import imagenet_class_names
 
@@ -48,6 +51,7 @@ _BRANCHES = {"conv1": "2a", "conv2": "2b", "conv3": "2c", "downsample.0": "1"}
 _BN_BRANCHES = {"bn1": "2a", "bn2": "2b", "bn3": "2c", "downsample.1": "1"}
 _LETTERED_LAYERS = 50  # the release letters all units of ResNet-50
 _LETTERED_UNITS = 3  # and those of stages that are no longer than this in the others
+_MEAN_IMAGE = "ResNet_mean.binaryproto"
 _DEFAULT_EPS = 1e-5  # caffe.proto, BatchNormParameter.eps
 
 
@@ -80,9 +84,11 @@ class Caffe(Ecosystem):
             )
         _check_layers(checkpoint, layers)
         stride_on, assumed = _stride_on(checkpoint, layers, list(stages))
-        assumed += (
-            "the mean colour is subtracted instead of the mean image (ResNet_mean.binaryproto is not read)",
-        )
+        preprocess = _preprocess(checkpoint)
+        if preprocess.mean_image is None:
+            assumed += (
+                f"the mean image, {_MEAN_IMAGE}, is not beside it; the mean colour is subtracted instead",
+            )
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         try:
             widths = tuple(shapes[f"res{stage}a_branch2c/0"][0] // 4 for stage in stages)
@@ -110,7 +116,7 @@ class Caffe(Ecosystem):
         return Recognition(
             spec,
             "the release's layer names, such as res2a_branch2a",
-            zoo.entry("resnet50.caffe").preprocess,
+            preprocess,
             names if spec.num_classes == len(names) else None,
             assumed,
         )
@@ -182,6 +188,26 @@ class Caffe(Ecosystem):
             return torch.from_numpy(net.forward().copy()).reshape(len(images), -1)
 
         return Reference(f"OpenCV {cv2.__version__}", logits)
+
+
+def _preprocess(checkpoint: Checkpoint) -> Preprocess:
+    """Return the release's preprocessing, with the mean image where that lies beside the file."""
+    usual, path = zoo.entry("resnet50.caffe").preprocess, checkpoint.path.with_name(_MEAN_IMAGE)
+    if not path.exists():
+        return usual
+    pixels = read_binaryproto(path)
+    expected = (usual.num_channels, usual.crop_px, usual.crop_px)
+    if tuple(pixels.shape) != expected:
+        raise ModelFileError(
+            f"{path} holds a mean image of shape {tuple(pixels.shape)}",
+            expected=f"{expected}, as in the release",
+            remedy="move it elsewhere to subtract the mean colour instead",
+        )
+    try:
+        image = MeanImage.from_array((pixels.double() / 255).permute(1, 2, 0).numpy())
+    except ConfigurationError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+    return dataclasses.replace(usual, mean=image.average(), mean_image=image)
 
 
 def _layers(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:

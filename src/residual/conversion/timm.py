@@ -44,7 +44,8 @@ _CFG_KEYS = {
     *("first_conv", "classifier", "license", "origin_url", "paper_name", "paper_ids", "notes", "url"),
     *("hf_hub_id", "architecture", "file", "source", "label_offset", "description", "paper_url"),
 }
-_V2 = re.compile(r"resnetv2_(18|34|50|101|152)")
+# What it builds a network with; save_for_hf writes the first three every time.
+_ARGUMENTS = ("in_chans", "num_classes", "global_pool", "output_stride")
 
 
 class Timm(Ecosystem):
@@ -59,11 +60,18 @@ class Timm(Ecosystem):
         is_folder = isinstance(config, dict) and "pretrained_cfg" in config and "model_type" not in config
         _, tensors = without_prefix(checkpoint.tensors)
         is_v2 = "stem.conv.weight" in tensors and "stages.0.blocks.0.norm1.weight" in tensors
-        if checkpoint.format not in ("torch", "safetensors") or not (is_folder or is_v2):
+        if checkpoint.format not in ("torch", "safetensors"):
+            return None
+        _refuse_variant(tensors, checkpoint.path)
+        if not (is_folder or is_v2):
             return None
         spec = _read_v2(checkpoint) if is_v2 else read_architecture(tensors, checkpoint.path)
         if spec is None:
-            return None
+            name = config.get("architecture") if isinstance(config, dict) else None
+            raise ModelFileError(
+                f"{checkpoint.path} is timm's {str(name)[:100]!r}, which Residual does not have",
+                expected=f"one of {', '.join(_architectures())}",
+            )
         if not is_folder or config is None:
             preprocess = dataclasses.replace(
                 zoo.default_preprocess(spec),
@@ -150,6 +158,23 @@ def _v2_name(name: str) -> str:
     return f"stages.{int(match[1]) - 1}.blocks.{match[2]}.{part}"
 
 
+def _refuse_variant(tensors: Mapping[str, Any], path: Path) -> None:
+    """Refuse the relatives of timm whose stem or shortcuts are others, by the tensor that tells."""
+    is_resnet = any(name.startswith(("layer1.0.", "stages.0.blocks.0.")) for name in tensors)
+    for telling, variant in (
+        ("conv1.0.weight", "a deep stem of three convolutions (resnet50d and others)"),
+        ("stem.conv1.weight", "a deep stem of three convolutions (resnetv2_50d and others)"),
+        ("layer1.0.conv1.paths.0.conv.weight", "selective kernels (skresnet)"),
+        ("layer2.0.downsample.1.weight", "pooling before the projections (resnet50d and others)"),
+    ):
+        # A projection's second module is BN, whose weight has one axis.
+        if is_resnet and telling in tensors and ("downsample" not in telling or tensors[telling].ndim == 4):
+            raise ModelFileError(
+                f"{path} has {variant}, as its tensor {telling} says, which Residual does not have",
+                expected=f"one of {', '.join(_architectures())}",
+            )
+
+
 def _read_v2(checkpoint: Checkpoint) -> ResNetSpec:
     _, tensors = without_prefix(checkpoint.tensors)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -208,10 +233,20 @@ def _with_config(checkpoint: Checkpoint, config: Mapping[str, Any], spec: ResNet
             expected="the same",
         )
     arguments = config.get("model_args") or {}
-    if not isinstance(arguments, dict) or not set(arguments) <= {"in_chans", "num_classes", "output_stride"}:
+    if not isinstance(arguments, dict) or not set(arguments) <= set(_ARGUMENTS):
         raise ModelFileError(
-            f"{path}: model_args is {str(arguments)[:200]}", expected="in_chans, num_classes or output_stride"
+            f"{path}: model_args is {str(arguments)[:200]}", expected=f"only {', '.join(_ARGUMENTS)}"
         )
+    held = {"in_chans": spec.in_channels, "num_classes": spec.num_classes, "global_pool": "avg"}
+    for where, stated in (
+        ("model_args.", arguments),
+        ("", {"global_pool": config.get("global_pool", "avg")}),
+    ):
+        for key in held.keys() & stated.keys():
+            if stated[key] != held[key]:
+                raise ModelFileError(
+                    f"{path}: {where}{key} is {str(stated[key])[:100]!r}", expected=repr(held[key])
+                )
     try:
         spec = dataclasses.replace(spec, output_stride=arguments.get("output_stride"))
         preprocess = _read_preprocess(cfg, spec)
@@ -265,7 +300,12 @@ def _labels(config: Mapping[str, Any], spec: ResNetSpec, path: Path) -> tuple[st
         return imagenet_class_names()
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ModelFileError(f"{path}: label_names is not a list of strings")
-    if names and len(names) == spec.num_classes and re.fullmatch(r"n\d{8}", names[0]):
+    if len(names) != spec.num_classes or len(set(names)) != len(names):
+        raise ModelFileError(
+            f"{path}: label_names has {len(names):,} names, {len(set(names)):,} of them distinct",
+            expected=f"{spec.num_classes:,}, one a row of the classifier",
+        )
+    if re.fullmatch(r"n\d{8}", names[0]):
         # WordNet ids, with names for people beside them.
         descriptions = config.get("label_descriptions")
         if isinstance(descriptions, dict):
@@ -286,8 +326,11 @@ def _architectures() -> dict[str, zoo.ZooEntry]:
 
 def _require(spec: ResNetSpec) -> None:
     """Refuse networks that timm does not have."""
+    if spec.output_stride == 4:
+        raise ConfigurationError("timm has no such network: output_stride is 4", expected="8, 16 or 32")
     if not spec.is_preactivated:
-        require_plain_resnet(spec, "timm")
+        # Unlike torchvision's, its basic units dilate.
+        require_plain_resnet(dataclasses.replace(spec, output_stride=None), "timm")
         return
     ours = spec.architecture.to_dict()
     free = ("unit", "depths", "widths", "num_classes", "in_channels", "output_stride", "initialization")

@@ -134,7 +134,7 @@ def _build(spec: ResNetSpec) -> Any:
     block = resnet.Bottleneck if spec.unit == "bottleneck" else resnet.BasicBlock
     # width_per_group 64 is the plain network: channels inside = width · (width_per_group / 64) · groups.
     width_per_group = 64 * spec.inner_multiplier // spec.groups
-    strides = {None: 0, 32: 0, 16: 1, 8: 2}
+    strides = {None: 0, 32: 0, 16: 1, 8: 2, 4: 3}
     dilated = strides.get(spec.output_stride, 0)
     network = resnet.ResNet(
         block,

@@ -34,7 +34,16 @@ _BOOKKEEPING = {
     *("model_type", "architectures", "transformers_version", "torch_dtype", "dtype", "problem_type"),
     *("stage_names", "out_features", "out_indices", "num_labels", "return_dict", "_name_or_path"),
     *("output_hidden_states", "use_cache", "chunk_size_feed_forward", "is_encoder_decoder"),
+    *("finetuning_task", "output_attentions", "torchscript"),
 }
+# Of a preprocessor_config.json: what says how an image is prepared, and bookkeeping.
+_PROCESSOR = {
+    *("image_processor_type", "feature_extractor_type", "size", "crop_size", "crop_pct", "resample"),
+    *("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb", "rescale_factor"),
+    *("image_mean", "image_std", "default_to_square", "data_format", "input_data_format", "device"),
+    *("return_tensors", "disable_grouping", "processor_class", "_valid_processor_keys"),
+}
+_CONVNEXT = "ConvNextImageProcessor"
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL.Image.Resampling
 
 
@@ -65,9 +74,12 @@ class Transformers(Ecosystem):
                 )
         try:
             spec = _read_spec(config, checkpoint)
-            preprocess, assumed = _read_preprocess(checkpoint.metadata.get("preprocessor_config"), spec)
         except ConfigurationError as error:
             raise ModelFileError(f"{where}: {error}") from error
+        try:
+            preprocess, assumed = _read_preprocess(checkpoint.metadata.get("preprocessor_config"), spec)
+        except ConfigurationError as error:
+            raise ModelFileError(f"{checkpoint.path}: preprocessor_config.json: {error}") from error
         return Recognition(
             spec,
             "config.json with model_type resnet, and transformers' tensor names",
@@ -166,6 +178,12 @@ def _read_spec(config: Mapping[str, Any], checkpoint: Checkpoint) -> ResNetSpec:
     head = checkpoint.tensors.get("classifier.1.weight")
     if head is None or head.ndim != 2:
         raise ConfigurationError("there is no classifier", expected="ResNetForImageClassification")
+    if config.get("num_channels", 3) != 3:
+        raise ConfigurationError(f"num_channels is {str(config['num_channels'])[:100]}", expected="3")
+    if config.get("num_labels", head.shape[0]) != head.shape[0]:
+        raise ConfigurationError(
+            f"num_labels is {str(config['num_labels'])[:100]}", expected=str(head.shape[0])
+        )
     return ResNetSpec(
         unit=layer_type,
         depths=_whole_numbers(config, "depths", [3, 4, 6, 3]),
@@ -187,39 +205,37 @@ def _labels(config: Mapping[str, Any], num_classes: int, where: str) -> tuple[st
     labels = tuple(names[str(row)] for row in range(num_classes))
     if not all(isinstance(label, str) for label in labels):
         raise ModelFileError(f"{where}: id2label holds names that are no strings")
-    if len(set(labels)) < num_classes and num_classes == 1000:
+    if len(set(labels)) == num_classes:
+        return labels
+    if num_classes == 1000 and labels[0].startswith("tench"):
         # ImageNet's own words, with "crane" and "maillot" twice.
         from residual.zoo.labels import imagenet_class_names
 
         return imagenet_class_names()
-    return labels
+    raise ModelFileError(
+        f"{where}: id2label has {len(set(labels)):,} distinct names", expected=f"{num_classes:,}"
+    )
 
 
 def _read_preprocess(processor: Any, spec: ResNetSpec) -> tuple[Preprocess, tuple[str, ...]]:
     default = zoo.default_preprocess(spec)
-    if spec.in_channels != 3:
-        raise ConfigurationError(f"num_channels is {spec.in_channels}", expected="3")
     if not isinstance(processor, dict):
         return default, ("there is no preprocessor_config.json: images are prepared as for ImageNet",)
-    size = processor.get("size", {"shortest_edge": default.crop_px})
-    edge = size.get("shortest_edge") if isinstance(size, dict) else size
-    if isinstance(size, dict) and size.get("height") == size.get("width") and edge is None:
-        edge = size.get("height")
-    crop_pct = processor.get("crop_pct", 224 / 256)
-    if type(edge) is not int or type(crop_pct) not in (int, float) or not 0.05 <= crop_pct <= 1:
-        raise ConfigurationError(
-            f"size is {str(size)[:100]} and crop_pct {crop_pct!r}", expected="as transformers"
-        )
-    crop = processor.get("crop_size")
-    if isinstance(crop, dict) and processor.get("do_center_crop") and type(crop.get("height")) is int:
-        # An ordinary processor: the shorter side to `size`, then the crop.
-        crop_px, resize_px = crop["height"], max(edge, crop["height"])
-    else:
-        # ConvNextImageProcessor, which ResNets come with: below 384 px it resizes to size / crop_pct.
-        crop_px, resize_px = edge, int(edge / crop_pct) if edge < 384 else edge
+    for key in processor:
+        if key not in _PROCESSOR:
+            raise ConfigurationError(f"unknown key {key[:100]!r}", expected="what transformers writes")
+    for key in ("do_resize", "do_rescale", "do_normalize"):
+        if processor.get(key, True) is not True:
+            raise ConfigurationError(f"{key} is {str(processor[key])[:100]}", expected="true")
+    factor = processor.get("rescale_factor", 1 / 255)
+    if type(factor) is not float or abs(factor * 255 - 1) > 1e-6:
+        raise ConfigurationError(f"rescale_factor is {str(factor)[:100]}", expected="1/255")
     resample = processor.get("resample", 3)
-    if resample not in _RESAMPLING:
-        raise ConfigurationError(f"resample is {resample!r}", expected=", ".join(map(str, _RESAMPLING)))
+    if type(resample) is not int or resample not in _RESAMPLING:
+        raise ConfigurationError(
+            f"resample is {str(resample)[:100]}", expected=", ".join(map(str, _RESAMPLING))
+        )
+    crop_px, resize_px, assumed = _read_sizes(processor, default.crop_px)
     fields = {
         "crop_px": crop_px,
         "resize_px": resize_px,
@@ -228,7 +244,46 @@ def _read_preprocess(processor: Any, spec: ResNetSpec) -> tuple[Preprocess, tupl
         "interpolation": _RESAMPLING[resample],
         "channels": "rgb",
     }
-    return Preprocess.from_dict(fields), ()
+    return Preprocess.from_dict(fields), assumed
+
+
+def _read_sizes(processor: Mapping[str, Any], default_px: int) -> tuple[int, int, tuple[str, ...]]:
+    """Return the sides of the crop and of the resize, and what could not be taken over."""
+    # ResNets come with ConvNext's; older folders name it as feature_extractor_type.
+    name = processor.get("image_processor_type", processor.get("feature_extractor_type", _CONVNEXT))
+    kind = re.fullmatch(r"(ConvNext|Bit|ViT)(?:ImageProcessor|FeatureExtractor)(?:Fast|Pil)?", str(name))
+    if kind is None:
+        raise ConfigurationError(
+            f"image_processor_type is {str(name)[:100]!r}", expected="that of ConvNext, Bit or ViT"
+        )
+    edge, is_squashed = _side(processor, "size", default_px)
+    if processor.get("do_center_crop"):
+        # An ordinary processor: the shorter side to `size`, then the crop.
+        crop_px, _ = _side(processor, "crop_size", default_px)
+        resize_px = edge
+    elif kind[1] == "ConvNext" and edge < 384:
+        # It resizes to size / crop_pct and crops; from 384 px on it squashes.
+        crop_pct = processor.get("crop_pct", 224 / 256)
+        if type(crop_pct) not in (int, float) or not 0.05 <= crop_pct <= 1:
+            raise ConfigurationError(f"crop_pct is {str(crop_pct)[:100]}", expected="0.05 to 1")
+        return edge, int(edge / crop_pct), ()
+    else:
+        crop_px, resize_px, is_squashed = edge, edge, True
+    squashed = ("images that are no squares are cropped here, where transformers squashes them",)
+    return crop_px, resize_px, squashed if is_squashed else ()
+
+
+def _side(processor: Mapping[str, Any], key: str, default_px: int) -> tuple[int, bool]:
+    """Return the side that ``size`` or ``crop_size`` gives, and whether it gives a square."""
+    value = processor.get(key, default_px)
+    sides = [value] if not isinstance(value, dict) else [value[name] for name in sorted(value)]
+    names = set(value) if isinstance(value, dict) else {"shortest_edge"}
+    fits = names == {"shortest_edge"} or (names == {"height", "width"} and sides[0] == sides[1])
+    if not fits or type(sides[0]) is not int or sides[0] < 1:
+        raise ConfigurationError(
+            f"{key} is {str(value)[:100]}", expected="a side in pixels, or two that are equal"
+        )
+    return sides[0], key == "size" and names != {"shortest_edge"}
 
 
 # -- transformers' own --------------------------------------------------------------------------------

@@ -254,6 +254,7 @@ def _adapted_preprocess(preprocess: Preprocess, in_channels: int) -> Preprocess:
         channels="gray" if in_channels == 1 else "rgb",
         mean=average(preprocess.mean),
         std=average(preprocess.std),
+        mean_image=None,
     )
 
 

@@ -143,6 +143,7 @@ def _config_of(model: Model) -> dict[str, Any]:
             "interpolation": preprocess.interpolation,
             "crop_pct": _crop_pct(preprocess),
             "crop_mode": "center",
+            # timm cannot subtract a mean image; of a network that has one this is the average.
             "mean": list(preprocess.mean),
             "std": list(preprocess.std),
             "first_conv": "conv1",
