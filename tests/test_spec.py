@@ -218,3 +218,21 @@ def test_hostile_json_is_refused(change: dict[str, Any], message: str) -> None:
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(ConfigurationError, match="the spec has no field 'depths'"):
         ResNetSpec.from_dict({"unit": "basic"})
+
+
+def moving_statistics(spec: ResNetSpec) -> int:
+    """Means and variances of BN, which Keras counts among the parameters."""
+    return sum(2 * layer.out_channels for layer in spec.layers(224) if layer.kind == "bn")
+
+
+def test_keras_counts() -> None:
+    keras = zoo.entry("resnet50.keras").spec
+    assert keras.num_parameters - zoo.entry("resnet50.v1").spec.num_parameters == 26_560
+    assert moving_statistics(keras) == 53_120
+    assert keras.num_parameters + moving_statistics(keras) == 25_636_712
+    # keras-hub's backbones: without classifier, with the statistics.
+    backbones = {18: 11_186_112, 50: 23_561_152, 101: 42_605_504, 152: 58_295_232}
+    for layers, count in backbones.items():
+        spec = zoo.entry(f"resnet{layers}").spec
+        classifier = (spec.num_features + 1) * 1000
+        assert spec.num_parameters - classifier + moving_statistics(spec) == count

@@ -53,6 +53,9 @@ class TorchVision(Ecosystem):
             )
         elif spec.unit == "bottleneck":
             assumed.append("the stride is on the 3×3, as in torchvision and timm (else: --model NAME.v1)")
+            assumed.append(
+                "nothing is blurred or pooled before striding: timm's resnetblur and resnetaa look the same"
+            )
         data = "CIFAR-10" if spec.stem == "cifar" else "ImageNet"
         assumed.append(f"images are prepared as for {data}, {zoo.default_preprocess(spec).crop_px} px")
         if labels is not None:
