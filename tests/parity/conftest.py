@@ -70,9 +70,10 @@ def _recorded() -> list[dict[str, Any]]:
 
 
 def _version(package: str) -> str:
-    """Version of an installed package; empty for what the tests themselves act out (Torch7)."""
-    distribution = {"caffe": "opencv-python-headless", "tensorflow": "tensorflow-cpu"}.get(package, package)
+    """Version of what was asked; empty for what the tests themselves act out (Torch7)."""
+    if package == "caffe":
+        return f"by OpenCV {metadata.version('opencv-python-headless')}"
     try:
-        return metadata.version(distribution)
+        return metadata.version("tensorflow-cpu" if package == "tensorflow" else package)
     except metadata.PackageNotFoundError:
         return ""
