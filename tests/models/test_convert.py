@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,37 @@ def test_what_a_library_lacks_is_refused_and_nothing_is_written(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     with pytest.raises(ConfigurationError, match="nothing can be written for caffe"):
         convert(tmp_path / "model", tmp_path / "there", to="caffe")
+
+
+def test_an_export_replaces_nothing_and_fails_whole(
+    theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert(theirs, tmp_path / "model")
+    (tmp_path / "mine.pth").write_text("mine")
+    with pytest.raises(ConfigurationError, match="mine.pth exists; choose another path"):
+        convert(tmp_path / "model", tmp_path / "mine.pth", to="torchvision")
+    assert (tmp_path / "mine.pth").read_text() == "mine"
+    liar = Reference("liar 1.0", lambda images: torch.ones(len(images), 7))
+    monkeypatch.setattr(TorchVision, "reference", lambda *_: liar)
+    with pytest.raises(ModelFileError, match="is not the function of liar 1.0"):
+        convert(tmp_path / "model", tmp_path / "out.pth", to="torchvision")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.pth", "model"]
+
+
+def test_a_configuration_that_nobody_reads_is_not_ignored(tmp_path: Path) -> None:
+    torch.save(torchvision.models.resnet18(num_classes=7).state_dict(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text('{"_target_": "os.system"}')
+    with pytest.raises(ModelFileError, match="tensor names and a config.json that is not timm's"):
+        convert(tmp_path, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_state_dict_cannot_say_how_it_dilates(tmp_path: Path) -> None:
+    spec = dataclasses.replace(residual.create("resnet18", num_classes=3).spec, output_stride=8)
+    save(create(spec), tmp_path / "model")
+    with pytest.raises(ConfigurationError, match="output_stride is 8"):
+        convert(tmp_path / "model", tmp_path / "out.pth", to="torchvision")
+    assert not (tmp_path / "out.pth").exists()
 
 
 def test_a_destination_with_something_else_in_it_is_refused_first(theirs: Path, tmp_path: Path) -> None:

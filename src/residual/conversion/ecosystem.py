@@ -109,7 +109,7 @@ class Ecosystem(ABC):
         raise MissingDependencyError(f"{self.name} has no implementation in Python to compare with")
 
     def write(self, model: Exported, path: Path) -> None:  # noqa: ARG002
-        """Write ``model`` to ``path`` for this library: a file or a folder, whole or not at all.
+        """Write ``model`` to ``path``, where nothing is yet: a file or a folder, whole or not at all.
 
         Raises:
             ConfigurationError: The library has no such network, or cannot be written.

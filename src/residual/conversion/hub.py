@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,8 @@ def fetch(hub_id: str) -> Path:
             f"{hub_id} is on the Hugging Face Hub, and huggingface_hub is not installed",
             remedy="install it with: pip install 'residual[hub]'",
         ) from error
+    # Its retries are not our user's business; the one sentence below is.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     folder: Path | None = None
     for name in (*_FILES, _PICKLE):
         if name == _PICKLE and folder is not None and (folder / "model.safetensors").exists():

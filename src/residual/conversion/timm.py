@@ -117,8 +117,6 @@ class Timm(Ecosystem):
     def write(self, model: Exported, path: Path) -> None:
         """Write a folder that ``timm.create_model("local-dir:…", pretrained=True)`` opens."""
         _require(model.spec)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigurationError(f"{path} exists", remedy="choose another path")
         name = _architecture(model.spec)
         v2 = model.spec.is_preactivated
         config = {

@@ -41,6 +41,11 @@ class TorchVision(Ecosystem):
         spec = read_architecture(tensors, checkpoint.path)
         if spec is None:
             return None
+        if "config" in checkpoint.metadata:
+            raise ModelFileError(
+                f"{checkpoint.path} has torchvision's tensor names and a config.json that is not timm's",
+                remedy="convert the weights file alone, if the configuration says nothing that matters",
+            )
         labels = None
         if spec.num_classes == 1000:
             from residual.zoo.labels import imagenet_class_names
@@ -96,6 +101,10 @@ class TorchVision(Ecosystem):
     def write(self, model: Exported, path: Path) -> None:
         """Write a state dict with ``torch.save``."""
         require_plain_resnet(model.spec, "torchvision")
+        if model.spec.output_stride is not None:
+            raise ConfigurationError(
+                f"output_stride is {model.spec.output_stride}, which a state dict cannot say", expected="none"
+            )
         buffer = io.BytesIO()
         torch.save({name: tensor.cpu().contiguous() for name, tensor in model.state.items()}, buffer)
         write_bytes(path, buffer.getvalue())

@@ -113,8 +113,6 @@ class Transformers(Ecosystem):
                 f"the network reads {preprocess.channels}, which transformers' preprocessing cannot say",
                 expected="rgb",
             )
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigurationError(f"{path} exists", remedy="choose another path")
         with files.atomic_folder(path) as folder:
             files.write_tensors(
                 folder / "model.safetensors", write_tensors(self.translation(model.spec), model.state)

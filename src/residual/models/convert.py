@@ -6,6 +6,7 @@ Both ways end with a certificate: the two implementations see the same images, a
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from residual.conversion.translation import read_tensors
 from residual.errors import ConfigurationError, ModelFileError
 from residual.models.folder import is_model_folder, load, require_free_or_model, save
 from residual.models.model import Model, create, empty_network
+from residual.runtime.files import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,6 +102,8 @@ def convert(
     exporter = None if to is None else ecosystem(to)
     if exporter is None:
         require_free_or_model(target)
+    elif target.exists():
+        raise ConfigurationError(f"{target} exists", remedy="choose another path")
     folder = Path(source).expanduser()
     if is_model_folder(folder):
         if model is not None:
@@ -262,12 +266,23 @@ def _adapted_preprocess(preprocess: Preprocess, in_channels: int) -> Preprocess:
 
 
 def _write(exporter: Ecosystem, model: Model, path: Path) -> Certificate:
-    """Write for another library, read it back to the bit, and compare that library's logits with ours."""
+    """Write for another library, read it back to the bit, and compare that library's logits with ours.
+
+    All of that beside the destination, which comes to be only when it has ended well.
+    """
     state = model.network.state_dict()
-    exporter.write(Exported(model.spec, state, model.preprocess, model.label_names), path)
-    checkpoint = read(path)
-    back = read_tensors(exporter.translation(model.spec, checkpoint), checkpoint.tensors, state, str(path))
-    lost = [name for name, tensor in back.items() if not torch.equal(tensor, state[name])]
-    if any(not name.endswith(".num_batches_tracked") for name in lost):
-        raise ModelFileError(f"{path}: {lost[0]} came back changed, which is a defect of Residual")
-    return certify(model.network, exporter, checkpoint, model.preprocess.crop_px)
+    make_folder(path.parent)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        exporter.write(Exported(model.spec, state, model.preprocess, model.label_names), written)
+        checkpoint = read(written)
+        translation = exporter.translation(model.spec, checkpoint)
+        back = read_tensors(translation, checkpoint.tensors, state, str(path))
+        lost = [
+            name for name in set(back) - set(translation.filled) if not torch.equal(back[name], state[name])
+        ]
+        if lost:
+            raise ModelFileError(f"{path}: {lost[0]} came back changed, which is a defect of Residual")
+        certificate = certify(model.network, exporter, checkpoint, model.preprocess.crop_px)
+        written.rename(path)
+    return certificate

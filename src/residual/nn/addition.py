@@ -26,15 +26,20 @@ def make_addition(spec: ResNetSpec, shape: UnitShape) -> nn.Module:
         case "shortcut-only-gating":
             return Gate(shape, spec.gate_bias, exclusive=False)
         case _:
-            return Addition()
+            # The backward pass of ReLU reads its output, which must stay; that of BN and convolutions not.
+            return Addition(in_place=spec.arrangement != "relu-before-addition")
 
 
 class Addition(nn.Module):
-    """h(x) + F(x)."""
+    """h(x) + F(x); in place where that may be, which saves a map a unit."""
+
+    def __init__(self, *, in_place: bool = False) -> None:
+        super().__init__()
+        self.in_place = in_place
 
     def forward(self, residual: Tensor, shortcut: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002  # gates need x
         """Return the sum."""
-        return residual + shortcut
+        return residual.add_(shortcut) if self.in_place else residual + shortcut
 
 
 class ScaledAddition(nn.Module):
