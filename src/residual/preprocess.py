@@ -211,6 +211,14 @@ class Preprocess:
         """Channels that the network reads."""
         return 1 if self.channels == "gray" else 3
 
+    @property
+    def crop_pct(self) -> float:
+        """Crop over resize as timm writes it, such that its ``floor(crop / crop_pct)`` is ``resize_px``."""
+        ratio = self.crop_px / self.resize_px
+        while math.floor(self.crop_px / ratio) < self.resize_px:
+            ratio = math.nextafter(ratio, 0)
+        return ratio
+
     def at_size(self, crop_px: int) -> Preprocess:
         """Return the same record for another input side, keeping the ratio of resize to crop.
 

@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from residual import zoo
 from residual.errors import ConfigurationError, ModelFileError, RunError
 from residual.models import Model, create, load, save
-from residual.models.folder import _crop_pct
 from residual.preprocess import Preprocess
 from tests.conftest import TINY
 
@@ -110,7 +109,7 @@ def test_timm_opens_a_gray_network(tmp_path: Path) -> None:
 def test_crop_pct_gives_the_resize_back_by_the_formula_of_timm(crop_px: int) -> None:
     for resize_px in range(crop_px, 2 * crop_px, 5):
         preprocess = Preprocess(crop_px=crop_px, resize_px=resize_px, mean=(0, 0, 0), std=(1, 1, 1))
-        assert math.floor(crop_px / _crop_pct(preprocess)) == resize_px
+        assert math.floor(crop_px / preprocess.crop_pct) == resize_px
 
 
 def test_a_bare_network_is_saved_with_plain_names(tmp_path: Path) -> None:

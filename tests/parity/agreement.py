@@ -8,6 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from residual.conversion.checkpoint import Checkpoint
+from residual.conversion.ecosystem import Ecosystem, Recognition
+from residual.conversion.translation import read_tensors
+from residual.models.model import empty_network
+from residual.nn import ResNet
+
 
 def randomize(network: nn.Module, seed: int) -> nn.Module:
     """Fill every parameter and statistic so that logits stay of the order of one and no BN is trivial."""
@@ -48,3 +54,13 @@ def largest_difference(
     assert not torch.allclose(expected[0], expected[1], atol=1e-3)
     assert expected.abs().max() < 1e3
     return float((ours(images) - expected).abs().max())
+
+
+def converted(ecosystem: Ecosystem, checkpoint: Checkpoint) -> tuple[ResNet, Recognition]:
+    """Return our network with a checkpoint's weights, in evaluation mode, and what it was recognized as."""
+    recognition = ecosystem.recognize(checkpoint)
+    assert recognition is not None
+    network = empty_network(recognition.spec)
+    translation = ecosystem.translation(recognition.spec, checkpoint)
+    network.load_state_dict(read_tensors(translation, checkpoint.tensors, network.state_dict(), "file"))
+    return network.eval(), recognition

@@ -16,13 +16,11 @@ from residual import zoo
 from residual.conversion.ecosystem import Exported, Recognition
 from residual.conversion.readers import read
 from residual.conversion.timm import Timm
-from residual.conversion.translation import read_tensors
 from residual.errors import ConfigurationError, ModelFileError
 from residual.models import create
-from residual.models.model import empty_network
 from residual.nn import ResNet
 from residual.preprocess import Preprocess
-from tests.parity.agreement import largest_difference, randomize
+from tests.parity.agreement import converted, largest_difference, randomize
 from tests.parity.conftest import Parity
 
 NETWORKS = {
@@ -36,13 +34,7 @@ PREPROCESS = Preprocess(
 
 
 def read_here(path: Path) -> tuple[ResNet, Recognition]:
-    ecosystem, checkpoint = Timm(), read(path)
-    recognition = ecosystem.recognize(checkpoint)
-    assert recognition is not None
-    network = empty_network(recognition.spec)
-    translation = ecosystem.translation(recognition.spec, checkpoint)
-    network.load_state_dict(read_tensors(translation, checkpoint.tensors, network.state_dict(), "file"))
-    return network.eval(), recognition
+    return converted(Timm(), read(path))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

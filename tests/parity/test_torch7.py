@@ -14,15 +14,13 @@ from residual import zoo
 from residual.conversion.checkpoint import Checkpoint
 from residual.conversion.readers import read
 from residual.conversion.torch7 import Torch7
-from residual.conversion.translation import read_tensors
 from residual.errors import ConfigurationError, ModelFileError
-from residual.models.model import empty_network
 from residual.nn import ResNet
 from residual.spec import ResNetSpec
 from residual.zoo import cifar
 from residual.zoo.labels import CIFAR10_CLASS_NAMES, imagenet_class_names
 from tests.conversion.readers.writers import Module, write_torch7
-from tests.parity.agreement import largest_difference
+from tests.parity.agreement import converted, largest_difference
 from tests.parity.conftest import Parity
 
 GENERATOR = torch.Generator()
@@ -227,13 +225,7 @@ def run(module: Module, x: Any) -> Any:
 
 
 def read_here(checkpoint: Checkpoint) -> ResNet:
-    ecosystem = Torch7()
-    recognition = ecosystem.recognize(checkpoint)
-    assert recognition is not None
-    network = empty_network(recognition.spec)
-    translation = ecosystem.translation(recognition.spec, checkpoint)
-    network.load_state_dict(read_tensors(translation, checkpoint.tensors, network.state_dict(), "file"))
-    return network.eval()
+    return converted(Torch7(), checkpoint)[0]
 
 
 def difference(network: Module, path: Path) -> tuple[ResNetSpec, float]:

@@ -15,25 +15,17 @@ from residual.conversion.checkpoint import Checkpoint
 from residual.conversion.ecosystem import Exported
 from residual.conversion.readers import read
 from residual.conversion.torchvision import TorchVision
-from residual.conversion.translation import read_tensors
 from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from residual.models import create
-from residual.models.model import empty_network
 from residual.nn import ResNet
-from tests.parity.agreement import largest_difference, randomize
+from tests.parity.agreement import converted, largest_difference, randomize
 from tests.parity.conftest import Parity
 
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "wide_resnet50_2")
 
 
 def read_here(checkpoint: Checkpoint) -> ResNet:
-    ecosystem = TorchVision()
-    recognition = ecosystem.recognize(checkpoint)
-    assert recognition is not None
-    network = empty_network(recognition.spec)
-    translation = ecosystem.translation(recognition.spec, checkpoint)
-    network.load_state_dict(read_tensors(translation, checkpoint.tensors, network.state_dict(), "file"))
-    return network.eval()
+    return converted(TorchVision(), checkpoint)[0]
 
 
 def in_memory(network: torch.nn.Module, prefix: str = "") -> Checkpoint:

@@ -383,14 +383,11 @@ def _build(timm: Any, spec: ResNetSpec) -> Any:
 def _preprocess_config(preprocess: Preprocess, spec: ResNetSpec) -> dict[str, Any]:
     if preprocess.channels == "bgr":
         raise ConfigurationError("the network reads BGR, which timm's preprocessing cannot say")
-    ratio = preprocess.crop_px / preprocess.resize_px
-    while math.floor(preprocess.crop_px / ratio) < preprocess.resize_px:
-        ratio = math.nextafter(ratio, 0)
     return {
         "input_size": [spec.in_channels, preprocess.crop_px, preprocess.crop_px],
         "num_classes": spec.num_classes,
         "interpolation": preprocess.interpolation,
-        "crop_pct": ratio,
+        "crop_pct": preprocess.crop_pct,
         "crop_mode": "center",
         "mean": list(preprocess.mean),
         "std": list(preprocess.std),

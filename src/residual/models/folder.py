@@ -8,7 +8,6 @@ trusted: every field is checked, nothing is imported by name, and no pickle is r
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +140,7 @@ def _config_of(model: Model) -> dict[str, Any]:
             "input_size": [spec.in_channels, preprocess.crop_px, preprocess.crop_px],
             "num_classes": spec.num_classes,
             "interpolation": preprocess.interpolation,
-            "crop_pct": _crop_pct(preprocess),
+            "crop_pct": preprocess.crop_pct,
             "crop_mode": "center",
             # timm cannot subtract a mean image; of a network that has one this is the average.
             "mean": list(preprocess.mean),
@@ -163,14 +162,6 @@ def _config_of(model: Model) -> dict[str, Any]:
 
 def _is_measured(figures: Mapping[str, Any]) -> bool:
     return set(figures) == set(_FIGURES) and all(type(value) in (int, float) for value in figures.values())
-
-
-def _crop_pct(preprocess: Preprocess) -> float:
-    """Return crop over resize, such that timm's ``floor(crop / crop_pct)`` gives ``resize_px`` back."""
-    ratio = preprocess.crop_px / preprocess.resize_px
-    while math.floor(preprocess.crop_px / ratio) < preprocess.resize_px:
-        ratio = math.nextafter(ratio, 0)
-    return ratio
 
 
 def _read_config(path: Path) -> dict[str, Any]:
