@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from residual.models.convert import Conversion, convert
     from residual.nn import ResNet
     from residual.preprocess import Preprocess
+    from residual.recipe import Recipe
     from residual.spec import ResNetSpec
-    from residual.training import Recipe, RunResult, train
+    from residual.training import RunResult, train
     from residual.zoo import list_models
 
 __version__ = "0.1.0.dev0"
@@ -53,7 +54,7 @@ _HOMES = {
     "Model": "residual.models",
     "Prediction": "residual.models",
     "Preprocess": "residual.preprocess",
-    "Recipe": "residual.training",
+    "Recipe": "residual.recipe",
     "ResNet": "residual.nn",
     "ResNetSpec": "residual.spec",
     "ResidualError": "residual.errors",

@@ -17,6 +17,7 @@ from residual.errors import ConfigurationError, DataError, DivergedError
 from residual.evaluation.metrics import Tally
 from residual.models import Model, load
 from residual.runtime.console import ProgressBar, warn, warn_each
+from residual.runtime.distributed import ALONE, Ranks
 from residual.runtime.device import PrecisionChoice, resolve_device, resolve_num_workers, resolve_precision
 
 if TYPE_CHECKING:
@@ -25,9 +26,24 @@ if TYPE_CHECKING:
 
     from residual.data.source import EncodedSample, Split
 
-__all__ = ["EVALUATION_BATCH_SIZE", "Evaluation", "Mistake", "evaluate", "evaluate_split"]
+__all__ = [
+    "EVALUATION_BATCH_SIZE",
+    "Evaluation",
+    "EvaluationStopped",
+    "Mistake",
+    "evaluate",
+    "evaluate_split",
+]
 
 EVALUATION_BATCH_SIZE = 100
+
+
+class EvaluationStopped(Exception):  # noqa: N818  # no error: somebody asked
+    """The evaluation was broken off because somebody asked for it; ``exit_code`` says how."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True)
@@ -162,14 +178,46 @@ def evaluate_split(
     precision: PrecisionChoice = "fp32",
     num_mistakes: int = 24,
     on_batch: Callable[[int, Tally], None] | None = None,
+    ranks: Ranks = ALONE,
+    skip_bad: bool = False,
+    stop_code: Callable[[], int] = lambda: 0,
 ) -> Evaluation:
-    """Evaluate on a split whose labels are rows of the model's classifier; see :func:`evaluate`."""
+    """Evaluate on a split whose labels are rows of the model's classifier; see :func:`evaluate`.
+
+    Args:
+        model: The model.
+        split: The split.
+        name: Its name.
+        batch_size: Images at a time.
+        num_workers: How many load data.
+        precision: As for :func:`evaluate`.
+        num_mistakes: How many of the worst mistakes to name.
+        on_batch: Called after every batch with how many are done and the sums so far.
+        ranks: Processes among which the batches are dealt out; each sample still counts once.
+        skip_bad: Whether samples that cannot be used are left out of the count; else they are an error.
+        stop_code: Asked after every batch; an exit code other than 0 stops.
+
+    Raises:
+        EvaluationStopped: ``stop_code`` said so, on any rank.
+    """
     tally = Tally(model.spec.num_classes)
     worst: list[tuple[float, int, Mistake]] = []
     computed = resolve_precision(precision, model.device)
-    batches = evaluation_batches(split, model.preprocess, batch_size=batch_size, num_workers=num_workers)
+    batches = evaluation_batches(
+        split,
+        model.preprocess,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        rank=ranks.rank,
+        num_ranks=ranks.size,
+    )
     for done, batch in enumerate(batches, start=1):
-        batch.require_all_good()
+        if stop_code():
+            break
+        if not skip_bad:
+            batch.require_all_good()
+        if not len(batch):
+            continue
         # Counting is done on the CPU: the same arithmetic whatever the device, in float64, which some lack.
         logits, labels = model.logits(batch.pixels, computed).cpu(), batch.labels
         losses = tally.add(logits, labels)
@@ -190,6 +238,11 @@ def evaluate_split(
                 heapq.heappushpop(worst, entry)
         if on_batch is not None:
             on_batch(done, tally)
+    (exit_code,) = ranks.most(stop_code())
+    if exit_code:
+        raise EvaluationStopped(exit_code)
+    tally = Tally.merged(ranks.gather(tally))
+    worst = heapq.nlargest(num_mistakes, [entry for part in ranks.gather(worst) for entry in part])
     if not math.isfinite(tally.loss):
         raise DivergedError(
             f"the loss on {name} is {tally.loss}", remedy="train again with a lower learning rate"

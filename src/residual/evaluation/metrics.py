@@ -53,6 +53,18 @@ class Tally:
         self.pairs.update(zip(labels.tolist(), predicted.tolist(), strict=True))
         return losses
 
+    @classmethod
+    def merged(cls, parts: list[Tally]) -> Tally:
+        """Return the sums over the samples of all ``parts``, of which each has seen others."""
+        total = cls(parts[0].num_classes)
+        for part in parts:
+            total.count += part.count
+            total.top1_count += part.top1_count
+            total.top5_count += part.top5_count
+            total.loss_sum += part.loss_sum
+            total.pairs.update(part.pairs)
+        return total
+
     @property
     def top1(self) -> float:
         """Fraction of samples whose most probable class is the true one."""

@@ -100,8 +100,8 @@ class Recipe:
     name: str
     epochs: float = number(30.0, above=True)
     steps: int | None = number(None, 1, 1e9)
-    batch_size: int = number(128, 1, 1e6)
-    micro_batch_size: int | None = number(None, 1, 1e6)
+    batch_size: int = number(128, 1, 65_536)
+    micro_batch_size: int | None = number(None, 1, 65_536)
     repeats: int = number(1, 1, 64)
     optimizer: Optimizer = "sgd"
     learning_rate: float = number(0.1, 0, 1000, above=True)

@@ -6,6 +6,8 @@ and are no business of this module.
 
 from __future__ import annotations
 
+import io
+import os
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -24,6 +26,9 @@ _PLAIN_SECONDS = 10.0
 
 def stderr() -> Console:
     """Return a console on the current stderr; made anew so that redirection is respected."""
+    if os.environ.get("RANK", "0") != "0":
+        # Of several processes that torchrun started one speaks for all.
+        return Console(file=io.StringIO(), highlight=False)
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 

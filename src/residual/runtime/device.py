@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
 
@@ -20,13 +20,14 @@ __all__ = [
     "autocast",
     "describe_hardware",
     "has_fast_bf16",
+    "num_usable_cores",
     "resolve_device",
     "resolve_num_workers",
     "resolve_precision",
 ]
 
-Precision: TypeAlias = Literal["fp32", "bf16"]
-PrecisionChoice: TypeAlias = Literal["auto", "fp32", "bf16"]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+PrecisionChoice: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -74,8 +75,10 @@ def resolve_precision(choice: PrecisionChoice, device: torch.device) -> Precisio
     """
     if choice == "auto":
         return "bf16" if has_fast_bf16(device) else "fp32"
-    if choice not in ("fp32", "bf16"):
-        raise ConfigurationError(f"precision is {choice!r}", expected="one of auto, fp32, bf16")
+    if choice not in get_args(Precision):
+        raise ConfigurationError(
+            f"precision is {choice!r}", expected=f"one of auto, {', '.join(get_args(Precision))}"
+        )
     return choice
 
 
@@ -83,7 +86,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     """Return the context in which a forward pass computes in ``precision``; weights stay float32."""
     if precision == "fp32":
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 def resolve_num_workers(choice: int | None, device: torch.device, image_px: int) -> int:
@@ -102,11 +105,11 @@ def resolve_num_workers(choice: int | None, device: torch.device, image_px: int)
             raise ConfigurationError(f"num_workers is {choice}", expected="0 to 256")
         return choice
     if device.type != "cpu":
-        return min(_usable_cores(), 16)
+        return min(num_usable_cores(), 16)
     # On the CPU the network uses every core, and workers only fill the gaps between its steps. Two cores,
     # two workers against none: ResNet-18 on photos at 224 px 57 against 48 images/s, ResNet-20 at 32 px
     # 1,254 against 1,310 (medians of 3 and 2; docs/results.md).
-    return _usable_cores() if image_px >= 96 else 0
+    return num_usable_cores() if image_px >= 96 else 0
 
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:
@@ -120,11 +123,11 @@ def describe_hardware(device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "name": name,
         "machine": platform.machine(),
-        "cores": _usable_cores(),
+        "cores": num_usable_cores(),
         "threads": torch.get_num_threads(),
         "bf16": has_fast_bf16(device),
     }
 
 
-def _usable_cores() -> int:
+def num_usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

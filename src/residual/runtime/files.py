@@ -7,9 +7,11 @@ renamed. A crash leaves the old content and perhaps a ``.tmp`` that the next wri
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,15 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["atomic_folder", "make_folder", "write_bytes", "write_json", "write_tensors", "write_text"]
+__all__ = [
+    "atomic_folder",
+    "make_folder",
+    "remove",
+    "write_bytes",
+    "write_json",
+    "write_tensors",
+    "write_text",
+]
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -61,7 +71,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write tensors as a safetensors file; for use within :func:`atomic_folder`.
 
     Raises:
-        RunError: The file cannot be written.
+        OSError: The file cannot be written; the folder's context manager says it to the user.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -70,8 +80,11 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     try:
         save_file(on_host, path, metadata={"format": "pt"})
     except SafetensorError as error:
-        # The library wraps the system's error into a text of its own.
-        raise _cannot_write(path, OSError(" ".join(str(error).split()))) from error
+        # The library wraps the system's error into a text of its own, with the number in it.
+        text = " ".join(str(error).split())
+        number = re.search(r"os error (\d+)", text)
+        code = int(number.group(1)) if number else errno.EIO
+        raise OSError(code, os.strerror(code) if number else text) from error
 
 
 def make_folder(path: Path) -> None:
@@ -90,10 +103,14 @@ def make_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, num_bytes: int = 0) -> Iterator[Path]:
     """Yield an empty folder to fill; when the block ends well, it takes the place of ``path`` whole.
 
     An exception inside the block removes what was written and leaves ``path`` as it was.
+
+    Args:
+        path: The folder.
+        num_bytes: What is going to be written, to be named where there is no room for it; 0: not known.
 
     Raises:
         RunError: Something cannot be written.
@@ -108,28 +125,41 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             _sync(file)
         _sync(temporary)
-        # A non-empty folder cannot be renamed over: the old one steps aside first, and a kill between
-        # the two renames leaves it whole beside the new one.
-        _remove(retired)
-        if path.exists():
+        if not path.exists():
+            temporary.rename(path)
+        elif not _exchange(temporary, path):
+            # A non-empty folder cannot be renamed over: the old one steps aside first, and a kill
+            # between the two renames leaves it whole beside the new one.
+            remove(retired)
             path.rename(retired)
-        temporary.rename(path)
+            temporary.rename(path)
         _sync_folder(path.parent)
-        _remove(retired)
+        remove(retired)
+        remove(temporary)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(path, error, num_bytes) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Remove whatever is at ``path``; of a link the link, not what it leads to."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     else:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two folders in one system call where the system has it, and return whether it does."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False  # not Linux, or an old C library
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of <fcntl.h> and <linux/fs.h>
+    return bool(rename(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0)
 
 
 def _sync(path: Path) -> None:
@@ -146,15 +176,18 @@ def _sync_folder(path: Path) -> None:
         _sync(path)
 
 
-def _cannot_write(path: Path, error: OSError) -> RunError:
+def _cannot_write(path: Path, error: OSError, num_bytes: int = 0) -> RunError:
     reason = error.strerror or str(error)
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return RunError(f"cannot write {path} ({reason})", remedy="choose another folder")
     folder = next((parent for parent in (path, *path.parents) if parent.is_dir()), Path())
     try:
-        space = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB are free there"
+        free = shutil.disk_usage(folder).free
+        space = f"{free:,} bytes are free there"
     except OSError:
         space = "the free space there is unknown"
+    if num_bytes:
+        space = f"it needs {num_bytes:,} bytes, {space}"
     return RunError(
         f"cannot write {path} ({reason}; {space})", remedy="choose another folder or free some space"
     )

@@ -1,6 +1,6 @@
-"""Training: a recipe, a plan, a run folder, and the loop that fills it."""
+"""Training: a plan, a run folder, and the loop that fills it."""
 
-from residual.training.loop import RunResult, train
-from residual.training.recipe import Recipe
+from residual.training.launch import train
+from residual.training.loop import RunResult
 
-__all__ = ["Recipe", "RunResult", "train"]
+__all__ = ["RunResult", "train"]

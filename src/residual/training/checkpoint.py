@@ -1,33 +1,44 @@
-"""Checkpoints: everything that a run needs to go on, written whole, read without trust.
+"""Checkpoints: everything that a run needs to go on, written whole and durably, read without trust.
 
-``checkpoints/step-N/`` holds ``network.safetensors``, ``optimizer.safetensors`` and ``state.json``. There
-is no pickle in it, and no random state: order and augmentation are functions of the step.
+``checkpoints/step-N/`` holds ``network.safetensors``, ``optimizer.safetensors``, ``average.safetensors``
+where weights are averaged, ``state.json``, and ``manifest.json`` with the size and SHA-256 of each. There is
+no pickle in it, and no random state: order and augmentation are functions of the step.
+
+A folder is filled under a hidden name, flushed to the disk and renamed, and only then are older ones
+removed, so a kill at any moment leaves a whole one. What is damaged nevertheless is found by its manifest.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-import shutil
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from residual.errors import ModelFileError
-from residual.runtime.files import atomic_folder, write_json, write_tensors
+from residual.runtime.console import warn
+from residual.runtime.files import atomic_folder, remove, write_json, write_tensors
 from residual.training.meter import Sums
+from residual.training.schedule import Measured
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from residual.nn import ResNet
 
-__all__ = ["Progress", "latest_checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "Progress", "Tensors", "load_checkpoint", "newest_checkpoint", "save_checkpoint"]
 
 _KEEP = 2  # the newest, and one more in case that one turns out damaged
+_MANIFEST, _STATE = "manifest.json", "state.json"
+_FORMAT_VERSION = 1
+
+Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,71 +47,168 @@ class Progress:
 
     Attributes:
         step: Updates done.
-        window: Training sums since the last log line.
+        evaluated_step: Step of the last evaluation; a run that was stopped while it evaluated does it again.
+        windows: Training sums since the last log line, of each rank.
         epoch: Training sums of the log lines since the last evaluation.
+        measured: What the schedule has learned from the run.
         metrics: What was measured last, by split.
+        skipped: Steps that were not done because their loss was not finite.
+        bad_samples: Samples that could not be used, by name, with the reason.
+        scaler: State of the loss scaler of fp16.
     """
 
     step: int
-    window: Sums
+    evaluated_step: int
+    windows: list[Sums]
     epoch: Sums
-    metrics: dict[str, dict[str, float]]
+    measured: Measured = field(default_factory=Measured)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    skipped: tuple[int, ...] = ()
+    bad_samples: dict[str, str] = field(default_factory=dict)
+    scaler: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types; :meth:`from_dict` reads them back."""
+        fields = dataclasses.asdict(self)
+        # JSON has no infinity; before the first evaluation there is no best error.
+        if not self.measured.best_error < float("inf"):
+            fields["measured"]["best_error"] = None
+        return {**fields, "skipped": list(self.skipped)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Progress:
+        """Build it from what :meth:`to_dict` returned."""
+        measured = dict(fields["measured"])
+        if measured["best_error"] is None:
+            measured["best_error"] = float("inf")
+        return cls(
+            **{
+                **fields,
+                "windows": [Sums(**sums) for sums in fields["windows"]],
+                "epoch": Sums(**fields["epoch"]),
+                "measured": Measured(**measured),
+                "skipped": tuple(fields["skipped"]),
+            }
+        )
 
 
-def save_checkpoint(folder: Path, progress: Progress, network: ResNet, optimizer: torch.optim.SGD) -> Path:
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Attributes:
+        progress: How far the run is.
+        network: Weights and BN statistics.
+        optimizer: ``KEY/PARAMETER`` → the optimizer's tensors.
+        average: The averaged weights; empty where there are none.
+    """
+
+    progress: Progress
+    network: Tensors
+    optimizer: Tensors
+    average: Tensors
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint below ``folder`` and remove all but the newest two.
 
     Raises:
         RunError: It cannot be written; the older ones are still there.
     """
-    path = folder / f"step-{progress.step}"
-    momentum = {
-        name: buffer
-        for name, parameter in network.named_parameters()
-        if (buffer := optimizer.state[parameter].get("momentum_buffer")) is not None
-    }
-    with atomic_folder(path) as temporary:
-        write_tensors(temporary / "network.safetensors", network.state_dict())
-        write_tensors(temporary / "optimizer.safetensors", momentum)
-        write_json(temporary / "state.json", dataclasses.asdict(progress))
+    path = folder / f"step-{checkpoint.progress.step}"
+    files = {"network": checkpoint.network, "optimizer": checkpoint.optimizer, "average": checkpoint.average}
+    state = checkpoint.progress.to_dict()
+    num_bytes = sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values())
+    with atomic_folder(path, num_bytes=num_bytes + len(json.dumps(state))) as temporary:
+        for name, tensors in files.items():
+            if tensors or name != "average":
+                write_tensors(temporary / f"{name}.safetensors", tensors)
+        write_json(temporary / _STATE, state)
+        manifest = {file.name: _seal(file) for file in sorted(temporary.iterdir())}
+        write_json(temporary / _MANIFEST, {"format_version": _FORMAT_VERSION, "files": manifest})
     for old in _by_step(folder)[:-_KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
+        # Renamed first: one that is half removed should not look like one that is damaged.
+        retired = old.with_name(f".{old.name}.old")
+        remove(retired)
+        old.rename(retired)
+        remove(retired)
     return path
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint of the highest step below ``folder``, or ``None``."""
-    found = _by_step(folder)
-    return found[-1] if found else None
+def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
+    """Return the newest checkpoint below ``folder`` that is whole; damaged ones are named in a warning.
+
+    What a kill has left of a save that was not finished is removed.
+    """
+    for leftover in folder.glob(".step-*"):
+        remove(leftover)
+    for path in reversed(_by_step(folder)):
+        try:
+            return path, load_checkpoint(path)
+        except ModelFileError as error:
+            warn(f"{error}; the one before it is used")
+    return None
 
 
-def load_checkpoint(path: Path, network: ResNet, optimizer: torch.optim.SGD) -> Progress:
-    """Fill ``network`` and ``optimizer`` from a checkpoint and return how far it was.
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint and hold every file against the manifest.
 
     Raises:
-        ModelFileError: A file is missing, damaged, or belongs to another network.
+        ModelFileError: It is not there, or a file is missing, of another size, or of another content.
     """
     try:
-        state = json.loads((path / "state.json").read_text("utf-8"))
-        progress = Progress(
-            int(state["step"]), Sums(**state["window"]), Sums(**state["epoch"]), state["metrics"]
-        )
-        weights = load_file(path / "network.safetensors")
-        momentum = load_file(path / "optimizer.safetensors")
-        network.load_state_dict(weights)
-        for name, parameter in network.named_parameters():
-            if name in momentum:
-                # Same device and memory format as the weight, or the update would take another path.
-                optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
-                    momentum[name]
-                )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
+        manifest = json.loads((path / _MANIFEST).read_text("utf-8"))
+        for name, sealed in manifest["files"].items():
+            if _seal(path / name) != sealed:
+                raise ValueError(f"{name} is not what was written")
+        tensors = {
+            name: load_file(path / f"{name}.safetensors") if f"{name}.safetensors" in manifest["files"] else {}
+            for name in ("network", "optimizer", "average")
+        }
+        progress = Progress.from_dict(json.loads((path / _STATE).read_text("utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ModelFileError(
-            f"checkpoint {path} cannot be used ({reason})",
-            remedy="remove this folder to resume from the one before",
+            f"checkpoint {path} cannot be used ({' '.join(reason.split())[:200]})"
         ) from error
-    return progress
+    return Checkpoint(progress, **tensors)
+
+
+def network_tensors(network: ResNet) -> Tensors:
+    """Return copies of weights and statistics."""
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+def optimizer_tensors(network: ResNet, optimizer: torch.optim.Optimizer) -> Tensors:
+    """Return the optimizer's tensors as ``KEY/PARAMETER``."""
+    return {
+        f"{key}/{name}": value
+        for name, parameter in network.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def restore_optimizer(network: ResNet, optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+    """Fill the optimizer from what :func:`optimizer_tensors` returned."""
+    parameters = dict(network.named_parameters())
+    for parameter in parameters.values():
+        optimizer.state.pop(parameter, None)
+    for full_name, value in tensors.items():
+        key, _, name = full_name.partition("/")
+        parameter = parameters[name]
+        if value.shape == parameter.shape:
+            # Same device and memory format as the weight, or the update would take another path.
+            value = torch.empty_like(parameter).copy_(value)
+        elif parameter.device.type == "cuda":
+            value = value.to(parameter.device)
+        optimizer.state[parameter][key] = value
+
+
+def _seal(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
 
 
 def _by_step(folder: Path) -> list[Path]:

@@ -1,52 +1,59 @@
-"""The training loop, in the order in which things happen: plan, run folder, steps, evaluation, report."""
+"""The training loop, in the order in which things happen: steps, evaluation, checkpoints, the end."""
 
 from __future__ import annotations
 
 import io
-import math
+import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn import functional
 
 from residual.data.decode import decode
 from residual.data.loader import training_batches
 from residual.data.sampler import TrainingOrder
-from residual.data.source import SampleSource, open_source
-from residual.errors import ConfigurationError, DivergedError, RunError
-from residual.evaluation import Evaluation, evaluate_split
-from residual.models import Model, create, save
-from residual.runtime.console import ProgressBar, note, warn_each
-from residual.runtime.device import (
-    PrecisionChoice,
-    autocast,
-    describe_hardware,
-    resolve_device,
-    resolve_num_workers,
-    resolve_precision,
-)
+from residual.errors import DataError, DivergedError
+from residual.evaluation import Evaluation, EvaluationStopped, evaluate_split
+from residual.models import Model, create, load, save
+from residual.runtime.console import ProgressBar, note, warn
+from residual.runtime.memory import peak_memory
 from residual.runtime.provenance import now, versions
-from residual.runtime.signals import StopRequest
-from residual.training.checkpoint import Progress, latest_checkpoint, load_checkpoint, save_checkpoint
+from residual.runtime.signals import StopRequested
+from residual.training.averages import precise_statistics
+from residual.training.checkpoint import (
+    Checkpoint,
+    Progress,
+    load_checkpoint,
+    network_tensors,
+    newest_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
 from residual.training.meter import Meter, Sums
-from residual.training.optimizer import make_optimizer, set_learning_rate
-from residual.training.plan import Plan, make_plan
 from residual.training.report import write_report
-from residual.training.run import Run, default_run_path
-from residual.training.schedule import learning_rate
+from residual.training.schedule import Measured, after_evaluation, after_window, learning_rate
+from residual.training.updater import Updater
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
+    from pathlib import Path
 
-    from residual.training.recipe import Recipe
+    from residual.data.loader import Batch
+    from residual.data.source import SampleSource
+    from residual.nn import ResNet
+    from residual.runtime.distributed import Ranks
+    from residual.runtime.signals import StopRequest
+    from residual.training.plan import Plan
+    from residual.training.run import Run
 
-__all__ = ["RunResult", "train"]
+__all__ = ["RunResult", "Trainer"]
 
 _PICTURE_PX = 160
+_MOST_BAD = 0.01  # beyond this share of bad samples the data set is at fault, not a file
+_MOST_SKIPPED_IN_A_ROW = 10
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,9 @@ class RunResult:
 
     Attributes:
         path: The run folder.
-        status: ``finished``, or ``interrupted`` by Ctrl-C or SIGTERM.
-        exit_code: 0, 130 after Ctrl-C, 143 after SIGTERM.
-        evaluation: The last evaluation; ``None`` where the run did not get to one.
+        status: ``finished``, or ``interrupted`` by Ctrl-C, SIGTERM or SIGUSR1.
+        exit_code: 0, 130 after Ctrl-C, 143 after the others.
+        evaluation: The evaluation of the model in the run folder; ``None`` where there is none yet.
     """
 
     path: Path
@@ -66,169 +73,193 @@ class RunResult:
     evaluation: Evaluation | None
 
 
-def train(
-    data: SampleSource | str | Path = "digits",
-    model: str | None = None,
-    out: str | Path | None = None,
-    *,
-    recipe: Recipe | str | None = None,
-    changes: Mapping[str, Any] | None = None,
-    image_px: int | None = None,
-    seed: int = 0,
-    precision: PrecisionChoice = "auto",
-    device: str = "auto",
-    num_workers: int | None = None,
-    resume: bool = False,
-) -> RunResult:
-    """Train a network and leave a run folder behind.
+class _Interrupted(Exception):  # noqa: N818  # no error: somebody asked
+    """Every rank has agreed to stop."""
 
-    Args:
-        data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder.
-        model: A name of the zoo; chosen by the size of the images where left out.
-        out: The run folder; ``runs/DATA-MODEL`` where left out.
-        recipe: A :class:`Recipe` or the name of one; the one that suits data and model where left out.
-        changes: Fields of the recipe to set, for example ``{"epochs": 5, "flip": False}``.
-        image_px: Side of the network's input in pixels; the usual one of the model where left out.
-        seed: Decides the first weights, the order of samples and every augmentation.
-        precision: ``auto`` is bf16 where the hardware has it; weights and updates stay float32.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        num_workers: Processes that load data; does not change the result.
-        resume: Go on with the run in ``out`` from its last checkpoint.
-
-    Returns:
-        Where the run lies and how it ended.
-
-    Raises:
-        ConfigurationError: An option is not allowed, or ``out`` holds another run.
-        DataError: The data cannot be used; the message names the file.
-        DivergedError: The loss is not finite.
-        RunError: Something cannot be written.
-    """
-    source = data if isinstance(data, SampleSource) else open_source(data)
-    target = resolve_device(device)
-    if out is not None and not str(out):
-        raise ConfigurationError("--out is empty", expected="the name of a folder")
-    if resume and out is None:
-        raise ConfigurationError("--resume does not say which run", remedy="name its folder with --out")
-    if resume and precision == "auto":
-        precision = Run.read_plan(Path(str(out)).expanduser())[0].precision
-    plan = make_plan(
-        source,
-        model=model,
-        recipe=recipe,
-        changes=changes or {},
-        image_px=image_px,
-        seed=seed,
-        precision=resolve_precision(precision, target),
-    )
-    num_workers = resolve_num_workers(num_workers, target, plan.preprocess.crop_px)
-    if resume:
-        run = Run.resume(Path(str(out)).expanduser(), plan)
-    else:
-        path = default_run_path(plan) if out is None else _outside(Path(out).expanduser(), data)
-        ignored = [{"path": file.path, "reason": file.reason} for file in source.ignored]
-        facts = {"hardware": describe_hardware(target), "num_workers": num_workers, "ignored": ignored}
-        run = Run.start(path, plan, facts)
-    _introduce(plan, source, run)
-    trainer = Trainer(plan, source, run, target, num_workers)
-    try:
-        with StopRequest() as stop:
-            return trainer.run_to_end(stop)
-    except DivergedError as error:
-        run.set_status("diverged", trainer.step, str(error))
-        raise
-    except torch.OutOfMemoryError as error:
-        run.set_status("failed", trainer.step, str(error))
-        raise RunError(
-            f"out of memory with batches of {plan.recipe.batch_size} at {plan.preprocess.crop_px} px",
-            remedy="choose a smaller --batch-size or --image-px",
-        ) from error
-    except Exception as error:
-        run.set_status("failed", trainer.step, f"{type(error).__name__}: {error}")
-        raise
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
 
 
 class Trainer:
-    """The state of a run in progress: network, optimizer, step, and the sums since the last log line."""
+    """The state of a run in progress: network, optimizer, step, and the sums since the last log line.
+
+    Args:
+        plan: What is going to be done.
+        source: The data, with the split that is held out.
+        run: The run folder.
+        device: Where the network computes.
+        num_workers: How many load data.
+        ranks: The processes that train together.
+        stop: Whether somebody asked to stop.
+        weights: A model folder to begin with.
+        checkpoint_minutes: Longest time between two checkpoints.
+    """
 
     def __init__(
-        self, plan: Plan, source: SampleSource, run: Run, device: torch.device, num_workers: int
+        self,
+        plan: Plan,
+        source: SampleSource,
+        run: Run,
+        device: torch.device,
+        *,
+        num_workers: int,
+        ranks: Ranks,
+        stop: StopRequest,
+        weights: Path | None,
+        checkpoint_minutes: float,
     ) -> None:
         self.plan, self.source, self.run = plan, source, run
-        self.device, self.num_workers = device, num_workers
+        self.device, self.ranks, self.stop = device, ranks, stop
         self.step = 0
         self.evaluation: Evaluation | None = None
-        network = create(plan.spec, seed=plan.seed)
+        self._num_workers = num_workers
+        self._checkpoint_seconds = 60 * checkpoint_minutes
+        self._saved_at = time.monotonic()
+        network = _first_network(plan, weights)
         self.model = Model(network, plan.classes, plan.preprocess, provenance=_provenance(plan)).to(device)
-        self.optimizer = make_optimizer(network, plan.recipe)
         self._meter = Meter(device)
+        self._updater = Updater(network, plan, ranks, self._meter)
+        self._evaluated_step = 0
         self._epoch_sums = Sums()
+        self._measured = Measured()
+        self._skipped: set[int] = set()
+        self._bad_samples: dict[str, str] = {}
         self._status = ""
 
-    def run_to_end(self, stop: StopRequest) -> RunResult:
-        """Train from the last checkpoint to the last step, or until ``stop`` is requested."""
-        self._restore()
-        ends = set(self.plan.epoch_ends())
+    def run_to_end(self, checkpoint: Path | None) -> RunResult:
+        """Train from the newest checkpoint, or from ``checkpoint``, to the end or until somebody stops it."""
+        self._restore(checkpoint)
+        if self.step == 0 and self.plan.recipe.non_finite == "rollback":
+            self._save_checkpoint("running")
+        ends = set(self.plan.evaluation_steps())
+        try:
+            with ProgressBar(self.plan.total_steps, done=self.step, label="training") as bar:
+                if self.step in ends and self._evaluated_step < self.step:
+                    self._end_epoch(bar)  # what a stop had broken off
+                while self.step < self.plan.total_steps and not self._gains_no_more():
+                    # The stream begins anew after a rollback.
+                    for batch in self._batches():
+                        if not self._update(batch):
+                            break
+                        bar.update(self.step, self._status)
+                        if self._tenth(self.step) != self._tenth(self.step - 1) or self.step in ends:
+                            self._log_window()
+                        if self.step in ends:
+                            self._end_epoch(bar)
+                            if self._gains_no_more():
+                                break
+            return self._finish()
+        except _Interrupted as request:
+            return self._interrupted(request.exit_code)
+
+    # -- one update ----------------------------------------------------------------------------------
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield this rank's part of every batch to come; agree with the others before each whether to go on."""
+        recipe = self.plan.recipe
         order = TrainingOrder(
             self.plan.seed,
             self.plan.num_samples,
-            self.plan.recipe.batch_size,
+            recipe.batch_size,
             self.step,
             self.plan.total_steps,
+            recipe.repeats,
+            self.ranks.rank,
+            self.ranks.size,
+            self.plan.side_px,
         )
         batches = training_batches(
             self.source.split("train"),
             self.plan.preprocess,
-            self.plan.recipe.augment,
+            recipe.augment,
             order,
-            num_workers=self.num_workers,
+            num_workers=self._num_workers,
             pin_memory=self.device.type == "cuda",
         )
-        with ProgressBar(self.plan.total_steps, done=self.step, label="training") as bar:
-            for batch in batches:
-                self._update(batch.pixels, batch.labels)
-                bar.update(self.step, self._status)
-                if self._tenth(self.step) != self._tenth(self.step - 1) or self.step in ends:
-                    self._log_window()
-                if self.step in ends:
-                    bar.update(self.step, f"evaluating {self.source.validation_split}")
-                    self._evaluate(self.source.validation_split)
-                    bar.line(self._epoch_line())
-                    self._epoch_sums = Sums()
-                    save(self.model, self.run.model_path)
-                    self._save_checkpoint("running")
-                    self._meter.skip_time()
-                if stop.exit_code and self.step < self.plan.total_steps:
-                    return self._interrupted(stop.exit_code)
-        return self._finish()
+        try:
+            while True:
+                batch = self._next(batches)
+                self._agree()
+                if batch is None:
+                    return
+                self._take_out_bad(batch)
+                yield batch
+        finally:
+            batches.close()
 
-    # -- one update ----------------------------------------------------------------------------------
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        started = time.monotonic()
+        try:
+            # While it waits for data a run can stop at once: the last step is whole.
+            with self.stop.at_once():
+                return next(batches, None)
+        except StopRequested:
+            return None
+        finally:
+            self._meter.waited(time.monotonic() - started)
 
-    def _update(self, pixels: torch.Tensor, labels: torch.Tensor) -> None:
-        recipe = self.plan.recipe
-        rate = learning_rate(recipe, self.step, self.plan.total_steps, self.plan.warmup_steps)
-        set_learning_rate(self.optimizer, rate)
-        self.model.network.train()
-        images = self.plan.preprocess.normalize(pixels.to(self.device, non_blocking=True))
-        labels = labels.to(self.device, non_blocking=True)
-        with autocast(self.device, self.plan.precision):
-            logits = self.model.network(images)
-        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-        self._meter.add(loss.detach(), logits.detach(), labels)
-        # On the CPU looking costs nothing; elsewhere it would wait for the device at every step.
-        if self.device.type == "cpu" or self.step % 20 == 0:
-            self._require_finite(float(loss.detach()), rate)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        self.optimizer.step()
+    def _agree(self) -> None:
+        """Stop, or save, on every rank at the same step."""
+        due = self.ranks.is_first and time.monotonic() - self._saved_at > self._checkpoint_seconds
+        exit_code, due_anywhere = self.ranks.most(self.stop.exit_code, due)
+        if exit_code:
+            raise _Interrupted(exit_code)
+        if due_anywhere:
+            self._save_checkpoint("running")
+
+    def _take_out_bad(self, batch: Batch) -> None:
+        if self.plan.bad_samples == "stop":
+            batch.require_all_good()
+        for sample in batch.bad:
+            if sample.key not in self._bad_samples:
+                self._bad_samples[sample.key] = sample.reason
+                warn(f"{sample.key} is skipped: {sample.reason}")
+        if len(self._bad_samples) > _MOST_BAD * self.plan.num_samples or not len(batch):
+            raise DataError(
+                f"{len(self._bad_samples):,} of {self.plan.num_samples:,} training images cannot be used "
+                f"({', '.join(list(self._bad_samples)[:3])}, …)",
+                expected=f"at most {_MOST_BAD:.0%}",
+                remedy="repair or remove them; 'residual check' lists all",
+            )
+
+    def _update(self, batch: Batch) -> bool:
+        """Do one update, and return whether the stream of batches goes on from here."""
+        rate = self._learning_rate(self.step)
+        if self.step in self._skipped or not self._updater.gradients(batch, self.step):
+            if self.step not in self._skipped and not self._not_finite(batch, rate):
+                return False
+            self._skipped.add(self.step)
+            self.step += 1
+            return True
+        self._updater.apply(self.step, rate)
+        self._meter.count(self.step, batch)
         self.step += 1
+        return True
 
-    def _require_finite(self, loss: float, rate: float) -> None:
-        if not math.isfinite(loss):
+    def _not_finite(self, batch: Batch, rate: float) -> bool:
+        """Deal with a loss that is not finite; return whether to go on with the step left out."""
+        recipe = self.plan.recipe
+        what = f"the loss is not finite at step {self.step + 1} (learning rate {rate:.4g})"
+        row = all(step in self._skipped for step in range(self.step - _MOST_SKIPPED_IN_A_ROW + 1, self.step))
+        if recipe.non_finite == "stop" or (row and self.step >= _MOST_SKIPPED_IN_A_ROW):
+            shown = ", ".join(batch.keys[:8]) + (f" and {len(batch) - 8} more" if len(batch) > 8 else "")
             raise DivergedError(
-                f"the loss is {loss} at step {self.step + 1} (learning rate {rate:.4g})",
+                f"{what}; samples {shown}",
                 remedy="start again with a lower --learning-rate or a longer --warmup-epochs",
             )
+        warn(f"{what}; the step is left out")
+        if recipe.non_finite == "skip":
+            return True
+        bad_step, skipped = self.step, self._skipped
+        self._restore(None)
+        self._skipped |= skipped | {bad_step}
+        return False
+
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate(
+            self.plan.recipe, step, self.plan.total_steps, self.plan.warmup_steps, self._measured
+        )
 
     # -- logging, evaluation, saving -----------------------------------------------------------------
 
@@ -243,112 +274,253 @@ class Trainer:
         return self.step * self.plan.recipe.batch_size / self.plan.num_samples
 
     def _log_window(self) -> None:
-        rate = learning_rate(self.plan.recipe, self.step - 1, self.plan.total_steps, self.plan.warmup_steps)
-        sums = self._meter.take()
+        sums = Sums.of_ranks(self.ranks.gather(self._meter.take()))
+        if not sums.count:
+            return  # every step of it was left out
+        rate = self._learning_rate(self.step - 1)
         self._epoch_sums += sums
         figures = sums.means()
-        self._require_finite(figures["loss"], rate)
+        self._measured = after_window(
+            self.plan.recipe, self._measured, self.step, 1 - sums.right / sums.count
+        )
+        memory = peak_memory(self.device)
         self._status = (
             f"epoch {self._epoch():.1f}  loss {figures['loss']:.3f}  top-1 {figures['top1']:.1%}  "
-            f"{figures['images_per_second']:,.0f} images/s"
+            f"{figures['images_per_second']:,.0f} images/s  waiting {figures['waiting']:.0%}  "
+            f"{memory / 1e9:.1f} GB"
         )
         self.run.log(
-            {"event": "train", "step": self.step, "epoch": self._epoch(), "learning_rate": rate, **figures}
+            {
+                "event": "train",
+                "step": self.step,
+                "epoch": self._epoch(),
+                "learning_rate": rate,
+                **figures,
+                "memory_bytes": memory,
+            }
         )
 
-    def _evaluate(self, split: str) -> None:
-        samples = self.source.split(split)
-        self.evaluation = evaluate_split(self.model, samples, split, num_workers=self.num_workers)
-        summary = self.evaluation.summary()
-        self.model.metrics[split] = {name: value for name, value in summary.items() if name != "split"}
-        self.run.log({"event": "evaluation", "step": self.step, "epoch": self._epoch(), **summary})
-        keys = [mistake.index for mistake in self.evaluation.mistakes]
-        pictures = [_picture(samples.read(index).content) for index in keys]
-        self.run.record_evaluation(self.step, self.evaluation, pictures)
+    def _end_epoch(self, bar: ProgressBar) -> None:
+        """Evaluate, keep the model where it is the one to keep, and save a checkpoint."""
+        split = self.source.validation_split
+        bar.update(self.step, f"evaluating {split}")
+        model = self._evaluated_model()
+        evaluation = self._evaluate(model, split)
+        self._measured = after_evaluation(self.plan.recipe, self._measured, 1 - evaluation.top1)
+        self._evaluated_step = self.step
+        bar.line(self._epoch_line(evaluation))
+        self._epoch_sums = Sums()
+        if self.plan.recipe.select == "last" or self._measured.num_since_best == 0:
+            self._keep(model, evaluation)
+        self._save_checkpoint("running")
+        if self.ranks.is_first:
+            write_report(self.run.path)
+        self._meter.skip_time()
 
-    def _epoch_line(self) -> str:
-        means, done = self._epoch_sums.means(), self.evaluation
-        measured = f", {done.split} loss {done.loss:.4f} top-1 {done.top1:.2%}" if done else ""
+    def _gains_no_more(self) -> bool:
+        most = self.plan.recipe.early_stopping
+        return bool(most) and self._measured.num_since_best >= most
+
+    def _evaluated_model(self) -> Model:
+        """Return the model to evaluate and keep: averaged, or with exact statistics, where the recipe says so."""
+        average = self._updater.average
+        network = average.network if average is not None else self.model.network
+        if self.plan.recipe.precise_bn:
+            precise = create(self.plan.spec).to(self.device).to(memory_format=torch.channels_last)
+            precise.load_state_dict(network.state_dict())
+            precise_statistics(precise, self._images_to_normalize_by(), self.ranks)
+            network = precise
+        return Model(
+            network, self.model.label_names, self.model.preprocess, self.model.metrics, self.model.provenance
+        )
+
+    def _kept_model(self) -> Model:
+        """Return the model of the run folder, which only the first rank need be able to read."""
+        weights = load(self.run.model_path).network.state_dict() if self.ranks.is_first else None
+        network = create(self.plan.spec)
+        network.load_state_dict(self.ranks.from_first(weights) or {})
+        names, preprocess = self.model.label_names, self.model.preprocess
+        model = Model(network, names, preprocess, self.model.metrics, self.model.provenance)
+        return model.to(self.device)
+
+    def _images_to_normalize_by(self) -> Iterator[torch.Tensor]:
+        recipe = self.plan.recipe
+        steps = -(-min(recipe.precise_bn, self.plan.num_samples) // recipe.batch_size)
+        order = TrainingOrder(
+            self.plan.seed,
+            self.plan.num_samples,
+            recipe.batch_size,
+            0,
+            steps,
+            rank=self.ranks.rank,
+            num_ranks=self.ranks.size,
+            side_px=lambda _step: self.plan.train_px,
+        )
+        batches = training_batches(
+            self.source.split("train"),
+            self.plan.preprocess,
+            recipe.augment,
+            order,
+            num_workers=self._num_workers,
+        )
+        for batch in batches:
+            if len(batch):
+                yield self.plan.preprocess.normalize(batch.pixels.to(self.device))
+
+    def _evaluate(self, model: Model, split: str) -> Evaluation:
+        try:
+            evaluation = evaluate_split(
+                model,
+                self.source.split(split),
+                split,
+                num_workers=self._num_workers,
+                ranks=self.ranks,
+                skip_bad=self.plan.bad_samples == "skip",
+                stop_code=lambda: self.stop.exit_code,
+            )
+        except EvaluationStopped as stopped:
+            raise _Interrupted(stopped.exit_code) from stopped
+        summary = evaluation.summary()
+        self.run.log({"event": "evaluation", "step": self.step, "epoch": self._epoch(), **summary})
+        return evaluation
+
+    def _keep(self, model: Model, evaluation: Evaluation) -> None:
+        """Make ``model`` the model of the run."""
+        self.evaluation = evaluation
+        summary = evaluation.summary()
+        self.model.metrics[evaluation.split] = {
+            name: value for name, value in summary.items() if name != "split"
+        }
+        if self.ranks.is_first:
+            samples = self.source.split(evaluation.split)
+            pictures = [_picture(samples.read(mistake.index).content) for mistake in evaluation.mistakes]
+            self.run.record_evaluation(self.step, evaluation, pictures)
+            save(model, self.run.model_path)
+
+    def _epoch_line(self, evaluation: Evaluation) -> str:
+        trained = ""
+        if self._epoch_sums.count:
+            means = self._epoch_sums.means()
+            trained = (
+                f"training loss {means['loss']:.4f} top-1 {means['top1']:.2%}, "
+                f"{means['images_per_second']:,.0f} images/s, "
+            )
         return (
-            f"epoch {self._epoch():4.0f}  training loss {means['loss']:.4f} top-1 {means['top1']:.2%}"
-            f"{measured}  {means['images_per_second']:,.0f} images/s"
+            f"epoch {self._epoch():4.0f}  {trained}"
+            f"{evaluation.split} loss {evaluation.loss:.4f} top-1 {evaluation.top1:.2%}"
         )
 
     def _save_checkpoint(self, status: str) -> None:
-        progress = Progress(self.step, self._meter.peek(), self._epoch_sums, self.model.metrics)
-        save_checkpoint(self.run.checkpoints_path, progress, self.model.network, self.optimizer)
-        self.run.set_status(status, self.step)
+        bad_samples: dict[str, str] = {}
+        for found in self.ranks.gather(self._bad_samples):
+            bad_samples |= found
+        progress = Progress(
+            step=self.step,
+            evaluated_step=self._evaluated_step,
+            windows=self.ranks.gather(self._meter.peek()),
+            epoch=self._epoch_sums,
+            measured=self._measured,
+            metrics=self.model.metrics,
+            skipped=tuple(sorted(self._skipped)),
+            bad_samples=bad_samples,
+            scaler=self._updater.scaler.state_dict(),
+        )
+        if self.ranks.is_first:
+            network, average = self.model.network, self._updater.average
+            checkpoint = Checkpoint(
+                progress,
+                network_tensors(network),
+                optimizer_tensors(network, self._updater.optimizer),
+                network_tensors(average.network) if average is not None else {},
+            )
+            self.run.flush_metrics()
+            save_checkpoint(self.run.checkpoints_path, checkpoint)
+            self.run.set_status(status, self.step, bad_samples=bad_samples, skipped=list(progress.skipped))
+        self._saved_at = time.monotonic()
 
-    def _restore(self) -> None:
-        checkpoint = latest_checkpoint(self.run.checkpoints_path)
-        if checkpoint is not None:
-            progress = load_checkpoint(checkpoint, self.model.network, self.optimizer)
-            self.step = progress.step
-            self._meter.restore(progress.window)
-            self._epoch_sums = progress.epoch
-            self.model.metrics.update(progress.metrics)
-            self.evaluation = self.run.read_evaluation(self.step)
-            note(f"resuming at step {self.step} of {self.plan.total_steps}")
-        self.run.forget_after(self.step)
+    def _restore(self, path: Path | None) -> None:
+        """Go on from a checkpoint: from the newest whole one, or from ``path``, which must be whole."""
+        found = None
+        if self.ranks.is_first:
+            found = (path, load_checkpoint(path)) if path else newest_checkpoint(self.run.checkpoints_path)
+        found = self.ranks.from_first(found)
+        if found is None:
+            self.run.forget_after(self.step, self._evaluated_step)
+            return
+        _, checkpoint = found
+        progress = checkpoint.progress
+        self.model.network.load_state_dict(checkpoint.network)
+        restore_optimizer(self.model.network, self._updater.optimizer, checkpoint.optimizer)
+        if self._updater.average is not None:
+            self._updater.average.network.load_state_dict(checkpoint.average)
+        if progress.scaler:
+            self._updater.scaler.load_state_dict(progress.scaler)
+        self.step, self._evaluated_step = progress.step, progress.evaluated_step
+        self._meter.restore(_own_window(progress.windows, self.ranks))
+        self._epoch_sums, self._measured = progress.epoch, progress.measured
+        self._skipped, self._bad_samples = set(progress.skipped), dict(progress.bad_samples)
+        self.model.metrics.update(progress.metrics)
+        self.evaluation = self.run.read_evaluation()
+        self.run.forget_after(self.step, self._evaluated_step)
+        note(f"resuming at step {self.step} of {self.plan.total_steps}")
 
     # -- ends ----------------------------------------------------------------------------------------
 
     def _interrupted(self, exit_code: int) -> RunResult:
         self._save_checkpoint("interrupted")
-        # The model folder keeps the weights that its figures were measured on; before there are figures,
-        # what has been learned so far is better than nothing.
-        if not self.run.model_path.exists():
-            save(self.model, self.run.model_path)
-        write_report(self.run.path)
+        if self.ranks.is_first:
+            # The model folder keeps the weights that its figures were measured on; before there are
+            # figures, what has been learned so far is better than nothing.
+            if not self.run.model_path.exists():
+                save(self.model, self.run.model_path)
+            write_report(self.run.path)
         return RunResult(self.run.path, "interrupted", exit_code, self.evaluation)
 
     def _finish(self) -> RunResult:
+        """Measure the model that is kept on the split that nothing was chosen by."""
         split = self.source.evaluation_split
         if self.evaluation is None or self.evaluation.split != split:
-            self._evaluate(split)
-            save(self.model, self.run.model_path)
-        self.run.set_status("finished", self.step)
-        write_report(self.run.path)
+            model = self._kept_model()
+            self._keep(model, self._evaluate(model, split))
+        if self.ranks.is_first:
+            self.run.set_status(
+                "finished", self.step, bad_samples=self._bad_samples, skipped=sorted(self._skipped)
+            )
+            write_report(self.run.path)
         return RunResult(self.run.path, "finished", 0, self.evaluation)
 
 
-def _outside(out: Path, data: SampleSource | str | Path) -> Path:
-    """Return ``out``, unless it lies in the data, where the run's pictures would be taken for samples."""
-    if isinstance(data, SampleSource) or data == "digits":
-        return out  # not known to lie anywhere, or bundled
-    if out.resolve().is_relative_to(Path(data).expanduser().resolve()):
-        raise ConfigurationError(f"{out} lies inside the data {data}", remedy="choose an --out elsewhere")
-    return out
+def _first_network(plan: Plan, weights: Path | None) -> ResNet:
+    """Return the network that a run begins with: drawn, or another's, whose classifier stays for its classes."""
+    network = create(plan.spec, seed=plan.seed)
+    if weights is not None:
+        start = load(weights)
+        drawn = network.state_dict()
+        keeps = start.label_names == plan.classes
+        network.load_state_dict(
+            {
+                name: drawn[name] if name.startswith("fc.") and not keeps else tensor
+                for name, tensor in start.network.state_dict().items()
+            }
+        )
+    return network
 
 
-def _introduce(plan: Plan, source: SampleSource, run: Run) -> None:
-    splits = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
-    note(f"data       {source.name}: {splits}; {len(source.classes)} classes")
-    if source.held_out:
-        note(f"           {source.held_out}")
-    warn_each(source.ignored)
-    macs = plan.spec.num_macs(plan.preprocess.crop_px)
-    note(
-        f"model      {plan.model}: {plan.spec.num_parameters:,} parameters, {macs / 1e6:,.0f} million "
-        f"multiply-adds at {plan.preprocess.crop_px} px"
-    )
-    recipe = plan.recipe
-    note(
-        f"recipe     {recipe.name}: {plan.total_steps:,} steps of {recipe.batch_size}, learning rate "
-        f"{recipe.learning_rate:g} ({recipe.schedule}), {plan.precision}, seed {plan.seed}"
-    )
-    mirrored = "mirrored (--flip no for digits and text)" if recipe.augment.flip else "not mirrored"
-    note(f"images     {recipe.augment.crop} crop, {mirrored}")
-    note(f"run        {run.path}")
+def _own_window(windows: list[Sums], ranks: Ranks) -> Sums:
+    """Return this rank's part of a window; another number of ranks leaves all of it to the first."""
+    if len(windows) == ranks.size:
+        return windows[ranks.rank]
+    return sum(windows, start=Sums()) if ranks.is_first else Sums()
 
 
 def _provenance(plan: Plan) -> dict[str, Any]:
     return {
         "data": plan.data,
         "fingerprint": plan.fingerprint.get("train", ""),
-        "recipe": plan.recipe.name,
+        "recipe": f"{plan.recipe.name} ({plan.recipe.fingerprint()})",
         "seed": plan.seed,
         "precision": plan.precision,
+        **({"weights": plan.weights} if plan.weights else {}),
         "residual": versions()["residual"],
         "torch": versions()["torch"],
         "date": now(),

@@ -6,30 +6,78 @@ record instead of deciding again, so a choice never changes half-way.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+import torch
 
 from residual import zoo
 from residual.data.decode import decode
 from residual.data.sampler import steps_until_epoch
+from residual.data.source.validation import hold_out
 from residual.errors import ConfigurationError, DataError
+from residual.models import Model, load
 from residual.preprocess import Preprocess
+from residual.recipe import Recipe
+from residual.recipe.recipes import named_recipe, recipe_for
+from residual.runtime.device import (
+    Precision,
+    PrecisionChoice,
+    num_usable_cores,
+    resolve_precision,
+)
 from residual.spec import ResNetSpec
-from residual.training.recipe import Recipe
-from residual.training.recipes import named_recipe, recipe_for
+from residual.training.compiling import CompileChoice, resolve_compile
+from residual.training.pixel_statistics import measured_preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from residual.data.source import SampleSource
-    from residual.runtime.device import Precision
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["BadSamples", "Plan", "Wishes", "make_plan"]
+
+BadSamples: TypeAlias = Literal["stop", "skip"]
 
 # digits of scikit-learn: mean 4.88 and standard deviation 6.02 of ink, on a scale of 0 to 16.
 _DIGITS = Preprocess(crop_px=16, resize_px=16, mean=(0.305,), std=(0.376,), channels="gray")
+
+# Sides of growing training images are multiples of this: few sizes, and whole pixels after every stride.
+_SIDE_MULTIPLE = 4
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller asks of a run; what is ``None`` or ``auto`` is settled by :func:`make_plan`.
+
+    Attributes:
+        model: Name of a network; chosen by the size of the images where left out.
+        weights: A model folder to start from.
+        recipe: A recipe or its name; the one that suits data and network where left out.
+        changes: Fields of the recipe that take the place of the recipe's own.
+        image_px: Side of the network's input; the usual one where left out.
+        seed: Decides the first weights, the order and every augmentation.
+        precision: Precision of the forward and backward pass.
+        compile: Whether the network is compiled.
+        activation_checkpointing: Whether only each unit's input is kept for the backward pass.
+        validation: Share of the training images to hold out and watch instead of the test images.
+        bad_samples: ``stop`` at one that cannot be used, or ``skip`` it.
+    """
+
+    model: str | None
+    weights: str | Path | None
+    recipe: Recipe | str | None
+    changes: Mapping[str, Any]
+    image_px: int | None
+    seed: int
+    precision: PrecisionChoice
+    compile: CompileChoice
+    activation_checkpointing: bool
+    validation: float
+    bad_samples: BadSamples
 
 
 @dataclass(frozen=True)
@@ -43,10 +91,14 @@ class Plan:
         recipe: How it is trained.
         seed: Decides the first weights, the order and every augmentation.
         precision: Precision of the forward and backward pass.
+        compiled: Whether the network is compiled.
+        weights: SHA-256 of the weights to start from; empty where they are drawn.
         data: Name of the data set.
         classes: Names of its classes.
         num_samples: Size of its training split.
-        fingerprint: Hashes of its splits.
+        validation: Share of the training images that is held out.
+        bad_samples: What becomes of samples that cannot be used.
+        fingerprint: Hashes of the splits.
     """
 
     model: str
@@ -55,9 +107,13 @@ class Plan:
     recipe: Recipe
     seed: int
     precision: Precision
+    compiled: bool
+    weights: str
     data: str
     classes: tuple[str, ...]
     num_samples: int
+    validation: float
+    bad_samples: BadSamples
     fingerprint: dict[str, str]
 
     def __post_init__(self) -> None:
@@ -71,35 +127,46 @@ class Plan:
 
     @property
     def warmup_steps(self) -> int:
-        """Updates of the linear rise, at most the whole run."""
-        return min(self.first_step_of_epoch(self.recipe.warmup_epochs), self.total_steps)
+        """Updates of the warm-up, at most the whole run."""
+        steps = self.recipe.warmup_steps
+        if steps is None:
+            steps = self.first_step_of_epoch(self.recipe.warmup_epochs)
+        return min(steps, self.total_steps)
+
+    @property
+    def train_px(self) -> int:
+        """Side of the training images at the end of the run, in pixels."""
+        return self.recipe.train_px or self.preprocess.crop_px
+
+    def side_px(self, step: int) -> int:
+        """Return the side of the training images of update ``step``, in pixels."""
+        first, last = self.recipe.start_px, self.train_px
+        if first is None or first >= last:
+            return last
+        progress = min(1.0, step / (self.recipe.growing * self.total_steps))
+        return min(last, first + int(progress * (last - first) / _SIDE_MULTIPLE + 0.5) * _SIDE_MULTIPLE)
 
     def first_step_of_epoch(self, epoch: float) -> int:
         """Return the number of updates after which ``epoch`` epochs have been seen."""
         return steps_until_epoch(epoch, self.num_samples, self.recipe.batch_size)
 
-    def epoch_ends(self) -> list[int]:
-        """Return the steps after which the run is evaluated and saved: every epoch's end and the last."""
+    def evaluation_steps(self) -> list[int]:
+        """Return the steps after which the run is evaluated and saved; the last step is always one."""
         ends: list[int] = []
-        epoch = 1
-        while (end := self.first_step_of_epoch(epoch)) < self.total_steps:
+        number = 1
+        while (end := self.first_step_of_epoch(number * self.recipe.evaluate_every)) < self.total_steps:
             ends += [end] if end > (ends[-1] if ends else 0) else []
-            epoch += 1
+            number += 1
         return [*ends, self.total_steps]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; :meth:`from_dict` reads them back."""
         return {
-            "model": self.model,
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
             "spec": self.spec.to_dict(),
             "preprocess": self.preprocess.to_dict(),
             "recipe": self.recipe.to_dict(),
-            "seed": self.seed,
-            "precision": self.precision,
-            "data": self.data,
             "classes": list(self.classes),
-            "num_samples": self.num_samples,
-            "fingerprint": self.fingerprint,
         }
 
     @classmethod
@@ -123,26 +190,14 @@ class Plan:
         return _differences("", self.to_dict(), other.to_dict())
 
 
-def make_plan(
-    source: SampleSource,
-    *,
-    model: str | None,
-    recipe: Recipe | str | None,
-    changes: Mapping[str, Any],
-    image_px: int | None,
-    seed: int,
-    precision: Precision,
-) -> Plan:
+def make_plan(source: SampleSource, wishes: Wishes, device: torch.device, *, recorded: Plan | None = None) -> Plan:
     """Settle every choice of a run.
 
     Args:
-        source: The data set, with a training split.
-        model: Name of a network; chosen by the size of the images where left out.
-        recipe: A recipe or its name; the one that suits data and network where left out.
-        changes: Fields of the recipe, and of its ``augment``, that take the place of the recipe's own.
-        image_px: Side of the network's input; the usual one where left out.
-        seed: Decides the first weights, the order and every augmentation.
-        precision: Precision of the forward and backward pass.
+        source: The data set, with a training split, after :func:`hold_out`.
+        wishes: What was asked for.
+        device: Where the network is trained.
+        recorded: The plan of the run that goes on: what it had decided itself is not decided again.
 
     Raises:
         ConfigurationError: A name is unknown or a value is out of range.
@@ -151,35 +206,128 @@ def make_plan(
     if "train" not in source.splits:
         raise DataError(f"{source.name} has no training split", expected="a folder or file called 'train'")
     _ = source.validation_split  # without one the first evaluation would fail, after an epoch
-    name = model or _default_model(source)
-    spec = zoo.entry(name).spec
-    chosen = recipe if isinstance(recipe, Recipe) else None
-    if chosen is None:
-        chosen = named_recipe(recipe) if isinstance(recipe, str) else recipe_for(source.name, spec)
-    preprocess = _DIGITS if source.name == "digits" else zoo.default_preprocess(spec)
+    start = load(wishes.weights) if wishes.weights is not None else None
+    name = wishes.model or (zoo.name_of(start.spec) or "custom" if start else _default_model(source))
+    spec = start.spec if start and (wishes.model is None or name == "custom") else zoo.entry(name).spec
+    if start and replace(spec, num_classes=1, in_channels=1) != replace(start.spec, num_classes=1, in_channels=1):
+        raise ConfigurationError(
+            f"the weights are those of {zoo.name_of(start.spec) or 'another network'} and the model is {name}",
+            remedy="leave out --model",
+        )
+    recipe = _settled_recipe(source, wishes, spec, has_weights=start is not None)
+    preprocess = _settled_preprocess(source, wishes, spec, recipe, start, recorded)
+    _check_batch(spec, recipe, preprocess)
+    _check_selection(source, recipe)
+    spec = replace(
+        spec,
+        num_classes=len(source.classes),
+        in_channels=preprocess.num_channels,
+        zero_init_last_bn=recipe.zero_init_last_bn or spec.zero_init_last_bn,
+        stochastic_depth=recipe.stochastic_depth or spec.stochastic_depth,
+        activation_checkpointing=wishes.activation_checkpointing or spec.activation_checkpointing,
+    )
+    plan = Plan(
+        model=name,
+        spec=spec,
+        preprocess=preprocess,
+        recipe=recipe,
+        seed=wishes.seed,
+        precision=_settled_precision(wishes, device, recorded),
+        compiled=False,
+        weights=_digest(Path(wishes.weights)) if wishes.weights is not None else "",
+        data=source.name,
+        classes=source.classes,
+        num_samples=len(source.split("train")),
+        validation=wishes.validation,
+        bad_samples=wishes.bad_samples,
+        fingerprint={split: samples.fingerprint() for split, samples in source.splits.items()},
+    )
+    return replace(plan, compiled=_settled_compile(plan, wishes, device, recorded))
+
+
+def _settled_recipe(source: SampleSource, wishes: Wishes, spec: ResNetSpec, *, has_weights: bool) -> Recipe:
+    if isinstance(wishes.recipe, Recipe):
+        chosen = wishes.recipe
+    elif wishes.recipe is not None:
+        chosen = named_recipe(wishes.recipe, spec)
+    else:
+        chosen = named_recipe("finetune", spec) if has_weights else recipe_for(source.name, spec)
+    return chosen.changed(wishes.changes)
+
+
+def _settled_preprocess(
+    source: SampleSource,
+    wishes: Wishes,
+    spec: ResNetSpec,
+    recipe: Recipe,
+    start: Model | None,
+    recorded: Plan | None,
+) -> Preprocess:
+    if start is not None:
+        preprocess = start.preprocess
+    else:
+        preprocess = _DIGITS if source.name == "digits" else zoo.default_preprocess(spec)
+    image_px = wishes.image_px if wishes.image_px is not None else recipe.crop_px
     if image_px is not None:
         if type(image_px) is not int:
             raise ConfigurationError(f"image_px is {image_px!r}", expected="a whole number")
         preprocess = preprocess.at_size(image_px)
-    settled = chosen.changed(changes)
+    if recipe.resize_px is not None and wishes.image_px is None:
+        preprocess = replace(preprocess, resize_px=recipe.resize_px)
+    if recipe.mean == "fixed":
+        return preprocess
+    if recorded is not None and recorded.recipe.mean == recipe.mean:
+        return recorded.preprocess  # measured when the run began; the data's fingerprint guards it
+    if recipe.mean == "pixel" and (recipe.train_px or preprocess.crop_px) != preprocess.crop_px:
+        raise ConfigurationError(
+            f"mean is 'pixel', and training images have {recipe.train_px} px and evaluated ones "
+            f"{preprocess.crop_px} px",
+            expected="the same size, or mean 'channel'",
+        )
+    return measured_preprocess(source.split("train"), preprocess, per_pixel=recipe.mean == "pixel", skip_bad=wishes.bad_samples == "skip")
+
+
+def _settled_precision(wishes: Wishes, device: torch.device, recorded: Plan | None) -> Precision:
+    if wishes.precision == "auto" and recorded is not None:
+        return recorded.precision
+    return resolve_precision(wishes.precision, device)
+
+
+def _settled_compile(plan: Plan, wishes: Wishes, device: torch.device, recorded: Plan | None) -> bool:
+    if wishes.compile == "auto" and recorded is not None:
+        return recorded.compiled
+    steps = range(0, plan.total_steps, max(1, plan.total_steps // 1000))
+    return resolve_compile(
+        wishes.compile,
+        device,
+        plan.spec,
+        image_px=plan.train_px,
+        num_sizes=len({plan.side_px(step) for step in steps}),
+        batch_size=plan.recipe.batch_size,
+        total_steps=plan.total_steps,
+        num_cores=num_usable_cores(),
+    )
+
+
+def _check_batch(spec: ResNetSpec, recipe: Recipe, preprocess: Preprocess) -> None:
     last_px = [layer.out_px for layer in spec.layers(preprocess.crop_px) if layer.kind == "conv"][-1]
-    if settled.batch_size * last_px**2 == 1:
+    micro = recipe.micro_batch_size or recipe.batch_size
+    if micro * last_px**2 == 1:
         raise ConfigurationError(
             f"batch_size 1 at {preprocess.crop_px} px leaves batch normalization one value a channel",
             remedy="raise --batch-size or --image-px",
         )
-    return Plan(
-        model=name,
-        spec=replace(spec, num_classes=len(source.classes), in_channels=preprocess.num_channels),
-        preprocess=preprocess,
-        recipe=settled,
-        seed=seed,
-        precision=precision,
-        data=source.name,
-        classes=source.classes,
-        num_samples=len(source.split("train")),
-        fingerprint={split: samples.fingerprint() for split, samples in source.splits.items()},
-    )
+
+
+def _check_selection(source: SampleSource, recipe: Recipe) -> None:
+    """Refuse to choose by the images that are to give the final figure: it would flatter."""
+    chooses = recipe.select == "best" or recipe.early_stopping or recipe.schedule == "plateau"
+    if chooses and source.validation_split == "test":
+        what = "plateau" if recipe.schedule == "plateau" else "choosing the best weights or the end"
+        raise ConfigurationError(
+            f"{what} by the test images would spoil the figure that they are for",
+            remedy="hold out training images with --validation 0.1",
+        )
 
 
 def _default_model(source: SampleSource) -> str:
@@ -195,6 +343,12 @@ def _default_model(source: SampleSource) -> str:
                 f"{sample.key}: {error}", remedy="repair or remove this file, then start again"
             ) from error
     return "resnet20" if np.median(sides) <= 64 else "resnet18"
+
+
+def _digest(model: Path) -> str:
+    folder = model / "model" if (model / "model").is_dir() else model
+    with (folder.expanduser() / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 def _differences(prefix: str, here: Any, there: Any) -> list[str]:

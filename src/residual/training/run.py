@@ -2,9 +2,9 @@
 
 RUN/run.json          plan, command, versions, hardware, status
 RUN/metrics.jsonl     one line per window of steps and per evaluation
-RUN/evaluation.json   the last evaluation: figures, confusions, worst mistakes
+RUN/evaluation.json   the evaluation of that model: figures, confusions, worst mistakes
 RUN/mistakes/         those mistakes as pictures
-RUN/model/            the model folder, as of the last evaluation
+RUN/model/            the model folder, as of the last or the best evaluation
 RUN/checkpoints/      to resume from
 RUN/report.html       all of it to look at
 """
@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from residual.errors import ConfigurationError, ModelFileError
 from residual.evaluation import Evaluation
 from residual.runtime.files import atomic_folder, make_folder, write_bytes, write_json, write_text
 from residual.runtime.provenance import command_line, now, versions
+from residual.training.board import Board
 from residual.training.plan import Plan
 
 if TYPE_CHECKING:
@@ -43,10 +45,18 @@ def default_run_path(plan: Plan) -> Path:
 class Run:
     """A run folder that is open for writing."""
 
-    def __init__(self, path: Path, plan: Plan, record: dict[str, Any]) -> None:
+    def __init__(self, path: Path, plan: Plan, record: dict[str, Any], *, writes: bool = True) -> None:
         self.path = path
         self.plan = plan
         self._record = record
+        self._writes = writes
+        self._lock: IO[str] | None = None
+        self._board: Board | None = None
+
+    @classmethod
+    def seen_by_others(cls, path: Path, plan: Plan) -> Run:
+        """Return the run as the other ranks see it, who do not write."""
+        return cls(path, plan, {"status": "running"}, writes=False)
 
     # -- open ----------------------------------------------------------------------------------------
 
@@ -86,6 +96,7 @@ class Run:
             **facts,
         }
         run = cls(path, plan, record)
+        run._take()
         run.set_status("running", 0)
         write_text(run.metrics_path, "")
         return run
@@ -111,7 +122,9 @@ class Run:
                 remedy="resume with the same options, or start anew in another --out",
             )
         make_folder(path)
-        return cls(path, recorded, record)
+        run = cls(path, recorded, record)
+        run._take()
+        return run
 
     @staticmethod
     def read_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
@@ -126,6 +139,21 @@ class Run:
             return Plan.from_dict(record["plan"]), record
         except (ValueError, KeyError, TypeError) as error:
             raise ModelFileError(f"{file} is damaged ({' '.join(str(error).split())})") from error
+
+    def _take(self) -> None:
+        """Let no other process write the run while this one lives; the system lets go of it at a kill."""
+        self._lock = (self.path / ".lock").open("w")
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigurationError(
+                f"another process is writing the run in {self.path}",
+                remedy="wait for it, stop it, or choose another --out",
+            ) from error
 
     # -- places --------------------------------------------------------------------------------------
 
@@ -151,23 +179,48 @@ class Run:
 
     # -- write ---------------------------------------------------------------------------------------
 
-    def set_status(self, status: str, step: int, error: str = "") -> None:
-        """Record how far the run is and how it stands."""
-        self._record |= {"status": status, "step": step, "updated": now(), "error": error}
-        write_json(self.path / "run.json", self._record)
+    def set_status(self, status: str, step: int, error: str = "", **facts: Any) -> None:
+        """Record how far the run is, how it stands, and other facts."""
+        self._record |= {"status": status, "step": step, "updated": now(), "error": error, **facts}
+        if self._writes:
+            write_json(self.path / "run.json", self._record)
+
+    def show_on_board(self) -> None:
+        """Write every line of metrics for TensorBoard, too.
+
+        Raises:
+            MissingDependencyError: tensorboard is not installed.
+        """
+        if self._writes:
+            self._board = Board(self.path / "tensorboard")
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a line to ``metrics.jsonl``."""
+        if not self._writes:
+            return
         with self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
+        if self._board is not None:
+            self._board.add(row)
 
-    def forget_after(self, step: int) -> None:
-        """Drop the lines of ``metrics.jsonl`` beyond ``step``: a resumed run writes them again."""
-        if self.metrics_path.exists():
-            kept = [
-                line for line in self.metrics_path.read_text("utf-8").splitlines() if _step_of(line) <= step
-            ]
-            write_text(self.metrics_path, "".join(f"{line}\n" for line in kept))
+    def flush_metrics(self) -> None:
+        """See that all lines are on the disk before a checkpoint says that they are."""
+        if self._writes and self.metrics_path.exists():
+            with self.metrics_path.open("a", encoding="utf-8") as file:
+                os.fsync(file.fileno())
+
+    def forget_after(self, step: int, evaluated_step: int) -> None:
+        """Drop the lines of ``metrics.jsonl`` that a resumed run writes again.
+
+        Args:
+            step: The last update that is done.
+            evaluated_step: The last update after which was evaluated.
+        """
+        if self._writes and self.metrics_path.exists():
+            lines = self.metrics_path.read_text("utf-8").splitlines()
+            kept = [line for line in lines if _is_done(line, step, evaluated_step)]
+            if kept != lines:
+                write_text(self.metrics_path, "".join(f"{line}\n" for line in kept))
 
     def record_evaluation(self, step: int, evaluation: Evaluation, pictures: list[bytes]) -> None:
         """Write ``evaluation.json`` and the pictures (PNG) of its mistakes."""
@@ -177,11 +230,12 @@ class Run:
         document = {"schema_version": SCHEMA_VERSION, "step": step, **dataclasses.asdict(evaluation)}
         write_json(self.path / "evaluation.json", document)
 
-    def read_evaluation(self, step: int) -> Evaluation | None:
-        """Return the evaluation that was recorded at ``step``, or ``None`` if the last was at another."""
+    def read_evaluation(self) -> Evaluation | None:
+        """Return the evaluation of the model in ``model/``, or ``None`` where there is none yet."""
         try:
             document = json.loads((self.path / "evaluation.json").read_text("utf-8"))
-            if document.pop("schema_version") != SCHEMA_VERSION or document.pop("step") != step:
+            del document["step"]
+            if document.pop("schema_version") != SCHEMA_VERSION:
                 return None
             return Evaluation.from_dict(document)
         except FileNotFoundError:
@@ -190,8 +244,9 @@ class Run:
             raise ModelFileError(f"{self.path / 'evaluation.json'} is damaged", remedy="remove it") from error
 
 
-def _step_of(line: str) -> float:
+def _is_done(line: str, step: int, evaluated_step: int) -> bool:
     try:
-        return float(json.loads(line)["step"])
+        row = json.loads(line)
+        return bool(row["step"] <= (evaluated_step if row["event"] == "evaluation" else step))
     except (ValueError, KeyError, TypeError):
-        return float("inf")  # a line cut short by a crash
+        return False  # a line cut short by a crash

@@ -1,0 +1,57 @@
+"""Batch normalization whose statistics are taken over the images of all ranks.
+
+On GPUs torch's own ``SyncBatchNorm`` serves; it does not run on CPUs, where this one does the same with two
+messages a layer: the mean first, then the variance around it, which loses no digits.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+__all__ = ["RankBatchNorm2d", "synchronize_batch_norms"]
+
+
+class RankBatchNorm2d(nn.BatchNorm2d):
+    """:class:`torch.nn.BatchNorm2d` over all ranks, each with ``(N, C, H, W)`` of the same shape."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name for it
+        """Return the normalized images, and count them into the running statistics."""
+        if not self.training:
+            return super().forward(input)
+        size = dist.get_world_size()
+        # In float32 whatever the precision around it, as torch computes BN.
+        images = input.float()
+        mean = all_reduce(images.mean(dim=(0, 2, 3))) / size
+        centered = images - mean[:, None, None]
+        variance = all_reduce(centered.square().mean(dim=(0, 2, 3))) / size
+        self._count(mean, variance, images.numel() // images.shape[1] * size)
+        scale = (variance + self.eps).rsqrt() * self.weight
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+
+    @torch.no_grad()
+    def _count(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        if self.running_mean is None or self.running_var is None or self.momentum is None:
+            return
+        # The running variance is that of the population, as in torch.
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * (count / max(1, count - 1)), self.momentum)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+
+
+def synchronize_batch_norms(network: nn.Module, device: torch.device) -> None:
+    """Let every BN of a network take its statistics over all ranks; names and weights stay as they are."""
+    if device.type == "cuda":
+        for name, module in list(network.named_modules()):
+            if isinstance(module, nn.BatchNorm2d):
+                parent, _, child = name.rpartition(".")
+                setattr(
+                    network.get_submodule(parent), child, nn.SyncBatchNorm.convert_sync_batchnorm(module)
+                )
+        return
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = RankBatchNorm2d

@@ -1,0 +1,193 @@
+"""One update: micro-batches forward and backward, gradients over all ranks, the optimizer, the average.
+
+The loss of a step is the sum over its images by the batch's size, however they are spread over micro-batches
+and ranks, so how they are spread does not show in the gradient but for rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from residual.data.mix import apply_mix, choose_mix, soft_targets
+from residual.runtime.device import autocast
+from residual.runtime.random import network_seed, step_generator
+from residual.training.averages import MicroBatchStatistics, WeightAverage, batch_norms
+from residual.training.optimizer import freeze_stages, frozen_stages, make_optimizer, set_learning_rate
+from residual.training.sync_batch_norm import synchronize_batch_norms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from residual.data.loader import Batch
+    from residual.nn import ResNet
+    from residual.runtime.distributed import Ranks
+    from residual.training.meter import Meter
+    from residual.training.plan import Plan
+
+__all__ = ["Updater"]
+
+
+class Updater:
+    """Network, optimizer and average of a run, and how a batch moves them.
+
+    Args:
+        network: The network on its device, channels last.
+        plan: The plan of the run.
+        ranks: The processes that train together.
+        meter: Counts losses and right answers.
+    """
+
+    def __init__(self, network: ResNet, plan: Plan, ranks: Ranks, meter: Meter) -> None:
+        recipe = plan.recipe
+        self.network, self._plan, self._recipe, self._ranks, self._meter = network, plan, recipe, ranks, meter
+        self._device = network.fc.weight.device
+        freeze_stages(network, recipe.frozen_stages)
+        if recipe.sync_batch_norm and ranks.size > 1:
+            synchronize_batch_norms(network, self._device)
+        self._held_still = self._modules_held_still()
+        self.optimizer = make_optimizer(network, recipe, fused=self._device.type in ("cpu", "cuda"))
+        self.average = WeightAverage(network, recipe.ema_decay) if recipe.ema_decay else None
+        self.scaler = torch.amp.GradScaler(self._device.type, enabled=plan.precision == "fp16")
+        self._num_micro_batches = recipe.batch_size // ranks.size // self._micro_batch_size
+        whole_batch = self._num_micro_batches == 1 and ranks.size == 1
+        moves = recipe.batch_norm == "train" and not whole_batch
+        self._statistics = MicroBatchStatistics(network, plan.spec.bn_momentum) if moves else None
+        self._draws = plan.spec.stochastic_depth > 0 or plan.spec.shortcut == "dropout"
+        self._module = self._wrapped()
+
+    @property
+    def _micro_batch_size(self) -> int:
+        return self._recipe.micro_batch_size or self._recipe.batch_size // self._ranks.size
+
+    def _modules_held_still(self) -> list[nn.Module]:
+        modules: list[nn.Module] = list(frozen_stages(self.network, self._recipe.frozen_stages))
+        return modules + (list(batch_norms(self.network)) if self._recipe.batch_norm == "frozen" else [])
+
+    def _wrapped(self) -> nn.Module:
+        module: nn.Module = self.network
+        if self._plan.compiled:
+            # A size of image is compiled for itself: sizes that vary at run time cost speed.
+            module = cast("nn.Module", torch.compile(module, dynamic=False))
+        if self._ranks.size > 1:
+            devices = [self._device] if self._device.type == "cuda" else None
+            module = nn.parallel.DistributedDataParallel(
+                module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+        return module
+
+    # -- one update ----------------------------------------------------------------------------------
+
+    def gradients(self, batch: Batch, step: int) -> bool:
+        """Compute the gradients of a step.
+
+        Args:
+            batch: This rank's images of the step.
+            step: Updates done before it.
+
+        Returns:
+            Whether the loss was finite on every rank; where it was not, nothing has changed.
+        """
+        self.network.train()
+        for module in self._held_still:
+            module.eval()
+        self.optimizer.zero_grad(set_to_none=True)
+        before = self._buffers_to_restore()
+        if self._statistics is not None:
+            self._statistics.begin()
+        counted: list[tuple[Tensor, Tensor, Tensor]] = []
+        for number, (pixels, labels) in enumerate(self._micro_batches(batch)):
+            last = number == self._num_micro_batches - 1
+            with contextlib.ExitStack() as stack:
+                if self._ranks.size > 1 and not last:
+                    stack.enter_context(cast("Any", self._module).no_sync())
+                loss, logits, labels = self._forward(pixels, labels, step, number)
+                if not self._is_finite(loss):
+                    self._restore_buffers(before)
+                    self.optimizer.zero_grad(set_to_none=True)
+                    return False
+                self.scaler.scale(loss * (self._ranks.size / self._recipe.batch_size)).backward()
+            if self._statistics is not None:
+                self._statistics.add()
+            counted.append((loss.detach(), logits.detach(), labels))
+        if self._statistics is not None:
+            self._statistics.end(self._ranks)
+        for loss, logits, labels in counted:
+            self._meter.add(loss, logits, labels)
+        return True
+
+    def apply(self, step: int, learning_rate: float) -> None:
+        """Move the weights by the gradients that :meth:`gradients` left."""
+        set_learning_rate(self.optimizer, learning_rate)
+        if self._recipe.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self._recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None and (step + 1) % self._recipe.ema_every == 0:
+            self.average.update(self.network)
+
+    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+        # A batch that has lost bad samples is cut at the same places, so others keep their company.
+        if self._num_micro_batches == 1:
+            yield batch.pixels, batch.labels
+            return
+        for places in batch.parts(self._num_micro_batches, self._micro_batch_size):
+            yield batch.pixels[places], batch.labels[places]
+
+    def _forward(self, pixels: Tensor, labels: Tensor, step: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sum of losses, logits and labels of a micro-batch."""
+        images = self._plan.preprocess.normalize(pixels.to(self._device, non_blocking=True))
+        labels = labels.to(self._device, non_blocking=True)
+        number += self._ranks.rank * self._num_micro_batches
+        targets: Tensor = labels
+        recipe = self._recipe
+        if recipe.mix or recipe.loss == "bce":
+            targets = soft_targets(labels, self._plan.spec.num_classes, recipe.label_smoothing)
+        if recipe.mix:
+            generator = step_generator(self._plan.seed, step, number)
+            choice = choose_mix(recipe.mix, generator, images.shape[2], images.shape[3])
+            if choice is not None:
+                images, targets = apply_mix(images, targets, choice)
+        with self._own_draws(step, number), autocast(self._device, self._plan.precision):
+            logits = self._module(images)
+        return self._loss(logits.float(), targets), logits, labels
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        recipe = self._recipe
+        if recipe.loss == "bce":
+            if recipe.bce_threshold:
+                targets = (targets > recipe.bce_threshold).to(targets.dtype)
+            return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+        smoothing = 0.0 if targets.is_floating_point() else recipe.label_smoothing
+        return functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+
+    @contextlib.contextmanager
+    def _own_draws(self, step: int, number: int) -> Iterator[None]:
+        """Let the network's own random choices follow from the step, and leave torch's state as it was."""
+        if not self._draws:
+            yield
+            return
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(network_seed(self._plan.seed, step, number))
+            yield
+
+    def _is_finite(self, loss: Tensor) -> bool:
+        bad = not bool(torch.isfinite(loss.detach()))
+        return self._ranks.most(bad) == [0]
+
+    def _buffers_to_restore(self) -> list[Tensor] | None:
+        if self._recipe.non_finite == "stop":
+            return None
+        return [buffer.clone() for buffer in self.network.buffers()]
+
+    @torch.no_grad()
+    def _restore_buffers(self, before: list[Tensor] | None) -> None:
+        if before is not None:
+            for buffer, value in zip(self.network.buffers(), before, strict=True):
+                buffer.copy_(value)
