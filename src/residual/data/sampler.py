@@ -22,10 +22,21 @@ __all__ = ["InOrder", "Position", "TrainingOrder", "steps_until_epoch"]
 
 
 class Position(NamedTuple):
-    """One sample of the stream: which epoch it belongs to and which sample of the split it is."""
+    """One sample of the stream: which epoch it belongs to and which sample of the split it is.
+
+    Attributes:
+        epoch: Which pass over the data.
+        sample: Which sample of the split.
+        repeat: How often it has come in this epoch before (repeated augmentation).
+        side_px: Side of the training image in pixels; 0: that of the preprocessing record.
+        uniforms: Its row of :func:`residual.runtime.random.sample_uniforms`, where that was drawn before.
+    """
 
     epoch: int
     sample: int
+    repeat: int = 0
+    side_px: int = 0
+    uniforms: tuple[float, ...] | None = None
 
 
 def steps_until_epoch(epoch: float, num_samples: int, batch_size: int) -> int:

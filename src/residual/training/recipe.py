@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from residual.data.augment import Augment
 from residual.errors import ConfigurationError, UnknownNameError
+from residual.recipe import Augment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from residual.data.augment import Augment
 from residual.errors import UnknownNameError
+from residual.recipe import Augment
 from residual.training.recipe import Recipe
 
 if TYPE_CHECKING:
