@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from residual.data.augment import Augment
 from residual.data.loader import BadSample, Batch, evaluation_batches, training_batches
 from residual.data.sampler import TrainingOrder
 from residual.data.source import EncodedSample
 from residual.errors import DataError
 from residual.preprocess import Channels, Preprocess
+from residual.recipe import Augment
 from tests.data.pictures import encode, noise
 
 _COUNT = 11

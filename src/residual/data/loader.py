@@ -14,19 +14,20 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from residual.data.augment import apply, choose
 from residual.data.decode import decode
 from residual.data.sampler import InOrder, Position, TrainingOrder
 from residual.errors import DataError
-from residual.runtime.random import sample_generator
+from residual.runtime.random import SampleRandom
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from residual.data.augment import Augment
     from residual.data.source import EncodedSample
     from residual.preprocess import Preprocess
+    from residual.recipe import Augment
 
 __all__ = ["BadSample", "Batch", "evaluation_batches", "training_batches"]
 
@@ -129,7 +130,7 @@ class _Views(Dataset["_View | BadSample"]):
         self._split, self._preprocess, self._augment, self._seed = split, preprocess, augment, seed
 
     def __getitem__(self, position: Position) -> _View | BadSample:
-        epoch, index = position.epoch, position.sample
+        index = position.sample
         key = f"sample {index}"
         try:
             sample = self._split.read(index)
@@ -140,9 +141,11 @@ class _Views(Dataset["_View | BadSample"]):
         if self._augment is None:
             view = self._preprocess.center_view(pixels)
         else:
-            generator = sample_generator(self._seed, epoch, index)
-            choice = self._augment.choose(generator, pixels.shape[0], pixels.shape[1], self._preprocess)
-            view = self._augment.apply(pixels, choice, self._preprocess)
+            random = SampleRandom(self._seed, position.epoch, index, position.repeat, position.uniforms)
+            side_px = position.side_px or self._preprocess.crop_px
+            height, width = pixels.shape[:2]
+            choice = choose(self._augment, random, height, width, self._preprocess, side_px)
+            view = apply(pixels, choice, self._preprocess, side_px)
         return _View(index, key, sample.label, view)
 
 
