@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residual.training.recipe import Recipe, Schedule
+from residual.recipe import Recipe
+from residual.recipe.recipe import Schedule
 from residual.training.schedule import learning_rate
 
 

@@ -14,10 +14,11 @@ import pytest
 import torch
 
 import residual
-from residual.data.source import open_source
+from residual.data.loader import Batch
+from residual.data.source import SampleSource, open_source
 from residual.errors import ConfigurationError, DataError, DivergedError, ModelFileError, RunError
 from residual.training import RunResult, train
-from residual.training.plan import make_plan
+from residual.training.plan import Plan, Wishes, make_plan
 from residual.training.run import Run
 
 EPOCHS = 3
@@ -34,6 +35,23 @@ def run(photos: Path, out: Path, changes: dict[str, Any] | None = None, **option
     return train(photos, out=out, changes={**CHANGES, **changes}, **options)
 
 
+def planned(source: SampleSource, **wishes: Any) -> Plan:
+    usual: dict[str, Any] = {
+        "model": None,
+        "weights": None,
+        "recipe": None,
+        "changes": {},
+        "image_px": None,
+        "seed": 0,
+        "precision": "fp32",
+        "compile": "auto",
+        "activation_checkpointing": False,
+        "validation": 0.0,
+        "bad_samples": "stop",
+    }
+    return make_plan(source, Wishes(**{**usual, **wishes}), torch.device("cpu"))
+
+
 def weights(out: Path) -> dict[str, torch.Tensor]:
     return residual.load(out).network.state_dict()
 
@@ -43,9 +61,13 @@ def same_bits(first: Path, second: Path) -> bool:
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def metrics(out: Path, *, without: str = "images_per_second") -> list[dict[str, Any]]:
+CLOCK = {"images_per_second", "waiting", "memory_bytes"}
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    """Return every line of the metrics but for what the clock and the system decide."""
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != without} for row in rows]
+    return [{name: value for name, value in row.items() if name not in CLOCK} for row in rows]
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals = signal.SIGINT) -> None:
@@ -54,10 +76,11 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signal
 
     update = Trainer._update
 
-    def update_and_signal(self: Trainer, pixels: torch.Tensor, labels: torch.Tensor) -> None:
-        update(self, pixels, labels)
+    def update_and_signal(self: Trainer, batch: Batch) -> bool:
+        goes_on = update(self, batch)
         if self.step == step:
             signal.raise_signal(number)
+        return goes_on
 
     monkeypatch.setattr(Trainer, "_update", update_and_signal)
 
@@ -132,7 +155,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     assert json.loads((tmp_path / "parts" / "run.json").read_text())["step"] == step
     # The model can be used, and its figures belong to its weights.
     figures = residual.load(tmp_path / "parts").metrics.get("test")
-    assert (figures is None) == (step < 5)
+    assert (figures is None) == (step <= 5)  # at step 5 the evaluation is broken off
     if figures is not None:
         measured = residual.evaluate(tmp_path / "parts", photos, num_workers=0).summary()
         assert figures == {name: value for name, value in measured.items() if name != "split"}
@@ -227,14 +250,15 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
 
     update = Trainer._update
 
-    def poisoned(self: Trainer, pixels: torch.Tensor, labels: torch.Tensor) -> None:
+    def poisoned(self: Trainer, batch: Batch) -> bool:
         if self.step == 6:
             torch.nn.init.constant_(self.model.network.fc.bias, math.nan)
-        update(self, pixels, labels)
+        return update(self, batch)
 
     monkeypatch.setattr(Trainer, "_update", poisoned)
     with pytest.raises(
-        DivergedError, match=r"the loss is nan at step 7 \(learning rate 0\.\d+\); start again with"
+        DivergedError,
+        match=r"the loss is not finite at step 7 \(learning rate 0\.\d+\); samples train/\w+/.*start again",
     ):
         run(photos, tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -247,22 +271,27 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
 def test_running_out_of_memory_says_what_to_do(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*arguments: object) -> None:
+    def full(*arguments: object) -> bool:
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
     monkeypatch.setattr("residual.training.loop.Trainer._update", full)
     with pytest.raises(
-        RunError, match="out of memory with batches of 10 at 8 px; choose a smaller --batch-size"
+        RunError, match="out of memory with 10 images of 8 px at a time; choose --batch-size auto"
     ):
         run(photos, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
 
 
-def test_ctrl_c_at_the_last_step_finishes_the_run(
+def test_ctrl_c_in_the_last_evaluation_leaves_only_that_to_do(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop_after(monkeypatch, 15)
-    assert run(photos, tmp_path / "run").status == "finished"
+    run(photos, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 15)
+        assert run(photos, tmp_path / "run").status == "interrupted"
+    assert run(photos, tmp_path / "run", resume=True).status == "finished"
+    assert same_bits(tmp_path / "whole", tmp_path / "run")
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "run")
 
 
 def test_a_corrupt_image_stops_the_run_and_is_named(
@@ -337,15 +366,13 @@ def test_the_folder_gets_a_name_and_a_number(
 
 
 def test_the_network_is_chosen_by_the_size_of_the_images(photos: Path) -> None:
-    plan = make_plan(
-        open_source(photos), model=None, recipe=None, changes={}, image_px=None, seed=0, precision="fp32"
-    )
+    plan = planned(open_source(photos))
     assert (plan.model, plan.recipe.name) == ("resnet20", "cifar")
 
 
 def test_a_plan_survives_json(photos: Path) -> None:
     source = open_source(photos)
-    plan = make_plan(source, model="resnet18", recipe=None, changes={}, image_px=64, seed=1, precision="bf16")
+    plan = planned(source, model="resnet18", image_px=64, seed=1, precision="bf16")
     again = type(plan).from_dict(json.loads(json.dumps(plan.to_dict())))
     assert again == plan
     assert plan.differences(again) == []
@@ -364,7 +391,7 @@ def test_a_plan_survives_json(photos: Path) -> None:
         ({"num_workers": 10**6}, "num_workers is 1000000; expected 0 to 256"),
         ({"seed": -1}, "seed is -1"),
         ({"image_px": 0}, "the image size is 0 px"),
-        ({"precision": "fp8"}, "precision is 'fp8'; expected one of auto, fp32, bf16"),
+        ({"precision": "fp8"}, "precision is 'fp8'; expected one of auto, fp32, bf16, fp16"),
         ({"device": "tpu"}, "device 'tpu' is not available; expected one of auto, cpu"),
         ({"model": "resnet2O"}, "unknown model 'resnet2O'"),
     ],

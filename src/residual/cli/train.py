@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from residual.cli.options import Maybe
 from residual.cli.output import print_json, print_line
+from residual.cli.recipe_options import RecipeOptions, recipe_changes
 
 __all__ = ["train"]
 
@@ -18,81 +19,93 @@ def train(
     *,
     model: Maybe[str] = None,
     out: Maybe[str] = None,
+    weights: Maybe[str] = None,
     recipe: Maybe[str] = None,
-    epochs: Maybe[float] = None,
-    steps: Maybe[int] = None,
-    batch_size: Maybe[int] = None,
-    learning_rate: Maybe[float] = None,
-    schedule: Maybe[Literal["constant", "step", "cosine"]] = None,
-    warmup_epochs: Maybe[float] = None,
-    momentum: Maybe[float] = None,
-    weight_decay: Maybe[float] = None,
-    label_smoothing: Maybe[float] = None,
-    crop: Maybe[Literal["center", "pad", "random-resized"]] = None,
-    flip: Maybe[Literal["yes", "no"]] = None,
+    validation: float = 0.0,
+    bad_samples: Literal["stop", "skip"] = "stop",
     image_px: Maybe[int] = None,
     seed: int = 0,
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    seeds: int = 1,
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    compile: Literal["auto", "yes", "no"] = "auto",  # noqa: A002  # becomes --compile
+    activation_checkpointing: bool = False,
     device: str = "auto",
     workers: Maybe[int] = None,
+    checkpoint_minutes: float = 15.0,
+    tensorboard: bool = False,
     resume: bool = False,
+    checkpoint: Maybe[int] = None,
+    dry_run: bool = False,
     json: bool = False,
+    settings: tyro.conf.OmitArgPrefixes[RecipeOptions] = RecipeOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Train a network and leave a run folder: model, checkpoints, metrics and a report to look at.
 
     Args:
-        data: 'digits' (bundled), a folder of images by class (with or without train/ and val/ or test/), or a
-            .parquet file or folder in Hugging Face layout.
+        data: 'digits' (bundled), a folder of images by class (with or without train/ and val/ or test/), a
+            .parquet file or folder in Hugging Face layout, cifar10:PATH, cifar100:PATH, shards:PATTERN or
+            csv:FILE.
         model: A network, see 'residual models'; chosen by the size of the images where left out.
         out: The run folder; runs/DATA-MODEL where left out.
-        recipe: digits, cifar or photos; the one that suits data and model where left out.
-        epochs: Passes over the training images.
-        steps: Updates, in place of epochs.
-        batch_size: Images an update.
-        learning_rate: Highest learning rate.
-        schedule: What becomes of the learning rate.
-        warmup_epochs: Epochs in which the learning rate rises.
-        momentum: Momentum of SGD.
-        weight_decay: L2 penalty.
-        label_smoothing: Probability shared by all classes.
-        crop: How training images are cut.
-        flip: Whether to mirror half of the images; not for digits or text.
+        weights: A model folder to start from, for fine-tuning.
+        recipe: digits, cifar, photos, finetune, cifar2015, cifar2016, imagenet2015, imagenet2016, fb90,
+            torchvision_v2, rsb_a1, rsb_a2 or rsb_a3; the one that suits data and model where left out.
+        validation: Share of the training images to hold out, to watch and to choose by.
+        bad_samples: Stop at an image that cannot be used, or skip, name and count it.
         image_px: Side of the network's input in pixels.
         seed: The same seed gives the same weights on the same machine.
-        precision: auto is bf16 where the hardware has it.
+        seeds: Train so many times, with seeds from --seed on, and say median, mean, deviation and best.
+        precision: auto is bf16 where the hardware has it; fp16 scales the loss.
+        compile: auto compiles the network where the run is long enough for it to pay.
+        activation_checkpointing: Less memory for a third more time, with the same bits.
         device: auto, cpu, cuda, cuda:1, mps.
-        workers: Processes that load images; does not change the result.
+        workers: How many load images; does not change the result.
+        checkpoint_minutes: Longest time between two checkpoints.
+        tensorboard: Write the metrics for TensorBoard, too.
         resume: Go on with the run in --out.
+        checkpoint: With --resume, go on from the checkpoint of this step.
+        dry_run: Show the schedule, steps, time and memory, and train nothing.
         json: Print the result as one JSON document.
+        settings: Fields of the recipe.
     """
     from residual.training import train as run_training
+    from residual.training.preview import preview
+    from residual.training.seeds import train_seeds
 
-    asked = {
-        "epochs": epochs,
-        "steps": steps,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "schedule": schedule,
-        "warmup_epochs": warmup_epochs,
-        "momentum": momentum,
-        "weight_decay": weight_decay,
-        "label_smoothing": label_smoothing,
-        "crop": crop,
-        "flip": None if flip is None else flip == "yes",
+    options: dict[str, Any] = {
+        "weights": weights,
+        "recipe": recipe,
+        "changes": recipe_changes(settings),
+        "fit_memory": settings.batch_size == "auto",
+        "image_px": image_px,
+        "validation": validation,
+        "bad_samples": bad_samples,
+        "precision": precision,
+        "compile": compile,
+        "activation_checkpointing": activation_checkpointing,
+        "device": device,
     }
-    result = run_training(
-        data,
-        model,
-        out,
-        recipe=recipe,
-        changes={name: value for name, value in asked.items() if value is not None},
-        image_px=image_px,
-        seed=seed,
-        precision=precision,
-        device=device,
-        num_workers=workers,
-        resume=resume,
-    )
+    if dry_run:
+        shown = preview(data, model, seed=seed, **options)
+        if json:
+            print_json(shown.to_dict())
+        else:
+            print_line(shown.to_text())
+        return 0
+    options |= {
+        "num_workers": workers,
+        "checkpoint_minutes": checkpoint_minutes,
+        "tensorboard": tensorboard,
+        "resume": resume,
+    }
+    if seeds != 1:
+        several = train_seeds(data, model, out, first_seed=seed, num_seeds=seeds, **options)
+        if json:
+            print_json(several.to_dict())
+        else:
+            print_line(several.to_text())
+        return several.exit_code
+    result = run_training(data, model, out, seed=seed, checkpoint=checkpoint, **options)
     done = result.evaluation
     if json:
         print_json({"run": str(result.path), "status": result.status, **(done.summary() if done else {})})

@@ -7,6 +7,8 @@ consumer decides; nothing is replaced.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,7 +23,7 @@ from residual.errors import DataError
 from residual.runtime.random import SampleRandom
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from numpy.typing import NDArray
 
@@ -60,23 +62,36 @@ class Batch:
     Attributes:
         pixels: ``(N, S, S, C)`` uint8.
         labels: ``(N,)`` int64, indices into the classes.
-        indices: ``(N,)`` int64, indices into the split.
+        positions: ``(N, 3)`` int64: epoch, index into the split, and repeat of each sample.
+        places: ``(N,)`` int64: the samples' places in the batch that was asked for, bad ones counted.
         keys: Names of the samples.
         bad: Samples that are missing from the above.
     """
 
     pixels: torch.Tensor
     labels: torch.Tensor
-    indices: torch.Tensor
+    positions: torch.Tensor
+    places: torch.Tensor
     keys: list[str]
     bad: list[BadSample]
 
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def indices(self) -> torch.Tensor:
+        """``(N,)`` int64, indices into the split."""
+        return self.positions[:, 1]
+
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory; torch's DataLoader calls this for CUDA."""
-        return Batch(self.pixels.pin_memory(), self.labels.pin_memory(), self.indices, self.keys, self.bad)
+        return dataclasses.replace(self, pixels=self.pixels.pin_memory(), labels=self.labels.pin_memory())
+
+    def parts(self, size: int) -> Iterator[slice]:
+        """Yield which samples stand at places 0 to ``size``, at ``size`` to 2·``size``, and so on."""
+        whole = len(self) + len(self.bad)
+        bounds = torch.searchsorted(self.places, torch.arange(0, whole + size, size)).tolist()
+        yield from (slice(first, last) for first, last in itertools.pairwise(bounds))
 
     def require_all_good(self) -> None:
         """Raise for the first sample that could not be used.
@@ -98,28 +113,32 @@ def training_batches(
     *,
     num_workers: int,
     pin_memory: bool = False,
-) -> Iterator[Batch]:
-    """Yield the batches of a training run, in the order of ``order``.
-
-    Raises:
-        DataError: A sample cannot be used; training never goes on without it silently.
-    """
-    for batch in _loader(_Views(split, preprocess, augment, order.seed), order, num_workers, pin_memory):
-        batch.require_all_good()
-        yield batch
+) -> Generator[Batch]:
+    """Yield the batches of a training run, in the order of ``order``; bad samples are in ``Batch.bad``."""
+    yield from _loader(_Views(split, preprocess, augment, order.seed), order, num_workers, pin_memory)
 
 
 def evaluation_batches(
-    split: Readable, preprocess: Preprocess, *, batch_size: int, num_workers: int, pin_memory: bool = False
+    split: Readable,
+    preprocess: Preprocess,
+    *,
+    batch_size: int,
+    num_workers: int,
+    rank: int = 0,
+    num_ranks: int = 1,
+    pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """Yield every sample once, in order, seen through the central crop; bad samples are in ``Batch.bad``."""
-    order = InOrder(len(split), batch_size)
+    """Yield every sample once, in order, seen through the central crop; bad samples are in ``Batch.bad``.
+
+    Of several ranks each gets every ``num_ranks``-th batch.
+    """
+    order = InOrder(len(split), batch_size, rank, num_ranks)
     yield from _loader(_Views(split, preprocess, None, 0), order, num_workers, pin_memory)
 
 
 @dataclass(frozen=True)
 class _View:
-    index: int
+    position: Position
     key: str
     label: int
     pixels: NDArray[np.uint8]
@@ -146,7 +165,7 @@ class _Views(Dataset["_View | BadSample"]):
             height, width = pixels.shape[:2]
             choice = choose(self._augment, random, height, width, self._preprocess, side_px)
             view = apply(pixels, choice, self._preprocess, side_px)
-        return _View(index, key, sample.label, view)
+        return _View(position, key, sample.label, view)
 
 
 def _loader(
@@ -179,7 +198,8 @@ def _collate(samples: list[_View | BadSample]) -> Batch:
         if good
         else torch.empty(0, dtype=torch.uint8),
         labels=torch.tensor([view.label for view in good], dtype=torch.int64),
-        indices=torch.tensor([view.index for view in good], dtype=torch.int64),
+        positions=torch.tensor([view.position[:3] for view in good], dtype=torch.int64).reshape(-1, 3),
+        places=torch.tensor([place for place, sample in enumerate(samples) if isinstance(sample, _View)]),
         keys=[view.key for view in good],
         bad=[sample for sample in samples if isinstance(sample, BadSample)],
     )

@@ -10,7 +10,7 @@ for both papers: it is drawn from the step's own generator, so that all ranks dr
 word between them, and it makes mixing one operation on a tensor instead of one for each image.
 
 Example:
-    >>> choice = choose_mix(recipe.mix, step_generator(seed, step, micro_batch), height=224, width=224)
+    >>> choice = choose_mix(recipe.mix, step_generator(seed, step), height=224, width=224)
     >>> targets = soft_targets(labels, num_classes=1000, smoothing=0.1)
     >>> if choice is not None:
     ...     apply_mix(images, targets, choice)

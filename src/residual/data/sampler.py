@@ -102,9 +102,7 @@ class TrainingOrder(Sampler[list[Position]]):
         uniforms = sample_uniforms(self.seed, epoch, samples, repeats)
         return [
             Position(epoch, sample, repeat, side_px, tuple(row))
-            for sample, repeat, row in zip(
-                samples.tolist(), repeats.tolist(), uniforms.tolist(), strict=True
-            )
+            for sample, repeat, row in zip(samples.tolist(), repeats.tolist(), uniforms.tolist(), strict=True)
         ]
 
 

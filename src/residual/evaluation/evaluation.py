@@ -17,8 +17,8 @@ from residual.errors import ConfigurationError, DataError, DivergedError
 from residual.evaluation.metrics import Tally
 from residual.models import Model, load
 from residual.runtime.console import ProgressBar, warn, warn_each
-from residual.runtime.distributed import ALONE, Ranks
 from residual.runtime.device import PrecisionChoice, resolve_device, resolve_num_workers, resolve_precision
+from residual.runtime.distributed import ALONE, Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -130,4 +130,5 @@ def describe_hardware(device: torch.device) -> dict[str, Any]:
 
 
 def num_usable_cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -108,9 +108,9 @@ def samples_digest(step: int, positions: NDArray[np.int64]) -> int:
     return int(mixed.sum(dtype=np.uint64))
 
 
-def step_generator(seed: int, step: int, micro_batch: int) -> np.random.Generator:
-    """Return the generator that decides how the images of a micro-batch are mixed."""
-    return np.random.Generator(np.random.PCG64((seed, _MIX, step, micro_batch)))
+def step_generator(seed: int, step: int) -> np.random.Generator:
+    """Return the generator that decides how the images of a step are mixed, on every rank alike."""
+    return np.random.Generator(np.random.PCG64((seed, _MIX, step)))
 
 
 def network_seed(seed: int, step: int, micro_batch: int) -> int:

@@ -162,7 +162,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             if _seal(path / name) != sealed:
                 raise ValueError(f"{name} is not what was written")
         tensors = {
-            name: load_file(path / f"{name}.safetensors") if f"{name}.safetensors" in manifest["files"] else {}
+            name: load_file(path / f"{name}.safetensors")
+            if f"{name}.safetensors" in manifest["files"]
+            else {}
             for name in ("network", "optimizer", "average")
         }
         progress = Progress.from_dict(json.loads((path / _STATE).read_text("utf-8")))

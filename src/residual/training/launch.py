@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -100,6 +101,7 @@ def train(
     """
     target = resolve_device(_of_this_rank(device))
     path = _run_path(out, resume=resume, checkpoint=checkpoint)
+    resolve_num_workers(num_workers, target, 1)  # out of range is said before anything is written
     if not 0 < checkpoint_minutes <= 1e6:
         raise ConfigurationError(f"checkpoint_minutes is {checkpoint_minutes}", expected="a number above 0")
     with StopRequest() as stop, Ranks.join(target) as ranks:
@@ -121,22 +123,22 @@ def train(
             bad_samples=bad_samples,
         )
         run = _opened_run(source, wishes, target, ranks, path, data, resume=resume, fit_memory=fit_memory)
-        workers = resolve_num_workers(num_workers, target, run.plan.preprocess.crop_px)
-        if tensorboard:
-            run.show_on_board()
-        trainer = Trainer(
-            run.plan,
-            source,
-            run,
-            target,
-            num_workers=workers,
-            ranks=ranks,
-            stop=stop,
-            weights=Path(weights) if weights is not None else None,
-            checkpoint_minutes=checkpoint_minutes,
-        )
-        chosen = run.checkpoints_path / f"step-{checkpoint}" if checkpoint is not None else None
-        return _run(trainer, run, ranks, chosen)
+        with contextlib.closing(run):
+            if tensorboard:
+                run.show_on_board()
+            trainer = Trainer(
+                run.plan,
+                source,
+                run,
+                target,
+                num_workers=resolve_num_workers(num_workers, target, run.plan.preprocess.crop_px),
+                ranks=ranks,
+                stop=stop,
+                weights=Path(weights) if weights is not None else None,
+                checkpoint_minutes=checkpoint_minutes,
+            )
+            chosen = run.checkpoints_path / f"step-{checkpoint}" if checkpoint is not None else None
+            return _run(trainer, run, ranks, chosen)
 
 
 def _run(trainer: Trainer, run: Run, ranks: Ranks, checkpoint: Path | None) -> RunResult:
@@ -153,7 +155,7 @@ def _run(trainer: Trainer, run: Run, ranks: Ranks, checkpoint: Path | None) -> R
             raise RunError(
                 f"out of memory with {recipe.micro_batch_size or recipe.batch_size // ranks.size} images of "
                 f"{run.plan.train_px} px at a time",
-                remedy="choose --batch-size auto, a smaller --micro-batch-size, or --activation-checkpointing",
+                remedy="choose --batch-size auto, a smaller model or --activation-checkpointing",
             ) from error
         if ranks.size > 1 and isinstance(error, RuntimeError):
             raise RunError(
@@ -255,8 +257,8 @@ def _compute_alike(record: Mapping[str, Any], device: torch.device) -> None:
         torch.set_num_threads(before["threads"])
         if before["threads"] > num_usable_cores():
             warn(
-                f"the run began on {before['threads']} threads; as many are used on {num_usable_cores()} cores "
-                "for the same bits, which is slow"
+                f"the run began on {before['threads']} threads, and as many are used on "
+                f"{num_usable_cores()} cores for the same bits; that is slow"
             )
     changed = [
         f"{name} {before.get(name)} → {now[name]}"
@@ -269,14 +271,17 @@ def _compute_alike(record: Mapping[str, Any], device: torch.device) -> None:
         if versions().get(name) != before_version
     ]
     if changed:
-        warn(f"not the machine or the software that the run began with ({', '.join(changed)}); bits may differ")
+        warn(
+            f"not the machine or the software that the run began with ({', '.join(changed)}); bits may differ"
+        )
 
 
 def _check_split(plan: Plan, ranks: Ranks) -> None:
     recipe = plan.recipe
     if recipe.batch_size % ranks.size:
         raise ConfigurationError(
-            f"batch_size is {recipe.batch_size} for {ranks.size} ranks", expected=f"a multiple of {ranks.size}"
+            f"batch_size is {recipe.batch_size} for {ranks.size} ranks",
+            expected=f"a multiple of {ranks.size}",
         )
     part = recipe.batch_size // ranks.size
     if recipe.micro_batch_size is not None and part % recipe.micro_batch_size:

@@ -156,7 +156,7 @@ class Trainer:
     # -- one update ----------------------------------------------------------------------------------
 
     def _batches(self) -> Iterator[Batch]:
-        """Yield this rank's part of every batch to come; agree with the others before each whether to go on."""
+        """Yield this rank's part of every batch to come; agree with the others before each."""
         recipe = self.plan.recipe
         order = TrainingOrder(
             self.plan.seed,
@@ -322,7 +322,7 @@ class Trainer:
         return bool(most) and self._measured.num_since_best >= most
 
     def _evaluated_model(self) -> Model:
-        """Return the model to evaluate and keep: averaged, or with exact statistics, where the recipe says so."""
+        """Return the model to evaluate and keep: averaged, or with exact statistics."""
         average = self._updater.average
         network = average.network if average is not None else self.model.network
         if self.plan.recipe.precise_bn:
@@ -491,7 +491,7 @@ class Trainer:
 
 
 def _first_network(plan: Plan, weights: Path | None) -> ResNet:
-    """Return the network that a run begins with: drawn, or another's, whose classifier stays for its classes."""
+    """Return the network that a run begins with: drawn, or another's, with its classifier for its classes."""
     network = create(plan.spec, seed=plan.seed)
     if weights is not None:
         start = load(weights)
@@ -517,7 +517,8 @@ def _provenance(plan: Plan) -> dict[str, Any]:
     return {
         "data": plan.data,
         "fingerprint": plan.fingerprint.get("train", ""),
-        "recipe": f"{plan.recipe.name} ({plan.recipe.fingerprint()})",
+        "recipe": plan.recipe.name,
+        "recipe_fingerprint": plan.recipe.fingerprint(),
         "seed": plan.seed,
         "precision": plan.precision,
         **({"weights": plan.weights} if plan.weights else {}),

@@ -113,9 +113,7 @@ class Meter:
         """Go on from sums that :meth:`peek` returned."""
         self._loss.fill_(sums.loss)
         self._right.fill_(sums.right)
-        self._rest = Sums(
-            count=sums.count, digest=sums.digest, seconds=sums.seconds, waiting=sums.waiting
-        )
+        self._rest = Sums(count=sums.count, digest=sums.digest, seconds=sums.seconds, waiting=sums.waiting)
         self._started = time.monotonic()
 
     def skip_time(self) -> None:

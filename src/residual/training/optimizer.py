@@ -65,7 +65,8 @@ def frozen_stages(network: ResNet, count: int) -> list[nn.Module]:
     stages += [[network.get_submodule(name)] for name in network.spec.stage_names]
     if count > len(stages):
         raise ConfigurationError(
-            f"frozen_stages is {count}", expected=f"0 to {len(stages)} (the stem and {len(stages) - 1} stages)"
+            f"frozen_stages is {count}",
+            expected=f"0 to {len(stages)} (the stem and {len(stages) - 1} stages)",
         )
     return [module for stage in stages[:count] for module in stage]
 

@@ -23,7 +23,9 @@ __all__ = ["measured_preprocess"]
 _MOST_IMAGES = 50_000
 
 
-def measured_preprocess(split: Split, preprocess: Preprocess, *, per_pixel: bool, skip_bad: bool) -> Preprocess:
+def measured_preprocess(
+    split: Split, preprocess: Preprocess, *, per_pixel: bool, skip_bad: bool
+) -> Preprocess:
     """Return the record with the mean and standard deviation of the images of a split.
 
     Args:

@@ -17,7 +17,6 @@ import torch
 from residual import zoo
 from residual.data.decode import decode
 from residual.data.sampler import steps_until_epoch
-from residual.data.source.validation import hold_out
 from residual.errors import ConfigurationError, DataError
 from residual.models import Model, load
 from residual.preprocess import Preprocess
@@ -96,6 +95,7 @@ class Plan:
         data: Name of the data set.
         classes: Names of its classes.
         num_samples: Size of its training split.
+        num_held_out: Size of the split that training watches.
         validation: Share of the training images that is held out.
         bad_samples: What becomes of samples that cannot be used.
         fingerprint: Hashes of the splits.
@@ -112,6 +112,7 @@ class Plan:
     data: str
     classes: tuple[str, ...]
     num_samples: int
+    num_held_out: int
     validation: float
     bad_samples: BadSamples
     fingerprint: dict[str, str]
@@ -190,7 +191,9 @@ class Plan:
         return _differences("", self.to_dict(), other.to_dict())
 
 
-def make_plan(source: SampleSource, wishes: Wishes, device: torch.device, *, recorded: Plan | None = None) -> Plan:
+def make_plan(
+    source: SampleSource, wishes: Wishes, device: torch.device, *, recorded: Plan | None = None
+) -> Plan:
     """Settle every choice of a run.
 
     Args:
@@ -209,9 +212,11 @@ def make_plan(source: SampleSource, wishes: Wishes, device: torch.device, *, rec
     start = load(wishes.weights) if wishes.weights is not None else None
     name = wishes.model or (zoo.name_of(start.spec) or "custom" if start else _default_model(source))
     spec = start.spec if start and (wishes.model is None or name == "custom") else zoo.entry(name).spec
-    if start and replace(spec, num_classes=1, in_channels=1) != replace(start.spec, num_classes=1, in_channels=1):
+    if start and replace(spec, num_classes=1, in_channels=1) != replace(
+        start.spec, num_classes=1, in_channels=1
+    ):
         raise ConfigurationError(
-            f"the weights are those of {zoo.name_of(start.spec) or 'another network'} and the model is {name}",
+            f"the weights are of {zoo.name_of(start.spec) or 'another network'} and the model is {name}",
             remedy="leave out --model",
         )
     recipe = _settled_recipe(source, wishes, spec, has_weights=start is not None)
@@ -238,6 +243,7 @@ def make_plan(source: SampleSource, wishes: Wishes, device: torch.device, *, rec
         data=source.name,
         classes=source.classes,
         num_samples=len(source.split("train")),
+        num_held_out=len(source.split(source.validation_split)),
         validation=wishes.validation,
         bad_samples=wishes.bad_samples,
         fingerprint={split: samples.fingerprint() for split, samples in source.splits.items()},
@@ -284,7 +290,12 @@ def _settled_preprocess(
             f"{preprocess.crop_px} px",
             expected="the same size, or mean 'channel'",
         )
-    return measured_preprocess(source.split("train"), preprocess, per_pixel=recipe.mean == "pixel", skip_bad=wishes.bad_samples == "skip")
+    return measured_preprocess(
+        source.split("train"),
+        preprocess,
+        per_pixel=recipe.mean == "pixel",
+        skip_bad=wishes.bad_samples == "skip",
+    )
 
 
 def _settled_precision(wishes: Wishes, device: torch.device, recorded: Plan | None) -> Precision:

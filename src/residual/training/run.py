@@ -15,7 +15,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from residual.errors import ConfigurationError, ModelFileError
 from residual.evaluation import Evaluation
@@ -27,6 +27,7 @@ from residual.training.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from residual.data.source import SampleSource
 
 __all__ = ["Run", "default_run_path"]
 
@@ -50,7 +51,7 @@ class Run:
         self.plan = plan
         self._record = record
         self._writes = writes
-        self._lock: IO[str] | None = None
+        self._lock: int | None = None
         self._board: Board | None = None
 
     @classmethod
@@ -61,12 +62,13 @@ class Run:
     # -- open ----------------------------------------------------------------------------------------
 
     @classmethod
-    def start(cls, path: Path, plan: Plan, facts: Mapping[str, Any]) -> Run:
+    def start(cls, path: Path, plan: Plan, source: SampleSource, facts: Mapping[str, Any]) -> Run:
         """Create the folder of a new run.
 
         Args:
             path: The folder; it must not exist, or be empty.
             plan: What is going to be done.
+            source: The data, whose samples are written down.
             facts: More to remember in ``run.json``: hardware, files that are not used.
 
         Raises:
@@ -102,7 +104,7 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, path: Path, plan: Plan) -> Run:
+    def resume(cls, path: Path, plan: Plan, source: SampleSource) -> Run:
         """Open the folder of a run that was interrupted.
 
         Raises:
@@ -141,19 +143,26 @@ class Run:
             raise ModelFileError(f"{file} is damaged ({' '.join(str(error).split())})") from error
 
     def _take(self) -> None:
-        """Let no other process write the run while this one lives; the system lets go of it at a kill."""
-        self._lock = (self.path / ".lock").open("w")
+        """Let no other process write the run while this one does; the system lets go of it at a kill."""
         try:
             import fcntl
         except ImportError:  # Windows
             return
+        self._lock = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self.close()
             raise ConfigurationError(
                 f"another process is writing the run in {self.path}",
                 remedy="wait for it, stop it, or choose another --out",
             ) from error
+
+    def close(self) -> None:
+        """Let other processes write the run."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     # -- places --------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The learning rate: a pure function of the step, and of what has been measured so far where a rule needs it."""
+"""The learning rate: a pure function of the step, and of what has been measured where a rule needs it."""
 
 from __future__ import annotations
 

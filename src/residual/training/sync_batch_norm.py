@@ -6,10 +6,11 @@ messages a layer: the mean first, then the variance around it, which loses no di
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 __all__ = ["RankBatchNorm2d", "synchronize_batch_norms"]
 
@@ -24,9 +25,9 @@ class RankBatchNorm2d(nn.BatchNorm2d):
         size = dist.get_world_size()
         # In float32 whatever the precision around it, as torch computes BN.
         images = input.float()
-        mean = all_reduce(images.mean(dim=(0, 2, 3))) / size
+        mean = _summed(images.mean(dim=(0, 2, 3))) / size
         centered = images - mean[:, None, None]
-        variance = all_reduce(centered.square().mean(dim=(0, 2, 3))) / size
+        variance = _summed(centered.square().mean(dim=(0, 2, 3))) / size
         self._count(mean, variance, images.numel() // images.shape[1] * size)
         scale = (variance + self.eps).rsqrt() * self.weight
         return (centered * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
@@ -42,15 +43,33 @@ class RankBatchNorm2d(nn.BatchNorm2d):
             self.num_batches_tracked.add_(1)
 
 
+class _SumOverRanks(torch.autograd.Function):
+    """The sum of a tensor over all ranks; what each rank's loss says of the sum is summed, too."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:  # noqa: ARG004  # the backward pass needs nothing
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:  # noqa: ARG004
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _summed(tensor: Tensor) -> Tensor:
+    return cast("Tensor", _SumOverRanks.apply(tensor))  # type: ignore[no-untyped-call]  # torch's
+
+
 def synchronize_batch_norms(network: nn.Module, device: torch.device) -> None:
     """Let every BN of a network take its statistics over all ranks; names and weights stay as they are."""
     if device.type == "cuda":
         for name, module in list(network.named_modules()):
             if isinstance(module, nn.BatchNorm2d):
                 parent, _, child = name.rpartition(".")
-                setattr(
-                    network.get_submodule(parent), child, nn.SyncBatchNorm.convert_sync_batchnorm(module)
-                )
+                setattr(network.get_submodule(parent), child, nn.SyncBatchNorm.convert_sync_batchnorm(module))
         return
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:

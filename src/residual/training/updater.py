@@ -7,6 +7,7 @@ and ranks, so how they are spread does not show in the gradient but for rounding
 from __future__ import annotations
 
 import contextlib
+import warnings
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -75,9 +76,12 @@ class Updater:
             module = cast("nn.Module", torch.compile(module, dynamic=False))
         if self._ranks.size > 1:
             devices = [self._device] if self._device.type == "cuda" else None
-            module = nn.parallel.DistributedDataParallel(
-                module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            with warnings.catch_warnings():
+                # torch 2.14 has another name for this argument, which older ones do not know.
+                warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+                module = nn.parallel.DistributedDataParallel(
+                    module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+                )
         return module
 
     # -- one update ----------------------------------------------------------------------------------
@@ -136,24 +140,26 @@ class Updater:
         if self._num_micro_batches == 1:
             yield batch.pixels, batch.labels
             return
-        for places in batch.parts(self._num_micro_batches, self._micro_batch_size):
-            yield batch.pixels[places], batch.labels[places]
+        for part in batch.parts(self._micro_batch_size):
+            yield batch.pixels[part], batch.labels[part]
 
-    def _forward(self, pixels: Tensor, labels: Tensor, step: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _forward(
+        self, pixels: Tensor, labels: Tensor, step: int, number: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the sum of losses, logits and labels of a micro-batch."""
         images = self._plan.preprocess.normalize(pixels.to(self._device, non_blocking=True))
         labels = labels.to(self._device, non_blocking=True)
-        number += self._ranks.rank * self._num_micro_batches
         targets: Tensor = labels
         recipe = self._recipe
         if recipe.mix or recipe.loss == "bce":
             targets = soft_targets(labels, self._plan.spec.num_classes, recipe.label_smoothing)
         if recipe.mix:
-            generator = step_generator(self._plan.seed, step, number)
+            generator = step_generator(self._plan.seed, step)
             choice = choose_mix(recipe.mix, generator, images.shape[2], images.shape[3])
             if choice is not None:
-                images, targets = apply_mix(images, targets, choice)
-        with self._own_draws(step, number), autocast(self._device, self._plan.precision):
+                apply_mix(images, targets, choice)
+        micro_batch = self._ranks.rank * self._num_micro_batches + number
+        with self._own_draws(step, micro_batch), autocast(self._device, self._plan.precision):
             logits = self._module(images)
         return self._loss(logits.float(), targets), logits, labels
 
@@ -167,14 +173,14 @@ class Updater:
         return functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
 
     @contextlib.contextmanager
-    def _own_draws(self, step: int, number: int) -> Iterator[None]:
+    def _own_draws(self, step: int, micro_batch: int) -> Iterator[None]:
         """Let the network's own random choices follow from the step, and leave torch's state as it was."""
         if not self._draws:
             yield
             return
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            torch.manual_seed(network_seed(self._plan.seed, step, number))
+            torch.manual_seed(network_seed(self._plan.seed, step, micro_batch))
             yield
 
     def _is_finite(self, loss: Tensor) -> bool:

@@ -1,0 +1,63 @@
+"""Every field of a recipe as an option of the command line, typed and explained as the recipe itself says."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from typing import Annotated, Any, Literal, get_origin
+
+import tyro
+
+from residual.recipe import setting_homes
+from residual.recipe.fields import field_types
+
+__all__ = ["RecipeOptions", "recipe_changes"]
+
+YesNo = Literal["yes", "no"]
+
+
+def _explanations(kind: type[Any]) -> dict[str, str]:
+    """Return what the docstring of a dataclass says of each attribute, on one line."""
+    text = inspect.getdoc(kind) or ""
+    _, _, attributes = text.partition("Attributes:\n")
+    attributes = attributes.split("\n\n")[0]
+    found = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", attributes, re.MULTILINE | re.DOTALL)
+    return {name: " ".join(words.split()).replace("``", "") for name, words in found}
+
+
+def _option_type(hint: Any) -> Any:
+    members = [member for member in getattr(hint, "__args__", ()) if member is not type(None)]
+    if get_origin(hint) not in (Literal, tuple) and members:
+        hint = members[0]
+    return YesNo if hint is bool else hint
+
+
+def _options() -> type[Any]:
+    fields: list[tuple[str, Any, Any]] = []
+    for name, home in setting_homes().items():
+        kind = _option_type(field_types(home)[name])
+        help_text = _explanations(home).get(name, "")
+        if name == "batch_size":
+            kind = int | Literal["auto"]
+            help_text += " auto: the recipe's, in micro-batches that fit into memory."
+        option = tyro.conf.arg(help=help_text, help_behavior_hint="")
+        fields.append((name, Annotated[kind | None, option], dataclasses.field(default=None)))
+    return dataclasses.make_dataclass("RecipeOptions", fields, frozen=True)
+
+
+RecipeOptions = _options()
+"""What may be changed of a recipe; ``None`` leaves the recipe's own value."""
+
+
+def recipe_changes(options: Any) -> dict[str, Any]:
+    """Return the fields that were set on the command line, as :meth:`Recipe.changed` takes them."""
+    changes: dict[str, Any] = {}
+    homes = setting_homes()
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if value is None or value == "auto":
+            continue
+        is_bool = field_types(homes[field.name])[field.name] is bool
+        changes[field.name] = value == "yes" if is_bool else value
+    return changes
