@@ -84,6 +84,10 @@ class Split(Protocol):
         """Return the number of samples."""
         ...
 
+    def key(self, index: int) -> str:
+        """Return the name of sample ``index``, without reading it."""
+        ...
+
     def read(self, index: int) -> EncodedSample:
         """Return sample ``index``; raise :class:`DataError` naming it where it cannot be read."""
         ...

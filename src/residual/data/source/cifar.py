@@ -183,17 +183,18 @@ class CifarSplit:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def _key(self, index: int) -> str:
+    def key(self, index: int) -> str:
+        """Return the number of image ``index`` within its split."""
         return f"{self._name}/{index:05d}"
 
     def read(self, index: int) -> EncodedSample:
         """Return image ``index`` as a BMP file."""
-        return EncodedSample(self._key(index), _bmp(self._pixels[index]), int(self._labels[index]))
+        return EncodedSample(self.key(index), _bmp(self._pixels[index]), int(self._labels[index]))
 
     def fingerprint(self) -> str:
         """Return a hash of numbers, labels and pixels."""
         checksums = (zlib.crc32(row.tobytes()) for row in self._pixels)
-        keys = (self._key(index) for index in range(len(self)))
+        keys = (self.key(index) for index in range(len(self)))
         return fingerprint_of(zip(keys, self.labels, checksums, strict=True))
 
 

@@ -53,6 +53,10 @@ class DigitsSplit:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def key(self, index: int) -> str:
+        """Return the name of sample ``index``."""
+        return self._keys[index]
+
     def read(self, index: int) -> EncodedSample:
         """Return sample ``index``."""
         return EncodedSample(self._keys[index], self._files[index], self.labels[index])

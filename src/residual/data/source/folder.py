@@ -118,12 +118,13 @@ class FolderSplit:
     def __len__(self) -> int:
         return len(self._files)
 
-    def _key(self, index: int) -> str:
+    def key(self, index: int) -> str:
+        """Return the path of file ``index``, relative to the root."""
         return os.fsdecode(bytes(self._files[index]))
 
     def read(self, index: int) -> EncodedSample:
         """Return file ``index``."""
-        key = self._key(index)
+        key = self.key(index)
         try:
             content = Path(os.fsdecode(self._root), key).read_bytes()
         except OSError as error:
@@ -133,7 +134,7 @@ class FolderSplit:
     def fingerprint(self) -> str:
         """Return a hash of names, labels and sizes."""
         root = os.fsdecode(self._root)
-        keys = [self._key(index) for index in range(len(self))]
+        keys = [self.key(index) for index in range(len(self))]
         try:
             sizes = [Path(root, key).stat().st_size for key in keys]
         except OSError as error:
