@@ -29,6 +29,8 @@ HEAVY = {
         "import residual.cli; residual.cli.main(['models', '--json'])",
         "import residual.cli\ntry: residual.cli.main(['--help'])\nexcept SystemExit: pass",
         "import residual.cli\ntry: residual.cli.main(['train', '--help'])\nexcept SystemExit: pass",
+        "import residual.cli\ntry: residual.cli.main(['check', '--help'])\nexcept SystemExit: pass",
+        "import residual.cli\ntry: residual.cli.main(['data', '--help'])\nexcept SystemExit: pass",
         "import residual.spec, residual.preprocess, residual.zoo",
     ],
 )

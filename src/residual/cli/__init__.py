@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 import tyro
 
 from residual import __version__
+from residual.cli.check import check
 from residual.cli.convert import convert
+from residual.cli.data import data
 from residual.cli.doctor import doctor
 from residual.cli.evaluate import evaluate
 from residual.cli.models import models
@@ -32,10 +34,12 @@ __all__ = ["entry_point", "main"]
 
 _COMMANDS: dict[str, Callable[..., int]] = {
     "models": models,
+    "check": check,
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
     "convert": convert,
+    "data": data,
     "doctor": doctor,
 }
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
 
 from residual.errors import ConfigurationError
+from residual.runtime.cores import usable_cores
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -20,7 +20,6 @@ __all__ = [
     "autocast",
     "describe_hardware",
     "has_fast_bf16",
-    "num_usable_cores",
     "resolve_device",
     "resolve_num_workers",
     "resolve_precision",
@@ -105,11 +104,11 @@ def resolve_num_workers(choice: int | None, device: torch.device, image_px: int)
             raise ConfigurationError(f"num_workers is {choice}", expected="0 to 256")
         return choice
     if device.type != "cpu":
-        return min(num_usable_cores(), 16)
+        return min(usable_cores(), 16)
     # On the CPU the network uses every core, and workers only fill the gaps between its steps. Two cores,
     # two workers against none: ResNet-18 on photos at 224 px 57 against 48 images/s, ResNet-20 at 32 px
     # 1,254 against 1,310 (medians of 3 and 2; docs/results.md).
-    return num_usable_cores() if image_px >= 96 else 0
+    return usable_cores() if image_px >= 96 else 0
 
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:
@@ -123,12 +122,7 @@ def describe_hardware(device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "name": name,
         "machine": platform.machine(),
-        "cores": num_usable_cores(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "bf16": has_fast_bf16(device),
     }
-
-
-def num_usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

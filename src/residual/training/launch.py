@@ -14,10 +14,10 @@ from residual.data.source import SampleSource, open_source
 from residual.data.source.validation import hold_out
 from residual.errors import ConfigurationError, DivergedError, RunError
 from residual.runtime.console import note, warn, warn_each
+from residual.runtime.cores import usable_cores
 from residual.runtime.device import (
     PrecisionChoice,
     describe_hardware,
-    num_usable_cores,
     resolve_device,
     resolve_num_workers,
 )
@@ -255,10 +255,10 @@ def _compute_alike(record: Mapping[str, Any], device: torch.device) -> None:
     before, now = record["hardware"], describe_hardware(device)
     if device.type == "cpu" and before["device"] == "cpu" and before["threads"] != now["threads"]:
         torch.set_num_threads(before["threads"])
-        if before["threads"] > num_usable_cores():
+        if before["threads"] > usable_cores():
             warn(
                 f"the run began on {before['threads']} threads, and as many are used on "
-                f"{num_usable_cores()} cores for the same bits; that is slow"
+                f"{usable_cores()} cores for the same bits; that is slow"
             )
     changed = [
         f"{name} {before.get(name)} → {now[name]}"

@@ -22,10 +22,10 @@ from residual.models import Model, load
 from residual.preprocess import Preprocess
 from residual.recipe import Recipe
 from residual.recipe.recipes import named_recipe, recipe_for
+from residual.runtime.cores import usable_cores
 from residual.runtime.device import (
     Precision,
     PrecisionChoice,
-    num_usable_cores,
     resolve_precision,
 )
 from residual.spec import ResNetSpec
@@ -246,7 +246,7 @@ def make_plan(
         num_held_out=len(source.split(source.validation_split)),
         validation=wishes.validation,
         bad_samples=wishes.bad_samples,
-        fingerprint={split: samples.fingerprint() for split, samples in source.splits.items()},
+        fingerprint={split: fingerprint_of(samples) for split, samples in source.splits.items()},
     )
     return replace(plan, compiled=_settled_compile(plan, wishes, device, recorded))
 
@@ -316,7 +316,7 @@ def _settled_compile(plan: Plan, wishes: Wishes, device: torch.device, recorded:
         num_sizes=len({plan.side_px(step) for step in steps}),
         batch_size=plan.recipe.batch_size,
         total_steps=plan.total_steps,
-        num_cores=num_usable_cores(),
+        num_cores=usable_cores(),
     )
 
 

@@ -6,6 +6,7 @@ RUN/evaluation.json   the evaluation of that model: figures, confusions, worst m
 RUN/mistakes/         those mistakes as pictures
 RUN/model/            the model folder, as of the last or the best evaluation
 RUN/checkpoints/      to resume from
+RUN/samples/          keys, labels and sizes of the samples, to know the data again
 RUN/report.html       all of it to look at
 """
 
@@ -23,6 +24,7 @@ from residual.runtime.files import atomic_folder, make_folder, write_bytes, writ
 from residual.runtime.provenance import command_line, now, versions
 from residual.training.board import Board
 from residual.training.plan import Plan
+from residual.training.samples import first_difference, record_samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,6 +103,7 @@ class Run:
         run._take()
         run.set_status("running", 0)
         write_text(run.metrics_path, "")
+        record_samples(path / "samples", source)
         return run
 
     @classmethod
@@ -116,6 +119,12 @@ class Run:
             raise ConfigurationError(
                 f"the run in {path} diverged",
                 remedy="start anew in another --out with a lower --learning-rate",
+            )
+        if recorded.fingerprint != plan.fingerprint:
+            difference = first_difference(path / "samples", source) or "the splits are others"
+            raise ConfigurationError(
+                f"the data have changed since the run in {path} began ({difference})",
+                remedy="resume with the same data, or start anew in another --out",
             )
         differences = recorded.differences(plan)
         if differences:

@@ -3,52 +3,99 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Literal
 
 from residual.data.decode import EXTENSIONS
 from residual.data.source.base import EncodedSample, IgnoredFile, SampleSource, Split
 from residual.data.source.folder import list_images
-from residual.errors import DataError
+from residual.errors import ConfigurationError, DataError, UnknownNameError
 
 __all__ = ["EncodedSample", "IgnoredFile", "SampleSource", "Split", "list_images", "open_source"]
+
+_PREFIXES = ("cifar10", "cifar100", "csv", "shards")
 
 
 def open_source(data: str | Path) -> SampleSource:
     """Open a data set.
 
     Args:
-        data: ``digits`` (bundled), a folder of images sorted by class, or a parquet file or folder.
+        data: ``digits`` (bundled); a folder of images sorted by class; a ``.parquet`` file or a folder of
+            them; a ``.csv`` file or ``csv:FILE``; a ``.tar`` file, a folder of them or ``shards:PATTERN``;
+            ``cifar10:PATH`` or ``cifar100:PATH``.
 
     Raises:
         DataError: There is no such data set, or it cannot be used; the message says why.
+        ConfigurationError: The word before the colon is unknown, or nothing stands behind it.
     """
     if data == "digits":
         from residual.data.source.digits import open_digits
 
         return open_digits()
     path = Path(data).expanduser()
+    # One letter is a drive of Windows, and an existing file may have a colon in its name.
+    prefixed = re.match(r"([A-Za-z][\w+-]+):(.*)", str(data), re.DOTALL)
+    if isinstance(data, str) and prefixed and not path.exists():
+        return _open_prefixed(*prefixed.groups())
     if not path.exists():
         raise DataError(
             f"{data} does not exist",
-            expected="'digits', a folder of images by class, or a .parquet file or folder",
+            expected="'digits', a folder of images by class, a .parquet file or folder, a .csv file, a .tar "
+            "file or folder, cifar10:PATH or cifar100:PATH",
         )
-    if path.suffix == ".parquet" or (path.is_dir() and _holds_parquet(path)):
-        from residual.data.source.parquet import open_parquet
+    match path.suffix.casefold() if path.is_file() else _kind_of_folder(path):
+        case ".parquet":
+            from residual.data.source.parquet import open_parquet
 
-        return open_parquet(path)
+            return open_parquet(path)
+        case ".csv":
+            from residual.data.source.csv import open_csv
+
+            return open_csv(path)
+        case ".tar":
+            from residual.data.source.shards import open_shards
+
+            return open_shards(str(path))
     if path.is_dir():
         from residual.data.source.folder import open_folder
 
         return open_folder(path)
-    raise DataError(f"{data} is a file", expected="a folder of images by class or a .parquet file")
+    raise DataError(
+        f"{data} is a file", expected="a folder of images by class, or a .parquet, .csv or .tar file"
+    )
 
 
-def _holds_parquet(folder: Path) -> bool:
-    """Return whether the first folder with data in it, from the top, holds parquet files and no images."""
+def _open_prefixed(kind: str, rest: str) -> SampleSource:
+    """Open a data set whose kind is said before a colon."""
+    if kind not in _PREFIXES:
+        raise UnknownNameError("kind of data", kind, _PREFIXES)
+    if not rest:
+        raise ConfigurationError(f"nothing stands behind '{kind}:'", expected=f"{kind}:PATH")
+    path = Path(rest).expanduser()
+    match kind:
+        case "shards":
+            from residual.data.source.shards import open_shards
+
+            return open_shards(rest)
+        case "csv":
+            from residual.data.source.csv import open_csv
+
+            return open_csv(path)
+        case _:
+            from residual.data.source.cifar import open_cifar
+
+            return open_cifar("cifar10" if kind == "cifar10" else "cifar100", path)
+
+
+def _kind_of_folder(folder: Path) -> Literal[".parquet", ".tar", ""]:
+    """Return the kind of the first folder with data in it, from the top: parquet files, tars, or images."""
     for _, _, files in os.walk(folder):
         kinds = {os.path.splitext(file)[1].casefold() for file in files}  # noqa: PTH122  # called a million times
         if kinds & EXTENSIONS:
-            return False
+            return ""
         if ".parquet" in kinds:
-            return True
-    return False
+            return ".parquet"
+        if ".tar" in kinds:
+            return ".tar"
+    return ""

@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from residual.data.source.base import EncodedSample, SampleSource, fingerprint_of, held_out_by_name
+from residual.data.source.base import EncodedSample, SampleSource, held_out_by_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
+
+    from residual.data.source.base import Row
 
 __all__ = ["open_digits"]
 
@@ -53,14 +57,18 @@ class DigitsSplit:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def key(self, index: int) -> str:
+        """Return the name of sample ``index``."""
+        return self._keys[index]
+
     def read(self, index: int) -> EncodedSample:
         """Return sample ``index``."""
         return EncodedSample(self._keys[index], self._files[index], self.labels[index])
 
-    def fingerprint(self) -> str:
-        """Return a hash of names, labels and pixels."""
+    def rows(self) -> Iterator[Row]:
+        """Yield name, label and checksum of the pixels of every digit."""
         # Of the pixels: the size of a PNG depends on the zlib that wrote it.
-        return fingerprint_of(zip(self._keys, self.labels, self._checksums, strict=True))
+        yield from zip(self._keys, self.labels, self._checksums, strict=True)
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

@@ -8,7 +8,6 @@ out by the hash of the file name. Every file that is not used is named.
 from __future__ import annotations
 
 import os
-import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,18 +15,22 @@ import numpy as np
 
 from residual.data.decode import ACCEPTED, EXTENSIONS, sniff
 from residual.data.source.base import (
+    HELD_OUT,
     TRAIN,
     EncodedSample,
     IgnoredFile,
     SampleSource,
     canonical_split,
-    fingerprint_of,
-    held_out_by_name,
+    check_class_names,
+    divide_by_name,
+    listed,
 )
 from residual.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from residual.data.source.base import Row
 
 __all__ = ["FolderSplit", "list_images", "open_folder"]
 
@@ -68,12 +71,12 @@ def open_folder(root: Path) -> SampleSource:
         elif names != classes:
             raise DataError(
                 f"{root}: the classes of {first} and {folder.name} differ "
-                f"(only in {first}: {_listed(set(classes) - set(names))}; "
-                f"only in {folder.name}: {_listed(set(names) - set(classes))})",
+                f"(only in {first}: {listed(set(classes) - set(names))}; "
+                f"only in {folder.name}: {listed(set(names) - set(classes))})",
                 remedy="give both the same class folders",
             )
         splits[name] = FolderSplit(root, files, labels)
-    _check_classes(root, classes)
+    check_class_names(root, classes, remedy="add a folder for another class")
     return SampleSource(_name_of(root), classes, splits, tuple(ignored))
 
 
@@ -85,20 +88,8 @@ def _open_unsplit(root: Path, folders: list[Path], ignored: list[IgnoredFile]) -
             remedy="sort the images into one folder a class",
         )
     classes, files, labels = _read_classes(root, root, ignored)
-    _check_classes(root, classes)
-    held_out = [held_out_by_name(file) for file in files]
-    rows = {
-        name: [index for index, test in enumerate(held_out) if test == (name == "test")]
-        for name in ("train", "test")
-    }
-    for name, chosen in rows.items():
-        missing = set(range(len(classes))) - {labels[index] for index in chosen}
-        if missing and (name == TRAIN or len(missing) == len(classes)):
-            raise DataError(
-                f"{root}: holding out a fifth leaves no {name} image of "
-                f"{_listed({classes[label] for label in missing})}",
-                remedy="add images, or sort them into train/ and test/ yourself",
-            )
+    check_class_names(root, classes, remedy="add a folder for another class")
+    rows = divide_by_name(root, files, labels, classes, remedy="sort them into train/ and test/ yourself")
     splits = {
         name: FolderSplit(root, [files[index] for index in chosen], [labels[index] for index in chosen])
         for name, chosen in rows.items()
@@ -108,7 +99,7 @@ def _open_unsplit(root: Path, folders: list[Path], ignored: list[IgnoredFile]) -
         classes,
         splits,
         tuple(ignored),
-        held_out="a fifth is held out by the hash of the file name",
+        held_out=HELD_OUT,
     )
 
 
@@ -128,27 +119,28 @@ class FolderSplit:
     def __len__(self) -> int:
         return len(self._files)
 
-    def _key(self, index: int) -> str:
+    def key(self, index: int) -> str:
+        """Return the path of file ``index``, relative to the root."""
         return os.fsdecode(bytes(self._files[index]))
 
     def read(self, index: int) -> EncodedSample:
         """Return file ``index``."""
-        key = self._key(index)
+        key = self.key(index)
         try:
             content = Path(os.fsdecode(self._root), key).read_bytes()
         except OSError as error:
             raise DataError(f"{key} cannot be read ({error.strerror})") from error
         return EncodedSample(key, content, int(self._labels[index]))
 
-    def fingerprint(self) -> str:
-        """Return a hash of names, labels and sizes."""
+    def rows(self) -> Iterator[Row]:
+        """Yield path, label and size of every file."""
         root = os.fsdecode(self._root)
-        keys = [self._key(index) for index in range(len(self))]
+        keys = [self.key(index) for index in range(len(self))]
         try:
             sizes = [Path(root, key).stat().st_size for key in keys]
         except OSError as error:
             raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
-        return fingerprint_of(zip(keys, self.labels, sizes, strict=True))
+        yield from zip(keys, self.labels, sizes, strict=True)
 
 
 def list_images(folder: Path, ignored: list[IgnoredFile], root: Path) -> Iterator[str]:
@@ -221,24 +213,6 @@ def _read_classes(
     return tuple(class_folder.name for class_folder in classes), files, labels
 
 
-def _check_classes(root: Path, classes: tuple[str, ...]) -> None:
-    if len(classes) < 2:
-        raise DataError(
-            f"{root} has only one class ({classes[0]})",
-            expected="at least 2",
-            remedy="add a folder for another class",
-        )
-    seen: dict[str, str] = {}
-    for name in classes:
-        folded = unicodedata.normalize("NFKC", name).casefold()
-        if folded in seen:
-            raise DataError(
-                f"{root}: classes {seen[folded]!r} and {name!r} differ only in case or Unicode form",
-                remedy="merge or rename them",
-            )
-        seen[folded] = name
-
-
 def _subfolders(folder: Path) -> list[Path]:
     # A link to a folder elsewhere may be a class; one that leads back up would be a class of everything.
     here = folder.resolve()
@@ -251,8 +225,3 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _name_of(root: Path) -> str:
     return root.resolve().name or "folder"
-
-
-def _listed(names: set[str]) -> str:
-    ordered = sorted(names)
-    return ", ".join(ordered[:8]) + (", …" if len(ordered) > 8 else "") if ordered else "none"

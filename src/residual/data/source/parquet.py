@@ -8,7 +8,6 @@ the labels themselves are the names.
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,19 +16,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from residual.data.source.base import (
+    HELD_OUT,
     TRAIN,
     EncodedSample,
     SampleSource,
-    canonical_split,
-    fingerprint_of,
     held_out_by_name,
+    split_of_file,
 )
 from residual.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from residual.data.source.base import Row
 
 __all__ = ["open_parquet"]
 
@@ -45,7 +47,7 @@ def open_parquet(path: Path) -> SampleSource:
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     parts: dict[str | None, list[Path]] = {}
     for file in files:
-        parts.setdefault(_split_of(file, path), []).append(file)
+        parts.setdefault(split_of_file(file, path), []).append(file)
     if None in parts and len(parts) > 1:
         raise DataError(
             f"{parts[None][0]} does not say which split it belongs to",
@@ -60,7 +62,7 @@ def open_parquet(path: Path) -> SampleSource:
         splits = {
             name: tables[None].split(name, classes, rows) for name, rows in ((TRAIN, ~test), ("test", test))
         }
-        held_out = "a fifth is held out by the hash of the file name"
+        held_out = HELD_OUT
     else:
         splits = {
             str(name): columns.split(str(name), classes, slice(None)) for name, columns in tables.items()
@@ -104,11 +106,11 @@ class ParquetSplit:
             raise DataError(f"{self.key(index)} has no image bytes")
         return EncodedSample(self.key(index), content, int(self._labels[index]))
 
-    def fingerprint(self) -> str:
-        """Return a hash of names, labels and sizes."""
+    def rows(self) -> Iterator[Row]:
+        """Yield name, label and size of every image."""
         sizes = pc.binary_length(self._images).to_pylist()
         keys = (self.key(index) for index in range(len(self)))
-        return fingerprint_of(zip(keys, self.labels, (size or 0 for size in sizes), strict=True))
+        yield from zip(keys, self.labels, (size or 0 for size in sizes), strict=True)
 
 
 class _Columns:
@@ -209,12 +211,6 @@ def _agreed_classes(path: Path, tables: dict[str | None, _Columns]) -> tuple[str
     if len(classes) < 2:
         raise DataError(f"{path} has {len(classes)} class", expected="at least 2")
     return classes
-
-
-def _split_of(file: Path, root: Path) -> str | None:
-    names = [re.split(r"[-_.]", file.name)[0]]
-    names += [parent.name for parent in file.parents if root in parent.parents]
-    return next((split for name in names if (split := canonical_split(name))), None)
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:

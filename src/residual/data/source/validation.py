@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,9 @@ import numpy as np
 from residual.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from residual.data.source.base import EncodedSample, SampleSource, Split
+    from collections.abc import Iterator
+
+    from residual.data.source.base import EncodedSample, Row, SampleSource, Split
 
 __all__ = ["Subset", "hold_out"]
 
@@ -36,11 +37,10 @@ class Subset:
         """Return sample ``index`` of the subset."""
         return self._split.read(int(self._indices[index]))
 
-    def fingerprint(self) -> str:
-        """Return a hash of the whole split's samples and of which of them these are."""
-        digest = hashlib.sha256(self._split.fingerprint().encode())
-        digest.update(self._indices.astype("<i8").tobytes())
-        return digest.hexdigest()[:32]
+    def rows(self) -> Iterator[Row]:
+        """Yield what the split says of these samples."""
+        chosen = set(self._indices.tolist())
+        yield from (row for index, row in enumerate(self._split.rows()) if index in chosen)
 
 
 def hold_out(source: SampleSource, share: float) -> SampleSource:

@@ -1,0 +1,102 @@
+"""``residual check``: what is wrong with a data set, before a network finds out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path  # noqa: TC003  # tyro reads annotations when the program runs
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from residual.cli.options import Maybe
+from residual.cli.output import print_json, print_line, print_table
+from residual.errors import DataError
+
+if TYPE_CHECKING:
+    from residual.data.check import CheckReport
+
+__all__ = ["check"]
+
+# How many findings of one kind the table shows; --json and --out have all.
+_SHOWN = 20
+
+
+def check(
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")],
+    /,
+    *,
+    min_px: int = 16,
+    out: Maybe[Annotated[Path, tyro.conf.arg(metavar="FILE.csv")]] = None,
+    workers: Maybe[int] = None,
+    json: bool = False,
+) -> int:
+    """Read and decode every image; report damage, duplicates, leaks between splits, and uneven classes.
+
+    The exit code is 3 where training would stop at something, 0 where there are warnings at most.
+
+    Args:
+        data: 'digits', a folder of images by class, a .parquet, .csv or .tar file or folder, cifar10:PATH,
+            cifar100:PATH, csv:FILE or shards:PATTERN.
+        min_px: Images whose shorter side has fewer pixels are reported as tiny.
+        out: Write all findings into this file, too.
+        workers: Processes that decode; one a core where left out.
+        json: Print one JSON document.
+    """
+    from residual.data.check import check as run_check
+
+    report = run_check(data, min_px=min_px, num_workers=workers)
+    if out is not None:
+        _write_csv(report, out)
+    if json:
+        print_json({"data": data, **report.summary()})
+    else:
+        _print(data, report)
+    return 0 if report.ok else DataError.exit_code
+
+
+def _print(data: str, report: CheckReport) -> None:
+    from residual.runtime.console import printable
+
+    if not report.num_samples:
+        print_line(f"error: {printable(report.findings[0].detail)}")
+        return
+    rows = []
+    for kind, count in report.counts.items():
+        findings = [finding for finding in report.findings if finding.kind == kind]
+        for finding in findings[:_SHOWN]:
+            cells = (finding.severity, kind, finding.split, finding.key, finding.detail)
+            rows.append([printable(cell) for cell in cells])
+        if count > _SHOWN:
+            rows.append([findings[0].severity, kind, "", "", f"and {count - _SHOWN:,} more like these"])
+    if rows:
+        print_table(("", "kind", "split", "about", "what"), rows)
+    images = ", ".join(f"{name} {count:,}" for name, count in report.num_samples.items())
+    num_errors = sum(finding.severity == "error" for finding in report.findings)
+    verdict = (
+        f"{_counted(num_errors, 'error')}, {_counted(len(report.findings) - num_errors, 'warning')}"
+        if report.findings
+        else "nothing to find fault with"
+    )
+    print_line(f"{printable(data)}: images in {images}; {verdict}")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _write_csv(report: CheckReport, path: Path) -> None:
+    from residual.runtime.files import write_text
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["severity", "kind", "split", "about", "what"])
+    for finding in report.findings:
+        cells = (finding.severity, finding.kind, finding.split, finding.key, finding.detail)
+        writer.writerow([_as_text(cell) for cell in cells])
+    write_text(path, text.getvalue())
+
+
+def _as_text(cell: str) -> str:
+    # A file may be called =cmd(); a spreadsheet must not run it.
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -1,0 +1,57 @@
+"""The samples of a run as they were when it began, to say what has changed when it goes on.
+
+``RUN/samples/SPLIT.jsonl.gz`` has a line ``[key, label, size]`` a sample, in order.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from typing import TYPE_CHECKING
+
+from residual.runtime.files import atomic_folder, write_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from residual.data.source import SampleSource
+
+__all__ = ["first_difference", "record_samples"]
+
+
+def record_samples(folder: Path, source: SampleSource) -> None:
+    """Write the samples of every split of a data set down.
+
+    Raises:
+        RunError: They cannot be written.
+    """
+    with atomic_folder(folder) as temporary:
+        for name, split in source.splits.items():
+            lines = "".join(json.dumps(row) + "\n" for row in split.rows())
+            # Without a time in it the file is the same for the same data.
+            write_bytes(temporary / f"{name}.jsonl.gz", gzip.compress(lines.encode(), mtime=0))
+
+
+def first_difference(folder: Path, source: SampleSource) -> str:
+    """Return the first difference between a data set and what :func:`record_samples` wrote; empty: none."""
+    for name, split in source.splits.items():
+        path = folder / f"{name}.jsonl.gz"
+        if not path.exists():
+            return f"the split {name} is new"
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            recorded = (json.loads(line) for line in file)
+            for before, now in itertools.zip_longest(recorded, split.rows()):
+                if before != (list(now) if now else None):
+                    return f"{name}: {_difference(before, list(now) if now else None)}"
+    return ""
+
+
+def _difference(before: list[str | int] | None, now: list[str | int] | None) -> str:
+    if now is None:
+        return f"{before[0] if before else ''} is gone"
+    if before is None or before[0] != now[0]:
+        expected = f" where {before[0]} was" if before else ""
+        return f"{now[0]} is there{expected}"
+    what, old, new = ("label", before[1], now[1]) if before[1] != now[1] else ("size", before[2], now[2])
+    return f"{now[0]} has the {what} {new} and had {old}"
