@@ -118,7 +118,7 @@ def test_bfloat16_images_are_mixed_in_their_type() -> None:
 
 
 def _choices(mix: Mix, count: int = 2000, height: int = 40, width: int = 50) -> list[MixChoice | None]:
-    return [choose_mix(mix, step_generator(0, step, 0), height, width) for step in range(count)]
+    return [choose_mix(mix, step_generator(0, step), height, width) for step in range(count)]
 
 
 def test_the_choice_is_a_function_of_the_generator() -> None:

@@ -97,6 +97,7 @@ def test_a_run_leaves_everything_that_the_contract_names(photos: Path, tmp_path:
         "model",
         "report.html",
         "run.json",
+        "samples",
     ]
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-10", "step-15"]
     record = json.loads((out / "run.json").read_text())
@@ -195,7 +196,10 @@ def test_resuming_with_other_options_lists_the_differences(photos: Path, tmp_pat
 def test_resuming_with_other_data_is_refused(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "run")
     shutil.copy(photos / "train" / "red" / "red-000.png", photos / "train" / "red" / "more.png")
-    with pytest.raises(ConfigurationError, match="num_samples: 48 → 49"):
+    with pytest.raises(
+        ConfigurationError,
+        match="data have changed since .*train/red/more.png is there where train/red/red-000",
+    ):
         run(photos, tmp_path / "run", resume=True)
 
 
@@ -213,11 +217,27 @@ def test_resume_needs_a_run(photos: Path, tmp_path: Path) -> None:
         run(photos, tmp_path / "none", resume=True)
 
 
-def test_a_damaged_checkpoint_is_named(photos: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    photos: Path, tmp_path: Path, damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(photos, tmp_path / "whole")
     run(photos, tmp_path / "run")
     damage(tmp_path / "run" / "checkpoints" / "step-15" / "network.safetensors")
-    with pytest.raises(ModelFileError, match="step-15 cannot be used .*; remove this folder"):
-        run(photos, tmp_path / "run", resume=True)
+    run(photos, tmp_path / "run", resume=True)
+    said = capsys.readouterr().err
+    assert "step-15 cannot be used (network.safetensors is not what was written); the one before it" in said
+    assert "resuming at step 10 of 15" in said
+    assert same_bits(tmp_path / "whole", tmp_path / "run")
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_that_was_asked_for_is_an_error(
+    photos: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    run(photos, tmp_path / "run")
+    damage(tmp_path / "run" / "checkpoints" / "step-15" / "network.safetensors")
+    with pytest.raises(ModelFileError, match="step-15 cannot be used .network.safetensors is not what was"):
+        run(photos, tmp_path / "run", resume=True, checkpoint=15)
 
 
 def test_steps_take_the_place_of_epochs(photos: Path, tmp_path: Path) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from typing import Annotated, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_origin
 
 import tyro
 
 from residual.recipe import setting_homes
 from residual.recipe.fields import field_types
 
-__all__ = ["RecipeOptions", "recipe_changes"]
+__all__ = ["NO_CHANGES", "RecipeOptions", "recipe_changes"]
 
 YesNo = Literal["yes", "no"]
 
@@ -46,8 +46,13 @@ def _options() -> type[Any]:
     return dataclasses.make_dataclass("RecipeOptions", fields, frozen=True)
 
 
-RecipeOptions = _options()
-"""What may be changed of a recipe; ``None`` leaves the recipe's own value."""
+if TYPE_CHECKING:
+    RecipeOptions: TypeAlias = Any
+    NO_CHANGES: Any
+else:
+    RecipeOptions = _options()
+    """What may be changed of a recipe; ``None`` leaves the recipe's own value."""
+    NO_CHANGES = RecipeOptions()
 
 
 def recipe_changes(options: Any) -> dict[str, Any]:

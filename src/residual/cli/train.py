@@ -8,7 +8,7 @@ import tyro
 
 from residual.cli.options import Maybe
 from residual.cli.output import print_json, print_line
-from residual.cli.recipe_options import RecipeOptions, recipe_changes
+from residual.cli.recipe_options import NO_CHANGES, RecipeOptions, recipe_changes
 
 __all__ = ["train"]
 
@@ -37,7 +37,7 @@ def train(
     checkpoint: Maybe[int] = None,
     dry_run: bool = False,
     json: bool = False,
-    settings: tyro.conf.OmitArgPrefixes[RecipeOptions] = RecipeOptions(),  # noqa: B008  # frozen
+    settings: tyro.conf.OmitArgPrefixes[RecipeOptions] = NO_CHANGES,
 ) -> int:
     """Train a network and leave a run folder: model, checkpoints, metrics and a report to look at.
 

@@ -11,7 +11,6 @@ Example:
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import types
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -28,7 +27,6 @@ def number(default: Any = _REQUIRED, low: float = 0, high: float = 1e6, *, above
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "above": above})
 
 
-@functools.cache
 def field_types(kind: type[Any]) -> dict[str, Any]:
     """Return the resolved annotation of every field of a dataclass."""
     hints = get_type_hints(kind)

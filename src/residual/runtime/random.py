@@ -85,10 +85,11 @@ def sample_uniforms(
         indices: ``(N,)`` which sample of the split.
         repeats: ``(N,)`` how often it has come in this epoch.
     """
-    key = _mixed(np.uint64([seed & _ALL]) ^ _mixed(np.uint64([epoch + 1]) * _GOLDEN))
+    key = _mixed(np.array([seed], dtype=np.uint64) ^ _mixed(np.array([epoch + 1], dtype=np.uint64) * _GOLDEN))
     counters = indices.astype(np.uint64) * np.uint64(256) + repeats.astype(np.uint64)
-    numbers = counters[:, None] * np.uint64(NUM_UNIFORMS) + np.arange(NUM_UNIFORMS, dtype=np.uint64)
-    return (_mixed(_mixed(numbers + _GOLDEN) ^ key) >> np.uint64(11)) * 2.0**-53
+    numbers = np.add.outer(counters * np.uint64(NUM_UNIFORMS), np.arange(NUM_UNIFORMS, dtype=np.uint64))
+    words: NDArray[np.uint64] = _mixed(_mixed(numbers + _GOLDEN) ^ key) >> np.uint64(11)
+    return words.astype(np.float64) * 2.0**-53
 
 
 def samples_digest(step: int, positions: NDArray[np.int64]) -> int:
@@ -123,7 +124,6 @@ def order_of_epoch(seed: int, epoch: int, num_samples: int) -> np.ndarray[tuple[
     return np.random.Generator(np.random.PCG64((seed, _ORDER, epoch))).permutation(num_samples)
 
 
-_ALL = 2**64 - 1
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -131,4 +131,5 @@ def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return the finalizer of SplitMix64: every bit of a word changes half of the bits of the result."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
+    mixed: NDArray[np.uint64] = words ^ (words >> np.uint64(31))
+    return mixed

@@ -86,12 +86,10 @@ class MicroBatchStatistics:
         mean = self._sum / self._count
         ranks.average_([mean])
         running = self._before.lerp_(mean, self._momentum)
-        for buffer, part in zip(
-            self._buffers(),
-            running.split([buffer.numel() for buffer in self._buffers()]),
-            strict=True,
-        ):
-            buffer.copy_(part.view_as(buffer))
+        offset = 0
+        for buffer in self._buffers():
+            buffer.copy_(running[offset : offset + buffer.numel()].view_as(buffer))
+            offset += buffer.numel()
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ from residual.training.averages import precise_statistics
 from residual.training.checkpoint import (
     Checkpoint,
     Progress,
+    Tensors,
     load_checkpoint,
     network_tensors,
     newest_checkpoint,
@@ -336,9 +337,9 @@ class Trainer:
 
     def _kept_model(self) -> Model:
         """Return the model of the run folder, which only the first rank need be able to read."""
-        weights = load(self.run.model_path).network.state_dict() if self.ranks.is_first else None
+        weights: Tensors = load(self.run.model_path).network.state_dict() if self.ranks.is_first else {}
         network = create(self.plan.spec)
-        network.load_state_dict(self.ranks.from_first(weights) or {})
+        network.load_state_dict(self.ranks.from_first(weights))
         names, preprocess = self.model.label_names, self.model.preprocess
         model = Model(network, names, preprocess, self.model.metrics, self.model.provenance)
         return model.to(self.device)

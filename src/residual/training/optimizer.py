@@ -61,7 +61,7 @@ def frozen_stages(network: ResNet, count: int) -> list[nn.Module]:
     Raises:
         ConfigurationError: The network has fewer.
     """
-    stages = [[network.conv1, network.bn1]]
+    stages: list[list[nn.Module]] = [[network.conv1, network.bn1]]
     stages += [[network.get_submodule(name)] for name in network.spec.stage_names]
     if count > len(stages):
         raise ConfigurationError(

@@ -17,6 +17,7 @@ import torch
 from residual import zoo
 from residual.data.decode import decode
 from residual.data.sampler import steps_until_epoch
+from residual.data.source.base import fingerprint_of
 from residual.errors import ConfigurationError, DataError
 from residual.models import Model, load
 from residual.preprocess import Preprocess

@@ -60,7 +60,7 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 def _summed(tensor: Tensor) -> Tensor:
-    return cast("Tensor", _SumOverRanks.apply(tensor))  # type: ignore[no-untyped-call]  # torch's
+    return cast("Tensor", _SumOverRanks.apply(tensor))
 
 
 def synchronize_batch_norms(network: nn.Module, device: torch.device) -> None:

@@ -114,7 +114,8 @@ class Updater:
                     self._restore_buffers(before)
                     self.optimizer.zero_grad(set_to_none=True)
                     return False
-                self.scaler.scale(loss * (self._ranks.size / self._recipe.batch_size)).backward()
+                scaled = self.scaler.scale(loss * (self._ranks.size / self._recipe.batch_size))
+                scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             if self._statistics is not None:
                 self._statistics.add()
             counted.append((loss.detach(), logits.detach(), labels))

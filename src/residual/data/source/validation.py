@@ -33,6 +33,10 @@ class Subset:
     def __len__(self) -> int:
         return len(self._indices)
 
+    def key(self, index: int) -> str:
+        """Return the name of sample ``index`` of the subset."""
+        return self._split.key(int(self._indices[index]))
+
     def read(self, index: int) -> EncodedSample:
         """Return sample ``index`` of the subset."""
         return self._split.read(int(self._indices[index]))
@@ -72,7 +76,7 @@ def hold_out(source: SampleSource, share: float) -> SampleSource:
             f"validation is {share} of {len(train)} training images", expected="at least one on each side"
         )
     held_out, kept = np.sort(order[:count]), np.sort(order[count:])
-    splits = {
+    splits: dict[str, Split] = {
         "train": Subset(train, kept),
         "val": Subset(train, held_out),
         **{name: split for name, split in source.splits.items() if name != "train"},
