@@ -344,10 +344,11 @@ def _check_end(stream: BinaryIO, position: int) -> None:
     block = stream.read(tarfile.BLOCKSIZE)
     if len(block) < tarfile.BLOCKSIZE:
         raise tarfile.ReadError("it ends early, without the mark of its end")
-    while block:
+    if block.strip(b"\0"):
+        raise tarfile.ReadError(f"no header, and not the end, at byte {position:,}")
+    while block := stream.read(1 << 20):
         if block.strip(b"\0"):
-            raise tarfile.ReadError(f"no header, and not the end, near byte {stream.tell() - len(block):,}")
-        block = stream.read(1 << 20)
+            raise tarfile.ReadError("data follow its end, as where two tars were joined")
 
 
 # -- from members to samples ------------------------------------------------------------------------------
