@@ -221,7 +221,7 @@ def test_too_few_images_to_hold_any_out_are_refused(tmp_path: Path) -> None:
 def test_a_path_that_does_not_exist_is_named_with_what_data_may_be(tmp_path: Path) -> None:
     with pytest.raises(
         DataError,
-        match=r"nowhere does not exist; expected 'digits', a folder of images by class, or a \.parq",
+        match=r"nowhere does not exist; expected 'digits', a folder of images by class, a \.parqu",
     ):
         open_source(tmp_path / "nowhere")
 
@@ -229,7 +229,7 @@ def test_a_path_that_does_not_exist_is_named_with_what_data_may_be(tmp_path: Pat
 def test_a_plain_file_is_refused(tmp_path: Path) -> None:
     _fill(tmp_path, ["photo.png"])
     with pytest.raises(
-        DataError, match=r"photo\.png is a file; expected a folder of images by class or a \.p"
+        DataError, match=r"photo\.png is a file; expected a folder of images by class, or a \."
     ):
         open_source(str(tmp_path / "photo.png"))
 

@@ -227,6 +227,8 @@ def _kind_of(content: bytes, error: DataError) -> str:
     text = error.found.casefold()
     if "too large" in text:
         return "too-large"
+    if sniff(content) == "WEBP" and int.from_bytes(content[4:8], "little") + 8 > len(content):
+        return "truncated"
     return "truncated" if any(word in text for word in _TRUNCATED) else "corrupt"
 
 
@@ -265,18 +267,20 @@ def _verdicts(split: Split, num_workers: int) -> Iterator[_Verdict]:
                 suspects = list(running.values())
             finally:
                 pool.shutdown(cancel_futures=True)
-        for indices in suspects:
-            for index in indices:
-                yield _judge_alone(split, index)
+        yield from _one_by_one(split, deque(index for indices in suspects for index in indices))
 
 
-def _judge_alone(split: Split, index: int) -> _Verdict:
-    """Return the verdict on a sample that may bring down the process that decodes it."""
-    with _pool(split, 1) as pool:
-        try:
-            return pool.submit(_judge_all, range(index, index + 1)).result()[0]
-        except BrokenProcessPool:
-            return _Verdict(index, "crash", split.key(index), "the process that decoded it died")
+def _one_by_one(split: Split, waiting: deque[int]) -> Iterator[_Verdict]:
+    """Yield the verdict on samples of which some bring down the process that decodes them."""
+    while waiting:
+        with _pool(split, 1) as pool:
+            try:
+                while waiting:
+                    yield from pool.submit(_judge_all, range(waiting[0], waiting[0] + 1)).result()
+                    waiting.popleft()
+            except BrokenProcessPool:
+                index = waiting.popleft()
+                yield _Verdict(index, "crash", split.key(index), "the process that decoded it died")
 
 
 def _pool(split: Split, num_workers: int) -> ProcessPoolExecutor:
