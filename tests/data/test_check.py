@@ -153,7 +153,7 @@ def _source(
 ) -> SampleSource:
     sides = sides or [20] * len(labels)
     pictures = [waves(side, side + 5) + np.uint8(shade) for shade, side in enumerate(sides)]
-    contents = tuple(encode(picture, "PNG", compress_level=1) for picture in pictures)
+    contents = tuple(encode(picture, "BMP") for picture in pictures)
     return SampleSource("memory", classes, {"train": Files(contents, labels)})
 
 

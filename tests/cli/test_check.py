@@ -1,0 +1,161 @@
+"""``residual check`` as a user calls it: table, JSON, CSV, exit codes, and files with hostile names."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from residual.cli import main
+from tests.data.bad_files import ERRORS, WARNINGS, plant
+
+Capture = pytest.CaptureFixture[str]
+# In this process output is UTF-8 to the letter; a name that is not goes through a process of its own below.
+READABLE = tuple(bad for bad in (*ERRORS, *WARNINGS) if "\udce9" not in bad.path)
+
+
+def test_a_clean_folder(photos: Path, capsys: Capture) -> None:
+    assert main(["check", str(photos)]) == 0
+    assert capsys.readouterr().out == f"{photos}: images in train 48, test 15; nothing to find fault with\n"
+
+
+def test_every_bad_file_is_in_the_table(tmp_path: Path, capsys: Capture) -> None:
+    data = plant(tmp_path / "data", READABLE)
+    assert main(["check", str(data)]) == 3
+    out = capsys.readouterr().out
+    for bad in READABLE:
+        shown = bad.path.replace("\n", "\ufffd").replace("\x1b", "\ufffd")
+        severity = "warning" if bad in WARNINGS else "error"
+        (row,) = [line for line in out.splitlines() if line.startswith(" ") and f" {shown} " in line]
+        assert row.split()[:2] == [severity, bad.kind]
+    num_errors = len(READABLE) - len(WARNINGS)
+    assert out.splitlines()[-1] == (
+        f"{data}: images in train 57, val 11; {num_errors} errors, {len(WARNINGS)} warnings"
+    )
+    assert "\x1b" not in out
+
+
+def test_warnings_alone_leave_with_zero(tmp_path: Path, capsys: Capture) -> None:
+    data = plant(tmp_path / "data", WARNINGS[:1])
+    assert main(["check", str(data)]) == 0
+    assert capsys.readouterr().out.endswith("images in train 25, val 6; 0 errors, 1 warning\n")
+
+
+def test_min_px_reaches_the_check(photos: Path, capsys: Capture) -> None:
+    assert main(["check", str(photos), "--min-px", "25", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"] == {"tiny": 2}
+
+
+def test_the_json_document_has_everything(tmp_path: Path, capsys: Capture) -> None:
+    data = plant(tmp_path / "data", READABLE)
+    assert main(["check", str(data), "--json", "--workers", "1"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert list(document) == [
+        "schema_version",
+        "data",
+        "ok",
+        "num_samples",
+        "num_classes",
+        "counts",
+        "findings",
+    ]
+    assert (document["schema_version"], document["data"], document["ok"]) == (1, str(data), False)
+    assert (document["num_samples"], document["num_classes"]) == ({"train": 57, "val": 11}, 2)
+    assert sum(document["counts"].values()) == len(document["findings"]) == len(READABLE)
+    found = sorted((finding["kind"], finding["key"]) for finding in document["findings"])
+    assert found == sorted((bad.kind, bad.path) for bad in READABLE)
+    assert set(document["findings"][0]) == {"kind", "severity", "split", "key", "detail"}
+
+
+def test_a_kind_that_is_frequent_is_cut_in_the_table_only(photos: Path, capsys: Capture) -> None:
+    for number in range(30):
+        (photos / "train" / "red" / f"z-{number:02d}.png").write_bytes(b"")
+    assert main(["check", str(photos)]) == 3
+    out = capsys.readouterr().out
+    assert out.count("the file is empty (0 bytes)") == 20
+    assert "and 10 more like these" in out
+    assert "30 errors, 0 warnings" in out
+
+
+def test_a_folder_that_cannot_be_opened(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["check", str(tmp_path)]) == 3
+    assert capsys.readouterr().out.startswith(f"error: {tmp_path} has no class folders; expected train/CLASS")
+    assert main(["check", str(tmp_path / "gone"), "--json"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert (document["ok"], document["num_samples"], document["counts"]) == (False, {}, {"structure": 1})
+    assert document["findings"][0]["detail"].startswith(f"{tmp_path / 'gone'} does not exist; expected ")
+
+
+def test_an_unknown_kind_of_data_is_usage(capsys: Capture) -> None:
+    assert main(["check", "cifr10:somewhere"]) == 2
+    assert capsys.readouterr().err == "error: unknown kind of data 'cifr10' (nearest: cifar10, cifar100)\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--min-px", "-1"], "error: min_px is -1; expected 0 to 16384\n"),
+        (["--workers", "-1"], "error: num_workers is -1; expected 0 to 256\n"),
+    ],
+)
+def test_options_out_of_range(photos: Path, capsys: Capture, options: list[str], message: str) -> None:
+    assert main(["check", str(photos), *options]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", message)
+
+
+def test_the_csv_has_all_findings_and_no_formula(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    names = ["=cmd()|x.png", "+1.png", "-1.png", "@SUM(A1).png", "plain, with comma.png"]
+    for name in names:
+        (photos / "train" / "red" / name).write_bytes(b"")
+    (photos / "=cmd()").mkdir()
+    assert main(["check", str(photos), "--out", str(tmp_path / "found.csv")]) == 3
+    with (tmp_path / "found.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["severity", "kind", "split", "about", "what"]
+    assert {row["about"] for row in rows if row["kind"] == "empty"} == {f"train/red/{name}" for name in names}
+    assert [row["about"] for row in rows if row["kind"] == "ignored"] == ["'=cmd()/"]
+
+
+def test_a_csv_that_cannot_be_written(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["check", str(photos), "--out", str(tmp_path / "gone" / "found.csv")]) == 1
+    assert capsys.readouterr().err.startswith(
+        f"error: cannot write {tmp_path / 'gone' / 'found.csv'} (No such"
+    )
+
+
+def test_names_that_are_not_utf8_reach_every_form_of_output(tmp_path: Path) -> None:
+    data = plant(tmp_path / "data", tuple(bad for bad in ERRORS if "\udce9" in bad.path))
+    command = [sys.executable, "-m", "residual", "check", str(data), "--out", str(tmp_path / "found.csv")]
+    done = subprocess.run([*command, "--json"], capture_output=True, check=False, timeout=120)
+    assert done.returncode == 3, done.stderr
+    (finding,) = json.loads(done.stdout)["findings"]
+    assert os.fsencode(finding["key"]) == b"train/bee/caf\xe9.jpg"
+    assert b"caf\\udce9.jpg" in (tmp_path / "found.csv").read_bytes()
+    table = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    assert table.returncode == 3, table.stderr
+    assert "train/bee/caf\ufffd.jpg" in table.stdout.decode()
+    assert b"Traceback" not in done.stderr + table.stderr
+
+
+def test_ctrl_c_leaves_with_130_and_no_traceback(photos: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from residual.cli import main\n"
+        "from residual.data import check\n"
+        "judge = check._judge_all\n"
+        "def interrupted(indices):\n"
+        "    os.kill(os.getppid(), signal.SIGINT)\n"
+        "    return judge(indices)\n"
+        "check._judge_all = interrupted\n"
+        f"sys.exit(main(['check', {str(photos)!r}, '--workers', '2']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
