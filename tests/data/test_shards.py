@@ -105,6 +105,13 @@ def test_patterns(
         assert _keys(relative, name) == _keys(source, name)
 
 
+def test_hidden_tars_and_folders_are_passed_over(tmp_path: Path) -> None:
+    _tar(_data(tmp_path) / ".cache" / "train-9.tar", _samples(0, 1))
+    (tmp_path / ".train-000002.tar").write_bytes(b"half of a download")
+    (tmp_path / ".old.tar.gz").touch()
+    assert len(open_source(tmp_path).splits["train"]) == 5
+
+
 def test_a_folder_above_may_name_the_split(tmp_path: Path) -> None:
     _tar(tmp_path / "data" / "training" / "a-0.tar", _samples(0, 1))
     _tar(tmp_path / "data" / "test" / "a-0.tar", _samples(1, 0))

@@ -204,7 +204,7 @@ def _find(pattern: str) -> tuple[Path, list[Path]]:
         raise ConfigurationError("the pattern behind 'shards:' is empty", expected="a folder or a pattern")
     path = Path(pattern).expanduser()
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if not file.name.startswith("."))
+        files = sorted(file for file in path.rglob("*") if not _is_hidden(file.relative_to(path)))
         compressed = [file for file in files if file.name.casefold().endswith(_COMPRESSED)]
         tars = [file for file in files if file.suffix.casefold() == ".tar" and file.is_file()]
         if not tars and not compressed:
@@ -219,6 +219,10 @@ def _find(pattern: str) -> tuple[Path, list[Path]]:
     if not tars:
         raise DataError(f"no file matches {pattern}", expected="tars such as train-000000.tar")
     return Path(os.path.commonpath([tar.parent for tar in tars])), sorted(tars)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _compressed(file: Path) -> DataError:
