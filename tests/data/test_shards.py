@@ -163,7 +163,7 @@ def test_many_tars_are_indexed_by_several_processes_to_the_same(
     assert len(serial.ignored) == 12
     one, other = parallel.splits["train"], serial.splits["train"]
     assert len(one) == len(other) == sum(range(12))
-    assert one.fingerprint() == other.fingerprint()
+    assert fingerprint_of(one) == fingerprint_of(other)
     assert [one.read(index) for index in range(66)] == [other.read(index) for index in range(66)]
 
 
