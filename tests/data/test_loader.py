@@ -54,7 +54,10 @@ def _training(
 ) -> list[Batch]:
     order = TrainingOrder(seed, len(split), 4, first_step, last_step)
     augment = Augment("random-resized", flip=True)
-    return list(training_batches(split, _record(), augment, order, num_workers=num_workers))
+    batches = list(training_batches(split, _record(), augment, order, num_workers=num_workers))
+    for batch in batches:
+        batch.require_all_good()
+    return batches
 
 
 def _evaluation(split: Files, *, batch_size: int = 4, num_workers: int = 0) -> list[Batch]:
@@ -168,7 +171,7 @@ def test_training_goes_on_up_to_the_bad_sample() -> None:
     batches = training_batches(_files(bad={bad_index: b""}), _record(), Augment(), order, num_workers=0)
     assert len(next(batches)) == 4
     with pytest.raises(DataError, match=rf"^image-{bad_index}: the file is empty"):
-        next(batches)
+        next(batches).require_all_good()
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
