@@ -61,11 +61,10 @@ def choose_box(
             left, top, right, bottom = _at_side(preprocess, side_px).center_box(height, width)
             if augment.crop == "center":
                 return (left, top, right, bottom)
-            # Shifted by whole pixels of the input, as cutting from a padded input does.
-            across, down = (
-                math.floor(number * (2 * augment.pad_px + 1)) - augment.pad_px
-                for number in random.uniforms[:2]
-            )
+            # Shifted by whole pixels of the input, as cutting from a padded input does; of a smaller training
+            # image the same share.
+            pad_px = round(augment.pad_px * side_px / preprocess.crop_px)
+            across, down = (math.floor(number * (2 * pad_px + 1)) - pad_px for number in random.uniforms[:2])
             move_x, move_y = across * (right - left) / side_px, down * (bottom - top) / side_px
             return (left + move_x, top + move_y, right + move_x, bottom + move_y)
         case "random-resized":
