@@ -104,7 +104,8 @@ def train(
     resolve_num_workers(num_workers, target, 1)  # out of range is said before anything is written
     if not 0 < checkpoint_minutes <= 1e6:
         raise ConfigurationError(f"checkpoint_minutes is {checkpoint_minutes}", expected="a number above 0")
-    with StopRequest() as stop, Ranks.join(target) as ranks:
+    # While the processes meet there is nothing to save: signals do their usual work.
+    with Ranks.join(target) as ranks, StopRequest() as stop:
         # A worker that torchrun has started again goes on; the command that it was given says nothing of it.
         restarted = ranks.num_restarts > 0 and path is not None and (path / "run.json").exists()
         resume = ranks.from_first(resume or restarted)
