@@ -267,4 +267,4 @@ class Sample:
 
 def test_a_number_without_a_default_must_be_given() -> None:
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'required'"):
-        Sample()  # type: ignore[call-arg]
+        Sample()
