@@ -68,7 +68,7 @@ def _check(name: str, value: Any, hint: Any, limits: Any) -> None:
             _check_number(name, item, whole=False, limits=limits)
     elif hint is str and type(value) is not str:
         raise ConfigurationError(f"{name} is {value!r}", expected="a text")
-    elif dataclasses.is_dataclass(hint) and type(value) is not hint:
+    elif isinstance(hint, type) and dataclasses.is_dataclass(hint) and type(value) is not hint:
         raise ConfigurationError(f"{name} is {value!r}", expected=f"an instance of {hint.__name__}")
 
 
