@@ -172,8 +172,9 @@ def test_milestones_rise_between_0_and_1(value: object) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("augment", "Augment"), ("mix", "Mix")])
 def test_the_parts_of_a_recipe_are_what_they_are(name: str, kind: str) -> None:
+    wrong: dict[str, Any] = {name: {}}
     with pytest.raises(ConfigurationError, match=rf"{name} is \{{\}}; expected an instance of {kind}"):
-        dataclasses.replace(PLAIN, **{name: {}})  # type: ignore[arg-type]
+        dataclasses.replace(PLAIN, **wrong)
 
 
 def test_a_name_is_a_text() -> None:

@@ -37,7 +37,7 @@ from residual.training.checkpoint import (
 from residual.training.meter import Meter, Sums
 from residual.training.report import write_report
 from residual.training.schedule import Measured, after_evaluation, after_window, learning_rate
-from residual.training.updater import Updater
+from residual.training.updater import Updater, learning_norms
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -341,7 +341,8 @@ class Trainer:
         if self.plan.recipe.precise_bn:
             precise = create(self.plan.spec).to(self.device).to(memory_format=torch.channels_last)
             precise.load_state_dict(network.state_dict())
-            precise_statistics(precise, self._images_to_normalize_by(), self.ranks)
+            norms = learning_norms(precise, self.plan.recipe)
+            precise_statistics(precise, norms, self._images_to_normalize_by(), self.ranks)
             network = precise
         return Model(
             network, self.model.label_names, self.model.preprocess, self.model.metrics, self.model.provenance
