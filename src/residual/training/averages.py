@@ -107,8 +107,11 @@ def precise_statistics(network: ResNet, batches: Iterator[torch.Tensor], ranks: 
     norms = batch_norms(network)
     momenta = [norm.momentum for norm in norms]
     sums = [(torch.zeros_like(_mean(norm)), torch.zeros_like(_mean(norm))) for norm in norms]
-    network.train()
+    # All but BN as it is evaluated: a unit that is dropped at random would draw from torch's global state,
+    # which a resumed run does not share, and leave statistics of another network.
+    network.eval()
     for norm in norms:
+        norm.train()
         norm.momentum = 1.0  # the running statistics become those of the batch
     count = 0
     for images in batches:
