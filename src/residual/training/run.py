@@ -35,6 +35,18 @@ __all__ = ["Run", "default_run_path"]
 
 SCHEMA_VERSION = 1
 
+_LOCKS: set[int] = set()
+
+
+def _release_in_child() -> None:
+    """Let go of the locks that a fork has copied: a worker that outlives its killed run must not keep it."""
+    while _LOCKS:
+        os.close(_LOCKS.pop())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks either
+    os.register_at_fork(after_in_child=_release_in_child)
+
 
 def default_run_path(plan: Plan) -> Path:
     """Return ``runs/DATA-MODEL``, with a number behind it where that is taken."""
@@ -159,6 +171,7 @@ class Run:
         except ImportError:  # Windows
             return
         self._lock = os.open(self.path, os.O_RDONLY)
+        _LOCKS.add(self._lock)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -170,9 +183,10 @@ class Run:
 
     def close(self) -> None:
         """Let other processes write the run."""
-        if self._lock is not None:
+        if self._lock in _LOCKS:
+            _LOCKS.remove(self._lock)
             os.close(self._lock)
-            self._lock = None
+        self._lock = None
 
     # -- places --------------------------------------------------------------------------------------
 
