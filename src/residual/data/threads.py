@@ -13,18 +13,20 @@ Example:
 from __future__ import annotations
 
 import itertools
+import queue
+import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
-    from concurrent.futures import Future
 
 __all__ = ["in_order"]
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
+_Queue: TypeAlias = "queue.SimpleQueue[tuple[_Task, Future[_Result]] | None]"
 
 
 def in_order(
@@ -37,8 +39,9 @@ def in_order(
     """Yield the results of one group of tasks after the other, while threads work on the next ones.
 
     What ``work`` raises is raised where its result would have come, behind all groups before it. When the
-    generator ends, by itself, by an exception or by ``close()``, tasks that nobody has begun are dropped and
-    those that somebody has are waited for, so no thread is left behind.
+    generator ends, by itself, by an exception or by ``close()``, tasks that nobody has begun are dropped, and
+    a thread ends with the task that it has begun. Nobody waits for that: a read from a disk that has gone may
+    never end, and should not keep a program that was asked to stop.
 
     Args:
         work: What to do with a task; called by several threads at once.
@@ -50,15 +53,37 @@ def in_order(
         for group in groups:
             yield [work(task) for task in group]
         return
-    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="residual-data")
+    tasks: _Queue[_Task, _Result] = queue.SimpleQueue()
+    # ThreadPoolExecutor would do, but that the interpreter waits for its threads before it ends.
+    for number in range(num_threads):
+        name = f"residual-data-{number}"
+        threading.Thread(target=_work_off, args=(work, tasks), name=name, daemon=True).start()
+    running: deque[list[Future[_Result]]] = deque()
     try:
         upcoming = iter(groups)
-        running: deque[list[Future[_Result]]] = deque()
         while True:
             for group in itertools.islice(upcoming, groups_ahead - len(running)):
-                running.append([pool.submit(work, task) for task in group])
+                futures: list[Future[_Result]] = [Future() for _ in group]
+                running.append(futures)
+                for task, future in zip(group, futures, strict=True):
+                    tasks.put((task, future))
             if not running:
                 return
             yield [future.result() for future in running.popleft()]
     finally:
-        pool.shutdown(cancel_futures=True)
+        for futures in running:
+            for future in futures:
+                future.cancel()
+        for _ in range(num_threads):
+            tasks.put(None)
+
+
+def _work_off(work: Callable[[_Task], _Result], tasks: _Queue[_Task, _Result]) -> None:
+    while (item := tasks.get()) is not None:
+        task, future = item
+        if not future.set_running_or_notify_cancel():
+            continue
+        try:
+            future.set_result(work(task))
+        except BaseException as error:  # noqa: BLE001  # raised again where the result is taken
+            future.set_exception(error)

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from residual.errors import ModelFileError
 from residual.runtime.console import warn
-from residual.runtime.files import atomic_folder, remove, write_json, write_tensors
+from residual.runtime.files import atomic_folder, put_back, remove, write_json, write_tensors
 from residual.training.meter import Sums
 from residual.training.schedule import Measured
 
@@ -115,6 +115,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     Raises:
         RunError: It cannot be written; the older ones are still there.
     """
+    _tidy(folder)
     path = folder / f"step-{checkpoint.progress.step}"
     files = {"network": checkpoint.network, "optimizer": checkpoint.optimizer, "average": checkpoint.average}
     state = checkpoint.progress.to_dict()
@@ -128,7 +129,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         write_json(temporary / _MANIFEST, {"format_version": _FORMAT_VERSION, "files": manifest})
     for old in _by_step(folder)[:-_KEEP]:
         # Renamed first: one that is half removed should not look like one that is damaged.
-        retired = old.with_name(f".{old.name}.old")
+        retired = old.with_name(f".{old.name}.tmp")
         remove(retired)
         old.rename(retired)
         remove(retired)
@@ -140,14 +141,21 @@ def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
 
     What a kill has left of a save that was not finished is removed.
     """
-    for leftover in folder.glob(".step-*"):
-        remove(leftover)
+    _tidy(folder)
     for path in reversed(_by_step(folder)):
         try:
             return path, load_checkpoint(path)
         except ModelFileError as error:
             warn(f"{error}; the one before it is used")
     return None
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a kill has left of a save, and put back a checkpoint that stood aside for its successor."""
+    for leftover in folder.glob(".step-*.old"):
+        put_back(folder / leftover.name.removeprefix(".").removesuffix(".old"))
+    for leftover in folder.glob(".step-*"):
+        remove(leftover)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -13,6 +13,7 @@ import torch
 from residual.data.source import SampleSource, open_source
 from residual.data.source.validation import hold_out
 from residual.errors import ConfigurationError, DivergedError, RunError
+from residual.runtime.allocator import freed_memory_kept
 from residual.runtime.console import note, warn, warn_each
 from residual.runtime.cores import usable_cores
 from residual.runtime.device import (
@@ -25,7 +26,7 @@ from residual.runtime.distributed import Ranks, launched_by_torchrun
 from residual.runtime.provenance import versions
 from residual.runtime.signals import StopRequest
 from residual.training.loop import RunResult, Trainer
-from residual.training.memory import fitting_micro_batch, is_out_of_memory
+from residual.training.memory import fitting_micro_batch, is_out_of_memory, keeps_freed_memory
 from residual.training.plan import BadSamples, Plan, Wishes, make_plan
 from residual.training.run import Run, default_run_path
 
@@ -139,7 +140,8 @@ def train(
                 checkpoint_minutes=checkpoint_minutes,
             )
             chosen = run.checkpoints_path / f"step-{checkpoint}" if checkpoint is not None else None
-            return _run(trainer, run, ranks, chosen)
+            with freed_memory_kept(enabled=keeps_freed_memory(run.plan, target)):
+                return _run(trainer, run, ranks, chosen)
 
 
 def _run(trainer: Trainer, run: Run, ranks: Ranks, checkpoint: Path | None) -> RunResult:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from residual.errors import ConfigurationError, ModelFileError
 from residual.evaluation import Evaluation
-from residual.runtime.files import atomic_folder, make_folder, write_bytes, write_json, write_text
+from residual.runtime.files import atomic_folder, make_folder, put_back, write_bytes, write_json, write_text
 from residual.runtime.provenance import command_line, now, versions
 from residual.training.board import Board
 from residual.training.plan import Plan
@@ -135,6 +135,7 @@ class Run:
         make_folder(path)
         run = cls(path, recorded, record)
         run._take()
+        put_back(run.model_path)
         return run
 
     @staticmethod

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from residual.recipe import Augment
     from residual.runtime.random import SampleRandom
 
-__all__ = ["Box", "apply_crop", "check_crop", "choose_box", "mirror"]
+__all__ = ["Box", "apply_crop", "check_crop", "choose_box", "mirror", "pad_shifts", "shifted"]
 
 Box: TypeAlias = tuple[float, float, float, float]
 """A part of an image: left, top, right, bottom, in pixels."""
@@ -61,11 +61,9 @@ def choose_box(
             left, top, right, bottom = _at_side(preprocess, side_px).center_box(height, width)
             if augment.crop == "center":
                 return (left, top, right, bottom)
-            # Shifted by whole pixels of the input, as cutting from a padded input does.
-            across, down = (
-                math.floor(number * (2 * augment.pad_px + 1)) - augment.pad_px
-                for number in random.uniforms[:2]
-            )
+            # Shifted by whole pixels of the input, as cutting from a padded input does; of a smaller training
+            # image the same share.
+            across, down = pad_shifts(augment, np.array(random.uniforms[:2]), preprocess, side_px).tolist()
             move_x, move_y = across * (right - left) / side_px, down * (bottom - top) / side_px
             return (left + move_x, top + move_y, right + move_x, bottom + move_y)
         case "random-resized":
@@ -76,6 +74,14 @@ def choose_box(
             )
         case _:
             assert_never(augment.crop)
+
+
+def pad_shifts(
+    augment: Augment, uniforms: NDArray[np.float64], preprocess: Preprocess, side_px: int
+) -> NDArray[np.int64]:
+    """Return by how many pixels of the training image ``pad`` moves the window, for numbers in [0, 1)."""
+    pad_px = round(augment.pad_px * side_px / preprocess.crop_px)
+    return np.floor(uniforms * (2 * pad_px + 1)).astype(np.int64) - pad_px
 
 
 def apply_crop(
@@ -96,6 +102,11 @@ def apply_crop(
     if inside == box:
         resize = preprocess.resize if exact else functools.partial(_resize_quickly, preprocess)
         return resize(pixels, box, side_px, side_px)
+    is_whole = math.isclose(right - left, width) and math.isclose(bottom - top, height)
+    if exact and is_whole:
+        # The whole image, moved: resized once and cut from its padding, as papers say it.
+        whole = preprocess.resize(pixels, (0.0, 0.0, float(width), float(height)), side_px, side_px)
+        return shifted(whole, round(left * side_px / width), round(top * side_px / height))
     # Where the part that lies inside the image begins and ends, in pixels of the view.
     scale_x, scale_y = side_px / (right - left), side_px / (bottom - top)
     columns = slice(round((inside[0] - left) * scale_x), round((inside[2] - left) * scale_x))
@@ -105,6 +116,16 @@ def apply_crop(
         part = preprocess.resize(pixels, inside, columns.stop - columns.start, rows.stop - rows.start)
         view[rows, columns] = part
     return view
+
+
+def shifted(view: NDArray[np.uint8], across: int, down: int) -> NDArray[np.uint8]:
+    """Return what a window shows of ``(S, S, C)`` pixels when it moves right and down; outside is black."""
+    side = len(view)
+    moved = np.zeros_like(view)
+    rows, columns = (slice(max(0, -by), min(side, side - by)) for by in (down, across))
+    from_rows, from_columns = (slice(max(0, by), min(side, side + by)) for by in (down, across))
+    moved[rows, columns] = view[from_rows, from_columns]
+    return moved
 
 
 def mirror(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
