@@ -19,9 +19,9 @@ holds the two equal.
 
 Training alone may take a short cut: :func:`open_image` tells the size of an image before it is decoded, and
 where only a small view of it is wanted, :meth:`OpenImage.decode_part` has libjpeg leave out the high
-frequencies (half, a quarter or an eighth of the size), which the resize behind it would average away. It is
-bounded by a test: views of photos move by less than 3 of 255 levels in the mean. Everything else is the same,
-the errors included; evaluation, prediction, export and serving never do this.
+frequencies (half, a quarter or an eighth of the size), most of which the resize behind it would average away.
+Such views of photos are a little softer: they move by 3 of 255 levels in the mean, and tests bound how far.
+Everything else is the same, the errors included; evaluation, prediction, export and serving never do this.
 """
 
 from __future__ import annotations
