@@ -199,13 +199,13 @@ def test_a_run_may_end_before_all_batches_were_taken(how: str) -> None:
         batches.close()
     else:
         del batches
-    assert not _data_threads()
+    assert not _threads_left()
 
 
 def test_no_thread_outlives_the_last_batch() -> None:
     _training(_files(), num_workers=2)
     _evaluation(_files(), num_workers=2)
-    assert not _data_threads()
+    assert not _threads_left()
 
 
 def test_an_interrupt_while_waiting_for_a_batch_ends_the_threads() -> None:
@@ -225,7 +225,7 @@ def test_an_interrupt_while_waiting_for_a_batch_ends_the_threads() -> None:
             pass
     # Eight samples of 0.05 s each are what a thread has begun; 1,000 batches would take a minute and more.
     assert time.monotonic() - began < 5
-    assert not _data_threads()
+    assert not _threads_left()
     timer.join()
 
 
@@ -242,7 +242,7 @@ def test_an_error_that_no_sample_is_to_blame_for_is_raised_at_its_place(num_work
     assert [len(next(batches)), len(next(batches))] == [4, 4]
     with pytest.raises(RuntimeError, match="^a mistake in the program$"):
         next(batches)
-    assert not _data_threads()
+    assert not _threads_left()
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -315,8 +315,15 @@ def test_photos_are_seen_through_a_smaller_decoding_in_training_alone() -> None:
         assert np.abs(pixels.numpy() - exact).mean() < 12
 
 
-def _data_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("residual-data")]
+def _data_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("residual-data")]
+
+
+def _threads_left() -> list[threading.Thread]:
+    """Return the threads that are left once those that were told to end have had the time to."""
+    for thread in _data_threads():
+        thread.join(timeout=10)
+    return _data_threads()
 
 
 def test_a_data_error_survives_the_way_between_processes() -> None:

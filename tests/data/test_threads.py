@@ -81,6 +81,21 @@ def test_an_error_of_the_groups_is_raised_and_ends_the_threads() -> None:
     assert _threads() == 0
 
 
+def test_an_error_drops_what_nobody_has_begun_of_its_own_group() -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> float:
+        begun.append(number)
+        time.sleep(0.02)
+        return 1 / number
+
+    results = in_order(work, [range(100)], num_threads=2, groups_ahead=1)
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        next(results)
+    assert _threads() == 0
+    assert len(begun) < 20
+
+
 def test_closing_drops_what_nobody_has_begun() -> None:
     begun: list[int] = []
     ended: list[int] = []

@@ -69,7 +69,10 @@ def in_order(
                     tasks.put((task, future))
             if not running:
                 return
-            yield [future.result() for future in running.popleft()]
+            # Taken off the list with its last result: until then its tasks, too, can be dropped.
+            results = [future.result() for future in running[0]]
+            running.popleft()
+            yield results
     finally:
         for futures in running:
             for future in futures:
