@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from residual.data.loader import Batch
-from residual.models import create
+from residual.data.loader import BadSample, Batch
+from residual.models import Model, create, load, save
 from residual.nn import ResNet
 from residual.preprocess import Preprocess
 from residual.recipe import Recipe
 from residual.runtime.distributed import ALONE
 from residual.spec import ResNetSpec
+from residual.training import RunResult, train
 from residual.training.meter import Meter
 from residual.training.plan import Plan
 from residual.training.updater import Updater
-from tests.conftest import SMALL_INPUT, TINY
+from tests.conftest import COLORS, SMALL_INPUT, TINY
 
 CPU = torch.device("cpu")
 
@@ -56,8 +59,6 @@ def a_plan(spec: ResNetSpec = TINY, preprocess: Preprocess = SMALL_INPUT, **fiel
 
 def a_batch(plan: Plan, seed: int = 0, *, missing: tuple[int, ...] = ()) -> Batch:
     """Return a whole batch of noise; ``missing`` are places whose samples could not be read."""
-    from residual.data.loader import BadSample
-
     size, side = plan.recipe.batch_size, plan.train_px
     generator = np.random.default_rng(seed)
     pixels = generator.integers(0, 256, (size, side, side, plan.preprocess.num_channels), dtype=np.uint8)
@@ -104,3 +105,37 @@ def state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
     """Return the names of the tensors that differ by as much as a bit."""
     return {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+
+
+def a_start(folder: Path, spec: ResNetSpec = TINY, labels: tuple[str, ...] = tuple(COLORS)) -> Path:
+    """Write a model folder for runs to start from, which makes them as quick as the network is small."""
+    spec = dataclasses.replace(spec, num_classes=len(labels))
+    save(Model(create(spec, seed=11), labels, SMALL_INPUT), folder)
+    return folder
+
+
+def a_run(photos: Path, out: Path, changes: dict[str, Any] | None = None, **options: Any) -> RunResult:
+    """Train the tiny network for two epochs of five steps, on 48 pictures of 8 px."""
+    usual = {"epochs": 2.0, "batch_size": 10, "learning_rate": 0.05, "warmup_epochs": 0.0}
+    start = photos.parent / "start"
+    if "weights" not in options and not start.exists():
+        a_start(start)
+    options = {"weights": start, "recipe": "cifar", "num_workers": 0, "precision": "fp32", **options}
+    return train(photos, out=out, changes={**usual, **(changes or {})}, **options)
+
+
+def rows(out: Path, event: str | None = None) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics, of one kind or of all."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
+    return [line for line in lines if event is None or line["event"] == event]
+
+
+def record_of(out: Path) -> dict[str, Any]:
+    """Return a run's ``run.json``."""
+    record: dict[str, Any] = json.loads((out / "run.json").read_text("utf-8"))
+    return record
+
+
+def weights_of(out: Path) -> dict[str, torch.Tensor]:
+    """Return the weights and statistics of a run's model."""
+    return state(load(out).network)

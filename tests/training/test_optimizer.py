@@ -16,8 +16,8 @@ from residual.nn import ResNet
 from residual.recipe import Recipe
 from residual.training.optimizer import (
     Lamb,
+    check_frozen_stages,
     freeze_stages,
-    frozen_stages,
     make_optimizer,
     set_learning_rate,
 )
@@ -135,7 +135,7 @@ def test_more_stages_than_there_are_cannot_be_frozen() -> None:
     with pytest.raises(
         ConfigurationError, match=r"frozen_stages is 4; expected 0 to 3 \(the stem and 2 stages\)"
     ):
-        frozen_stages(create(TINY), 4)
+        check_frozen_stages(TINY, 4)
 
 
 # -- algorithms ----------------------------------------------------------------------------------------

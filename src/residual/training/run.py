@@ -35,6 +35,9 @@ __all__ = ["Run", "default_run_path"]
 
 SCHEMA_VERSION = 1
 
+# A run that was killed before it had a run.json leaves no more than these, and can be started again.
+_OURS = {".writable.tmp", ".run.json.tmp"}
+
 _LOCKS: set[int] = set()
 
 
@@ -93,13 +96,9 @@ class Run:
             raise ConfigurationError(
                 f"{path} already holds a run", remedy="continue it with --resume, or choose another --out"
             )
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(file.name not in _OURS for file in path.iterdir())):
             raise ConfigurationError(f"{path} is not an empty folder", remedy="choose another --out")
         make_folder(path)
-        try:
-            (path / "run.json").touch(exist_ok=False)
-        except FileExistsError as error:  # another process came between the check and here
-            raise ConfigurationError(f"{path} already holds a run", remedy="choose another --out") from error
         record = {
             "schema_version": SCHEMA_VERSION,
             "status": "running",
@@ -113,9 +112,11 @@ class Run:
         }
         run = cls(path, plan, record)
         run._take()
+        if (path / "run.json").exists():  # another process came between the check and here
+            run.close()
+            raise ConfigurationError(f"{path} already holds a run", remedy="choose another --out")
         run.set_status("running", 0)
-        write_text(run.metrics_path, "")
-        record_samples(path / "samples", source)
+        run._complete(source)
         return run
 
     @classmethod
@@ -148,7 +149,15 @@ class Run:
         run = cls(path, recorded, record)
         run._take()
         put_back(run.model_path)
+        run._complete(source)
         return run
+
+    def _complete(self, source: SampleSource) -> None:
+        """Write what belongs to the beginning of a run, where a kill has not let it come to that."""
+        if not self.metrics_path.exists():
+            write_text(self.metrics_path, "")
+        if not (self.path / "samples").exists():
+            record_samples(self.path / "samples", source)
 
     @staticmethod
     def read_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
