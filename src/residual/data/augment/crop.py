@@ -3,8 +3,8 @@
 The crops ``center`` and ``pad`` show what evaluation shows, or that moved by whole pixels; they are resized
 as evaluation does it, by Pillow. Where the part was drawn at random it may begin at a whole pixel as well as
 between two, and torch's version of the same filter does, which computes in vectors: 0.35 ms for a part of
-280 px to 224, where Pillow takes 1.0 (one core of a Xeon at 2.8 GHz). It rounds its weights to 16 bits and sees nothing
-beyond the part: views of photos move by 0.03 of 255 levels in the mean, most of it along their edges.
+280 px to 224, where Pillow takes 1.0 (one core of a Xeon at 2.8 GHz). It rounds its weights to 16 bits and
+sees nothing beyond the part: views of photos move by 0.03 of 255 levels in the mean, most along their edges.
 """
 
 from __future__ import annotations
