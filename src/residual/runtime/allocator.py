@@ -1,11 +1,11 @@
 """How much freed memory the C library keeps, so that training need not ask the kernel for it every step.
 
 A step on the CPU allocates and frees the same maps as the step before. glibc takes every block above a
-threshold straight from the kernel and gives it back when it is freed; the kernel clears each page when it is
-touched again. For ResNet-50 at batch 16 and 224 px that are 300,000 page faults a step, and the first pass
-over every new map waits for them. Keeping the memory makes a step a sixth shorter: 5.3 instead of 6.2 s of
-processor time (medians of 4, one thread, Intel Ice Lake, torch 2.14.1), with the same bits. It costs a tenth
-more memory, because blocks of unlike sizes do not fill each other's gaps.
+threshold straight from the kernel and gives it back when it is freed; the kernel clears each page when it
+is touched again. For ResNet-50 at batch 16 and 224 px that are 300,000 page faults a step, and the first
+pass over every new map waits for them. Keeping the memory makes a step a sixth shorter: 5.3 instead of
+6.2 s of processor time (medians of 4, one thread, Intel Ice Lake, torch 2.14.1), with the same bits. It
+costs a tenth more memory, because blocks of unlike sizes do not fill each other's gaps.
 
 Linux with glibc only; elsewhere nothing happens.
 """
