@@ -127,6 +127,10 @@ class Trainer:
         self._skipped: set[int] = set()
         self._bad_samples: dict[str, str] = {}
         self._status = ""
+        self._is_finished = False
+        # Empty where the split that is watched gives the final figure, too.
+        final = source.evaluation_split
+        self._final_split = final if final != source.validation_split else ""
 
     def run_to_end(self, checkpoint: Path | None) -> RunResult:
         """Train from the newest checkpoint, or from ``checkpoint``, to the end or until somebody stops it."""
@@ -441,14 +445,16 @@ class Trainer:
 
     def _restore(self, path: Path | None) -> None:
         """Go on from a checkpoint: from the newest whole one, or from ``path``, which must be whole."""
-        found = None
+        checkpoint = None
         if self.ranks.is_first:
-            found = (path, load_checkpoint(path)) if path else newest_checkpoint(self.run.checkpoints_path)
-        found = self.ranks.from_first(found)
-        if found is None:
-            self.run.forget_after(self.step, self._evaluated_step)
+            if path is None:
+                _, checkpoint = newest_checkpoint(self.run.checkpoints_path) or (None, None)
+            else:
+                checkpoint = load_checkpoint(path)
+        checkpoint, finished_at = self.ranks.from_first((checkpoint, self.run.finished_at))
+        if checkpoint is None:
+            self.run.forget_after(self.step, self._evaluated_step, self._final_split)
             return
-        _, checkpoint = found
         progress = checkpoint.progress
         self.model.network.load_state_dict(checkpoint.network)
         restore_optimizer(self.model.network, self._updater.optimizer, checkpoint.optimizer)
@@ -462,7 +468,10 @@ class Trainer:
         self._skipped, self._bad_samples = set(progress.skipped), dict(progress.bad_samples)
         self.model.metrics.update(progress.metrics)
         self.evaluation = self.run.read_evaluation()
-        self.run.forget_after(self.step, self._evaluated_step)
+        self._is_finished = self.step == finished_at
+        if not self._is_finished:
+            self.run.set_status("running", self.step)
+            self.run.forget_after(self.step, self._evaluated_step, self._final_split)
         note(f"resuming at step {self.step} of {self.plan.total_steps}")
 
     # -- ends ----------------------------------------------------------------------------------------
@@ -479,10 +488,9 @@ class Trainer:
 
     def _finish(self) -> RunResult:
         """Measure the model that is kept on the split that nothing was chosen by."""
-        split = self.source.evaluation_split
-        if self.evaluation is None or self.evaluation.split != split:
+        if self._final_split and not self._is_finished:
             model = self._kept_model()
-            self._keep(model, self._evaluate(model, split))
+            self._keep(model, self._evaluate(model, self._final_split))
         if self.ranks.is_first:
             self.run.set_status(
                 "finished", self.step, bad_samples=self._bad_samples, skipped=sorted(self._skipped)
