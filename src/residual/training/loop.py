@@ -368,7 +368,13 @@ class Trainer:
             order,
             num_workers=self._num_workers,
         )
-        for batch in batches:
+        while True:
+            batch = self._next(batches)
+            (exit_code,) = self.ranks.most(self.stop.exit_code)
+            if exit_code:
+                raise _Interrupted(exit_code)
+            if batch is None:
+                return
             if len(batch):
                 yield self.plan.preprocess.normalize(batch.pixels.to(self.device))
 
@@ -381,7 +387,7 @@ class Trainer:
                 num_workers=self._num_workers,
                 ranks=self.ranks,
                 skip_bad=self.plan.bad_samples == "skip",
-                stop_code=lambda: self.stop.exit_code,
+                stop=self.stop,
             )
         except EvaluationStopped as stopped:
             raise _Interrupted(stopped.exit_code) from stopped
