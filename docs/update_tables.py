@@ -5,9 +5,13 @@ A test compares the pages with what this program would write.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from residual import zoo
+from residual.cli.recipe_options import explanations
+from residual.recipe import Recipe, setting_homes
+from residual.recipe.recipes import NAMES, named_recipe
 from residual.zoo.published import published
 from residual.zoo.verified import Comparison, verified
 
@@ -59,17 +63,74 @@ def parity_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-# page → the mark in it, and the table that stands there
-TABLES = {"networks.md": ("zoo", zoo_table), "converting.md": ("parity", parity_table)}
+def recipe_table() -> str:
+    """Return the named recipes for ResNet-110 or, where they are meant for photos, ResNet-50 as Markdown."""
+    rows = [
+        "| recipe | length | batch | optimizer | learning rate | weight decay | images |",
+        "|---|---|---:|---|---|---|---|",
+    ]
+    for name in NAMES:
+        small = name.startswith(("digits", "cifar"))
+        recipe = named_recipe(name, zoo.entry("resnet110" if small else "resnet50").spec)
+        length = f"{recipe.steps:,} steps" if recipe.steps else f"{recipe.epochs:g} epochs"
+        cells = (
+            f"`{name}`",
+            length,
+            str(recipe.batch_size),
+            recipe.optimizer,
+            f"{recipe.learning_rate:g}, {recipe.schedule}",
+            f"{recipe.weight_decay:g}",
+            _images(recipe),
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _images(recipe: Recipe) -> str:
+    augment, mix = recipe.augment, recipe.mix
+    words: list[str] = [augment.crop]
+    words += ["mirrored"] if augment.flip else []
+    words += [augment.policy] if augment.policy != "none" else []
+    words += [f"mixup {mix.mixup:g}"] if mix.mixup else []
+    words += [f"cutmix {mix.cutmix:g}"] if mix.cutmix else []
+    words += [f"{recipe.train_px} px"] if recipe.train_px else []
+    return ", ".join(words)
+
+
+def field_table() -> str:
+    """Return every field of a recipe with its default and its meaning as Markdown."""
+    rows = ["| field | default | meaning |", "|---|---|---|"]
+    for name, home in setting_homes().items():
+        default = next(field.default for field in dataclasses.fields(home) if field.name == name)
+        shown = _shown(default)
+        rows.append(f"| `{name}` | {shown} | {explanations(home)[name]} |")
+    return "\n".join(rows) + "\n"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(map(str, value)) if isinstance(value, tuple) else f"`{value}`"
+
+
+# page → the marks in it, and the tables that stand there
+TABLES = {
+    "networks.md": {"zoo": zoo_table},
+    "converting.md": {"parity": parity_table},
+    "training.md": {"recipes": recipe_table, "fields": field_table},
+}
 
 
 def updated(name: str, page: str) -> str:
-    """Return the page called ``name`` with the table between its two marks written anew."""
-    mark, table = TABLES[name]
-    begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->\n"
-    before, rest = page.split(begin)
-    _, after = rest.split(end)
-    return f"{before}{begin}\n{table()}\n{end}{after}"
+    """Return the page called ``name`` with the tables between their marks written anew."""
+    for mark, table in TABLES[name].items():
+        begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->\n"
+        before, rest = page.split(begin)
+        _, after = rest.split(end)
+        page = f"{before}{begin}\n{table()}\n{end}{after}"
+    return page
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from residual.errors import ConfigurationError, DataError
 from tests.data.pictures import encode, noise
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _PNG = encode(noise(4, 5), "PNG")
@@ -226,9 +227,13 @@ def test_a_table_that_does_not_exist(tmp_path: Path) -> None:
         open_source(tmp_path / "gone.csv")
 
 
-def test_a_folder_for_a_table(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r" cannot be read \(Is a directory\)$"):
-        open_source(f"csv:{tmp_path}")
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_a_folder_or_a_pipe_for_a_table(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "pets.csv")
+    with pytest.raises(
+        DataError, match=r"pets\.csv is not a regular file; expected a table; a pipe might never"
+    ):
+        open_source(f"csv:{tmp_path / 'pets.csv'}")
 
 
 def test_nothing_behind_the_colon() -> None:

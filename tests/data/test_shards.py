@@ -105,6 +105,13 @@ def test_patterns(
         assert _keys(relative, name) == _keys(source, name)
 
 
+def test_hidden_tars_and_folders_are_passed_over(tmp_path: Path) -> None:
+    _tar(_data(tmp_path) / ".cache" / "train-9.tar", _samples(0, 1))
+    (tmp_path / ".train-000002.tar").write_bytes(b"half of a download")
+    (tmp_path / ".old.tar.gz").touch()
+    assert len(open_source(tmp_path).splits["train"]) == 5
+
+
 def test_a_folder_above_may_name_the_split(tmp_path: Path) -> None:
     _tar(tmp_path / "data" / "training" / "a-0.tar", _samples(0, 1))
     _tar(tmp_path / "data" / "test" / "a-0.tar", _samples(1, 0))
@@ -132,6 +139,32 @@ def test_some_tars_with_and_some_without_a_split_are_refused(tmp_path: Path) -> 
         DataError, match=r"more\.tar does not say which split it belongs to; expected names that"
     ):
         open_source(tmp_path)
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_many_tars_are_indexed_by_several_processes_to_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: bool
+) -> None:
+    for number in range(12):
+        labels = [(number + place) % 3 for place in range(number)]
+        _tar(
+            tmp_path / f"train-{number:02d}.tar", [("notes.txt", b"x"), *_samples(*labels, first=10 * number)]
+        )
+    if bad:
+        _tar(tmp_path / "train-07.tar", [("../x.png", _PNG)])
+        with pytest.raises(DataError, match=r"train-07\.tar: member '\.\./x\.png' leads out of the archive"):
+            open_source(tmp_path)
+        return
+    monkeypatch.setattr(shards, "usable_cores", lambda: 2)
+    parallel = open_source(tmp_path)
+    monkeypatch.setattr(shards, "usable_cores", lambda: 1)
+    serial = open_source(tmp_path)
+    assert parallel.ignored == serial.ignored
+    assert len(serial.ignored) == 12
+    one, other = parallel.splits["train"], serial.splits["train"]
+    assert len(one) == len(other) == sum(range(12))
+    assert fingerprint_of(one) == fingerprint_of(other)
+    assert [one.read(index) for index in range(66)] == [other.read(index) for index in range(66)]
 
 
 # -- what a sample is ------------------------------------------------------------------------------------

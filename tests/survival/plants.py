@@ -106,7 +106,9 @@ def _kill_at_step(step: int, _out: Path) -> None:
 
 def _signal_at_step(wish: list[int], _out: Path) -> None:
     step, number = wish
-    _around_update(lambda trainer, done: signal.raise_signal(number) if done and trainer.step == step else None)
+    _around_update(
+        lambda trainer, done: signal.raise_signal(number) if done and trainer.step == step else None
+    )
 
 
 def _step_seconds(seconds: float, _out: Path) -> None:

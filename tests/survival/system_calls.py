@@ -54,7 +54,10 @@ def _parts(checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], ...]:
 
 
 def _trials(
-    job: dict[str, Any], prepare: Callable[[Path], None], act: Callable[[Path], None], faults: Callable[[Path], list[str]]
+    job: dict[str, Any],
+    prepare: Callable[[Path], None],
+    act: Callable[[Path], None],
+    faults: Callable[[Path], list[str]],
 ) -> int:
     """Kill ``act`` before its first call, its second, and so on until it comes to its end."""
     if not job["exchange"]:

@@ -40,7 +40,9 @@ UNTIL_ERROR = Variant(
         "schedule": "step",
     },
 )
-ADAMW = Variant("adamw, bce, repeats", {"optimizer": "adamw", "learning_rate": 1e-3, "loss": "bce", "repeats": 2})
+ADAMW = Variant(
+    "adamw, bce, repeats", {"optimizer": "adamw", "learning_rate": 1e-3, "loss": "bce", "repeats": 2}
+)
 TWO_RANKS = Variant("two ranks", num_ranks=2)
 TWO_RANKS_TWO_WORKERS = Variant("two ranks, two workers", options={"num_workers": 2}, num_ranks=2)
 FOUR_RANKS = Variant("four ranks", num_ranks=4)
@@ -90,7 +92,9 @@ def live_and_die(trials: Trials, out: str, variant: Variant, point: dict[str, An
     assert {-9, 0} & {*codes} and {*codes} <= {-9, 0, 1 if len(codes) > 1 else 0}, (point, children[0].said)
 
 
-def point_of(dice: random.Random, variant: Variant, operations: int, seconds: float, steps: int) -> dict[str, Any]:
+def point_of(
+    dice: random.Random, variant: Variant, operations: int, seconds: float, steps: int
+) -> dict[str, Any]:
     """Return a random moment: an operation on a file, the beginning of a step, or a time by the clock."""
     point: dict[str, Any] = {"minutes": dice.choice([SAVES_ALWAYS, 15.0])}
     kind = dice.choice(["operation", "operation", "step", "clock"])
@@ -138,7 +142,9 @@ def test_a_run_killed_once_anywhere_ends_with_the_bits_of_one_that_was_not(
         assert trials.state(out) == whole, point
 
 
-@pytest.mark.parametrize("step", [0, 3, 4, TOTAL_STEPS - 1], ids=["first", "last-of-epoch", "first-of-epoch", "last"])
+@pytest.mark.parametrize(
+    "step", [0, 3, 4, TOTAL_STEPS - 1], ids=["first", "last-of-epoch", "first-of-epoch", "last"]
+)
 def test_a_run_killed_at_the_turn_of_an_epoch_ends_with_the_same_bits(
     trials: Trials, undisturbed: Undisturbed, step: int
 ) -> None:
@@ -185,7 +191,9 @@ def test_another_seed_gives_other_bits_and_other_samples(trials: Trials, undistu
     whole, _, _ = undisturbed.of(PLAIN)
     trials.finish("other", PLAIN, seed=1)
     other = trials.state("other")
-    assert all(other["files"][name] != whole["files"][name] for name in whole["files"] if "safetensors" in name)
+    assert all(
+        other["files"][name] != whole["files"][name] for name in whole["files"] if "safetensors" in name
+    )
     digests = [row["samples"] for row in whole["metrics"] if row["event"] == "train"]
     assert not set(samples_of(trials.folder / "other")) & set(digests)
 

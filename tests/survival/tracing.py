@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["can_trace", "run_until"]
 
-_TRACEME, _CONT, _KILL_WITH_TRACER, _SYSCALL, _SETOPTIONS, _GET_SYSCALL_INFO = 0, 7, 1 << 20, 24, 0x4200, 0x420E
+_TRACEME, _CONT, _KILL_WITH_TRACER, _SYSCALL, _SETOPTIONS, _GET_SYSCALL_INFO = (
+    0,
+    7,
+    1 << 20,
+    24,
+    0x4200,
+    0x420E,
+)
 _SYSGOOD = 1  # a stop at a system call is SIGTRAP with this bit set
 _SYSCALL_STOP = signal.SIGTRAP | 0x80
 _ENTRY = 1

@@ -24,7 +24,13 @@ PATIENCE_SECONDS = 240.0  # a busy machine is no defect; what must be quick is t
 
 # 48 samples in batches of 12: four steps an epoch, and every number of ranks up to four divides it.
 CHANGES: dict[str, Any] = {"epochs": 3.0, "batch_size": 12, "learning_rate": 0.05}
-OPTIONS: dict[str, Any] = {"model": "resnet20", "image_px": 8, "num_workers": 0, "precision": "fp32", "compile": "no"}
+OPTIONS: dict[str, Any] = {
+    "model": "resnet20",
+    "image_px": 8,
+    "num_workers": 0,
+    "precision": "fp32",
+    "compile": "no",
+}
 TOTAL_STEPS = 12
 
 EVERYTHING: dict[str, Any] = {
@@ -200,7 +206,9 @@ class Trials:
             **({"obstruct": obstruct} if obstruct else {}),
         }
 
-    def begin(self, out: str, variant: Variant, *, plants_of: int | None = None, **arguments: Any) -> list[Child]:
+    def begin(
+        self, out: str, variant: Variant, *, plants_of: int | None = None, **arguments: Any
+    ) -> list[Child]:
         """Begin a run on all its ranks.
 
         Args:
@@ -284,7 +292,11 @@ def state_of(out: Path) -> dict[str, Any]:
     """Return all that a run has come to, but for what the clock decides: hashes of files, and documents."""
     record = record_of(out)
     newest = out / "checkpoints" / f"step-{record['step']}"
-    files = [out / "model" / "model.safetensors", *newest.glob("*.safetensors"), *(out / "mistakes").iterdir()]
+    files = [
+        out / "model" / "model.safetensors",
+        *newest.glob("*.safetensors"),
+        *(out / "mistakes").iterdir(),
+    ]
     return {
         "metrics": metrics_of(out),
         "state": _without_clock(json.loads((newest / "state.json").read_text())),
@@ -292,7 +304,8 @@ def state_of(out: Path) -> dict[str, Any]:
         "record": {name: record[name] for name in ("status", "step", "plan", "bad_samples", "skipped")},
         "label_metrics": json.loads((out / "model" / "config.json").read_text())["residual"]["metrics"],
         "files": {
-            path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)
+            path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(files)
         },
         "names": sorted(path.name for path in out.iterdir()),
     }

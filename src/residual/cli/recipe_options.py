@@ -12,12 +12,12 @@ import tyro
 from residual.recipe import setting_homes
 from residual.recipe.fields import field_types
 
-__all__ = ["NO_CHANGES", "RecipeOptions", "recipe_changes"]
+__all__ = ["NO_CHANGES", "RecipeOptions", "explanations", "recipe_changes"]
 
 YesNo = Literal["yes", "no"]
 
 
-def _explanations(kind: type[Any]) -> dict[str, str]:
+def explanations(kind: type[Any]) -> dict[str, str]:
     """Return what the docstring of a dataclass says of each attribute, on one line."""
     text = inspect.getdoc(kind) or ""
     _, _, attributes = text.partition("Attributes:\n")
@@ -37,7 +37,7 @@ def _options() -> type[Any]:
     fields: list[tuple[str, Any, Any]] = []
     for name, home in setting_homes().items():
         kind = _option_type(field_types(home)[name])
-        help_text = _explanations(home).get(name, "")
+        help_text = explanations(home).get(name, "")
         if name == "batch_size":
             kind = int | Literal["auto"]
             help_text += " auto: the recipe's, in micro-batches that fit into memory."

@@ -12,11 +12,8 @@ differently are different pictures here; finding those is guesswork, and this mo
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import signal
-import sys
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -28,6 +25,7 @@ from residual.data.source import SampleSource, open_source
 from residual.errors import ConfigurationError, DataError
 from residual.runtime.console import ProgressBar
 from residual.runtime.cores import usable_cores
+from residual.runtime.processes import process_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -253,7 +251,7 @@ def _verdicts(split: Split, num_workers: int) -> Iterator[_Verdict]:
     while waiting:
         suspects: list[range] = []
         running: dict[Future[list[_Verdict]], range] = {}
-        with _pool(split, num_workers) as pool:
+        with process_pool(num_workers, _begin, split) as pool:
             try:
                 while waiting or running:
                     # A short queue: results must not pile up, nor must work that an interrupt leaves behind.
@@ -273,7 +271,7 @@ def _verdicts(split: Split, num_workers: int) -> Iterator[_Verdict]:
 def _one_by_one(split: Split, waiting: deque[int]) -> Iterator[_Verdict]:
     """Yield the verdict on samples of which some bring down the process that decodes them."""
     while waiting:
-        with _pool(split, 1) as pool:
+        with process_pool(1, _begin, split) as pool:
             try:
                 while waiting:
                     yield from pool.submit(_judge_all, range(waiting[0], waiting[0] + 1)).result()
@@ -283,13 +281,6 @@ def _one_by_one(split: Split, waiting: deque[int]) -> Iterator[_Verdict]:
                 yield _Verdict(index, "crash", split.key(index), "the process that decoded it died")
 
 
-def _pool(split: Split, num_workers: int) -> ProcessPoolExecutor:
-    # Forked workers share the split with this process; others get a copy.
-    can_fork = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
-    context = multiprocessing.get_context("fork" if can_fork else "spawn")
-    return ProcessPoolExecutor(num_workers, context, initializer=_begin, initargs=(split,))
-
-
 _split: Split | None = None
 """In a worker process: the split that it reads."""
 
@@ -297,7 +288,6 @@ _split: Split | None = None
 def _begin(split: Split) -> None:
     global _split  # the process exists for this split alone
     _split = split
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends this one
 
 
 def _judge_all(indices: range) -> list[_Verdict]:

@@ -59,8 +59,9 @@ class TrainingOrder(Sampler[list[Position]]):
         batch_size: Samples of a step, over all ranks.
         first_step: The first step.
         last_step: The step after the last.
-        repeats: How often a sample comes in a row; an epoch still has ``num_samples`` positions, so it
-            sees the first ``1 / repeats`` of its permutation.
+        repeats: How often a sample comes, within 2·``repeats`` positions; an epoch still has ``num_samples``
+            positions, so it sees the first ``1 / repeats`` of its permutation. Two samples alternate (a b a b
+            …), since neighbours are mixed in pairs, and a sample mixed with itself would be no mix.
         rank: Which rank's part of each batch.
         num_ranks: How many ranks share a batch; divides it.
         side_px: Side of the images of a step in pixels; ``None``: the usual one.
@@ -93,7 +94,8 @@ class TrainingOrder(Sampler[list[Position]]):
                     order = order_of_epoch(self.seed, epoch, self.num_samples)
                 begin = position % self.num_samples
                 within = np.arange(begin, min(begin + part - len(batch), self.num_samples))
-                batch += self._positions(epoch, order[within // self.repeats], within % self.repeats, side_px)
+                pairs, places = np.divmod(within, 2 * self.repeats)
+                batch += self._positions(epoch, order[2 * pairs + places % 2], places // 2, side_px)
             yield batch
 
     def _positions(

@@ -136,7 +136,7 @@ def evaluate(
         data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder.
         split: Which split; ``test`` where there is one, else ``val``.
         batch_size: Images at a time.
-        num_workers: Processes that load data; chosen for the machine where left out.
+        num_workers: Threads that load data; chosen for the machine where left out.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``fp32``, ``bf16``, or ``auto`` for bf16 where the hardware has it.
 

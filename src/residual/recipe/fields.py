@@ -22,9 +22,13 @@ __all__ = ["check_fields", "field_types", "number"]
 _REQUIRED = dataclasses.MISSING
 
 
-def number(default: Any = _REQUIRED, low: float = 0, high: float = 1e6, *, above: bool = False) -> Any:
-    """Declare a number from ``low`` to ``high``, or above ``low`` where ``above`` says so."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "above": above})
+def number(
+    default: Any = _REQUIRED, low: float = 0, high: float = 1e6, *, above: bool = False, below: bool = False
+) -> Any:
+    """Declare a number from ``low`` to ``high``; ``above`` and ``below`` leave that end out."""
+    return dataclasses.field(
+        default=default, metadata={"low": low, "high": high, "above": above, "below": below}
+    )
 
 
 def field_types(kind: type[Any]) -> dict[str, Any]:
@@ -57,8 +61,15 @@ def _check(name: str, value: Any, hint: Any, limits: Any) -> None:
             raise ConfigurationError(f"{name} is {value!r}", expected="True or False")
     elif hint in (int, float):
         _check_number(name, value, whole=hint is int, limits=limits)
+    elif get_origin(hint) is tuple:
+        if type(value) is not tuple:
+            raise ConfigurationError(f"{name} is {value!r}", expected="a tuple of numbers")
+        for item in value:
+            _check_number(name, item, whole=False, limits=limits)
     elif hint is str and type(value) is not str:
         raise ConfigurationError(f"{name} is {value!r}", expected="a text")
+    elif isinstance(hint, type) and dataclasses.is_dataclass(hint) and type(value) is not hint:
+        raise ConfigurationError(f"{name} is {value!r}", expected=f"an instance of {hint.__name__}")
 
 
 def _check_number(name: str, value: Any, *, whole: bool, limits: Any) -> None:
@@ -67,8 +78,8 @@ def _check_number(name: str, value: Any, *, whole: bool, limits: Any) -> None:
         raise ConfigurationError(f"{name} is {value!r}", expected=f"a {'whole ' if whole else ''}number")
     if not limits:
         return
-    low, high, above = limits["low"], limits["high"], limits["above"]
-    if not math.isfinite(value) or not low <= value <= high or (above and value == low):
-        raise ConfigurationError(
-            f"{name} is {value}", expected=f"a number {'above' if above else 'from'} {low:g} to {high:g}"
-        )
+    low, high, above, below = limits["low"], limits["high"], limits["above"], limits["below"]
+    is_end = (above and value == low) or (below and value == high)
+    if not math.isfinite(value) or not low <= value <= high or is_end:
+        first, last = "above" if above else "from", "and below" if below else "to"
+        raise ConfigurationError(f"{name} is {value}", expected=f"a number {first} {low:g} {last} {high:g}")

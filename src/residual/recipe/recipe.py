@@ -105,9 +105,9 @@ class Recipe:
     repeats: int = number(1, 1, 64)
     optimizer: Optimizer = "sgd"
     learning_rate: float = number(0.1, 0, 1000, above=True)
-    momentum: float = number(0.9, 0, 1)
+    momentum: float = number(0.9, 0, 1, below=True)
     nesterov: bool = False
-    second_beta: float = number(0.999, 0, 1)
+    second_beta: float = number(0.999, 0, 1, below=True)
     weight_decay: float = number(1e-4, 0, 1)
     norm_weight_decay: float | None = number(None, 0, 1)
     bias_weight_decay: float | None = number(None, 0, 1)
@@ -127,14 +127,14 @@ class Recipe:
     warmup_until_error: float | None = number(None, 0, 1)
     loss: Loss = "cross-entropy"
     label_smoothing: float = number(0.0, 0, 1)
-    bce_threshold: float = number(0.0, 0, 1)
+    bce_threshold: float = number(0.0, 0, 1, below=True)
     clip_norm: float | None = number(None, 0, above=True)
     zero_init_last_bn: bool = False
     stochastic_depth: float = number(0.0, 0, 0.99)
-    ema_decay: float = number(0.0, 0, 1)
+    ema_decay: float = number(0.0, 0, 1, below=True)
     ema_every: int = number(1, 1)
     precise_bn: int = number(0, 0, 1e9)
-    evaluate_every: float = number(1.0, above=True)
+    evaluate_every: float = number(1.0, 0.001)
     select: Select = "last"
     early_stopping: int = number(0, 0, 10_000)
     non_finite: NonFinite = "stop"
@@ -160,6 +160,15 @@ class Recipe:
             raise ConfigurationError(
                 f"micro_batch_size is {self.micro_batch_size} and batch_size is {self.batch_size}",
                 expected="a batch of whole micro-batches",
+            )
+        if self.precise_bn and self.batch_norm == "frozen":
+            raise ConfigurationError(
+                "precise_bn would replace the statistics that batch_norm 'frozen' keeps",
+                expected="one of both",
+            )
+        if self.start_px is not None and self.train_px is not None and self.start_px > self.train_px:
+            raise ConfigurationError(
+                f"start_px is {self.start_px} and train_px is {self.train_px}", expected="start_px ≤ train_px"
             )
         if self.warmup_until_error is not None and self.warmup != "constant":
             raise ConfigurationError(

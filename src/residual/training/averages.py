@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Sequence
 
     from residual.nn import ResNet
     from residual.runtime.distributed import Ranks
@@ -51,10 +51,15 @@ class MicroBatchStatistics:
 
     r ← (1 − m)·r + m · mean(s), whether the micro-batches came one after the other or on several ranks. With
     a momentum of 1 BN leaves s itself in its buffers, from where it is taken after each micro-batch.
+
+    Args:
+        norms: The BNs that learn. Those that are held still must not be among them: the mean of k equal
+            numbers is that number only but for rounding.
+        momentum: The m of the formula.
     """
 
-    def __init__(self, network: nn.Module, momentum: float) -> None:
-        self._norms = [norm for norm in batch_norms(network) if norm.momentum]
+    def __init__(self, norms: Sequence[nn.BatchNorm2d], momentum: float) -> None:
+        self._norms = norms
         self._momentum = momentum
         for norm in self._norms:
             norm.momentum = 1.0
@@ -93,18 +98,21 @@ class MicroBatchStatistics:
 
 
 @torch.no_grad()
-def precise_statistics(network: ResNet, batches: Iterator[torch.Tensor], ranks: Ranks) -> None:
+def precise_statistics(
+    network: nn.Module, norms: Sequence[nn.BatchNorm2d], batches: Iterable[torch.Tensor], ranks: Ranks
+) -> None:
     """Replace BN's running statistics by those of many batches, seen with the present weights.
 
     Mean and variance over the batches together: Var = E[var + mean²] − E[mean]² (Wu and Johnson 2021, arXiv
-    2105.07576, section 3.2, "precise BN").
+    2105.07576, section 3.2, "precise BN"). Nothing but these BNs is in training mode: the statistics are for
+    the network that is evaluated, which drops no F and draws no random numbers.
 
     Args:
         network: The network; left in evaluation mode.
+        norms: Its BNs that learn; the others keep their statistics.
         batches: Normalized images ``(N, C, H, W)``.
         ranks: Each sees its own batches; the moments are averaged over them.
     """
-    norms = batch_norms(network)
     momenta = [norm.momentum for norm in norms]
     sums = [(torch.zeros_like(_mean(norm)), torch.zeros_like(_mean(norm))) for norm in norms]
     # All but BN as it is evaluated: a unit that is dropped at random would draw from torch's global state,

@@ -13,6 +13,7 @@ from PIL import Image
 
 from residual.data.decode import decode
 from residual.data.loader import training_batches
+from residual.data.resident import ResidentImages, can_be_resident
 from residual.data.sampler import TrainingOrder
 from residual.errors import DataError, DivergedError
 from residual.evaluation import Evaluation, EvaluationStopped, evaluate_split
@@ -36,10 +37,10 @@ from residual.training.checkpoint import (
 from residual.training.meter import Meter, Sums
 from residual.training.report import write_report
 from residual.training.schedule import Measured, after_evaluation, after_window, learning_rate
-from residual.training.updater import Updater
+from residual.training.updater import Updater, learning_norms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from residual.data.loader import Batch
@@ -121,6 +122,7 @@ class Trainer:
         self.model = Model(network, plan.classes, plan.preprocess, provenance=_provenance(plan)).to(device)
         self._meter = Meter(device)
         self._updater = Updater(network, plan, ranks, self._meter)
+        self._resident: ResidentImages | None = None
         self._evaluated_step = 0
         self._epoch_sums = Sums()
         self._measured = Measured()
@@ -174,14 +176,7 @@ class Trainer:
             self.ranks.size,
             self.plan.side_px,
         )
-        batches = training_batches(
-            self.source.split("train"),
-            self.plan.preprocess,
-            recipe.augment,
-            order,
-            num_workers=self._num_workers,
-            pin_memory=self.device.type == "cuda",
-        )
+        batches = self._stream(order)
         try:
             while True:
                 batch = self._next(batches)
@@ -192,6 +187,23 @@ class Trainer:
                 yield batch
         finally:
             batches.close()
+
+    def _stream(self, order: TrainingOrder) -> Generator[Batch]:
+        """Return the batches of ``order``: from memory where the images are few and small, or loaded."""
+        split, preprocess = self.source.split("train"), self.plan.preprocess
+        augment = self.plan.recipe.augment
+        if self._resident is None and can_be_resident(split, preprocess, augment):
+            self._resident = ResidentImages.read(split, preprocess, augment, self.device)
+        if self._resident is not None:
+            return self._resident.batches(order)
+        return training_batches(
+            split,
+            preprocess,
+            augment,
+            order,
+            num_workers=self._num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
         started = time.monotonic()
@@ -333,7 +345,8 @@ class Trainer:
         if self.plan.recipe.precise_bn:
             precise = create(self.plan.spec).to(self.device).to(memory_format=torch.channels_last)
             precise.load_state_dict(network.state_dict())
-            precise_statistics(precise, self._images_to_normalize_by(), self.ranks)
+            norms = learning_norms(precise, self.plan.recipe)
+            precise_statistics(precise, norms, self._images_to_normalize_by(), self.ranks)
             network = precise
         return Model(
             network, self.model.label_names, self.model.preprocess, self.model.metrics, self.model.provenance

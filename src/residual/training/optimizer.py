@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 
     from residual.nn import ResNet
     from residual.recipe import Recipe
+    from residual.spec import ResNetSpec
 
-__all__ = ["Lamb", "freeze_stages", "frozen_stages", "make_optimizer", "set_learning_rate"]
+__all__ = [
+    "Lamb",
+    "check_frozen_stages",
+    "freeze_stages",
+    "frozen_stages",
+    "make_optimizer",
+    "set_learning_rate",
+]
 
 
 def make_optimizer(network: ResNet, recipe: Recipe, *, fused: bool = False) -> torch.optim.Optimizer:
@@ -55,19 +63,23 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
         group["lr"] = learning_rate * group["rate"]
 
 
-def frozen_stages(network: ResNet, count: int) -> list[nn.Module]:
-    """Return the modules of the first ``count`` stages, of which the stem is the first.
+def check_frozen_stages(spec: ResNetSpec, count: int) -> None:
+    """Hold the number of stages to freeze against those that a network has.
 
     Raises:
         ConfigurationError: The network has fewer.
     """
+    most = 1 + len(spec.stage_names)
+    if count > most:
+        raise ConfigurationError(
+            f"frozen_stages is {count}", expected=f"0 to {most} (the stem and {most - 1} stages)"
+        )
+
+
+def frozen_stages(network: ResNet, count: int) -> list[nn.Module]:
+    """Return the modules of the first ``count`` stages, of which the stem is the first."""
     stages: list[list[nn.Module]] = [[network.conv1, network.bn1]]
     stages += [[network.get_submodule(name)] for name in network.spec.stage_names]
-    if count > len(stages):
-        raise ConfigurationError(
-            f"frozen_stages is {count}",
-            expected=f"0 to {len(stages)} (the stem and {len(stages) - 1} stages)",
-        )
     return [module for stage in stages[:count] for module in stage]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from residual import zoo
+from residual.data.augment import check_augment
 from residual.data.decode import decode
 from residual.data.sampler import steps_until_epoch
 from residual.data.source.base import fingerprint_of
@@ -31,6 +32,7 @@ from residual.runtime.device import (
 )
 from residual.spec import ResNetSpec
 from residual.training.compiling import CompileChoice, resolve_compile
+from residual.training.optimizer import check_frozen_stages
 from residual.training.pixel_statistics import measured_preprocess
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ _DIGITS = Preprocess(crop_px=16, resize_px=16, mean=(0.305,), std=(0.376,), chan
 
 # Sides of growing training images are multiples of this: few sizes, and whole pixels after every stride.
 _SIDE_MULTIPLE = 4
+
+_SHOWN_CHARACTERS = 80  # of a value in a list of differences
 
 
 @dataclass(frozen=True)
@@ -221,9 +225,9 @@ def make_plan(
             remedy="leave out --model",
         )
     recipe = _settled_recipe(source, wishes, spec, has_weights=start is not None)
-    preprocess = _settled_preprocess(source, wishes, spec, recipe, start, recorded)
-    _check_batch(spec, recipe, preprocess)
     _check_selection(source, recipe)
+    check_frozen_stages(spec, recipe.frozen_stages)
+    preprocess = _settled_preprocess(source, wishes, spec, recipe, start, recorded)
     spec = replace(
         spec,
         num_classes=len(source.classes),
@@ -249,6 +253,7 @@ def make_plan(
         bad_samples=wishes.bad_samples,
         fingerprint={split: fingerprint_of(samples) for split, samples in source.splits.items()},
     )
+    _check_images(plan)
     return replace(plan, compiled=_settled_compile(plan, wishes, device, recorded))
 
 
@@ -259,7 +264,16 @@ def _settled_recipe(source: SampleSource, wishes: Wishes, spec: ResNetSpec, *, h
         chosen = named_recipe(wishes.recipe, spec)
     else:
         chosen = named_recipe("finetune", spec) if has_weights else recipe_for(source.name, spec)
-    return chosen.changed(wishes.changes)
+    changes = dict(wishes.changes)
+    if wishes.image_px is not None and not isinstance(wishes.recipe, Recipe):
+        # The sizes of a named recipe are those for its own input.
+        changes = {"train_px": None, "crop_px": None, "resize_px": None, **changes}
+    recipe = chosen.changed(changes)
+    if wishes.image_px is not None and recipe.crop_px not in (None, wishes.image_px):
+        raise ConfigurationError(
+            f"image_px is {wishes.image_px} and crop_px is {recipe.crop_px}", expected="one of both"
+        )
+    return recipe
 
 
 def _settled_preprocess(
@@ -279,17 +293,25 @@ def _settled_preprocess(
         if type(image_px) is not int:
             raise ConfigurationError(f"image_px is {image_px!r}", expected="a whole number")
         preprocess = preprocess.at_size(image_px)
-    if recipe.resize_px is not None and wishes.image_px is None:
+    if recipe.resize_px is not None:
         preprocess = replace(preprocess, resize_px=recipe.resize_px)
     if recipe.mean == "fixed":
         return preprocess
-    if recorded is not None and recorded.recipe.mean == recipe.mean:
-        return recorded.preprocess  # measured when the run began; the data's fingerprint guards it
-    if recipe.mean == "pixel" and (recipe.train_px or preprocess.crop_px) != preprocess.crop_px:
+    sides = _training_sides(recipe, preprocess)
+    if recipe.mean == "pixel" and sides != {preprocess.crop_px}:
         raise ConfigurationError(
-            f"mean is 'pixel', and training images have {recipe.train_px} px and evaluated ones "
+            f"mean is 'pixel', and training images have {_listed(sides)} px and evaluated ones "
             f"{preprocess.crop_px} px",
             expected="the same size, or mean 'channel'",
+        )
+    if recorded is not None and recorded.recipe.mean == recipe.mean:
+        # Measured when the run began, on data whose fingerprint guards it; all else must be as it was.
+        before = recorded.preprocess
+        return replace(
+            preprocess,
+            mean=before.mean,
+            std=before.std,
+            mean_image=before.mean_image if before.crop_px == preprocess.crop_px else None,
         )
     return measured_preprocess(
         source.split("train"),
@@ -321,13 +343,41 @@ def _settled_compile(plan: Plan, wishes: Wishes, device: torch.device, recorded:
     )
 
 
-def _check_batch(spec: ResNetSpec, recipe: Recipe, preprocess: Preprocess) -> None:
-    last_px = [layer.out_px for layer in spec.layers(preprocess.crop_px) if layer.kind == "conv"][-1]
-    micro = recipe.micro_batch_size or recipe.batch_size
-    if micro * last_px**2 == 1:
+def _training_sides(recipe: Recipe, preprocess: Preprocess) -> set[int]:
+    """Return the side of the training images at the start and at the end of a run, in pixels."""
+    last = recipe.train_px or preprocess.crop_px
+    return {recipe.start_px or last, last}
+
+
+def _listed(sides: set[int]) -> str:
+    return " to ".join(str(side) for side in sorted(sides))
+
+
+def _check_images(plan: Plan) -> None:
+    """Refuse what would fail at the first image, or at the first of another size."""
+    recipe, preprocess = plan.recipe, plan.preprocess
+    sides = _training_sides(recipe, preprocess)
+    smallest, largest = min(sides), max(sides)
+    if largest > plan.train_px:
         raise ConfigurationError(
-            f"batch_size 1 at {preprocess.crop_px} px leaves batch normalization one value a channel",
-            remedy="raise --batch-size or --image-px",
+            f"start_px is {recipe.start_px} and training images end with {plan.train_px} px",
+            expected=f"a start_px of at most {plan.train_px}",
+        )
+    if preprocess.mean_image is not None and sides != {preprocess.crop_px}:
+        raise ConfigurationError(
+            f"the mean image of the weights has {preprocess.crop_px} px and training images have "
+            f"{_listed(sides)} px",
+            expected="the same size",
+            remedy="choose one size with --image-px, for which its average takes its place",
+        )
+    check_augment(recipe.augment, preprocess, largest)
+    last_px = [layer.out_px for layer in plan.spec.layers(smallest) if layer.kind == "conv"][-1]
+    together = recipe.micro_batch_size or recipe.batch_size
+    if recipe.batch_norm == "train" and together * last_px**2 == 1:
+        name = "micro_batch_size" if recipe.micro_batch_size else "batch_size"
+        raise ConfigurationError(
+            f"{name} 1 at {smallest} px leaves batch normalization one value a channel",
+            remedy=f"raise --{name.replace('_', '-')} or --image-px",
         )
 
 
@@ -358,8 +408,9 @@ def _default_model(source: SampleSource) -> str:
 
 
 def _digest(model: Path) -> str:
+    model = model.expanduser()
     folder = model / "model" if (model / "model").is_dir() else model
-    with (folder.expanduser() / "model.safetensors").open("rb") as file:
+    with (folder / "model.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
@@ -373,4 +424,10 @@ def _differences(prefix: str, here: Any, there: Any) -> list[str]:
         ]
     if here == there:
         return []
-    return [f"{prefix.removesuffix('.')}: {here} → {there}"]
+    return [f"{prefix.removesuffix('.')}: {_short(here)} → {_short(there)}"]
+
+
+def _short(value: Any) -> str:
+    # A mean image is a hundred thousand characters.
+    text = str(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

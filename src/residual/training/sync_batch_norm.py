@@ -69,7 +69,7 @@ def synchronize_batch_norms(network: nn.Module, device: torch.device) -> None:
         for name, module in list(network.named_modules()):
             if isinstance(module, nn.BatchNorm2d):
                 parent, _, child = name.rpartition(".")
-                setattr(network.get_submodule(parent), child, nn.SyncBatchNorm.convert_sync_batchnorm(module))
+                setattr(network.get_submodule(parent), child, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
         return
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:

@@ -26,11 +26,24 @@ if TYPE_CHECKING:
 
     from residual.data.loader import Batch
     from residual.nn import ResNet
+    from residual.recipe import Recipe
     from residual.runtime.distributed import Ranks
     from residual.training.meter import Meter
     from residual.training.plan import Plan
 
-__all__ = ["Updater"]
+__all__ = ["Updater", "learning_norms"]
+
+
+def learning_norms(network: ResNet, recipe: Recipe) -> list[nn.BatchNorm2d]:
+    """Return the BNs whose statistics training moves: those of neither frozen stages nor frozen BN."""
+    still = {norm for module in _held_still(network, recipe) for norm in batch_norms(module)}
+    return [norm for norm in batch_norms(network) if norm not in still]
+
+
+def _held_still(network: ResNet, recipe: Recipe) -> list[nn.Module]:
+    """Return the modules that stay in evaluation mode."""
+    modules: list[nn.Module] = list(frozen_stages(network, recipe.frozen_stages))
+    return modules + (list(batch_norms(network)) if recipe.batch_norm == "frozen" else [])
 
 
 class Updater:
@@ -50,24 +63,21 @@ class Updater:
         freeze_stages(network, recipe.frozen_stages)
         if recipe.sync_batch_norm and ranks.size > 1:
             synchronize_batch_norms(network, self._device)
-        self._held_still = self._modules_held_still()
+        self._held_still = _held_still(network, recipe)
         self.optimizer = make_optimizer(network, recipe, fused=self._device.type in ("cpu", "cuda"))
         self.average = WeightAverage(network, recipe.ema_decay) if recipe.ema_decay else None
         self.scaler = torch.amp.GradScaler(self._device.type, enabled=plan.precision == "fp16")
         self._num_micro_batches = recipe.batch_size // ranks.size // self._micro_batch_size
         whole_batch = self._num_micro_batches == 1 and ranks.size == 1
         moves = recipe.batch_norm == "train" and not whole_batch
-        self._statistics = MicroBatchStatistics(network, plan.spec.bn_momentum) if moves else None
+        learning = learning_norms(network, recipe)
+        self._statistics = MicroBatchStatistics(learning, plan.spec.bn_momentum) if moves else None
         self._draws = plan.spec.stochastic_depth > 0 or plan.spec.shortcut == "dropout"
         self._module = self._wrapped()
 
     @property
     def _micro_batch_size(self) -> int:
         return self._recipe.micro_batch_size or self._recipe.batch_size // self._ranks.size
-
-    def _modules_held_still(self) -> list[nn.Module]:
-        modules: list[nn.Module] = list(frozen_stages(self.network, self._recipe.frozen_stages))
-        return modules + (list(batch_norms(self.network)) if self._recipe.batch_norm == "frozen" else [])
 
     def _wrapped(self) -> nn.Module:
         module: nn.Module = self.network
@@ -116,7 +126,7 @@ class Updater:
                     return False
                 scaled = self.scaler.scale(loss * (self._ranks.size / self._recipe.batch_size))
                 scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            if self._statistics is not None:
+            if self._statistics is not None and len(labels):  # of no images there are no statistics
                 self._statistics.add()
             counted.append((loss.detach(), logits.detach(), labels))
         if self._statistics is not None:

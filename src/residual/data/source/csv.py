@@ -107,6 +107,8 @@ def _parts(
 def _rows(file: Path) -> Iterator[_Row]:
     number = 1
     try:
+        if file.exists() and not file.is_file():
+            raise DataError(f"{file} is not a regular file", expected="a table; a pipe might never end")
         # csv wants line ends as they are, because a quoted cell may hold some.
         with file.open(encoding="utf-8-sig", newline="") as stream:
             table = csv.reader(stream, strict=True)

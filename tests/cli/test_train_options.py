@@ -1,0 +1,172 @@
+"""Every field of a recipe is an option of ``residual train`` and arrives as what it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from residual.cli import main
+from residual.cli.recipe_options import RecipeOptions, recipe_changes
+from residual.recipe import Recipe, setting_homes
+from tests.recipe.test_fields import CHOICES, YES_NO, another
+
+PLAIN = Recipe(name="plain")
+
+
+@pytest.fixture
+def received(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return the arguments of ``residual.training.train``, filled once a command was run."""
+    arguments: dict[str, Any] = {}
+
+    def listen(data: object, model: object, out: object, **options: Any) -> None:
+        arguments.update(options, data=data, model=model, out=out)
+        raise KeyboardInterrupt  # enough was heard
+
+    monkeypatch.setattr("residual.training.train", listen)
+    return arguments
+
+
+def option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def words(name: str, value: Any) -> list[str]:
+    if name in YES_NO:
+        return ["yes" if value else "no"]
+    return [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
+
+
+@pytest.mark.parametrize("name", setting_homes())
+def test_every_field_has_an_option_and_arrives_typed(name: str, received: dict[str, Any]) -> None:
+    value = another(name)
+    assert main(["train", option(name), *words(name, value)]) == 130
+    assert received["changes"] == {name: value}
+    assert type(received["changes"][name]) is type(value)
+
+
+@pytest.mark.parametrize("name", YES_NO)
+def test_what_is_yes_or_no_can_be_turned_off(name: str, received: dict[str, Any]) -> None:
+    main(["train", option(name), "no"])
+    assert received["changes"] == {name: False}
+
+
+def test_nothing_said_changes_nothing(received: dict[str, Any]) -> None:
+    main(["train"])
+    assert received["changes"] == {}
+
+
+def test_an_automatic_batch_keeps_the_recipes_and_asks_for_the_memory(received: dict[str, Any]) -> None:
+    main(["train", "--batch-size", "auto"])
+    assert (received["changes"], received["fit_memory"]) == ({}, True)
+
+
+def test_a_batch_that_is_said_is_not_fitted(received: dict[str, Any]) -> None:
+    main(["train", "--batch-size", "32"])
+    assert (received["changes"], received["fit_memory"]) == ({"batch_size": 32}, False)
+
+
+def test_what_is_not_of_the_recipe_arrives_too(received: dict[str, Any]) -> None:
+    main(
+        [
+            "train", "photos", "--model", "resnet18", "--out", "run", "--weights", "w", "--recipe", "fb90",
+            "--validation", "0.1", "--bad-samples", "skip", "--image-px", "64", "--seed", "3", "--precision",
+            "fp16", "--compile", "no", "--activation-checkpointing", "--device", "cpu", "--workers", "2",
+            "--checkpoint-minutes", "1.5", "--tensorboard", "--resume", "--checkpoint", "12",
+        ]
+    )  # fmt: skip
+    assert received == {
+        "data": "photos",
+        "model": "resnet18",
+        "out": "run",
+        "weights": "w",
+        "recipe": "fb90",
+        "changes": {},
+        "fit_memory": False,
+        "validation": 0.1,
+        "bad_samples": "skip",
+        "image_px": 64,
+        "seed": 3,
+        "precision": "fp16",
+        "compile": "no",
+        "activation_checkpointing": True,
+        "device": "cpu",
+        "num_workers": 2,
+        "checkpoint_minutes": 1.5,
+        "tensorboard": True,
+        "resume": True,
+        "checkpoint": 12,
+    }
+
+
+def test_every_option_is_explained_by_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    explanations = [
+        field.type.__metadata__[0].help  # type: ignore[union-attr]  # Annotated, made by recipe_options
+        for field in dataclasses.fields(RecipeOptions)
+    ]
+    assert len(explanations) == len(setting_homes())
+    # A word is cut at a dash where a line ends; compared without blanks.
+    bare = text.replace(" ", "")
+    assert [words for words in explanations if not words or words.replace(" ", "") not in bare] == []
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit, match="^2$"):
+        main(["train", *arguments])
+    return " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("misspelled", "meant"),
+    [
+        ("--learnin-rate", "--learning-rate"),
+        ("--lable-smoothing", "--label-smoothing"),
+        ("--warmup-epoch", "--warmup-epochs"),
+        ("--ema-deccay", "--ema-decay"),
+        ("--seeed", "--seed"),
+    ],
+)
+def test_a_misspelled_option_gets_the_nearest(
+    misspelled: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused([misspelled, "0.1"], capsys)
+    assert f"Unrecognized options: {misspelled}" in said
+    assert meant in said.partition("Perhaps you meant:")[2]
+
+
+@pytest.mark.parametrize("name", ["epochs", "steps", "micro_batch_size", "milestones", "mixup", "pad_px"])
+def test_a_word_where_a_number_belongs_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert option(name) in refused([option(name), "many"], capsys)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_an_unknown_choice_is_refused_with_those_that_there_are(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused([option(name), "other"], capsys)
+    assert f"invalid choice 'other' for argument '{option(name)}'" in said
+    assert f"'{another(name)}'" in said
+
+
+@pytest.mark.parametrize("name", YES_NO)
+def test_what_is_yes_or_no_is_not_something_else(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"invalid choice 'true' for argument '{option(name)}'" in refused([option(name), "true"], capsys)
+
+
+@pytest.mark.parametrize("name", ["flip", "schedule", "steps", "clip_norm"])
+def test_none_is_not_a_value(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert option(name) in refused([option(name), "None"], capsys)
+
+
+def test_a_value_out_of_range_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--learning-rate", "-1", "--out", "unused"]) == 2
+    assert capsys.readouterr().err == ("error: learning_rate is -1.0; expected a number above 0 to 1000\n")
+
+
+def test_changes_hold_only_what_was_said() -> None:
+    options = dataclasses.replace(RecipeOptions(), momentum=0.5, flip="no", batch_size="auto")
+    assert recipe_changes(options) == {"momentum": 0.5, "flip": False}

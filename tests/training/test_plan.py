@@ -1,0 +1,465 @@
+"""The plan: what is settled before a run begins, what is refused, what is not settled again on resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from residual.data.source import SampleSource, open_source
+from residual.data.source.validation import hold_out
+from residual.errors import ConfigurationError, MissingDependencyError
+from residual.models import Model, create, save
+from residual.preprocess import MeanImage
+from residual.recipe import Recipe
+from residual.training.compiling import resolve_compile
+from residual.training.plan import Plan, Wishes, make_plan
+from tests.conftest import COLORS, SMALL_INPUT, TINY
+from tests.training.parts import CPU, a_plan, a_start
+
+
+@pytest.fixture
+def source(photos: Path) -> SampleSource:
+    return open_source(photos)
+
+
+def planned(source: SampleSource, recorded: Plan | None = None, **wishes: Any) -> Plan:
+    usual: dict[str, Any] = {
+        "model": "resnet20",
+        "weights": None,
+        "recipe": None,
+        "changes": {},
+        "image_px": 8,
+        "seed": 0,
+        "precision": "fp32",
+        "compile": "auto",
+        "activation_checkpointing": False,
+        "validation": 0.0,
+        "bad_samples": "stop",
+    }
+    return make_plan(source, Wishes(**{**usual, **wishes}), CPU, recorded=recorded)
+
+
+# -- recipes -------------------------------------------------------------------------------------------
+
+
+def test_weights_are_fine_tuned_where_no_recipe_is_named(source: SampleSource, tmp_path: Path) -> None:
+    plan = planned(source, weights=a_start(tmp_path / "start"), model=None, image_px=None)
+    assert plan.recipe.name == "finetune"
+
+
+def test_a_recipe_of_ones_own_is_taken_as_it_is(source: SampleSource) -> None:
+    own = Recipe(name="own", epochs=3, train_px=12)
+    assert planned(source, recipe=own).recipe == own
+
+
+def test_fields_of_the_recipe_reach_the_network(source: SampleSource) -> None:
+    plan = planned(
+        source,
+        changes={"stochastic_depth": 0.2, "zero_init_last_bn": True},
+        activation_checkpointing=True,
+    )
+    assert plan.spec.stochastic_depth == 0.2
+    assert plan.spec.zero_init_last_bn
+    assert plan.spec.activation_checkpointing
+
+
+# -- lengths -------------------------------------------------------------------------------------------
+
+
+def test_epochs_are_counted_in_steps() -> None:
+    plan = a_plan(epochs=2.5, batch_size=10, warmup_epochs=0.5)
+    assert (plan.total_steps, plan.warmup_steps) == (12, 3)  # 120 and 24 of 48 images, by ten
+
+
+def test_steps_take_the_place_of_epochs() -> None:
+    plan = a_plan(epochs=2.5, steps=7, warmup_epochs=3.0, warmup_steps=2)
+    assert (plan.total_steps, plan.warmup_steps) == (7, 2)
+
+
+def test_a_warm_up_is_not_longer_than_the_run() -> None:
+    assert a_plan(steps=3, warmup_steps=10).warmup_steps == 3
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"),
+    [
+        (1.0, [5, 10, 12]),
+        (2.0, [10, 12]),
+        (0.5, [3, 5, 8, 10, 12]),
+        (100.0, [12]),
+        (0.01, list(range(1, 13))),
+    ],
+)
+def test_evaluations_come_every_so_many_epochs_and_at_the_end(every: float, steps: list[int]) -> None:
+    plan = a_plan(epochs=2.5, batch_size=10, evaluate_every=every)
+    assert plan.evaluation_steps() == steps
+
+
+# -- sizes of images -----------------------------------------------------------------------------------
+
+
+def test_the_side_grows_on_a_line_and_then_stays() -> None:
+    plan = a_plan(steps=100, start_px=8, train_px=24, growing=0.8)
+    sides = [plan.side_px(step) for step in range(100)]
+    assert sides[0] == 8
+    assert sides[80:] == [24] * 20
+    assert sides == sorted(sides)
+    assert set(sides) == {8, 12, 16, 20, 24}
+
+
+def test_without_a_start_the_side_stays() -> None:
+    plan = a_plan(steps=10, train_px=12)
+    assert {plan.side_px(step) for step in range(10)} == {12}
+
+
+def test_training_images_are_as_large_as_evaluated_ones_unless_told(source: SampleSource) -> None:
+    assert planned(source).train_px == 8
+    plan = planned(source, changes={"train_px": 12})
+    assert (plan.train_px, plan.preprocess.crop_px) == (12, 8)
+
+
+def test_the_sizes_of_a_recipe_are_those_of_its_run(source: SampleSource) -> None:
+    plan = planned(source, recipe="rsb_a3", model="resnet18", image_px=None)
+    assert (plan.train_px, plan.preprocess.crop_px, plan.preprocess.resize_px) == (160, 224, 236)
+
+
+def test_another_input_takes_the_place_of_the_sizes_of_a_named_recipe(source: SampleSource) -> None:
+    # Else a network for 32 px would be trained on 176 px, in silence.
+    plan = planned(source, recipe="torchvision_v2", model="resnet18", image_px=32)
+    assert (plan.train_px, plan.preprocess.crop_px) == (32, 32)
+
+
+def test_sizes_that_are_asked_for_beside_the_input_stay(source: SampleSource) -> None:
+    plan = planned(
+        source,
+        recipe="torchvision_v2",
+        model="resnet18",
+        image_px=32,
+        changes={"train_px": 24, "resize_px": 40},
+    )
+    assert (plan.train_px, plan.preprocess.crop_px, plan.preprocess.resize_px) == (24, 32, 40)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop_px": 16}, "image_px is 8 and crop_px is 16; expected one of both"),
+        (
+            {"start_px": 16},
+            "start_px is 16 and training images end with 8 px; expected a start_px of at most 8",
+        ),
+        (
+            {"mean": "pixel", "train_px": 12},
+            "mean is 'pixel', and training images have 12 px and evaluated ones 8 px; expected the same size",
+        ),
+        (
+            {"mean": "pixel", "start_px": 4},
+            "mean is 'pixel', and training images have 4 to 8 px and evaluated ones 8 px; expected the same",
+        ),
+        ({"frozen_stages": 5}, r"frozen_stages is 5; expected 0 to 4 \(the stem and 3 stages\)"),
+        (
+            {"crop": "scale-jitter", "min_side_px": 6, "max_side_px": 9},
+            "min_side_px is 6 and the training images have 8 px; expected a min_side_px of at least 8",
+        ),
+        (
+            {"batch_size": 4, "micro_batch_size": 1, "start_px": 4},
+            "micro_batch_size 1 at 4 px leaves batch normalization one value a channel; raise --micro-b",
+        ),
+        (
+            {"batch_size": 1, "train_px": 4},
+            "batch_size 1 at 4 px leaves batch normalization one value a channel; raise --batch-size",
+        ),
+    ],
+)
+def test_what_would_fail_later_is_refused_now(
+    source: SampleSource, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        planned(source, changes=changes)
+
+
+def test_colours_cannot_be_shifted_in_gray_images() -> None:
+    with pytest.raises(ConfigurationError, match="pca_color is 0.1 and the network reads gray images; exp"):
+        planned(open_source("digits"), image_px=None, changes={"pca_color": 0.1})
+
+
+def test_frozen_bn_may_see_one_value_a_channel(source: SampleSource) -> None:
+    plan = planned(source, image_px=4, changes={"batch_size": 1, "batch_norm": "frozen"})
+    assert plan.recipe.batch_size == 1
+
+
+def test_a_mean_image_of_the_weights_needs_its_own_size(source: SampleSource, tmp_path: Path) -> None:
+    image = MeanImage.from_array(np.full((8, 8, 3), 0.5, dtype=np.float32))
+    record = dataclasses.replace(SMALL_INPUT, mean=image.average(), mean_image=image)
+    save(Model(create(TINY), tuple(COLORS), record), tmp_path / "start")
+    options: dict[str, Any] = {"weights": tmp_path / "start", "model": None, "recipe": "cifar"}
+    assert planned(source, **options).preprocess.mean_image == image
+    with pytest.raises(
+        ConfigurationError, match="the mean image of the weights has 8 px and training images have 12 px; exp"
+    ):
+        planned(source, **options, changes={"train_px": 12})
+    assert planned(source, **{**options, "image_px": 12}).preprocess.mean_image is None
+
+
+# -- measured means ------------------------------------------------------------------------------------
+
+
+def pixels(photos: Path) -> np.ndarray[Any, Any]:
+    """Return what a network of 8 px sees of the training images, on the scale 0 to 1."""
+    views = []
+    for path in sorted((photos / "train").rglob("*.png")):
+        with Image.open(path) as image:
+            views.append(SMALL_INPUT.center_view(np.asarray(image)))
+    return np.stack(views).astype(np.float64) / 255
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    return a_start(tmp_path / "start")
+
+
+def test_the_mean_of_a_channel_is_numpys(source: SampleSource, photos: Path, start: Path) -> None:
+    plan = planned(source, weights=start, model=None, recipe="cifar", changes={"mean": "channel"})
+    views = pixels(photos)
+    assert plan.preprocess.mean == pytest.approx(views.mean(axis=(0, 1, 2)).tolist())
+    assert plan.preprocess.std == pytest.approx(views.std(axis=(0, 1, 2)).tolist())
+    assert plan.preprocess.mean_image is None
+
+
+def test_the_mean_of_a_pixel_is_numpys(source: SampleSource, photos: Path, start: Path) -> None:
+    plan = planned(source, weights=start, model=None, recipe="cifar", changes={"mean": "pixel"})
+    views = pixels(photos)
+    assert plan.preprocess.mean_image is not None
+    np.testing.assert_allclose(plan.preprocess.mean_image.to_array(), views.mean(axis=0), rtol=1e-6)
+    assert plan.preprocess.mean == pytest.approx(views.mean(axis=(0, 1, 2)).tolist())
+    assert plan.preprocess.std == pytest.approx(views.std(axis=(0, 1, 2)).tolist())
+
+
+def test_held_out_images_are_not_in_the_mean(source: SampleSource) -> None:
+    changes = {"mean": "channel"}
+    whole = planned(source, changes=changes)
+    divided = planned(hold_out(source, 0.3), changes=changes, validation=0.3)
+    assert whole.preprocess.mean != divided.preprocess.mean
+
+
+def test_images_without_variation_are_not_divided_by_nothing(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("black", "blank"):
+            folder = tmp_path / "flat" / split / name
+            folder.mkdir(parents=True)
+            Image.new("RGB", (12, 12), (7, 7, 7)).save(folder / "1.png")
+    plan = planned(open_source(tmp_path / "flat"), changes={"mean": "channel"})
+    assert plan.preprocess.std == pytest.approx((1 / 255,) * 3)
+
+
+def test_an_image_that_cannot_be_read_is_named_or_left_out_of_the_mean(photos: Path) -> None:
+    (photos / "train" / "red" / "red-003.png").write_bytes(b"no picture")
+    changes = {"mean": "channel"}
+    from residual.errors import DataError
+
+    with pytest.raises(DataError, match=r"train/red/red-003\.png: .*; repair or remove this file"):
+        planned(open_source(photos), changes=changes)
+    assert planned(open_source(photos), changes=changes, bad_samples="skip").num_samples == 48
+
+
+# -- going on ------------------------------------------------------------------------------------------
+
+
+def test_a_measured_mean_is_not_measured_again(source: SampleSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = planned(source, changes={"mean": "channel"})
+    monkeypatch.setattr("residual.training.plan.measured_preprocess", lambda *_, **__: pytest.fail("again"))
+    again = planned(source, recorded, changes={"mean": "channel"})
+    assert recorded.differences(again) == []
+
+
+def test_another_size_shows_beside_a_measured_mean(source: SampleSource) -> None:
+    recorded = planned(source, changes={"mean": "channel"})
+    again = planned(source, recorded, changes={"mean": "channel"}, image_px=12)
+    assert recorded.differences(again) == [
+        "preprocess.crop_px: 8 → 12",
+        "preprocess.resize_px: 8 → 12",
+    ]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_an_automatic_precision_is_the_recorded_one(source: SampleSource, precision: str) -> None:
+    recorded = dataclasses.replace(planned(source), precision=precision)  # type: ignore[arg-type]
+    assert planned(source, recorded, precision="auto").precision == precision
+
+
+def test_a_precision_that_is_asked_for_is_not_the_recorded_one(source: SampleSource) -> None:
+    recorded = planned(source, precision="bf16")
+    assert recorded.differences(planned(source, recorded, precision="fp32")) == ["precision: bf16 → fp32"]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_whether_to_compile_is_recorded(source: SampleSource, compiled: bool) -> None:
+    recorded = dataclasses.replace(planned(source), compiled=compiled)
+    assert planned(source, recorded, compile="auto").compiled is compiled
+    assert planned(source, recorded, compile="no").compiled is False
+
+
+def test_differences_name_every_field_that_differs() -> None:
+    first, second = a_plan(seed=1), a_plan(seed=2, learning_rate=0.2, flip=True)
+    assert first.differences(second) == [
+        "recipe.learning_rate: 0.1 → 0.2",
+        "recipe.augment.flip: False → True",
+        "seed: 1 → 2",
+    ]
+
+
+def test_a_difference_of_mean_images_is_not_a_page_long(source: SampleSource) -> None:
+    first, second = planned(source), planned(source, changes={"mean": "pixel"})
+    assert max(len(line) for line in first.differences(second)) < 200
+
+
+def test_a_damaged_plan_is_refused() -> None:
+    fields = a_plan().to_dict()
+    del fields["spec"]
+    with pytest.raises(ConfigurationError, match="the plan cannot be read .'spec'"):
+        Plan.from_dict(fields)
+
+
+def test_a_plan_with_a_mean_image_survives_json(source: SampleSource) -> None:
+    plan = planned(source, changes={"mean": "pixel"})
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+# -- weights -------------------------------------------------------------------------------------------
+
+
+def test_weights_of_another_architecture_are_refused(source: SampleSource, tmp_path: Path) -> None:
+    start = a_start(tmp_path / "start")
+    with pytest.raises(
+        ConfigurationError,
+        match="the weights are of another network and the model is resnet20; leave out --m",
+    ):
+        planned(source, weights=start, model="resnet20")
+
+
+def test_the_model_is_that_of_the_weights(source: SampleSource, tmp_path: Path) -> None:
+    from residual import zoo
+
+    start = a_start(tmp_path / "start", spec=zoo.entry("resnet20").spec)
+    plan = planned(source, weights=start, model=None)
+    assert plan.model == "resnet20"
+    assert planned(source, weights=start, model="resnet20").weights == plan.weights
+
+
+def test_a_network_of_ones_own_has_no_name_of_the_zoo(source: SampleSource, tmp_path: Path) -> None:
+    plan = planned(source, weights=a_start(tmp_path / "start"), model=None)
+    assert (plan.model, plan.spec) == ("custom", TINY)
+
+
+def test_the_preprocessing_is_that_of_the_weights(source: SampleSource, tmp_path: Path) -> None:
+    plan = planned(source, weights=a_start(tmp_path / "start"), model=None, image_px=None)
+    assert plan.preprocess == SMALL_INPUT
+
+
+def test_other_weights_show_in_the_plan(source: SampleSource, tmp_path: Path) -> None:
+    start, other = a_start(tmp_path / "start"), tmp_path / "other"
+    save(Model(create(TINY, seed=99), tuple(COLORS), SMALL_INPUT), other)
+    first = planned(source, weights=start, model=None)
+    second = planned(source, weights=other, model=None)
+    assert first.weights != second.weights
+    assert len(first.differences(second)) == 1
+
+
+# -- choosing ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"select": "best"}, "choosing the best weights or the end"),
+        ({"early_stopping": 3}, "choosing the best weights or the end"),
+        ({"schedule": "plateau"}, "plateau"),
+    ],
+)
+def test_nothing_is_chosen_by_the_test_images(
+    source: SampleSource, changes: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(
+        ConfigurationError,
+        match=f"{what} by the test images would spoil the figure that they are for; hold out training images",
+    ):
+        planned(source, changes=changes)
+    assert planned(hold_out(source, 0.2), validation=0.2, changes=changes).num_held_out == 10
+
+
+# -- compiling -----------------------------------------------------------------------------------------
+
+
+def compiles(choice: str = "auto", device: str = "cpu", **changes: Any) -> bool:
+    import torch
+
+    usual: dict[str, Any] = {
+        "image_px": 32,
+        "num_sizes": 1,
+        "batch_size": 128,
+        "total_steps": 64_000,
+        "num_cores": 2,
+    }
+    spec = dataclasses.replace(
+        create("resnet20").spec,
+        **{
+            name: changes.pop(name)
+            for name in ("stochastic_depth", "activation_checkpointing")
+            if name in changes
+        },
+    )
+    return resolve_compile(choice, torch.device(device), spec, **{**usual, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),  # the paper's run: 2 PFLOP, hours on two cores
+        ({"total_steps": 500}, False),
+        ({"num_cores": 10_000}, False),
+        ({"num_sizes": 1000}, False),
+        ({"image_px": 8}, True),
+        ({"image_px": 8, "batch_size": 8}, False),
+        ({"stochastic_depth": 0.1}, False),
+        ({"activation_checkpointing": True}, False),
+        ({"device": "cuda"}, True),
+        ({"device": "cuda", "total_steps": 4999}, False),
+        ({"device": "cuda", "total_steps": 5000}, True),
+        ({"device": "mps"}, False),
+        ({"choice": "no"}, False),
+        ({"choice": "yes", "total_steps": 1}, True),
+    ],
+)
+def test_compiling_is_a_rule(changes: dict[str, Any], expected: bool) -> None:
+    assert compiles(**changes) is expected
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_nothing_is_compiled_on_the_cpu() -> None:
+    assert not compiles()
+    assert compiles(device="cuda")
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_asking_to_compile_without_a_compiler_says_what_to_install() -> None:
+    with pytest.raises(
+        MissingDependencyError, match="compiling for the CPU needs a C.. compiler, and none is installed; ins"
+    ):
+        compiles("yes")
