@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 
 class Obstructed:
-    """A split that at one of its reads blocks for a minute, or sends its process a signal, once.
+    """A split that from one of its reads on blocks for a minute each, or sends its process a signal once.
 
     Args:
         split: The split.
         read: At which read, counted from 1.
-        marker: A file that says that it has happened, to the test and to the run that goes on.
+        marker: A file that tells the test that it has come to that.
         number: The signal; 0 blocks.
     """
 
@@ -63,12 +63,12 @@ class Obstructed:
 
     def read(self, index: int) -> EncodedSample:
         self._num_reads += 1
-        if self._num_reads == self._at and not self._marker.exists():
+        if self._num_reads == self._at:
             self._marker.touch()
             if self._number:
                 os.kill(os.getpid(), self._number)
-            else:
-                time.sleep(60)
+        if self._num_reads >= self._at and not self._number:
+            time.sleep(60)
         return self._split.read(index)
 
 

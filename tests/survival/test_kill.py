@@ -154,6 +154,16 @@ def test_a_run_killed_at_the_turn_of_an_epoch_ends_with_the_same_bits(
     assert trials.state("parts") == whole
 
 
+@pytest.mark.parametrize("before_end", [40, 20, 6, 1])
+def test_a_run_killed_in_its_final_evaluation_ends_with_the_same_bits(
+    trials: Trials, undisturbed: Undisturbed, before_end: int
+) -> None:
+    whole, operations, _ = undisturbed.of(ALL)
+    live_and_die(trials, "parts", ALL, {"minutes": 15.0, "kill_at_operation": operations - before_end})
+    trials.finish("parts", ALL, resume=True)
+    assert trials.state("parts") == whole
+
+
 def start_and_die_anywhere(trials: Trials, every: int) -> None:
     variant = Variant("one step", {"steps": 1})
     trials.finish("whole", variant, plants={"kill_at_operation": 0})

@@ -129,6 +129,10 @@ class Trainer:
         self._skipped: set[int] = set()
         self._bad_samples: dict[str, str] = {}
         self._status = ""
+        self._is_finished = False
+        # Empty where the split that is watched gives the final figure, too.
+        final = source.evaluation_split
+        self._final_split = final if final != source.validation_split else ""
 
     def run_to_end(self, checkpoint: Path | None) -> RunResult:
         """Train from the newest checkpoint, or from ``checkpoint``, to the end or until somebody stops it."""
@@ -377,7 +381,13 @@ class Trainer:
             order,
             num_workers=self._num_workers,
         )
-        for batch in batches:
+        while True:
+            batch = self._next(batches)
+            (exit_code,) = self.ranks.most(self.stop.exit_code)
+            if exit_code:
+                raise _Interrupted(exit_code)
+            if batch is None:
+                return
             if len(batch):
                 yield self.plan.preprocess.normalize(batch.pixels.to(self.device))
 
@@ -390,7 +400,7 @@ class Trainer:
                 num_workers=self._num_workers,
                 ranks=self.ranks,
                 skip_bad=self.plan.bad_samples == "skip",
-                stop_code=lambda: self.stop.exit_code,
+                stop=self.stop,
             )
         except EvaluationStopped as stopped:
             raise _Interrupted(stopped.exit_code) from stopped
@@ -454,14 +464,16 @@ class Trainer:
 
     def _restore(self, path: Path | None) -> None:
         """Go on from a checkpoint: from the newest whole one, or from ``path``, which must be whole."""
-        found = None
+        checkpoint = None
         if self.ranks.is_first:
-            found = (path, load_checkpoint(path)) if path else newest_checkpoint(self.run.checkpoints_path)
-        found = self.ranks.from_first(found)
-        if found is None:
-            self.run.forget_after(self.step, self._evaluated_step)
+            if path is None:
+                _, checkpoint = newest_checkpoint(self.run.checkpoints_path) or (None, None)
+            else:
+                checkpoint = load_checkpoint(path)
+        checkpoint, finished_at = self.ranks.from_first((checkpoint, self.run.finished_at))
+        if checkpoint is None:
+            self.run.forget_after(self.step, self._evaluated_step, self._final_split)
             return
-        _, checkpoint = found
         progress = checkpoint.progress
         self.model.network.load_state_dict(checkpoint.network)
         restore_optimizer(self.model.network, self._updater.optimizer, checkpoint.optimizer)
@@ -475,7 +487,10 @@ class Trainer:
         self._skipped, self._bad_samples = set(progress.skipped), dict(progress.bad_samples)
         self.model.metrics.update(progress.metrics)
         self.evaluation = self.run.read_evaluation()
-        self.run.forget_after(self.step, self._evaluated_step)
+        self._is_finished = self.step == finished_at
+        if not self._is_finished:
+            self.run.set_status("running", self.step)
+            self.run.forget_after(self.step, self._evaluated_step, self._final_split)
         note(f"resuming at step {self.step} of {self.plan.total_steps}")
 
     # -- ends ----------------------------------------------------------------------------------------
@@ -492,10 +507,9 @@ class Trainer:
 
     def _finish(self) -> RunResult:
         """Measure the model that is kept on the split that nothing was chosen by."""
-        split = self.source.evaluation_split
-        if self.evaluation is None or self.evaluation.split != split:
+        if self._final_split and not self._is_finished:
             model = self._kept_model()
-            self._keep(model, self._evaluate(model, split))
+            self._keep(model, self._evaluate(model, self._final_split))
         if self.ranks.is_first:
             self.run.set_status(
                 "finished", self.step, bad_samples=self._bad_samples, skipped=sorted(self._skipped)

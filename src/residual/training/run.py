@@ -219,6 +219,11 @@ class Run:
         """``running``, ``finished``, ``interrupted``, ``diverged`` or ``failed``."""
         return str(self._record["status"])
 
+    @property
+    def finished_at(self) -> int | None:
+        """Step at which the run came to its end; ``None``: it has not."""
+        return int(self._record["step"]) if self.status == "finished" else None
+
     # -- write ---------------------------------------------------------------------------------------
 
     def set_status(self, status: str, step: int, error: str = "", **facts: Any) -> None:
@@ -251,16 +256,17 @@ class Run:
             with self.metrics_path.open("a", encoding="utf-8") as file:
                 os.fsync(file.fileno())
 
-    def forget_after(self, step: int, evaluated_step: int) -> None:
+    def forget_after(self, step: int, evaluated_step: int, final_split: str) -> None:
         """Drop the lines of ``metrics.jsonl`` that a resumed run writes again.
 
         Args:
             step: The last update that is done.
             evaluated_step: The last update after which was evaluated.
+            final_split: What is evaluated at the very end only; empty where nothing is.
         """
         if self._writes and self.metrics_path.exists():
             lines = self.metrics_path.read_text("utf-8").splitlines()
-            kept = [line for line in lines if _is_done(line, step, evaluated_step)]
+            kept = [line for line in lines if _is_done(line, step, evaluated_step, final_split)]
             if kept != lines:
                 write_text(self.metrics_path, "".join(f"{line}\n" for line in kept))
 
@@ -286,9 +292,11 @@ class Run:
             raise ModelFileError(f"{self.path / 'evaluation.json'} is damaged", remedy="remove it") from error
 
 
-def _is_done(line: str, step: int, evaluated_step: int) -> bool:
+def _is_done(line: str, step: int, evaluated_step: int, final_split: str) -> bool:
     try:
         row = json.loads(line)
-        return bool(row["step"] <= (evaluated_step if row["event"] == "evaluation" else step))
+        if row["event"] != "evaluation":
+            return bool(row["step"] <= step)
+        return bool(row["step"] <= evaluated_step and row["split"] != final_split)
     except (ValueError, KeyError, TypeError):
         return False  # a line cut short by a crash
