@@ -25,7 +25,6 @@ from residual.data.source import SampleSource, open_source
 from residual.errors import ResidualError
 from residual.runtime.console import stderr
 from residual.training import loop, train
-from residual.training.updater import Updater
 from tests.survival import plants, system_calls
 
 if TYPE_CHECKING:

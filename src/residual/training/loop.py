@@ -27,6 +27,7 @@ from residual.training.checkpoint import (
     Checkpoint,
     Progress,
     Tensors,
+    forget_checkpoints_after,
     load_checkpoint,
     network_tensors,
     newest_checkpoint,
@@ -258,8 +259,9 @@ class Trainer:
         """Deal with a loss that is not finite; return whether to go on with the step left out."""
         recipe = self.plan.recipe
         what = f"the loss is not finite at step {self.step + 1} (learning rate {rate:.4g})"
-        row = all(step in self._skipped for step in range(self.step - _MOST_SKIPPED_IN_A_ROW + 1, self.step))
-        if recipe.non_finite == "stop" or (row and self.step >= _MOST_SKIPPED_IN_A_ROW):
+        # Steps before the first are not among them, so the first ten have to be counted, too.
+        before = range(self.step - _MOST_SKIPPED_IN_A_ROW + 1, self.step)
+        if recipe.non_finite == "stop" or self._skipped.issuperset(before):
             shown = ", ".join(batch.keys[:8]) + (f" and {len(batch) - 8} more" if len(batch) > 8 else "")
             raise DivergedError(
                 f"{what}; samples {shown}",
@@ -474,6 +476,8 @@ class Trainer:
         if checkpoint is None:
             self.run.forget_after(self.step, self._evaluated_step, self._final_split)
             return
+        if path is not None and self.ranks.is_first:
+            forget_checkpoints_after(self.run.checkpoints_path, checkpoint.progress.step)
         progress = checkpoint.progress
         self.model.network.load_state_dict(checkpoint.network)
         restore_optimizer(self.model.network, self._updater.optimizer, checkpoint.optimizer)
