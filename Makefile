@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test docs clean
+.PHONY: demo test test-slow docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -16,6 +16,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 	$(BIN)/pytest -n auto
+
+# Every kind of run killed at many points, every system call of a save; TIME on two cores.
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/pytest -m slow -n 2
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build

@@ -88,7 +88,7 @@ def recipe_table() -> str:
 
 def _images(recipe: Recipe) -> str:
     augment, mix = recipe.augment, recipe.mix
-    words = [augment.crop]
+    words: list[str] = [augment.crop]
     words += ["mirrored"] if augment.flip else []
     words += [augment.policy] if augment.policy != "none" else []
     words += [f"mixup {mix.mixup:g}"] if mix.mixup else []

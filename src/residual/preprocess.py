@@ -271,13 +271,7 @@ class Preprocess:
         return (left * pixel_x, top * pixel_y, right * pixel_x, bottom * pixel_y)
 
     def resize(
-        self,
-        pixels: NDArray[np.uint8],
-        box: tuple[float, float, float, float],
-        width: int,
-        height: int,
-        *,
-        reducing_gap: float | None = None,
+        self, pixels: NDArray[np.uint8], box: tuple[float, float, float, float], width: int, height: int
     ) -> NDArray[np.uint8]:
         """Resize a part of an image.
 
@@ -286,8 +280,6 @@ class Preprocess:
             box: The part: left, top, right, bottom, in pixels, within the image.
             width: Width of the result in pixels.
             height: Height of the result in pixels.
-            reducing_gap: Before the filter, average whole pixels as long as the image stays so many times
-                larger than the result: faster, and no longer exactly that filter. ``None``: the filter alone.
 
         Returns:
             ``(height, width, C)`` uint8; a view of ``pixels`` where nothing has to be resized.
@@ -300,7 +292,7 @@ class Preprocess:
             return pixels[int(top) : int(bottom), int(left) : int(right)]
         gray = pixels.shape[2] == 1
         image = Image.fromarray(pixels[:, :, 0] if gray else pixels)
-        small = np.asarray(image.resize((width, height), self._resampling(), box, reducing_gap))
+        small = np.asarray(image.resize((width, height), self._resampling(), box=box))
         return small[:, :, None] if gray else small
 
     def normalize(self, batch: torch.Tensor) -> torch.Tensor:

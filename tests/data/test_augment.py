@@ -296,16 +296,16 @@ def test_at_another_size_the_center_shows_the_same_share_of_the_image(side_px: i
     )
 
 
-def test_padding_is_in_pixels_of_the_training_image_at_any_size() -> None:
-    pixels = noise(32, 32)
-    small = _record(16, 16).center_view(pixels)
-    padded = np.pad(small, ((4, 4), (4, 4), (0, 0)))
-    for across in range(9):
-        random = SampleRandom(0, 0, 0, uniforms=((across + 0.5) / 9, 0.5, 0.9, 0.0))
-        choice = choose(Augment("pad"), random, 32, 32, _record(), 16)
-        np.testing.assert_array_equal(
-            apply(pixels, choice, _record(), 16), padded[4:20, across : across + 16]
-        )
+def test_a_smaller_training_image_is_padded_in_proportion() -> None:
+    # Half of the 28 px that the network reads: four pixels of padding become two.
+    pixels = noise(28, 28)
+    small = _record(14, 14).center_view(pixels)
+    padded = np.pad(small, ((2, 2), (2, 2), (0, 0)))
+    for across in range(5):
+        random = SampleRandom(0, 0, 0, uniforms=((across + 0.5) / 5, 0.5, 0.9, 0.0))
+        choice = choose(Augment("pad"), random, 28, 28, _record(28, 28), 14)
+        view = apply(pixels, choice, _record(28, 28), 14)
+        np.testing.assert_array_equal(view, padded[2:16, across : across + 14])
 
 
 @settings(max_examples=200, deadline=None)

@@ -6,9 +6,10 @@ import contextlib
 import io
 import struct
 import sys
+import warnings
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from residual.data.decode import _decode_plain_jpeg, decode, sniff
+from residual.data.decode import _decode_plain_jpeg, decode, open_image, sniff
 from residual.errors import DataError
 from tests.data.pictures import (
     PNG_GRAY,
@@ -291,6 +292,157 @@ def _check_against_pillow(content: bytes, mode: str) -> None:
     np.testing.assert_array_equal(decode(content), reference)
 
 
+# -- a part, at a smaller size ---------------------------------------------------------------------------
+
+
+def _hills(height: int, width: int) -> NDArray[np.uint8]:
+    """Return a picture that changes by 2 to 3 levels a pixel: another filter keeps it, a displacement not."""
+    y, x = np.mgrid[0:height, 0:width]
+    channels = (128 + 100 * np.sin(x / 32), 128 + 100 * np.cos(y / 30), 128 + 100 * np.sin((x + y) / 40))
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+def _whole(content: bytes) -> tuple[float, float, float, float]:
+    image = open_image(content)
+    return (0.0, 0.0, float(image.width), float(image.height))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_an_open_image_tells_the_size_of_the_upright_picture(kind: str, orientation: int) -> None:
+    options = {} if kind == "BMP" else {"exif": _exif(orientation)}
+    content = encode(_PHOTO, kind, **options)
+    image = open_image(content)
+    assert (image.height, image.width) == decode(content).shape[:2]
+    np.testing.assert_array_equal(image.decode(), decode(content))
+
+
+@pytest.mark.parametrize(
+    ("side_px", "scale"), [(400, 1), (201, 1), (200, 2), (101, 2), (100, 4), (51, 4), (50, 8), (8, 8)]
+)
+def test_the_smallest_size_is_taken_at_which_the_part_is_still_as_large_as_its_view(
+    side_px: int, scale: int
+) -> None:
+    content = encode(waves(600, 800), "JPEG")
+    pixels, box = open_image(content).decode_part((80.0, 100.0, 640.0, 500.0), side_px)
+    assert pixels.shape == (600 // scale, 800 // scale, 3)
+    assert box == (80 / scale, 100 / scale, 640 / scale, 500 / scale)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
+def test_other_kinds_are_decoded_at_their_size(kind: str) -> None:
+    content = encode(waves(96, 128), kind)
+    pixels, box = open_image(content).decode_part((8.0, 8.0, 80.0, 90.0), 8)
+    np.testing.assert_array_equal(pixels, decode(content))
+    assert box == (8, 8, 80, 90)
+
+
+def test_cmyk_is_decoded_by_pillow_at_its_size() -> None:
+    content = encode(Image.new("CMYK", (64, 48), (9, 99, 199, 0)), "JPEG")
+    pixels, box = open_image(content).decode_part(_whole(content), 8)
+    np.testing.assert_array_equal(pixels, decode(content))
+    assert box == (0, 0, 64, 48)
+
+
+def test_a_jpeg_that_only_pillow_reads_is_decoded_at_its_size() -> None:
+    content = encode(_PHOTO, "JPEG")
+    content = content[:-2] + b"stray" + content[-2:]  # libjpeg warns of it
+    pixels, box = open_image(content).decode_part(_whole(content), 8)
+    np.testing.assert_array_equal(pixels, decode(content))
+    assert box == _whole(content)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": "4:2:0"}, {"quality": 98}])
+@pytest.mark.parametrize(("height", "width"), [(301, 407), (256, 512), (299, 300)])
+@pytest.mark.parametrize("gray", [False, True])
+def test_a_view_of_a_smaller_decoding_is_that_of_the_whole_one(
+    height: int, width: int, options: dict[str, Any], gray: bool
+) -> None:
+    picture = _hills(height, width)
+    content = encode(picture[:, :, 2] if gray else picture, "JPEG", **options)
+    for side_px in (120, 60, 30):
+        for box in ((0.0, 0.0, float(width), float(height)), (13.0, 5.0, 293.0, 285.0)):
+            if box[3] > height:
+                continue
+            pixels, smaller = open_image(content).decode_part(box, side_px)
+            assert pixels.shape[0] < height
+            view, expected = (
+                _resized(*part, side_px) for part in ((pixels, smaller), (decode(content), box))
+            )
+            assert np.abs(view - expected).mean() < 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("height", "width"), [(256, 320), (249, 317), (250, 323)])
+def test_a_smaller_decoding_shows_the_same_part_in_every_orientation(
+    orientation: int, height: int, width: int
+) -> None:
+    upright = _hills(height, width)
+    content = encode(_stored(upright, orientation), "JPEG", exif=_exif(orientation), quality=95)
+    image = open_image(content)
+    assert (image.height, image.width) == (height, width)
+    for box in ((0.0, 0.0, float(width), float(height)), (31.0, 17.0, 231.0, 217.0)):
+        for side_px in (100, 50, 25):
+            pixels, smaller = image.decode_part(box, side_px)
+            assert pixels.shape[0] < height
+            assert 0 <= smaller[0] < smaller[2] <= pixels.shape[1]
+            assert 0 <= smaller[1] < smaller[3] <= pixels.shape[0]
+            view, expected = _resized(pixels, smaller, side_px), _resized(upright, box, side_px)
+            # Displaced by half a pixel of the smaller image, a view would differ by more than 2 in the mean.
+            assert np.abs(view - expected).mean() < 1
+
+
+def _resized(
+    pixels: NDArray[np.uint8], box: tuple[float, float, float, float], side_px: int
+) -> NDArray[np.int64]:
+    image = Image.fromarray(pixels).resize((side_px, side_px), Image.Resampling.BILINEAR, box)
+    return np.asarray(image).astype(np.int64)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_truncated_jpeg_is_refused_at_every_size(progressive: bool) -> None:
+    content = encode(waves(400, 400), "JPEG", progressive=progressive)
+    for kept in (content[: len(content) // 2], content[:-200]):
+        for side_px in (400, 200, 100, 50):
+            image = open_image(kept)
+            with pytest.raises(DataError, match=r"^damaged JPEG \((image file is trunc|a part of the image)"):
+                image.decode_part(_whole(kept), side_px)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"^the file is empty \(0 bytes\)$"),
+        (b"GIF89a", r"\(found GIF\); expected JPEG, PNG, WebP or BMP$"),
+        (encode(_PHOTO, "PNG")[:60], r"^damaged PNG"),
+        (b"\xff\xd8\xff", r"^damaged JPEG"),
+    ],
+)
+def test_opening_refuses_what_decoding_refuses(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_image(content)
+
+
+def test_opening_refuses_an_image_that_declares_too_much_before_memory_is_taken() -> None:
+    content = with_declared_size(encode(_PHOTO, "JPEG"), 65_500, 65_500)
+    with (
+        _growing_at_most(64_000_000),
+        pytest.raises(DataError, match=r"^the image is too large \(.* 4,290 MP"),
+    ):
+        open_image(content)
+
+
+def test_decoding_leaves_the_filters_of_warnings_to_other_threads() -> None:
+    # An EXIF block of which Pillow warns. Taking the filter back would undo what others have set meanwhile.
+    content = encode(_PHOTO, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\xff\xff\x7f")
+    decode(content)
+    before = list(warnings.filters)
+    decode(content)
+    assert list(warnings.filters) == before
+    with pytest.raises(UserWarning, match="still an error"):
+        warnings.warn("still an error", UserWarning, stacklevel=1)
+
+
 # -- what is refused -------------------------------------------------------------------------------------
 
 
@@ -518,7 +670,12 @@ def _check_picture_or_error(content: bytes) -> None:
         pixels = decode(content)
     except DataError as error:
         assert str(error)  # noqa: PT017  # either outcome is right; both are checked
+        with pytest.raises(DataError):
+            open_image(content).decode_part((0.0, 0.0, 8.0, 8.0), 8)
     else:
+        image = open_image(content)
+        assert (image.height, image.width) == pixels.shape[:2]
+        image.decode_part((0.0, 0.0, float(image.width), float(image.height)), 4)
         assert pixels.dtype == np.uint8
         assert pixels.ndim == 3
         assert pixels.shape[2] == 3

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import pickle
 import random
+import signal
+import threading
+import time
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
+from residual.data.augment import choose
+from residual.data.decode import decode
 from residual.data.loader import BadSample, Batch, evaluation_batches, training_batches
 from residual.data.sampler import TrainingOrder
 from residual.data.source import EncodedSample
-from residual.errors import DataError
+from residual.errors import ConfigurationError, DataError
 from residual.preprocess import Channels, Preprocess
 from residual.recipe import Augment
-from tests.data.pictures import encode, noise
+from residual.runtime.random import SampleRandom
+from tests.data.pictures import encode, noise, waves
 
 _COUNT = 11
 
@@ -54,7 +60,10 @@ def _training(
 ) -> list[Batch]:
     order = TrainingOrder(seed, len(split), 4, first_step, last_step)
     augment = Augment("random-resized", flip=True)
-    return list(training_batches(split, _record(), augment, order, num_workers=num_workers))
+    batches = list(training_batches(split, _record(), augment, order, num_workers=num_workers))
+    for batch in batches:
+        batch.require_all_good()
+    return batches
 
 
 def _evaluation(split: Files, *, batch_size: int = 4, num_workers: int = 0) -> list[Batch]:
@@ -168,7 +177,7 @@ def test_training_goes_on_up_to_the_bad_sample() -> None:
     batches = training_batches(_files(bad={bad_index: b""}), _record(), Augment(), order, num_workers=0)
     assert len(next(batches)) == 4
     with pytest.raises(DataError, match=rf"^image-{bad_index}: the file is empty"):
-        next(batches)
+        next(batches).require_all_good()
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -180,11 +189,141 @@ def test_loading_leaves_the_global_random_states_alone(num_workers: int) -> None
     assert before[1:] == after[1:]
 
 
-def test_a_run_may_end_before_all_batches_were_taken() -> None:
+@pytest.mark.parametrize("how", ["close", "forget"])
+def test_a_run_may_end_before_all_batches_were_taken(how: str) -> None:
     order = TrainingOrder(0, _COUNT, 4, 0, 1000)
-    batches = training_batches(_files(), _record(), Augment(), order, num_workers=1)
+    batches = training_batches(_files(), _record(), Augment(), order, num_workers=2)
     assert len(next(batches)) == 4
-    del batches  # pytest makes an error of anything that the workers complain about
+    assert _data_threads()
+    if how == "close":
+        batches.close()
+    else:
+        del batches
+    assert not _threads_left()
+
+
+def test_no_thread_outlives_the_last_batch() -> None:
+    _training(_files(), num_workers=2)
+    _evaluation(_files(), num_workers=2)
+    assert not _threads_left()
+
+
+def test_an_interrupt_while_waiting_for_a_batch_ends_the_threads() -> None:
+    class Interrupted(Files):
+        def read(self, index: int) -> EncodedSample:
+            time.sleep(0.05)
+            return super().read(index)
+
+    order = TrainingOrder(0, _COUNT, 8, 0, 1000)
+    split = Interrupted(_files().contents)
+    batches = training_batches(split, _record(), Augment(), order, num_workers=2)
+    timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        for _ in batches:
+            pass
+    # Eight samples of 0.05 s each are what a thread has begun; 1,000 batches would take a minute and more.
+    assert time.monotonic() - began < 5
+    assert not _threads_left()
+    timer.join()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_error_that_no_sample_is_to_blame_for_is_raised_at_its_place(num_workers: int) -> None:
+    @dataclass(frozen=True)
+    class Broken(Files):
+        def read(self, index: int) -> EncodedSample:
+            if index == 9:
+                raise RuntimeError("a mistake in the program")
+            return super().read(index)
+
+    batches = evaluation_batches(Broken(_files().contents), _record(), batch_size=4, num_workers=num_workers)
+    assert [len(next(batches)), len(next(batches))] == [4, 4]
+    with pytest.raises(RuntimeError, match="^a mistake in the program$"):
+        next(batches)
+    assert not _threads_left()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_augmentation_that_does_not_fit_is_an_error_and_no_bad_sample(num_workers: int) -> None:
+    order = TrainingOrder(8, _COUNT, 4, 0, 5)
+    augment = Augment("scale-jitter", min_side_px=15)
+    batches = training_batches(_files(), _record(), augment, order, num_workers=num_workers)
+    with pytest.raises(ConfigurationError, match=r"^min_side_px is 15 and the training images have 16 px"):
+        next(batches)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2, 5])
+def test_large_batches_are_put_together_from_parts_in_order(num_workers: int) -> None:
+    contents = tuple(encode(noise(16, 16, seed=index), "PNG") for index in range(43))
+    split = Files((*contents[:21], b"", *contents[22:]))
+    (batch, rest) = evaluation_batches(
+        split, Preprocess(16, 16, (0.5,) * 3, (0.25,) * 3), batch_size=41, num_workers=num_workers
+    )
+    expected = [index for index in range(41) if index != 21]
+    assert batch.indices.tolist() == batch.places.tolist() == expected
+    for index, pixels in zip(expected, batch.pixels, strict=True):
+        np.testing.assert_array_equal(pixels.numpy(), noise(16, 16, seed=index))
+    assert rest.indices.tolist() == [41, 42]
+
+
+def test_every_kind_of_variation_gives_the_same_bits_from_any_number_of_workers() -> None:
+    photos = Files(tuple(encode(waves(90 + index, 120), "JPEG") for index in range(_COUNT)))
+    augment = Augment(
+        "scale-jitter",
+        flip=True,
+        min_side_px=16,
+        max_side_px=40,
+        color_jitter=0.4,
+        pca_color=0.1,
+        policy="rand-augment",
+        erasing=0.5,
+    )
+    runs = [
+        list(
+            training_batches(photos, _record(), augment, TrainingOrder(8, _COUNT, 4, 0, 8), num_workers=count)
+        )
+        for count in (0, 1, 3)
+    ]
+    _check_same(runs[1], runs[0])
+    _check_same(runs[2], runs[0])
+
+
+def test_the_size_of_the_images_may_change_from_step_to_step() -> None:
+    order = TrainingOrder(8, _COUNT, 4, 0, 3, side_px=lambda step: 8 * (step + 1))
+    batches = training_batches(_files(), _record(), Augment("random-resized"), order, num_workers=2)
+    assert [tuple(batch.pixels.shape) for batch in batches] == [(4, 8, 8, 3), (4, 16, 16, 3), (4, 24, 24, 3)]
+
+
+def test_photos_are_seen_through_a_smaller_decoding_in_training_alone() -> None:
+    photo = waves(200, 240)
+    split = Files((encode(photo, "JPEG", quality=95),) * 4)
+    record = _record()
+    whole = decode(split.contents[0])
+    for batch in evaluation_batches(split, record, batch_size=4, num_workers=0):
+        for pixels in batch.pixels:
+            np.testing.assert_array_equal(pixels.numpy(), record.center_view(whole))
+    # The mild crops `center` and `pad` show what evaluation shows, bit for bit.
+    order = TrainingOrder(0, 4, 4, 0, 1)
+    for pixels in next(training_batches(split, record, Augment("center"), order, num_workers=0)).pixels:
+        np.testing.assert_array_equal(pixels.numpy(), record.center_view(whole))
+    (batch,) = training_batches(split, record, Augment("random-resized"), order, num_workers=0)
+    for index, pixels in zip(batch.indices.tolist(), batch.pixels, strict=True):
+        choice = choose(Augment("random-resized"), SampleRandom(0, 0, index), 200, 240, record, 16)
+        exact = record.resize(whole, choice.box, 16, 16).astype(int)
+        assert np.abs(pixels.numpy() - exact).mean() < 12
+
+
+def _data_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("residual-data")]
+
+
+def _threads_left() -> list[threading.Thread]:
+    """Return the threads that are left once those that were told to end have had the time to."""
+    for thread in _data_threads():
+        thread.join(timeout=10)
+    return _data_threads()
 
 
 def test_a_data_error_survives_the_way_between_processes() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from residual.data.augment import apply, choose
 from residual.data.decode import decode
+from residual.data.loader import training_view
 from residual.data.source import open_source
+from residual.preprocess import Preprocess
+from residual.recipe import Augment
+from residual.runtime.random import SampleRandom
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -26,6 +32,24 @@ def test_every_photo_decodes_to_the_pixels_of_pillow(folder: str, count: int) ->
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB")
             assert np.array_equal(decode(path.read_bytes()), np.asarray(upright)), path.name
+
+
+def test_training_views_of_photos_are_close_to_those_of_evaluation() -> None:
+    record = Preprocess(112, 128, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    augment = Augment("random-resized", flip=True)
+    moved = []
+    for index, path in enumerate(sorted((DATA / "hymenoptera" / "val").rglob("*.jpg"))):
+        content = path.read_bytes()
+        pixels = decode(content)
+        height, width = pixels.shape[:2]
+        choice = choose(augment, SampleRandom(0, 0, index), height, width, record, 112)
+        exact = apply(pixels, replace(choice, exact=True), record, 112)
+        view = training_view(content, augment, SampleRandom(0, 0, index), record, 112)
+        moved.append(np.abs(view.astype(int) - exact).mean())
+    # Most of these are decoded smaller.
+    assert np.mean(moved) < 3
+    assert np.percentile(moved, 95) < 8
+    assert max(moved) < 18  # a meadow, all of it as fine as the pixels
 
 
 def test_the_gif_among_the_ants_is_named() -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from residual import __version__
+from residual.cli.benchmark import benchmark
 from residual.cli.check import check
 from residual.cli.convert import convert
 from residual.cli.data import data
@@ -40,6 +41,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "predict": predict,
     "convert": convert,
     "data": data,
+    "benchmark": benchmark,
     "doctor": doctor,
 }
 

@@ -33,7 +33,7 @@ def evaluate(
         batch_size: Images at a time.
         precision: fp32 for figures that do not depend on the hardware; bf16 is faster.
         device: auto, cpu, cuda, cuda:1, mps.
-        workers: Processes that load images; does not change the result.
+        workers: Threads that load images; does not change the result.
         json: Print one JSON document, accuracies as fractions.
     """
     from residual.evaluation import evaluate as run_evaluation

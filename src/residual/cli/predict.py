@@ -45,7 +45,7 @@ def predict(
         batch_size: Images at a time.
         precision: fp32 as in evaluation; bf16 is faster.
         device: auto, cpu, cuda, cuda:1, mps.
-        workers: Processes that read and decode.
+        workers: Threads that read and decode.
         json: Print one JSON document at the end instead.
     """
     from residual.evaluation import find_images, predict_files

@@ -1,4 +1,4 @@
-"""Batches: read, decode, vary, stack; by torch's DataLoader, in this process or in workers.
+"""Batches: read, decode, vary, stack; in this thread, or in others ahead of it.
 
 What a batch holds depends on the positions that it was asked for and on nothing else, so any number of
 workers gives the same bits. A sample that cannot be used travels along as a :class:`BadSample` and the
@@ -7,31 +7,38 @@ consumer decides; nothing is replaced.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from residual.data.augment import apply, choose
-from residual.data.decode import decode
-from residual.data.sampler import InOrder, Position, TrainingOrder
+from residual.data.decode import decode, open_image
+from residual.data.sampler import InOrder
+from residual.data.threads import in_order
 from residual.errors import DataError
 from residual.runtime.random import SampleRandom
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from residual.data.sampler import Position, TrainingOrder
     from residual.data.source import EncodedSample
     from residual.preprocess import Preprocess
     from residual.recipe import Augment
 
-__all__ = ["BadSample", "Batch", "evaluation_batches", "training_batches"]
+__all__ = ["BadSample", "Batch", "evaluation_batches", "training_batches", "training_view"]
+
+# A thread takes so many samples at a time: handing over a task costs 20 µs, as much as a view of 32 px.
+_PART = 8
+_BATCHES_AHEAD = 4
 
 
 class Readable(Protocol):
@@ -83,10 +90,6 @@ class Batch:
         """``(N,)`` int64, indices into the split."""
         return self.positions[:, 1]
 
-    def pin_memory(self) -> Batch:
-        """Return the batch in page-locked memory; torch's DataLoader calls this for CUDA."""
-        return dataclasses.replace(self, pixels=self.pixels.pin_memory(), labels=self.labels.pin_memory())
-
     def parts(self, size: int) -> Iterator[slice]:
         """Yield which samples stand at places 0 to ``size``, at ``size`` to 2·``size``, and so on."""
         whole = len(self) + len(self.bad)
@@ -115,7 +118,7 @@ def training_batches(
     pin_memory: bool = False,
 ) -> Generator[Batch]:
     """Yield the batches of a training run, in the order of ``order``; bad samples are in ``Batch.bad``."""
-    yield from _loader(_Views(split, preprocess, augment, order.seed), order, num_workers, pin_memory)
+    yield from _batches(_Reader(split, preprocess, augment, order.seed), order, num_workers, pin_memory)
 
 
 def evaluation_batches(
@@ -133,73 +136,119 @@ def evaluation_batches(
     Of several ranks each gets every ``num_ranks``-th batch.
     """
     order = InOrder(len(split), batch_size, rank, num_ranks)
-    yield from _loader(_Views(split, preprocess, None, 0), order, num_workers, pin_memory)
+    yield from _batches(_Reader(split, preprocess), order, num_workers, pin_memory)
+
+
+def training_view(
+    content: bytes, augment: Augment, random: SampleRandom, preprocess: Preprocess, side_px: int
+) -> NDArray[np.uint8]:
+    """Take an image file the whole way to a training view.
+
+    Args:
+        content: The whole file.
+        augment: How the image is varied.
+        random: The random numbers of this sample in this epoch.
+        preprocess: The preprocessing record of the network.
+        side_px: Side of the view in pixels.
+
+    Returns:
+        ``(side_px, side_px, C)`` uint8, in the order of ``preprocess.channels``.
+
+    Raises:
+        DataError: The file cannot be decoded.
+        ConfigurationError: The augmentation does not fit the images.
+    """
+    image = open_image(content)
+    choice = choose(augment, random, image.height, image.width, preprocess, side_px)
+    if choice.exact:
+        pixels = image.decode()
+    else:
+        pixels, box = image.decode_part(choice.box, side_px)
+        choice = dataclasses.replace(choice, box=box)
+    return apply(preprocess.to_channels(pixels), choice, preprocess, side_px)
 
 
 @dataclass(frozen=True)
-class _View:
-    position: Position
+class _Viewed:
+    """What is known of a sample whose view lies in the batch already."""
+
     key: str
     label: int
-    pixels: NDArray[np.uint8]
 
 
-class _Views(Dataset["_View | BadSample"]):
-    def __init__(self, split: Readable, preprocess: Preprocess, augment: Augment | None, seed: int) -> None:
-        self._split, self._preprocess, self._augment, self._seed = split, preprocess, augment, seed
+@dataclass(frozen=True)
+class _Part:
+    """Some samples of a batch, and where their views belong: ``(n, S, S, C)`` uint8, memory of the batch."""
 
-    def __getitem__(self, position: Position) -> _View | BadSample:
+    positions: Sequence[Position]
+    views: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads samples and makes views of them; without an augmentation the central one."""
+
+    split: Readable
+    preprocess: Preprocess
+    augment: Augment | None = None
+    seed: int = 0
+
+    def side_px(self, position: Position) -> int:
+        return position.side_px or self.preprocess.crop_px
+
+    def fill(self, part: _Part) -> list[_Viewed | BadSample]:
+        """Put the views of some samples where they belong."""
+        return [self._fill(*place) for place in zip(part.positions, part.views, strict=True)]
+
+    def _fill(self, position: Position, place: NDArray[np.uint8]) -> _Viewed | BadSample:
         index = position.sample
         key = f"sample {index}"
         try:
-            sample = self._split.read(index)
+            sample = self.split.read(index)
             key = sample.key
-            pixels = self._preprocess.to_channels(decode(sample.content))
+            place[:] = self._view(sample.content, position)
         except DataError as error:
             return BadSample(index, key, str(error).removeprefix(f"{key}: "))
-        if self._augment is None:
-            view = self._preprocess.center_view(pixels)
-        else:
-            random = SampleRandom(self._seed, position.epoch, index, position.repeat, position.uniforms)
-            side_px = position.side_px or self._preprocess.crop_px
-            height, width = pixels.shape[:2]
-            choice = choose(self._augment, random, height, width, self._preprocess, side_px)
-            view = apply(pixels, choice, self._preprocess, side_px)
-        return _View(position, key, sample.label, view)
+        return _Viewed(key, sample.label)
+
+    def _view(self, content: bytes, position: Position) -> NDArray[np.uint8]:
+        if self.augment is None:
+            return self.preprocess.center_view(self.preprocess.to_channels(decode(content)))
+        random = SampleRandom(self.seed, position.epoch, position.sample, position.repeat, position.uniforms)
+        return training_view(content, self.augment, random, self.preprocess, self.side_px(position))
 
 
-def _loader(
-    views: _Views, order: Sampler[list[Position]], num_workers: int, pin_memory: bool
-) -> DataLoader[Batch]:
-    return DataLoader(
-        views,  # type: ignore[arg-type]  # the collate function turns views into batches
-        batch_sampler=order,
-        num_workers=num_workers,
-        collate_fn=_collate,
-        pin_memory=pin_memory,
-        # Without its own generator the loader would draw a base seed from torch's global random state.
-        generator=torch.Generator(),
-        worker_init_fn=_ignore_interrupts,
-        prefetch_factor=4 if num_workers else None,
-    )
+def _batches(
+    reader: _Reader, order: Iterable[list[Position]], num_workers: int, pin_memory: bool
+) -> Generator[Batch]:
+    begun: deque[tuple[list[Position], torch.Tensor]] = deque()
+
+    def parts() -> Iterator[list[_Part]]:
+        for positions in order:
+            side_px = reader.side_px(positions[0])
+            shape = (len(positions), side_px, side_px, reader.preprocess.num_channels)
+            pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
+            begun.append((positions, pixels))
+            yield [
+                _Part(positions[first : first + _PART], pixels[first : first + _PART].numpy())
+                for first in range(0, len(positions), _PART)
+            ]
+
+    filled = in_order(reader.fill, parts(), num_threads=num_workers, groups_ahead=_BATCHES_AHEAD)
+    with contextlib.closing(filled):
+        for samples in filled:
+            batch = _collate(*begun.popleft(), list(itertools.chain.from_iterable(samples)))
+            yield dataclasses.replace(batch, labels=batch.labels.pin_memory()) if pin_memory else batch
 
 
-def _ignore_interrupts(_worker: int) -> None:
-    """Leave Ctrl-C to the main process, which stops the workers when it is done with them."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _collate(samples: list[_View | BadSample]) -> Batch:
-    good = [sample for sample in samples if isinstance(sample, _View)]
+def _collate(positions: list[Position], pixels: torch.Tensor, samples: list[_Viewed | BadSample]) -> Batch:
+    good = [(place, sample) for place, sample in enumerate(samples) if isinstance(sample, _Viewed)]
+    places = torch.tensor([place for place, _ in good], dtype=torch.int64)
     return Batch(
-        pixels=torch.from_numpy(np.stack([view.pixels for view in good]))
-        if good
-        else torch.empty(0, dtype=torch.uint8),
-        labels=torch.tensor([view.label for view in good], dtype=torch.int64),
-        positions=torch.tensor([view.position[:3] for view in good], dtype=torch.int64).reshape(-1, 3),
-        places=torch.tensor([place for place, sample in enumerate(samples) if isinstance(sample, _View)]),
-        keys=[view.key for view in good],
+        pixels=pixels if len(good) == len(samples) else pixels[places],
+        labels=torch.tensor([sample.label for _, sample in good], dtype=torch.int64),
+        positions=torch.tensor([positions[place][:3] for place, _ in good], dtype=torch.int64).reshape(-1, 3),
+        places=places,
+        keys=[sample.key for _, sample in good],
         bad=[sample for sample in samples if isinstance(sample, BadSample)],
     )

@@ -1,13 +1,13 @@
 """Mixing training images in pairs, together with their labels: mixup and CutMix.
 
-Choosing is separate from applying here, too: :func:`choose_mix` draws for a micro-batch on the CPU, and
+Choosing is separate from applying here, too: :func:`choose_mix` draws for a step on the CPU, and
 :func:`apply_mix` is a pure function of images, targets and that choice, on any device.
 
-The partner of image *i* is image *i* XOR 1: 0 and 1, 2 and 3, and so on. So a micro-batch may be spread
-over ranks, or be cut into parts, in any way that gives each an even number of images, and every image meets
-the same partner. There is one weight, and one rectangle, for a whole micro-batch, as in the authors' code
-for both papers: it is drawn from the step's own generator, so that all ranks draw the same one without a
-word between them, and it makes mixing one operation on a tensor instead of one for each image.
+The partner of image *i* is image *i* XOR 1: 0 and 1, 2 and 3, and so on. So a batch may be spread over
+ranks, or be cut into parts, in any way that gives each an even number of images, and every image meets
+the same partner. There is one weight, and one rectangle, for a whole step, as in the authors' code for both
+papers: it is drawn from the step's own generator, so that all ranks draw the same one without a word between
+them, and it makes mixing one operation on a tensor instead of one for each image.
 
 Example:
     >>> choice = choose_mix(recipe.mix, step_generator(seed, step), height=224, width=224)
@@ -34,7 +34,7 @@ __all__ = ["MixChoice", "apply_mix", "choose_mix", "soft_targets"]
 
 @dataclass(frozen=True)
 class MixChoice:
-    """How the images of one micro-batch are mixed.
+    """How the images of one step are mixed.
 
     Attributes:
         weight: Share of the image itself in its label, 0 to 1; the partner has the rest. Without a box it is
@@ -47,7 +47,7 @@ class MixChoice:
 
 
 def choose_mix(mix: Mix, generator: Generator, height: int, width: int) -> MixChoice | None:
-    """Decide how the images of a micro-batch are mixed; ``None`` where they are not.
+    """Decide how the images of a step are mixed; ``None`` where they are not.
 
     Args:
         mix: What may be done.

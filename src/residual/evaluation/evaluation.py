@@ -7,6 +7,7 @@ evaluate``, so the figure that a run ends with is the figure that anyone gets fr
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from residual.models import Model, load
 from residual.runtime.console import ProgressBar, warn, warn_each
 from residual.runtime.device import PrecisionChoice, resolve_device, resolve_num_workers, resolve_precision
 from residual.runtime.distributed import ALONE, Ranks
+from residual.runtime.signals import StopRequest, StopRequested
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -134,7 +136,7 @@ def evaluate(
         data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder.
         split: Which split; ``test`` where there is one, else ``val``.
         batch_size: Images at a time.
-        num_workers: Processes that load data; chosen for the machine where left out.
+        num_workers: Threads that load data; chosen for the machine where left out.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``fp32``, ``bf16``, or ``auto`` for bf16 where the hardware has it.
 
@@ -180,7 +182,7 @@ def evaluate_split(
     on_batch: Callable[[int, Tally], None] | None = None,
     ranks: Ranks = ALONE,
     skip_bad: bool = False,
-    stop_code: Callable[[], int] = lambda: 0,
+    stop: StopRequest | None = None,
 ) -> Evaluation:
     """Evaluate on a split whose labels are rows of the model's classifier; see :func:`evaluate`.
 
@@ -195,10 +197,10 @@ def evaluate_split(
         on_batch: Called after every batch with how many are done and the sums so far.
         ranks: Processes among which the batches are dealt out; each sample still counts once.
         skip_bad: Whether samples that cannot be used are left out of the count; else they are an error.
-        stop_code: Asked after every batch; an exit code other than 0 stops.
+        stop: Whether somebody asked to stop; heard between batches, and at once while waiting for data.
 
     Raises:
-        EvaluationStopped: ``stop_code`` said so, on any rank.
+        EvaluationStopped: Somebody asked, on any rank.
     """
     tally = Tally(model.spec.num_classes)
     worst: list[tuple[float, int, Mistake]] = []
@@ -211,8 +213,14 @@ def evaluate_split(
         rank=ranks.rank,
         num_ranks=ranks.size,
     )
-    for done, batch in enumerate(batches, start=1):
-        if stop_code():
+    stop = stop or StopRequest()
+    for done in itertools.count(1):
+        try:
+            with stop.at_once():
+                batch = next(batches, None)
+        except StopRequested:
+            break
+        if batch is None:
             break
         if not skip_bad:
             batch.require_all_good()
@@ -238,7 +246,7 @@ def evaluate_split(
                 heapq.heappushpop(worst, entry)
         if on_batch is not None:
             on_batch(done, tally)
-    (exit_code,) = ranks.most(stop_code())
+    (exit_code,) = ranks.most(stop.exit_code)
     if exit_code:
         raise EvaluationStopped(exit_code)
     tally = Tally.merged(ranks.gather(tally))

@@ -90,7 +90,7 @@ def predict_files(
         files: Paths of image files.
         top_k: How many classes to return for each, best first.
         batch_size: Images at a time.
-        num_workers: Processes that read and decode; chosen for the machine where left out.
+        num_workers: Threads that read and decode; chosen for the machine where left out.
         precision: ``fp32``, ``bf16``, or ``auto`` for bf16 where the hardware has it.
 
     Raises:
@@ -101,7 +101,7 @@ def predict_files(
     if batch_size < 1:
         raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
     if num_workers is None and len(files) <= 2 * batch_size:
-        num_workers = 0  # a few files are decoded sooner than a worker process starts
+        num_workers = 0  # a few files are decoded sooner than threads start
     workers = resolve_num_workers(num_workers, model.device, model.preprocess.crop_px)
     return _stream(model, files, top_k, batch_size, workers, resolve_precision(precision, model.device))
 

@@ -31,7 +31,8 @@ class Augment:
     Attributes:
         crop: How the square that the network sees is cut.
         flip: Whether half of the images are mirrored; wrong for digits and text.
-        pad_px: Padding on each side for ``pad``, in pixels of the network's input.
+        pad_px: Padding on each side for ``pad``, in pixels of the network's input; smaller training images
+            are padded in proportion.
         min_area: Smallest part of the image for ``random-resized``, as a fraction of its area.
         min_side_px: Shortest shorter side for ``scale-jitter``, in pixels.
         max_side_px: Longest shorter side for ``scale-jitter``, in pixels.

@@ -89,7 +89,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def resolve_num_workers(choice: int | None, device: torch.device, image_px: int) -> int:
-    """Return how many processes load data: ``choice``, or as many as make training faster.
+    """Return how many threads load data: ``choice``, or as many as make training faster.
 
     Args:
         choice: 0 to 256, or ``None``.

@@ -32,6 +32,7 @@ T = TypeVar("T")
 # A rank that evaluates or decodes for long must not be taken for dead; one that is dead closes its
 # connection, which the others notice at once.
 _TIMEOUT = timedelta(hours=2)
+_MEETING = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,12 @@ class Ranks:
             raise ConfigurationError(
                 f"the environment of torchrun is incomplete ({error})", remedy="start with torchrun"
             ) from error
+        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
         if not dist.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, timeout=_TIMEOUT)
-        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+            dist.init_process_group(
+                backend, store=_store_of_this_attempt(restarts), rank=rank, world_size=size, timeout=_TIMEOUT
+            )
         return cls(rank, size, local_rank, restarts)
 
     def __enter__(self) -> Self:
@@ -132,6 +135,19 @@ class Ranks:
 
 ALONE = Ranks()
 """The one rank of a process that torchrun did not start."""
+
+
+def _store_of_this_attempt(restarts: int) -> Any:
+    """Return the store by which the processes find each other.
+
+    On one machine torchrun keeps one store for all its attempts, in which the addresses of dead processes
+    still stand; over several machines each attempt has a new one, and not all count the same attempts.
+    """
+    torch_distributed: Any = dist  # whose types leave the stores out
+    store, _, size = next(iter(torch_distributed.rendezvous("env://", timeout=_MEETING)))
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(size):
+        return torch_distributed.PrefixStore(f"attempt-{restarts}", store)
+    return store
 
 
 def launched_by_torchrun() -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "atomic_folder",
     "make_folder",
+    "put_back",
     "remove",
     "write_bytes",
     "write_json",
@@ -116,9 +117,10 @@ def atomic_folder(path: Path, *, num_bytes: int = 0) -> Iterator[Path]:
         RunError: Something cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    retired = path.with_name(f".{path.name}.old")
+    retired = _retired(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        put_back(path)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         yield temporary
@@ -142,6 +144,16 @@ def atomic_folder(path: Path, *, num_bytes: int = 0) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def put_back(path: Path) -> None:
+    """Give a folder its name back where a kill came between the two renames of :func:`atomic_folder`."""
+    if not path.exists() and _retired(path).exists():
+        _retired(path).rename(path)
+
+
+def _retired(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
 
 
 def remove(path: Path) -> None:

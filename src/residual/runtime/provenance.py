@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 from typing import Any
 
-__all__ = ["command_line", "now", "versions"]
+__all__ = ["command_line", "now", "version_of", "versions"]
 
 _PACKAGES = ("residual", "torch", "numpy", "Pillow", "simplejpeg", "safetensors", "pyarrow", "scikit-learn")
 
@@ -16,12 +16,15 @@ _PACKAGES = ("residual", "torch", "numpy", "Pillow", "simplejpeg", "safetensors"
 def versions() -> dict[str, Any]:
     """Return the versions of Python, the system and the packages that results depend on."""
     found: dict[str, Any] = {"python": platform.python_version(), "system": platform.system()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+    return found | {package: version_of(package) for package in _PACKAGES}
+
+
+def version_of(package: str) -> str | None:
+    """Return the installed version of a package; ``None`` where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def command_line() -> list[str]:

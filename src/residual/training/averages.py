@@ -115,6 +115,8 @@ def precise_statistics(
     """
     momenta = [norm.momentum for norm in norms]
     sums = [(torch.zeros_like(_mean(norm)), torch.zeros_like(_mean(norm))) for norm in norms]
+    # All but BN as it is evaluated: a unit that is dropped at random would draw from torch's global state,
+    # which a resumed run does not share, and leave statistics of another network.
     network.eval()
     for norm in norms:
         norm.train()

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from residual.errors import ModelFileError
 from residual.runtime.console import warn
-from residual.runtime.files import atomic_folder, remove, write_json, write_tensors
+from residual.runtime.files import atomic_folder, put_back, remove, write_json, write_tensors
 from residual.training.meter import Sums
 from residual.training.schedule import Measured
 
@@ -115,6 +115,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     Raises:
         RunError: It cannot be written; the older ones are still there.
     """
+    _tidy(folder)
     path = folder / f"step-{checkpoint.progress.step}"
     files = {"network": checkpoint.network, "optimizer": checkpoint.optimizer, "average": checkpoint.average}
     state = checkpoint.progress.to_dict()
@@ -143,7 +144,7 @@ def forget_checkpoints_after(folder: Path, step: int) -> None:
 
 def _retire(path: Path) -> None:
     # Renamed first: one that is half removed should not look like one that is damaged.
-    retired = path.with_name(f".{path.name}.old")
+    retired = path.with_name(f".{path.name}.tmp")
     remove(retired)
     path.rename(retired)
     remove(retired)
@@ -154,14 +155,21 @@ def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
 
     What a kill has left of a save that was not finished is removed.
     """
-    for leftover in folder.glob(".step-*"):
-        remove(leftover)
+    _tidy(folder)
     for path in reversed(_by_step(folder)):
         try:
             return path, load_checkpoint(path)
         except ModelFileError as error:
             warn(f"{error}; the one before it is used")
     return None
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a kill has left of a save, and put back a checkpoint that stood aside for its successor."""
+    for leftover in folder.glob(".step-*.old"):
+        put_back(folder / leftover.name.removeprefix(".").removesuffix(".old"))
+    for leftover in folder.glob(".step-*"):
+        remove(leftover)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -13,6 +13,7 @@ import torch
 from residual.data.source import SampleSource, open_source
 from residual.data.source.validation import hold_out
 from residual.errors import ConfigurationError, DivergedError, ResidualError, RunError
+from residual.runtime.allocator import freed_memory_kept
 from residual.runtime.console import note, warn, warn_each
 from residual.runtime.cores import usable_cores
 from residual.runtime.device import (
@@ -26,7 +27,7 @@ from residual.runtime.provenance import versions
 from residual.runtime.signals import StopRequest
 from residual.training.board import require_tensorboard
 from residual.training.loop import RunResult, Trainer
-from residual.training.memory import fitting_micro_batch, is_out_of_memory
+from residual.training.memory import fitting_micro_batch, is_out_of_memory, keeps_freed_memory
 from residual.training.plan import BadSamples, Plan, Wishes, make_plan
 from residual.training.report import write_report
 from residual.training.run import Run, default_run_path
@@ -108,7 +109,8 @@ def train(
         raise ConfigurationError(f"checkpoint_minutes is {checkpoint_minutes}", expected="a number above 0")
     if tensorboard:
         require_tensorboard()
-    with StopRequest() as stop, Ranks.join(target) as ranks:
+    # While the processes meet there is nothing to save: signals do their usual work.
+    with Ranks.join(target) as ranks, StopRequest() as stop:
         # A worker that torchrun has started again goes on; the command that it was given says nothing of it.
         restarted = ranks.num_restarts > 0 and path is not None and (path / "run.json").exists()
         resume = ranks.from_first(resume or restarted)
@@ -142,7 +144,8 @@ def train(
                 checkpoint_minutes=checkpoint_minutes,
             )
             chosen = run.checkpoints_path / f"step-{checkpoint}" if checkpoint is not None else None
-            return _run(trainer, run, ranks, chosen)
+            with freed_memory_kept(enabled=keeps_freed_memory(run.plan, target)):
+                return _run(trainer, run, ranks, chosen)
 
 
 def _run(trainer: Trainer, run: Run, ranks: Ranks, checkpoint: Path | None) -> RunResult:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from residual.data.decode import decode
 from residual.data.loader import training_batches
+from residual.data.resident import ResidentImages, can_be_resident
 from residual.data.sampler import TrainingOrder
 from residual.errors import DataError, DivergedError
 from residual.evaluation import Evaluation, EvaluationStopped, evaluate_split
@@ -40,7 +41,7 @@ from residual.training.schedule import Measured, after_evaluation, after_window,
 from residual.training.updater import Updater, learning_norms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from residual.data.loader import Batch
@@ -122,12 +123,17 @@ class Trainer:
         self.model = Model(network, plan.classes, plan.preprocess, provenance=_provenance(plan)).to(device)
         self._meter = Meter(device)
         self._updater = Updater(network, plan, ranks, self._meter)
+        self._resident: ResidentImages | None = None
         self._evaluated_step = 0
         self._epoch_sums = Sums()
         self._measured = Measured()
         self._skipped: set[int] = set()
         self._bad_samples: dict[str, str] = {}
         self._status = ""
+        self._is_finished = False
+        # Empty where the split that is watched gives the final figure, too.
+        final = source.evaluation_split
+        self._final_split = final if final != source.validation_split else ""
 
     def run_to_end(self, checkpoint: Path | None) -> RunResult:
         """Train from the newest checkpoint, or from ``checkpoint``, to the end or until somebody stops it."""
@@ -171,14 +177,7 @@ class Trainer:
             self.ranks.size,
             self.plan.side_px,
         )
-        batches = training_batches(
-            self.source.split("train"),
-            self.plan.preprocess,
-            recipe.augment,
-            order,
-            num_workers=self._num_workers,
-            pin_memory=self.device.type == "cuda",
-        )
+        batches = self._stream(order)
         try:
             while True:
                 batch = self._next(batches)
@@ -189,6 +188,23 @@ class Trainer:
                 yield batch
         finally:
             batches.close()
+
+    def _stream(self, order: TrainingOrder) -> Generator[Batch]:
+        """Return the batches of ``order``: from memory where the images are few and small, or loaded."""
+        split, preprocess = self.source.split("train"), self.plan.preprocess
+        augment = self.plan.recipe.augment
+        if self._resident is None and can_be_resident(split, preprocess, augment):
+            self._resident = ResidentImages.read(split, preprocess, augment, self.device)
+        if self._resident is not None:
+            return self._resident.batches(order)
+        return training_batches(
+            split,
+            preprocess,
+            augment,
+            order,
+            num_workers=self._num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
         started = time.monotonic()
@@ -367,7 +383,13 @@ class Trainer:
             order,
             num_workers=self._num_workers,
         )
-        for batch in batches:
+        while True:
+            batch = self._next(batches)
+            (exit_code,) = self.ranks.most(self.stop.exit_code)
+            if exit_code:
+                raise _Interrupted(exit_code)
+            if batch is None:
+                return
             if len(batch):
                 yield self.plan.preprocess.normalize(batch.pixels.to(self.device))
 
@@ -380,7 +402,7 @@ class Trainer:
                 num_workers=self._num_workers,
                 ranks=self.ranks,
                 skip_bad=self.plan.bad_samples == "skip",
-                stop_code=lambda: self.stop.exit_code,
+                stop=self.stop,
             )
         except EvaluationStopped as stopped:
             raise _Interrupted(stopped.exit_code) from stopped
@@ -444,14 +466,16 @@ class Trainer:
 
     def _restore(self, path: Path | None) -> None:
         """Go on from a checkpoint: from the newest whole one, or from ``path``, which must be whole."""
-        found = None
+        checkpoint = None
         if self.ranks.is_first:
-            found = (path, load_checkpoint(path)) if path else newest_checkpoint(self.run.checkpoints_path)
-        found = self.ranks.from_first(found)
-        if found is None:
-            self.run.forget_after(self.step, self._evaluated_step)
+            if path is None:
+                _, checkpoint = newest_checkpoint(self.run.checkpoints_path) or (None, None)
+            else:
+                checkpoint = load_checkpoint(path)
+        checkpoint, finished_at = self.ranks.from_first((checkpoint, self.run.finished_at))
+        if checkpoint is None:
+            self.run.forget_after(self.step, self._evaluated_step, self._final_split)
             return
-        _, checkpoint = found
         if path is not None and self.ranks.is_first:
             forget_checkpoints_after(self.run.checkpoints_path, checkpoint.progress.step)
         progress = checkpoint.progress
@@ -467,7 +491,10 @@ class Trainer:
         self._skipped, self._bad_samples = set(progress.skipped), dict(progress.bad_samples)
         self.model.metrics.update(progress.metrics)
         self.evaluation = self.run.read_evaluation()
-        self.run.forget_after(self.step, self._evaluated_step)
+        self._is_finished = self.step == finished_at
+        if not self._is_finished:
+            self.run.set_status("running", self.step)
+            self.run.forget_after(self.step, self._evaluated_step, self._final_split)
         note(f"resuming at step {self.step} of {self.plan.total_steps}")
 
     # -- ends ----------------------------------------------------------------------------------------
@@ -484,10 +511,9 @@ class Trainer:
 
     def _finish(self) -> RunResult:
         """Measure the model that is kept on the split that nothing was chosen by."""
-        split = self.source.evaluation_split
-        if self.evaluation is None or self.evaluation.split != split:
+        if self._final_split and not self._is_finished:
             model = self._kept_model()
-            self._keep(model, self._evaluate(model, split))
+            self._keep(model, self._evaluate(model, self._final_split))
         if self.ranks.is_first:
             self.run.set_status(
                 "finished", self.step, bad_samples=self._bad_samples, skipped=sorted(self._skipped)

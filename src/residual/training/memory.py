@@ -1,4 +1,4 @@
-"""Finding how many images fit into memory at a time, for ``--batch-size auto``."""
+"""How training deals with memory: how many images fit at a time (``--batch-size auto``), and what is kept."""
 
 from __future__ import annotations
 
@@ -16,13 +16,21 @@ from residual.runtime.device import autocast
 if TYPE_CHECKING:
     from residual.training.plan import Plan
 
-__all__ = ["fitting_micro_batch", "is_out_of_memory"]
+__all__ = ["fitting_micro_batch", "is_out_of_memory", "keeps_freed_memory"]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory could not be had, on a GPU or for the process."""
     # On the CPU torch raises a plain RuntimeError with this text.
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def keeps_freed_memory(plan: Plan, device: torch.device) -> bool:
+    """Return whether a run keeps freed memory for its next step: faster on the CPU, a tenth more of it.
+
+    Who asks for activation checkpointing wants memory more than speed.
+    """
+    return device.type == "cpu" and not plan.spec.activation_checkpointing
 
 
 def fitting_micro_batch(plan: Plan, device: torch.device, most: int) -> int:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from residual.errors import ConfigurationError, ModelFileError
 from residual.evaluation import Evaluation
-from residual.runtime.files import atomic_folder, make_folder, write_bytes, write_json, write_text
+from residual.runtime.files import atomic_folder, make_folder, put_back, write_bytes, write_json, write_text
 from residual.runtime.provenance import command_line, now, versions
 from residual.training.board import Board
 from residual.training.plan import Plan
@@ -34,6 +34,21 @@ if TYPE_CHECKING:
 __all__ = ["Run", "default_run_path"]
 
 SCHEMA_VERSION = 1
+
+# A run that was killed before it had a run.json leaves no more than these, and can be started again.
+_OURS = {".writable.tmp", ".run.json.tmp"}
+
+_LOCKS: set[int] = set()
+
+
+def _release_in_child() -> None:
+    """Let go of the locks that a fork has copied: a worker that outlives its killed run must not keep it."""
+    while _LOCKS:
+        os.close(_LOCKS.pop())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks either
+    os.register_at_fork(after_in_child=_release_in_child)
 
 
 def default_run_path(plan: Plan) -> Path:
@@ -81,13 +96,9 @@ class Run:
             raise ConfigurationError(
                 f"{path} already holds a run", remedy="continue it with --resume, or choose another --out"
             )
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(file.name not in _OURS for file in path.iterdir())):
             raise ConfigurationError(f"{path} is not an empty folder", remedy="choose another --out")
         make_folder(path)
-        try:
-            (path / "run.json").touch(exist_ok=False)
-        except FileExistsError as error:  # another process came between the check and here
-            raise ConfigurationError(f"{path} already holds a run", remedy="choose another --out") from error
         record = {
             "schema_version": SCHEMA_VERSION,
             "status": "running",
@@ -101,9 +112,11 @@ class Run:
         }
         run = cls(path, plan, record)
         run._take()
+        if (path / "run.json").exists():  # another process came between the check and here
+            run.close()
+            raise ConfigurationError(f"{path} already holds a run", remedy="choose another --out")
         run.set_status("running", 0)
-        write_text(run.metrics_path, "")
-        record_samples(path / "samples", source)
+        run._complete(source)
         return run
 
     @classmethod
@@ -135,7 +148,16 @@ class Run:
         make_folder(path)
         run = cls(path, recorded, record)
         run._take()
+        put_back(run.model_path)
+        run._complete(source)
         return run
+
+    def _complete(self, source: SampleSource) -> None:
+        """Write what belongs to the beginning of a run, where a kill has not let it come to that."""
+        if not self.metrics_path.exists():
+            write_text(self.metrics_path, "")
+        if not (self.path / "samples").exists():
+            record_samples(self.path / "samples", source)
 
     @staticmethod
     def read_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
@@ -158,6 +180,7 @@ class Run:
         except ImportError:  # Windows
             return
         self._lock = os.open(self.path, os.O_RDONLY)
+        _LOCKS.add(self._lock)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -169,9 +192,10 @@ class Run:
 
     def close(self) -> None:
         """Let other processes write the run."""
-        if self._lock is not None:
+        if self._lock in _LOCKS:
+            _LOCKS.remove(self._lock)
             os.close(self._lock)
-            self._lock = None
+        self._lock = None
 
     # -- places --------------------------------------------------------------------------------------
 
@@ -194,6 +218,11 @@ class Run:
     def status(self) -> str:
         """``running``, ``finished``, ``interrupted``, ``diverged`` or ``failed``."""
         return str(self._record["status"])
+
+    @property
+    def finished_at(self) -> int | None:
+        """Step at which the run came to its end; ``None``: it has not."""
+        return int(self._record["step"]) if self.status == "finished" else None
 
     # -- write ---------------------------------------------------------------------------------------
 
@@ -227,16 +256,17 @@ class Run:
             with self.metrics_path.open("a", encoding="utf-8") as file:
                 os.fsync(file.fileno())
 
-    def forget_after(self, step: int, evaluated_step: int) -> None:
+    def forget_after(self, step: int, evaluated_step: int, final_split: str) -> None:
         """Drop the lines of ``metrics.jsonl`` that a resumed run writes again.
 
         Args:
             step: The last update that is done.
             evaluated_step: The last update after which was evaluated.
+            final_split: What is evaluated at the very end only; empty where nothing is.
         """
         if self._writes and self.metrics_path.exists():
             lines = self.metrics_path.read_text("utf-8").splitlines()
-            kept = [line for line in lines if _is_done(line, step, evaluated_step)]
+            kept = [line for line in lines if _is_done(line, step, evaluated_step, final_split)]
             if kept != lines:
                 write_text(self.metrics_path, "".join(f"{line}\n" for line in kept))
 
@@ -262,9 +292,11 @@ class Run:
             raise ModelFileError(f"{self.path / 'evaluation.json'} is damaged", remedy="remove it") from error
 
 
-def _is_done(line: str, step: int, evaluated_step: int) -> bool:
+def _is_done(line: str, step: int, evaluated_step: int, final_split: str) -> bool:
     try:
         row = json.loads(line)
-        return bool(row["step"] <= (evaluated_step if row["event"] == "evaluation" else step))
+        if row["event"] != "evaluation":
+            return bool(row["step"] <= step)
+        return bool(row["step"] <= evaluated_step and row["split"] != final_split)
     except (ValueError, KeyError, TypeError):
         return False  # a line cut short by a crash

@@ -35,6 +35,8 @@ def record_samples(folder: Path, source: SampleSource) -> None:
 
 def first_difference(folder: Path, source: SampleSource) -> str:
     """Return the first difference between a data set and what :func:`record_samples` wrote; empty: none."""
+    if not folder.exists():
+        return "a kill kept the run from writing down what they were"
     for name, split in source.splits.items():
         path = folder / f"{name}.jsonl.gz"
         if not path.exists():

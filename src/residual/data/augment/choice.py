@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from residual.data.augment.color import ColorChoice, apply_color, choose_color
-from residual.data.augment.crop import apply_crop, check_crop, choose_box
+from residual.data.augment.crop import apply_crop, check_crop, choose_box, mirror
 from residual.data.augment.erasing import choose_rectangle, erase
 from residual.data.augment.policy import Operation, apply_operations, choose_operations
 from residual.errors import ConfigurationError
@@ -35,6 +35,8 @@ class Choice:
         operations: What the policy does to the view, in order.
         color: How its colours change.
         erased: Rectangle of the view that is painted over: left, top, right, bottom, in pixels.
+        exact: Whether the view has to be what evaluation would make of that part. Where the part was drawn
+            at random a faster filter is taken, and JPEGs may be decoded smaller.
     """
 
     box: Box
@@ -42,6 +44,7 @@ class Choice:
     operations: tuple[Operation, ...] = ()
     color: ColorChoice | None = None
     erased: tuple[int, int, int, int] | None = None
+    exact: bool = True
 
 
 def check_augment(augment: Augment, preprocess: Preprocess, side_px: int) -> None:
@@ -86,6 +89,7 @@ def choose(
         operations=choose_operations(augment, random.generator, side_px) if augment.policy != "none" else (),
         color=choose_color(augment, random.generator) if augment.color_jitter or augment.pca_color else None,
         erased=choose_rectangle(augment.erasing, random.generator, side_px) if augment.erasing else None,
+        exact=augment.crop in ("center", "pad"),
     )
 
 
@@ -103,9 +107,9 @@ def apply(
     Returns:
         ``(side_px, side_px, C)`` uint8, which may be a view of ``pixels``.
     """
-    view = apply_crop(pixels, choice.box, preprocess, side_px)
+    view = apply_crop(pixels, choice.box, preprocess, side_px, exact=choice.exact)
     if choice.flip:
-        view = view[:, ::-1]
+        view = mirror(view)
     if choice.operations or choice.color is not None:
         # Luma and the principal components are defined on red, green, blue.
         order = slice(None, None, -1 if preprocess.channels == "bgr" else 1)

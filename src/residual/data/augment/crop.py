@@ -1,4 +1,11 @@
-"""Which part of an image is shown, and its way to the size of the training image."""
+"""Which part of an image is shown, and its way to the size of the training image.
+
+The crops ``center`` and ``pad`` show what evaluation shows, or that moved by whole pixels; they are resized
+as evaluation does it, by Pillow. Where the part was drawn at random it may begin at a whole pixel as well as
+between two, and torch's version of the same filter does, which computes in vectors: 0.35 ms for a part of
+280 px to 224, where Pillow takes 1.0 (one core of a Xeon at 2.8 GHz). It rounds its weights to 16 bits and
+sees nothing beyond the part: views of photos move by 0.03 of 255 levels in the mean, most along their edges.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +14,8 @@ import math
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 import numpy as np
+import torch
+from torch.nn import functional
 
 from residual.errors import ConfigurationError
 
@@ -18,14 +27,13 @@ if TYPE_CHECKING:
     from residual.recipe import Augment
     from residual.runtime.random import SampleRandom
 
-__all__ = ["Box", "apply_crop", "check_crop", "choose_box"]
+__all__ = ["Box", "apply_crop", "check_crop", "choose_box", "mirror", "pad_shifts", "shifted"]
 
 Box: TypeAlias = tuple[float, float, float, float]
 """A part of an image: left, top, right, bottom, in pixels."""
 
-# From four times as large on, an image is first averaged over whole pixels down to twice the size, which
-# costs a fraction of a filter that wide and cannot be told from it (Pillow, Image.resize, reducing_gap).
-_REDUCING_GAP = 2.0
+# Elsewhere torch has no vectors for it, is no faster than Pillow, and spreads over cores that others use.
+_TORCH_IS_QUICK = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
 def check_crop(augment: Augment, side_px: int) -> None:
@@ -53,11 +61,9 @@ def choose_box(
             left, top, right, bottom = _at_side(preprocess, side_px).center_box(height, width)
             if augment.crop == "center":
                 return (left, top, right, bottom)
-            # Shifted by whole pixels of the input, as cutting from a padded input does.
-            across, down = (
-                math.floor(number * (2 * augment.pad_px + 1)) - augment.pad_px
-                for number in random.uniforms[:2]
-            )
+            # Shifted by whole pixels of the input, as cutting from a padded input does; of a smaller training
+            # image the same share.
+            across, down = pad_shifts(augment, np.array(random.uniforms[:2]), preprocess, side_px).tolist()
             move_x, move_y = across * (right - left) / side_px, down * (bottom - top) / side_px
             return (left + move_x, top + move_y, right + move_x, bottom + move_y)
         case "random-resized":
@@ -70,31 +76,85 @@ def choose_box(
             assert_never(augment.crop)
 
 
+def pad_shifts(
+    augment: Augment, uniforms: NDArray[np.float64], preprocess: Preprocess, side_px: int
+) -> NDArray[np.int64]:
+    """Return by how many pixels of the training image ``pad`` moves the window, for numbers in [0, 1)."""
+    pad_px = round(augment.pad_px * side_px / preprocess.crop_px)
+    return np.floor(uniforms * (2 * pad_px + 1)).astype(np.int64) - pad_px
+
+
 def apply_crop(
-    pixels: NDArray[np.uint8], box: Box, preprocess: Preprocess, side_px: int
+    pixels: NDArray[np.uint8], box: Box, preprocess: Preprocess, side_px: int, *, exact: bool = True
 ) -> NDArray[np.uint8]:
-    """Return a part of an image: ``(H, W, C)`` → ``(side_px, side_px, C)``; outside the image is black."""
+    """Return a part of an image: ``(H, W, C)`` → ``(side_px, side_px, C)``; outside the image is black.
+
+    Args:
+        pixels: ``(H, W, C)`` uint8.
+        box: The part; it may reach over the edges.
+        preprocess: The record whose filter resizes it.
+        side_px: Side of the result in pixels.
+        exact: Whether the part begins exactly there and is resized by Pillow, as in evaluation.
+    """
     left, top, right, bottom = box
     height, width = pixels.shape[:2]
     inside = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
     if inside == box:
-        return _resize(pixels, box, preprocess, side_px, side_px)
+        resize = preprocess.resize if exact else functools.partial(_resize_quickly, preprocess)
+        return resize(pixels, box, side_px, side_px)
+    is_whole = math.isclose(right - left, width) and math.isclose(bottom - top, height)
+    if exact and is_whole:
+        # The whole image, moved: resized once and cut from its padding, as papers say it.
+        whole = preprocess.resize(pixels, (0.0, 0.0, float(width), float(height)), side_px, side_px)
+        return shifted(whole, round(left * side_px / width), round(top * side_px / height))
     # Where the part that lies inside the image begins and ends, in pixels of the view.
     scale_x, scale_y = side_px / (right - left), side_px / (bottom - top)
     columns = slice(round((inside[0] - left) * scale_x), round((inside[2] - left) * scale_x))
     rows = slice(round((inside[1] - top) * scale_y), round((inside[3] - top) * scale_y))
     view = np.zeros((side_px, side_px, pixels.shape[2]), dtype=np.uint8)
     if inside[0] < inside[2] and inside[1] < inside[3] and view[rows, columns].size:
-        view[rows, columns] = _resize(
-            pixels, inside, preprocess, columns.stop - columns.start, rows.stop - rows.start
-        )
+        part = preprocess.resize(pixels, inside, columns.stop - columns.start, rows.stop - rows.start)
+        view[rows, columns] = part
     return view
 
 
-def _resize(
-    pixels: NDArray[np.uint8], box: Box, preprocess: Preprocess, width: int, height: int
+def shifted(view: NDArray[np.uint8], across: int, down: int) -> NDArray[np.uint8]:
+    """Return what a window shows of ``(S, S, C)`` pixels when it moves right and down; outside is black."""
+    side = len(view)
+    moved = np.zeros_like(view)
+    rows, columns = (slice(max(0, -by), min(side, side - by)) for by in (down, across))
+    from_rows, from_columns = (slice(max(0, by), min(side, side + by)) for by in (down, across))
+    moved[rows, columns] = view[from_rows, from_columns]
+    return moved
+
+
+def mirror(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a copy of ``(H, W, C)`` pixels with left and right exchanged."""
+    # A channel at a time numpy copies backwards in 50 µs at 224 px, whole pixels in 250. (torch takes 17, but
+    # on several threads, which on a machine whose cores are busy wait for each other for milliseconds.)
+    mirrored = np.empty(view.shape, dtype=np.uint8)
+    for channel in range(view.shape[2]):
+        mirrored[:, :, channel] = view[:, ::-1, channel]
+    return mirrored
+
+
+def _resize_quickly(
+    preprocess: Preprocess, pixels: NDArray[np.uint8], box: Box, width: int, height: int
 ) -> NDArray[np.uint8]:
-    return preprocess.resize(pixels, box, width, height, reducing_gap=_REDUCING_GAP)
+    """Resize the part that begins and ends at the nearest whole pixels."""
+    left, top, right, bottom = (round(edge) for edge in box)
+    if (
+        not _TORCH_IS_QUICK
+        or preprocess.interpolation not in ("bilinear", "bicubic")
+        or not (left < right and top < bottom)
+    ):
+        return preprocess.resize(pixels, box, width, height)
+    if (right - left, bottom - top) == (width, height):
+        return pixels[top:bottom, left:right]
+    # A batch of one in channels-last order, which torch recognizes by the stride of the batch dimension.
+    part = torch.from_numpy(np.array(pixels[top:bottom, left:right]))[None].permute(0, 3, 1, 2)
+    view = functional.interpolate(part, (height, width), mode=preprocess.interpolation, antialias=True)
+    return view[0].permute(1, 2, 0).numpy()
 
 
 @functools.lru_cache(maxsize=64)
@@ -106,12 +166,14 @@ def _at_side(preprocess: Preprocess, side_px: int) -> Preprocess:
 def _resized_box(generator: Generator, height: int, width: int, min_area: float) -> Box:
     """Draw a box of area [min_area, 1] and aspect ratio [3/4, 4/3]; the center after ten misses."""
     for _ in range(10):
-        area = height * width * generator.uniform(min_area, 1)
-        ratio = math.exp(generator.uniform(math.log(3 / 4), math.log(4 / 3)))
+        # All four at once: a call of the generator costs more than the number.
+        share, shape, across, down = generator.random(4).tolist()
+        area = height * width * (min_area + (1 - min_area) * share)
+        ratio = (3 / 4) * (16 / 9) ** shape
         box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < box_width <= width and 0 < box_height <= height:
-            left = float(generator.integers(width - box_width + 1))
-            top = float(generator.integers(height - box_height + 1))
+            left = float(math.floor(across * (width - box_width + 1)))
+            top = float(math.floor(down * (height - box_height + 1)))
             return (left, top, left + box_width, top + box_height)
     side = float(min(height, width))
     left, top = (width - side) // 2, (height - side) // 2
@@ -131,4 +193,6 @@ def _jittered_box(
     left = int(generator.integers(resized_width - side_px + 1))
     top = int(generator.integers(resized_height - side_px + 1))
     pixel_x, pixel_y = width / resized_width, height / resized_height
-    return (left * pixel_x, top * pixel_y, (left + side_px) * pixel_x, (top + side_px) * pixel_y)
+    # The last pixel ends where the image does, not a rounding error behind it.
+    right, bottom = min((left + side_px) * pixel_x, width), min((top + side_px) * pixel_y, height)
+    return (left * pixel_x, top * pixel_y, right, bottom)

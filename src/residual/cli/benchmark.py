@@ -1,0 +1,70 @@
+"""``residual benchmark``: how fast and how small it is beside what people use otherwise."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import tyro
+
+from residual.cli.options import Maybe
+from residual.cli.output import print_json, print_line, print_table
+
+__all__ = ["benchmark"]
+
+
+def benchmark(
+    what: Annotated[tyro.conf.Positional[Literal["train", "data"]], tyro.conf.arg(metavar="train|data")],
+    data: Annotated[
+        tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA", help_behavior_hint="")
+    ] = None,
+    /,
+    *,
+    rows: tuple[str, ...] = (),
+    repetitions: int = 5,
+    out: Maybe[str] = None,
+    json: bool = False,
+) -> int:
+    """Measure this installation against its peers: ratios, both sides in turn in one process.
+
+    Args:
+        what: train: updates, memory, and an epoch of photos; data: decoding and loading of photos.
+        data: A folder of photos by class, for the rows that read files.
+        rows: Names of rows; all where left out.
+        repetitions: Pairs a row, after a warm-up; published figures have 5 or more.
+        out: Also write the result to this JSON file.
+        json: Print one JSON document.
+    """
+    from pathlib import Path
+
+    from residual.benchmarks.data import benchmark_data
+    from residual.benchmarks.train import benchmark_training
+    from residual.errors import ConfigurationError
+
+    folder = Path(data).expanduser() if data is not None else None
+    if what == "train":
+        result = benchmark_training(folder, rows=rows, repetitions=repetitions)
+    elif folder is None:
+        raise ConfigurationError("the benchmark of data has no photos", remedy="name a folder of them")
+    else:
+        result = benchmark_data(folder, rows=rows, repetitions=repetitions)
+    if out is not None:
+        result.save(Path(out).expanduser())
+    if json:
+        print_json(result.to_dict())
+        return 0
+    hardware = f"{result.hardware['name']}, {result.threads} threads, torch {result.versions['torch']}"
+    print_line(f"{result.benchmark} at {result.commit[:10]} on {hardware}")
+    print_table(
+        ("row", "against", ">ratio", ">target", "result"),
+        [
+            (
+                row.name,
+                row.against,
+                str(row.ratio) if row.ratio else "–",
+                f"{'≤' if row.at_most else '≥'} {row.target:g}",
+                {True: "met", False: "missed", None: row.reason}[row.is_met],
+            )
+            for row in result.rows
+        ],
+    )
+    return 0

@@ -1,0 +1,36 @@
+"""One process that forks the runs, one data set and one folder of undisturbed runs for all tests of a worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import write_photos
+from tests.survival.trials import Runner, Trials
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """A process that has imported torch and forks runs."""
+    with Runner(tmp_path_factory.mktemp("runner")) as runner:
+        yield runner
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 3 × (16 + 5) pictures in train/ and test/, which no test changes."""
+    root = tmp_path_factory.mktemp("data") / "photos"
+    write_photos(root / "train", 16)
+    write_photos(root / "test", 5, seed=1)
+    return root
+
+
+@pytest.fixture
+def trials(runner: Runner, pictures: Path, tmp_path: Path) -> Trials:
+    """Runs of those pictures below a folder of the test's own."""
+    return Trials(runner, pictures, tmp_path)

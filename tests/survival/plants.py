@@ -1,0 +1,159 @@
+"""What a test plants in the child that trains: a kill, a signal, a step that is left out, a loss that is no number."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from residual.training.loop import RunResult, Trainer
+from residual.training.updater import Updater
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from residual.data.loader import Batch
+
+__all__ = ["plant"]
+
+_FILE_EVENTS = ("open", "os.", "shutil.", "ctypes.dlsym")
+
+
+def plant(wishes: dict[str, Any], out: Path) -> None:
+    """Arrange for everything that is wished for.
+
+    Args:
+        wishes: ``kill_at_operation``: SIGKILL at that operation on a file of the run, counted from 1;
+            ``kill_at_step``: before that update; ``signal_at_step``: ``[step, number]``, after that update;
+            ``leave_out_step``: its update is not applied; ``not_finite``: steps whose loss is not a number;
+            ``file_bytes``: no file may become larger; ``step_seconds``: how long each update takes more.
+        out: The run folder.
+    """
+    for name, wish in wishes.items():
+        _PLANTS[name](wish, out)
+
+
+def kill() -> None:
+    """End this process as an out-of-memory killer does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_at_operation(number: int, out: Path) -> None:
+    """Kill at an operation on a file of the run; 0 only counts them, into ``OUT.count``."""
+    count = 0
+    folder = os.fsencode(out)
+    total = out.with_name(f"{out.name}.count")
+
+    def one_more() -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            kill()
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if not event.startswith(_FILE_EVENTS):
+            return
+        if event == "ctypes.dlsym" or any(_is_below(folder, argument) for argument in arguments[:2]):
+            one_more()
+
+    sys.addaudithook(hook)
+    # Flushing tells no hook, and is where a kill leaves the most behind.
+    fsync = os.fsync
+
+    def flush(descriptor: int) -> None:
+        one_more()
+        fsync(descriptor)
+
+    os.fsync = flush
+    if not number:
+        finish = Trainer._finish
+
+        def finish_and_tell(self: Trainer) -> RunResult:
+            result = finish(self)
+            total.write_text(str(count))
+            return result
+
+        Trainer._finish = finish_and_tell  # type: ignore[method-assign]
+
+
+def _is_below(folder: bytes, argument: object) -> bool:
+    return isinstance(argument, str | bytes | os.PathLike) and os.fsencode(argument).startswith(folder)
+
+
+def _around_update(act: Callable[[Trainer, bool], None]) -> None:
+    """Call ``act(trainer, done)`` before and after every update."""
+    update = Trainer._update
+
+    def with_act(self: Trainer, batch: Batch) -> bool:
+        act(self, False)
+        goes_on = update(self, batch)
+        act(self, True)
+        return goes_on
+
+    Trainer._update = with_act  # type: ignore[method-assign]
+
+
+def _kill_at_step(step: int, _out: Path) -> None:
+    _around_update(lambda trainer, done: kill() if not done and trainer.step == step else None)
+
+
+def _signal_at_step(wish: list[int], _out: Path) -> None:
+    step, number = wish
+    _around_update(
+        lambda trainer, done: signal.raise_signal(number) if done and trainer.step == step else None
+    )
+
+
+def _step_seconds(seconds: float, _out: Path) -> None:
+    _around_update(lambda _trainer, done: None if done else time.sleep(seconds))
+
+
+def _leave_out_step(step: int, _out: Path) -> None:
+    update = Trainer._update
+
+    def most(self: Trainer, batch: Batch) -> bool:
+        if self.step != step:
+            return update(self, batch)
+        self.step += 1
+        return True
+
+    Trainer._update = most  # type: ignore[method-assign]
+
+
+def _not_finite(steps: list[int], _out: Path) -> None:
+    gradients = Updater.gradients
+
+    def poisoned(self: Updater, batch: Batch, step: int) -> bool:
+        if step not in steps:
+            return gradients(self, batch, step)
+        bias = self.network.fc.bias
+        before = bias.detach().clone()
+        torch.nn.init.constant_(bias, math.nan)
+        finite = gradients(self, batch, step)
+        with torch.no_grad():
+            bias.copy_(before)
+        return finite
+
+    Updater.gradients = poisoned  # type: ignore[method-assign]
+
+
+def _file_bytes(most: int, _out: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+_PLANTS: dict[str, Callable[[Any, Path], None]] = {
+    "kill_at_operation": _kill_at_operation,
+    "kill_at_step": _kill_at_step,
+    "signal_at_step": _signal_at_step,
+    "leave_out_step": _leave_out_step,
+    "not_finite": _not_finite,
+    "file_bytes": _file_bytes,
+    "step_seconds": _step_seconds,
+}

@@ -1,0 +1,317 @@
+"""The tests' end of the runner: jobs, their processes, and everything that two runs must agree in."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[2]
+CLOCK = {"images_per_second", "waiting", "memory_bytes", "seconds"}
+"""What the clock and the system decide."""
+
+PATIENCE_SECONDS = 240.0  # a busy machine is no defect; what must be quick is timed by its test
+
+# 48 samples in batches of 12: four steps an epoch, and every number of ranks up to four divides it.
+CHANGES: dict[str, Any] = {"epochs": 3.0, "batch_size": 12, "learning_rate": 0.05}
+OPTIONS: dict[str, Any] = {
+    "model": "resnet20",
+    "image_px": 8,
+    "num_workers": 0,
+    "precision": "fp32",
+    "compile": "no",
+}
+TOTAL_STEPS = 12
+
+EVERYTHING: dict[str, Any] = {
+    "mixup": 0.4,
+    "cutmix": 1.0,
+    "micro_batch_size": 3,
+    "ema_decay": 0.9,
+    "schedule": "plateau",
+    "patience": 1,
+    "warmup": "constant",
+    "warmup_epochs": 2.0,
+    "warmup_learning_rate": 0.01,
+    "warmup_until_error": 0.7,
+    "precise_bn": 24,
+    "clip_norm": 1.0,
+    "select": "best",
+    "evaluate_every": 0.5,
+    "crop": "random-resized",
+    "color_jitter": 0.4,
+    "erasing": 0.3,
+    "stochastic_depth": 0.1,
+}
+"""Every part of a run that has a state or draws numbers; needs a share of the samples held out."""
+
+
+@dataclass
+class Child:
+    """A forked process of the runner.
+
+    Attributes:
+        process: Its process id, which is its group's, too.
+        log: The file with what it said.
+        code: Its exit code, negative for a signal; ``None`` while it runs.
+    """
+
+    process: int
+    log: Path
+    code: int | None = None
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+
+class Runner:
+    """A process that forks runs; see :mod:`tests.survival.runner`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._children: dict[int, Child] = {}
+        self._num_jobs = 0
+        self._errors = (folder / "runner.log").open("w")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.survival.runner"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+        self._pending = b""
+        self._next_line(PATIENCE_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for child in self._children.values():
+            if child.code is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.process, signal.SIGKILL)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(PATIENCE_SECONDS)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._errors.close()
+
+    def begin(self, job: dict[str, Any]) -> Child:
+        """Fork a child that does a job."""
+        self._num_jobs += 1
+        log = self._folder / f"job-{self._num_jobs}.log"
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"log": str(log), **job}).encode() + b"\n")
+        self._process.stdin.flush()
+        while "began" not in (line := self._next_line(PATIENCE_SECONDS)):
+            pass
+        child = Child(line["began"], log)
+        self._children[child.process] = child
+        return child
+
+    def wait(self, *children: Child, seconds: float = PATIENCE_SECONDS) -> list[int]:
+        """Return the exit codes of children."""
+        until = time.monotonic() + seconds
+        while any(child.code is None for child in children):
+            left = until - time.monotonic()
+            if left <= 0 or not self._next_line(left):
+                said = "\n".join(child.said for child in children)
+                raise TimeoutError(f"still running after {seconds:.0f} s:\n{said}")
+        return [code for child in children if (code := child.code) is not None]
+
+    def kill(self, *children: Child) -> None:
+        """SIGKILL, to the processes alone and not to what they have started."""
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.process, signal.SIGKILL)
+        self.wait(*children)
+
+    def do(self, job: dict[str, Any]) -> Child:
+        """Do a job to its end."""
+        child = self.begin(job)
+        self.wait(child)
+        return child
+
+    def _next_line(self, seconds: float) -> dict[str, Any]:
+        """Return what the runner says next, after noting it; nothing where it says nothing in time."""
+        assert self._process.stdout is not None
+        until = time.monotonic() + seconds
+        while b"\n" not in self._pending:
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+                return {}
+            received = os.read(self._process.stdout.fileno(), 1 << 16)
+            assert received, (self._folder / "runner.log").read_text()
+            self._pending += received
+        line, self._pending = self._pending.split(b"\n", 1)
+        document: dict[str, Any] = json.loads(line)
+        if "ended" in document and document["ended"] in self._children:
+            self._children[document["ended"]].code = document["code"]
+        return document
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to train that must survive like every other.
+
+    Attributes:
+        name: What it is called.
+        changes: Fields of the recipe.
+        options: What else is asked for.
+        num_ranks: How many processes.
+    """
+
+    name: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    num_ranks: int = 1
+
+
+class Trials:
+    """Runs of one data set, by one runner, below one folder."""
+
+    def __init__(self, runner: Runner, data: Path, folder: Path) -> None:
+        self.runner, self.data, self.folder = runner, data, folder
+
+    def job(
+        self,
+        out: str,
+        variant: Variant,
+        *,
+        resume: bool = False,
+        plants: dict[str, Any] | None = None,
+        obstruct: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Return the job of a run."""
+        return {
+            "kind": "train",
+            "data": str(self.data),
+            "out": str(self.folder / out),
+            "changes": {**CHANGES, **variant.changes},
+            "options": {**OPTIONS, **variant.options, **options, "resume": resume},
+            "plants": plants or {},
+            **({"obstruct": obstruct} if obstruct else {}),
+        }
+
+    def begin(
+        self, out: str, variant: Variant, *, plants_of: int | None = None, **arguments: Any
+    ) -> list[Child]:
+        """Begin a run on all its ranks.
+
+        Args:
+            out: Name of the run.
+            variant: How to train.
+            plants_of: The rank that gets the plants; all where left out.
+            **arguments: As for :meth:`job`.
+        """
+        job = self.job(out, variant, **arguments)
+        if variant.num_ranks == 1:
+            return [self.runner.begin(job)]
+        port = str(_free_port())
+        children = []
+        for rank in range(variant.num_ranks):
+            environment = {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(variant.num_ranks),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            }
+            own = {**job, "environment": environment}
+            if plants_of not in (None, rank):
+                own["plants"] = {}
+            children.append(self.runner.begin(own))
+        return children
+
+    def run(self, out: str, variant: Variant, **arguments: Any) -> list[Child]:
+        """Run to the end; once a rank has died the others are killed, as torchrun does it."""
+        children = self.begin(out, variant, **arguments)
+        until = time.monotonic() + PATIENCE_SECONDS
+        while any(child.code is None for child in children):
+            assert time.monotonic() < until, "\n".join(child.said for child in children)
+            self.runner._next_line(1.0)
+            if any(child.code is not None and child.code < 0 for child in children):
+                self.runner.kill(*(child for child in children if child.code is None))
+        return children
+
+    def finish(self, out: str, variant: Variant, **arguments: Any) -> None:
+        """Run to the end, which must be a good one."""
+        children = self.run(out, variant, **arguments)
+        assert [child.code for child in children] == [0] * len(children), children[0].said
+
+    def state(self, out: str) -> dict[str, Any]:
+        """Return all that two runs must agree in; see :func:`state_of`."""
+        return state_of(self.folder / out)
+
+    def has_begun(self, out: str) -> bool:
+        """Return whether there is a run to resume."""
+        return (self.folder / out / "run.json").exists()
+
+    def is_finished(self, out: str) -> bool:
+        """Return whether a run has come to its end."""
+        return self.has_begun(out) and record_of(self.folder / out)["status"] == "finished"
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def record_of(out: Path) -> dict[str, Any]:
+    """Return ``run.json``."""
+    record: dict[str, Any] = json.loads((out / "run.json").read_text())
+    return record
+
+
+def metrics_of(out: Path) -> list[dict[str, Any]]:
+    """Return every line of the metrics without what the clock decides."""
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [_without_clock(row) for row in rows]
+
+
+def samples_of(out: Path) -> list[str]:
+    """Return the digests of the samples seen, in order."""
+    return [row["samples"] for row in metrics_of(out) if row["event"] == "train"]
+
+
+def state_of(out: Path) -> dict[str, Any]:
+    """Return all that a run has come to, but for what the clock decides: hashes of files, and documents."""
+    record = record_of(out)
+    newest = out / "checkpoints" / f"step-{record['step']}"
+    files = [
+        out / "model" / "model.safetensors",
+        *newest.glob("*.safetensors"),
+        *(out / "mistakes").iterdir(),
+    ]
+    return {
+        "metrics": metrics_of(out),
+        "state": _without_clock(json.loads((newest / "state.json").read_text())),
+        "evaluation": json.loads((out / "evaluation.json").read_text()),
+        "record": {name: record[name] for name in ("status", "step", "plan", "bad_samples", "skipped")},
+        "label_metrics": json.loads((out / "model" / "config.json").read_text())["residual"]["metrics"],
+        "files": {
+            path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(files)
+        },
+        "names": sorted(path.name for path in out.iterdir()),
+    }
+
+
+def _without_clock(document: Any) -> Any:
+    if isinstance(document, dict):
+        return {name: _without_clock(value) for name, value in document.items() if name not in CLOCK}
+    return [_without_clock(value) for value in document] if isinstance(document, list) else document
