@@ -144,7 +144,9 @@ def test_the_input_that_a_recipe_is_for_keeps_its_sizes(source: SampleSource) ->
 def test_images_that_are_smaller_than_the_start_of_a_named_recipe_do_not_grow(
     source: SampleSource, tmp_path: Path
 ) -> None:
-    plan = planned(source, weights=a_start(tmp_path / "start"), model=None, recipe="cifar_fast", image_px=None)
+    plan = planned(
+        source, weights=a_start(tmp_path / "start"), model=None, recipe="cifar_fast", image_px=None
+    )
     assert {plan.side_px(step) for step in range(plan.total_steps)} == {8}
 
 
