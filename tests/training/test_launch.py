@@ -629,6 +629,28 @@ def test_under_torchrun_the_folder_must_be_named(photos: Path, monkeypatch: pyte
         train(photos, "resnet20", image_px=8)
 
 
+# -- stopping ------------------------------------------------------------------------------------------
+
+
+def test_a_run_can_be_stopped_while_it_reads_its_images_into_memory(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import signal
+
+    def reading(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("the signal was not heard while it was reading")
+
+    a_run(photos, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("residual.training.loop.can_be_resident", lambda *_: True)
+        patch.setattr("residual.training.loop.ResidentImages.read", reading)
+        assert a_run(photos, tmp_path / "parts").exit_code == 143
+    assert record_of(tmp_path / "parts")["step"] == 0
+    assert a_run(photos, tmp_path / "parts", resume=True).status == "finished"
+    assert changed(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")) == set()
+
+
 # -- introducing itself --------------------------------------------------------------------------------
 
 
