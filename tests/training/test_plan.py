@@ -458,6 +458,8 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"num_cores": 10_000}, False),
         ({"num_sizes": 1000}, False),
         ({"image_px": 8}, True),
+        ({"image_px": 64}, True),
+        ({"image_px": 96}, False),  # convolutions are all that counts
         ({"image_px": 8, "batch_size": 8}, False),
         ({"stochastic_depth": 0.1}, False),
         ({"activation_checkpointing": True}, False),

@@ -23,6 +23,10 @@ CompileChoice: TypeAlias = Literal["auto", "yes", "no"]
 # Compiling ResNet-20 takes about a minute on two cores and saves a tenth of the time that follows
 # (docs/results.md), so it pays from ten minutes on; at 50 GFLOP/s a core that many operations.
 _CPU_FLOP_A_CORE = 50e9 * 600
+# ResNet-50 at 224 px spends its time in convolutions, which compiling leaves as they are: 0.98 of the speed
+# (0.94 – 1.09, n = 4, Intel Ice Lake, one thread, torch 2.14.1), after minutes of compiling; ResNet-20 at
+# 32 px 1.15 times (1.07 – 1.20, n = 9).
+_CPU_MOST_PX = 64
 # On a GPU it saves more, and small networks are bound by launches rather than by operations.
 _CUDA_STEPS = 5_000
 
@@ -69,4 +73,6 @@ def resolve_compile(
         return total_steps >= _CUDA_STEPS
     # Multiply and add; the backward pass is two of the forward's.
     flop = 6 * spec.num_macs(image_px) * batch_size * total_steps
-    return device.type == "cpu" and flop >= num_sizes * num_cores * _CPU_FLOP_A_CORE
+    return (
+        device.type == "cpu" and image_px <= _CPU_MOST_PX and flop >= num_sizes * num_cores * _CPU_FLOP_A_CORE
+    )
