@@ -16,10 +16,10 @@ from residual.data.loader import training_batches
 from residual.data.sampler import TrainingOrder
 from residual.data.source import open_source
 from residual.models import create
-from residual.runtime.allocator import freed_memory_kept
+from residual.runtime.allocator import freed_memory
 from residual.runtime.device import resolve_num_workers
 from residual.runtime.distributed import ALONE
-from residual.training.memory import keeps_freed_memory
+from residual.training.memory import freed_memory_of
 from residual.training.meter import Meter
 from residual.training.plan import Wishes, make_plan
 from residual.training.updater import Updater
@@ -67,11 +67,11 @@ class OurEpoch:
         self._num_workers = resolve_num_workers(None, device, image_px)
         self.num_samples = plan.num_samples
         self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
-        self._keeps = keeps_freed_memory(plan, device)
+        self._freed_memory = freed_memory_of(plan, device)
         self.setup: dict[str, Any] = {
             "precision": plan.precision,
             "compiled": plan.compiled,
-            "freed_memory_kept": self._keeps,
+            "freed_memory": self._freed_memory,
             "workers": self._num_workers,
             "augmentation": "random resized crop, mirroring",
         }
@@ -79,7 +79,7 @@ class OurEpoch:
     def seconds_an_image(self) -> float:
         """Train one epoch and return the seconds that an image took."""
         plan = self._plan
-        with freed_memory_kept(enabled=self._keeps):
+        with freed_memory(self._freed_memory):
             started = time.perf_counter()
             first, last = (plan.first_step_of_epoch(self._epoch + more) for more in (0, 1))
             order = TrainingOrder(plan.seed, plan.num_samples, plan.recipe.batch_size, first, last)

@@ -15,12 +15,12 @@ from torch.nn import functional
 from residual.data.loader import Batch
 from residual.models import create
 from residual.recipe import Recipe
-from residual.runtime.allocator import freed_memory_kept
+from residual.runtime.allocator import freed_memory
 from residual.runtime.cores import usable_cores
 from residual.runtime.device import autocast, resolve_precision
 from residual.runtime.distributed import ALONE
 from residual.training.compiling import resolve_compile
-from residual.training.memory import keeps_freed_memory
+from residual.training.memory import freed_memory_of
 from residual.training.meter import Meter
 from residual.training.plan import Plan
 from residual.training.updater import Updater
@@ -187,12 +187,12 @@ class OurTraining(TrainingSide):
             keys=[""] * count,
             bad=[],
         )
-        self._keeps = keeps_freed_memory(self.plan, problem.device)
+        self._freed_memory = freed_memory_of(self.plan, problem.device)
         self.setup = {
             "layout": "channels-last",
             "precision": self.plan.precision,
             "compiled": self.plan.compiled,
-            "freed_memory_kept": self._keeps,
+            "freed_memory": self._freed_memory,
         }
 
     def step(self) -> None:
@@ -209,7 +209,7 @@ class OurTraining(TrainingSide):
 
     def surroundings(self) -> AbstractContextManager[object]:
         """Return what surrounds a training run."""
-        return freed_memory_kept(enabled=self._keeps)
+        return freed_memory(self._freed_memory)
 
 
 class PlainTraining(TrainingSide):

@@ -57,7 +57,7 @@ def train(
         seeds: Train so many times, with seeds from --seed on, and say median, mean, deviation and best.
         precision: auto is bf16 where the hardware has it; fp16 scales the loss.
         compile: auto compiles the network where the run is long enough for it to pay.
-        activation_checkpointing: Less memory for a third more time, with the same bits.
+        activation_checkpointing: Less memory for more time, with the same bits.
         device: auto, cpu, cuda, cuda:1, mps.
         workers: How many load images; does not change the result.
         checkpoint_minutes: Longest time between two checkpoints.

@@ -13,7 +13,7 @@ import torch
 from residual.data.source import SampleSource, open_source
 from residual.data.source.validation import hold_out
 from residual.errors import ConfigurationError, DivergedError, ResidualError, RunError
-from residual.runtime.allocator import freed_memory_kept
+from residual.runtime.allocator import freed_memory
 from residual.runtime.console import note, warn, warn_each
 from residual.runtime.cores import usable_cores
 from residual.runtime.device import (
@@ -27,7 +27,7 @@ from residual.runtime.provenance import versions
 from residual.runtime.signals import StopRequest
 from residual.training.board import require_tensorboard
 from residual.training.loop import RunResult, Trainer
-from residual.training.memory import fitting_micro_batch, is_out_of_memory, keeps_freed_memory
+from residual.training.memory import fitting_micro_batch, freed_memory_of, is_out_of_memory
 from residual.training.plan import BadSamples, Plan, Wishes, make_plan
 from residual.training.report import write_report
 from residual.training.run import Run, default_run_path
@@ -85,7 +85,7 @@ def train(
         precision: ``auto`` is bf16 where the hardware has it; weights and updates stay float32.
         compile: ``auto`` compiles the network where the run is long enough for it to pay.
         activation_checkpointing: Keep only each unit's input for the backward pass: less memory, the same
-            bits, a third more time.
+            bits, more time: a third for the network itself, and on the CPU for fetching memory anew.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         num_workers: How many load data; does not change the result.
         checkpoint_minutes: Longest time between two checkpoints; each evaluation leaves one, too.
@@ -144,7 +144,7 @@ def train(
                 checkpoint_minutes=checkpoint_minutes,
             )
             chosen = run.checkpoints_path / f"step-{checkpoint}" if checkpoint is not None else None
-            with freed_memory_kept(enabled=keeps_freed_memory(run.plan, target)):
+            with freed_memory(freed_memory_of(run.plan, target)):
                 return _run(trainer, run, ranks, chosen)
 
 

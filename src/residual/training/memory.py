@@ -14,9 +14,10 @@ from residual.runtime.console import note
 from residual.runtime.device import autocast
 
 if TYPE_CHECKING:
+    from residual.runtime.allocator import FreedMemory
     from residual.training.plan import Plan
 
-__all__ = ["fitting_micro_batch", "is_out_of_memory", "keeps_freed_memory"]
+__all__ = ["fitting_micro_batch", "freed_memory_of", "is_out_of_memory"]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -25,12 +26,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def keeps_freed_memory(plan: Plan, device: torch.device) -> bool:
-    """Return whether a run keeps freed memory for its next step: faster on the CPU, a tenth more of it.
+def freed_memory_of(plan: Plan, device: torch.device) -> FreedMemory:
+    """Return what becomes of memory that a run frees: on the CPU it is kept for the next step.
 
-    Who asks for activation checkpointing wants memory more than speed.
+    Who asks for activation checkpointing wants memory more than speed; there it is returned.
     """
-    return device.type == "cpu" and not plan.spec.activation_checkpointing
+    if device.type != "cpu":
+        return "as ever"
+    return "returned" if plan.spec.activation_checkpointing else "kept"
 
 
 def fitting_micro_batch(plan: Plan, device: torch.device, most: int) -> int:

@@ -13,11 +13,11 @@ from residual.data.loader import Batch
 from residual.data.source import SampleSource, open_source
 from residual.data.source.validation import hold_out
 from residual.models import create
-from residual.runtime.allocator import freed_memory_kept
+from residual.runtime.allocator import freed_memory
 from residual.runtime.device import resolve_device
 from residual.runtime.distributed import ALONE
 from residual.runtime.memory import peak_memory
-from residual.training.memory import keeps_freed_memory
+from residual.training.memory import freed_memory_of
 from residual.training.meter import Meter
 from residual.training.plan import Wishes, make_plan
 from residual.training.schedule import learning_rate
@@ -135,7 +135,7 @@ def preview(
         learning_rate(plan.recipe, column * plan.total_steps // _COLUMNS, plan.total_steps, plan.warmup_steps)
         for column in range(_COLUMNS)
     )
-    with freed_memory_kept(enabled=keeps_freed_memory(plan, device)):
+    with freed_memory(freed_memory_of(plan, device)):
         seconds = _seconds_a_step(plan, device)
     return Preview(plan, rates, seconds, peak_memory(device))
 
