@@ -189,14 +189,18 @@ class Trainer:
             batches.close()
 
     def _stream(self, order: TrainingOrder) -> Generator[Batch]:
-        """Return the batches of ``order``: from memory where the images are few and small, or loaded."""
+        """Yield the batches of ``order``: from memory where the images are few and small, or loaded.
+
+        Reading the images into memory is part of waiting for the first batch, where a run can be stopped.
+        """
         split, preprocess = self.source.split("train"), self.plan.preprocess
         augment = self.plan.recipe.augment
         if self._resident is None and can_be_resident(split, preprocess, augment):
             self._resident = ResidentImages.read(split, preprocess, augment, self.device)
         if self._resident is not None:
-            return self._resident.batches(order)
-        return training_batches(
+            yield from self._resident.batches(order)
+            return
+        yield from training_batches(
             split,
             preprocess,
             augment,
