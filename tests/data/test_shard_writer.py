@@ -202,7 +202,7 @@ def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(tarfile.TarFile, "addfile", full)
     with pytest.raises(
-        RunError, match=r"^cannot write .*out \(No space left on device; [\d,]+ MB are free there\)"
+        RunError, match=r"^cannot write .*out \(No space left on device; [\d,]+ bytes are free there\)"
     ):
         write_shards(_source(), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -149,10 +149,12 @@ def _run(trainer: Trainer, run: Run, ranks: Ranks, checkpoint: Path | None) -> R
     try:
         return trainer.run_to_end(checkpoint)
     except DivergedError as error:
-        run.set_status("diverged", trainer.step, str(error))
+        with contextlib.suppress(RunError):
+            run.set_status("diverged", trainer.step, str(error))
         raise
     except Exception as error:
-        run.set_status("failed", trainer.step, f"{type(error).__name__}: {error}")
+        with contextlib.suppress(RunError):  # a full disk has no room for this either; the first error counts
+            run.set_status("failed", trainer.step, f"{type(error).__name__}: {error}")
         if is_out_of_memory(error):
             recipe = run.plan.recipe
             raise RunError(
