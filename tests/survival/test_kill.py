@@ -43,6 +43,7 @@ UNTIL_ERROR = Variant(
 ADAMW = Variant(
     "adamw, bce, repeats", {"optimizer": "adamw", "learning_rate": 1e-3, "loss": "bce", "repeats": 2}
 )
+IN_MEMORY = Variant("in memory", {"steps": 10}, data="digits")
 TWO_RANKS = Variant("two ranks", num_ranks=2)
 TWO_RANKS_TWO_WORKERS = Variant("two ranks, two workers", options={"num_workers": 2}, num_ranks=2)
 FOUR_RANKS = Variant("four ranks", num_ranks=4)
@@ -125,7 +126,7 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
     "variant",
     [
         PLAIN, PLAIN_TWO_WORKERS, ALL, ALL_TWO_WORKERS, ALL_TWO_RANKS, MIXED, ACCUMULATED, AVERAGED, PLATEAU,
-        UNTIL_ERROR, ADAMW, TWO_RANKS, TWO_RANKS_TWO_WORKERS, FOUR_RANKS,
+        UNTIL_ERROR, ADAMW, IN_MEMORY, TWO_RANKS, TWO_RANKS_TWO_WORKERS, FOUR_RANKS,
     ],
     ids=named,
 )  # fmt: skip

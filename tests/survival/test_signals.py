@@ -5,33 +5,45 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.survival.trials import EVERYTHING, PATIENCE_SECONDS, Variant, record_of
+from tests.survival.trials import EVERYTHING, PATIENCE_SECONDS, Trials, Variant, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from tests.survival.trials import Trials
+    from tests.survival.trials import Child, Runner
 
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 143}
 MOST_SECONDS = 10.0
 
-PLAIN = Variant("plain", {"epochs": 2.0})
-WORKERS = Variant("two workers", {"epochs": 2.0}, {"num_workers": 2})
-RANKS = Variant("two ranks", {"epochs": 2.0}, num_ranks=2)
+# This crop is cut anew from the file each time; under others small images may be read once and stay in memory.
+LOADED = {"epochs": 2.0, "crop": "random-resized"}
+PLAIN = Variant("plain", LOADED)
+WORKERS = Variant("two workers", LOADED, {"num_workers": 2})
+RANKS = Variant("two ranks", LOADED, num_ranks=2)
+IN_MEMORY = Variant("in memory", {"epochs": 2.0})
 PRECISE = Variant("exact statistics", {**EVERYTHING, "precise_bn": 36}, {"validation": 0.25})
 
 
-def until(happened: Callable[[], bool]) -> None:
-    """Wait for something to happen."""
+def until(happened: Callable[[], bool], children: list[Child]) -> None:
+    """Wait for children to do something."""
     end = time.monotonic() + PATIENCE_SECONDS
     while not happened():
-        assert time.monotonic() < end, "it does not happen"
+        assert time.monotonic() < end and _alive(children), children[0].said
         time.sleep(0.01)
+
+
+def _alive(children: list[Child]) -> bool:
+    try:
+        for child in children:
+            os.kill(child.process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def obstacle(tmp_path: Path, split: str, read: int) -> dict[str, Any]:
@@ -42,10 +54,8 @@ def stopped_while_blocked(
     trials: Trials, variant: Variant, blocked: dict[str, Any], number: signal.Signals, *, group: bool = False
 ) -> None:
     """Send a signal to a run that waits for data, and hold it to its exit code and its time."""
-    from pathlib import Path
-
     children = trials.begin("parts", variant, obstruct=blocked)
-    until(Path(blocked["marker"]).exists)
+    until(Path(blocked["marker"]).exists, children)
     time.sleep(0.3)  # from the marker into the sleep
     sent = time.monotonic()
     for child in children:
@@ -89,6 +99,15 @@ def test_a_signal_while_workers_wait_for_data_saves_and_ends(
 ) -> None:
     stopped_while_blocked(trials, WORKERS, obstacle(tmp_path, "train", 20), signal.SIGTERM, group=group)
     goes_on_to_the_same_bits(trials, WORKERS)
+
+
+def test_a_signal_while_images_are_read_into_memory_saves_and_ends(
+    runner: Runner, squares: Path, tmp_path: Path
+) -> None:
+    trials = Trials(runner, squares, tmp_path)
+    stopped_while_blocked(trials, IN_MEMORY, obstacle(tmp_path, "train", 30), signal.SIGTERM)
+    assert record_of(tmp_path / "parts")["step"] == 0
+    goes_on_to_the_same_bits(trials, IN_MEMORY)
 
 
 def test_a_signal_while_it_measures_exact_statistics_saves_and_ends(trials: Trials, tmp_path: Path) -> None:
