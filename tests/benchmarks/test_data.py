@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from residual.benchmarks import data as benchmark
-from residual.benchmarks.comparison import Comparison, Missing
-from residual.benchmarks.data import measure_data
+from residual.benchmarks.data import ROWS, benchmark_data
 from residual.errors import ConfigurationError, DataError, RunError
 from residual.preprocess import Preprocess
 from tests.data.pictures import encode
@@ -30,18 +29,14 @@ def test_every_peer_has_a_row(photos: Path) -> None:
     pytest.importorskip("torchvision")
     pytest.importorskip("timm")
     before = torch.get_num_threads(), torch.get_rng_state()
-    rows = measure_data(photos, repetitions=5, num_workers=1, image_px=32, least_images=96)
-    assert [row.name for row in rows] == [
-        "decode and crop, one thread, against torchvision with Pillow",
-        "decode and crop, one thread, against torchvision on tensors",
-        "loader, 1 workers, against torchvision's ImageFolder and torch's DataLoader",
-        "loader, 1 workers, against timm's create_loader",
-    ]
-    for row in rows:
-        assert isinstance(row, Comparison)
-        assert row.repetitions == 5
-        assert 0 < row.lowest <= row.ratio <= row.highest
-        assert min(row.ours, row.theirs) > 0
+    result = benchmark_data(photos, repetitions=5, num_workers=1, image_px=32, least_images=96)
+    assert [row.name for row in result.rows] == list(ROWS)
+    for row in result.rows:
+        assert row.ratio is not None
+        assert row.ratio.count == 5
+        assert 0 < row.ratio.lowest <= row.ratio.median <= row.ratio.highest
+        assert min(row.ours or 0, row.theirs or 0) > 0
+    assert result.versions["timm"] is not None
     assert torch.get_num_threads() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
 
@@ -51,12 +46,12 @@ def test_peers_that_are_not_installed_are_named(photos: Path, monkeypatch: pytes
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name in ("torchvision", "timm") else found(name)
     )
-    rows = measure_data(photos, image_px=32, least_images=64)
-    assert [row.reason for row in rows if isinstance(row, Missing)] == [
-        "torchvision is not installed",
-        "torchvision is not installed",
-        "torchvision is not installed",
-        "timm is not installed",
+    rows = benchmark_data(photos, image_px=32, least_images=64).rows
+    assert [row.reason for row in rows] == [
+        "unmeasured: torchvision is not installed",
+        "unmeasured: torchvision is not installed",
+        "unmeasured: torchvision is not installed",
+        "unmeasured: timm is not installed",
     ]
 
 
@@ -64,10 +59,10 @@ def test_an_image_that_a_peer_cannot_read_is_named(photos: Path, monkeypatch: py
     pytest.importorskip("torchvision")
     (photos / "windows.bmp").write_bytes(encode(np.zeros((40, 60, 3), dtype=np.uint8), "BMP"))
     monkeypatch.setattr(benchmark, "_loaders", lambda *_: [])
-    rows = measure_data(photos, image_px=32)
-    assert isinstance(rows[0], Comparison)
-    assert isinstance(rows[1], Missing)
-    assert rows[1].reason.startswith("torchvision cannot decode one of the images (")
+    rows = benchmark_data(photos, image_px=32).rows
+    assert rows[0].ratio is not None
+    assert rows[1].ratio is None
+    assert rows[1].reason.startswith("unmeasured: torchvision cannot decode one of the images (")
 
 
 def test_sides_that_disagree_are_not_compared(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,19 +73,26 @@ def test_sides_that_disagree_are_not_compared(photos: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(benchmark, "Preprocess", other)
     with pytest.raises(
-        RunError, match=r"^decode and crop.* do not make the same of the images; expected the s"
+        RunError, match=r"^decode: the sides do not make the same of the images; expected the same"
     ):
-        measure_data(photos, image_px=32)
+        benchmark_data(photos, image_px=32)
 
 
 def test_unusable_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no images; expected JPEG, PNG, WebP or BMP files$"):
-        measure_data(tmp_path)
+        benchmark_data(tmp_path)
     with pytest.raises(DataError, match=r"is no folder; expected a folder with images$"):
-        measure_data(tmp_path / "missing")
+        benchmark_data(tmp_path / "missing")
 
 
-def test_too_few_repetitions_are_refused(photos: Path) -> None:
+def test_rows_and_repetitions_that_there_are_not_are_refused(photos: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"^repetitions is 0; expected 1 to 1,000$"):
+        benchmark_data(photos, repetitions=0)
+    with pytest.raises(ConfigurationError, match=r"^unknown row 'loder' .nearest: loader"):
+        benchmark_data(photos, rows=["loder"])
+
+
+def test_a_row_can_be_measured_alone(photos: Path) -> None:
     pytest.importorskip("torchvision")
-    with pytest.raises(ConfigurationError, match=r"^repetitions is 1; expected 5 or more$"):
-        measure_data(photos, repetitions=1, image_px=32)
+    rows = benchmark_data(photos, rows=["decode"], repetitions=1, image_px=32).rows
+    assert [row.name for row in rows] == ["decode"]

@@ -193,7 +193,6 @@ def test_a_name_is_a_text() -> None:
             {"batch_norm": "frozen", "precise_bn": 10},
             "precise_bn would replace the statistics that batch_norm",
         ),
-        ({"start_px": 33, "train_px": 32}, "start_px is 33 and train_px is 32; expected start_px ≤ train_px"),
     ],
 )
 def test_fields_that_do_not_go_together_are_named(changes: dict[str, Any], message: str) -> None:

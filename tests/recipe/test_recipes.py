@@ -33,6 +33,18 @@ STRIKES_BACK = {
 
 SOURCES: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 20, "batch_size": 64, "schedule": "cosine", "augment": Augment("pad", pad_px=2)},
+    "cifar_fast": {
+        **PAPER,
+        "epochs": 15,
+        "batch_size": 128,
+        "schedule": "cosine",
+        "nesterov": True,
+        "weight_decay": 5e-4,
+        "evaluate_every": 3,
+        "start_px": 16,
+        "growing": 0.9,
+        "augment": CIFAR_AUGMENT,
+    },
     "cifar": {**PAPER, "epochs": 30, "batch_size": 128, "schedule": "cosine", "augment": CIFAR_AUGMENT},
     "photos": {
         **PAPER,

@@ -1,4 +1,4 @@
-"""One process that forks the runs, one data set and one folder of undisturbed runs for all tests of a worker."""
+"""One process that forks the runs, one data set and one folder of undisturbed runs for a worker's tests."""
 
 from __future__ import annotations
 

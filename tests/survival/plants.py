@@ -1,4 +1,4 @@
-"""What a test plants in the child that trains: a kill, a signal, a step that is left out, a loss that is no number."""
+"""What a test plants in the child that trains: a kill, a signal, a step left out, a loss that is NaN."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _kill_at_operation(number: int, out: Path) -> None:
         one_more()
         fsync(descriptor)
 
-    os.fsync = flush
+    setattr(os, "fsync", flush)  # noqa: B010  # mypy wants its type of descriptors
     if not number:
         finish = Trainer._finish
 

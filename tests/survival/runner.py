@@ -1,7 +1,7 @@
 """A process that has imported torch, and forks a child for every run that a test asks for.
 
-Importing torch takes seconds; a fork of a process that has done it takes milliseconds, and can be killed. Reads
-a job a line from stdin, as JSON, and says a line on stdout when it has begun one and when one has ended.
+Importing torch takes seconds; a fork of a process that has done it takes milliseconds, and can be killed.
+Reads a job a line from stdin, as JSON, and says a line on stdout when it has begun one and when one ended.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from residual.data.source import SampleSource, open_source
 from residual.errors import ResidualError
 from residual.runtime.console import stderr
 from residual.training import loop, train
-from residual.training.updater import Updater
 from tests.survival import plants, system_calls
 
 if TYPE_CHECKING:
@@ -131,9 +130,12 @@ def say(document: dict[str, Any]) -> None:
 
 def warm_up() -> None:
     """Train a little, so that no child pays for what is imported and prepared by a first run."""
-    with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
-        with contextlib.redirect_stderr(nowhere):
-            train("digits", "resnet20", f"{folder}/run", changes={"steps": 1}, image_px=8, num_workers=0)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stderr(nowhere),
+    ):
+        train("digits", "resnet20", f"{folder}/run", changes={"steps": 1}, image_px=8, num_workers=0)
     gc.collect()
     gc.freeze()  # what no child writes to, none needs a copy of
 
@@ -143,7 +145,7 @@ def main() -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which closes our stdin
     # The report takes most of the time of a run this small, and is made from the other files alone.
-    loop.write_report = lambda path: path
+    setattr(loop, "write_report", lambda path: path)  # noqa: B010  # mypy takes it for another function
     warm_up()
     say({"ready": os.getpid()})
     pending = b""

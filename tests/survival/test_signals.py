@@ -117,7 +117,9 @@ def test_a_signal_while_it_measures_exact_statistics_saves_and_ends(trials: Tria
     goes_on_to_the_same_bits(trials, PRECISE)
 
 
-def test_a_signal_to_every_rank_while_they_wait_for_data_saves_and_ends(trials: Trials, tmp_path: Path) -> None:
+def test_a_signal_to_every_rank_while_they_wait_for_data_saves_and_ends(
+    trials: Trials, tmp_path: Path
+) -> None:
     stopped_while_blocked(trials, RANKS, obstacle(tmp_path, "train", 15), signal.SIGTERM)
     goes_on_to_the_same_bits(trials, RANKS)
 

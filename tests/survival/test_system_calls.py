@@ -25,7 +25,10 @@ def killed(runner: Runner, tmp_path: Path, **job: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["swapped", "renamed-twice"])
 @pytest.mark.parametrize("step", [3, 2], ids=["new-step", "same-step"])
-def test_t(runner: Runner, tmp_path: Path, step: int, exchange: bool) -> None:
+def test_a_kill_before_any_call_of_a_save_leaves_a_whole_checkpoint(
+    runner: Runner, tmp_path: Path, step: int, exchange: bool
+) -> None:
     found = killed(runner, tmp_path, kind="kill-saves", step=step, exchange=exchange)
-    print(len(found["calls"]), found["num_states"], found["traced"])
+    # Without ptrace Python's own hooks tell of fewer calls.
+    assert len(found["calls"]) > 10
     assert found["faults"] == []

@@ -1,4 +1,4 @@
-"""Killing a child just before its nth system call on a file, by ptrace; where that is not allowed, by Python's hooks.
+"""Killing a child just before its nth system call on a file: by ptrace, or where that may not be by hooks.
 
 The child is forked, not started, so a trial takes milliseconds although torch is loaded.
 """
@@ -35,12 +35,14 @@ _ENTRY = 1
 # The calls that change what lies in a folder, or begin or end to: by number, of <asm/unistd_64.h> and of
 # <asm-generic/unistd.h>. On other machines every call counts, which takes longer and shows the same.
 _X86_64 = {
-    1: "write", 2: "open", 3: "close", 18: "pwrite64", 20: "writev", 74: "fsync", 75: "fdatasync", 76: "truncate",
-    77: "ftruncate", 82: "rename", 83: "mkdir", 84: "rmdir", 85: "creat", 86: "link", 87: "unlink", 257: "openat",
-    258: "mkdirat", 263: "unlinkat", 264: "renameat", 285: "fallocate", 316: "renameat2", 326: "copy_file_range",
+    1: "write", 2: "open", 3: "close", 18: "pwrite64", 20: "writev", 74: "fsync", 75: "fdatasync",
+    76: "truncate", 77: "ftruncate", 82: "rename", 83: "mkdir", 84: "rmdir", 85: "creat", 86: "link",
+    87: "unlink", 257: "openat", 258: "mkdirat", 263: "unlinkat", 264: "renameat", 285: "fallocate",
+    316: "renameat2", 326: "copy_file_range",
 }  # fmt: skip
 _GENERIC = {
-    34: "mkdirat", 35: "unlinkat", 37: "linkat", 38: "renameat", 45: "truncate", 46: "ftruncate", 47: "fallocate",
+    34: "mkdirat", 35: "unlinkat", 37: "linkat", 38: "renameat", 45: "truncate", 46: "ftruncate",
+    47: "fallocate",
     56: "openat", 57: "close", 64: "write", 66: "writev", 68: "pwrite64", 82: "fsync", 83: "fdatasync",
     276: "renameat2", 285: "copy_file_range",
 }  # fmt: skip

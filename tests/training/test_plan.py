@@ -135,6 +135,28 @@ def test_another_input_takes_the_place_of_the_sizes_of_a_named_recipe(source: Sa
     assert (plan.train_px, plan.preprocess.crop_px) == (32, 32)
 
 
+def test_the_input_that_a_recipe_is_for_keeps_its_sizes(source: SampleSource) -> None:
+    plan = planned(source, recipe="cifar_fast", image_px=32)
+    assert (plan.recipe.start_px, plan.train_px) == (16, 32)
+    assert planned(source, recipe="cifar_fast", image_px=None).recipe == plan.recipe
+
+
+def test_images_that_are_smaller_than_the_start_of_a_named_recipe_do_not_grow(
+    source: SampleSource, tmp_path: Path
+) -> None:
+    plan = planned(
+        source, weights=a_start(tmp_path / "start"), model=None, recipe="cifar_fast", image_px=None
+    )
+    assert {plan.side_px(step) for step in range(plan.total_steps)} == {8}
+
+
+def test_a_recipe_of_ones_own_cannot_shrink_its_images(source: SampleSource) -> None:
+    with pytest.raises(
+        ConfigurationError, match="start_px is 16 and training images end with 12 px; expected"
+    ):
+        planned(source, recipe=Recipe(name="own", start_px=16, train_px=12))
+
+
 def test_sizes_that_are_asked_for_beside_the_input_stay(source: SampleSource) -> None:
     plan = planned(
         source,

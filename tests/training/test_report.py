@@ -97,3 +97,57 @@ def test_a_damaged_run_is_named(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(ModelFileError, match="the run in .* cannot be read"):
         write_report(tmp_path / "run")
+
+
+def still_running(finished: Path, tmp_path: Path) -> Path:
+    """Return a run folder as it is in the middle: no evaluation, no mistakes, half of the metrics."""
+    import json
+
+    run = tmp_path / "run"
+    run.mkdir()
+    record = json.loads((finished / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "status": "running", "step": 3}))
+    lines = (finished / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines[:3]))
+    return run
+
+
+def reloads(page: Page) -> list[str | None]:
+    return [
+        attributes.get("content")
+        for tag, attributes in page.tags
+        if attributes.get("http-equiv") == "refresh"
+    ]
+
+
+def test_a_run_that_is_running_shows_what_there_is(finished: Path, tmp_path: Path) -> None:
+    text = write_report(still_running(finished, tmp_path)).read_text()
+    assert "This run is running." in text
+    assert "3 of " in text
+    assert sum(tag == "svg" for tag, _ in Page(text).tags) == 1
+    assert "Confusion matrix" not in text
+
+
+def test_a_run_that_has_not_logged_yet_has_a_report(finished: Path, tmp_path: Path) -> None:
+    run = still_running(finished, tmp_path)
+    (run / "metrics.jsonl").write_text("")
+    page = Page(write_report(run).read_text())
+    assert not [tag for tag, _ in page.tags if tag == "svg"]
+
+
+def test_the_page_reloads_itself_while_the_run_is_running(finished: Path, tmp_path: Path) -> None:
+    assert reloads(Page(write_report(still_running(finished, tmp_path)).read_text())) == ["30"]
+
+
+@pytest.mark.parametrize("status", ["finished", "interrupted", "diverged", "failed"])
+def test_the_page_of_a_run_that_has_ended_stays(finished: Path, tmp_path: Path, status: str) -> None:
+    import json
+
+    run = still_running(finished, tmp_path)
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "status": status}))
+    assert reloads(Page(write_report(run).read_text())) == []
+
+
+def test_the_report_of_a_finished_run_does_not_reload(finished: Path) -> None:
+    assert reloads(Page((finished / "report.html").read_text())) == []

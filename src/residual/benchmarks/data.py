@@ -11,8 +11,8 @@ Before anything is timed, the sides are compared: the same number of images, and
 what random crops differ.
 
 Example:
-    >>> for row in measure_data("photos", repetitions=5):
-    ...     print(row.summary())
+    >>> for row in benchmark_data("photos", repetitions=5).rows:
+    ...     print(row.name, row.ratio)
 """
 
 from __future__ import annotations
@@ -20,17 +20,26 @@ from __future__ import annotations
 import importlib.util
 import io
 import itertools
+import statistics
 import tempfile
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 
-from residual.benchmarks.comparison import Comparison, Missing, compare
+from residual.benchmarks.measurement import (
+    Row,
+    check_repetitions,
+    chosen_rows,
+    in_turn,
+    make_result,
+    ratio,
+    unmeasured,
+)
 from residual.data.decode import read_file
 from residual.data.loader import training_batches, training_view
 from residual.data.sampler import TrainingOrder
@@ -44,7 +53,9 @@ from residual.runtime.random import SampleRandom, sample_uniforms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["measure_data"]
+    from residual.benchmarks.measurement import Result
+
+__all__ = ["ROWS", "benchmark_data"]
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _AUGMENT = Augment("random-resized", flip=True)
@@ -55,20 +66,34 @@ _MOST_IMAGES = 1_000
 _TOLERANCE = 0.1
 
 
-def measure_data(
+ROWS = {
+    row.name: row
+    for row in (
+        Row("decode", "decode and random resized crop, one thread", "torchvision with Pillow", 1.6),
+        Row("decode-tensors", "decode and random resized crop, one thread", "torchvision on tensors", 1.0),
+        Row("loader", "a folder to batches", "torchvision's ImageFolder and torch's DataLoader", 1.0),
+        Row("loader-timm", "a folder to batches", "timm's create_loader", 1.0),
+    )
+}
+"""What is measured; the first has the target."""
+
+
+def benchmark_data(
     folder: str | Path,
     *,
+    rows: Sequence[str] = (),
     repetitions: int = 5,
     threads: int = 1,
     num_workers: int = 2,
     image_px: int = 224,
     least_images: int = 1_000,
-) -> list[Comparison | Missing]:
+) -> Result:
     """Measure decoding and loading of the images of a folder.
 
     Args:
         folder: A folder with images, at any depth; the first 1,000 count.
-        repetitions: How often each side is measured, 5 or more.
+        rows: Names of rows; all where left out.
+        repetitions: How often each side is measured; published figures have 5 or more.
         threads: Threads of torch in this process while it measures.
         num_workers: Threads of our loader, processes of theirs.
         image_px: Side of the network's input in pixels.
@@ -78,10 +103,12 @@ def measure_data(
         A row for each peer; those that are not installed are named as missing.
 
     Raises:
-        ConfigurationError: There are too few repetitions.
+        ConfigurationError: The number of repetitions or the name of a row is not allowed.
         DataError: The folder has no images, or one that cannot be used.
         RunError: The sides do not make the same of the images.
     """
+    check_repetitions(repetitions)
+    chosen = chosen_rows(list(ROWS), rows)
     paths = _images_of(Path(folder))
     preprocess = Preprocess(image_px, round(image_px * 256 / 224), _MEAN, _STD)
     before = torch.get_num_threads()
@@ -91,10 +118,11 @@ def measure_data(
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.manual_seed(0)
-            return [
-                *_one_thread([read_file(path) for path in paths], preprocess, repetitions),
-                *_loaders(paths, preprocess, repetitions, num_workers, least_images),
+            measured = [
+                *_one_thread([read_file(path) for path in paths], preprocess, repetitions, chosen),
+                *_loaders(paths, preprocess, repetitions, num_workers, least_images, chosen),
             ]
+            return make_result("data", measured, repetitions, torch.device("cpu"), ("torchvision", "timm"))
     finally:
         torch.set_num_threads(before)
 
@@ -106,6 +134,23 @@ def _images_of(folder: Path) -> list[Path]:
     if not paths:
         raise DataError(f"{folder} has no images", expected="JPEG, PNG, WebP or BMP files")
     return paths
+
+
+def _compared(
+    row: Row, ours: Callable[[int], float], theirs: Callable[[int], float], repetitions: int
+) -> Row:
+    """Measure both sides, whose functions take the number of the repetition and return images a second."""
+    rounds = (itertools.count(), itertools.count())
+    speeds = in_turn(
+        {"ours": lambda: ours(next(rounds[0])), "theirs": lambda: theirs(next(rounds[1]))}, repetitions
+    )
+    return replace(
+        row,
+        ratio=ratio(speeds["ours"], speeds["theirs"]),
+        unit="images/s",
+        ours=statistics.median(speeds["ours"]),
+        theirs=statistics.median(speeds["theirs"]),
+    )
 
 
 def _check_agreement(name: str, ours: Sequence[float], theirs: Sequence[float]) -> None:
@@ -125,8 +170,8 @@ _View: TypeAlias = "Callable[[int, int], torch.Tensor]"
 
 
 def _one_thread(
-    contents: Sequence[bytes], preprocess: Preprocess, repetitions: int
-) -> Iterator[Comparison | Missing]:
+    contents: Sequence[bytes], preprocess: Preprocess, repetitions: int, chosen: Sequence[str]
+) -> Iterator[Row]:
     def ours(index: int, repetition: int) -> torch.Tensor:
         # In training the uniforms come with the order of the samples, drawn for a whole batch at once.
         random = SampleRandom(0, repetition, index, uniforms=uniforms[repetition][index])
@@ -135,22 +180,22 @@ def _one_thread(
     side_px = preprocess.crop_px
     every, first = np.arange(len(contents)), np.zeros(len(contents), dtype=np.int64)
     uniforms = [sample_uniforms(0, epoch, every, first).tolist() for epoch in range(repetitions + 1)]
-    for peer, make in (("torchvision with Pillow", _pillow_view), ("torchvision on tensors", _tensor_view)):
-        name = f"decode and crop, one thread, against {peer}"
+    for name, make in (("decode", _pillow_view), ("decode-tensors", _tensor_view)):
+        if name not in chosen:
+            continue
         if not _is_installed("torchvision"):
-            yield Missing(name, "torchvision is not installed")
+            yield unmeasured(ROWS[name], "torchvision is not installed")
             continue
         theirs = make(contents, side_px)
         try:
             batch = torch.stack([theirs(index, 0) for index in range(len(contents))])
         except _CannotReadError as error:
-            yield Missing(name, str(error))
+            yield unmeasured(ROWS[name], str(error))
             continue
         our_batch = preprocess.normalize(torch.stack([ours(index, 0) for index in range(len(contents))]))
         _check_agreement(name, _channel_means(our_batch), _channel_means(batch))
-        yield compare(
-            name, _speed_of(ours, len(contents)), _speed_of(theirs, len(contents)), repetitions=repetitions
-        )
+        speeds = _speed_of(ours, len(contents)), _speed_of(theirs, len(contents))
+        yield _compared(ROWS[name], *speeds, repetitions)
 
 
 def _channel_means(batch: torch.Tensor) -> list[float]:
@@ -241,8 +286,13 @@ class _Files:
 
 
 def _loaders(
-    paths: Sequence[Path], preprocess: Preprocess, repetitions: int, num_workers: int, least_images: int
-) -> Iterator[Comparison | Missing]:
+    paths: Sequence[Path],
+    preprocess: Preprocess,
+    repetitions: int,
+    num_workers: int,
+    least_images: int,
+    chosen: Sequence[str],
+) -> Iterator[Row]:
     repeated = list(paths) * -(-max(least_images, 2 * _BATCH_SIZE) // len(paths))
     num_batches = len(repeated) // _BATCH_SIZE
 
@@ -259,25 +309,27 @@ def _loaders(
         Path(folder, "images").mkdir()
         for number, path in enumerate(repeated):
             Path(folder, "images", f"{number:06d}{path.suffix}").symlink_to(path.resolve())
-        for peer, package, make in (
-            ("torchvision's ImageFolder and torch's DataLoader", "torchvision", _image_folder),
-            ("timm's create_loader", "timm", _timm_loader),
+        for name, package, make in (
+            ("loader", "torchvision", _image_folder),
+            ("loader-timm", "timm", _timm_loader),
         ):
-            name = f"loader, {num_workers} workers, against {peer}"
+            if name not in chosen:
+                continue
             if not _is_installed(package):
-                yield Missing(name, f"{package} is not installed")
+                yield unmeasured(ROWS[name], f"{package} is not installed")
                 continue
             theirs = make(Path(folder), preprocess.crop_px, num_workers)
             our_means, their_means = (
                 _means_of(batches, num_batches, name) for batches in (ours(0), theirs())
             )
             _check_agreement(name, our_means, their_means)
-            yield compare(
-                name,
+            row = _compared(
+                ROWS[name],
                 lambda repetition: _images_per_second(ours(repetition)),
                 lambda _repetition, theirs=theirs: _images_per_second(theirs()),  # type: ignore[misc]
-                repetitions=repetitions,
+                repetitions,
             )
+            yield replace(row, details={"workers": num_workers})
 
 
 def _image_folder(folder: Path, side_px: int, num_workers: int) -> Callable[[], Iterable[torch.Tensor]]:

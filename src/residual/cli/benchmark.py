@@ -13,7 +13,7 @@ __all__ = ["benchmark"]
 
 
 def benchmark(
-    what: Annotated[tyro.conf.Positional[Literal["train"]], tyro.conf.arg(metavar="train")],
+    what: Annotated[tyro.conf.Positional[Literal["train", "data"]], tyro.conf.arg(metavar="train|data")],
     data: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA", help_behavior_hint="")
     ] = None,
@@ -27,7 +27,7 @@ def benchmark(
     """Measure this installation against its peers: ratios, both sides in turn in one process.
 
     Args:
-        what: train: updates, memory, and an epoch of photos.
+        what: train: updates, memory, and an epoch of photos; data: decoding and loading of photos.
         data: A folder of photos by class, for the rows that read files.
         rows: Names of rows; all where left out.
         repetitions: Pairs a row, after a warm-up; published figures have 5 or more.
@@ -36,11 +36,17 @@ def benchmark(
     """
     from pathlib import Path
 
+    from residual.benchmarks.data import benchmark_data
     from residual.benchmarks.train import benchmark_training
+    from residual.errors import ConfigurationError
 
-    del what  # one of one
     folder = Path(data).expanduser() if data is not None else None
-    result = benchmark_training(folder, rows=rows, repetitions=repetitions)
+    if what == "train":
+        result = benchmark_training(folder, rows=rows, repetitions=repetitions)
+    elif folder is None:
+        raise ConfigurationError("the benchmark of data has no photos", remedy="name a folder of them")
+    else:
+        result = benchmark_data(folder, rows=rows, repetitions=repetitions)
     if out is not None:
         result.save(Path(out).expanduser())
     if json:

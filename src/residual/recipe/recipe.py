@@ -166,10 +166,6 @@ class Recipe:
                 "precise_bn would replace the statistics that batch_norm 'frozen' keeps",
                 expected="one of both",
             )
-        if self.start_px is not None and self.train_px is not None and self.start_px > self.train_px:
-            raise ConfigurationError(
-                f"start_px is {self.start_px} and train_px is {self.train_px}", expected="start_px ≤ train_px"
-            )
         if self.warmup_until_error is not None and self.warmup != "constant":
             raise ConfigurationError(
                 "warmup_until_error needs a constant warm-up", expected="warmup 'constant'"

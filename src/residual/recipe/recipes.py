@@ -36,22 +36,38 @@ def digits(_spec: ResNetSpec) -> Recipe:
 
 
 def cifar(_spec: ResNetSpec) -> Recipe:
-    """Return the recipe for 32 px photos: the paper's batch, rate and augmentation in a tenth of its time.
+    """Return the recipe for 32 px photos: the paper's batch, decay and augmentation under a short cosine.
 
-    From He et al. 2015, section 4.2: batch 128, learning rate 0.1, momentum 0.9, pad 4, random crop, mirror.
-    A cosine (Loshchilov and Hutter 2017, arXiv 1608.03983) takes the place of the drops at 32,000 and 48,000
-    of 64,000 iterations, because it is better at any shorter length; weight decay 5e-4 and Nesterov momentum
-    as in Zagoruyko and Komodakis 2016 (arXiv 1605.07146, section 3). Images grow from 16 to 32 px, which
-    costs five eighths of full size (Tan and Le 2021, arXiv 2104.00298, section 4).
+    From He et al. 2015, section 4.2 (batch 128, learning rate 0.1, momentum 0.9, weight decay 1e-4, pad 4,
+    random crop, mirror); a cosine (Loshchilov and Hutter 2017, arXiv 1608.03983) takes the place of the
+    paper's drops at 32,000 and 48,000 of 64,000 iterations, because it is better at any shorter length.
     """
     return Recipe(
         name="cifar",
         epochs=30,
         batch_size=128,
         learning_rate=0.1,
+        warmup_epochs=1,
+        augment=Augment(crop="pad", flip=True, pad_px=4),
+    )
+
+
+def cifar_fast(_spec: ResNetSpec) -> Recipe:
+    """Return the recipe for 32 px photos and little time: images that grow from 16 to 32 px.
+
+    As ``cifar``, but smaller images cost less, five eighths of full size over the run (Tan and Le 2021, arXiv
+    2104.00298, section 4); weight decay 5e-4 and Nesterov momentum as in Zagoruyko and Komodakis 2016 (arXiv
+    1605.07146, section 3); evaluated every third epoch.
+    """
+    return Recipe(
+        name="cifar_fast",
+        epochs=15,
+        batch_size=128,
+        learning_rate=0.1,
         nesterov=True,
         weight_decay=5e-4,
         warmup_epochs=1,
+        evaluate_every=3.0,
         start_px=16,
         growing=0.9,
         augment=Augment(crop="pad", flip=True, pad_px=4),
@@ -331,6 +347,7 @@ _RECIPES: dict[str, Callable[[ResNetSpec], Recipe]] = {
     for function in (
         digits,
         cifar,
+        cifar_fast,
         photos,
         finetune,
         cifar2015,

@@ -10,7 +10,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Board"]
+__all__ = ["Board", "require_tensorboard"]
+
+
+def require_tensorboard() -> None:
+    """See that TensorBoard's writer can be used.
+
+    Raises:
+        MissingDependencyError: tensorboard is not installed.
+    """
+    try:
+        import torch.utils.tensorboard  # noqa: F401  # it imports tensorboard and may fail
+    except ImportError as error:
+        raise MissingDependencyError(
+            "--tensorboard needs the package tensorboard, which is not installed",
+            remedy="pip install 'residual[tensorboard]'",
+        ) from error
 
 
 class Board:
@@ -24,13 +39,9 @@ class Board:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingDependencyError(
-                "--tensorboard needs the package tensorboard, which is not installed",
-                remedy="pip install 'residual[tensorboard]'",
-            ) from error
+        require_tensorboard()
+        from torch.utils.tensorboard import SummaryWriter
+
         self._folder = str(folder)
         self._make = SummaryWriter
         self._writer: Any = None

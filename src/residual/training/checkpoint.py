@@ -128,12 +128,26 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         manifest = {file.name: _seal(file) for file in sorted(temporary.iterdir())}
         write_json(temporary / _MANIFEST, {"format_version": _FORMAT_VERSION, "files": manifest})
     for old in _by_step(folder)[:-_KEEP]:
-        # Renamed first: one that is half removed should not look like one that is damaged.
-        retired = old.with_name(f".{old.name}.tmp")
-        remove(retired)
-        old.rename(retired)
-        remove(retired)
+        _retire(old)
     return path
+
+
+def forget_checkpoints_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints of later steps, when a run goes back behind them and will do those steps again.
+
+    Were they left, the run, if it was stopped before it had caught up, would next go on from the latest.
+    """
+    for path in _by_step(folder):
+        if int(path.name.removeprefix("step-")) > step:
+            _retire(path)
+
+
+def _retire(path: Path) -> None:
+    # Renamed first: one that is half removed should not look like one that is damaged.
+    retired = path.with_name(f".{path.name}.tmp")
+    remove(retired)
+    path.rename(retired)
+    remove(retired)
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:

@@ -12,7 +12,7 @@ import torch
 
 from residual.data.source import SampleSource, open_source
 from residual.data.source.validation import hold_out
-from residual.errors import ConfigurationError, DivergedError, RunError
+from residual.errors import ConfigurationError, DivergedError, ResidualError, RunError
 from residual.runtime.allocator import freed_memory_kept
 from residual.runtime.console import note, warn, warn_each
 from residual.runtime.cores import usable_cores
@@ -25,9 +25,11 @@ from residual.runtime.device import (
 from residual.runtime.distributed import Ranks, launched_by_torchrun
 from residual.runtime.provenance import versions
 from residual.runtime.signals import StopRequest
+from residual.training.board import require_tensorboard
 from residual.training.loop import RunResult, Trainer
 from residual.training.memory import fitting_micro_batch, is_out_of_memory, keeps_freed_memory
 from residual.training.plan import BadSamples, Plan, Wishes, make_plan
+from residual.training.report import write_report
 from residual.training.run import Run, default_run_path
 
 if TYPE_CHECKING:
@@ -105,6 +107,8 @@ def train(
     resolve_num_workers(num_workers, target, 1)  # out of range is said before anything is written
     if not 0 < checkpoint_minutes <= 1e6:
         raise ConfigurationError(f"checkpoint_minutes is {checkpoint_minutes}", expected="a number above 0")
+    if tensorboard:
+        require_tensorboard()
     # While the processes meet there is nothing to save: signals do their usual work.
     with Ranks.join(target) as ranks, StopRequest() as stop:
         # A worker that torchrun has started again goes on; the command that it was given says nothing of it.
@@ -149,12 +153,10 @@ def _run(trainer: Trainer, run: Run, ranks: Ranks, checkpoint: Path | None) -> R
     try:
         return trainer.run_to_end(checkpoint)
     except DivergedError as error:
-        with contextlib.suppress(RunError):
-            run.set_status("diverged", trainer.step, str(error))
+        _note_end(run, ranks, "diverged", trainer.step, str(error))
         raise
     except Exception as error:
-        with contextlib.suppress(RunError):  # a full disk has no room for this either; the first error counts
-            run.set_status("failed", trainer.step, f"{type(error).__name__}: {error}")
+        _note_end(run, ranks, "failed", trainer.step, f"{type(error).__name__}: {error}")
         if is_out_of_memory(error):
             recipe = run.plan.recipe
             raise RunError(
@@ -168,6 +170,14 @@ def _run(trainer: Trainer, run: Run, ranks: Ranks, checkpoint: Path | None) -> R
                 remedy="start again with --resume; torchrun --max-restarts does it by itself",
             ) from error
         raise
+
+
+def _note_end(run: Run, ranks: Ranks, status: str, step: int, error: str) -> None:
+    """Write into the run how it ended; where that fails, too, the first error is the one to tell."""
+    with contextlib.suppress(ResidualError):
+        run.set_status(status, step, error)
+        if ranks.is_first:
+            write_report(run.path)
 
 
 def _of_this_rank(device: str) -> str:
@@ -206,18 +216,24 @@ def _opened_run(
     """Settle the plan and open the run folder: the first rank does it, the others hear of it."""
     if ranks.is_first:
         run = (
-            _resumed(source, wishes, device, path)
+            _resumed(source, wishes, device, ranks, path)
             if resume and path is not None
             else _started(source, wishes, device, ranks, path, data, fit_memory=fit_memory)
         )
         _introduce(run.plan, source, run, ranks)
-        told: tuple[dict[str, Any], str] | None = (run.plan.to_dict(), str(run.path))
+        told: tuple[dict[str, Any], str, int] | None = (
+            run.plan.to_dict(),
+            str(run.path),
+            torch.get_num_threads(),
+        )
     else:
         told = None
     told = ranks.from_first(told)
     if ranks.is_first:
         return run
-    fields, where = told or ({}, "")
+    fields, where, threads = told or ({}, "", 1)
+    if resume and threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
     return Run.seen_by_others(Path(where), Plan.from_dict(fields))
 
 
@@ -243,7 +259,7 @@ def _started(
     return Run.start(path, plan, source, facts)
 
 
-def _resumed(source: SampleSource, wishes: Wishes, device: torch.device, path: Path) -> Run:
+def _resumed(source: SampleSource, wishes: Wishes, device: torch.device, ranks: Ranks, path: Path) -> Run:
     recorded, record = Run.read_plan(path)
     if wishes.changes.get("micro_batch_size") is None and recorded.recipe.micro_batch_size is not None:
         # Found by halving when the run began.
@@ -251,7 +267,14 @@ def _resumed(source: SampleSource, wishes: Wishes, device: torch.device, path: P
             wishes, changes={**wishes.changes, "micro_batch_size": recorded.recipe.micro_batch_size}
         )
     run = Run.resume(path, make_plan(source, wishes, device, recorded=recorded), source)
+    _check_split(run.plan, ranks)
     _compute_alike(record, device)
+    if recorded.recipe.micro_batch_size is None and record["num_ranks"] != ranks.size:
+        warn(
+            f"the run began on {record['num_ranks']} ranks and goes on with {ranks.size}: BN takes its "
+            f"statistics from {recorded.recipe.batch_size // ranks.size} images now; a run with "
+            f"--micro-batch-size keeps them the same on any number of ranks"
+        )
     return run
 
 
@@ -323,6 +346,9 @@ def _introduce(plan: Plan, source: SampleSource, run: Run, ranks: Ranks) -> None
     )
     for line in _changed_fields(recipe):
         note(f"           {line}")
+    if not plan.weights and (recipe.frozen_stages or recipe.batch_norm == "frozen"):
+        what = f"frozen_stages {recipe.frozen_stages}" if recipe.frozen_stages else "batch_norm frozen"
+        warn(f"{what} holds still what was never trained; start from a model with --weights")
     how = [plan.precision, "compiled" if plan.compiled else "not compiled", f"seed {plan.seed}"]
     how += [f"{ranks.size} ranks"] if ranks.size > 1 else []
     note(f"computing  {', '.join(how)}")

@@ -27,6 +27,7 @@ from residual.training.checkpoint import (
     Checkpoint,
     Progress,
     Tensors,
+    forget_checkpoints_after,
     load_checkpoint,
     network_tensors,
     newest_checkpoint,
@@ -190,7 +191,7 @@ class Trainer:
     def _stream(self, order: TrainingOrder) -> Generator[Batch]:
         """Yield the batches of ``order``: from memory where the images are few and small, or loaded.
 
-        Reading the images into memory is part of waiting for the first batch, where a run can be stopped.
+        They are read into memory with the first batch, in which a run can be stopped as in any other.
         """
         split, preprocess = self.source.split("train"), self.plan.preprocess
         augment = self.plan.recipe.augment
@@ -270,8 +271,9 @@ class Trainer:
         """Deal with a loss that is not finite; return whether to go on with the step left out."""
         recipe = self.plan.recipe
         what = f"the loss is not finite at step {self.step + 1} (learning rate {rate:.4g})"
-        row = all(step in self._skipped for step in range(self.step - _MOST_SKIPPED_IN_A_ROW + 1, self.step))
-        if recipe.non_finite == "stop" or (row and self.step >= _MOST_SKIPPED_IN_A_ROW):
+        # Steps before the first are not among them, so the first ten have to be counted, too.
+        before = range(self.step - _MOST_SKIPPED_IN_A_ROW + 1, self.step)
+        if recipe.non_finite == "stop" or self._skipped.issuperset(before):
             shown = ", ".join(batch.keys[:8]) + (f" and {len(batch) - 8} more" if len(batch) > 8 else "")
             raise DivergedError(
                 f"{what}; samples {shown}",
@@ -485,6 +487,8 @@ class Trainer:
         if checkpoint is None:
             self.run.forget_after(self.step, self._evaluated_step, self._final_split)
             return
+        if path is not None and self.ranks.is_first:
+            forget_checkpoints_after(self.run.checkpoints_path, checkpoint.progress.step)
         progress = checkpoint.progress
         self.model.network.load_state_dict(checkpoint.network)
         restore_optimizer(self.model.network, self._updater.optimizer, checkpoint.optimizer)

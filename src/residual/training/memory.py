@@ -73,7 +73,9 @@ def _try_update(plan: Plan, device: torch.device, size: int) -> None:
     side, channels = plan.train_px, plan.preprocess.num_channels
     images = torch.zeros(size, channels, side, side, device=device).to(memory_format=torch.channels_last)
     labels = torch.zeros(size, dtype=torch.int64, device=device)
-    with autocast(device, plan.precision):
+    devices = [device] if device.type == "cuda" else []
+    # Dropout and stochastic depth draw from torch's global state, which stays as it was.
+    with torch.random.fork_rng(devices), autocast(device, plan.precision):
         logits = network(images)
     functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
     # The optimizer will keep as much again for every weight.

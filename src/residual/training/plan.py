@@ -224,10 +224,11 @@ def make_plan(
             f"the weights are of {zoo.name_of(start.spec) or 'another network'} and the model is {name}",
             remedy="leave out --model",
         )
-    recipe = _settled_recipe(source, wishes, spec, has_weights=start is not None)
+    usual = _usual_preprocess(source, spec, start)
+    recipe = _settled_recipe(source, wishes, spec, usual.crop_px, has_weights=start is not None)
     _check_selection(source, recipe)
     check_frozen_stages(spec, recipe.frozen_stages)
-    preprocess = _settled_preprocess(source, wishes, spec, recipe, start, recorded)
+    preprocess = _settled_preprocess(source, wishes, recipe, usual, recorded)
     spec = replace(
         spec,
         num_classes=len(source.classes),
@@ -253,11 +254,21 @@ def make_plan(
         bad_samples=wishes.bad_samples,
         fingerprint={split: fingerprint_of(samples) for split, samples in source.splits.items()},
     )
+    if isinstance(wishes.recipe, Recipe) or "start_px" in wishes.changes:
+        _check_growth(plan)
     _check_images(plan)
     return replace(plan, compiled=_settled_compile(plan, wishes, device, recorded))
 
 
-def _settled_recipe(source: SampleSource, wishes: Wishes, spec: ResNetSpec, *, has_weights: bool) -> Recipe:
+def _usual_preprocess(source: SampleSource, spec: ResNetSpec, start: Model | None) -> Preprocess:
+    if start is not None:
+        return start.preprocess
+    return _DIGITS if source.name == "digits" else zoo.default_preprocess(spec)
+
+
+def _settled_recipe(
+    source: SampleSource, wishes: Wishes, spec: ResNetSpec, usual_px: int, *, has_weights: bool
+) -> Recipe:
     if isinstance(wishes.recipe, Recipe):
         chosen = wishes.recipe
     elif wishes.recipe is not None:
@@ -265,9 +276,10 @@ def _settled_recipe(source: SampleSource, wishes: Wishes, spec: ResNetSpec, *, h
     else:
         chosen = named_recipe("finetune", spec) if has_weights else recipe_for(source.name, spec)
     changes = dict(wishes.changes)
-    if wishes.image_px is not None and not isinstance(wishes.recipe, Recipe):
+    own_px = chosen.crop_px or usual_px
+    if wishes.image_px not in (None, own_px) and not isinstance(wishes.recipe, Recipe):
         # The sizes of a named recipe are those for its own input.
-        changes = {"train_px": None, "crop_px": None, "resize_px": None, **changes}
+        changes = {"train_px": None, "start_px": None, "crop_px": None, "resize_px": None, **changes}
     recipe = chosen.changed(changes)
     if wishes.image_px is not None and recipe.crop_px not in (None, wishes.image_px):
         raise ConfigurationError(
@@ -277,17 +289,8 @@ def _settled_recipe(source: SampleSource, wishes: Wishes, spec: ResNetSpec, *, h
 
 
 def _settled_preprocess(
-    source: SampleSource,
-    wishes: Wishes,
-    spec: ResNetSpec,
-    recipe: Recipe,
-    start: Model | None,
-    recorded: Plan | None,
+    source: SampleSource, wishes: Wishes, recipe: Recipe, preprocess: Preprocess, recorded: Plan | None
 ) -> Preprocess:
-    if start is not None:
-        preprocess = start.preprocess
-    else:
-        preprocess = _DIGITS if source.name == "digits" else zoo.default_preprocess(spec)
     image_px = wishes.image_px if wishes.image_px is not None else recipe.crop_px
     if image_px is not None:
         if type(image_px) is not int:
@@ -346,11 +349,21 @@ def _settled_compile(plan: Plan, wishes: Wishes, device: torch.device, recorded:
 def _training_sides(recipe: Recipe, preprocess: Preprocess) -> set[int]:
     """Return the side of the training images at the start and at the end of a run, in pixels."""
     last = recipe.train_px or preprocess.crop_px
-    return {recipe.start_px or last, last}
+    return {min(recipe.start_px or last, last), last}
 
 
 def _listed(sides: set[int]) -> str:
     return " to ".join(str(side) for side in sorted(sides))
+
+
+def _check_growth(plan: Plan) -> None:
+    """Refuse a start beyond the end that was asked for; one that a named recipe has is passed over."""
+    start_px = plan.recipe.start_px
+    if start_px is not None and start_px > plan.train_px:
+        raise ConfigurationError(
+            f"start_px is {start_px} and training images end with {plan.train_px} px",
+            expected=f"a start_px of at most {plan.train_px}",
+        )
 
 
 def _check_images(plan: Plan) -> None:
@@ -358,11 +371,6 @@ def _check_images(plan: Plan) -> None:
     recipe, preprocess = plan.recipe, plan.preprocess
     sides = _training_sides(recipe, preprocess)
     smallest, largest = min(sides), max(sides)
-    if largest > plan.train_px:
-        raise ConfigurationError(
-            f"start_px is {recipe.start_px} and training images end with {plan.train_px} px",
-            expected=f"a start_px of at most {plan.train_px}",
-        )
     if preprocess.mean_image is not None and sides != {preprocess.crop_px}:
         raise ConfigurationError(
             f"the mean image of the weights has {preprocess.crop_px} px and training images have "

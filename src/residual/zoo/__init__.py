@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 from typing import TYPE_CHECKING
 
 from residual.errors import UnknownNameError
@@ -46,14 +47,19 @@ def name_of(spec: ResNetSpec) -> str | None:
 
     What only training sees, such as stochastic depth, makes no other architecture.
     """
-    wanted = spec.architecture
+    return _names().get(_without_ends(spec.architecture))
+
+
+@functools.cache
+def _names() -> dict[ResNetSpec, str]:
+    names: dict[ResNetSpec, str] = {}
     for row in ENTRIES:
-        if (
-            dataclasses.replace(row.spec, num_classes=spec.num_classes, in_channels=spec.in_channels)
-            == wanted
-        ):
-            return row.name
-    return None
+        names.setdefault(_without_ends(row.spec), row.name)
+    return names
+
+
+def _without_ends(spec: ResNetSpec) -> ResNetSpec:
+    return dataclasses.replace(spec, num_classes=1, in_channels=1)
 
 
 def default_preprocess(spec: ResNetSpec) -> Preprocess:

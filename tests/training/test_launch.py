@@ -1,0 +1,701 @@
+"""Starting, resuming and failing: what a run remembers, and what it says when it cannot go on."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import residual
+from residual.data.loader import Batch
+from residual.errors import ConfigurationError, DivergedError, MissingDependencyError, RunError
+from residual.models import load
+from residual.runtime.distributed import Ranks
+from residual.training import train
+from residual.training.launch import _check_split
+from residual.training.loop import Trainer
+from residual.training.memory import fitting_micro_batch, is_out_of_memory
+from tests.conftest import TINY, write_photos
+from tests.training.parts import CPU, a_plan, a_run, a_start, changed, record_of, rows, state, weights_of
+
+pytestmark = pytest.mark.usefixtures("no_report")
+
+
+# -- choices -------------------------------------------------------------------------------------------
+
+
+def stopped(photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """Train for seven of ten steps."""
+    import signal
+
+    update = Trainer._update
+
+    def update_and_stop(self: Trainer, batch: Batch) -> bool:
+        goes_on = update(self, batch)
+        if self.step == 7:
+            signal.raise_signal(signal.SIGINT)
+        return goes_on
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", update_and_stop)
+        assert a_run(photos, out, **options).status == "interrupted"
+
+
+@pytest.mark.parametrize("fast_bf16", [True, False])
+def test_an_automatic_precision_is_settled_once(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast_bf16: bool
+) -> None:
+    monkeypatch.setattr("residual.runtime.device.has_fast_bf16", lambda _: fast_bf16)
+    stopped(photos, tmp_path / "run", monkeypatch, precision="auto")
+    expected = "bf16" if fast_bf16 else "fp32"
+    assert record_of(tmp_path / "run")["plan"]["precision"] == expected
+    monkeypatch.setattr("residual.runtime.device.has_fast_bf16", lambda _: not fast_bf16)
+    assert a_run(photos, tmp_path / "run", precision="auto", resume=True).status == "finished"
+    assert record_of(tmp_path / "run")["plan"]["precision"] == expected
+
+
+def test_a_measured_mean_is_the_same_after_a_stop(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"mean": "pixel"}
+    a_run(photos, tmp_path / "whole", changes)
+    stopped(photos, tmp_path / "parts", monkeypatch, changes=changes)
+    a_run(photos, tmp_path / "parts", changes, resume=True)
+    assert changed(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")) == set()
+    assert load(tmp_path / "parts").preprocess.mean_image is not None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw", "learning_rate": 0.002},
+        {"optimizer": "lamb", "learning_rate": 0.01},
+        {"micro_batch_size": 5, "mixup": 0.5, "cutmix": 1.0},
+        {"stochastic_depth": 0.3},
+        {"ema_decay": 0.8, "precise_bn": 20},
+        {"schedule": "step", "warmup": "constant", "warmup_until_error": 0.99, "warmup_epochs": 1.0},
+        {"start_px": 4, "repeats": 2},
+        {"frozen_stages": 1, "batch_norm": "frozen"},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_every_part_goes_on_to_the_same_bits(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    a_run(photos, tmp_path / "whole", changes)
+    stopped(photos, tmp_path / "parts", monkeypatch, changes=changes)
+    a_run(photos, tmp_path / "parts", changes, resume=True)
+    assert changed(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")) == set()
+    losses = [[row["loss"] for row in rows(tmp_path / name)] for name in ("whole", "parts")]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_goes_on_to_the_same_bits(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    a_run(photos, tmp_path / "whole", precision=precision)
+    stopped(photos, tmp_path / "parts", monkeypatch, precision=precision)
+    a_run(photos, tmp_path / "parts", precision=precision, resume=True)
+    assert changed(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")) == set()
+
+
+def test_a_run_remembers_what_it_was_told(photos: Path, tmp_path: Path) -> None:
+    a_run(photos, tmp_path / "run", {"steps": 1}, seed=3)
+    record = record_of(tmp_path / "run")
+    assert record["plan"]["seed"] == 3
+    assert record["num_ranks"] == 1
+    assert record["hardware"]["threads"] == torch.get_num_threads()
+    assert record["plan"]["weights"]
+
+
+# -- threads -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads() -> Any:
+    """Leave the number of threads as it was."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def edited(out: Path, **facts: Any) -> None:
+    """Change what a run remembers."""
+    import json
+
+    record = record_of(out)
+    (out / "run.json").write_text(json.dumps({**record, **facts}), "utf-8")
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_resumed_run_takes_as_many_threads_as_it_began_with(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("residual.training.launch.usable_cores", lambda: 4)
+    torch.set_num_threads(3)
+    a_run(photos, tmp_path / "run", {"steps": 1})
+    torch.set_num_threads(1)
+    a_run(photos, tmp_path / "run", {"steps": 1}, resume=True)
+    assert torch.get_num_threads() == 3
+    assert "threads" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("threads")
+def test_more_threads_than_cores_are_said(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_num_threads(2)
+    a_run(photos, tmp_path / "run", {"steps": 1})
+    torch.set_num_threads(1)
+    monkeypatch.setattr("residual.training.launch.usable_cores", lambda: 1)
+    a_run(photos, tmp_path / "run", {"steps": 1}, resume=True)
+    assert "the run began on 2 threads, and as many are used on 1 cores for the same bits; that is slow" in (
+        capsys.readouterr().err
+    )
+
+
+def test_another_machine_and_another_version_are_said(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run(photos, tmp_path / "run", {"steps": 1})
+    record = record_of(tmp_path / "run")
+    edited(
+        tmp_path / "run",
+        hardware={**record["hardware"], "name": "Another CPU"},
+        versions={**record["versions"], "torch": "2.9.0"},
+    )
+    a_run(photos, tmp_path / "run", {"steps": 1}, resume=True)
+    said = capsys.readouterr().err
+    assert "not the machine or the software that the run began with (name Another CPU → " in said
+    assert f"torch 2.9.0 → {record['versions']['torch']}); bits may differ" in said
+
+
+def test_the_same_machine_is_not_worth_a_word(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run(photos, tmp_path / "run", {"steps": 1})
+    capsys.readouterr()
+    a_run(photos, tmp_path / "run", {"steps": 1}, resume=True)
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_another_number_of_ranks_is_said_where_it_changes_the_statistics(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run(photos, tmp_path / "run", {"steps": 1})
+    edited(tmp_path / "run", num_ranks=2)
+    a_run(photos, tmp_path / "run", {"steps": 1}, resume=True)
+    assert "began on 2 ranks and goes on with 1: BN takes its statistics from 10 images" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_another_number_of_ranks_is_nothing_where_micro_batches_are_fixed(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"steps": 1, "micro_batch_size": 5}
+    a_run(photos, tmp_path / "run", changes)
+    edited(tmp_path / "run", num_ranks=2)
+    a_run(photos, tmp_path / "run", changes, resume=True)
+    assert "goes on with" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fields", "size", "message"),
+    [
+        ({"batch_size": 12}, 5, "batch_size is 12 for 5 ranks; expected a multiple of 5"),
+        (
+            {"batch_size": 12, "micro_batch_size": 4},
+            2,
+            "micro_batch_size is 4 and each of 2 ranks has 6 images; expected a divisor of that",
+        ),
+    ],
+)
+def test_a_batch_must_divide_among_the_ranks(fields: dict[str, Any], size: int, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        _check_split(a_plan(**fields), Ranks(size=size))
+
+
+def test_ranks_that_do_not_divide_the_batch_are_refused_on_resume(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from residual.training import launch
+
+    stopped(photos, tmp_path / "run", monkeypatch)
+    seen: list[int] = []
+    monkeypatch.setattr(launch, "_check_split", lambda plan, _: seen.append(plan.recipe.batch_size))
+    a_run(photos, tmp_path / "run", resume=True)
+    assert seen == [10]
+
+
+# -- fine-tuning ---------------------------------------------------------------------------------------
+
+
+def first_weights(photos: Path, out: Path, **options: Any) -> dict[str, torch.Tensor]:
+    """Return what a run begins with: its weights after an update at no rate to speak of."""
+    a_run(photos, out, {"steps": 1, "learning_rate": 1e-300, "weight_decay": 0.0}, **options)
+    return {name: tensor for name, tensor in weights_of(out).items() if "running" not in name}
+
+
+def test_the_classifier_stays_where_the_classes_are_the_same(photos: Path, tmp_path: Path) -> None:
+    start = a_start(tmp_path / "same")
+    before = state(load(start).network)
+    after = first_weights(photos, tmp_path / "run", weights=start)
+    assert {name for name in changed(after, before) if "num_batches" not in name} == set()
+
+
+@pytest.mark.parametrize("labels", [("cat", "dog", "owl"), ("red", "green", "blue"), ("a", "b")])
+def test_a_new_classifier_is_drawn_for_other_classes(
+    photos: Path, tmp_path: Path, labels: tuple[str, ...]
+) -> None:
+    # In another order, too: its rows would be those of other classes.
+    start = a_start(tmp_path / "other", labels=labels)
+    before = state(load(start).network)
+    after = first_weights(photos, tmp_path / "run", weights=start)
+    drawn = state(residual.create(TINY, seed=0))
+    assert torch.equal(after["fc.weight"], drawn["fc.weight"])
+    body = {name: tensor for name, tensor in after.items() if not name.startswith("fc.")}
+    assert {name for name in changed(body, before) if "num_batches" not in name} == set()
+
+
+def test_the_weights_that_a_model_began_with_are_in_its_provenance(photos: Path, tmp_path: Path) -> None:
+    a_run(photos, tmp_path / "run", {"steps": 1})
+    assert load(tmp_path / "run").provenance["weights"] == record_of(tmp_path / "run")["plan"]["weights"]
+
+
+def test_a_run_is_a_start_for_another(photos: Path, tmp_path: Path) -> None:
+    a_run(photos, tmp_path / "first")
+    before = weights_of(tmp_path / "first")
+    after = first_weights(photos, tmp_path / "second", weights=tmp_path / "first")
+    assert {name for name in changed(after, before) if "num_batches" not in name} == set()
+
+
+def test_freezing_what_was_never_trained_is_said(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"steps": 1}
+    a_run(photos, tmp_path / "run", changes, recipe="finetune", weights=None, model="resnet20", image_px=8)
+    assert "warning: frozen_stages 1 holds still what was never trained; start from a model" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_frozen_stages_are_the_same_after_a_run(photos: Path, tmp_path: Path) -> None:
+    a_run(photos, tmp_path / "run", {"frozen_stages": 2, "micro_batch_size": 2})
+    before = state(load(photos.parent / "start").network)
+    moved = {name.split(".")[0] for name in changed(before, weights_of(tmp_path / "run"))}
+    assert moved == {"layer2", "fc"}
+
+
+# -- memory --------------------------------------------------------------------------------------------
+
+
+def test_the_micro_batch_is_halved_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def update(plan: object, device: object, size: int) -> None:
+        tried.append(size)
+        if size > 16:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr("residual.training.memory._try_update", update)
+    assert fitting_micro_batch(a_plan(batch_size=96), CPU, 96) == 12
+    assert tried == [96, 48, 24, 12]
+
+
+def test_what_fits_at_once_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("residual.training.memory._try_update", lambda *_: None)
+    assert fitting_micro_batch(a_plan(), CPU, 12) == 12
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")],
+)
+def test_no_memory_for_anything_is_said(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("residual.training.memory._try_update", full)
+    with pytest.raises(RunError, match="there is no memory for 3 images of 8 px at a time; choose a smaller"):
+        fitting_micro_batch(a_plan(), CPU, 12)
+
+
+def test_another_error_while_trying_is_not_taken_for_a_lack_of_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("residual.training.memory._try_update", broken)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        fitting_micro_batch(a_plan(), CPU, 12)
+
+
+def test_trying_is_really_an_update() -> None:
+    plan = a_plan(stochastic_depth=0.5)
+    before = torch.get_rng_state()
+    assert fitting_micro_batch(plan, CPU, 12) == 12
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_fitted_run_keeps_its_batch_and_remembers_its_micro_batch(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def small(plan: object, device: object, size: int) -> None:
+        if size > 5:
+            raise MemoryError
+
+    monkeypatch.setattr("residual.training.memory._try_update", small)
+    stopped(photos, tmp_path / "run", monkeypatch, fit_memory=True)
+    recipe = record_of(tmp_path / "run")["plan"]["recipe"]
+    assert (recipe["batch_size"], recipe["micro_batch_size"]) == (10, 5)
+    assert "5 images at a time instead of 10; the batch stays as it is" in capsys.readouterr().err
+    # Going on is not a new try, on a machine with more memory either.
+    monkeypatch.setattr("residual.training.memory._try_update", lambda *_: pytest.fail("tried again"))
+    assert a_run(photos, tmp_path / "run", fit_memory=True, resume=True).status == "finished"
+
+
+LIMITED = """
+import resource, sys
+import torch
+torch.set_num_threads(1)
+from residual.training.memory import fitting_micro_batch
+from tests.training.parts import CPU, a_plan
+from tests.conftest import TINY
+import dataclasses
+plan = a_plan(dataclasses.replace(TINY, widths=(32, 32)), batch_size=512, train_px=64)
+fitting_micro_batch(plan, CPU, 1)
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+limit = used + 500_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+print(fitting_micro_batch(plan, CPU, 512))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_the_micro_batch_is_halved_where_the_system_has_no_more_memory() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    size = int(done.stdout)
+    assert size in {2**power for power in range(9)}  # 512 images do not fit
+    assert f"{size} images at a time instead of 512" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("Sizes of tensors must match"), False),
+        (OSError(28, "No space left on device"), False),
+    ],
+)
+def test_a_lack_of_memory_is_known_by_its_error(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+# -- a loss that is not finite -------------------------------------------------------------------------
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Let the loss of these steps be infinite."""
+    from residual.training.updater import Updater
+
+    gradients, loss = Updater.gradients, Updater._loss
+    now = [0]
+
+    def note_step(self: Updater, batch: Batch, step: int) -> bool:
+        now[0] = step
+        return gradients(self, batch, step)
+
+    def poisoned(self: Updater, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return loss(self, logits, targets) * (math.inf if now[0] in steps else 1)
+
+    monkeypatch.setattr(Updater, "gradients", note_step)
+    monkeypatch.setattr(Updater, "_loss", poisoned)
+
+
+@pytest.mark.parametrize("non_finite", ["skip", "rollback"])
+def test_a_bad_step_is_left_out_and_remembered(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, non_finite: str
+) -> None:
+    poison(monkeypatch, 3, 6)
+    result = a_run(photos, tmp_path / "run", {"non_finite": non_finite})
+    assert result.status == "finished"
+    record = record_of(tmp_path / "run")
+    assert record["skipped"] == [3, 6]
+    assert record["step"] == 10
+
+
+def test_going_back_ends_as_leaving_out_does(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, 3, 4, 8)
+    for name in ("skip", "rollback"):
+        a_run(photos, tmp_path / name, {"non_finite": name})
+    assert changed(weights_of(tmp_path / "skip"), weights_of(tmp_path / "rollback")) == set()
+    losses = [[row["loss"] for row in rows(tmp_path / name)] for name in ("skip", "rollback")]
+    assert losses[0] == losses[1]
+
+
+def test_a_run_that_left_a_step_out_goes_on_to_the_same_bits(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"non_finite": "skip"}
+    poison(monkeypatch, 3)
+    a_run(photos, tmp_path / "whole", changes)
+    stopped(photos, tmp_path / "parts", monkeypatch, changes=changes)
+    a_run(photos, tmp_path / "parts", changes, resume=True)
+    assert changed(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")) == set()
+
+
+@pytest.mark.parametrize("non_finite", ["skip", "rollback"])
+@pytest.mark.parametrize("first", [0, 1, 5])
+def test_ten_bad_steps_in_a_row_are_a_divergence(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int, non_finite: str
+) -> None:
+    poison(monkeypatch, *range(first, first + 10))
+    with pytest.raises(
+        DivergedError, match=rf"the loss is not finite at step {first + 10} .*start again with"
+    ):
+        a_run(photos, tmp_path / "run", {"non_finite": non_finite, "steps": 30})
+    assert record_of(tmp_path / "run")["status"] == "diverged"
+
+
+@pytest.mark.parametrize("first", [0, 1, 5])
+def test_nine_bad_steps_in_a_row_are_none(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    poison(monkeypatch, *range(first, first + 9), *range(first + 10, first + 19))
+    assert a_run(photos, tmp_path / "run", {"non_finite": "skip", "steps": 30}).status == "finished"
+
+
+def test_a_bad_step_ends_a_run_that_is_to_stop(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, 3)
+    with pytest.raises(
+        DivergedError, match=r"not finite at step 4 \(learning rate 0\.0\d+\); samples train/"
+    ):
+        a_run(photos, tmp_path / "run")
+
+
+# -- failing -------------------------------------------------------------------------------------------
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, error: Exception, step: int = 7) -> None:
+    update = Trainer._update
+
+    def failing(self: Trainer, batch: Batch) -> bool:
+        if self.step == step:
+            raise error
+        return update(self, batch)
+
+    monkeypatch.setattr(Trainer, "_update", failing)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(DivergedError("the loss is nan"), "diverged"), (ValueError("anything"), "failed")],
+)
+def test_the_report_says_how_a_run_failed_and_does_not_reload(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, status: str
+) -> None:
+    monkeypatch.undo()  # with reports
+    fail_at(monkeypatch, error)
+    with pytest.raises(type(error), match=str(error)):
+        a_run(photos, tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert f"This run is {status}." in page
+    assert str(error) in page
+    assert "http-equiv" not in page
+
+
+def test_an_error_that_cannot_be_written_down_does_not_hide_itself(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from residual.training.run import Run
+
+    fail_at(monkeypatch, ValueError("the first error"))
+    set_status = Run.set_status
+
+    def full(self: Run, status: str, *arguments: Any, **facts: Any) -> None:
+        if status == "failed":
+            raise RunError("no space left on the disk")
+        set_status(self, status, *arguments, **facts)
+
+    monkeypatch.setattr(Run, "set_status", full)
+    with pytest.raises(ValueError, match="the first error"):
+        a_run(photos, tmp_path / "run")
+
+
+def test_a_failed_run_can_go_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_run(photos, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        fail_at(patch, ValueError("anything"))
+        with pytest.raises(ValueError, match="anything"):
+            a_run(photos, tmp_path / "parts")
+    assert a_run(photos, tmp_path / "parts", resume=True).status == "finished"
+    assert changed(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")) == set()
+
+
+def test_a_broken_connection_says_how_to_go_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from residual.training import launch
+
+    class Stub:
+        step = 3
+
+        def run_to_end(self, _: object) -> None:
+            raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by\npeer [10.0.0.1]:4242")
+
+    class Record:
+        path = tmp_path
+
+        def set_status(self, *_: object) -> None:
+            pass
+
+    with pytest.raises(
+        RunError,
+        match=r"rank 1 has lost the others \(.*Connection closed by peer .*\); start again with --res",
+    ):
+        launch._run(Stub(), Record(), Ranks(rank=1, size=2), None)  # type: ignore[arg-type]
+
+
+# -- going back ----------------------------------------------------------------------------------------
+
+
+def test_going_back_to_a_checkpoint_forgets_the_later_ones(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_run(photos, tmp_path / "whole")
+    a_run(photos, tmp_path / "run")
+    # From step 5 to 7, and stopped; the next resume has to go on from there, not from step 10.
+    stopped(photos, tmp_path / "run", monkeypatch, resume=True, checkpoint=5)
+    a_run(photos, tmp_path / "run", resume=True)
+    steps = [[(row["event"], row["step"]) for row in rows(tmp_path / name)] for name in ("whole", "run")]
+    assert steps[0] == steps[1]
+    assert changed(weights_of(tmp_path / "whole"), weights_of(tmp_path / "run")) == set()
+
+
+def test_a_checkpoint_that_is_not_there_is_named(photos: Path, tmp_path: Path) -> None:
+    from residual.errors import ModelFileError
+
+    a_run(photos, tmp_path / "run")
+    with pytest.raises(ModelFileError, match=r"step-3 cannot be used \(No such file or directory\)"):
+        a_run(photos, tmp_path / "run", resume=True, checkpoint=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"out": ""}, "--out is empty; expected the name of a folder"),
+        ({"out": None, "resume": True}, "--resume does not say which run; name its folder with --out"),
+        ({"out": "run", "checkpoint": 5}, "--checkpoint goes with --resume; add --resume"),
+        ({"out": "run", "checkpoint_minutes": 0.0}, "checkpoint_minutes is 0.0; expected a number above 0"),
+        ({"out": "run", "validation": 0.6}, "validation is 0.6; expected a share from 0 to 0.5"),
+    ],
+)
+def test_what_does_not_go_together_is_said_first(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=message):
+        train(photos, "resnet20", image_px=8, **options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+def test_under_torchrun_the_folder_must_be_named(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with pytest.raises(ConfigurationError, match="under torchrun --out says where the run lies"):
+        train(photos, "resnet20", image_px=8)
+
+
+# -- stopping ------------------------------------------------------------------------------------------
+
+
+def test_a_run_can_be_stopped_while_it_reads_its_images_into_memory(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import signal
+
+    def reading(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("the signal was not heard while it was reading")
+
+    a_run(photos, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("residual.training.loop.can_be_resident", lambda *_: True)
+        patch.setattr("residual.training.loop.ResidentImages.read", reading)
+        assert a_run(photos, tmp_path / "parts").exit_code == 143
+    assert record_of(tmp_path / "parts")["step"] == 0
+    assert a_run(photos, tmp_path / "parts", resume=True).status == "finished"
+    assert changed(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")) == set()
+
+
+# -- introducing itself --------------------------------------------------------------------------------
+
+
+def test_a_run_introduces_itself(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a_run(photos, tmp_path / "run", {"steps": 1, "ema_decay": 0.5, "mixup": 0.2, "flip": False}, seed=4)
+    said = capsys.readouterr().err
+    recipe = record_of(tmp_path / "run")["plan"]["recipe"]
+    fingerprint = load(tmp_path / "run").provenance["recipe_fingerprint"]
+    assert re.search(r"^data +photos: 48 train, 15 test; 3 classes$", said, re.MULTILINE)
+    assert re.search(
+        r"^model +custom: [\d,]+ parameters, \d+ million multiply-adds at 8 px$", said, re.MULTILINE
+    )
+    assert f"cifar ({fingerprint}): 1 steps of 10, sgd, learning rate 0.05 (cosine)" in said
+    for field in ("ema_decay 0.5", "mixup 0.2", "steps 1", "learning_rate 0.05"):
+        assert field in said
+    assert "computing  fp32, not compiled, seed 4" in said
+    assert "images     pad crop, not mirrored" in said
+    assert recipe["name"] == "cifar"
+
+
+def test_the_rule_that_held_images_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    a_run(photos, tmp_path / "run", {"steps": 1})
+    assert "a fifth is held out by the hash of the file name" in capsys.readouterr().err
+
+
+# -- compiled ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_compiled_network_is_trained(photos: Path, tmp_path: Path) -> None:
+    for compile_choice in ("no", "yes"):
+        out = tmp_path / compile_choice
+        assert a_run(photos, out, {"micro_batch_size": 5}, compile=compile_choice).status == "finished"
+    assert record_of(tmp_path / "yes")["plan"]["compiled"]
+    eager, compiled = ([row["loss"] for row in rows(tmp_path / name)] for name in ("no", "yes"))
+    assert compiled == pytest.approx(eager, rel=1e-3)
+    # Names and shapes are those of the network, not of what compiling wraps around it.
+    assert weights_of(tmp_path / "yes").keys() == weights_of(tmp_path / "no").keys()
+
+
+def test_tensorboard_that_is_missing_leaves_nothing_behind(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingDependencyError, match="--tensorboard needs the package tensorboard, which is"):
+        a_run(photos, tmp_path / "run", tensorboard=True)
+    assert not (tmp_path / "run").exists()
