@@ -50,7 +50,9 @@ def test_bad_samples_are_the_same_with_workers_and_after_a_kill(damaged: Trials)
     damaged.finish("workers", variant("skipping", num_workers=2))
     assert damaged.state("workers") == whole
     for step in (1, 3, 6):
-        damaged.run(f"parts-{step}", variant("skipping"), plants={"kill_at_step": step}, checkpoint_minutes=1e-6)
+        damaged.run(
+            f"parts-{step}", variant("skipping"), plants={"kill_at_step": step}, checkpoint_minutes=1e-6
+        )
         damaged.finish(f"parts-{step}", variant("skipping"), resume=True)
         assert damaged.state(f"parts-{step}") == whole, step
 
@@ -74,7 +76,10 @@ def test_more_than_one_in_a_hundred_ends_the_run(
     assert children[0].code == 3, children[0].said
     assert "3 of 240 training images cannot be used (train/" in children[0].said
     record = record_of(damaged.folder / "run")
-    assert (record["status"], record["step"] < 4) == ("failed", True)  # in the first epoch, however many ranks
+    assert (record["status"], record["step"] < 4) == (
+        "failed",
+        True,
+    )  # in the first epoch, however many ranks
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2])

@@ -61,10 +61,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", place], check=False, capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", place],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     if mounted.returncode:
-        pytest.skip(f"may not mount a file system here; the test by file size has run ({mounted.stderr.strip()})")
+        pytest.skip(
+            f"may not mount a file system here; the test by file size has run ({mounted.stderr.strip()})"
+        )
     try:
         yield place
     finally:
@@ -111,8 +116,12 @@ def test_a_save_on_a_full_disk_says_how_much_the_checkpoint_needs(
     # step 6 the run has nothing to write but a checkpoint.
     fill(small_disk, 500_000)
     (child,) = trials.run("parts", PLAIN, resume=True, plants={"signal_at_step": [6, 15]})
-    needed = re.search(r"cannot write \S+/step-6 \(No space left on device; it needs ([\d,]+) bytes", child.said)
+    needed = re.search(
+        r"cannot write \S+/step-6 \(No space left on device; it needs ([\d,]+) bytes", child.said
+    )
     assert needed, child.said
-    sizes = json.loads((trials.folder / "parts" / "checkpoints" / "step-4" / "manifest.json").read_text())["files"]
+    sizes = json.loads((trials.folder / "parts" / "checkpoints" / "step-4" / "manifest.json").read_text())[
+        "files"
+    ]
     tensors = sum(size["bytes"] for name, size in sizes.items() if name.endswith("safetensors"))
     assert 0.9 * tensors < int(needed.group(1).replace(",", "")) < 1.1 * tensors

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 143}
 MOST_SECONDS = 10.0
 
-# This crop is cut anew from the file each time; under others small images may be read once and stay in memory.
+# This crop is cut from the file each time; under others small images may stay in memory.
 LOADED = {"epochs": 2.0, "crop": "random-resized"}
 PLAIN = Variant("plain", LOADED)
 WORKERS = Variant("two workers", LOADED, {"num_workers": 2})
@@ -33,7 +33,8 @@ def until(happened: Callable[[], bool], children: list[Child]) -> None:
     """Wait for children to do something."""
     end = time.monotonic() + PATIENCE_SECONDS
     while not happened():
-        assert time.monotonic() < end and _alive(children), children[0].said
+        assert time.monotonic() < end, children[0].said
+        assert _alive(children), children[0].said
         time.sleep(0.01)
 
 
