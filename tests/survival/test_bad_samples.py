@@ -49,12 +49,9 @@ def test_bad_samples_are_the_same_with_workers_and_after_a_kill(damaged: Trials)
     whole = damaged.state("whole")
     damaged.finish("workers", variant("skipping", num_workers=2))
     assert damaged.state("workers") == whole
-    for step in (1, 3, 6):
-        damaged.run(
-            f"parts-{step}", variant("skipping"), plants={"kill_at_step": step}, checkpoint_minutes=1e-6
-        )
-        damaged.finish(f"parts-{step}", variant("skipping"), resume=True)
-        assert damaged.state(f"parts-{step}") == whole, step
+    damaged.run("parts", variant("skipping"), plants={"kill_at_step": 3}, checkpoint_minutes=1e-6)
+    damaged.finish("parts", variant("skipping"), resume=True)
+    assert damaged.state("parts") == whole
 
 
 def test_two_ranks_know_of_the_same_bad_samples_after_a_kill_or_without(damaged: Trials) -> None:

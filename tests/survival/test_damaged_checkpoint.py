@@ -1,4 +1,4 @@
-"""A checkpoint of which any file is damaged is passed over with a warning, or an error if it was asked for."""
+"""A checkpoint with any file damaged is passed over with a warning, or an error if it was asked for."""
 
 from __future__ import annotations
 

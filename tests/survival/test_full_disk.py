@@ -84,7 +84,15 @@ def fill(place: Path, leave: int) -> Path:
     return ballast
 
 
-@pytest.mark.parametrize("leave", [0, 300_000, 1_500_000, 3_000_000])
+@pytest.mark.parametrize(
+    "leave",
+    [
+        0,
+        pytest.param(300_000, marks=pytest.mark.slow),
+        1_500_000,
+        pytest.param(3_000_000, marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk_ends_the_run_and_a_resume_gives_the_same_bits(
     runner: Runner, pictures: Path, small_disk: Path, leave: int
 ) -> None:

@@ -211,7 +211,13 @@ class Trials:
         }
 
     def begin(
-        self, out: str, variant: Variant, *, plants_of: int | None = None, **arguments: Any
+        self,
+        out: str,
+        variant: Variant,
+        *,
+        plants_of: int | None = None,
+        environment: dict[str, str] | None = None,
+        **arguments: Any,
     ) -> list[Child]:
         """Begin a run on all its ranks.
 
@@ -219,6 +225,7 @@ class Trials:
             out: Name of the run.
             variant: How to train.
             plants_of: The rank that gets the plants; all where left out.
+            environment: What torchrun would tell more to the ranks.
             **arguments: As for :meth:`job`.
         """
         job = self.job(out, variant, **arguments)
@@ -227,14 +234,15 @@ class Trials:
         port = str(_free_port())
         children = []
         for rank in range(variant.num_ranks):
-            environment = {
+            own_environment = {
+                **(environment or {}),
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
                 "WORLD_SIZE": str(variant.num_ranks),
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": port,
             }
-            own = {**job, "environment": environment}
+            own = {**job, "environment": own_environment}
             if plants_of not in (None, rank):
                 own["plants"] = {}
             children.append(self.runner.begin(own))
@@ -311,7 +319,7 @@ def state_of(out: Path) -> dict[str, Any]:
             path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(files)
         },
-        "names": sorted(path.name for path in out.iterdir()),
+        "names": sorted(path.name for path in out.iterdir() if path.name != "report.html"),
     }
 
 
