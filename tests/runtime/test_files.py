@@ -54,7 +54,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     monkeypatch.setattr(os, "fsync", _disk_full)
     with pytest.raises(
         RunError,
-        match=r"cannot write .*file\.bin \(No space left on device; [\d,]+ bytes are free there\); choose",
+        match=r"cannot write .*file\.bin \(No space left on device; it needs 3 bytes, [\d,]+ bytes are free",
     ):
         write_bytes(path, b"new")
     assert _listing(tmp_path) == {"file.bin": "old"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from tests.conftest import write_photos
 from tests.survival.trials import Runner, Trials
@@ -27,6 +28,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "photos"
     write_photos(root / "train", 16)
     write_photos(root / "test", 5, seed=1)
+    return root
+
+
+@pytest.fixture
+def squares(pictures: Path, tmp_path: Path) -> Path:
+    """The same pictures cut to squares of one size, which training keeps in memory."""
+    root = tmp_path / "squares"
+    for file in pictures.rglob("*.png"):
+        target = root / file.relative_to(pictures)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(file).crop((0, 0, 24, 24)).save(target)
     return root
 
 

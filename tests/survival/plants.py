@@ -33,7 +33,8 @@ def plant(wishes: dict[str, Any], out: Path) -> None:
         wishes: ``kill_at_operation``: SIGKILL at that operation on a file of the run, counted from 1;
             ``kill_at_step``: before that update; ``signal_at_step``: ``[step, number]``, after that update;
             ``leave_out_step``: its update is not applied; ``not_finite``: steps whose loss is not a number;
-            ``file_bytes``: no file may become larger; ``step_seconds``: how long each update takes more.
+            ``file_bytes``: no file may become larger; ``step_seconds``: how long each update takes more;
+            ``leave_a_child_seconds``: how long a child lives on.
         out: The run folder.
     """
     for name, wish in wishes.items():
@@ -115,6 +116,17 @@ def _step_seconds(seconds: float, _out: Path) -> None:
     _around_update(lambda _trainer, done: None if done else time.sleep(seconds))
 
 
+def _leave_a_child_seconds(seconds: float, _out: Path) -> None:
+    """Fork a child at the first step, as a loader of processes does, that lives on after a kill."""
+
+    def leave(trainer: Trainer, done: bool) -> None:
+        if not done and trainer.step == 0 and not os.fork():
+            time.sleep(seconds)
+            os._exit(0)
+
+    _around_update(leave)
+
+
 def _leave_out_step(step: int, _out: Path) -> None:
     update = Trainer._update
 
@@ -156,4 +168,5 @@ _PLANTS: dict[str, Callable[[Any, Path], None]] = {
     "not_finite": _not_finite,
     "file_bytes": _file_bytes,
     "step_seconds": _step_seconds,
+    "leave_a_child_seconds": _leave_a_child_seconds,
 }

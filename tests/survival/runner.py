@@ -24,7 +24,7 @@ import torch
 from residual.data.source import SampleSource, open_source
 from residual.errors import ResidualError
 from residual.runtime.console import stderr
-from residual.training import loop, train
+from residual.training import launch, loop, train
 from tests.survival import plants, system_calls
 
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ def main() -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which closes our stdin
     # The report takes most of the time of a run this small, and is made from the other files alone.
-    setattr(loop, "write_report", lambda path: path)  # noqa: B010  # mypy takes it for another function
+    for module in (launch, loop):
+        setattr(module, "write_report", lambda path: path)  # noqa: B010  # mypy takes it for another function
     warm_up()
     say({"ready": os.getpid()})
     pending = b""

@@ -29,19 +29,19 @@ from tests.survival.tracing import can_trace, run_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["kill_replacements", "kill_saves"]
+__all__ = ["a_checkpoint", "kill_replacements", "kill_saves", "said_by"]
 
 _OLD = {"weights.bin": b"old" * 100, "config.json": b"{}", "inner/deep.txt": b"old, too"}
 _NEW = {"weights.bin": b"new" * 100, "config.json": b"[]", "card.md": b"new"}
 
 
-def _checkpoint(step: int, value: float) -> Checkpoint:
+def a_checkpoint(step: int, value: float) -> Checkpoint:
     """Return a small checkpoint of which every part says ``value``."""
     tensors = {"weight": torch.full((5,), value), "bias": torch.full((2,), value)}
     return Checkpoint(Progress(step, step, [Sums(loss=value)], Sums(loss=value)), tensors, tensors, tensors)
 
 
-def _said(checkpoint: Checkpoint) -> tuple[int, float]:
+def said_by(checkpoint: Checkpoint) -> tuple[int, float]:
     """Return step and value of a checkpoint whose parts agree."""
     values = {float(tensor) for part in _parts(checkpoint) for whole in part.values() for tensor in whole}
     values |= {sums.loss for sums in (*checkpoint.progress.windows, checkpoint.progress.epoch)}
@@ -95,30 +95,31 @@ def kill_saves(job: dict[str, Any]) -> int:
 
     def prepare(folder: Path) -> None:
         for before in (1, 2):
-            save_checkpoint(folder, _checkpoint(before, before))
+            save_checkpoint(folder, a_checkpoint(before, before))
 
     def faults(folder: Path) -> list[str]:
         found: list[str] = []
         again = folder.with_name("again")
         shutil.copytree(folder, again)
         newest = newest_checkpoint(folder)
-        if newest is None or _said(newest[1]) not in ((2, 2.0), (step, 7.0)):
+        if newest is None or said_by(newest[1]) not in ((2, 2.0), (step, 7.0)):
             found.append(f"the newest checkpoint is {newest and newest[0].name}")
         for path in folder.iterdir():
             try:
-                _said(load_checkpoint(path))
+                said_by(load_checkpoint(path))
             except (ResidualError, ValueError) as error:
                 found.append(str(error))
         # Who goes on from a checkpoint that he names does not look for the newest.
         for which in (folder, again):
-            save_checkpoint(which, _checkpoint(9, 9.0))
+            save_checkpoint(which, a_checkpoint(9, 9.0))
             left = sorted(path.name for path in which.iterdir())
             if left not in (["step-2", "step-9"], [f"step-{step}", "step-9"]):
                 found.append(f"the next save leaves {left}")
         shutil.rmtree(again)
         return found
 
-    return _trials(job, prepare, lambda folder: _save(folder, step), faults)
+    save = _save_carelessly if job.get("careless") else _save
+    return _trials(job, prepare, lambda folder: save(folder, step), faults)
 
 
 def _digest(folder: Path) -> str:
@@ -130,7 +131,15 @@ def _digest(folder: Path) -> str:
 
 
 def _save(folder: Path, step: int) -> None:
-    save_checkpoint(folder, _checkpoint(step, 7.0))
+    save_checkpoint(folder, a_checkpoint(step, 7.0))
+
+
+def _save_carelessly(folder: Path, step: int) -> None:
+    """Save as one would who had never been killed: over the old checkpoint, file by file."""
+    beside = folder.with_name("beside")
+    save_checkpoint(beside, a_checkpoint(step, 7.0))
+    for file in sorted((beside / f"step-{step}").iterdir()):
+        shutil.copyfile(file, folder / f"step-{step}" / file.name)
 
 
 def _fill(folder: Path, contents: dict[str, bytes]) -> None:

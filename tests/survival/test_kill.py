@@ -43,6 +43,7 @@ UNTIL_ERROR = Variant(
 ADAMW = Variant(
     "adamw, bce, repeats", {"optimizer": "adamw", "learning_rate": 1e-3, "loss": "bce", "repeats": 2}
 )
+IN_MEMORY = Variant("in memory", {"steps": 10}, data="digits")
 TWO_RANKS = Variant("two ranks", num_ranks=2)
 TWO_RANKS_TWO_WORKERS = Variant("two ranks, two workers", options={"num_workers": 2}, num_ranks=2)
 FOUR_RANKS = Variant("four ranks", num_ranks=4)
@@ -126,7 +127,7 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
     "variant",
     [
         PLAIN, PLAIN_TWO_WORKERS, ALL, ALL_TWO_WORKERS, ALL_TWO_RANKS, MIXED, ACCUMULATED, AVERAGED, PLATEAU,
-        UNTIL_ERROR, ADAMW, TWO_RANKS, TWO_RANKS_TWO_WORKERS, FOUR_RANKS,
+        UNTIL_ERROR, ADAMW, IN_MEMORY, TWO_RANKS, TWO_RANKS_TWO_WORKERS, FOUR_RANKS,
     ],
     ids=named,
 )  # fmt: skip
@@ -155,7 +156,7 @@ def test_a_run_killed_at_the_turn_of_an_epoch_ends_with_the_same_bits(
     assert trials.state("parts") == whole
 
 
-@pytest.mark.parametrize("before_end", [40, 20, 6, 1])
+@pytest.mark.parametrize("before_end", [20])
 def test_a_run_killed_in_its_final_evaluation_ends_with_the_same_bits(
     trials: Trials, undisturbed: Undisturbed, before_end: int
 ) -> None:
@@ -177,7 +178,7 @@ def start_and_die_anywhere(trials: Trials, every: int) -> None:
 
 
 def test_a_run_killed_while_it_begins_can_be_begun_again_or_resumed(trials: Trials) -> None:
-    start_and_die_anywhere(trials, every=11)
+    start_and_die_anywhere(trials, every=41)
 
 
 @pytest.mark.slow

@@ -67,8 +67,9 @@ def save(
         )
     path = Path(path).expanduser()
     require_free_or_model(path)
-    with atomic_folder(path) as folder:
-        write_tensors(folder / _WEIGHTS, model.network.state_dict())
+    weights = model.network.state_dict()
+    with atomic_folder(path, num_bytes=sum(tensor.nbytes for tensor in weights.values())) as folder:
+        write_tensors(folder / _WEIGHTS, weights)
         write_json(folder / _CONFIG, _config_of(model))
         write_text(folder / _CARD, model_card(model))
 

@@ -11,6 +11,7 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import torch
 import torch.distributed as dist
 
-from residual.errors import ConfigurationError
+from residual.errors import ConfigurationError, RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
 __all__ = ["ALONE", "Ranks", "launched_by_torchrun"]
@@ -94,7 +95,8 @@ class Ranks:
         if self.size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.int64)
-        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        with self._together():
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return [int(value) for value in tensor]
 
     def gather(self, value: T) -> list[T]:
@@ -102,7 +104,8 @@ class Ranks:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with self._together():
+            dist.all_gather_object(values, value)
         return values
 
     def from_first(self, value: T) -> T:
@@ -110,13 +113,15 @@ class Ranks:
         if self.size == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values, src=0)
+        with self._together():
+            dist.broadcast_object_list(values, src=0)
         return values[0]
 
     def wait(self) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
-            dist.barrier()
+            with self._together():
+                dist.barrier()
 
     def average_(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace floating-point tensors by their mean over all ranks, in one message."""
@@ -124,13 +129,28 @@ class Ranks:
         if self.size == 1 or not floats:
             return
         flat = torch.cat([tensor.detach().reshape(-1) for tensor in floats])
-        dist.all_reduce(flat)
+        with self._together():
+            dist.all_reduce(flat)
         flat /= self.size
         offset = 0
         with torch.no_grad():
             for tensor in floats:
                 tensor.copy_(flat[offset : offset + tensor.numel()].view_as(tensor))
                 offset += tensor.numel()
+
+    def lost(self, error: RuntimeError) -> RunError:
+        """Return what to tell of an error of torch's that says that another process is gone."""
+        return RunError(
+            f"rank {self.rank} has lost the others ({' '.join(str(error).split())[:160]})",
+            remedy="start again with --resume; torchrun --max-restarts does it by itself",
+        )
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise self.lost(error) from error
 
 
 ALONE = Ranks()

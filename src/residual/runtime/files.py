@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "append_text",
     "atomic_folder",
     "make_folder",
     "put_back",
@@ -52,7 +53,24 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(path, error, len(content)) from error
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add ``text`` to the end of ``path``; what has been added of it is taken away again where that fails.
+
+    Raises:
+        RunError: It cannot be written; the message says why and how much space is left.
+    """
+    content = text.encode("utf-8", "backslashreplace")
+    before = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("ab") as file:
+            file.write(content)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.truncate(path, before)
+        raise _cannot_write(path, error, len(content)) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -138,11 +156,12 @@ def atomic_folder(path: Path, *, num_bytes: int = 0) -> Iterator[Path]:
         _sync_folder(path.parent)
         remove(retired)
         remove(temporary)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise _cannot_write(path, error, num_bytes) from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        # What could not be written within it is named as the folder, with all that was to go there.
+        cause = error.__cause__ if isinstance(error, RunError) else error
+        if isinstance(cause, OSError):
+            raise _cannot_write(path, cause, num_bytes) from cause
         raise
 
 

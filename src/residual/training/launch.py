@@ -165,10 +165,7 @@ def _run(trainer: Trainer, run: Run, ranks: Ranks, checkpoint: Path | None) -> R
                 remedy="choose --batch-size auto, a smaller model or --activation-checkpointing",
             ) from error
         if ranks.size > 1 and isinstance(error, RuntimeError):
-            raise RunError(
-                f"rank {ranks.rank} has lost the others ({' '.join(str(error).split())[:160]})",
-                remedy="start again with --resume; torchrun --max-restarts does it by itself",
-            ) from error
+            raise ranks.lost(error) from error  # in the exchange of gradients
         raise
 
 

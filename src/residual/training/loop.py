@@ -181,10 +181,9 @@ class Trainer:
         try:
             while True:
                 batch = self._next(batches)
-                self._agree()
+                self._agree(batch)
                 if batch is None:
                     return
-                self._take_out_bad(batch)
                 yield batch
         finally:
             batches.close()
@@ -221,23 +220,32 @@ class Trainer:
         finally:
             self._meter.waited(time.monotonic() - started)
 
-    def _agree(self) -> None:
-        """Stop, or save, on every rank at the same step."""
+    def _agree(self, batch: Batch | None) -> None:
+        """Stop, save, and hear of bad samples, on every rank at the same step."""
         due = self.ranks.is_first and time.monotonic() - self._saved_at > self._checkpoint_seconds
-        exit_code, due_anywhere = self.ranks.most(self.stop.exit_code, due)
+        bad = batch.bad if batch is not None else []
+        unknown = {sample.key: sample.reason for sample in bad if sample.key not in self._bad_samples}
+        nothing_left = batch is not None and not len(batch)
+        exit_code, due_anywhere, num_unknown, nothing_left_anywhere = self.ranks.most(
+            self.stop.exit_code, due, len(unknown), nothing_left
+        )
         if exit_code:
             raise _Interrupted(exit_code)
         if due_anywhere:
             self._save_checkpoint("running")
+        if num_unknown or nothing_left_anywhere:
+            self._leave_out(unknown, nothing_left=bool(nothing_left_anywhere))
 
-    def _take_out_bad(self, batch: Batch) -> None:
-        if self.plan.bad_samples == "stop":
-            batch.require_all_good()
-        for sample in batch.bad:
-            if sample.key not in self._bad_samples:
-                self._bad_samples[sample.key] = sample.reason
-                warn(f"{sample.key} is skipped: {sample.reason}")
-        if len(self._bad_samples) > _MOST_BAD * self.plan.num_samples or not len(batch):
+    def _leave_out(self, unknown: dict[str, str], *, nothing_left: bool) -> None:
+        """Name the bad samples of all ranks, or end the run at them, which every rank does alike."""
+        for found in self.ranks.gather(unknown):
+            for key, reason in found.items():
+                if self.plan.bad_samples == "stop":
+                    raise DataError(f"{key}: {reason}", remedy="repair or remove this file, then start again")
+                if key not in self._bad_samples:
+                    self._bad_samples[key] = reason
+                    warn(f"{key} is skipped: {reason}")
+        if len(self._bad_samples) > _MOST_BAD * self.plan.num_samples or nothing_left:
             raise DataError(
                 f"{len(self._bad_samples):,} of {self.plan.num_samples:,} training images cannot be used "
                 f"({', '.join(list(self._bad_samples)[:3])}, …)",
@@ -441,9 +449,6 @@ class Trainer:
         )
 
     def _save_checkpoint(self, status: str) -> None:
-        bad_samples: dict[str, str] = {}
-        for found in self.ranks.gather(self._bad_samples):
-            bad_samples |= found
         progress = Progress(
             step=self.step,
             evaluated_step=self._evaluated_step,
@@ -452,7 +457,7 @@ class Trainer:
             measured=self._measured,
             metrics=self.model.metrics,
             skipped=tuple(sorted(self._skipped)),
-            bad_samples=bad_samples,
+            bad_samples=dict(self._bad_samples),
             scaler=self._updater.scaler.state_dict(),
         )
         if self.ranks.is_first:
@@ -465,7 +470,9 @@ class Trainer:
             )
             self.run.flush_metrics()
             save_checkpoint(self.run.checkpoints_path, checkpoint)
-            self.run.set_status(status, self.step, bad_samples=bad_samples, skipped=list(progress.skipped))
+            self.run.set_status(
+                status, self.step, bad_samples=progress.bad_samples, skipped=list(progress.skipped)
+            )
         self._saved_at = time.monotonic()
 
     def _restore(self, path: Path | None) -> None:

@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from residual.errors import ConfigurationError, ModelFileError
 from residual.evaluation import Evaluation
-from residual.runtime.files import atomic_folder, make_folder, put_back, write_bytes, write_json, write_text
+from residual.runtime.files import (
+    append_text,
+    atomic_folder,
+    make_folder,
+    put_back,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from residual.runtime.provenance import command_line, now, versions
 from residual.training.board import Board
 from residual.training.plan import Plan
@@ -245,8 +253,7 @@ class Run:
         """Append a line to ``metrics.jsonl``."""
         if not self._writes:
             return
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
+        append_text(self.metrics_path, json.dumps(row, allow_nan=False) + "\n")
         if self._board is not None:
             self._board.add(row)
 

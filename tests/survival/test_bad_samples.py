@@ -1,0 +1,90 @@
+"""``--bad-samples skip``: named, counted, the same over workers, ranks and resumes, and not too many."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import COLORS, write_photos
+from tests.survival.trials import Trials, Variant, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.survival.trials import Runner
+
+SKIPPING = {"bad_samples": "skip"}
+# 240 samples in batches of 60: two of them are less than one in a hundred, three are more.
+CHANGES = {"epochs": 2.0, "batch_size": 60, "micro_batch_size": 10}
+
+
+@pytest.fixture
+def damaged(runner: Runner, tmp_path: Path, damage: Callable[[Path], None]) -> Trials:
+    """A data set of 240 training images, two of them damaged."""
+    root = tmp_path / "photos"
+    write_photos(root / "train", 80, side=8)
+    write_photos(root / "test", 5, side=8, seed=1)
+    for color in list(COLORS)[:2]:
+        damage(root / "train" / color / f"{color}-007.png")
+    return Trials(runner, root, tmp_path)
+
+
+def variant(name: str, num_ranks: int = 1, num_workers: int = 0) -> Variant:
+    return Variant(name, CHANGES, {**SKIPPING, "num_workers": num_workers}, num_ranks)
+
+
+def test_bad_samples_are_counted_and_listed(damaged: Trials) -> None:
+    (child,) = damaged.run("run", variant("skipping"))
+    assert child.code == 0, child.said
+    bad = record_of(damaged.folder / "run")["bad_samples"]
+    assert sorted(bad) == ["train/blue/blue-007.png", "train/green/green-007.png"]
+    assert "damaged PNG" in bad["train/blue/blue-007.png"]
+    assert child.said.count("blue-007.png is skipped") == 1  # not in every epoch
+
+
+def test_bad_samples_are_the_same_with_workers_and_after_a_kill(damaged: Trials) -> None:
+    damaged.finish("whole", variant("skipping"))
+    whole = damaged.state("whole")
+    damaged.finish("workers", variant("skipping", num_workers=2))
+    assert damaged.state("workers") == whole
+    damaged.run("parts", variant("skipping"), plants={"kill_at_step": 3}, checkpoint_minutes=1e-6)
+    damaged.finish("parts", variant("skipping"), resume=True)
+    assert damaged.state("parts") == whole
+
+
+def test_two_ranks_know_of_the_same_bad_samples_after_a_kill_or_without(damaged: Trials) -> None:
+    ranks = variant("two ranks", num_ranks=2)
+    damaged.finish("whole", ranks)
+    damaged.run("parts", ranks, plants={"kill_at_step": 5}, plants_of=1)
+    damaged.finish("parts", ranks, resume=True)
+    assert damaged.state("parts") == damaged.state("whole")
+    assert len(damaged.state("whole")["record"]["bad_samples"]) == 2
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_more_than_one_in_a_hundred_ends_the_run(
+    damaged: Trials, damage: Callable[[Path], None], num_ranks: int
+) -> None:
+    damage(damaged.data / "train" / "red" / "red-007.png")
+    children = damaged.run("run", variant("skipping", num_ranks))
+    # The other rank may have gone by itself, or miss the one that has.
+    assert children[0].code == 3, children[0].said
+    assert "3 of 240 training images cannot be used (train/" in children[0].said
+    record = record_of(damaged.folder / "run")
+    assert (record["status"], record["step"] < 4) == (
+        "failed",
+        True,
+    )  # in the first epoch, however many ranks
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_a_bad_sample_that_is_not_to_be_skipped_is_named_by_the_first_rank(
+    damaged: Trials, num_ranks: int
+) -> None:
+    stopping = Variant("stopping", CHANGES, num_ranks=num_ranks)
+    children = damaged.run("run", stopping)
+    assert children[0].code == 3, children[0].said
+    assert "-007.png: damaged PNG" in children[0].said
+    assert "-007.png" in record_of(damaged.folder / "run")["error"]

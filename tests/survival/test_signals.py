@@ -1,0 +1,148 @@
+"""A signal saves and ends a run within ten seconds, whatever it is doing, and the run goes on from there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.survival.trials import EVERYTHING, PATIENCE_SECONDS, Trials, Variant, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.survival.trials import Child, Runner
+
+CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 143}
+MOST_SECONDS = 10.0
+
+# This crop is cut from the file each time; under others small images may stay in memory.
+LOADED = {"epochs": 2.0, "crop": "random-resized"}
+PLAIN = Variant("plain", LOADED)
+WORKERS = Variant("two workers", LOADED, {"num_workers": 2})
+RANKS = Variant("two ranks", LOADED, num_ranks=2)
+IN_MEMORY = Variant("in memory", {"epochs": 2.0})
+PRECISE = Variant("exact statistics", {**EVERYTHING, "precise_bn": 36, "epochs": 1.0}, {"validation": 0.25})
+
+
+def until(happened: Callable[[], bool], children: list[Child]) -> None:
+    """Wait for children to do something."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not happened():
+        assert time.monotonic() < end, children[0].said
+        assert _alive(children), children[0].said
+        time.sleep(0.01)
+
+
+def _alive(children: list[Child]) -> bool:
+    try:
+        for child in children:
+            os.kill(child.process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def obstacle(tmp_path: Path, split: str, read: int) -> dict[str, Any]:
+    return {"split": split, "read": read, "marker": str(tmp_path / "blocked"), "signal": 0}
+
+
+def stopped_while_blocked(
+    trials: Trials, variant: Variant, blocked: dict[str, Any], number: signal.Signals, *, group: bool = False
+) -> None:
+    """Send a signal to a run that waits for data, and hold it to its exit code and its time."""
+    children = trials.begin("parts", variant, obstruct=blocked)
+    until(Path(blocked["marker"]).exists, children)
+    time.sleep(0.3)  # from the marker into the sleep
+    sent = time.monotonic()
+    for child in children:
+        (os.killpg if group else os.kill)(child.process, number)
+    codes = trials.runner.wait(*children)
+    seconds = time.monotonic() - sent
+    assert codes == [CODES[number]] * len(children), children[0].said
+    assert seconds < MOST_SECONDS
+    assert record_of(trials.folder / "parts")["status"] == "interrupted"
+
+
+def goes_on_to_the_same_bits(trials: Trials, variant: Variant) -> None:
+    trials.finish("parts", variant, resume=True)
+    trials.finish("whole", variant)
+    assert trials.state("parts") == trials.state("whole")
+
+
+@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+def test_a_signal_while_it_waits_for_training_data_saves_and_ends(
+    trials: Trials, tmp_path: Path, number: signal.Signals
+) -> None:
+    stopped_while_blocked(trials, PLAIN, obstacle(tmp_path, "train", 30), number)
+    assert record_of(tmp_path / "parts")["step"] == 2  # 12 + 12, and blocked in the third batch
+    if number == signal.SIGTERM:
+        goes_on_to_the_same_bits(trials, PLAIN)
+
+
+@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+def test_a_signal_while_it_waits_for_validation_data_saves_and_ends(
+    trials: Trials, tmp_path: Path, number: signal.Signals
+) -> None:
+    stopped_while_blocked(trials, PLAIN, obstacle(tmp_path, "test", 8), number)
+    assert record_of(tmp_path / "parts")["step"] == 4
+    if number == signal.SIGINT:
+        goes_on_to_the_same_bits(trials, PLAIN)
+
+
+@pytest.mark.parametrize("group", [False, True], ids=["alone", "with-its-workers"])
+def test_a_signal_while_workers_wait_for_data_saves_and_ends(
+    trials: Trials, tmp_path: Path, group: bool
+) -> None:
+    stopped_while_blocked(trials, WORKERS, obstacle(tmp_path, "train", 20), signal.SIGTERM, group=group)
+    goes_on_to_the_same_bits(trials, WORKERS)
+
+
+def test_a_signal_while_images_are_read_into_memory_saves_and_ends(
+    runner: Runner, squares: Path, tmp_path: Path
+) -> None:
+    trials = Trials(runner, squares, tmp_path)
+    stopped_while_blocked(trials, IN_MEMORY, obstacle(tmp_path, "train", 30), signal.SIGTERM)
+    assert record_of(tmp_path / "parts")["step"] == 0
+    goes_on_to_the_same_bits(trials, IN_MEMORY)
+
+
+def test_a_signal_while_it_measures_exact_statistics_saves_and_ends(trials: Trials, tmp_path: Path) -> None:
+    # The first evaluation comes after two steps of 12; the 30th read is in the images to normalize by.
+    stopped_while_blocked(trials, PRECISE, obstacle(tmp_path, "train", 30), signal.SIGUSR1)
+    assert record_of(tmp_path / "parts")["step"] == 2
+    goes_on_to_the_same_bits(trials, PRECISE)
+
+
+def test_a_signal_to_every_rank_while_they_wait_for_data_saves_and_ends(
+    trials: Trials, tmp_path: Path
+) -> None:
+    stopped_while_blocked(trials, RANKS, obstacle(tmp_path, "train", 15), signal.SIGTERM)
+    goes_on_to_the_same_bits(trials, RANKS)
+
+
+@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+def test_a_signal_in_a_training_step_saves_that_step_and_ends(trials: Trials, number: signal.Signals) -> None:
+    (child,) = trials.run("parts", PLAIN, plants={"signal_at_step": [3, number]})
+    assert child.code == CODES[number]
+    assert record_of(trials.folder / "parts")["step"] == 3
+
+
+def test_a_signal_to_one_of_two_ranks_stops_both_at_the_same_step(trials: Trials) -> None:
+    children = trials.run("parts", RANKS, plants={"signal_at_step": [3, signal.SIGTERM]}, plants_of=1)
+    assert [child.code for child in children] == [143, 143]
+    assert record_of(trials.folder / "parts")["step"] == 3
+    goes_on_to_the_same_bits(trials, RANKS)
+
+
+def test_a_signal_in_the_middle_of_a_validation_saves_and_ends(trials: Trials, tmp_path: Path) -> None:
+    obstruct = {**obstacle(tmp_path, "test", 8), "signal": signal.SIGTERM}
+    (child,) = trials.run("parts", PLAIN, obstruct=obstruct)
+    assert child.code == 143
+    record = record_of(tmp_path / "parts")
+    assert (record["status"], record["step"]) == ("interrupted", 4)
+    goes_on_to_the_same_bits(trials, PLAIN)

@@ -1,0 +1,129 @@
+"""Under torchrun a run survives the death of a process, and a signal saves it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.survival.trials import CHANGES, OPTIONS, PATIENCE_SECONDS, ROOT, Trials, Variant, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# Evaluated and saved after steps 16 and 32. After either the first rank draws the report for a second, while
+# the other waits for it, so there is time to meet them in the middle.
+LONG = Variant("two ranks", {"epochs": 8.0, "evaluate_every": 4.0}, num_ranks=2)
+MEETING_SECONDS = 300.0
+STOPPING_SECONDS = 10.0
+
+# Runs the command and leaves its exit code where the test finds it; torchrun tells only of its own.
+RANK = """
+import os, sys, time
+from pathlib import Path
+from residual.cli import main
+out = Path(sys.argv[1])
+(out.with_name(f"pid-{os.environ['RANK']}")).write_text(str(os.getpid()))
+code = main(sys.argv[2:])
+(out.with_name(f"code-{os.environ['RANK']}")).write_text(f"{code} {time.time()}")
+sys.exit(code)
+"""
+
+
+def command_line(trials: Trials, out: str, variant: Variant) -> list[str]:
+    """Return what to type for the run that the variant describes."""
+    settings: dict[str, Any] = {**OPTIONS, **CHANGES, **variant.changes}
+    settings["workers"] = settings.pop("num_workers")
+    words = ["train", str(trials.data), "--out", str(trials.folder / out)]
+    for name, value in settings.items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
+
+
+@pytest.fixture
+def torchrun(trials: Trials) -> Iterator[Callable[[str, Variant], subprocess.Popen[str]]]:
+    """Start a run under torchrun; what is left of it at the end of the test is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(out: str, variant: Variant) -> subprocess.Popen[str]:
+        script = trials.folder / "rank.py"
+        script.write_text(RANK)
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts", "2"]
+        launcher += ["--nproc-per-node", str(variant.num_ranks)]
+        with (trials.folder / "torchrun.log").open("w") as log:
+            process = subprocess.Popen(
+                [*launcher, str(script), str(trials.folder / out), *command_line(trials, out, variant)],
+                cwd=ROOT,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                text=True,
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(PATIENCE_SECONDS)
+
+
+def until(happened: Callable[[], bool], process: subprocess.Popen[str], log: Path) -> None:
+    end = time.monotonic() + MEETING_SECONDS
+    while not happened():
+        assert time.monotonic() < end, log.read_text()
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.02)
+
+
+def test_a_rank_that_is_started_again_goes_on_although_its_command_does_not_say_so(trials: Trials) -> None:
+    # What torchrun does is told to the processes by their environment; the slow tests below use it itself.
+    trials.finish("whole", LONG)
+    trials.run("parts", LONG, plants={"kill_at_step": 20}, plants_of=1)
+    trials.finish("parts", LONG, environment={"TORCHELASTIC_RESTART_COUNT": "1"})
+    assert trials.state("parts") == trials.state("whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_of_which_one_process_is_killed_ends_with_the_bits_of_one_that_was_not(
+    trials: Trials, torchrun: Callable[[str, Variant], subprocess.Popen[str]], rank: int
+) -> None:
+    process, log = torchrun("parts", LONG), trials.folder / "torchrun.log"
+    until((trials.folder / "parts" / "checkpoints" / "step-16").exists, process, log)
+    victim = int((trials.folder / f"pid-{rank}").read_text())
+    os.kill(victim, signal.SIGKILL)
+    assert process.wait(MEETING_SECONDS) == 0, log.read_text()
+    assert int((trials.folder / f"pid-{rank}").read_text()) != victim  # it was started again
+    said = log.read_text()
+    assert "resuming at step 16 of 32" in said
+    trials.finish("whole", LONG)
+    assert trials.state("parts") == trials.state("whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, "143"), (signal.SIGINT, "130")])
+def test_a_signal_to_torchrun_saves_the_run_and_ends_every_process(
+    trials: Trials, torchrun: Callable[[str, Variant], subprocess.Popen[str]], number: int, code: str
+) -> None:
+    process, log = torchrun("parts", LONG), trials.folder / "torchrun.log"
+    until((trials.folder / "parts" / "checkpoints" / "step-16").exists, process, log)
+    sent = time.time()
+    process.send_signal(number)
+    process.wait(PATIENCE_SECONDS)
+    for rank in (0, 1):
+        found, at = (trials.folder / f"code-{rank}").read_text().split()
+        assert found == code, log.read_text()
+        assert float(at) - sent < STOPPING_SECONDS
+    assert record_of(trials.folder / "parts")["status"] == "interrupted"
+    trials.finish("parts", LONG, resume=True)
+    trials.finish("whole", LONG)
+    assert trials.state("parts") == trials.state("whole")
