@@ -18,6 +18,7 @@ PAPER = {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "nesterov": 
 CIFAR_AUGMENT = Augment(crop="pad", pad_px=4, flip=True)
 SCALE_JITTER = Augment(crop="scale-jitter", flip=True, min_side_px=256, max_side_px=480, pca_color=0.1)
 STRIKES_BACK = {
+    "bce_threshold": 0.2,
     "optimizer": "lamb",
     "batch_size": 2048,
     "loss": "bce",
@@ -40,8 +41,8 @@ SOURCES: dict[str, dict[str, Any]] = {
         "schedule": "cosine",
         "nesterov": True,
         "weight_decay": 5e-4,
-        "evaluate_every": 3,
-        "start_px": 16,
+        "evaluate_every": 5,
+        "start_px": 12,
         "growing": 0.9,
         "augment": CIFAR_AUGMENT,
     },

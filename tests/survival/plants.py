@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +18,6 @@ from residual.training.updater import Updater
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from residual.data.loader import Batch
 
@@ -32,9 +32,10 @@ def plant(wishes: dict[str, Any], out: Path) -> None:
     Args:
         wishes: ``kill_at_operation``: SIGKILL at that operation on a file of the run, counted from 1;
             ``kill_at_step``: before that update; ``signal_at_step``: ``[step, number]``, after that update;
-            ``leave_out_step``: its update is not applied; ``not_finite``: steps whose loss is not a number;
+            ``leave_out_steps``: updates not applied; ``not_finite``: steps whose loss is not a number;
             ``file_bytes``: no file may become larger; ``step_seconds``: how long each update takes more;
-            ``leave_a_child_seconds``: how long a child lives on.
+            ``leave_a_child_seconds``: how long a child lives on; ``long_step``: ``[step, FILE]``: that step's
+            gradients take a minute from when FILE is there.
         out: The run folder.
     """
     for name, wish in wishes.items():
@@ -116,6 +117,20 @@ def _step_seconds(seconds: float, _out: Path) -> None:
     _around_update(lambda _trainer, done: None if done else time.sleep(seconds))
 
 
+def _long_step(wish: list[Any], _out: Path) -> None:
+    long_step, marker = wish
+    gradients = Updater.gradients
+
+    def long_gradients(self: Updater, batch: Batch, step: int) -> bool:
+        finite = gradients(self, batch, step)  # so BN's statistics are no longer those before the step
+        if step == long_step:
+            Path(marker).touch()
+            time.sleep(60)
+        return finite
+
+    Updater.gradients = long_gradients  # type: ignore[method-assign]
+
+
 def _leave_a_child_seconds(seconds: float, _out: Path) -> None:
     """Fork a child at the first step, as a loader of processes does, that lives on after a kill."""
 
@@ -127,11 +142,11 @@ def _leave_a_child_seconds(seconds: float, _out: Path) -> None:
     _around_update(leave)
 
 
-def _leave_out_step(step: int, _out: Path) -> None:
+def _leave_out_steps(steps: list[int], _out: Path) -> None:
     update = Trainer._update
 
     def most(self: Trainer, batch: Batch) -> bool:
-        if self.step != step:
+        if self.step not in steps:
             return update(self, batch)
         self.step += 1
         return True
@@ -164,9 +179,10 @@ _PLANTS: dict[str, Callable[[Any, Path], None]] = {
     "kill_at_operation": _kill_at_operation,
     "kill_at_step": _kill_at_step,
     "signal_at_step": _signal_at_step,
-    "leave_out_step": _leave_out_step,
+    "leave_out_steps": _leave_out_steps,
     "not_finite": _not_finite,
     "file_bytes": _file_bytes,
     "step_seconds": _step_seconds,
+    "long_step": _long_step,
     "leave_a_child_seconds": _leave_a_child_seconds,
 }

@@ -205,7 +205,7 @@ def test_a_resumed_run_that_leaves_out_a_step_gives_other_bits_and_another_list_
 ) -> None:
     whole, _, _ = undisturbed.of(PLAIN)
     live_and_die(trials, "parts", PLAIN, {"minutes": 15.0, "kill_at_step": 6})
-    trials.finish("parts", PLAIN, resume=True, plants={"leave_out_step": 6})
+    trials.finish("parts", PLAIN, resume=True, plants={"leave_out_steps": [6]})
     parts = trials.state("parts")
     assert parts["files"]["model/model.safetensors"] != whole["files"]["model/model.safetensors"]
     ours, theirs = ([row.get("samples") for row in state["metrics"]] for state in (parts, whole))

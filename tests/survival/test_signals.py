@@ -26,6 +26,7 @@ PLAIN = Variant("plain", LOADED)
 WORKERS = Variant("two workers", LOADED, {"num_workers": 2})
 RANKS = Variant("two ranks", LOADED, num_ranks=2)
 IN_MEMORY = Variant("in memory", {"epochs": 2.0})
+EVERY_STATE = Variant("everything", {**EVERYTHING, "epochs": 2.0}, {"validation": 0.25})
 PRECISE = Variant("exact statistics", {**EVERYTHING, "precise_bn": 36, "epochs": 1.0}, {"validation": 0.25})
 
 
@@ -130,6 +131,23 @@ def test_a_signal_in_a_training_step_saves_that_step_and_ends(trials: Trials, nu
     (child,) = trials.run("parts", PLAIN, plants={"signal_at_step": [3, number]})
     assert child.code == CODES[number]
     assert record_of(trials.folder / "parts")["step"] == 3
+
+
+@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+def test_a_step_that_takes_a_minute_does_not_hold_up_a_signal(
+    trials: Trials, tmp_path: Path, number: signal.Signals
+) -> None:
+    marker = tmp_path / "in the step"
+    (child,) = trials.begin("parts", EVERY_STATE, plants={"long_step": [3, str(marker)]})
+    until(marker.exists, [child])
+    sent = time.monotonic()
+    os.kill(child.process, number)
+    assert trials.runner.wait(child) == [CODES[number]], child.said
+    assert time.monotonic() - sent < MOST_SECONDS
+    record = record_of(tmp_path / "parts")
+    assert (record["status"], record["step"]) == ("interrupted", 3)
+    if number == signal.SIGTERM:
+        goes_on_to_the_same_bits(trials, EVERY_STATE)
 
 
 def test_a_signal_to_one_of_two_ranks_stops_both_at_the_same_step(trials: Trials) -> None:

@@ -313,7 +313,7 @@ def state_of(out: Path) -> dict[str, Any]:
         "metrics": metrics_of(out),
         "state": _without_clock(json.loads((newest / "state.json").read_text())),
         "evaluation": json.loads((out / "evaluation.json").read_text()),
-        "record": {name: record[name] for name in ("status", "step", "plan", "bad_samples", "skipped")},
+        "record": {name: record[name] for name in ("status", "step", "plan", "bad_samples", "not_finite")},
         "label_metrics": json.loads((out / "model" / "config.json").read_text())["residual"]["metrics"],
         "files": {
             path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()

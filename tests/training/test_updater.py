@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -404,6 +404,17 @@ def test_a_loss_that_is_not_finite_changes_nothing(
             assert torch.equal(value, optimizer_before[index, key])
     assert gradients(updater.network) == {}
     assert (updater._meter.peek().loss, updater._meter.peek().right) == (counted.loss, counted.right)
+
+
+def test_a_finite_loss_with_an_infinite_gradient_changes_nothing() -> None:
+    plan = a_plan(non_finite="skip", micro_batch_size=4)
+    updater = an_updater(plan)
+    before = state(updater.network)
+    hook = cast("Any", updater.network.fc.weight.register_hook)
+    hook(lambda gradient: gradient * math.inf)
+    assert not updater.gradients(a_batch(plan), 0)
+    assert changed(before, state(updater.network)) == set()
+    assert gradients(updater.network) == {}
 
 
 def test_the_next_step_is_as_if_the_bad_one_had_never_been(monkeypatch: pytest.MonkeyPatch) -> None:

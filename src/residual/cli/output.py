@@ -6,6 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
+from residual.runtime.speaker import speaks
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -19,12 +21,13 @@ def print_json(document: Mapping[str, Any]) -> None:
     text = json.dumps(
         {"schema_version": SCHEMA_VERSION, **document}, indent=2, ensure_ascii=False, allow_nan=False
     )
-    sys.stdout.write(text + "\n")
+    print_line(text)
 
 
 def print_line(text: str = "") -> None:
-    """Print one line."""
-    sys.stdout.write(text + "\n")
+    """Print one line, or nothing where another process speaks for this one."""
+    if speaks():
+        sys.stdout.write(text + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
 import tyro
 
@@ -33,6 +33,18 @@ def _option_type(hint: Any) -> Any:
     return YesNo if hint is bool else hint
 
 
+def _one_of(choices: tuple[str, ...]) -> tyro.constructors.PrimitiveConstructorSpec[str]:
+    """Take one of ``choices``; by itself tyro would offer ``None`` among them, and not in their order."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{" + ",".join(choices) + "}",
+        instance_from_str=lambda words: words[0],
+        is_instance=lambda value: value is None or value in choices,
+        str_from_instance=lambda value: [value],
+        choices=choices,
+    )
+
+
 def _options() -> type[Any]:
     fields: list[tuple[str, Any, Any]] = []
     for name, home in setting_homes().items():
@@ -42,7 +54,10 @@ def _options() -> type[Any]:
             kind = int | Literal["auto"]
             help_text += " auto: the recipe's, in micro-batches that fit into memory."
         option = tyro.conf.arg(help=help_text, help_behavior_hint="")
-        fields.append((name, Annotated[kind | None, option], dataclasses.field(default=None)))
+        annotated: Any = Annotated[kind | None, option]
+        if get_origin(kind) is Literal:
+            annotated = Annotated[annotated, _one_of(get_args(kind))]
+        fields.append((name, annotated, dataclasses.field(default=None)))
     return dataclasses.make_dataclass("RecipeOptions", fields, frozen=True)
 
 

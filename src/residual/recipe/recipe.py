@@ -80,8 +80,10 @@ class Recipe:
         evaluate_every: Epochs between two evaluations; the last epoch is always evaluated.
         select: Which weights the run keeps as its model: of the last evaluation, or of the best one.
         early_stopping: Evaluations without a lower error after which the run ends; 0: never.
-        non_finite: What a loss that is not finite does before the update: ``stop`` the run; ``skip`` the
-            update; ``rollback`` to the last checkpoint and skip it there.
+        non_finite: What a loss or gradient that is not finite does before the update: ``stop`` the run;
+            ``skip`` the update; ``rollback`` as if it and the ``rollback_steps`` before had not been tried.
+        rollback_steps: Updates before the bad one that ``rollback`` leaves out, too: a loss that explodes has
+            begun to before it is infinite (Chowdhery et al. 2022, arXiv 2204.02311, section 5.1: 100).
         train_px: Side of the training images in pixels; left out: of the evaluated ones.
         start_px: Side of the training images at the start, from which it grows to ``train_px`` on a line
             over the first ``growing`` of the run (Howard 2018; Tan and Le 2021, arXiv 2104.00298).
@@ -138,6 +140,7 @@ class Recipe:
     select: Select = "last"
     early_stopping: int = number(0, 0, 10_000)
     non_finite: NonFinite = "stop"
+    rollback_steps: int = number(100, 1, 1e9)
     train_px: int | None = number(None, 1, 16_384)
     start_px: int | None = number(None, 1, 16_384)
     growing: float = number(0.8, 0, 1, above=True)

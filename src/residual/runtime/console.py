@@ -7,13 +7,14 @@ and are no business of this module.
 from __future__ import annotations
 
 import io
-import os
 import time
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from residual.runtime.speaker import speaks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +27,7 @@ _PLAIN_SECONDS = 10.0
 
 def stderr() -> Console:
     """Return a console on the current stderr; made anew so that redirection is respected."""
-    if os.environ.get("RANK", "0") != "0":
-        # Of several processes that torchrun started one speaks for all.
+    if not speaks():
         return Console(file=io.StringIO(), highlight=False)
     return Console(stderr=True, highlight=False, soft_wrap=True)
 

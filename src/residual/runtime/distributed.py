@@ -45,16 +45,20 @@ class Ranks:
         size: How many there are, over all machines.
         local_rank: Which of those on this machine.
         num_restarts: How often torchrun has started them again.
+        leaves: Whether they part at the end of the ``with`` block, because they met for it.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     num_restarts: int = 0
+    leaves: bool = False
 
     @classmethod
     def join(cls, device: torch.device) -> Ranks:
         """Meet the other processes that torchrun started; alone where it started none.
+
+        Where they have met already, in a block around this one, they go on together.
 
         Raises:
             ConfigurationError: The environment that torchrun sets is incomplete.
@@ -68,12 +72,13 @@ class Ranks:
                 f"the environment of torchrun is incomplete ({error})", remedy="start with torchrun"
             ) from error
         restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-        if not dist.is_initialized():
+        meets = not dist.is_initialized()
+        if meets:
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(
                 backend, store=_store_of_this_attempt(restarts), rank=rank, world_size=size, timeout=_TIMEOUT
             )
-        return cls(rank, size, local_rank, restarts)
+        return cls(rank, size, local_rank, restarts, leaves=meets)
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +87,7 @@ class Ranks:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # After an error the others may be anywhere; saying good-bye would wait for them.
-        if self.size > 1 and error is None and dist.is_initialized():
+        if self.leaves and error is None and dist.is_initialized():
             dist.destroy_process_group()
 
     @property

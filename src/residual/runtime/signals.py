@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Self
 
+from residual.errors import ResidualError
+from residual.runtime.console import stderr
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
 
 __all__ = ["StopRequest", "StopRequested"]
@@ -19,6 +25,11 @@ _EXIT_CODES = {
     for name, code in (("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 143))
     if hasattr(signal, name)
 }
+
+
+# Python hears a signal between two of its own instructions; a backward pass is one of them, and on a CPU it
+# can take a minute. So long a stop waits for the usual way; what then remains of ten seconds is for saving.
+_PATIENCE_SECONDS = 4.0
 
 
 class StopRequested(Exception):  # noqa: N818  # no error: somebody asked
@@ -41,16 +52,27 @@ class StopRequest:
         """0, or the exit code that the received signal asks for: 130 for SIGINT, 143 for the others."""
         self._previous: dict[int, object] = {}
         self._may_raise = False
+        self._save: Callable[[], bool] | None = None
+        self._saving = threading.Lock()
+        self._told: socket.socket | None = None
+        self._previous_told = -1
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in _EXIT_CODES:
                 self._previous[number] = signal.signal(number, self._note)
+            told, self._told = socket.socketpair()
+            self._told.setblocking(False)
+            self._previous_told = signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
+            threading.Thread(target=self._watch, args=(told,), name="stop", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._told is not None:
+            signal.set_wakeup_fd(self._previous_told)
+            self._told.close()  # which ends the watching
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
 
@@ -64,6 +86,33 @@ class StopRequest:
             yield
         finally:
             self._may_raise = False
+
+    @contextlib.contextmanager
+    def or_else(self, save: Callable[[], bool]) -> Iterator[None]:
+        """Let a signal that the block does not end for end the process from another thread.
+
+        Args:
+            save: Called by that thread seconds after the signal, while the block goes on; where it returns
+                whether it could, the process ends at once. It may read what the block does not write.
+        """
+        self._save = save
+        try:
+            yield
+        finally:
+            with self._saving:  # never left where a save has begun
+                self._save = None
+
+    def _watch(self, told: socket.socket) -> None:
+        """Wait for a signal, then for the main thread to deal with it, and else save and end the process."""
+        with told:
+            while number := told.recv(1):
+                if number[0] not in _EXIT_CODES:
+                    continue
+                time.sleep(_PATIENCE_SECONDS)
+                with self._saving, contextlib.suppress(ResidualError):  # the main thread will meet it, too
+                    if self._save is not None and self._save():
+                        stderr().show_cursor()
+                        os._exit(_EXIT_CODES[number[0]])
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.exit_code:

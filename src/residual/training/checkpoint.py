@@ -52,7 +52,7 @@ class Progress:
         epoch: Training sums of the log lines since the last evaluation.
         measured: What the schedule has learned from the run.
         metrics: What was measured last, by split.
-        skipped: Steps that were not done because their loss was not finite.
+        not_finite: Steps that were not done because their loss or gradient was not finite.
         bad_samples: Samples that could not be used, by name, with the reason.
         scaler: State of the loss scaler of fp16.
     """
@@ -63,7 +63,7 @@ class Progress:
     epoch: Sums
     measured: Measured = field(default_factory=Measured)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
-    skipped: tuple[int, ...] = ()
+    not_finite: tuple[int, ...] = ()
     bad_samples: dict[str, str] = field(default_factory=dict)
     scaler: dict[str, float] = field(default_factory=dict)
 
@@ -73,7 +73,7 @@ class Progress:
         # JSON has no infinity; before the first evaluation there is no best error.
         if not self.measured.best_error < float("inf"):
             fields["measured"]["best_error"] = None
-        return {**fields, "skipped": list(self.skipped)}
+        return {**fields, "not_finite": list(self.not_finite)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Progress:
@@ -87,7 +87,7 @@ class Progress:
                 "windows": [Sums(**sums) for sums in fields["windows"]],
                 "epoch": Sums(**fields["epoch"]),
                 "measured": Measured(**measured),
-                "skipped": tuple(fields["skipped"]),
+                "not_finite": tuple(fields["not_finite"]),
             }
         )
 
@@ -109,8 +109,13 @@ class Checkpoint:
     average: Tensors
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, steps_back: int = 0) -> Path:
     """Write a checkpoint below ``folder`` and remove all but the newest two.
+
+    Args:
+        folder: The checkpoints of the run.
+        checkpoint: What to write.
+        steps_back: So far a run may have to go back from any step; the checkpoint for that is kept, too.
 
     Raises:
         RunError: It cannot be written; the older ones are still there.
@@ -127,8 +132,13 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         write_json(temporary / _STATE, state)
         manifest = {file.name: _seal(file) for file in sorted(temporary.iterdir())}
         write_json(temporary / _MANIFEST, {"format_version": _FORMAT_VERSION, "files": manifest})
-    for old in _by_step(folder)[:-_KEEP]:
-        _retire(old)
+    saved = _by_step(folder)
+    kept = set(list(saved)[-_KEEP:])
+    if steps_back:
+        far_enough = [step for step in saved if step <= checkpoint.progress.step - steps_back]
+        kept.add(max(far_enough, default=min(saved)))
+    for step in saved.keys() - kept:
+        _retire(saved[step])
     return path
 
 
@@ -137,8 +147,8 @@ def forget_checkpoints_after(folder: Path, step: int) -> None:
 
     Were they left, the run, if it was stopped before it had caught up, would next go on from the latest.
     """
-    for path in _by_step(folder):
-        if int(path.name.removeprefix("step-")) > step:
+    for later, path in _by_step(folder).items():
+        if later > step:
             _retire(path)
 
 
@@ -150,13 +160,19 @@ def _retire(path: Path) -> None:
     remove(retired)
 
 
-def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
+def newest_checkpoint(folder: Path, at_most: int | None = None) -> tuple[Path, Checkpoint] | None:
     """Return the newest checkpoint below ``folder`` that is whole; damaged ones are named in a warning.
 
     What a kill has left of a save that was not finished is removed.
+
+    Args:
+        folder: The checkpoints of the run.
+        at_most: Of this step or an earlier one.
     """
     _tidy(folder)
-    for path in reversed(_by_step(folder)):
+    for step, path in reversed(_by_step(folder).items()):
+        if at_most is not None and step > at_most:
+            continue
         try:
             return path, load_checkpoint(path)
         except ModelFileError as error:
@@ -235,10 +251,11 @@ def _seal(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": digest}
 
 
-def _by_step(folder: Path) -> list[Path]:
+def _by_step(folder: Path) -> dict[int, Path]:
+    """Return the checkpoints by their steps, earliest first."""
     steps = {
         int(number): path
         for path in folder.glob("step-*")
         if (number := path.name.removeprefix("step-")).isdigit()
     }
-    return [steps[step] for step in sorted(steps)]
+    return dict(sorted(steps.items()))

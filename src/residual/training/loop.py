@@ -15,7 +15,7 @@ from residual.data.decode import decode
 from residual.data.loader import training_batches
 from residual.data.resident import ResidentImages, can_be_resident
 from residual.data.sampler import TrainingOrder
-from residual.errors import DataError, DivergedError
+from residual.errors import DataError, DivergedError, ModelFileError
 from residual.evaluation import Evaluation, EvaluationStopped, evaluate_split
 from residual.models import Model, create, load, save
 from residual.runtime.console import ProgressBar, note, warn
@@ -56,7 +56,7 @@ __all__ = ["RunResult", "Trainer"]
 
 _PICTURE_PX = 160
 _MOST_BAD = 0.01  # beyond this share of bad samples the data set is at fault, not a file
-_MOST_SKIPPED_IN_A_ROW = 10
+_MOST_BAD_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Trainer:
         self._evaluated_step = 0
         self._epoch_sums = Sums()
         self._measured = Measured()
-        self._skipped: set[int] = set()
+        self._not_finite: set[int] = set()
         self._bad_samples: dict[str, str] = {}
         self._status = ""
         self._is_finished = False
@@ -137,7 +137,7 @@ class Trainer:
 
     def run_to_end(self, checkpoint: Path | None) -> RunResult:
         """Train from the newest checkpoint, or from ``checkpoint``, to the end or until somebody stops it."""
-        self._restore(checkpoint)
+        self._resume(checkpoint)
         if self.step == 0 and self.plan.recipe.non_finite == "rollback":
             self._save_checkpoint("running")
         ends = set(self.plan.evaluation_steps())
@@ -255,37 +255,52 @@ class Trainer:
 
     def _update(self, batch: Batch) -> bool:
         """Do one update, and return whether the stream of batches goes on from here."""
-        rate = self._learning_rate(self.step)
-        if self.step in self._skipped or not self._updater.gradients(batch, self.step):
-            if self.step not in self._skipped and not self._not_finite(batch, rate):
-                return False
-            self._skipped.add(self.step)
+        if self._is_left_out(self.step):
             self.step += 1
             return True
+        rate = self._learning_rate(self.step)
+        with self.stop.or_else(self._saved_as_before):
+            finite = self._updater.gradients(batch, self.step)
+        if not finite:
+            return self._leave_step_out(batch, rate)
         self._updater.apply(self.step, rate)
         self._meter.count(self.step, batch)
         self.step += 1
         return True
 
-    def _not_finite(self, batch: Batch, rate: float) -> bool:
-        """Deal with a loss that is not finite; return whether to go on with the step left out."""
+    def _is_left_out(self, step: int) -> bool:
         recipe = self.plan.recipe
-        what = f"the loss is not finite at step {self.step + 1} (learning rate {rate:.4g})"
-        # Steps before the first are not among them, so the first ten have to be counted, too.
-        before = range(self.step - _MOST_SKIPPED_IN_A_ROW + 1, self.step)
-        if recipe.non_finite == "stop" or self._skipped.issuperset(before):
+        before = recipe.rollback_steps if recipe.non_finite == "rollback" else 0
+        return any(bad - before <= step <= bad for bad in self._not_finite)
+
+    def _leave_step_out(self, batch: Batch, rate: float) -> bool:
+        """Deal with a step that is not finite; return whether the stream of batches goes on from here."""
+        reaction = self.plan.recipe.non_finite
+        what = f"loss or gradient is not finite at step {self.step + 1} (learning rate {rate:.4g})"
+        if reaction == "stop" or self._happens_too_often():
             shown = ", ".join(batch.keys[:8]) + (f" and {len(batch) - 8} more" if len(batch) > 8 else "")
             raise DivergedError(
                 f"{what}; samples {shown}",
                 remedy="start again with a lower --learning-rate or a longer --warmup-epochs",
             )
-        warn(f"{what}; the step is left out")
-        if recipe.non_finite == "skip":
+        known = self._not_finite | {self.step}
+        if reaction == "skip":
+            warn(f"{what}; the step is left out")
+            self._not_finite = known
+            self.step += 1
             return True
-        bad_step, skipped = self.step, self._skipped
-        self._restore(None)
-        self._skipped |= skipped | {bad_step}
+        first = max(0, self.step - self.plan.recipe.rollback_steps)
+        warn(f"{what}; steps {first + 1} to {self.step + 1} are left out")
+        self._go_back(first)
+        self._not_finite |= known
         return False
+
+    def _happens_too_often(self) -> bool:
+        """Return whether ten steps in a row were bad, or ten times a run went back."""
+        if self.plan.recipe.non_finite == "rollback":
+            return len(self._not_finite) >= _MOST_BAD_STEPS - 1
+        # Steps before the first are not among them, so the first ten have to be counted, too.
+        return self._not_finite.issuperset(range(self.step - _MOST_BAD_STEPS + 1, self.step))
 
     def _learning_rate(self, step: int) -> float:
         return learning_rate(
@@ -407,15 +422,16 @@ class Trainer:
 
     def _evaluate(self, model: Model, split: str) -> Evaluation:
         try:
-            evaluation = evaluate_split(
-                model,
-                self.source.split(split),
-                split,
-                num_workers=self._num_workers,
-                ranks=self.ranks,
-                skip_bad=self.plan.bad_samples == "skip",
-                stop=self.stop,
-            )
+            with self.stop.or_else(self._saved_as_before):
+                evaluation = evaluate_split(
+                    model,
+                    self.source.split(split),
+                    split,
+                    num_workers=self._num_workers,
+                    ranks=self.ranks,
+                    skip_bad=self.plan.bad_samples == "skip",
+                    stop=self.stop,
+                )
         except EvaluationStopped as stopped:
             raise _Interrupted(stopped.exit_code) from stopped
         summary = evaluation.summary()
@@ -449,33 +465,53 @@ class Trainer:
         )
 
     def _save_checkpoint(self, status: str) -> None:
-        progress = Progress(
-            step=self.step,
-            evaluated_step=self._evaluated_step,
-            windows=self.ranks.gather(self._meter.peek()),
-            epoch=self._epoch_sums,
-            measured=self._measured,
-            metrics=self.model.metrics,
-            skipped=tuple(sorted(self._skipped)),
-            bad_samples=dict(self._bad_samples),
-            scaler=self._updater.scaler.state_dict(),
-        )
+        self._save(status, self.ranks.gather(self._meter.peek()), network_tensors(self.model.network))
+
+    def _saved_as_before(self) -> bool:
+        """Save, from another thread, the state before what is being computed; return whether it could.
+
+        Until its gradients are there a step has changed nothing but BN's statistics, and an evaluation
+        changes nothing. Of several ranks each knows its own sums only, so there the step has to end.
+        """
+        if self.ranks.size > 1 or self.device.type == "cuda":
+            return False
+        network = network_tensors(self.model.network) | self._updater.buffers_before()
+        self._save("interrupted", [self._meter.peek()], network)
+        write_report(self.run.path)
+        return True
+
+    def _save(self, status: str, windows: list[Sums], network: Tensors) -> None:
         if self.ranks.is_first:
-            network, average = self.model.network, self._updater.average
+            recipe, average = self.plan.recipe, self._updater.average
+            progress = Progress(
+                step=self.step,
+                evaluated_step=self._evaluated_step,
+                windows=windows,
+                epoch=self._epoch_sums,
+                measured=self._measured,
+                metrics=self.model.metrics,
+                not_finite=tuple(sorted(self._not_finite)),
+                bad_samples=dict(self._bad_samples),
+                scaler=self._updater.scaler.state_dict(),
+            )
             checkpoint = Checkpoint(
                 progress,
-                network_tensors(network),
-                optimizer_tensors(network, self._updater.optimizer),
+                network,
+                optimizer_tensors(self.model.network, self._updater.optimizer),
                 network_tensors(average.network) if average is not None else {},
             )
+            back = recipe.rollback_steps if recipe.non_finite == "rollback" else 0
             self.run.flush_metrics()
-            save_checkpoint(self.run.checkpoints_path, checkpoint)
-            self.run.set_status(
-                status, self.step, bad_samples=progress.bad_samples, skipped=list(progress.skipped)
-            )
+            save_checkpoint(self.run.checkpoints_path, checkpoint, steps_back=back)
+            self._set_status(status)
         self._saved_at = time.monotonic()
 
-    def _restore(self, path: Path | None) -> None:
+    def _set_status(self, status: str) -> None:
+        self.run.set_status(
+            status, self.step, bad_samples=self._bad_samples, not_finite=sorted(self._not_finite)
+        )
+
+    def _resume(self, path: Path | None) -> None:
         """Go on from a checkpoint: from the newest whole one, or from ``path``, which must be whole."""
         checkpoint = None
         if self.ranks.is_first:
@@ -483,12 +519,28 @@ class Trainer:
                 _, checkpoint = newest_checkpoint(self.run.checkpoints_path) or (None, None)
             else:
                 checkpoint = load_checkpoint(path)
+                forget_checkpoints_after(self.run.checkpoints_path, checkpoint.progress.step)
+        self._restore(checkpoint)
+
+    def _go_back(self, step: int) -> None:
+        """Go back to before a step; what was done since is done again, or left out."""
+        checkpoint = None
+        if self.ranks.is_first:
+            _, checkpoint = newest_checkpoint(self.run.checkpoints_path, at_most=step) or (None, None)
+            if checkpoint is None:
+                raise ModelFileError(
+                    f"there is no whole checkpoint of step {step} or before to go back to",
+                    remedy="start anew in another --out",
+                )
+            forget_checkpoints_after(self.run.checkpoints_path, checkpoint.progress.step)
+        self._restore(checkpoint)
+
+    def _restore(self, checkpoint: Checkpoint | None) -> None:
+        """Take up the state that the first rank has read, if there is one."""
         checkpoint, finished_at = self.ranks.from_first((checkpoint, self.run.finished_at))
         if checkpoint is None:
             self.run.forget_after(self.step, self._evaluated_step, self._final_split)
             return
-        if path is not None and self.ranks.is_first:
-            forget_checkpoints_after(self.run.checkpoints_path, checkpoint.progress.step)
         progress = checkpoint.progress
         self.model.network.load_state_dict(checkpoint.network)
         restore_optimizer(self.model.network, self._updater.optimizer, checkpoint.optimizer)
@@ -499,7 +551,7 @@ class Trainer:
         self.step, self._evaluated_step = progress.step, progress.evaluated_step
         self._meter.restore(_own_window(progress.windows, self.ranks))
         self._epoch_sums, self._measured = progress.epoch, progress.measured
-        self._skipped, self._bad_samples = set(progress.skipped), dict(progress.bad_samples)
+        self._not_finite, self._bad_samples = set(progress.not_finite), dict(progress.bad_samples)
         self.model.metrics.update(progress.metrics)
         self.evaluation = self.run.read_evaluation()
         self._is_finished = self.step == finished_at
@@ -526,9 +578,7 @@ class Trainer:
             model = self._kept_model()
             self._keep(model, self._evaluate(model, self._final_split))
         if self.ranks.is_first:
-            self.run.set_status(
-                "finished", self.step, bad_samples=self._bad_samples, skipped=sorted(self._skipped)
-            )
+            self._set_status("finished")
             write_report(self.run.path)
         return RunResult(self.run.path, "finished", 0, self.evaluation)
 

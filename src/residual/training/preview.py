@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -53,9 +54,14 @@ class Preview:
 
     @property
     def seconds(self) -> float:
-        """Time of the whole run: its updates, and an image evaluated for a third of one trained on."""
-        recipe = self.plan.recipe
-        trained = self.seconds_a_step * self.plan.total_steps
+        """Time of the whole run: its updates, and an image evaluated for a third of one trained on.
+
+        Of smaller images, where they grow, an update takes as much less as they have fewer pixels.
+        """
+        recipe, plan = self.plan.recipe, self.plan
+        steps = range(0, plan.total_steps, max(1, plan.total_steps // 1000))
+        pixels = statistics.fmean(plan.side_px(step) ** 2 for step in steps) / plan.train_px**2
+        trained = self.seconds_a_step * plan.total_steps * pixels
         evaluated = self._evaluated_images() * self.seconds_a_step / recipe.batch_size / 3
         return trained + evaluated
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from residual.errors import ConfigurationError, ModelFileError
 from residual.runtime.console import note
+from residual.runtime.device import resolve_device
+from residual.runtime.distributed import Ranks
 from residual.runtime.files import write_json
 from residual.training.launch import train
 from residual.training.run import SCHEMA_VERSION, Run
@@ -109,29 +111,39 @@ def train_seeds(
     if out is None:
         raise ConfigurationError("--seeds needs a folder for the runs", remedy="name it with --out")
     path = Path(out).expanduser()
+    done: list[tuple[int, RunResult]] = []
+    with Ranks.join(resolve_device(options.get("device", "auto"))) as ranks:
+        resume = resume or ranks.num_restarts > 0
+        if ranks.is_first:
+            _check_folder(path, resume=resume)
+        ranks.wait()
+        for seed in range(first_seed, first_seed + num_seeds):
+            run = path / f"seed-{seed}"
+            note(f"seed {seed} ({seed - first_seed + 1} of {num_seeds})")
+            goes_on = ranks.from_first(resume and _has_begun(run))
+            result = train(data, model, run, seed=seed, resume=goes_on, **options)
+            if result.evaluation is not None and not result.exit_code:
+                done.append((seed, result))
+            if result.exit_code:
+                break
+        evaluations = [(seed, result.evaluation) for seed, result in done if result.evaluation is not None]
+        several = SeedsResult(
+            path,
+            tuple(seed for seed, _ in evaluations),
+            tuple(evaluation.top1 for _, evaluation in evaluations),
+            evaluations[0][1].split if evaluations else "",
+            result.exit_code,
+        )
+        if ranks.is_first:
+            write_json(path / "seeds.json", {"schema_version": SCHEMA_VERSION, **several.to_dict()})
+    return several
+
+
+def _check_folder(path: Path, *, resume: bool) -> None:
     if (path / "run.json").exists() or (path.exists() and any(path.iterdir()) and not resume):
         raise ConfigurationError(
             f"{path} is not an empty folder", remedy="go on with --resume, or choose another --out"
         )
-    done: list[tuple[int, RunResult]] = []
-    for seed in range(first_seed, first_seed + num_seeds):
-        run = path / f"seed-{seed}"
-        note(f"seed {seed} ({seed - first_seed + 1} of {num_seeds})")
-        result = train(data, model, run, seed=seed, resume=resume and _has_begun(run), **options)
-        if result.evaluation is not None and not result.exit_code:
-            done.append((seed, result))
-        if result.exit_code or seed == first_seed + num_seeds - 1:
-            break
-    evaluations = [(seed, result.evaluation) for seed, result in done if result.evaluation is not None]
-    several = SeedsResult(
-        path,
-        tuple(seed for seed, _ in evaluations),
-        tuple(evaluation.top1 for _, evaluation in evaluations),
-        evaluations[0][1].split if evaluations else "",
-        result.exit_code,
-    )
-    write_json(path / "seeds.json", {"schema_version": SCHEMA_VERSION, **several.to_dict()})
-    return several
 
 
 def _has_begun(run: Path) -> bool:

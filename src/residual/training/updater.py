@@ -74,6 +74,8 @@ class Updater:
         self._statistics = MicroBatchStatistics(learning, plan.spec.bn_momentum) if moves else None
         self._draws = plan.spec.stochastic_depth > 0 or plan.spec.shortcut == "dropout"
         self._module = self._wrapped()
+        self._buffers_before: list[Tensor] = []
+        self._counted: list[tuple[Tensor, Tensor, Tensor]] = []
 
     @property
     def _micro_batch_size(self) -> int:
@@ -97,46 +99,45 @@ class Updater:
     # -- one update ----------------------------------------------------------------------------------
 
     def gradients(self, batch: Batch, step: int) -> bool:
-        """Compute the gradients of a step.
+        """Compute the gradients of a step; but for them and BN's statistics nothing changes yet.
 
         Args:
             batch: This rank's images of the step.
             step: Updates done before it.
 
         Returns:
-            Whether the loss was finite on every rank; where it was not, nothing has changed.
+            Whether losses and gradients are finite on every rank. Where they are not, there are no gradients,
+            and the statistics are as before unless the run is to stop at this.
         """
         self.network.train()
         for module in self._held_still:
             module.eval()
         self.optimizer.zero_grad(set_to_none=True)
-        before = self._buffers_to_restore()
+        self._buffers_before = self._buffers_to_keep()
         if self._statistics is not None:
             self._statistics.begin()
-        counted: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._counted = []
         for number, (pixels, labels) in enumerate(self._micro_batches(batch)):
             last = number == self._num_micro_batches - 1
             with contextlib.ExitStack() as stack:
                 if self._ranks.size > 1 and not last:
                     stack.enter_context(cast("Any", self._module).no_sync())
                 loss, logits, labels = self._forward(pixels, labels, step, number)
-                if not self._is_finite(loss):
-                    self._restore_buffers(before)
-                    self.optimizer.zero_grad(set_to_none=True)
-                    return False
                 scaled = self.scaler.scale(loss * (self._ranks.size / self._recipe.batch_size))
                 scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             if self._statistics is not None and len(labels):  # of no images there are no statistics
                 self._statistics.add()
-            counted.append((loss.detach(), logits.detach(), labels))
+            self._counted.append((loss.detach(), logits.detach(), labels))
+        if not self._is_finite():
+            self._restore_buffers()
+            self.optimizer.zero_grad(set_to_none=True)
+            return False
         if self._statistics is not None:
             self._statistics.end(self._ranks)
-        for loss, logits, labels in counted:
-            self._meter.add(loss, logits, labels)
         return True
 
     def apply(self, step: int, learning_rate: float) -> None:
-        """Move the weights by the gradients that :meth:`gradients` left."""
+        """Move the weights by the gradients that :meth:`gradients` left, and count its images."""
         set_learning_rate(self.optimizer, learning_rate)
         if self._recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -145,6 +146,14 @@ class Updater:
         self.scaler.update()
         if self.average is not None and (step + 1) % self._recipe.ema_every == 0:
             self.average.update(self.network)
+        for loss, logits, labels in self._counted:
+            self._meter.add(loss, logits, labels)
+        self._buffers_before = []
+
+    def buffers_before(self) -> dict[str, Tensor]:
+        """Return BN's statistics as they were before a step that has begun and is not done."""
+        names = (name for name, _ in self.network.named_buffers())
+        return dict(zip(names, self._buffers_before, strict=False))
 
     def _micro_batches(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
         # A batch that has lost bad samples is cut at the same places, so others keep their company.
@@ -194,17 +203,22 @@ class Updater:
             torch.manual_seed(network_seed(self._plan.seed, step, micro_batch))
             yield
 
-    def _is_finite(self, loss: Tensor) -> bool:
-        bad = not bool(torch.isfinite(loss.detach()))
+    def _is_finite(self) -> bool:
+        values = [loss for loss, _, _ in self._counted]
+        if not self.scaler.is_enabled():  # which lowers its scale where a gradient overflows
+            gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
+            values.append(nn.utils.get_total_norm(gradients))
+        bad = not bool(torch.isfinite(torch.stack([value.float() for value in values])).all())
         return self._ranks.most(bad) == [0]
 
-    def _buffers_to_restore(self) -> list[Tensor] | None:
-        if self._recipe.non_finite == "stop":
-            return None
+    def _buffers_to_keep(self) -> list[Tensor]:
+        # On a GPU the copies would cost a tenth of a small network's step, and nobody waits for one to end.
+        if self._recipe.non_finite == "stop" and self._device.type == "cuda":
+            return []
         return [buffer.clone() for buffer in self.network.buffers()]
 
     @torch.no_grad()
-    def _restore_buffers(self, before: list[Tensor] | None) -> None:
-        if before is not None:
-            for buffer, value in zip(self.network.buffers(), before, strict=True):
-                buffer.copy_(value)
+    def _restore_buffers(self) -> None:
+        for buffer, value in zip(self.network.buffers(), self._buffers_before, strict=False):
+            buffer.copy_(value)
+        self._buffers_before = []

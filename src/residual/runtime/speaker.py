@@ -1,0 +1,12 @@
+"""Which of several processes tells the user something."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["speaks"]
+
+
+def speaks() -> bool:
+    """Return whether this process does: of those that torchrun started, one speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
