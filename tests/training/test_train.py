@@ -278,7 +278,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     monkeypatch.setattr(Trainer, "_update", poisoned)
     with pytest.raises(
         DivergedError,
-        match=r"loss or gradient is not finite at step 7 \(learning rate 0\.\d+\); samples train/.*start again",
+        match=r"loss or gradient is not finite at step 7 \(learning rate 0\.\d+\); samples train/.*start",
     ):
         run(photos, tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
