@@ -21,6 +21,8 @@ from residual.training import RunResult, train
 from residual.training.plan import Plan, Wishes, make_plan
 from residual.training.run import Run
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 EPOCHS = 3
 CHANGES = {
     "epochs": float(EPOCHS),
