@@ -56,7 +56,7 @@ def cifar_fast(_spec: ResNetSpec) -> Recipe:
     """Return the recipe for 32 px photos and little time: images that grow from 12 to 28 px.
 
     As ``cifar``, but smaller images cost less, 0.45 of full size over the run (Tan and Le 2021, arXiv
-    2104.00298, section 4). The network's input stays 28 px: evaluated at 32 it loses four points. Weight decay
+    2104.00298, section 4). The input stays 28 px: evaluated at 32 the network loses four points. Weight decay
     5e-4 and Nesterov momentum as in Zagoruyko and Komodakis 2016 (arXiv 1605.07146, section 3); evaluated
     every fifth epoch.
 
