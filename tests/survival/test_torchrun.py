@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # Evaluated and saved after steps 16 and 32. After either the first rank draws the report for a second, while
 # the other waits for it, so there is time to meet them in the middle.
 LONG = Variant("two ranks", {"epochs": 8.0, "evaluate_every": 4.0}, num_ranks=2)
+RANKS = Variant("two ranks, short", {"epochs": 2.0}, num_ranks=2)
 MEETING_SECONDS = 300.0
 STOPPING_SECONDS = 10.0
 
@@ -48,18 +50,24 @@ def command_line(trials: Trials, out: str, variant: Variant) -> list[str]:
 
 
 @pytest.fixture
-def torchrun(trials: Trials) -> Iterator[Callable[[str, Variant], subprocess.Popen[str]]]:
+def torchrun(trials: Trials) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start a run under torchrun; what is left of it at the end of the test is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(out: str, variant: Variant) -> subprocess.Popen[str]:
+    def start(out: str, variant: Variant, *more: str) -> subprocess.Popen[str]:
         script = trials.folder / "rank.py"
         script.write_text(RANK)
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts", "2"]
         launcher += ["--nproc-per-node", str(variant.num_ranks)]
         with (trials.folder / "torchrun.log").open("w") as log:
             process = subprocess.Popen(
-                [*launcher, str(script), str(trials.folder / out), *command_line(trials, out, variant)],
+                [
+                    *launcher,
+                    str(script),
+                    str(trials.folder / out),
+                    *command_line(trials, out, variant),
+                    *more,
+                ],
                 cwd=ROOT,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 stdout=subprocess.DEVNULL,
@@ -127,3 +135,15 @@ def test_a_signal_to_torchrun_saves_the_run_and_ends_every_process(
     trials.finish("parts", LONG, resume=True)
     trials.finish("whole", LONG)
     assert trials.state("parts") == trials.state("whole")
+
+
+@pytest.mark.slow
+def test_several_seeds_are_trained_one_by_one_on_all_processes(
+    trials: Trials, torchrun: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process, log = torchrun("series", RANKS, "--seeds", "2"), trials.folder / "torchrun.log"
+    assert process.wait(MEETING_SECONDS) == 0, log.read_text()
+    document = json.loads((trials.folder / "series" / "seeds.json").read_text())
+    assert (document["status"], document["seeds"]) == ("finished", [0, 1])
+    trials.finish("alone", RANKS)
+    assert trials.state("series/seed-0") == trials.state("alone")

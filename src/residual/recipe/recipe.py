@@ -83,7 +83,8 @@ class Recipe:
         non_finite: What a loss or gradient that is not finite does before the update: ``stop`` the run;
             ``skip`` the update; ``rollback`` as if it and the ``rollback_steps`` before had not been tried.
         rollback_steps: Updates before the bad one that ``rollback`` leaves out, too: a loss that explodes has
-            begun to before it is infinite (Chowdhery et al. 2022, arXiv 2204.02311, section 5.1: 100).
+            begun to before it is infinite (after Chowdhery et al. 2022, arXiv 2204.02311, section 5.1, who
+            went back by about 100 and left out 200 to 500).
         train_px: Side of the training images in pixels; left out: of the evaluated ones.
         start_px: Side of the training images at the start, from which it grows to ``train_px`` on a line
             over the first ``growing`` of the run (Howard 2018; Tan and Le 2021, arXiv 2104.00298).

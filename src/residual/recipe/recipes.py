@@ -319,8 +319,8 @@ def _resnet_strikes_back(
 ) -> Recipe:
     """Return what the three procedures share: LAMB, BCE, batches of 2,048, RandAugment, mixing.
 
-    Of a mixed image both classes are targets of 1, as of an image with two labels (section 3.1 of the paper);
-    timm, which the paper was made with, takes a class with less than a fifth of the image for absent.
+    Of a mixed image both classes are targets of 1, as of an image with two labels. From which share of the
+    image on a class counts is set here to a fifth; the value that the authors used was not at hand.
     """
     return Recipe(
         name=name,
