@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -25,10 +24,11 @@ from residual.data.source import SampleSource, open_source
 from residual.errors import ConfigurationError, DataError
 from residual.runtime.console import ProgressBar
 from residual.runtime.cores import usable_cores
-from residual.runtime.processes import process_pool
+from residual.runtime.processes import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -251,31 +251,30 @@ def _verdicts(split: Split, num_workers: int) -> Iterator[_Verdict]:
     while waiting:
         suspects: list[range] = []
         running: dict[Future[list[_Verdict]], range] = {}
-        with process_pool(num_workers, _begin, split) as pool:
+        with WorkerPool(num_workers, _begin, split) as pool:
             try:
                 while waiting or running:
                     # A short queue: results must not pile up, nor must work that an interrupt leaves behind.
                     while waiting and len(running) < 4 * num_workers:
                         indices = waiting.popleft()
                         running[pool.submit(_judge_all, indices)] = indices
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    for future in pool.first_done(running):
                         yield from future.result()
                         del running[future]
             except BrokenProcessPool:
                 suspects = list(running.values())
-            finally:
-                pool.shutdown(cancel_futures=True)
         yield from _one_by_one(split, deque(index for indices in suspects for index in indices))
 
 
 def _one_by_one(split: Split, waiting: deque[int]) -> Iterator[_Verdict]:
     """Yield the verdict on samples of which some bring down the process that decodes them."""
     while waiting:
-        with process_pool(1, _begin, split) as pool:
+        with WorkerPool(1, _begin, split) as pool:
             try:
                 while waiting:
-                    yield from pool.submit(_judge_all, range(waiting[0], waiting[0] + 1)).result()
+                    (verdicts,) = pool.map(_judge_all, [range(waiting[0], waiting[0] + 1)])
                     waiting.popleft()
+                    yield from verdicts
             except BrokenProcessPool:
                 index = waiting.popleft()
                 yield _Verdict(index, "crash", split.key(index), "the process that decoded it died")

@@ -5,13 +5,22 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from typing import TYPE_CHECKING
+import threading
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["can_fork", "process_pool"]
+    from typing_extensions import Self
+
+__all__ = ["WorkerPool", "can_fork"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_HEARD_WITHIN_S = 0.1
 
 
 def can_fork() -> bool:
@@ -20,16 +29,70 @@ def can_fork() -> bool:
     return "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
 
 
-def process_pool(num_workers: int, begin: Callable[..., None], *arguments: object) -> ProcessPoolExecutor:
-    """Return a pool of processes that leave Ctrl-C to this one, which stops them when it stops.
+class WorkerPool:
+    """A pool of processes that Ctrl-C stops cleanly; use it in a ``with`` block.
+
+    Python raises ``KeyboardInterrupt`` between any two instructions, and inside of ``ProcessPoolExecutor``
+    there are many after which it neither ends nor lets the program end. So the pool holds the interrupt back
+    and raises it where it waits for results; the workers never hear of it.
 
     Args:
         num_workers: How many processes.
         begin: Called first in each.
         arguments: What ``begin`` gets; where processes are forked, without being copied.
     """
-    context = multiprocessing.get_context("fork" if can_fork() else "spawn")
-    return ProcessPoolExecutor(num_workers, context, initializer=_begin, initargs=(begin, arguments))
+
+    def __init__(self, num_workers: int, begin: Callable[..., None], *arguments: object) -> None:
+        context = multiprocessing.get_context("fork" if can_fork() else "spawn")
+        self._executor = ProcessPoolExecutor(
+            num_workers, context, initializer=_begin, initargs=(begin, arguments)
+        )
+        self._interrupted = False
+        self._holds_back = False
+
+    def __enter__(self) -> Self:
+        """Begin to hold interrupts back, where they would be raised in this thread."""
+        self._holds_back = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if self._holds_back:
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the processes after the work they have begun, and raise an interrupt that came meanwhile."""
+        self._executor.shutdown(cancel_futures=True)
+        if self._holds_back:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if kind is None:
+            self._raise_interrupt()
+
+    def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+        """Give the pool one more call to make."""
+        return self._executor.submit(function, item)
+
+    def first_done(self, running: Iterable[Future[Result]]) -> set[Future[Result]]:
+        """Wait until one of these calls or more are done, and return those."""
+        futures = list(running)
+        while True:
+            self._raise_interrupt()
+            if done := wait(futures, timeout=_HEARD_WITHIN_S, return_when=FIRST_COMPLETED).done:
+                return done
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield the result for every item, in order."""
+        waiting = deque(self.submit(function, item) for item in items)
+        while waiting:
+            self.first_done([waiting[0]])
+            yield waiting.popleft().result()
+
+    def _note(self, *_: Any) -> None:
+        self._interrupted = True
+
+    def _raise_interrupt(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
 
 
 def _begin(begin: Callable[..., None], arguments: tuple[object, ...]) -> None:

@@ -47,7 +47,7 @@ from residual.data.source.base import (
 )
 from residual.errors import ConfigurationError, DataError
 from residual.runtime.cores import usable_cores
-from residual.runtime.processes import can_fork, process_pool
+from residual.runtime.processes import WorkerPool, can_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -414,11 +414,8 @@ def _indices(files: Sequence[Path]) -> Iterator[_Index]:
     if workers < 2 or len(files) < _MANY_TARS or not can_fork():
         yield from map(_index, files)
         return
-    with process_pool(workers, _nothing) as pool:
-        try:
-            yield from pool.map(_index, files)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with WorkerPool(workers, _nothing) as pool:
+        yield from pool.map(_index, files)
 
 
 def _nothing() -> None:
