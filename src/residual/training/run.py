@@ -12,7 +12,6 @@ RUN/report.html       all of it to look at
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -282,7 +281,7 @@ class Run:
         with atomic_folder(self.path / "mistakes") as folder:
             for number, picture in enumerate(pictures):
                 write_bytes(folder / f"{number:02d}.png", picture)
-        document = {"schema_version": SCHEMA_VERSION, "step": step, **dataclasses.asdict(evaluation)}
+        document = {"schema_version": SCHEMA_VERSION, "step": step, **evaluation.to_dict()}
         write_json(self.path / "evaluation.json", document)
 
     def read_evaluation(self) -> Evaluation | None:
