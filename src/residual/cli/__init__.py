@@ -19,6 +19,7 @@ import tyro
 from residual import __version__
 from residual.cli.benchmark import benchmark
 from residual.cli.check import check
+from residual.cli.compare import compare
 from residual.cli.convert import convert
 from residual.cli.data import data
 from residual.cli.doctor import doctor
@@ -38,6 +39,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "check": check,
     "train": train,
     "evaluate": evaluate,
+    "compare": compare,
     "predict": predict,
     "convert": convert,
     "data": data,

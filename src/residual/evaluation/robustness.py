@@ -18,12 +18,11 @@ Example:
 from __future__ import annotations
 
 import io
-import math
 import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, assert_never, get_args
 
 import numpy as np
 from PIL import Image
@@ -120,6 +119,18 @@ class RobustnessRow:
     corruption: Corruption | None
     evaluation: Evaluation
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the corruption and the figures of the whole split as JSON types."""
+        measured = self.evaluation
+        return {
+            "kind": self.corruption.kind if self.corruption else "none",
+            "level": self.corruption.level if self.corruption else 0,
+            **measured.summary(),
+            "top1_count": measured.top1_count,
+            "top1_interval": list(measured.top1_interval),
+            "ece": measured.ece,
+        }
+
 
 def parse_corruptions(texts: Sequence[str]) -> tuple[Corruption, ...]:
     """Return what words such as ``jpeg=10,30`` and ``blur=1`` say, in their order, each once.
@@ -206,18 +217,16 @@ def _resized_and_back(pixels: NDArray[np.uint8], side_px: int, preprocess: Prepr
 
 def _blurred(pixels: NDArray[np.uint8], deviation: float) -> NDArray[np.uint8]:
     """Convolve rows and columns with a Gaussian; Pillow's own blur is boxes in its place."""
-    radius = math.ceil(_DEVIATIONS * deviation)
+    radius = round(_DEVIATIONS * deviation)
     places = np.arange(-radius, radius + 1)
     kernel = np.exp(-0.5 * (places / deviation) ** 2).astype(np.float32)
     kernel /= kernel.sum()
     blurred = pixels.astype(np.float32)
-    for axis in (0, 1):
-        edges = [(0, 0), (0, 0), (0, 0)]
-        edges[axis] = (radius, radius)
-        padded = np.pad(blurred, edges, mode="edge")
-        length = blurred.shape[axis]
-        blurred = sum(
-            weight * (padded[place : place + length] if axis == 0 else padded[:, place : place + length])
-            for place, weight in enumerate(kernel)
-        )
+    for _ in range(2):
+        # Rows, and after the turn columns, which another turn brings back.
+        padded = np.pad(blurred, ((radius, radius), (0, 0), (0, 0)), mode="edge")
+        blurred = np.zeros_like(blurred)
+        for place, weight in enumerate(kernel):
+            blurred += weight * padded[place : place + len(blurred)]
+        blurred = blurred.transpose(1, 0, 2)
     return (blurred + 0.5).clip(0, 255).astype(np.uint8)

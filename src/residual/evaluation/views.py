@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, assert_never, get_args
 
 from residual.data.augment.crop import apply_crop
 from residual.errors import ConfigurationError, UnknownNameError
@@ -78,7 +78,7 @@ class Views:
             raise ConfigurationError(
                 f"sizes are given for the views {self.kind!r}", expected="sizes for 'multi-scale' only"
             )
-        if self.kind == "multi-scale" and (self.image_px or self.resize_px):
+        if self.kind == "multi-scale" and (self.image_px is not None or self.resize_px is not None):
             raise ConfigurationError(
                 "image_px or resize_px is given for the views 'multi-scale'",
                 remedy="give sizes: it shows whole images",
@@ -95,6 +95,11 @@ class Views:
     def of(cls, views: Views | str) -> Views:
         """Return views as they are, or those of a kind at the model's own size."""
         return views if isinstance(views, Views) else cls(views)  # type: ignore[arg-type]  # checked there
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was asked for as JSON types; what was left out is absent."""
+        fields = {"sizes": list(self.sizes), "image_px": self.image_px, "resize_px": self.resize_px}
+        return {"kind": self.kind, **{name: value for name, value in fields.items() if value}}
 
     @property
     def is_mirrored(self) -> bool:
