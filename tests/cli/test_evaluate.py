@@ -21,7 +21,9 @@ Capture = pytest.CaptureFixture[str]
 def models(tmp_path: Path, tiny_model: Model) -> list[str]:
     names = []
     for seed in (0, 1, 2):
-        model = Model(create(TINY, seed=seed), tiny_model.label_names, dataclasses.replace(SMALL_INPUT, resize_px=9))
+        model = Model(
+            create(TINY, seed=seed), tiny_model.label_names, dataclasses.replace(SMALL_INPUT, resize_px=9)
+        )
         save(model, tmp_path / f"model-{seed}")
         names.append(str(tmp_path / f"model-{seed}"))
     return names
@@ -38,12 +40,22 @@ def test_one_model_gives_what_python_gives(models: list[str], photos: Path, caps
     assert main(["evaluate", models[0], str(photos), *options, "--json"]) == 0
     read = document(capsys)
     measured = evaluate(models[0], photos, views="ten-crop", num_workers=0)
-    assert (read.pop("model"), read.pop("data"), read.pop("views")) == (models[0], str(photos), {"kind": "ten-crop"})
+    assert (read.pop("model"), read.pop("data"), read.pop("views")) == (
+        models[0],
+        str(photos),
+        {"kind": "ten-crop"},
+    )
     assert read == json.loads(json.dumps(measured.to_dict()))
     assert main(["evaluate", models[0], str(photos), *options, "--details"]) == 0
     out = capsys.readouterr().out
     low, high = measured.top1_interval
-    for text in (f"{measured.top1_count}", f"{100 * low:.2f} – {high:.2%}", f"{measured.ece:.2%}", "precision", "green"):
+    for text in (
+        f"{measured.top1_count}",
+        f"{100 * low:.2f} – {high:.2%}",
+        f"{measured.ece:.2%}",
+        "precision",
+        "green",
+    ):
         assert text in out
 
 
@@ -52,7 +64,16 @@ def test_several_models_are_an_ensemble_and_data_comes_last(
 ) -> None:
     write_photos(photos / "val", 4, seed=2)
     predictions = tmp_path / "together.parquet"
-    options = ["--choose-on", "val", "--fit-temperature", "val", "--predictions", str(predictions), "--top-k", "2"]
+    options = [
+        "--choose-on",
+        "val",
+        "--fit-temperature",
+        "val",
+        "--predictions",
+        str(predictions),
+        "--top-k",
+        "2",
+    ]
     assert main(["evaluate", *models, str(photos), *options, "--json"]) == 0
     read = document(capsys)
     assert (read["models"], read["data"], read["split"], read["count"]) == (models, str(photos), "test", 15)
@@ -75,7 +96,9 @@ def test_where_one_model_stands_alone_the_data_are_the_digits(tmp_path: Path, ca
     assert (read["data"], read["count"]) == ("digits", 351)
 
 
-def test_spoiled_images_are_measured_beside_the_others(models: list[str], photos: Path, capsys: Capture) -> None:
+def test_spoiled_images_are_measured_beside_the_others(
+    models: list[str], photos: Path, capsys: Capture
+) -> None:
     command = ["evaluate", models[0], str(photos), "--corrupt", "jpeg=5,50", "size=4", "blur=2"]
     assert main([*command, "--json"]) == 0
     read = document(capsys)
@@ -90,7 +113,9 @@ def test_spoiled_images_are_measured_beside_the_others(models: list[str], photos
     assert "size=4" in out
 
 
-def test_two_files_of_predictions_are_compared(models: list[str], photos: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_two_files_of_predictions_are_compared(
+    models: list[str], photos: Path, tmp_path: Path, capsys: Capture
+) -> None:
     files = [str(tmp_path / "a.csv"), str(tmp_path / "b.jsonl")]
     for model, file in zip(models, files, strict=False):
         assert main(["evaluate", model, str(photos), "--predictions", file]) == 0
@@ -108,14 +133,30 @@ def test_two_files_of_predictions_are_compared(models: list[str], photos: Path, 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["M", "D", "--choose-on", "train"], 2, "--choose-on is given for one model; expected two models or more"),
+        (
+            ["M", "D", "--choose-on", "train"],
+            2,
+            "--choose-on is given for one model; expected two models or more",
+        ),
         (["M", "D", "--top-k", "3"], 2, "--top-k is given without --predictions; name a file for them"),
         (["M", "M", "D", "--corrupt", "jpeg=1"], 2, "--corrupt is given for 2 models; expected one model"),
-        (["M", "D", "--corrupt", "jpeg=1", "--predictions", "x.csv"], 2, "--corrupt is given with --predictions"),
+        (
+            ["M", "D", "--corrupt", "jpeg=1", "--predictions", "x.csv"],
+            2,
+            "--corrupt is given with --predictions",
+        ),
         (["M", "D", "--corrupt", "fog=1"], 2, "unknown kind of corruption 'fog'"),
-        (["M", "D", "--views", "multi-scale", "--sizes", "8,x"], 2, "--sizes is '8,x'; expected whole numbers"),
+        (
+            ["M", "D", "--views", "multi-scale", "--sizes", "8,x"],
+            2,
+            "--sizes is '8,x'; expected whole numbers",
+        ),
         (["M", "D", "--sizes", "8"], 2, "sizes are given for the views 'one'"),
-        (["M", "D", "--fit-temperature", "test"], 2, "'test' is the split to report and the one to fit a temp"),
+        (
+            ["M", "D", "--fit-temperature", "test"],
+            2,
+            "'test' is the split to report and the one to fit a temp",
+        ),
         (["M", "D", "--fit-temperature", "val"], 2, "has no split 'val'"),
         (["M", "D", "--predictions", "x.txt"], 2, "the file for predictions is 'x.txt'"),
         (["M", "gone", "D"], 3, "gone does not exist"),

@@ -90,7 +90,9 @@ def test_no_temperature_nearby_is_better(seed: int, scale: float, num_classes: i
             assert loss(temperature) <= loss(other) + 1e-12
 
 
-def test_where_all_are_right_the_temperature_ends_at_its_lowest_and_where_all_are_wrong_at_its_highest() -> None:
+def test_where_all_are_right_the_temperature_ends_at_its_lowest_and_where_all_are_wrong_at_its_highest() -> (
+    None
+):
     logits = torch.tensor([[3.0, 0.0], [0.0, 2.0]])
     assert fit_temperature(logits, torch.tensor([0, 1])) == 0.01
     assert fit_temperature(logits, torch.tensor([1, 0])) == 100.0

@@ -65,7 +65,8 @@ def write(path: Path, rows: list[tuple[str, str, str]]) -> Path:
 
 def test_images_are_matched_by_name(tmp_path: Path) -> None:
     first = write(
-        tmp_path / "a.csv", [("1", "x", "x"), ("2", "x", "y"), ("3", "y", "y"), ("4", "y", "x"), ("5", "x", "x")]
+        tmp_path / "a.csv",
+        [("1", "x", "x"), ("2", "x", "y"), ("3", "y", "y"), ("4", "y", "x"), ("5", "x", "x")],
     )
     other = [("5", "x", "y"), ("4", "y", "y"), ("3", "y", "y"), ("2", "x", "y"), ("1", "x", "y")]
     (tmp_path / "b.jsonl").write_text(
@@ -75,12 +76,19 @@ def test_images_are_matched_by_name(tmp_path: Path) -> None:
         )
     )
     compared = compare(first, tmp_path / "b.jsonl")
-    assert (compared.both_right, compared.only_first, compared.only_second, compared.both_wrong) == (1, 2, 1, 1)
+    assert (compared.both_right, compared.only_first, compared.only_second, compared.both_wrong) == (
+        1,
+        2,
+        1,
+        1,
+    )
     assert compared.top1 == (0.6, 0.4)
     assert compared.difference == pytest.approx(-0.2)
     assert (compared.p_value, compared.test) == (1.0, "exact binomial")
     turned = compare(tmp_path / "b.jsonl", first)
-    assert turned.difference_interval == pytest.approx([-bound for bound in compared.difference_interval[::-1]])
+    assert turned.difference_interval == pytest.approx(
+        [-bound for bound in compared.difference_interval[::-1]]
+    )
 
 
 ROWS = [("1", "x", "x"), ("2", "x", "y")]
@@ -106,7 +114,11 @@ def test_files_about_different_images_are_refused(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("b.csv", b"key,label\n1,x\n", "has no column 'predicted'; expected the columns key, label, predicted"),
+        (
+            "b.csv",
+            b"key,label\n1,x\n",
+            "has no column 'predicted'; expected the columns key, label, predicted",
+        ),
         ("b.csv", b"key,label,predicted\n1,x\n", "has a row '1', 'x', None; expected three strings"),
         ("b.csv", b"\xff\xfe\x00", r"b\.csv is damaged \(.*; evaluate again"),
         ("b.csv", b"", "holds no results"),
@@ -125,7 +137,11 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes, mess
 
 def test_missing_files_and_other_formats_are_named(tmp_path: Path) -> None:
     first = write(tmp_path / "a.csv", ROWS)
-    with pytest.raises(DataError, match=r"gone\.csv cannot be read \(No such file or directory\); expected a fi"):
+    with pytest.raises(
+        DataError, match=r"gone\.csv cannot be read \(No such file or directory\); expected a fi"
+    ):
         compare(first, tmp_path / "gone.csv")
-    with pytest.raises(ConfigurationError, match=r"b\.xlsx is no file of results; expected a name in \.csv, \.js"):
+    with pytest.raises(
+        ConfigurationError, match=r"b\.xlsx is no file of results; expected a name in \.csv, \.js"
+    ):
         compare(first, tmp_path / "b.xlsx")

@@ -42,7 +42,9 @@ def test_the_mean_of_probabilities_by_hand() -> None:
     image[:, :, 0] = 1
     source = source_of(test=Memory([image], [0]))
     models = [by_hand(Gray(1)), by_hand(Gray(3)), by_hand(Gray(2), names=("b", "a", "c"))]
-    shares = np.stack([softmax(np.array([1.0, 0, 0])), softmax(np.array([3.0, 0, 0])), softmax(np.array([0, 2.0, 0]))])
+    shares = np.stack(
+        [softmax(np.array([1.0, 0, 0])), softmax(np.array([3.0, 0, 0])), softmax(np.array([0, 2.0, 0]))]
+    )
     measured = evaluate_ensemble(models, source, num_workers=0)
     assert measured.evaluation.loss == pytest.approx(-np.log(shares.mean(axis=0)[0]))
     assert measured.evaluation.top1 == 1
@@ -58,7 +60,11 @@ def test_members_figures_are_those_they_have_alone() -> None:
     together = evaluate_ensemble(models, source, num_workers=0, views="flip", batch_size=7)
     for member, model in zip(together.members, models, strict=True):
         alone = evaluate(model, source, num_workers=0, views="flip")
-        assert (member.top1, member.top5, member.top1_interval) == (alone.top1, alone.top5, alone.top1_interval)
+        assert (member.top1, member.top5, member.top1_interval) == (
+            alone.top1,
+            alone.top5,
+            alone.top1_interval,
+        )
         assert member.loss == pytest.approx(alone.loss)
         assert member.chosen
 
@@ -87,7 +93,9 @@ def test_the_choice_takes_the_best_step_every_time_and_stops() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(5, (200,), generator=generator)
     scores = torch.randn(6, 200, 5, generator=generator)
-    scores[torch.arange(6)[:, None], torch.arange(200), labels] += torch.tensor([0.1, 1.2, 0.9, 1.0, 0.0, 0.8])[:, None]
+    scores[torch.arange(6)[:, None], torch.arange(200), labels] += torch.tensor(
+        [0.1, 1.2, 0.9, 1.0, 0.0, 0.8]
+    )[:, None]
 
     def quality(chosen: list[int]) -> tuple[int, float]:
         mean = scores[chosen].double().softmax(dim=2).mean(dim=0)
@@ -98,7 +106,11 @@ def test_the_choice_takes_the_best_step_every_time_and_stops() -> None:
     assert 1 < len(picked) < 6
     assert picked[0] == max(range(6), key=lambda member: quality([member]))
     for count in range(1, len(picked) + 1):
-        candidates = [quality([*picked[: count - 1], member]) for member in range(6) if member not in picked[: count - 1]]
+        candidates = [
+            quality([*picked[: count - 1], member])
+            for member in range(6)
+            if member not in picked[: count - 1]
+        ]
         found = quality(picked[:count])
         assert found[0] == max(candidates)[0]
         assert found[1] == pytest.approx(max(candidates)[1])
@@ -122,7 +134,11 @@ def test_members_are_chosen_on_one_split_and_measured_on_another() -> None:
     assert measured.steps[0].top1 == max(on_val) == on_val[0]
     chosen = [model for model, member in zip(models, measured.members, strict=True) if member.chosen]
     assert len(chosen) == len(measured.steps)
-    again = evaluate(chosen[0], source, num_workers=0) if len(chosen) == 1 else evaluate_ensemble(chosen, source, num_workers=0).evaluation
+    again = (
+        evaluate(chosen[0], source, num_workers=0)
+        if len(chosen) == 1
+        else evaluate_ensemble(chosen, source, num_workers=0).evaluation
+    )
     assert measured.evaluation.top1 == again.top1
     assert (measured.evaluation.split, measured.evaluation.count) == ("test", 50)
     document = json.loads(json.dumps(measured.to_dict(), allow_nan=False))
@@ -156,5 +172,7 @@ def test_what_cannot_be_an_ensemble_is_refused() -> None:
         match=r"model 2 and model 1 know different classes \(only the first: d; only the second: c\)",
     ):
         evaluate_ensemble([model, other], source)
-    with pytest.raises(ConfigurationError, match="'test' is the split to report and the one to choose members on"):
+    with pytest.raises(
+        ConfigurationError, match="'test' is the split to report and the one to choose members on"
+    ):
         evaluate_ensemble([model, model], source, choose_on="test")

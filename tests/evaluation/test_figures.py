@@ -41,7 +41,10 @@ def test_figures_of_classes_are_those_of_scikit_learn(num_classes: int) -> None:
     )
     for row, figures in enumerate(evaluation.per_class):
         assert figures.name == f"class {row}"
-        assert (figures.precision, figures.recall) == (pytest.approx(precision[row]), pytest.approx(recall[row]))
+        assert (figures.precision, figures.recall) == (
+            pytest.approx(precision[row]),
+            pytest.approx(recall[row]),
+        )
         assert (figures.f1, figures.support) == (pytest.approx(f1[row]), support[row])
         assert figures.num_predicted == (predicted == row).sum()
     np.testing.assert_array_equal(evaluation.matrix(), confusion_matrix(labels, predicted, labels=names))

@@ -49,7 +49,10 @@ def test_ties_go_to_the_lower_class() -> None:
 @pytest.mark.parametrize("num_ranks", [2, 3, 7])
 def test_sums_of_ranks_are_those_of_one_to_the_last_bit(num_ranks: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    logits, labels = torch.randn(500, 10, generator=generator) * 4, torch.randint(10, (500,), generator=generator)
+    logits, labels = (
+        torch.randn(500, 10, generator=generator) * 4,
+        torch.randint(10, (500,), generator=generator),
+    )
     alone = Tally(10)
     alone.add(logits, labels)
     parts = [Tally(10) for _ in range(num_ranks)]

@@ -52,7 +52,11 @@ def test_every_format_holds_the_same_in_the_order_of_the_split(tmp_path: Path) -
     for image, label, row in zip(images, labels, rows, strict=True):
         shares = softmax(image.mean(axis=(0, 1)))
         order = sorted(range(3), key=lambda index: -shares[index])
-        assert (row["label"], row["predicted"], row["predicted_2"]) == ("abc"[label], "abc"[order[0]], "abc"[order[1]])
+        assert (row["label"], row["predicted"], row["predicted_2"]) == (
+            "abc"[label],
+            "abc"[order[0]],
+            "abc"[order[1]],
+        )
         assert row["probability"] == pytest.approx(shares[order[0]], rel=1e-6)
         assert row["probability_2"] == pytest.approx(shares[order[1]], rel=1e-6)
         assert row["loss"] == pytest.approx(-np.log(shares[label]), rel=1e-6, abs=1e-6)
@@ -101,7 +105,9 @@ def test_an_evaluation_that_fails_leaves_the_old_file(tiny_model: Model, photos:
 
 
 def test_what_cannot_be_written_is_said_before_anything_is_computed(tiny_model: Model, photos: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"the file for predictions is 'a\.xlsx'; expected a name in \.csv"):
+    with pytest.raises(
+        ConfigurationError, match=r"the file for predictions is 'a\.xlsx'; expected a name in \.csv"
+    ):
         evaluate(tiny_model, photos, predictions="a.xlsx")
     with pytest.raises(RunError, match=r"cannot write .*gone/a\.csv \(No such file or directory\)"):
         evaluate(tiny_model, photos, predictions=photos / "gone" / "a.csv")

@@ -39,9 +39,7 @@ def test_size_goes_down_and_back_with_the_filter_of_the_model() -> None:
 @pytest.mark.parametrize("shape", [(33, 47), (5, 3), (1, 1)])
 def test_blur_is_scipys(deviation: float, shape: tuple[int, int]) -> None:
     pixels = noise(2, *shape)
-    expected = gaussian_filter(
-        pixels.astype(float), (deviation, deviation, 0), mode="nearest", truncate=4.0
-    )
+    expected = gaussian_filter(pixels.astype(float), (deviation, deviation, 0), mode="nearest", truncate=4.0)
     blurred = Corruption("blur", deviation).apply(pixels, RECORD)
     assert blurred.dtype == np.uint8
     assert blurred.shape == pixels.shape
@@ -86,7 +84,10 @@ def test_words_become_corruptions() -> None:
         Corruption("blur", 0.5),
         Corruption("size", 16),
     )
-    assert [str(corruption) for corruption in parse_corruptions(["blur=0.50", "jpeg=10"])] == ["blur=0.5", "jpeg=10"]
+    assert [str(corruption) for corruption in parse_corruptions(["blur=0.50", "jpeg=10"])] == [
+        "blur=0.5",
+        "jpeg=10",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_flip_averages_probabilities_not_logits() -> None:
 
 
 def test_ten_crop_by_hand() -> None:
-    # 3×3 pixels, crops of 2×2: the corners' means in red are 1, 2, 3, 4 quarters of 4, the center's is top left.
+    # 3×3 pixels, crops of 2×2: the means of the corners in red are 1, 2, 3 and 4.
     image = np.zeros((3, 3, 3), np.uint8)
     image[0, 0, 0], image[0, 2, 0], image[2, 0, 0], image[2, 2, 0] = 4, 8, 12, 16
     record = Preprocess(crop_px=2, resize_px=3, mean=(0.0,) * 3, std=(1 / 255,) * 3)
@@ -87,7 +87,11 @@ def test_a_residual_network_agrees_with_loops_written_out(views: Views) -> None:
                 pixels = torch.from_numpy(view.copy())[None]
                 with torch.no_grad():
                     batch = record.normalize(pixels)
-                    logits = model.network.score_map(batch, 4).mean((2, 3)) if views.are_whole else model.network(batch)
+                    logits = (
+                        model.network.score_map(batch, 4).mean((2, 3))
+                        if views.are_whole
+                        else model.network(batch)
+                    )
                 parts.append(softmax(logits[0].double().numpy()))
         np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=1e-6)
 
@@ -106,14 +110,15 @@ def test_batches_and_workers_change_nothing(kind: ViewKind, tiny_model: Model) -
 def test_members_with_other_preprocessing_and_order_of_classes_share_a_pass() -> None:
     first = Model(create(TINY, seed=1), NAMES, SMALL_INPUT)
     turned = create(TINY, seed=1)
-    turned.fc.weight.data, turned.fc.bias.data = turned.fc.weight.data[[2, 0, 1]], turned.fc.bias.data[[2, 0, 1]]
+    turned.fc.weight.data, turned.fc.bias.data = (
+        turned.fc.weight.data[[2, 0, 1]],
+        turned.fc.bias.data[[2, 0, 1]],
+    )
     second = Model(turned, ("c", "a", "b"), SMALL_INPUT)
     third = Model(create(TINY, seed=2), NAMES, dataclasses.replace(SMALL_INPUT, crop_px=6, resize_px=7))
     split = Memory([noise(seed, 9, 9) for seed in range(5)], [0] * 5)
     for members in ([first, second], [first, second, third]):
-        (batch,) = scored_batches(
-            members, split, Views(), batch_size=9, num_workers=0, precision="fp32"
-        )
+        (batch,) = scored_batches(members, split, Views(), batch_size=9, num_workers=0, precision="fp32")
         # Of one view there are logits, whether the members share the views or not.
         torch.testing.assert_close(batch.scores[0], batch.scores[1])
     alone = probabilities(third, split, "one")
@@ -136,12 +141,8 @@ def test_a_bad_sample_is_named_on_the_general_way(tiny_model: Model) -> None:
 
 def test_one_view_is_what_it_was_before_there_were_views(tiny_model: Model) -> None:
     split = Memory([noise(seed, 9, 12) for seed in range(7)], [0, 1, 2, 0, 1, 2, 0])
-    pixels = np.stack(
-        [tiny_model.preprocess.center_view(noise(seed, 9, 12)) for seed in range(7)]
-    )
-    (batch,) = scored_batches(
-        [tiny_model], split, Views(), batch_size=9, num_workers=0, precision="fp32"
-    )
+    pixels = np.stack([tiny_model.preprocess.center_view(noise(seed, 9, 12)) for seed in range(7)])
+    (batch,) = scored_batches([tiny_model], split, Views(), batch_size=9, num_workers=0, precision="fp32")
     assert torch.equal(batch.scores[0], tiny_model.logits(torch.from_numpy(pixels)))
 
 
@@ -178,7 +179,9 @@ def test_every_place_of_the_map_is_the_classifier_on_its_window() -> None:
 
 
 def test_the_window_is_the_map_of_the_size_that_the_network_was_trained_on() -> None:
-    spec = ResNetSpec(unit="basic", depths=(1, 1), widths=(4, 8), stem="imagenet", shortcut="A", num_classes=3)
+    spec = ResNetSpec(
+        unit="basic", depths=(1, 1), widths=(4, 8), stem="imagenet", shortcut="A", num_classes=3
+    )
     model = Model(create(spec, seed=1), NAMES, Preprocess(32, 36, (0.5,) * 3, (0.25,) * 3))
     model.network.eval()
     image = noise(0, 64, 64)

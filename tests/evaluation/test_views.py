@@ -48,9 +48,7 @@ def test_ten_crop_of_other_sizes_is_near_resizing_first(shape: tuple[int, int]) 
     resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
     tensor = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
     *corners, center = transforms.five_crop(tensor, [24])
-    for view, reference in zip(
-        Views("ten-crop").cut(pixels, PHOTO), [center, *corners], strict=True
-    ):
+    for view, reference in zip(Views("ten-crop").cut(pixels, PHOTO), [center, *corners], strict=True):
         # The filter sees no pixels beyond the crop, which shows along its edges only.
         difference = np.abs(view.astype(int) - reference.permute(1, 2, 0).numpy().astype(int))
         assert difference[2:-2, 2:-2].max() <= 1
@@ -122,9 +120,18 @@ def test_whole_images_get_the_average_of_a_mean_image() -> None:
     ("views", "message"),
     [
         ({"kind": "tencrop"}, r"unknown kind of views 'tencrop' \(nearest: ten-crop"),
-        ({"kind": "flip", "sizes": (32,)}, "sizes are given for the views 'flip'; expected sizes for 'multi-s"),
-        ({"kind": "multi-scale", "image_px": 32}, "image_px or resize_px is given for the views 'multi-scale'"),
-        ({"kind": "multi-scale", "sizes": (0, 4)}, "a size is 0; expected whole numbers of pixels from 1 to 4,"),
+        (
+            {"kind": "flip", "sizes": (32,)},
+            "sizes are given for the views 'flip'; expected sizes for 'multi-s",
+        ),
+        (
+            {"kind": "multi-scale", "image_px": 32},
+            "image_px or resize_px is given for the views 'multi-scale'",
+        ),
+        (
+            {"kind": "multi-scale", "sizes": (0, 4)},
+            "a size is 0; expected whole numbers of pixels from 1 to 4,",
+        ),
         ({"kind": "multi-scale", "sizes": (9, 4, 9)}, r"the sizes \[9, 4, 9\] repeat one"),
     ],
 )

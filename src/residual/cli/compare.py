@@ -36,8 +36,18 @@ def compare(
     print_table(
         (">top-1", ">right", ">right alone", "results"),
         [
-            (f"{top1[0]:.2%}", f"{compared.both_right + compared.only_first:,}", f"{compared.only_first:,}", printable(first)),
-            (f"{top1[1]:.2%}", f"{compared.both_right + compared.only_second:,}", f"{compared.only_second:,}", printable(second)),
+            (
+                f"{top1[0]:.2%}",
+                f"{compared.both_right + compared.only_first:,}",
+                f"{compared.only_first:,}",
+                printable(first),
+            ),
+            (
+                f"{top1[1]:.2%}",
+                f"{compared.both_right + compared.only_second:,}",
+                f"{compared.only_second:,}",
+                printable(second),
+            ),
         ],
     )
     low, high = compared.difference_interval
@@ -45,7 +55,8 @@ def compare(
         f"{compared.count:,} images: both right {compared.both_right:,}, both wrong {compared.both_wrong:,}"
     )
     print_line(
-        f"difference {100 * compared.difference:+.2f} points (95 % interval {100 * low:+.2f} to {100 * high:+.2f}), "
+        f"difference {100 * compared.difference:+.2f} points "
+        f"(95 % interval {100 * low:+.2f} to {100 * high:+.2f}), "
         f"p = {compared.p_value:.3g} (McNemar's test, {compared.test})"
     )
     return 0

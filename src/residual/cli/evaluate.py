@@ -57,7 +57,7 @@ def evaluate(
         sizes: Shorter sides for multi-scale, in pixels; left out, the paper's in proportion to the crop.
         image_px: Side of the crop, in pixels; left out, the model's own.
         resize_px: Shorter side before the crop, in pixels; left out, in the model's ratio to the crop.
-        validation: Share of the training images to call val: those that 'residual train --validation' holds out.
+        validation: Share of the training images to call val, the same that training holds out.
         choose_on: Choose the members of the ensemble greedily on this split.
         fit_temperature: Fit a temperature on this split, and say what it does to the calibration.
         predictions: Write the result of every image into this file, .csv, .jsonl or .parquet.
@@ -73,8 +73,8 @@ def evaluate(
     members, data = _members_and_data(models)
     _require_sensible(len(members), choose_on, fit_temperature, predictions, top_k, corrupt)
     seen = _views(views, sizes, image_px, resize_px)
-    from residual.evaluation import evaluate_ensemble, evaluate_robustness, parse_corruptions
     from residual.evaluation import evaluate as evaluate_one
+    from residual.evaluation import evaluate_ensemble, evaluate_robustness, parse_corruptions
 
     shown = {"views": seen.to_dict()}
     if corrupt:
@@ -166,7 +166,9 @@ def _require_sensible(
         return
     if num_members > 1:
         raise ConfigurationError(
-            f"--corrupt is given for {num_members} models", expected="one model", remedy="run one after the other"
+            f"--corrupt is given for {num_members} models",
+            expected="one model",
+            remedy="run one after the other",
         )
     others = {"--fit-temperature": fit_temperature, "--predictions": predictions}
     given = next((name for name, value in others.items() if value is not None), None)

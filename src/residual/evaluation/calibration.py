@@ -1,10 +1,10 @@
 """Calibration: whether the probabilities that a model gives are how often it is right (Guo et al. 2017).
 
 Samples are sorted into 15 bins of equal width by the probability of the predicted class. Where a model is
-calibrated the mean of that probability in a bin, its confidence, is the share that is right, its accuracy; the
-expected calibration error (ECE) is the mean distance between the two. Dividing all logits by one number, the
-temperature, which is fitted on samples that are not reported, leaves every ranking as it is and
-usually brings the two together.
+calibrated the mean of that probability in a bin, its confidence, is the share that is right, its accuracy;
+the expected calibration error (ECE) is the mean distance between the two. Dividing all logits by one number,
+the temperature, which is fitted on samples that are not reported, leaves every ranking as it is and usually
+brings the two together.
 
 Example:
     >>> fit_temperature(logits, labels)

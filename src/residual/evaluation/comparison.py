@@ -13,12 +13,14 @@ Example:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from residual.errors import DataError
 from residual.evaluation.intervals import EXACT_BELOW, mcnemar_p_value, paired_difference_interval
 from residual.evaluation.results import read_results
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Comparison", "compare"]
 
@@ -102,7 +104,9 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
                 expected=f"the same images in both ({len(results):,} and {len(others):,} here)",
                 remedy="evaluate both models on the same split",
             )
-    counts = {(first_right, second_right): 0 for first_right in (True, False) for second_right in (True, False)}
+    counts = {
+        (first_right, second_right): 0 for first_right in (True, False) for second_right in (True, False)
+    }
     for key, (label, predicted) in results.items():
         other_label, other_predicted = others[key]
         if label != other_label:

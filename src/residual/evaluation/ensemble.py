@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,13 +25,14 @@ from residual.evaluation.measurement import FittedTemperature, Measurement
 from residual.evaluation.metrics import Tally
 from residual.evaluation.scoring import mean_of_probabilities
 from residual.evaluation.task import EVALUATION_BATCH_SIZE, fitted_temperature, open_task
-from residual.evaluation.views import Views
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from residual.data.source import SampleSource
     from residual.evaluation.figures import Evaluation
+    from residual.evaluation.views import Views
     from residual.models import Model
     from residual.runtime.device import PrecisionChoice
 
@@ -163,7 +163,9 @@ def evaluate_ensemble(
     with opened_results(predictions, num_classes, top_k) as write:
         chosen, steps = list(range(len(models))), list[ChoiceStep]()
         chosen_on = "" if choose_on is None else task.other_split(choose_on, "choose members on")
-        fitted_on = "" if fit_temperature is None else task.other_split(fit_temperature, "fit a temperature on")
+        fitted_on = (
+            "" if fit_temperature is None else task.other_split(fit_temperature, "fit a temperature on")
+        )
         others = {
             other: task.all_scores(other, f"scoring {other}") for other in {chosen_on, fitted_on} if other
         }

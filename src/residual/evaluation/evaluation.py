@@ -74,7 +74,7 @@ def evaluate(
         The figures, over every sample of the split.
 
     Raises:
-        ConfigurationError: An argument is out of range, or the temperature is to be fitted on the split itself.
+        ConfigurationError: An argument is out of range, or the temperature is to be fitted on that split.
         DataError: The data cannot be used, or its classes are not the model's.
         ModelFileError: The model cannot be loaded.
         RunError: The file of predictions cannot be written.

@@ -4,7 +4,7 @@ Closed forms, so that nothing is imported for them; scipy holds them in the test
 
 Example:
     >>> wilson_interval(81, 100)
-    (0.7222, 0.8749)
+    (0.722…, 0.874…)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXACT_BELOW = 25
 def wilson_interval(right: int, count: int) -> tuple[float, float]:
     """Return the 95 % score interval of a share (Wilson 1927).
 
-    Unlike the mean ± 1.96 standard errors it stays within 0 to 1, and has a width where all or none are right.
+    Unlike the mean ± 1.96 standard errors it stays within 0 to 1, and has a width where all are right.
 
     Args:
         right: How many are right.

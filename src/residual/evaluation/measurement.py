@@ -112,9 +112,7 @@ class Measurement:
         temperature = None
         if self._temperature is not None:
             fitted, cooled = self._temperature, Tally.merged(ranks.gather(self._cooled))
-            temperature = Temperature(
-                fitted.value, fitted.split, fitted.count, cooled.loss, bins_of(cooled)
-            )
+            temperature = Temperature(fitted.value, fitted.split, fitted.count, cooled.loss, bins_of(cooled))
         return Evaluation(
             split=split,
             top1=tally.top1,

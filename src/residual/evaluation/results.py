@@ -10,7 +10,8 @@ One row an image, in the order of the split:
 ``rank``         place of the true class among all by probability: 1 where the prediction is right
 
 and, where more classes are asked for, ``predicted_2``, ``probability_2`` and so on. The file comes to be
-whole or not at all. :func:`read_results` reads what another program wrote, too, if it has the first three columns.
+whole or not at all. :func:`read_results` reads what another program wrote, too, if it has the first three
+columns.
 """
 
 from __future__ import annotations
@@ -80,7 +81,10 @@ def columns_of(
     rank = (order == labels[:, None]).int().argmax(dim=1) + 1
     best = order[:, :top_k]
     probabilities = scores.double().softmax(dim=1).gather(1, best)
-    columns: Columns = {"key": [_readable(key) for key in keys], "label": [names[row] for row in labels.tolist()]}
+    columns: Columns = {
+        "key": [_readable(key) for key in keys],
+        "label": [names[row] for row in labels.tolist()],
+    }
     for place in range(top_k):
         number = "" if place == 0 else f"_{place + 1}"
         columns[f"predicted{number}"] = [names[row] for row in best[:, place].tolist()]

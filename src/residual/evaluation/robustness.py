@@ -21,7 +21,6 @@ import io
 import re
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, assert_never, get_args
 
 import numpy as np
@@ -34,6 +33,7 @@ from residual.evaluation.task import EVALUATION_BATCH_SIZE, open_task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from residual.data.loader import BadSample, PreparedSample, evaluation_batches, prepared_samples
-from residual.evaluation.views import Views
 from residual.runtime.device import autocast
 from residual.runtime.distributed import ALONE, Ranks
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from residual.data.loader import Readable
+    from residual.evaluation.views import Views
     from residual.models import Model
     from residual.runtime.device import Precision
 
@@ -82,9 +82,7 @@ def scored_batches(
         change: Changes every decoded image, ``(H, W, 3)`` uint8 RGB, before its views are made.
         ranks: Processes among which batches are dealt out.
     """
-    seen = [
-        dataclasses.replace(member, preprocess=views.preprocess(member.preprocess)) for member in members
-    ]
+    seen = [dataclasses.replace(member, preprocess=views.preprocess(member.preprocess)) for member in members]
     if views.kind == "one" and change is None and len({member.preprocess for member in seen}) == 1:
         yield from _scores_of_crops(seen, split, batch_size, num_workers, precision, ranks)
     else:
@@ -126,7 +124,8 @@ def _scores_of_crops(
     )
     for batch in batches:
         if len(batch):
-            # Counting is done on the CPU: the same arithmetic whatever the device, in float64, which some lack.
+            # Counting is done on the CPU: the same arithmetic whatever the device, in float64, which some
+            # lack.
             scores = [member.logits(batch.pixels, precision).cpu() for member in members]
             scored = _aligned(scores, members)
         else:
@@ -139,7 +138,9 @@ def _aligned(scores: list[torch.Tensor], members: Sequence[Model]) -> torch.Tens
     names = members[0].label_names
     return torch.stack(
         [
-            rows if member.label_names == names else rows[:, [member.label_names.index(name) for name in names]]
+            rows
+            if member.label_names == names
+            else rows[:, [member.label_names.index(name) for name in names]]
             for rows, member in zip(scores, members, strict=True)
         ]
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,6 +28,7 @@ from residual.runtime.device import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -165,9 +165,7 @@ def open_task(
         raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
     seen = Views.of(views)
     target = resolve_device(device)
-    members = tuple(
-        (model if isinstance(model, Model) else load(model)).to(target) for model in models
-    )
+    members = tuple((model if isinstance(model, Model) else load(model)).to(target) for model in models)
     names = tuple(
         f"model {number}" if isinstance(model, Model) else str(model)
         for number, model in enumerate(models, start=1)
@@ -230,6 +228,7 @@ def _require_same_classes(members: Sequence[Model], names: Sequence[str]) -> Non
         if other != first:
             added, lacking = (listed(part) for part in (other - first, first - other))
             raise ConfigurationError(
-                f"{name} and {names[0]} know different classes (only the first: {added}; only the second: {lacking})",
+                f"{name} and {names[0]} know different classes "
+                f"(only the first: {added}; only the second: {lacking})",
                 expected="members of an ensemble that know the same classes",
             )

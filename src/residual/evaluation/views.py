@@ -13,10 +13,11 @@
     The whole image at several lengths of its shorter side, and the mirror images, through the network
     applied fully convolutionally (He et al. 2015, section 3.4).
 
-What is averaged over views are softmax probabilities: "averaging the predictions made by the network's softmax
-layer" (2012), "averaging softmax scores" (README of the networks of 2015). Within one fully convolutional
-view the logits are averaged over the positions of their map, before the softmax, and probabilities over
-mirror images and scales, as Simonyan and Zisserman 2015, section 3.2, to whom the paper refers, do.
+What is averaged over views are softmax probabilities: "averaging the predictions made by the network's
+softmax layer" (2012), "averaging softmax scores" (README of the networks of 2015). Within one fully
+convolutional view the logits are averaged over the positions of their map, before the softmax, and
+probabilities over mirror images and scales, as Simonyan and Zisserman 2015, section 3.2, to whom the paper
+refers, do.
 
 Example:
     >>> Views("ten-crop", image_px=320).cut(pixels, preprocess)      # five (320, 320, 3) uint8
