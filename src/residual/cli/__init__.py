@@ -24,6 +24,7 @@ from residual.cli.convert import convert
 from residual.cli.data import data
 from residual.cli.doctor import doctor
 from residual.cli.evaluate import evaluate
+from residual.cli.explain import explain
 from residual.cli.models import models
 from residual.cli.predict import predict
 from residual.cli.train import train
@@ -41,6 +42,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "evaluate": evaluate,
     "compare": compare,
     "predict": predict,
+    "explain": explain,
     "convert": convert,
     "data": data,
     "benchmark": benchmark,
