@@ -204,7 +204,8 @@ def _score_cam_of_one(network: Network, image: Tensor, channels: Tensor, row: in
     if not len(varied):
         return torch.zeros_like(channels[0])
     scores = []
-    for part in channels[varied].split(_MASKED_IMAGES):
+    for first in range(0, len(varied), _MASKED_IMAGES):
+        part = channels[varied[first : first + _MASKED_IMAGES]]
         masks = functional.interpolate(part[:, None], image.shape[1:], mode="bilinear")
         low, high = masks.amin(dim=(2, 3), keepdim=True), masks.amax(dim=(2, 3), keepdim=True)
         # What differs by less than rounding may be equal once it is enlarged.

@@ -65,9 +65,7 @@ class CapturedMap:
         return self._values
 
     def _take(self, output: Tensor) -> Tensor:
-        # A unit under activation checkpointing runs a second time in the backward pass; the map is the first.
-        if self._values is None:
-            self._values = output.detach().requires_grad_()
+        self._values = output.detach().requires_grad_()
         return self._values.clone()
 
     def after(self, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
@@ -121,14 +119,17 @@ def undisturbed(network: ResNet) -> Iterator[None]:
     """Put a network into evaluation mode with constant weights, and afterwards into the state it was in.
 
     With constant weights a forward pass remembers nothing before the captured map, and no gradient can end
-    up in a parameter.
+    up in a parameter. So there is no memory to save by running units twice, which would pass the map twice.
     """
+    spec = network.spec
     training = [(module, module.training) for module in network.modules()]
     learning = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    network.spec = spec.architecture
     network.eval().requires_grad_(requires_grad=False)
     try:
         yield
     finally:
+        network.spec = spec
         for module, was_training in training:
             module.training = was_training
         for parameter, was_learning in learning:
