@@ -27,6 +27,7 @@ from residual.cli.evaluate import evaluate
 from residual.cli.explain import explain
 from residual.cli.models import models
 from residual.cli.predict import predict
+from residual.cli.report import report
 from residual.cli.train import train
 from residual.errors import ResidualError, UnknownNameError
 
@@ -43,6 +44,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "compare": compare,
     "predict": predict,
     "explain": explain,
+    "report": report,
     "convert": convert,
     "data": data,
     "benchmark": benchmark,

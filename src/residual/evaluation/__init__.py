@@ -4,7 +4,7 @@ from residual.evaluation.calibration import Bin, Temperature
 from residual.evaluation.comparison import Comparison, compare
 from residual.evaluation.ensemble import EnsembleEvaluation, evaluate_ensemble
 from residual.evaluation.evaluation import EvaluationStopped, evaluate, evaluate_split
-from residual.evaluation.figures import ClassFigures, Evaluation, Mistake
+from residual.evaluation.figures import ClassFigures, Evaluation, Hit, Mistake
 from residual.evaluation.predict import FilePrediction, find_images, predict_files
 from residual.evaluation.robustness import Corruption, RobustnessRow, evaluate_robustness, parse_corruptions
 from residual.evaluation.views import Views
@@ -18,6 +18,7 @@ __all__ = [
     "Evaluation",
     "EvaluationStopped",
     "FilePrediction",
+    "Hit",
     "Mistake",
     "RobustnessRow",
     "Temperature",

@@ -17,7 +17,7 @@ from residual.evaluation.intervals import wilson_interval
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ClassFigures", "Evaluation", "Mistake"]
+__all__ = ["ClassFigures", "Evaluation", "Hit", "Mistake"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,25 @@ class Mistake:
     key: str
     label: str
     predicted: str
+    probability: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One sample that the model got right.
+
+    Attributes:
+        index: Which sample of the split.
+        key: Its name.
+        label: Its class.
+        probability: How probable the model thought that class, 0 to 1.
+        loss: Cross-entropy of the sample in nats.
+    """
+
+    index: int
+    key: str
+    label: str
     probability: float
     loss: float
 
@@ -77,6 +96,7 @@ class Evaluation:
             included; a matrix without its zeros.
         mistakes: The worst mistakes, highest loss first.
         bins: Samples by the probability of the predicted class: a reliability diagram.
+        best: The surest hits of different classes, lowest loss first.
         temperature: What dividing the logits by a fitted temperature changes; ``None``: none was fitted.
     """
 
@@ -89,6 +109,7 @@ class Evaluation:
     confusions: tuple[tuple[int, int, int], ...]
     mistakes: tuple[Mistake, ...]
     bins: tuple[Bin, ...] = ()
+    best: tuple[Hit, ...] = ()
     temperature: Temperature | None = None
 
     @property
@@ -167,13 +188,14 @@ class Evaluation:
             "per_class": [dataclasses.asdict(figures) for figures in self.per_class],
             "confusions": [list(row) for row in self.confusions],
             "mistakes": [dataclasses.asdict(mistake) for mistake in self.mistakes],
+            "best": [dataclasses.asdict(hit) for hit in self.best],
         }
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Evaluation:
         """Build an evaluation from what :meth:`to_dict` returned; what follows from the rest is not read.
 
-        ``bins`` and ``temperature`` may be absent, as they are from files of older versions.
+        ``bins``, ``best`` and ``temperature`` may be absent, as they are from files of older versions.
         """
         known = {name: fields[name] for name in ("split", "top1", "top5", "loss", "count")}
         temperature = fields.get("temperature")
@@ -183,5 +205,6 @@ class Evaluation:
             confusions=tuple((true, predicted, count) for true, predicted, count in fields["confusions"]),
             mistakes=tuple(Mistake(**mistake) for mistake in fields["mistakes"]),
             bins=tuple(Bin(**row) for row in fields.get("bins", ())),
+            best=tuple(Hit(**hit) for hit in fields.get("best", ())),
             temperature=None if temperature is None else Temperature.from_dict(temperature),
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from residual.errors import DataError, DivergedError
 from residual.evaluation.calibration import Temperature, bins_of
-from residual.evaluation.figures import Evaluation, Mistake
+from residual.evaluation.figures import Evaluation, Hit, Mistake
 from residual.evaluation.metrics import Tally
 from residual.evaluation.results import columns_of
 from residual.runtime.distributed import ALONE, Ranks
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from residual.evaluation.metrics import SampleFigures
     from residual.evaluation.results import Columns
     from residual.evaluation.scoring import ScoredBatch
 
@@ -46,6 +47,7 @@ class Measurement:
     Args:
         classes: Names of the classes, in the order of the scores.
         num_mistakes: How many of the worst mistakes to name.
+        num_best: How many of the surest hits to name, each of another class.
         temperature: Measured as well, where there is one.
         write: Takes the rows of every batch, where results of single images are wanted.
         top_k: How many classes such a row names.
@@ -56,6 +58,7 @@ class Measurement:
         classes: tuple[str, ...],
         *,
         num_mistakes: int = 24,
+        num_best: int = 12,
         temperature: FittedTemperature | None = None,
         write: Callable[[Columns], None] | None = None,
         top_k: int = 1,
@@ -64,6 +67,9 @@ class Measurement:
         self._classes = classes
         self._num_mistakes = num_mistakes
         self._worst: list[tuple[float, int, Mistake]] = []
+        self._num_best = num_best
+        # Class → loss, index, key and probability of the hit with the lowest loss.
+        self._best: dict[int, tuple[float, int, str, float]] = {}
         self._temperature = temperature
         self._cooled = Tally(len(classes))
         self._write, self._top_k = write, top_k
@@ -89,10 +95,37 @@ class Measurement:
                 heapq.heappush(self._worst, entry)
             else:
                 heapq.heappushpop(self._worst, entry)
+        self._keep_best(figures, batch)
         if self._write is not None:
             self._write(
                 columns_of(scores, batch.labels, figures.losses, batch.keys, self._classes, self._top_k)
             )
+
+    def _keep_best(self, figures: SampleFigures, batch: ScoredBatch) -> None:
+        # As lists: to read one number of a tensor takes as long as this loop does for ten samples.
+        rows = zip(
+            batch.labels.tolist(),
+            figures.predicted.tolist(),
+            figures.losses.tolist(),
+            batch.indices.tolist(),
+            batch.keys,
+            strict=True,
+        )
+        for row, (label, predicted, loss, index, key) in enumerate(rows):
+            if predicted == label and (label not in self._best or (loss, index) < self._best[label][:2]):
+                self._best[label] = (loss, index, key, float(figures.confidences[row]))
+
+    def _hits(self, parts: list[dict[int, tuple[float, int, str, float]]]) -> tuple[Hit, ...]:
+        """Return the surest hits of different classes of all ranks."""
+        best: dict[int, tuple[float, int, str, float]] = {}
+        for part in parts:
+            for label, entry in part.items():
+                best[label] = min(best.get(label, entry), entry)
+        ordered = sorted((entry, label) for label, entry in best.items())[: self._num_best]
+        return tuple(
+            Hit(index, key, self._classes[label], probability, loss)
+            for (loss, index, key, probability), label in ordered
+        )
 
     def evaluation(self, split: str, ranks: Ranks = ALONE) -> Evaluation:
         """Return the figures over the samples of all ranks.
@@ -103,6 +136,7 @@ class Measurement:
         """
         tally = Tally.merged(ranks.gather(self.tally))
         worst = [entry for part in ranks.gather(self._worst) for entry in part]
+        best = self._hits(ranks.gather(self._best))
         if not tally.count:
             raise DataError(f"{split} has no sample that can be used", remedy="see 'residual check'")
         if not math.isfinite(tally.loss):
@@ -123,5 +157,6 @@ class Measurement:
             confusions=tuple((*pair, count) for pair, count in sorted(tally.pairs.items())),
             mistakes=tuple(entry[2] for entry in heapq.nlargest(self._num_mistakes, worst)),
             bins=bins_of(tally),
+            best=best,
             temperature=temperature,
         )

@@ -1,7 +1,7 @@
 """Why a network says what it says: where in the image the evidence for a class lies."""
 
 from residual.explanation.activation_maps import METHODS, ActivationMaps, Method, activation_maps, enlarged
-from residual.explanation.drawing import draw_explanation, overlay
+from residual.explanation.drawing import draw_explanation, overlay, png
 from residual.explanation.files import Explanation, FileExplanation, explain_files
 from residual.explanation.layers import LAST_MAP, layer_names
 
@@ -18,4 +18,5 @@ __all__ = [
     "explain_files",
     "layer_names",
     "overlay",
+    "png",
 ]

@@ -7,6 +7,7 @@ from green.
 
 from __future__ import annotations
 
+import bisect
 import io
 from functools import cache
 from pathlib import Path
@@ -121,9 +122,11 @@ def _fitting(name: str, behind: str, size: int, room: int) -> str:
     name = printable(name)
     if _width(name + behind, size) <= room:
         return name + behind
-    while name and _width(f"{name}…{behind}", size) > room:
-        name = name[:-1]
-    return f"{name}…{behind}"
+    # A longer text is never narrower, so the longest that fits can be found by halving.
+    fits = bisect.bisect_right(
+        range(min(len(name), room)), room, key=lambda length: _width(f"{name[:length]}…{behind}", size)
+    )
+    return f"{name[: max(0, fits - 1)]}…{behind}"
 
 
 def _width(text: str, size: int) -> int:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from PIL import Image
 
-from residual.data.decode import decode
 from residual.data.loader import training_batches
 from residual.data.resident import ResidentImages, can_be_resident
 from residual.data.sampler import TrainingOrder
 from residual.errors import DataError, DivergedError, ModelFileError
 from residual.evaluation import Evaluation, EvaluationStopped, evaluate_split
 from residual.models import Model, create, load, save
+from residual.reporting import write_report
 from residual.runtime.console import ProgressBar, note, warn
 from residual.runtime.memory import peak_memory
 from residual.runtime.provenance import now, versions
@@ -36,7 +33,7 @@ from residual.training.checkpoint import (
     save_checkpoint,
 )
 from residual.training.meter import Meter, Sums
-from residual.training.report import write_report
+from residual.training.pictures import pictures_of
 from residual.training.schedule import Measured, after_evaluation, after_window, learning_rate
 from residual.training.updater import Updater, learning_norms
 
@@ -54,7 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RunResult", "Trainer"]
 
-_PICTURE_PX = 160
 _MOST_BAD = 0.01  # beyond this share of bad samples the data set is at fault, not a file
 _MOST_BAD_STEPS = 10
 
@@ -446,8 +442,7 @@ class Trainer:
             name: value for name, value in summary.items() if name != "split"
         }
         if self.ranks.is_first:
-            samples = self.source.split(evaluation.split)
-            pictures = [_picture(samples.read(mistake.index).content) for mistake in evaluation.mistakes]
+            pictures = pictures_of(model, self.source.split(evaluation.split), evaluation)
             self.run.record_evaluation(self.step, evaluation, pictures)
             save(model, self.run.model_path)
 
@@ -619,12 +614,3 @@ def _provenance(plan: Plan) -> dict[str, Any]:
         "torch": versions()["torch"],
         "date": now(),
     }
-
-
-def _picture(content: bytes) -> bytes:
-    """Return a PNG of an image file, at most 160 px a side."""
-    image = Image.fromarray(np.ascontiguousarray(decode(content)))
-    image.thumbnail((_PICTURE_PX, _PICTURE_PX))
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()

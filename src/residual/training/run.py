@@ -2,8 +2,10 @@
 
 RUN/run.json          plan, command, versions, hardware, status
 RUN/metrics.jsonl     one line per window of steps and per evaluation
-RUN/evaluation.json   the evaluation of that model: figures, confusions, worst mistakes
+RUN/evaluation.json   the evaluation of that model: figures, confusions, worst mistakes, surest hits
 RUN/mistakes/         those mistakes as pictures
+RUN/best/             the surest hits as pictures
+RUN/heat-maps/        where the network saw the class that it said, for each of these pictures
 RUN/model/            the model folder, as of the last or the best evaluation
 RUN/checkpoints/      to resume from
 RUN/samples/          keys, labels and sizes of the samples, to know the data again
@@ -24,7 +26,6 @@ from residual.runtime.files import (
     atomic_folder,
     make_folder,
     put_back,
-    write_bytes,
     write_json,
     write_text,
 )
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from residual.data.source import SampleSource
+    from residual.training.pictures import Pictures
 
 __all__ = ["Run", "default_run_path"]
 
@@ -276,11 +278,17 @@ class Run:
             if kept != lines:
                 write_text(self.metrics_path, "".join(f"{line}\n" for line in kept))
 
-    def record_evaluation(self, step: int, evaluation: Evaluation, pictures: list[bytes]) -> None:
-        """Write ``evaluation.json`` and the pictures (PNG) of its mistakes."""
-        with atomic_folder(self.path / "mistakes") as folder:
-            for number, picture in enumerate(pictures):
-                write_bytes(folder / f"{number:02d}.png", picture)
+    def record_evaluation(self, step: int, evaluation: Evaluation, pictures: Pictures) -> None:
+        """Write ``evaluation.json`` and the pictures of its mistakes and surest hits."""
+        folders = {
+            "mistakes": {f"{number:02d}": picture for number, picture in enumerate(pictures.mistakes)},
+            "best": {f"{number:02d}": picture for number, picture in enumerate(pictures.best)},
+            "heat-maps": pictures.heat_maps,
+        }
+        for name, files in folders.items():
+            with atomic_folder(self.path / name) as folder:
+                for stem, picture in files.items():
+                    (folder / f"{stem}.png").write_bytes(picture)  # the folder flushes its files
         document = {"schema_version": SCHEMA_VERSION, "step": step, **evaluation.to_dict()}
         write_json(self.path / "evaluation.json", document)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from residual.errors import ModelFileError
+from residual.reporting import write_report
 from residual.training import train
-from residual.training.report import write_report
 from tests.conftest import write_photos
 
 
