@@ -46,7 +46,7 @@ def trained(seed: int = 0, steps: int = 60) -> Model:
         logits = network(INPUT.normalize(torch.from_numpy(np.stack(pictures))))
         loss = functional.cross_entropy(logits, torch.from_numpy(labels))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return model

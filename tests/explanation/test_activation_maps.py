@@ -63,7 +63,7 @@ def pixels_of(count: int = 3, seed: int = 1) -> Tensor:
 def captum_map(model: Model, pixels: Tensor, layer: str, rows: list[int]) -> Tensor:
     network = model.network.eval()
     module = network.avgpool if layer == LAST_MAP else network.get_submodule(layer)
-    attribution = LayerGradCam(network, module).attribute(
+    attribution: Tensor = LayerGradCam(network, module).attribute(
         model.preprocess.normalize(pixels),
         target=torch.tensor(rows),
         relu_attributions=True,

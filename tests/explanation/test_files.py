@@ -18,7 +18,7 @@ from residual.explanation import Explanation, activation_maps, draw_explanation,
 from residual.explanation.drawing import _characters, _fitting, _font, _width
 from residual.explanation.files import class_row
 from residual.models import Model, create
-from residual.preprocess import Preprocess
+from residual.preprocess import Channels, Preprocess
 from tests.conftest import SMALL_INPUT, TINY
 
 
@@ -48,7 +48,7 @@ def test_the_map_is_that_of_the_pixels_that_were_seen(tiny_model: Model, photos:
 
 
 @pytest.mark.parametrize("channels", ["bgr", "gray"])
-def test_the_view_is_shown_in_rgb(channels: str, photos: Path) -> None:
+def test_the_view_is_shown_in_rgb(channels: Channels, photos: Path) -> None:
     count = 1 if channels == "gray" else 3
     preprocess = dataclasses.replace(
         SMALL_INPUT, channels=channels, mean=SMALL_INPUT.mean[:count], std=SMALL_INPUT.std[:count]

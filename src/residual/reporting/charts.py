@@ -38,17 +38,17 @@ class Curve:
     """One curve of a chart.
 
     Attributes:
-        label: Its entry in the legend.
         x: Epochs.
         y: Values.
+        label: Its entry in the legend.
         color: A colour.
         dash: A line style of matplotlib.
         marker: Whether its points are marked.
     """
 
-    label: str
     x: Sequence[float]
     y: Sequence[float]
+    label: str
     color: str = _BLUE
     dash: Any = "-"
     marker: bool = False
@@ -147,14 +147,8 @@ def _svg(figure: Figure, title: str) -> Markup:
     """Return a figure as an ``svg`` element, the same each time for the same figure."""
     # Text stays text, so it can be searched, and the page's font is used. The title is part of the hash, lest
     # two charts of a page have parts of the same name.
-    settings = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": title,
-        "font.family": "sans-serif",
-        "text.color": _INK,
-    }
     file = io.StringIO()
-    with mpl.rc_context(settings):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}):
         for axes in figure.axes:
             legend = axes.get_legend()
             for text in legend.get_texts() if legend else ():

@@ -69,18 +69,22 @@ def _curves(files: RunFiles) -> list[Markup]:
         ("loss", "cross-entropy (nats)", "loss"),
         ("top1", "top-1 error (%)", "top-1 error"),
     ):
-        curves = [_curve(files.training, name, "training")]
+        curves = [Curve(*_points(files.training, name), label="training")]
         for split in dict.fromkeys(row["split"] for row in files.held_out):
             rows = [row for row in files.held_out if row["split"] == split]
             color, dash = held_out_style()
-            curves.append(_curve(rows, name, split, color, dash, marker=len(rows) < MARKED_POINTS))
+            points = _points(rows, name)
+            curves.append(
+                Curve(*points, label=split, color=color, dash=dash, marker=len(rows) < MARKED_POINTS)
+            )
         charts.append(draw_curves(curves, label, f"{what} over epochs"))
     return charts
 
 
-def _curve(rows: list[dict[str, Any]], name: str, label: str, *style: Any, marker: bool = False) -> Curve:
+def _points(rows: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    """Return epochs and values, accuracies as errors in percent."""
     values = [100 * (1 - row[name]) if name == "top1" else row[name] for row in rows]
-    return Curve(label, [row["epoch"] for row in rows], values, *style, marker=marker)
+    return [row["epoch"] for row in rows], values
 
 
 # -- classes -----------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def pictures_of(model: Model, split: Split, evaluation: Evaluation) -> Pictures:
     rows = {name: row for row, name in enumerate(model.label_names)}
     names = [f"mistake-{number:02d}" for number in range(len(evaluation.mistakes))]
     names += [f"best-{number:02d}" for number in range(len(evaluation.best))]
-    indices = [sample.index for sample in (*evaluation.mistakes, *evaluation.best)]
+    indices = [mistake.index for mistake in evaluation.mistakes] + [hit.index for hit in evaluation.best]
     said = [mistake.predicted for mistake in evaluation.mistakes] + [hit.label for hit in evaluation.best]
     heat_maps = _heat_maps(model, split, indices, [rows[name] for name in said])
     return Pictures(
