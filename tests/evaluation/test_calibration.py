@@ -41,14 +41,14 @@ def test_the_error_is_that_of_torchmetrics(num_classes: int, scale: float) -> No
 
 def test_bins_say_where_samples_lie_by_hand() -> None:
     tally = Tally(2)
-    # Probabilities of the first class, which is predicted: 0.8 and 0.8 (bin 12 of 15), 0.95 (bin 15).
+    # Probabilities of the first class, which is predicted: 0.79 twice (bin 12 of 15), and 0.95 (bin 15).
     shares = torch.tensor([0.79, 0.79, 0.95], dtype=torch.float64)
     logits = torch.stack([shares.log(), (1 - shares).log()], dim=1)
     tally.add(logits, torch.tensor([0, 1, 0]))
     first, second = bins_of(tally)
     assert (first.low, first.high, first.count, first.accuracy) == (11 / 15, 12 / 15, 2, 0.5)
     assert (second.low, second.high, second.count, second.accuracy) == (14 / 15, 1.0, 1, 1.0)
-    assert (first.confidence, second.confidence) == (pytest.approx(0.79), pytest.approx(0.95))
+    assert (first.confidence, second.confidence) == pytest.approx((0.79, 0.95))
     assert expected_calibration_error([first, second]) == pytest.approx((2 * 0.29 + 0.05) / 3)
 
 

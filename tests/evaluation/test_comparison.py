@@ -26,7 +26,7 @@ def test_many_get_chi_squared_with_correction(first: int, second: int) -> None:
     assert mcnemar_p_value(first, second) == pytest.approx(float(chi2.sf(statistic, 1)), rel=1e-10)
     # The exact test is near.
     exact = binomtest(first, first + second).pvalue
-    assert mcnemar_p_value(first, second) == pytest.approx(exact, rel=0.15)
+    assert mcnemar_p_value(first, second) == pytest.approx(exact, abs=0.01)
 
 
 def test_equal_counts_are_no_evidence() -> None:
@@ -36,7 +36,7 @@ def test_equal_counts_are_no_evidence() -> None:
 def test_a_published_example() -> None:
     # Agresti, Categorical Data Analysis, section 10.1: approval of the prime minister, 150 and 86 changed.
     low, high = paired_difference_interval(150, 86, 1600)
-    assert (low, high) == (pytest.approx(-0.0587, abs=2e-4), pytest.approx(-0.0213, abs=3e-4))
+    assert (low, high) == pytest.approx((-0.0587, -0.0213), abs=3e-4)
     assert mcnemar_p_value(150, 86) == pytest.approx(4.1e-5, rel=0.1)
 
 
@@ -45,7 +45,7 @@ def test_the_interval_is_that_of_the_bootstrap() -> None:
     difference = np.repeat([-1.0, 1.0, 0.0], [60, 110, 1830])
     expected = bootstrap((difference,), np.mean, n_resamples=4000, rng=0).confidence_interval
     low, high = paired_difference_interval(60, 110, 2000)
-    assert (low, high) == (pytest.approx(expected.low, abs=1e-3), pytest.approx(expected.high, abs=1e-3))
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-3)
 
 
 def test_the_interval_covers_what_it_promises_in_small_samples() -> None:

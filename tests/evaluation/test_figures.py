@@ -41,11 +41,8 @@ def test_figures_of_classes_are_those_of_scikit_learn(num_classes: int) -> None:
     )
     for row, figures in enumerate(evaluation.per_class):
         assert figures.name == f"class {row}"
-        assert (figures.precision, figures.recall) == (
-            pytest.approx(precision[row]),
-            pytest.approx(recall[row]),
-        )
-        assert (figures.f1, figures.support) == (pytest.approx(f1[row]), support[row])
+        assert (figures.precision, figures.recall) == pytest.approx((precision[row], recall[row]))
+        assert (figures.f1, figures.support) == pytest.approx((f1[row], support[row]))
         assert figures.num_predicted == (predicted == row).sum()
     np.testing.assert_array_equal(evaluation.matrix(), confusion_matrix(labels, predicted, labels=names))
     assert evaluation.top1_count == (labels == predicted).sum()
@@ -56,7 +53,7 @@ def test_figures_of_classes_are_those_of_scikit_learn(num_classes: int) -> None:
 def test_the_interval_is_scipys_wilson(right: int, count: int) -> None:
     expected = binomtest(right, count).proportion_ci(0.95, method="wilson")
     low, high = wilson_interval(right, count)
-    assert (low, high) == (pytest.approx(expected.low, abs=1e-12), pytest.approx(expected.high, abs=1e-12))
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert 0 <= low <= right / count <= high <= 1
 
 

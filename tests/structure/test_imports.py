@@ -31,6 +31,8 @@ HEAVY = {
         "import residual.cli\ntry: residual.cli.main(['train', '--help'])\nexcept SystemExit: pass",
         "import residual.cli\ntry: residual.cli.main(['check', '--help'])\nexcept SystemExit: pass",
         "import residual.cli\ntry: residual.cli.main(['data', '--help'])\nexcept SystemExit: pass",
+        "import residual.cli\ntry: residual.cli.main(['evaluate', '--help'])\nexcept SystemExit: pass",
+        "import residual.cli\ntry: residual.cli.main(['compare', '--help'])\nexcept SystemExit: pass",
         "import residual.cli\ntry: residual.cli.main(['benchmark', '--help'])\nexcept SystemExit: pass",
         "import residual.spec, residual.preprocess, residual.zoo",
         "import residual.recipe, residual.recipe.recipes",

@@ -21,7 +21,7 @@ def compare(
     """Compare two models by McNemar's test on the images that only one of them has right.
 
     Args:
-        first: A file that 'residual evaluate --predictions' wrote for one model, .csv, .jsonl or .parquet.
+        first: The predictions of one model, a file that 'residual evaluate' wrote: .csv, .jsonl or .parquet.
         second: The same for another model or other views, on the same images.
         json: Print one JSON document.
     """

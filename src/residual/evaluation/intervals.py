@@ -62,7 +62,7 @@ def exact_p_value(only_first: int, only_second: int) -> float:
     """Return the two-sided p-value of the binomial test of a fair coin."""
     discordant = only_first + only_second
     tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
-    return min(1.0, 2 * tail / 2**discordant)
+    return min(1.0, 2 * tail / (1 << discordant))
 
 
 def paired_difference_interval(only_first: int, only_second: int, count: int) -> tuple[float, float]:

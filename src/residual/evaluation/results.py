@@ -223,8 +223,8 @@ def _read(path: Path) -> Columns:
         case ".csv":
             with path.open(encoding="utf-8", newline="") as file:
                 reader = csv.DictReader(file)
-                rows = list(reader)
-            return {name: [row[name] for row in rows] for name in reader.fieldnames or ()}
+                rows, names = list(reader), reader.fieldnames or ()
+            return {name: [row[name] for row in rows] for name in names}
         case ".jsonl":
             with path.open(encoding="utf-8") as file:
                 objects = [json.loads(line) for line in file if line.strip()]

@@ -225,7 +225,8 @@ def _averaged(
     together = torch.cat(scores)
     if len(together) == len(cuts):  # one view an image: logits, as they are without views
         return together[torch.tensor(rows).argsort()]
-    by_image = together[torch.tensor(rows).argsort(stable=True)].unflatten(0, (len(cuts), -1))
+    in_order = together[torch.tensor(rows).argsort(stable=True)]
+    by_image = in_order.reshape(len(cuts), -1, member.spec.num_classes)
     return mean_of_probabilities(by_image.transpose(0, 1))
 
 
