@@ -43,6 +43,7 @@ SOURCES: dict[str, dict[str, Any]] = {
         "weight_decay": 5e-4,
         "evaluate_every": 5,
         "start_px": 12,
+        "train_px": 28,
         "growing": 0.9,
         "augment": CIFAR_AUGMENT,
     },

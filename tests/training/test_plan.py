@@ -137,7 +137,7 @@ def test_another_input_takes_the_place_of_the_sizes_of_a_named_recipe(source: Sa
 
 def test_the_input_that_a_recipe_is_for_keeps_its_sizes(source: SampleSource) -> None:
     plan = planned(source, recipe="cifar_fast", image_px=32)
-    assert (plan.recipe.start_px, plan.train_px) == (12, 32)
+    assert (plan.recipe.start_px, plan.train_px) == (12, 28)
     assert planned(source, recipe="cifar_fast", image_px=None).recipe == plan.recipe
 
 

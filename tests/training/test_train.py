@@ -21,6 +21,8 @@ from residual.training import RunResult, train
 from residual.training.plan import Plan, Wishes, make_plan
 from residual.training.run import Run
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 EPOCHS = 3
 CHANGES = {
     "epochs": float(EPOCHS),
@@ -278,7 +280,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     monkeypatch.setattr(Trainer, "_update", poisoned)
     with pytest.raises(
         DivergedError,
-        match=r"loss or gradient is not finite at step 7 \(learning rate 0\.\d+\); samples train/.*start again",
+        match=r"loss or gradient is not finite at step 7 \(learning rate 0\.\d+\); samples train/.*start",
     ):
         run(photos, tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 
 import torch
 
@@ -13,6 +15,10 @@ def peak_memory(device: torch.device) -> int:
     """Return the most bytes that were taken: on the GPU by tensors, on the CPU by the process; 0: unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # Linux counts the parent's memory in ru_maxrss of a process that it has started, but not in VmHWM.
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)):
+        return 1024 * int(found[1])
     try:
         import resource
     except ImportError:  # Windows

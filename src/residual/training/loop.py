@@ -115,6 +115,7 @@ class Trainer:
         self._num_workers = num_workers
         self._checkpoint_seconds = 60 * checkpoint_minutes
         self._saved_at = time.monotonic()
+        self._show_from = 0.0
         network = _first_network(plan, weights)
         self.model = Model(network, plan.classes, plan.preprocess, provenance=_provenance(plan)).to(device)
         self._meter = Meter(device)
@@ -355,9 +356,16 @@ class Trainer:
         if self.plan.recipe.select == "last" or self._measured.num_since_best == 0:
             self._keep(model, evaluation)
         self._save_checkpoint("running")
-        if self.ranks.is_first:
-            write_report(self.run.path)
+        self._show()
         self._meter.skip_time()
+
+    def _show(self) -> None:
+        """Write the report, unless that would take more than a twentieth of the time."""
+        started = time.monotonic()
+        if self.ranks.is_first and started >= self._show_from:
+            write_report(self.run.path)
+            now = time.monotonic()
+            self._show_from = now + 20 * (now - started)
 
     def _gains_no_more(self) -> bool:
         most = self.plan.recipe.early_stopping
