@@ -42,7 +42,7 @@ document.getElementById("page").addEventListener("load", () => {{
       chart => chart.getBoundingClientRect().top)).size,
     cut: cut.map(text => text.textContent),
     smallest_text: Math.min(...texts.map(text => parseFloat(view.getComputedStyle(text).fontSize)
-      * text.getScreenCTM().a)),
+      * Math.hypot(text.getScreenCTM().a, text.getScreenCTM().b))),
     paper: view.getComputedStyle(inside.body).backgroundColor,
     ink: color(inside.body),
     soft: color(inside.querySelector(".sub")),

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-__all__ = ["MARKED_POINTS", "Curve", "draw_curves", "draw_reliability", "held_out_style", "run_style"]
+__all__ = [
+    "MARKED_POINTS",
+    "Curve",
+    "draw_curves",
+    "draw_reliability",
+    "held_out_style",
+    "points",
+    "run_style",
+]
 
 MARKED_POINTS = 40
 """With as many points or more, their markers would run into each other."""
@@ -52,6 +60,12 @@ class Curve:
     color: str = _BLUE
     dash: Any = "-"
     marker: bool = False
+
+
+def points(rows: Sequence[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    """Return epochs and values of lines of metrics; of ``top1`` the error in percent."""
+    values = [100 * (1 - row[name]) if name == "top1" else row[name] for row in rows]
+    return [row["epoch"] for row in rows], values
 
 
 def run_style(number: int) -> tuple[str, Any]:

@@ -7,7 +7,7 @@ import string
 from typing import TYPE_CHECKING, Any
 
 from residual.errors import ConfigurationError
-from residual.reporting.charts import MARKED_POINTS, Curve, draw_curves, run_style
+from residual.reporting.charts import MARKED_POINTS, Curve, draw_curves, points, run_style
 from residual.reporting.pages import GENERATOR, rendered, settings_of
 from residual.reporting.run_files import RunFiles, read_run
 from residual.runtime.files import write_text
@@ -89,29 +89,18 @@ def _letter(number: int) -> str:
 
 
 def _curves(read: list[RunFiles], names: list[str]) -> list[Markup]:
-    """Draw loss and top-1 error of all runs: in training, and on each split that several have in common."""
+    """Draw loss and top-1 error of all runs: in training, and on each held-out split."""
     charts = []
-    splits = dict.fromkeys(row["split"] for files in read for row in files.held_out)
+    splits = dict.fromkeys(split for files in read for split in files.held_out_splits)
     for where in ("training", *splits):
         for name, label in (("top1", "top-1 error (%)"), ("loss", "cross-entropy (nats)")):
             curves = []
             for number, (files, letter) in enumerate(zip(read, names, strict=True)):
-                rows = (
-                    files.training
-                    if where == "training"
-                    else [row for row in files.held_out if row["split"] == where]
-                )
+                rows = files.training if where == "training" else files.held_out_on(where)
+                color, dash = run_style(number)
+                marker = where != "training" and len(rows) < MARKED_POINTS
                 if rows:
-                    values = [100 * (1 - row[name]) if name == "top1" else row[name] for row in rows]
-                    curves.append(
-                        Curve(
-                            letter,
-                            [row["epoch"] for row in rows],
-                            values,
-                            *run_style(number),
-                            marker=where != "training" and len(rows) < MARKED_POINTS,
-                        )
-                    )
+                    curves.append(Curve(*points(rows, name), letter, color, dash, marker=marker))
             if curves:
                 charts.append(draw_curves(curves, f"{where} {label}", f"{where} {label} over epochs"))
     return charts

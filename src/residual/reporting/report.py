@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from residual.reporting.charts import MARKED_POINTS, Curve, draw_curves, draw_reliability, held_out_style
+from residual.reporting.charts import (
+    MARKED_POINTS,
+    Curve,
+    draw_curves,
+    draw_reliability,
+    held_out_style,
+    points,
+)
 from residual.reporting.pages import rendered, settings_of
 from residual.reporting.run_files import RunFiles, read_run
 from residual.runtime.files import write_text
@@ -69,22 +76,13 @@ def _curves(files: RunFiles) -> list[Markup]:
         ("loss", "cross-entropy (nats)", "loss"),
         ("top1", "top-1 error (%)", "top-1 error"),
     ):
-        curves = [Curve(*_points(files.training, name), label="training")]
-        for split in dict.fromkeys(row["split"] for row in files.held_out):
-            rows = [row for row in files.held_out if row["split"] == split]
+        curves = [Curve(*points(files.training, name), "training")]
+        for split in files.held_out_splits:
+            rows = files.held_out_on(split)
             color, dash = held_out_style()
-            points = _points(rows, name)
-            curves.append(
-                Curve(*points, label=split, color=color, dash=dash, marker=len(rows) < MARKED_POINTS)
-            )
+            curves.append(Curve(*points(rows, name), split, color, dash, marker=len(rows) < MARKED_POINTS))
         charts.append(draw_curves(curves, label, f"{what} over epochs"))
     return charts
-
-
-def _points(rows: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """Return epochs and values, accuracies as errors in percent."""
-    values = [100 * (1 - row[name]) if name == "top1" else row[name] for row in rows]
-    return [row["epoch"] for row in rows], values
 
 
 # -- classes -----------------------------------------------------------------------------------------------

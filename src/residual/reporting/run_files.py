@@ -101,6 +101,15 @@ class RunFiles:
         plan: dict[str, Any] = self.record["plan"]
         return plan
 
+    @property
+    def held_out_splits(self) -> list[str]:
+        """Splits that were evaluated, in the order in which they first were."""
+        return list(dict.fromkeys(row["split"] for row in self.held_out))
+
+    def held_out_on(self, split: str) -> list[dict[str, Any]]:
+        """Return the lines of ``metrics.jsonl`` on evaluations of one split."""
+        return [row for row in self.held_out if row["split"] == split]
+
     def picture(self, *parts: str) -> str:
         """Return a PNG of the run folder as a ``data:`` address, or nothing where there is none."""
         path = self.path.joinpath(*parts)
@@ -169,11 +178,15 @@ def _evaluation(path: Path) -> dict[str, Any] | None:
         for row in rows:
             _object(row, kinds, f"a row of {name}")
     interval = evaluation.setdefault("top1_interval", None)
-    if interval is not None and not (isinstance(interval, list) and len(interval) == 2):
+    if interval is not None and not _are_bounds(interval):
         raise _DamagedError(f"top1_interval is {str(interval)[:80]}")
     if not isinstance(evaluation.setdefault("ece", None), float | int | None):
         raise _DamagedError(f"ece is {str(evaluation['ece'])[:80]}")
     return evaluation
+
+
+def _are_bounds(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(bound) in _NUMBER for bound in value)
 
 
 def _json(text: str) -> Any:
