@@ -7,6 +7,7 @@ narrow: on a phone they stand below each other, and a label keeps the size that 
 from __future__ import annotations
 
 import io
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
@@ -78,8 +79,11 @@ def held_out_style() -> tuple[str, Any]:
     return _ORANGE, _DASHES[1]
 
 
-def draw_curves(curves: Iterable[Curve], label: str, title: str) -> Markup:
+def draw_curves(curves: Sequence[Curve], label: str, title: str) -> Markup:
     """Draw values over epochs; the axis begins at 0.
+
+    A few values far above all others, as in the first epochs of a run, would press the rest flat. They are
+    cut off, and the legend says how high they are.
 
     Args:
         curves: What to draw.
@@ -88,7 +92,9 @@ def draw_curves(curves: Iterable[Curve], label: str, title: str) -> Markup:
     """
     figure = _figure()
     axes = figure.subplots()
+    top = _top([value for curve in curves for value in curve.y])
     for curve in curves:
+        highest = max(curve.y, default=0)
         axes.plot(
             curve.x,
             curve.y,
@@ -97,15 +103,21 @@ def draw_curves(curves: Iterable[Curve], label: str, title: str) -> Markup:
             linewidth=1.4,
             marker="o" if curve.marker else "",
             markersize=3.5,
-            label=curve.label,
+            label=curve.label if highest <= top else f"{curve.label} (up to {highest:.3g})",
         )
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.04 * top)
     _clean(axes)
     axes.legend(frameon=False, ncols=1 if len(axes.lines) <= 6 else 3)
     return _svg(figure, title)
+
+
+def _top(values: list[float]) -> float:
+    """Return the highest value that a chart shows: all of them, or twice what 97 of 100 do not exceed."""
+    usual = sorted(values)[math.ceil(0.97 * len(values)) - 1] if values else 0.0
+    return min(max(values, default=0.0), 2 * usual) or 1.0
 
 
 def draw_reliability(bins: Sequence[dict[str, Any]]) -> Markup:
