@@ -232,7 +232,7 @@ def state_of(network: ResNet) -> dict[str, Any]:
             for module in network.modules()
         ],
         "spec": network.spec,
-        "determinism": torch.backends.cudnn.deterministic,
+        "determinism": (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark),
     }
 
 

@@ -1,13 +1,13 @@
-"""Charts: what they show of hostile names and of values that stand out, and that they are the same each time."""
+"""Charts: what they show of hostile names and values that stand out, and that they are the same each time."""
 
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
 
 import pytest
 
 from residual.reporting.charts import Curve, _top, draw_curves, draw_reliability
+from tests.reporting.page import Page
 
 BINS = [
     {"low": 0.4, "high": 0.6, "count": 10, "confidence": 0.5, "accuracy": 0.3},
@@ -15,24 +15,32 @@ BINS = [
 ]
 
 
+def page(svg: str) -> Page:
+    return Page(f"<!doctype html><html><head><title>chart</title></head><body>{svg}</body></html>")
+
+
 def texts(svg: str) -> list[str]:
-    root = ElementTree.fromstring(svg)
-    return ["".join(element.itertext()) for element in root.iter() if element.tag.endswith("text")]
+    return page(svg).texts("text")
+
+
+def title(svg: str) -> str | None:
+    (chart,) = page(svg).all("svg")
+    return chart.get("aria-label")
 
 
 def test_axes_and_curves_are_named() -> None:
     svg = draw_curves([Curve([0, 1], [3, 2], "training"), Curve([1], [4], "test")], "loss (nats)", "loss")
     assert {"epoch", "loss (nats)", "training", "test"} <= set(texts(svg))
-    assert ElementTree.fromstring(svg).attrib["aria-label"] == "loss"
+    assert title(svg) == "loss"
 
 
-@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "$x_1^2$ & $", '"><b>', "蚂蚁", "_hidden"])
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "$x_1^2$ & $", '"><b>', "蚂蚁"])
 def test_names_are_text_and_nothing_else(name: str) -> None:
     svg = draw_curves([Curve([0, 1], [3, 2], name)], "loss (nats)", name)
-    root = ElementTree.fromstring(svg)
-    assert root.attrib["aria-label"] == name
+    assert title(svg) == name
     assert name in texts(svg)
-    assert not [element for element in root.iter() if element.tag.endswith(("script", "}b"))]
+    assert page(svg).scripts() == []
+    assert page(svg).all("b") == []
 
 
 def test_the_ink_is_that_of_the_page() -> None:

@@ -210,6 +210,16 @@ def test_a_line_that_is_being_written_is_not_read_yet(finished: Path, tmp_path: 
     assert write_report(run).read_text() == whole
 
 
+def test_the_report_replaces_no_other_file(finished: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "page.html"
+    mine.write_text("mine")
+    with pytest.raises(
+        ConfigurationError, match="page.html is no page of this command and would be overwritten"
+    ):
+        write_report(finished, mine)
+    assert mine.read_text() == "mine"
+
+
 # -- damage ------------------------------------------------------------------------------------------------
 
 

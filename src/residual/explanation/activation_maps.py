@@ -21,6 +21,7 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never, get_args
@@ -33,7 +34,7 @@ from residual.errors import ConfigurationError, UnknownNameError
 from residual.explanation.layers import LAST_MAP, captured_map, undisturbed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from residual.models import Model
 
@@ -113,13 +114,9 @@ def activation_maps(
             f"rows are {list(rows)[:8]} for {len(pixels)} images",
             expected=f"one of 0 to {model.spec.num_classes - 1} for each",
         )
-    network, exact = model.network, torch.backends.cudnn.flags
+    network = model.network
     # Inside somebody's inference mode there would be no gradients.
-    with (
-        torch.inference_mode(mode=False),
-        undisturbed(network),
-        exact(enabled=True, deterministic=True, allow_tf32=False),
-    ):
+    with torch.inference_mode(mode=False), undisturbed(network), _deterministic():
         images = model.preprocess.normalize(pixels.to(model.device))
         with captured_map(network, layer) as captured, torch.enable_grad():
             logits = network(images)
@@ -134,6 +131,18 @@ def activation_maps(
             case _:
                 assert_never(method)
     return ActivationMaps(values.cpu(), tuple(chosen.tolist()), logits.detach().cpu())
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """Let cuDNN choose no algorithm by the clock, and none whose sums depend on who comes first."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def _are_rows(rows: Sequence[int], num_classes: int) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from residual.errors import ConfigurationError
 from residual.reporting.charts import MARKED_POINTS, Curve, draw_curves, points, run_style
-from residual.reporting.pages import GENERATOR, rendered, settings_of
+from residual.reporting.pages import rendered, require_ours, settings_of
 from residual.reporting.run_files import RunFiles, read_run
 from residual.runtime.files import write_text
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["write_comparison"]
 
-_HEAD_BYTES = 2_000  # the generator's mark stands before that
 _HIDDEN = ("classes", "preprocess.mean_image")  # pages of names and pixels
 
 
@@ -37,7 +36,7 @@ def write_comparison(runs: Sequence[Path], destination: Path) -> Path:
         RunError: The page cannot be written.
     """
     _require_distinct(runs)
-    _require_ours(destination)
+    require_ours(destination)
     read = [read_run(run) for run in runs]
     names = [_letter(number) for number in range(len(read))]
     page = rendered(
@@ -63,20 +62,6 @@ def _require_distinct(runs: Sequence[Path]) -> None:
         if run.resolve() in seen:
             raise ConfigurationError(f"{run} is named twice", expected="different runs")
         seen.add(run.resolve())
-
-
-def _require_ours(destination: Path) -> None:
-    if destination.is_dir():
-        raise ConfigurationError(
-            f"{destination} is a folder", expected="a file", remedy="name one with --out"
-        )
-    if destination.exists():
-        with destination.open("rb") as file:
-            if GENERATOR.encode() not in file.read(_HEAD_BYTES):
-                raise ConfigurationError(
-                    f"{destination} is no page of this command and would be overwritten",
-                    remedy="choose another --out",
-                )
 
 
 def _letter(number: int) -> str:

@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from residual.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-__all__ = ["GENERATOR", "percent", "rendered", "settings_of"]
+__all__ = ["percent", "percent_interval", "rendered", "require_ours", "settings_of"]
 
-GENERATOR = '<meta name="generator" content="residual report">'
-"""Stands in every page, so that a page can be told from somebody's own file."""
+# Stands in every page, so that a page can be told from somebody's own file.
+_GENERATOR = '<meta name="generator" content="residual report">'
+_HEAD_BYTES = 2_000  # it stands before that
 
 
 def rendered(template: str, **context: Any) -> str:
@@ -31,7 +35,24 @@ def rendered(template: str, **context: Any) -> str:
     )
     environment.filters["percent"] = percent
     environment.filters["percent_interval"] = percent_interval
-    return environment.get_template(template).render(generator=GENERATOR, **context)
+    return environment.get_template(template).render(generator=_GENERATOR, **context)
+
+
+def require_ours(path: Path) -> None:
+    """Refuse to write a page over a file that is no page of ours.
+
+    Raises:
+        ConfigurationError: Somebody else's file, or a folder, is there.
+    """
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a folder", expected="a file", remedy="name one with --out")
+    if path.exists():
+        with path.open("rb") as file:
+            if _GENERATOR.encode() not in file.read(_HEAD_BYTES):
+                raise ConfigurationError(
+                    f"{path} is no page of this command and would be overwritten",
+                    remedy="choose another --out",
+                )
 
 
 def percent(share: float, digits: int = 2) -> str:

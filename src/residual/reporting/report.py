@@ -16,7 +16,7 @@ from residual.reporting.charts import (
     held_out_style,
     points,
 )
-from residual.reporting.pages import rendered, settings_of
+from residual.reporting.pages import rendered, require_ours, settings_of
 from residual.reporting.run_files import RunFiles, read_run
 from residual.runtime.files import write_text
 
@@ -39,10 +39,12 @@ def write_report(run: Path, destination: Path | None = None) -> Path:
         destination: The file; ``report.html`` in the run folder where left out.
 
     Raises:
-        ConfigurationError: There is no run.
+        ConfigurationError: There is no run, or ``destination`` is somebody's file.
         ModelFileError: A file of the run is damaged.
         RunError: The report cannot be written.
     """
+    if destination is not None:
+        require_ours(destination)
     files = read_run(run)
     evaluation = files.evaluation
     page = rendered(
