@@ -102,15 +102,23 @@ def overlay(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.u
         ``(H, W, 3)`` uint8 RGB.
     """
     gray = np.asarray(Image.fromarray(np.ascontiguousarray(photo)).convert("L"), np.float32)[:, :, None]
-    colors = mpl.colormaps[_COLORS](heat)[:, :, :3].astype(np.float32) * 255
+    colors = _colors()[np.rint(heat * 255).astype(np.uint8)]
     blended: NDArray[np.uint8] = np.rint((1 - _HEAT) * gray + _HEAT * colors).astype(np.uint8)
     return blended
+
+
+@cache
+def _colors() -> NDArray[np.float32]:
+    """Return the colours of the map, ``(256, 3)``, 0 to 255, from no heat to the most."""
+    colors: NDArray[np.float32] = mpl.colormaps[_COLORS](np.arange(256))[:, :3].astype(np.float32) * 255
+    return colors
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
     """Return ``(H, W, 3)`` uint8 RGB as a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", optimize=True)
+    # The smallest file takes twenty times as long, and saves a sixth.
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", compress_level=3)
     return file.getvalue()
 
 

@@ -33,7 +33,7 @@ from residual.training.checkpoint import (
     save_checkpoint,
 )
 from residual.training.meter import Meter, Sums
-from residual.training.pictures import pictures_of
+from residual.training.pictures import heat_maps_of, photos_of
 from residual.training.schedule import Measured, after_evaluation, after_window, learning_rate
 from residual.training.updater import Updater, learning_norms
 
@@ -115,7 +115,7 @@ class Trainer:
         self._num_workers = num_workers
         self._checkpoint_seconds = 60 * checkpoint_minutes
         self._saved_at = time.monotonic()
-        self._show_from = 0.0
+        self._show_from = self._draw_from = 0.0
         network = _first_network(plan, weights)
         self.model = Model(network, plan.classes, plan.preprocess, provenance=_provenance(plan)).to(device)
         self._meter = Meter(device)
@@ -450,9 +450,15 @@ class Trainer:
             name: value for name, value in summary.items() if name != "split"
         }
         if self.ranks.is_first:
-            pictures = pictures_of(model, self.source.split(evaluation.split), evaluation)
-            self.run.record_evaluation(self.step, evaluation, pictures)
+            split = self.source.split(evaluation.split)
+            self.run.record_evaluation(self.step, evaluation, photos_of(split, evaluation))
             save(model, self.run.model_path)
+            # As the report, unless they would take more than a twentieth of the time; then at the end.
+            started = time.monotonic()
+            if started >= self._draw_from:
+                self.run.record_heat_maps(heat_maps_of(model, split, evaluation))
+                now = time.monotonic()
+                self._draw_from = now + 20 * (now - started)
 
     def _epoch_line(self, evaluation: Evaluation) -> str:
         trained = ""
@@ -563,6 +569,17 @@ class Trainer:
             self.run.forget_after(self.step, self._evaluated_step, self._final_split)
         note(f"resuming at step {self.step} of {self.plan.total_steps}")
 
+    def _draw_what_is_missing(self) -> None:
+        """Draw the heat maps of the model that is kept, where they were left out for their time."""
+        if self.evaluation is None or self.run.has_heat_maps:
+            return
+        try:
+            model = load(self.run.model_path).to(self.device)
+            split = self.source.split(self.evaluation.split)
+            self.run.record_heat_maps(heat_maps_of(model, split, self.evaluation))
+        except DataError as error:
+            warn(f"there are no heat maps ({error})")  # training is done, and not to be lost for a picture
+
     # -- ends ----------------------------------------------------------------------------------------
 
     def _interrupted(self, exit_code: int) -> RunResult:
@@ -572,6 +589,7 @@ class Trainer:
             # figures, what has been learned so far is better than nothing.
             if not self.run.model_path.exists():
                 save(self.model, self.run.model_path)
+            self._draw_what_is_missing()
             write_report(self.run.path)
         return RunResult(self.run.path, "interrupted", exit_code, self.evaluation)
 
@@ -581,6 +599,7 @@ class Trainer:
             model = self._kept_model()
             self._keep(model, self._evaluate(model, self._final_split))
         if self.ranks.is_first:
+            self._draw_what_is_missing()
             self._set_status("finished")
             write_report(self.run.path)
         return RunResult(self.run.path, "finished", 0, self.evaluation)

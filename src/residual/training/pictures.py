@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,37 +19,44 @@ if TYPE_CHECKING:
     from residual.evaluation import Evaluation
     from residual.models import Model
 
-__all__ = ["Pictures", "pictures_of"]
+__all__ = ["heat_maps_of", "photos_of"]
 
 _PHOTO_PX = 160
 _HEAT_PX = 128  # views are enlarged or reduced to this side
 _AT_A_TIME = 12  # as many images as a batch of any training holds
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """PNG files about an evaluation.
+def photos_of(split: Split, evaluation: Evaluation) -> dict[str, bytes]:
+    """Return the images of the mistakes and the surest hits of an evaluation, a few dozen at most.
 
-    Attributes:
-        mistakes: The images of its mistakes, in its order.
-        best: The images of its surest hits, in its order.
-        heat_maps: Where the network saw the class that it said, by name: ``mistake-00``, ``best-00``, ….
+    Args:
+        split: The split that was evaluated.
+        evaluation: What was found.
+
+    Returns:
+        PNG files by name, ``mistakes/00``, ``best/00`` and so on, in the order of the evaluation.
+
+    Raises:
+        DataError: An image cannot be read any more.
     """
+    photos = {
+        f"mistakes/{number:02d}": mistake.index for number, mistake in enumerate(evaluation.mistakes)
+    } | {f"best/{number:02d}": hit.index for number, hit in enumerate(evaluation.best)}
+    return {name: _photo(split.read(index).content) for name, index in photos.items()}
 
-    mistakes: list[bytes] = field(default_factory=list)
-    best: list[bytes] = field(default_factory=list)
-    heat_maps: dict[str, bytes] = field(default_factory=dict)
 
+def heat_maps_of(model: Model, split: Split, evaluation: Evaluation) -> dict[str, bytes]:
+    """Return where the network saw the class that it said, for every image of :func:`photos_of`.
 
-def pictures_of(model: Model, split: Split, evaluation: Evaluation) -> Pictures:
-    """Draw the mistakes and the surest hits of an evaluation, a few dozen images at most.
-
-    The heat maps are Grad-CAM of the last map, which costs a forward pass of these images.
+    This is Grad-CAM of the last map, which costs a forward pass of these images.
 
     Args:
         model: The model that was evaluated.
         split: The split that it was evaluated on.
         evaluation: What was found.
+
+    Returns:
+        PNG files by name, ``mistake-00``, ``best-00`` and so on.
 
     Raises:
         DataError: An image cannot be read any more.
@@ -61,11 +67,7 @@ def pictures_of(model: Model, split: Split, evaluation: Evaluation) -> Pictures:
     indices = [mistake.index for mistake in evaluation.mistakes] + [hit.index for hit in evaluation.best]
     said = [mistake.predicted for mistake in evaluation.mistakes] + [hit.label for hit in evaluation.best]
     heat_maps = _heat_maps(model, split, indices, [rows[name] for name in said])
-    return Pictures(
-        mistakes=[_photo(split.read(mistake.index).content) for mistake in evaluation.mistakes],
-        best=[_photo(split.read(hit.index).content) for hit in evaluation.best],
-        heat_maps=dict(zip(names, heat_maps, strict=True)),
-    )
+    return dict(zip(names, heat_maps, strict=True))
 
 
 def _heat_maps(model: Model, split: Split, indices: Sequence[int], rows: Sequence[int]) -> list[bytes]:

@@ -26,6 +26,7 @@ from residual.runtime.files import (
     atomic_folder,
     make_folder,
     put_back,
+    remove,
     write_json,
     write_text,
 )
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from residual.data.source import SampleSource
-    from residual.training.pictures import Pictures
 
 __all__ = ["Run", "default_run_path"]
 
@@ -278,19 +278,26 @@ class Run:
             if kept != lines:
                 write_text(self.metrics_path, "".join(f"{line}\n" for line in kept))
 
-    def record_evaluation(self, step: int, evaluation: Evaluation, pictures: Pictures) -> None:
-        """Write ``evaluation.json`` and the pictures of its mistakes and surest hits."""
-        folders = {
-            "mistakes": {f"{number:02d}": picture for number, picture in enumerate(pictures.mistakes)},
-            "best": {f"{number:02d}": picture for number, picture in enumerate(pictures.best)},
-            "heat-maps": pictures.heat_maps,
-        }
-        for name, files in folders.items():
-            with atomic_folder(self.path / name) as folder:
-                for stem, picture in files.items():
-                    (folder / f"{stem}.png").write_bytes(picture)  # the folder flushes its files
+    def record_evaluation(self, step: int, evaluation: Evaluation, photos: Mapping[str, bytes]) -> None:
+        """Write ``evaluation.json`` and the photos (PNG) of its mistakes and surest hits, by name.
+
+        The heat maps are those of another evaluation from then on, so they are removed.
+        """
+        remove(self.path / "heat-maps")
+        for name in ("mistakes", "best"):
+            inside = {place: photo for place, photo in photos.items() if place.startswith(f"{name}/")}
+            _write_pictures(self.path / name, {place.split("/")[1]: photo for place, photo in inside.items()})
         document = {"schema_version": SCHEMA_VERSION, "step": step, **evaluation.to_dict()}
         write_json(self.path / "evaluation.json", document)
+
+    def record_heat_maps(self, heat_maps: Mapping[str, bytes]) -> None:
+        """Write heat maps (PNG) of the evaluation that was recorded last, by name."""
+        _write_pictures(self.path / "heat-maps", heat_maps)
+
+    @property
+    def has_heat_maps(self) -> bool:
+        """Whether there are heat maps of the evaluation that was recorded last."""
+        return (self.path / "heat-maps").exists()
 
     def read_evaluation(self) -> Evaluation | None:
         """Return the evaluation of the model in ``model/``, or ``None`` where there is none yet."""
@@ -304,6 +311,12 @@ class Run:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise ModelFileError(f"{self.path / 'evaluation.json'} is damaged", remedy="remove it") from error
+
+
+def _write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
+    with atomic_folder(path) as folder:
+        for name, picture in pictures.items():
+            (folder / f"{name}.png").write_bytes(picture)  # the folder sees that they are on the disk
 
 
 def _is_done(line: str, step: int, evaluated_step: int, final_split: str) -> bool:
