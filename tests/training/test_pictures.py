@@ -41,8 +41,9 @@ def test_there_is_a_photo_of_each(photos: Path, evaluation: Evaluation) -> None:
     assert len(evaluation.best) > 0
     names = [f"mistakes/{number:02d}" for number in range(5)]
     assert list(found) == names + [f"best/{number:02d}" for number in range(len(evaluation.best))]
-    for picture, shown in zip(found.values(), (*evaluation.mistakes, *evaluation.best), strict=True):
-        with Image.open(io.BytesIO(split.read(shown.index).content)) as image:
+    indices = [mistake.index for mistake in evaluation.mistakes] + [hit.index for hit in evaluation.best]
+    for picture, index in zip(found.values(), indices, strict=True):
+        with Image.open(io.BytesIO(split.read(index).content)) as image:
             np.testing.assert_array_equal(pixels_of(picture), np.asarray(image.convert("RGB")))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -115,9 +116,11 @@ def draw_curves(curves: Sequence[Curve], label: str, title: str) -> Markup:
 
 
 def _top(values: list[float]) -> float:
-    """Return the highest value that a chart shows: all of them, or twice what 97 of 100 do not exceed."""
+    """Return the highest value that a chart shows: all, or twice what 97 of 100 do not exceed."""
+    highest = max(values, default=0.0)
     usual = sorted(values)[math.ceil(0.97 * len(values)) - 1] if values else 0.0
-    return min(max(values, default=0.0), 2 * usual) or 1.0
+    # Up to four times as high the rest can still be read.
+    return (2 * usual if highest > 4 * usual > 0 else highest) or 1.0
 
 
 def draw_reliability(bins: Sequence[dict[str, Any]]) -> Markup:
@@ -180,7 +183,10 @@ def _svg(figure: Figure, title: str) -> Markup:
             for text in legend.get_texts() if legend else ():
                 text.set_color(_INK)
                 text.set_parse_math(False)  # names may hold dollar signs
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        with warnings.catch_warnings():
+            # What this font lacks is drawn by the reader's own.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font", UserWarning)
+            figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
     # Groups are numbered anew in every figure, and nothing refers to them.
