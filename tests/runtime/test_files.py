@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from residual.errors import RunError
-from residual.runtime.files import atomic_file, atomic_folder, make_folder, write_bytes, write_json, write_text
+from residual.runtime.files import (
+    atomic_file,
+    atomic_folder,
+    make_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
