@@ -68,9 +68,14 @@ def test_a_file_that_is_not_finished_leaves_the_old_one(
 ) -> None:
     path = tmp_path / "rows.csv"
     write_bytes(path, b"old")
-    with pytest.raises(KeyboardInterrupt), atomic_file(path) as file:
-        file.write(b"new")
-        raise KeyboardInterrupt
+
+    def stopped() -> None:
+        with atomic_file(path) as file:
+            file.write(b"new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert _listing(tmp_path) == {"rows.csv": "old"}
     monkeypatch.setattr(os, "fsync", _disk_full)
     with (
