@@ -16,6 +16,7 @@ from residual.evaluation.scoring import mean_of_probabilities, scored_batches
 from residual.evaluation.views import ViewKind
 from residual.models import Model, create
 from residual.preprocess import Preprocess
+from residual.runtime.distributed import Ranks
 from residual.spec import ResNetSpec
 from tests.conftest import SMALL_INPUT, TINY
 from tests.evaluation.parts import RAW, Gray, Memory, by_hand, noise, softmax, source_of
@@ -123,6 +124,29 @@ def test_members_with_other_preprocessing_and_order_of_classes_share_a_pass() ->
         torch.testing.assert_close(batch.scores[0], batch.scores[1])
     alone = probabilities(third, split, "one")
     np.testing.assert_allclose(batch.scores[2].double().softmax(dim=1).numpy(), alone, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["one", "flip"])
+def test_ranks_share_the_samples_out(kind: ViewKind, tiny_model: Model) -> None:
+    split = Memory([noise(seed, 9, 9) for seed in range(11)], [seed % 3 for seed in range(11)])
+    seen: dict[int, tuple[int, str]] = {}
+    for rank in range(3):
+        batches = scored_batches(
+            [tiny_model],
+            split,
+            Views(kind),
+            batch_size=2,
+            num_workers=0,
+            precision="fp32",
+            ranks=Ranks(rank, 3),
+        )
+        for batch in batches:
+            for index, label, key in zip(
+                batch.indices.tolist(), batch.labels.tolist(), batch.keys, strict=True
+            ):
+                assert index not in seen
+                seen[index] = (label, key)
+    assert seen == {index: (index % 3, f"image-{index}") for index in range(11)}
 
 
 def test_a_bad_sample_is_named_on_the_general_way(tiny_model: Model) -> None:

@@ -128,8 +128,9 @@ class Views:
         """Return the shorter sides of ``multi-scale``, in pixels.
 
         Those that were asked for; else the paper's (224, 256, 384, 480, 640) in proportion to the crop, for
-        a network that sees a part of a larger image and was trained on parts of various scales; else, for one
-        that has seen whole images at one scale only, as on CIFAR, that scale and an eighth around it.
+        a network that sees a part of a larger image and was trained on parts of various scales. One that has
+        seen whole images at one scale only, as on CIFAR, gets that scale and an eighth less: enlarged images
+        it takes for others (docs/results.md).
         """
         if self.sizes:
             return self.sizes
@@ -137,7 +138,7 @@ class Views:
         if preprocess.resize_px > crop_px:
             proportional = [round(size * crop_px / _PAPER_PX) for size in _PAPER_SIZES]
         else:
-            proportional = [crop_px - crop_px // 8, crop_px, crop_px + crop_px // 8]
+            proportional = [crop_px - crop_px // 8, crop_px]
         return tuple(dict.fromkeys(proportional))
 
     def num_pixels(self, preprocess: Preprocess) -> int:
