@@ -17,7 +17,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 	$(BIN)/pytest -n auto
 
-# Every kind of run killed at many points, every system call of a save; TIME on two cores.
+# Every kind of run killed at many points, every system call of a save: eight minutes on two cores.
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow -n 2
 

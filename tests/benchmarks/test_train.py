@@ -37,7 +37,14 @@ def test_names_of_rows_are_distinct() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
 
 
-@pytest.mark.parametrize("row", ["cpu-torchvision", "memory", "cifar"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        "cpu-torchvision",
+        pytest.param("memory", marks=pytest.mark.slow),  # starts eight processes
+        pytest.param("cifar", marks=pytest.mark.slow),  # compiles
+    ],
+)
 def test_a_row_is_measured(row: str) -> None:
     pytest.importorskip("torchvision")
     (measured,) = benchmark_training(rows=[row], repetitions=2, sizes=SMALL).rows

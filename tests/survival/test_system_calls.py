@@ -60,7 +60,7 @@ def test_a_kill_before_any_call_of_a_save_leaves_a_whole_checkpoint(
 ) -> None:
     found = killed(runner, tmp_path, kind="kill-saves", step=step, exchange=exchange, trace=trace)
     assert found["faults"] == []
-    assert found["num_states"] > 20
+    assert found["num_states"] > (20 if trace else 8)  # the hook sees no single writes
 
 
 @pytest.mark.slow
@@ -71,4 +71,4 @@ def test_a_kill_before_any_call_of_a_replacement_leaves_the_old_folder_or_the_ne
 ) -> None:
     found = killed(runner, tmp_path, kind="kill-replacements", exchange=exchange, trace=trace)
     assert found["faults"] == []
-    assert found["num_states"] > 10
+    assert found["num_states"] > (10 if trace else 5)

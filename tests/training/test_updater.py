@@ -443,6 +443,8 @@ def test_the_meter_adds_losses_and_right_answers(size: int | None) -> None:
     network = create(plan.spec, seed=plan.seed).eval()
     logits = network(plan.preprocess.normalize(batch.pixels)).detach()
     updater.gradients(batch, 0)
+    assert updater._meter.peek().loss == 0  # a step that is not done is not counted
+    updater.apply(0, 0.1)
     sums = updater._meter.peek()
     assert sums.loss == pytest.approx(float(functional.cross_entropy(logits, batch.labels, reduction="sum")))
     assert sums.right == int(np.sum(logits.argmax(dim=1).numpy() == batch.labels.numpy()))

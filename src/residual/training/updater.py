@@ -91,8 +91,15 @@ class Updater:
             with warnings.catch_warnings():
                 # torch 2.14 has another name for this argument, which older ones do not know.
                 warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+                # Looking for unused parameters keeps torch from sorting gradients anew after its first step.
+                # A ring adds the ranks' parts in an order that depends on the place, so three ranks and more
+                # would come to other bits after a resume, whose first step is another one.
                 module = nn.parallel.DistributedDataParallel(
-                    module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+                    module,
+                    device_ids=devices,
+                    broadcast_buffers=False,
+                    gradient_as_bucket_view=True,
+                    find_unused_parameters=self._ranks.size > 2,
                 )
         return module
 
