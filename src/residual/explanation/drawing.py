@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_explanation", "overlay", "png"]
 
 _COLORS = "magma"
-_HEAT = 0.62  # share of the heat's colour; the rest is the image
+_HEAT = 0.7  # share of the heat's colour; the rest is the image
 
 # Measures in pixels.
 _PANEL = 224  # smaller views are enlarged by a whole factor until they have as many
