@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_explanation", "overlay", "png"]
 
 _COLORS = "magma"
-_HEAT = 0.7  # share of the heat's colour; the rest is the image
+_HEAT = 0.62  # share of the heat's colour; the rest is the image
 
 # Measures in pixels.
 _PANEL = 224  # smaller views are enlarged by a whole factor until they have as many
@@ -103,7 +103,8 @@ def overlay(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.u
     """
     gray = np.asarray(Image.fromarray(np.ascontiguousarray(photo)).convert("L"), np.float32)[:, :, None]
     colors = _colors()[np.rint(heat * 255).astype(np.uint8)]
-    blended: NDArray[np.uint8] = np.rint((1 - _HEAT) * gray + _HEAT * colors).astype(np.uint8)
+    faint = 64 + gray / 2  # with all of its contrast a bright object would pass for heat in a gray print
+    blended: NDArray[np.uint8] = np.rint((1 - _HEAT) * faint + _HEAT * colors).astype(np.uint8)
     return blended
 
 
