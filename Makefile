@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow docs clean
+.PHONY: demo test test-slow browser docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -20,6 +20,11 @@ test: $(VENV)/.installed-dev
 # Every kind of run killed at many points, every system call of a save: eight minutes on two cores.
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow -n 2
+
+# What the tests open reports in; a package of the system, so on Debian and its kin and for the superuser.
+browser:
+	command -v chromium >/dev/null || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build

@@ -245,6 +245,18 @@ class Preprocess:
 
                 return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
 
+    def to_rgb(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return ``(H, W, C)`` uint8 in the order of ``channels`` as ``(H, W, 3)`` uint8 RGB, to be shown."""
+        match self.channels:
+            case "rgb":
+                return pixels
+            case "bgr":
+                return pixels[:, :, ::-1]
+            case "gray":
+                import numpy as np
+
+                return np.repeat(pixels, 3, axis=2)
+
     def center_view(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize the shorter side to ``resize_px`` and cut the central ``crop_px`` square.
 

@@ -132,7 +132,9 @@ def test_options_reach_the_run(photos: Path, tmp_path: Path) -> None:
 
 def test_evaluate_prints_a_table(model: str, photos: Path, capsys: Capture) -> None:
     assert main(["evaluate", model, str(photos)]) == 0
-    assert re.search(r"split\s+images\s+top-1\s+top-5\s+loss", capsys.readouterr().out)
+    assert re.search(
+        r"split\s+images\s+right\s+top-1\s+95 % interval\s+top-5\s+loss\s+ECE", capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("top_k", [1, 3])

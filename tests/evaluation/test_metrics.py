@@ -17,7 +17,7 @@ def test_sums_over_batches_equal_scikit_learn_over_all(num_classes: int, batch_s
     logits = torch.randn(101, num_classes, generator=generator) * 3
     labels = torch.randint(num_classes, (101,), generator=generator)
     tally = Tally(num_classes)
-    losses = [
+    found = [
         tally.add(logits[at : at + batch_size], labels[at : at + batch_size])
         for at in range(0, 101, batch_size)
     ]
@@ -26,8 +26,11 @@ def test_sums_over_batches_equal_scikit_learn_over_all(num_classes: int, batch_s
     truth = labels.numpy()
     assert tally.count == 101
     assert tally.loss == pytest.approx(log_loss(truth, probabilities, labels=names), rel=1e-12)
-    assert float(torch.cat(losses).mean()) == pytest.approx(tally.loss)
+    assert float(torch.cat([part.losses for part in found]).mean()) == pytest.approx(tally.loss)
     predicted = probabilities.argmax(axis=1)
+    np.testing.assert_array_equal(torch.cat([part.predicted for part in found]).numpy(), predicted)
+    confidences = torch.cat([part.confidences for part in found]).numpy()
+    np.testing.assert_allclose(confidences, probabilities.max(axis=1), rtol=1e-12)
     assert tally.top1 == np.mean(predicted == truth)
     if num_classes > 5:
         assert tally.top5 == pytest.approx(top_k_accuracy_score(truth, probabilities, k=5, labels=names))
@@ -41,3 +44,23 @@ def test_ties_go_to_the_lower_class() -> None:
     tally = Tally(3)
     tally.add(torch.zeros(2, 3), torch.tensor([0, 1]))
     assert (tally.top1_count, tally.pairs) == (1, {(0, 0): 1, (1, 0): 1})
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3, 7])
+def test_sums_of_ranks_are_those_of_one_to_the_last_bit(num_ranks: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = (
+        torch.randn(500, 10, generator=generator) * 4,
+        torch.randint(10, (500,), generator=generator),
+    )
+    alone = Tally(10)
+    alone.add(logits, labels)
+    parts = [Tally(10) for _ in range(num_ranks)]
+    for batch in range(25):
+        rows = slice(20 * batch, 20 * batch + 20)
+        parts[batch % num_ranks].add(logits[rows], labels[rows])
+    merged = Tally.merged(parts)
+    assert torch.equal(merged.bins, alone.bins)
+    assert (merged.count, merged.top1_count, merged.top5_count) == (500, alone.top1_count, alone.top5_count)
+    assert merged.pairs == alone.pairs
+    assert merged.loss == pytest.approx(alone.loss, rel=1e-12)

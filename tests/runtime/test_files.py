@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from residual.errors import RunError
-from residual.runtime.files import atomic_folder, make_folder, write_bytes, write_json, write_text
+from residual.runtime.files import (
+    atomic_file,
+    atomic_folder,
+    make_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +51,39 @@ def test_bytes_are_written_and_replaced(tmp_path: Path) -> None:
         write_bytes(path, content)
         assert path.read_bytes() == content
     assert _names(tmp_path) == ["file.bin"]
+
+
+def test_a_file_that_grows_is_there_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    write_bytes(path, b"old")
+    with atomic_file(path) as file:
+        for number in range(3):
+            file.write(b"%d\n" % number)
+            assert path.read_bytes() == b"old"
+    assert _listing(tmp_path) == {"rows.csv": "0\n1\n2\n"}
+
+
+def test_a_file_that_is_not_finished_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.csv"
+    write_bytes(path, b"old")
+
+    def stopped() -> None:
+        with atomic_file(path) as file:
+            file.write(b"new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert _listing(tmp_path) == {"rows.csv": "old"}
+    monkeypatch.setattr(os, "fsync", _disk_full)
+    with (
+        pytest.raises(RunError, match=r"cannot write .*rows\.csv \(No space left on device; [\d,]+ bytes"),
+        atomic_file(path) as file,
+    ):
+        file.write(b"new")
+    assert _listing(tmp_path) == {"rows.csv": "old"}
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(

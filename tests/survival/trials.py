@@ -307,7 +307,7 @@ def state_of(out: Path) -> dict[str, Any]:
     files = [
         out / "model" / "model.safetensors",
         *newest.glob("*.safetensors"),
-        *(out / "mistakes").iterdir(),
+        *(file for name in ("mistakes", "best", "heat-maps") for file in (out / name).iterdir()),
     ]
     return {
         "metrics": metrics_of(out),

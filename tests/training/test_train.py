@@ -92,8 +92,10 @@ def test_a_run_leaves_everything_that_the_contract_names(photos: Path, tmp_path:
     result = run(photos, out)
     assert (result.status, result.exit_code, result.path) == ("finished", 0, out)
     assert sorted(path.name for path in out.iterdir()) == [
+        "best",
         "checkpoints",
         "evaluation.json",
+        "heat-maps",
         "metrics.jsonl",
         "mistakes",
         "model",

@@ -19,12 +19,15 @@ import tyro
 from residual import __version__
 from residual.cli.benchmark import benchmark
 from residual.cli.check import check
+from residual.cli.compare import compare
 from residual.cli.convert import convert
 from residual.cli.data import data
 from residual.cli.doctor import doctor
 from residual.cli.evaluate import evaluate
+from residual.cli.explain import explain
 from residual.cli.models import models
 from residual.cli.predict import predict
+from residual.cli.report import report
 from residual.cli.train import train
 from residual.errors import ResidualError, UnknownNameError
 
@@ -38,7 +41,10 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "check": check,
     "train": train,
     "evaluate": evaluate,
+    "compare": compare,
     "predict": predict,
+    "explain": explain,
+    "report": report,
     "convert": convert,
     "data": data,
     "benchmark": benchmark,

@@ -6,38 +6,29 @@ evaluate``, so the figure that a run ends with is the figure that anyone gets fr
 
 from __future__ import annotations
 
-import heapq
-import itertools
-import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from residual.data.loader import evaluation_batches
-from residual.data.source import SampleSource, open_source
-from residual.errors import ConfigurationError, DataError, DivergedError
-from residual.evaluation.metrics import Tally
-from residual.models import Model, load
-from residual.runtime.console import ProgressBar, warn, warn_each
-from residual.runtime.device import PrecisionChoice, resolve_device, resolve_num_workers, resolve_precision
+from residual.data.loader import require_none_bad
+from residual.evaluation.measurement import FittedTemperature, Measurement
+from residual.evaluation.results import Columns, check_destination, result_writer
+from residual.evaluation.scoring import scored_batches
+from residual.evaluation.task import EVALUATION_BATCH_SIZE, fitted_temperature, open_task
+from residual.evaluation.views import Views
+from residual.runtime.device import PrecisionChoice, resolve_precision
 from residual.runtime.distributed import ALONE, Ranks
 from residual.runtime.signals import StopRequest, StopRequested
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
-    from residual.data.source import EncodedSample, Split
+    from residual.data.loader import Readable
+    from residual.data.source import SampleSource
+    from residual.evaluation.figures import Evaluation
+    from residual.models import Model
 
-__all__ = [
-    "EVALUATION_BATCH_SIZE",
-    "Evaluation",
-    "EvaluationStopped",
-    "Mistake",
-    "evaluate",
-    "evaluate_split",
-]
-
-EVALUATION_BATCH_SIZE = 100
+__all__ = ["EvaluationStopped", "evaluate", "evaluate_split", "opened_results"]
 
 
 class EvaluationStopped(Exception):  # noqa: N818  # no error: somebody asked
@@ -48,82 +39,16 @@ class EvaluationStopped(Exception):  # noqa: N818  # no error: somebody asked
         self.exit_code = exit_code
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """One sample that the model got wrong.
-
-    Attributes:
-        index: Which sample of the split.
-        key: Its name.
-        label: The true class.
-        predicted: The class that the model thought most probable.
-        probability: How probable the model thought that class, 0 to 1.
-        loss: Cross-entropy of the sample in nats.
-    """
-
-    index: int
-    key: str
-    label: str
-    predicted: str
-    probability: float
-    loss: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation measured.
-
-    Attributes:
-        split: Name of the split.
-        top1: Fraction whose most probable class is right.
-        top5: Fraction whose true class is among the five most probable.
-        loss: Mean cross-entropy in nats.
-        count: Number of samples; the size of the split.
-        classes: Names of the classes.
-        confusions: Rows (true, predicted, samples) for every pair of classes that occurred, right ones
-            included; a matrix without its zeros.
-        mistakes: The worst mistakes, highest loss first.
-    """
-
-    split: str
-    top1: float
-    top5: float
-    loss: float
-    count: int
-    classes: tuple[str, ...]
-    confusions: tuple[tuple[int, int, int], ...]
-    mistakes: tuple[Mistake, ...]
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Evaluation:
-        """Build an evaluation from the JSON types of its fields."""
-        return cls(
-            **{
-                **fields,
-                "classes": tuple(fields["classes"]),
-                "confusions": tuple(
-                    (true, predicted, count) for true, predicted, count in fields["confusions"]
-                ),
-                "mistakes": tuple(Mistake(**mistake) for mistake in fields["mistakes"]),
-            }
-        )
-
-    def summary(self) -> dict[str, Any]:
-        """Return the four figures and the split as JSON types."""
-        return {
-            "split": self.split,
-            "top1": self.top1,
-            "top5": self.top5,
-            "loss": self.loss,
-            "count": self.count,
-        }
-
-
 def evaluate(
     model: Model | str | Path,
     data: SampleSource | str | Path,
     *,
     split: str | None = None,
+    views: Views | str = "one",
+    validation: float = 0.0,
+    fit_temperature: str | None = None,
+    predictions: str | Path | None = None,
+    top_k: int = 1,
     batch_size: int = EVALUATION_BATCH_SIZE,
     num_workers: int | None = None,
     device: str = "auto",
@@ -135,6 +60,11 @@ def evaluate(
         model: A model, a model folder or a run folder.
         data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder.
         split: Which split; ``test`` where there is one, else ``val``.
+        views: ``one``, ``flip``, ``ten-crop``, ``multi-scale``, or :class:`residual.evaluation.Views`.
+        validation: Share of the training images to call ``val``, the same ones that training holds out.
+        fit_temperature: Another split, to fit a temperature on that calibrates the probabilities.
+        predictions: A ``.csv``, ``.jsonl`` or ``.parquet`` file for the results of single images.
+        top_k: How many of the most probable classes to name there.
         batch_size: Images at a time.
         num_workers: Threads that load data; chosen for the machine where left out.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
@@ -144,47 +74,67 @@ def evaluate(
         The figures, over every sample of the split.
 
     Raises:
+        ConfigurationError: An argument is out of range, or the temperature is to be fitted on that split.
         DataError: The data cannot be used, or its classes are not the model's.
         ModelFileError: The model cannot be loaded.
+        RunError: The file of predictions cannot be written.
     """
-    if batch_size < 1:
-        raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
-    target = resolve_device(device)
-    loaded = (model if isinstance(model, Model) else load(model)).to(target)
-    source = data if isinstance(data, SampleSource) else open_source(data)
-    warn_each(source.ignored)
-    name = split or source.evaluation_split
-    chosen = source.split(name)
-    labels = _labels_in(loaded, source)
-    workers = resolve_num_workers(num_workers, target, loaded.preprocess.crop_px)
-    total = -(-len(chosen) // batch_size)
-    with ProgressBar(total, label=f"evaluating {name}") as bar:
-        return evaluate_split(
-            loaded,
-            _Relabelled(chosen, labels),
-            name,
-            batch_size=batch_size,
-            num_workers=workers,
-            precision=resolve_precision(precision, target),
-            on_batch=lambda done, tally: bar.update(done, f"top-1 {tally.top1:.2%}"),
-        )
+    task = open_task(
+        [model],
+        data,
+        split=split,
+        views=views,
+        validation=validation,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        device=device,
+        precision=precision,
+    )
+    with opened_results(predictions, len(task.classes), top_k) as write:
+        temperature: FittedTemperature | None = None
+        if fit_temperature is not None:
+            other = task.other_split(fit_temperature, "fit a temperature on")
+            scores, labels = task.all_scores(other, f"fitting on {other}")
+            temperature = fitted_temperature(scores[0], labels, other)
+        measurement = Measurement(task.classes, temperature=temperature, write=write, top_k=top_k)
+        for batch in task.scores(task.split, status=lambda: f"top-1 {measurement.tally.top1:.2%}"):
+            measurement.add(batch.scores[0], batch)
+        return measurement.evaluation(task.split)
+
+
+@contextlib.contextmanager
+def opened_results(
+    path: str | Path | None, num_classes: int, top_k: int
+) -> Iterator[Callable[[Columns], None] | None]:
+    """Yield what writes the results of single images, or ``None`` where no file is wanted.
+
+    Raises:
+        ConfigurationError: The file or ``top_k`` cannot be used.
+        RunError: The file cannot be written.
+    """
+    if path is None:
+        yield None
+        return
+    file = Path(path).expanduser()
+    check_destination(file, num_classes, top_k)
+    with result_writer(file) as write:
+        yield write
 
 
 def evaluate_split(
     model: Model,
-    split: Split | _Relabelled,
+    split: Readable,
     name: str,
     *,
     batch_size: int = EVALUATION_BATCH_SIZE,
     num_workers: int = 0,
     precision: PrecisionChoice = "fp32",
     num_mistakes: int = 24,
-    on_batch: Callable[[int, Tally], None] | None = None,
     ranks: Ranks = ALONE,
     skip_bad: bool = False,
     stop: StopRequest | None = None,
 ) -> Evaluation:
-    """Evaluate on a split whose labels are rows of the model's classifier; see :func:`evaluate`.
+    """Evaluate the central crop on a split whose labels are rows of the model's classifier, as training does.
 
     Args:
         model: The model.
@@ -194,7 +144,6 @@ def evaluate_split(
         num_workers: How many load data.
         precision: As for :func:`evaluate`.
         num_mistakes: How many of the worst mistakes to name.
-        on_batch: Called after every batch with how many are done and the sums so far.
         ranks: Processes among which the batches are dealt out; each sample still counts once.
         skip_bad: Whether samples that cannot be used are left out of the count; else they are an error.
         stop: Whether somebody asked to stop; heard between batches, and at once while waiting for data.
@@ -202,19 +151,18 @@ def evaluate_split(
     Raises:
         EvaluationStopped: Somebody asked, on any rank.
     """
-    tally = Tally(model.spec.num_classes)
-    worst: list[tuple[float, int, Mistake]] = []
-    computed = resolve_precision(precision, model.device)
-    batches = evaluation_batches(
+    measurement = Measurement(model.label_names, num_mistakes=num_mistakes)
+    batches = scored_batches(
+        [model],
         split,
-        model.preprocess,
+        Views(),
         batch_size=batch_size,
         num_workers=num_workers,
-        rank=ranks.rank,
-        num_ranks=ranks.size,
+        precision=resolve_precision(precision, model.device),
+        ranks=ranks,
     )
     stop = stop or StopRequest()
-    for done in itertools.count(1):
+    while True:
         try:
             with stop.at_once():
                 batch = next(batches, None)
@@ -223,76 +171,9 @@ def evaluate_split(
         if batch is None:
             break
         if not skip_bad:
-            batch.require_all_good()
-        if not len(batch):
-            continue
-        # Counting is done on the CPU: the same arithmetic whatever the device, in float64, which some lack.
-        logits, labels = model.logits(batch.pixels, computed).cpu(), batch.labels
-        losses = tally.add(logits, labels)
-        top = model.rank(logits)
-        for row in (logits.argmax(dim=1) != labels).nonzero()[:, 0].tolist():
-            mistake = Mistake(
-                index=int(batch.indices[row]),
-                key=batch.keys[row],
-                label=model.label_names[int(labels[row])],
-                predicted=top[row].classes[0],
-                probability=top[row].probabilities[0],
-                loss=float(losses[row]),
-            )
-            entry = (mistake.loss, -mistake.index, mistake)
-            if len(worst) < num_mistakes:
-                heapq.heappush(worst, entry)
-            else:
-                heapq.heappushpop(worst, entry)
-        if on_batch is not None:
-            on_batch(done, tally)
+            require_none_bad(batch.bad)
+        measurement.add(batch.scores[0], batch)
     (exit_code,) = ranks.most(stop.exit_code)
     if exit_code:
         raise EvaluationStopped(exit_code)
-    tally = Tally.merged(ranks.gather(tally))
-    worst = heapq.nlargest(num_mistakes, [entry for part in ranks.gather(worst) for entry in part])
-    if not math.isfinite(tally.loss):
-        raise DivergedError(
-            f"the loss on {name} is {tally.loss}", remedy="train again with a lower learning rate"
-        )
-    return Evaluation(
-        split=name,
-        top1=tally.top1,
-        top5=tally.top5,
-        loss=tally.loss,
-        count=tally.count,
-        classes=model.label_names,
-        confusions=tuple((*pair, count) for pair, count in sorted(tally.pairs.items())),
-        mistakes=tuple(entry[2] for entry in sorted(worst, reverse=True)),
-    )
-
-
-class _Relabelled:
-    """A split whose labels are rows of the model's classifier instead of classes of the data set."""
-
-    def __init__(self, split: Split, rows: list[int]) -> None:
-        self._split, self._rows = split, rows
-
-    def __len__(self) -> int:
-        return len(self._split)
-
-    def read(self, index: int) -> EncodedSample:
-        sample = self._split.read(index)
-        return type(sample)(sample.key, sample.content, self._rows[sample.label])
-
-
-def _labels_in(model: Model, source: SampleSource) -> list[int]:
-    """Return the classifier's row of every class of the data set, matched by name and never by position."""
-    rows = {name: row for row, name in enumerate(model.label_names)}
-    unknown = [name for name in source.classes if name not in rows]
-    if unknown:
-        known = ", ".join(model.label_names[:8]) + (", …" if len(model.label_names) > 8 else "")
-        raise DataError(
-            f"{source.name} has {len(unknown)} of {len(source.classes)} classes that the model does not know "
-            f"({', '.join(unknown[:8])}{', …' if len(unknown) > 8 else ''})",
-            expected=f"classes among {known}",
-        )
-    absent = len(model.label_names) - len(source.classes)
-    if absent:
-        warn(f"{source.name} has no samples of {absent} of the model's {len(model.label_names)} classes")
-    return [rows[name] for name in source.classes]
+    return measurement.evaluation(name, ranks)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from residual.data.decode import read_file
 from residual.data.loader import evaluation_batches
-from residual.data.source import EncodedSample, IgnoredFile, list_images
+from residual.data.source import IgnoredFile, list_images
+from residual.data.source.listed import ListedFiles
 from residual.errors import ConfigurationError, DataError
 from residual.runtime.device import Precision, PrecisionChoice, resolve_num_workers, resolve_precision
 
@@ -110,7 +110,7 @@ def _stream(
     model: Model, files: Sequence[str], top_k: int, batch_size: int, num_workers: int, precision: Precision
 ) -> Iterator[FilePrediction]:
     batches = evaluation_batches(
-        _Files(files), model.preprocess, batch_size=batch_size, num_workers=num_workers
+        ListedFiles(files), model.preprocess, batch_size=batch_size, num_workers=num_workers
     )
     for batch in batches:
         results = {bad.index: FilePrediction(files[bad.index], None, bad.reason) for bad in batch.bad}
@@ -119,17 +119,3 @@ def _stream(
             for index, prediction in zip(batch.indices.tolist(), ranked, strict=True):
                 results[index] = FilePrediction(files[index], prediction)
         yield from (results[index] for index in sorted(results))
-
-
-class _Files:
-    """A list of files that the loader can read; there are no labels."""
-
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = list(paths)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def read(self, index: int) -> EncodedSample:
-        path = self._paths[index]
-        return EncodedSample(path, read_file(path), label=-1)

@@ -60,10 +60,25 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits ``(N, num_classes)`` of images ``(N, in_channels, H, W)``."""
-        x = self._stem(x)
-        for name in self.spec.stage_names:
-            x = self._stage(name, x)
-        return cast("Tensor", self.fc(self.avgpool(self._last_activation(x)).flatten(1)))
+        return cast("Tensor", self.fc(self.avgpool(self._last_map(x)).flatten(1)))
+
+    def score_map(self, x: Tensor, window_px: int) -> Tensor:
+        """Return a map of logits: the network applied fully convolutionally (2015, section 3.4).
+
+        The average pooling keeps a window, which moves by one pixel of the last map, and the classifier
+        becomes a 1×1 convolution. One window as large as the map is :meth:`forward`.
+
+        Args:
+            x: Images ``(N, in_channels, H, W)``.
+            window_px: Side of the window in pixels of the last map; cut to the map where that is smaller.
+
+        Returns:
+            ``(N, num_classes, H', W')``, a row of logits for every place of the window.
+        """
+        x = self._last_map(x)
+        window = [min(window_px, side) for side in x.shape[2:]]
+        pooled = functional.avg_pool2d(x, window, stride=1)
+        return functional.conv2d(pooled, self.fc.weight[:, :, None, None], self.fc.bias)
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Return the map after the stem and after every stage, in order, as the units leave it.
@@ -79,6 +94,12 @@ class ResNet(nn.Module):
         for name in self.spec.stage_names:
             x = maps[name] = self._stage(name, x)
         return maps
+
+    def _last_map(self, x: Tensor) -> Tensor:
+        x = self._stem(x)
+        for name in self.spec.stage_names:
+            x = self._stage(name, x)
+        return self._last_activation(x)
 
     def _stage(self, name: str, x: Tensor) -> Tensor:
         stage = cast("nn.Sequential", self.get_submodule(name))

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from residual.errors import RunError
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "append_text",
+    "atomic_file",
     "atomic_folder",
     "make_folder",
     "put_back",
@@ -54,6 +55,31 @@ def write_bytes(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise _cannot_write(path, error, len(content)) from error
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write as long as it takes; when the block ends well, it takes the place of ``path``.
+
+    An exception inside the block removes what was written and leaves ``path`` as it was.
+
+    Raises:
+        RunError: The file cannot be written; the message says why and how much space is left.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from error
+        raise
 
 
 def append_text(path: Path, text: str) -> None:

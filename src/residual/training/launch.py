@@ -13,6 +13,7 @@ import torch
 from residual.data.source import SampleSource, open_source
 from residual.data.source.validation import hold_out
 from residual.errors import ConfigurationError, DivergedError, ResidualError, RunError
+from residual.reporting import write_report
 from residual.runtime.allocator import freed_memory
 from residual.runtime.console import note, warn, warn_each
 from residual.runtime.cores import usable_cores
@@ -29,7 +30,6 @@ from residual.training.board import require_tensorboard
 from residual.training.loop import RunResult, Trainer
 from residual.training.memory import fitting_micro_batch, freed_memory_of, is_out_of_memory
 from residual.training.plan import BadSamples, Plan, Wishes, make_plan
-from residual.training.report import write_report
 from residual.training.run import Run, default_run_path
 
 if TYPE_CHECKING:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from PIL import Image
 
-from residual.data.decode import decode
 from residual.data.loader import training_batches
 from residual.data.resident import ResidentImages, can_be_resident
 from residual.data.sampler import TrainingOrder
 from residual.errors import DataError, DivergedError, ModelFileError
 from residual.evaluation import Evaluation, EvaluationStopped, evaluate_split
 from residual.models import Model, create, load, save
+from residual.reporting import write_report
 from residual.runtime.console import ProgressBar, note, warn
 from residual.runtime.memory import peak_memory
 from residual.runtime.provenance import now, versions
@@ -36,7 +33,7 @@ from residual.training.checkpoint import (
     save_checkpoint,
 )
 from residual.training.meter import Meter, Sums
-from residual.training.report import write_report
+from residual.training.pictures import heat_maps_of, photos_of
 from residual.training.schedule import Measured, after_evaluation, after_window, learning_rate
 from residual.training.updater import Updater, learning_norms
 
@@ -54,7 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RunResult", "Trainer"]
 
-_PICTURE_PX = 160
 _MOST_BAD = 0.01  # beyond this share of bad samples the data set is at fault, not a file
 _MOST_BAD_STEPS = 10
 
@@ -119,7 +115,7 @@ class Trainer:
         self._num_workers = num_workers
         self._checkpoint_seconds = 60 * checkpoint_minutes
         self._saved_at = time.monotonic()
-        self._show_from = 0.0
+        self._show_from = self._draw_from = 0.0
         network = _first_network(plan, weights)
         self.model = Model(network, plan.classes, plan.preprocess, provenance=_provenance(plan)).to(device)
         self._meter = Meter(device)
@@ -454,10 +450,15 @@ class Trainer:
             name: value for name, value in summary.items() if name != "split"
         }
         if self.ranks.is_first:
-            samples = self.source.split(evaluation.split)
-            pictures = [_picture(samples.read(mistake.index).content) for mistake in evaluation.mistakes]
-            self.run.record_evaluation(self.step, evaluation, pictures)
+            split = self.source.split(evaluation.split)
+            self.run.record_evaluation(self.step, evaluation, photos_of(split, evaluation))
             save(model, self.run.model_path)
+            # As the report, unless they would take more than a twentieth of the time; then at the end.
+            started = time.monotonic()
+            if started >= self._draw_from:
+                self.run.record_heat_maps(heat_maps_of(model, split, evaluation))
+                now = time.monotonic()
+                self._draw_from = now + 20 * (now - started)
 
     def _epoch_line(self, evaluation: Evaluation) -> str:
         trained = ""
@@ -568,6 +569,17 @@ class Trainer:
             self.run.forget_after(self.step, self._evaluated_step, self._final_split)
         note(f"resuming at step {self.step} of {self.plan.total_steps}")
 
+    def _draw_what_is_missing(self) -> None:
+        """Draw the heat maps of the model that is kept, where they were left out for their time."""
+        if self.evaluation is None or self.run.has_heat_maps:
+            return
+        try:
+            model = load(self.run.model_path).to(self.device)
+            split = self.source.split(self.evaluation.split)
+            self.run.record_heat_maps(heat_maps_of(model, split, self.evaluation))
+        except DataError as error:
+            warn(f"there are no heat maps ({error})")  # training is done, and not to be lost for a picture
+
     # -- ends ----------------------------------------------------------------------------------------
 
     def _interrupted(self, exit_code: int) -> RunResult:
@@ -577,6 +589,7 @@ class Trainer:
             # figures, what has been learned so far is better than nothing.
             if not self.run.model_path.exists():
                 save(self.model, self.run.model_path)
+            self._draw_what_is_missing()
             write_report(self.run.path)
         return RunResult(self.run.path, "interrupted", exit_code, self.evaluation)
 
@@ -586,6 +599,7 @@ class Trainer:
             model = self._kept_model()
             self._keep(model, self._evaluate(model, self._final_split))
         if self.ranks.is_first:
+            self._draw_what_is_missing()
             self._set_status("finished")
             write_report(self.run.path)
         return RunResult(self.run.path, "finished", 0, self.evaluation)
@@ -627,12 +641,3 @@ def _provenance(plan: Plan) -> dict[str, Any]:
         "torch": versions()["torch"],
         "date": now(),
     }
-
-
-def _picture(content: bytes) -> bytes:
-    """Return a PNG of an image file, at most 160 px a side."""
-    image = Image.fromarray(np.ascontiguousarray(decode(content)))
-    image.thumbnail((_PICTURE_PX, _PICTURE_PX))
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()

@@ -2,8 +2,10 @@
 
 RUN/run.json          plan, command, versions, hardware, status
 RUN/metrics.jsonl     one line per window of steps and per evaluation
-RUN/evaluation.json   the evaluation of that model: figures, confusions, worst mistakes
+RUN/evaluation.json   the evaluation of that model: figures, confusions, worst mistakes, surest hits
 RUN/mistakes/         those mistakes as pictures
+RUN/best/             the surest hits as pictures
+RUN/heat-maps/        where the network saw the class that it said, for each of these pictures
 RUN/model/            the model folder, as of the last or the best evaluation
 RUN/checkpoints/      to resume from
 RUN/samples/          keys, labels and sizes of the samples, to know the data again
@@ -12,7 +14,6 @@ RUN/report.html       all of it to look at
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -25,7 +26,7 @@ from residual.runtime.files import (
     atomic_folder,
     make_folder,
     put_back,
-    write_bytes,
+    remove,
     write_json,
     write_text,
 )
@@ -277,13 +278,26 @@ class Run:
             if kept != lines:
                 write_text(self.metrics_path, "".join(f"{line}\n" for line in kept))
 
-    def record_evaluation(self, step: int, evaluation: Evaluation, pictures: list[bytes]) -> None:
-        """Write ``evaluation.json`` and the pictures (PNG) of its mistakes."""
-        with atomic_folder(self.path / "mistakes") as folder:
-            for number, picture in enumerate(pictures):
-                write_bytes(folder / f"{number:02d}.png", picture)
-        document = {"schema_version": SCHEMA_VERSION, "step": step, **dataclasses.asdict(evaluation)}
+    def record_evaluation(self, step: int, evaluation: Evaluation, photos: Mapping[str, bytes]) -> None:
+        """Write ``evaluation.json`` and the photos (PNG) of its mistakes and surest hits, by name.
+
+        The heat maps are those of another evaluation from then on, so they are removed.
+        """
+        remove(self.path / "heat-maps")
+        for name in ("mistakes", "best"):
+            inside = {place: photo for place, photo in photos.items() if place.startswith(f"{name}/")}
+            _write_pictures(self.path / name, {place.split("/")[1]: photo for place, photo in inside.items()})
+        document = {"schema_version": SCHEMA_VERSION, "step": step, **evaluation.to_dict()}
         write_json(self.path / "evaluation.json", document)
+
+    def record_heat_maps(self, heat_maps: Mapping[str, bytes]) -> None:
+        """Write heat maps (PNG) of the evaluation that was recorded last, by name."""
+        _write_pictures(self.path / "heat-maps", heat_maps)
+
+    @property
+    def has_heat_maps(self) -> bool:
+        """Whether there are heat maps of the evaluation that was recorded last."""
+        return (self.path / "heat-maps").exists()
 
     def read_evaluation(self) -> Evaluation | None:
         """Return the evaluation of the model in ``model/``, or ``None`` where there is none yet."""
@@ -297,6 +311,12 @@ class Run:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise ModelFileError(f"{self.path / 'evaluation.json'} is damaged", remedy="remove it") from error
+
+
+def _write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
+    with atomic_folder(path) as folder:
+        for name, picture in pictures.items():
+            (folder / f"{name}.png").write_bytes(picture)  # the folder sees that they are on the disk
 
 
 def _is_done(line: str, step: int, evaluated_step: int, final_split: str) -> bool:

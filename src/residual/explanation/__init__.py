@@ -1,0 +1,22 @@
+"""Why a network says what it says: where in the image the evidence for a class lies."""
+
+from residual.explanation.activation_maps import METHODS, ActivationMaps, Method, activation_maps, enlarged
+from residual.explanation.drawing import draw_explanation, overlay, png
+from residual.explanation.files import Explanation, FileExplanation, explain_files
+from residual.explanation.layers import LAST_MAP, layer_names
+
+__all__ = [
+    "LAST_MAP",
+    "METHODS",
+    "ActivationMaps",
+    "Explanation",
+    "FileExplanation",
+    "Method",
+    "activation_maps",
+    "draw_explanation",
+    "enlarged",
+    "explain_files",
+    "layer_names",
+    "overlay",
+    "png",
+]

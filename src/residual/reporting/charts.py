@@ -1,0 +1,195 @@
+"""Charts as SVG that stands in a page: text in the page's ink, so that they are read by day and by night.
+
+Whatever a colour tells, a dash, a marker or a place tells as well, so a gray print loses nothing. A chart is
+narrow: on a phone they stand below each other, and a label keeps the size that it was drawn at.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "MARKED_POINTS",
+    "Curve",
+    "draw_curves",
+    "draw_reliability",
+    "held_out_style",
+    "points",
+    "run_style",
+]
+
+MARKED_POINTS = 40
+"""With as many points or more, their markers would run into each other."""
+
+_WIDTH, _HEIGHT = 4.7, 3.3  # inches of 72 points
+_INK = "#1c2430"  # becomes the page's ink
+_BLUE, _ORANGE = "#3b7dc4", "#d2622a"
+# Okabe and Ito's colours for readers who do not see all, without those too light for white or dark for black.
+_COLORS = ("#3b7dc4", "#d2622a", "#1a9b77", "#b96ba0", "#b8860b", "#5aa9d6", "#8a8f98", "#d64550")
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve of a chart.
+
+    Attributes:
+        x: Epochs.
+        y: Values.
+        label: Its entry in the legend.
+        color: A colour.
+        dash: A line style of matplotlib.
+        marker: Whether its points are marked.
+    """
+
+    x: Sequence[float]
+    y: Sequence[float]
+    label: str
+    color: str = _BLUE
+    dash: Any = "-"
+    marker: bool = False
+
+
+def points(rows: Sequence[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    """Return epochs and values of lines of metrics; of ``top1`` the error in percent."""
+    values = [100 * (1 - row[name]) if name == "top1" else row[name] for row in rows]
+    return [row["epoch"] for row in rows], values
+
+
+def run_style(number: int) -> tuple[str, Any]:
+    """Return colour and dash of the curves of run ``number`` of a comparison; 32 of them differ."""
+    return _COLORS[number % len(_COLORS)], _DASHES[(number + number // len(_COLORS)) % len(_DASHES)]
+
+
+def held_out_style() -> tuple[str, Any]:
+    """Return colour and dash of what was measured on held-out images, in the charts of a single run."""
+    return _ORANGE, _DASHES[1]
+
+
+def draw_curves(curves: Sequence[Curve], label: str, title: str) -> Markup:
+    """Draw values over epochs; the axis begins at 0.
+
+    A few values far above all others, as in the first epochs of a run, would press the rest flat. They are
+    cut off, and the legend says how high they are.
+
+    Args:
+        curves: What to draw.
+        label: What the values are, with their unit.
+        title: What the chart shows, for those who cannot see it.
+    """
+    figure = _figure()
+    axes = figure.subplots()
+    top = _top([value for curve in curves for value in curve.y])
+    for curve in curves:
+        highest = max(curve.y, default=0)
+        axes.plot(
+            curve.x,
+            curve.y,
+            color=curve.color,
+            linestyle=curve.dash,
+            linewidth=1.4,
+            marker="o" if curve.marker else "",
+            markersize=3.5,
+            label=curve.label if highest <= top else f"{curve.label} (up to {highest:.3g})",
+        )
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    axes.set_xlim(left=0)
+    axes.set_ylim(0, 1.04 * top)
+    _clean(axes)
+    axes.legend(frameon=False, ncols=1 if len(axes.lines) <= 6 else 3)
+    return _svg(figure, title)
+
+
+def _top(values: list[float]) -> float:
+    """Return the highest value that a chart shows: all, or twice what 97 of 100 do not exceed."""
+    highest = max(values, default=0.0)
+    usual = sorted(values)[math.ceil(0.97 * len(values)) - 1] if values else 0.0
+    # Up to four times as high the rest can still be read.
+    return (2 * usual if highest > 4 * usual > 0 else highest) or 1.0
+
+
+def draw_reliability(bins: Sequence[dict[str, Any]]) -> Markup:
+    """Draw how often the model was right over how sure it was (Guo et al. 2017, figure 1), and how often so.
+
+    Args:
+        bins: ``low``, ``high``, ``count``, ``confidence`` and ``accuracy`` of every bin that holds images.
+    """
+    figure = _figure(height=4.0)
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    total = max(1, sum(row["count"] for row in bins))
+    middles = [50 * (row["low"] + row["high"]) for row in bins]
+    widths = [100 * (row["high"] - row["low"]) for row in bins]
+    axes.bar(
+        middles,
+        [100 * row["accuracy"] for row in bins],
+        widths,
+        color=_BLUE,
+        edgecolor=_INK,
+        linewidth=0.6,
+        label="right",
+    )
+    axes.plot([0, 100], [0, 100], color=_INK, linestyle="--", linewidth=0.9, label="perfectly calibrated")
+    axes.set_ylabel("right (%)")
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 100)
+    _clean(axes)
+    axes.legend(frameon=False, loc="upper left")
+    below.bar(middles, [100 * row["count"] / total for row in bins], widths, color=_BLUE, linewidth=0)
+    below.set_xlabel("confidence: probability of the predicted class (%)")
+    below.set_ylabel("images (%)")
+    _clean(below)
+    return _svg(figure, "reliability diagram: share of right predictions over their probability")
+
+
+def _figure(height: float = _HEIGHT) -> Figure:
+    with mpl.rc_context({"font.size": 10}):
+        return Figure(figsize=(_WIDTH, height), layout="constrained")
+
+
+def _clean(axes: Axes) -> None:
+    axes.grid(color="#8a8f98", alpha=0.3, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_edgecolor(_INK)
+    axes.tick_params(colors=_INK)
+    axes.xaxis.label.set_color(_INK)
+    axes.yaxis.label.set_color(_INK)
+
+
+def _svg(figure: Figure, title: str) -> Markup:
+    """Return a figure as an ``svg`` element, the same each time for the same figure."""
+    # Text stays text, so it can be searched, and the page's font is used. The title is part of the hash, lest
+    # two charts of a page have parts of the same name.
+    file = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}):
+        for axes in figure.axes:
+            legend = axes.get_legend()
+            for text in legend.get_texts() if legend else ():
+                text.set_color(_INK)
+                text.set_parse_math(False)  # names may hold dollar signs
+        with warnings.catch_warnings():
+            # What this font lacks is drawn by the reader's own.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font", UserWarning)
+            figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    # Groups are numbered anew in every figure, and nothing refers to them.
+    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
+    return Markup(svg)  # noqa: S704  # drawn here; matplotlib escapes the names

@@ -1,0 +1,272 @@
+"""The report: one file that loads nothing, runs nothing, and escapes what comes from the data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from residual.errors import ConfigurationError, ModelFileError
+from residual.reporting import write_report
+from tests.reporting.conftest import HOSTILE
+from tests.reporting.page import Page
+
+
+def changed(finished: Path, tmp_path: Path, **fields: Any) -> Path:
+    """Return a copy of a run whose evaluation has other fields."""
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "evaluation.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    return tmp_path / "run"
+
+
+def test_the_report_shows_curves_classes_reliability_and_images(finished: Path) -> None:
+    page = Page((finished / "report.html").read_text())
+    evaluation = json.loads((finished / "evaluation.json").read_text())
+    assert page.texts("h2") == [
+        "Curves",
+        "Confusion matrix",
+        "Classes",
+        "Reliability",
+        "Worst mistakes",
+        "Surest hits",
+        "How it was made",
+        "Recipe",
+        "Hardware and versions",
+    ]
+    assert len(page.all("svg")) == 3
+    mistakes, best = len(evaluation["mistakes"]), len(evaluation["best"])
+    assert mistakes + best > 2
+    assert len(page.all("figure")) == mistakes + best
+    assert len(page.all("img")) == 2 * (mistakes + best)  # each with its heat map
+    assert f"{100 * evaluation['top1']:.2f} %" in page.text
+    low, high = evaluation["top1_interval"]
+    assert f"95 %: {100 * low:.2f} – {100 * high:.2f} %" in page.text
+
+
+def test_recall_and_precision_are_those_of_the_evaluation(finished: Path) -> None:
+    page = Page((finished / "report.html").read_text())
+    evaluation = json.loads((finished / "evaluation.json").read_text())
+    (table,) = page.all("table", "recalls")
+    rows = {row[0]: row for row in page.rows(table)[1:]}
+    assert len(rows) == 3
+    for figures in evaluation["per_class"]:
+        _, recall, _, found, precision = rows[figures["name"]]
+        assert recall == f"{100 * figures['recall']:.1f} %"
+        assert found == f"{round(figures['recall'] * figures['support'])} of {figures['support']}"
+        expected = f"{100 * figures['precision']:.1f} %" if figures["num_predicted"] else "–"
+        assert precision == expected
+    recalls = [float(row[1].split()[0]) for row in rows.values()]
+    assert recalls == sorted(recalls)
+
+
+def test_the_matrix_counts_every_image_once(finished: Path) -> None:
+    page = Page((finished / "report.html").read_text())
+    (table,) = page.all("table", "matrix")
+    rows = page.rows(table)
+    assert sorted(rows[0][1:-1]) == sorted(["blue", "green", HOSTILE])
+    cells = [[int(cell or 0) for cell in row[1:]] for row in rows[1:]]
+    assert all(sum(row[:-1]) == row[-1] == 4 for row in cells)
+
+
+def test_the_recipe_is_there_in_full(finished: Path) -> None:
+    page = Page((finished / "report.html").read_text())
+    recipe = json.loads((finished / "run.json").read_text())["plan"]["recipe"]
+    names = page.texts("dt")
+    expected = [name for name, value in recipe.items() if not isinstance(value, dict)]
+    expected += [f"augment.{name}" for name in recipe["augment"]]
+    assert set(expected) <= set(names)
+    values = dict(zip(names, page.texts("dd"), strict=True))
+    assert values["batch_size"] == "6"
+    assert values["augment.crop"] == recipe["augment"]["crop"]
+
+
+@pytest.mark.parametrize("page", ["report", "comparison"])
+def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(finished: Path, tmp_path: Path, page: str) -> None:
+    from residual.reporting import write_comparison
+
+    path = finished / "report.html"
+    if page == "comparison":
+        shutil.copytree(finished, tmp_path / "other")
+        path = write_comparison([finished, tmp_path / "other"], tmp_path / "comparison.html")
+    document = Page(path.read_text())
+    assert document.loads() == []
+    assert document.scripts() == []
+    assert len(document.all("svg")) >= 3
+
+
+def test_names_from_the_data_are_escaped(finished: Path) -> None:
+    text = (finished / "report.html").read_text()
+    assert "<script>alert" not in text
+    assert HOSTILE in Page(text).text
+    assert "&lt;script&gt;alert(1)&lt;" in text
+
+
+def test_a_perfect_run_says_so(finished: Path, tmp_path: Path) -> None:
+    run = changed(finished, tmp_path, mistakes=[], top1=1.0)
+    assert "None: every image of test was recognized." in write_report(run).read_text()
+
+
+def test_many_classes_are_listed_by_their_confusions_and_recall(finished: Path, tmp_path: Path) -> None:
+    confusions = [[0, 1, 5], [0, 0, 15], [1, 1, 90], [7, 3, 9]]
+    names = [f"class{number}" for number in range(1000)]
+    page = Page(write_report(changed(finished, tmp_path, classes=names, confusions=confusions)).read_text())
+    assert "Confusion matrix" not in page.texts("h2")
+    (table,) = (table for table in page.all("table", "lined") if "taken for" in page.rows(table)[0])
+    assert page.rows(table)[1:] == [["class7", "class3", "9"], ["class0", "class1", "5"]]
+    (table,) = page.all("table", "recalls")
+    assert [(row[0], row[1], row[3], row[4]) for row in page.rows(table)[1:]] == [
+        ("class7", "0.0 %", "0 of 9", "–"),
+        ("class0", "75.0 %", "15 of 20", "100.0 %"),
+        ("class1", "100.0 %", "90 of 90", "94.7 %"),
+    ]
+    assert "The 3 least recognized of 1000." in page.text
+
+
+def test_a_run_of_an_older_version_has_a_report(finished: Path, tmp_path: Path) -> None:
+    run = changed(finished, tmp_path)
+    path = run / "evaluation.json"
+    evaluation = json.loads(path.read_text())
+    for name in ("bins", "best", "ece", "top1_interval", "per_class", "top1_count", "top5_count"):
+        del evaluation[name]
+    path.write_text(json.dumps(evaluation))
+    shutil.rmtree(run / "heat-maps")
+    shutil.rmtree(run / "best")
+    page = Page(write_report(run).read_text())
+    assert len(page.all("svg")) == 2
+    assert len(page.all("img")) == len(evaluation["mistakes"])
+    assert "Reliability" not in page.texts("h2")
+    assert "Grad-CAM" not in page.text
+
+
+def test_pictures_that_are_none_are_left_out(finished: Path, tmp_path: Path) -> None:
+    run = changed(finished, tmp_path)
+    before = len(Page((run / "report.html").read_text()).all("img"))
+    (run / "best" / "00.png").write_text("<svg onload=alert(1)>")
+    (run / "heat-maps" / "mistake-01.png").unlink()
+    assert len(Page(write_report(run).read_text()).all("img")) == before - 3
+
+
+def test_the_same_files_give_the_same_page(finished: Path, tmp_path: Path) -> None:
+    run = changed(finished, tmp_path)
+    first, second = write_report(run).read_bytes(), write_report(run, tmp_path / "page.html").read_bytes()
+    assert first == second
+
+
+def still_running(finished: Path, tmp_path: Path) -> Path:
+    """Return a run folder as it is in the middle: no evaluation, no mistakes, half of the metrics."""
+    run = tmp_path / "run"
+    run.mkdir()
+    record = json.loads((finished / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "status": "running", "step": 3}))
+    lines = (finished / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines[:3]))
+    return run
+
+
+def reloads(page: Page) -> list[str | None]:
+    return [tag.get("content") for tag in page.all("meta") if tag.get("http-equiv") == "refresh"]
+
+
+def test_a_run_that_is_running_shows_what_there_is(finished: Path, tmp_path: Path) -> None:
+    text = write_report(still_running(finished, tmp_path)).read_text()
+    assert "This run is running." in text
+    assert "3 of " in text
+    assert len(Page(text).all("svg")) == 2
+    assert "Confusion matrix" not in text
+
+
+def test_a_run_that_has_not_logged_yet_has_a_report(finished: Path, tmp_path: Path) -> None:
+    run = still_running(finished, tmp_path)
+    (run / "metrics.jsonl").write_text("")
+    page = Page(write_report(run).read_text())
+    assert page.all("svg") == []
+
+
+def test_the_page_reloads_itself_while_the_run_is_running(finished: Path, tmp_path: Path) -> None:
+    assert reloads(Page(write_report(still_running(finished, tmp_path)).read_text())) == ["30"]
+
+
+@pytest.mark.parametrize("status", ["finished", "interrupted", "diverged", "failed"])
+def test_the_page_of_a_run_that_has_ended_stays(finished: Path, tmp_path: Path, status: str) -> None:
+    run = still_running(finished, tmp_path)
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "status": status}))
+    assert reloads(Page(write_report(run).read_text())) == []
+
+
+def test_the_report_of_a_finished_run_does_not_reload(finished: Path) -> None:
+    assert reloads(Page((finished / "report.html").read_text())) == []
+
+
+def test_a_line_that_is_being_written_is_not_read_yet(finished: Path, tmp_path: Path) -> None:
+    run = still_running(finished, tmp_path)
+    whole = write_report(run).read_text()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "train", "st')
+    assert write_report(run).read_text() == whole
+
+
+def test_the_report_replaces_no_other_file(finished: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "page.html"
+    mine.write_text("mine")
+    with pytest.raises(
+        ConfigurationError, match="page.html is no page of this command and would be overwritten"
+    ):
+        write_report(finished, mine)
+    assert mine.read_text() == "mine"
+
+
+# -- damage ------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match="holds no run; expected a folder that 'residual train' has made"
+    ):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("run.json", lambda _: "{", r"run\.json: Expecting property name"),
+        ("run.json", lambda _: "[]", r"run\.json: it is \[\]"),
+        ("run.json", lambda run: {**run, "plan": {}}, r"run\.json: the plan has no model"),
+        ("run.json", lambda run: {**run, "status": 3}, r"run\.json: status of it is 3"),
+        ("metrics.jsonl", lambda _: "{}\n", r"metrics\.jsonl: line 1 has no event"),
+        (
+            "metrics.jsonl",
+            lambda _: '{"event": "train", "epoch": 1, "top1": 0.5, "loss": NaN}\n',
+            r"metrics\.jsonl: it holds the number NaN",
+        ),
+        (
+            "metrics.jsonl",
+            lambda _: '{"event": "train", "epoch": 1, "top1": 0.5, "loss": 1e999}\n',
+            r"metrics\.jsonl: loss of line 1 is inf",
+        ),
+        ("evaluation.json", lambda it: {**it, "top1": "1"}, r"evaluation\.json: top1 of it is 1"),
+        ("evaluation.json", lambda it: {**it, "confusions": [[0, 9, 1]]}, r"confusions hold \[0, 9, 1\]"),
+        ("evaluation.json", lambda it: {**it, "confusions": [[0, 0, -1]]}, r"confusions hold \[0, 0, -1\]"),
+        ("evaluation.json", lambda it: {**it, "bins": [{}]}, r"a row of bins has no low"),
+        ("evaluation.json", lambda it: {**it, "best": 3}, r"best is 3"),
+        ("evaluation.json", lambda it: {**it, "ece": "low"}, r"ece is low"),
+        ("evaluation.json", lambda it: {**it, "top1_interval": [1]}, r"top1_interval is \[1\]"),
+        ("evaluation.json", lambda it: {**it, "top1_interval": [0, "1"]}, r"top1_interval is \[0, '1'\]"),
+        ("evaluation.json", lambda it: {**it, "mistakes": ["x"]}, r"a row of mistakes is x"),
+    ],
+)
+def test_a_damaged_run_is_named_and_leaves_the_page_as_it_was(
+    finished: Path, tmp_path: Path, file: str, change: Any, message: str
+) -> None:
+    run = changed(finished, tmp_path)
+    path = run / file
+    before = (run / "report.html").read_bytes()
+    after = change(json.loads(path.read_text()) if path.suffix == ".json" else None)
+    path.write_text(after if isinstance(after, str) else json.dumps(after))
+    with pytest.raises(ModelFileError, match=f"the run in .* cannot be read \\(.*{message}"):
+        write_report(run)
+    assert (run / "report.html").read_bytes() == before
