@@ -42,6 +42,7 @@ def _arms(scale: Scale) -> tuple[Arm, ...]:
             f"{'ResNet' if kind == 'resnet' else 'plain'}-{layers}",
             network(scale, layers, "A" if kind == "resnet" else "none"),
             num_seeds=_SEEDS[scale],
+            twin=f"{kind}{layers}",
             source="He et al. 2015",
         )
         for layers in _LAYERS[scale]
@@ -126,7 +127,6 @@ def _judge(results: Results) -> list[Verdict]:
             f"resnet-{shallow}",
             f"resnet-{deep}",
             what="test error",
-            published="8.75 − 6.97 = 1.78 points (20 against 56 layers, 32 px)",
             source="He et al. 2015, Table 6",
         ),
     ]

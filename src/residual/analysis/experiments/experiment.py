@@ -58,7 +58,7 @@ class Arm:
         recipe: How it is trained.
         num_seeds: How many runs, with seeds from 0 on.
         image_px: Side of the network's input in pixels; its usual one where ``None``.
-        published: Results of this very network in the papers.
+        published: The papers' results of the network that this one stands for, which at ``paper`` it is.
     """
 
     name: str

@@ -174,13 +174,13 @@ def plot_summaries(
     )
 
 
-def draw_arms(results: Results, *, figure: str = "test_error", title: str = "") -> Figure:
+def draw_arms(results: Results, published_of: str, *, figure: str = "test_error") -> Figure:
     """Draw an error of every arm as a row with its seeds, mean and interval; beside it what is published.
 
     Args:
         results: What was measured.
+        published_of: What the published results are of, for the title of their panel.
         figure: The error.
-        title: What the measured panel is called.
     """
     rows = [result for result in results.arms.values() if result.values(figure)]
     has_published = any(result.arm.published for result in rows)
@@ -201,11 +201,11 @@ def draw_arms(results: Results, *, figure: str = "test_error", title: str = "") 
     panels[0].set_yticks(list(places), [result.arm.label for result in rows])
     panels[0].set_ylim(0.3, len(rows) + 0.7)
     name = figure.replace("_", " ")
-    finish(panels[0], x=f"{name} (%)", y="", title=title or f"measured, {results.scale}")
+    finish(panels[0], x=f"{name} (%)", y="", title=f"measured, {results.scale}; 95 % intervals")
     if has_published:
         panels[1].set_yticks(list(places), [""] * len(rows))
         panels[1].set_ylim(0.3, len(rows) + 0.7)
-        finish(panels[1], x="test error (%)", y="", title="published, at the paper's scale")
+        finish(panels[1], x="test error (%)", y="", title=f"published: {published_of}")
     return drawn
 
 

@@ -8,7 +8,6 @@ parameters.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from residual.analysis.experiments.experiment import Arm, DataUse, Scale
@@ -16,13 +15,10 @@ from residual.errors import ConfigurationError
 from residual.recipe import Augment, Recipe
 from residual.recipe.recipes import named_recipe
 from residual.spec import Arrangement, ResNetSpec, Shortcut, Unit
-from residual.zoo import name_of
 from residual.zoo.published import published
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from residual.zoo.published import Published
 
 __all__ = ["DATA", "SMALL_PX", "arm", "network", "recipe"]
 
@@ -122,10 +118,11 @@ def arm(
     *,
     num_seeds: int,
     paper: str = "cifar2015",
-    source: str = "",
+    twin: str = "",
+    source: str = "He et al.",
     **changes: Any,
 ) -> Arm:
-    """Return an arm with the scale's recipe, and with what the papers published of this very network.
+    """Return an arm with the scale's recipe, and with what the papers published of the network it stands for.
 
     Args:
         scale: The scale.
@@ -134,7 +131,8 @@ def arm(
         spec: The network.
         num_seeds: How many runs.
         paper: Name of the recipe at ``paper``.
-        source: Which of the published results: the beginning of their source; all of the papers' where empty.
+        twin: Name in the zoo of the network that it stands for; empty where the papers have none.
+        source: How the sources of its published results on CIFAR-10 begin.
         **changes: Fields of the recipe at the two smaller scales.
     """
     return Arm(
@@ -144,17 +142,12 @@ def arm(
         recipe=recipe(scale, spec, paper, **changes),
         num_seeds=num_seeds,
         image_px=SMALL_PX[scale],
-        published=_published(spec, source or "He et al."),
-    )
-
-
-def _published(spec: ResNetSpec, source: str) -> tuple[Published, ...]:
-    """Return what is published of a network on CIFAR-10 under the recipe of the papers."""
-    name = name_of(dataclasses.replace(spec, num_classes=10))
-    return tuple(
-        result
-        for result in (published(name) if name else ())
-        if result.data == "cifar10"
-        and result.source.startswith(source)
-        and "mini-batches of 64" not in result.source
+        published=tuple(
+            result
+            for result in published(twin)
+            if result.data == "cifar10"
+            and result.source.startswith(source)
+            # Those of another recipe
+            and "mini-batches of 64" not in result.source
+        ),
     )

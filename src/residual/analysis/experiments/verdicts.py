@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from residual.analysis.experiments.experiment import Results
     from residual.analysis.experiments.statistics import Summary
 
-__all__ = ["compared_with_published", "failing", "gap", "not_measured", "per_cent", "points"]
+__all__ = ["compared_with_published", "failing", "gap", "not_measured", "per_cent", "plain_difference", "points"]
 
 _FAIL = 0.2  # He et al. 2016, Table 1: "fail" is an error above 20 %
 
@@ -27,31 +27,35 @@ def gap(
     source: str,
     published: str = "",
     margin: float = 0.0,
+    is_error: bool = True,
 ) -> Verdict:
     """Judge whether arm ``higher`` has more of a figure than arm ``lower``: the whole interval above 0.
 
     Args:
         results: What was measured.
-        figure: An error, as a fraction.
+        figure: Name of the figure.
         higher: The arm that should have more.
         lower: The other.
         what: What the figure is called, such as ``training error``.
         source: Paper and table.
-        published: The paper's gap.
+        published: The paper's gap; where left out, that of the arms' published results.
         margin: How far below 0 the interval may reach where the claim is only "not lower", as a fraction.
+        is_error: Whether the figure is an error, shown in per cent, or a plain number.
     """
     claim = f"{what} of {_label(results, higher)} above that of {_label(results, lower)}"
     tolerance = "interval of the difference above 0"
     if margin:
         claim = f"{what} of {_label(results, higher)} not below that of {_label(results, lower)}"
         tolerance = f"interval of the difference above −{100 * margin:g} points"
+    published = published or _published_gap(results, higher, lower)
     found = results.difference(figure, higher, lower)
+    shown = points if is_error else plain_difference
     if found is None:
         return not_measured(claim, source, published=published, tolerance=tolerance)
     if found.low is None:
-        measured = f"{points(found)}; one seed gives no interval"
+        measured = f"{shown(found)}; one seed gives no interval"
         return Verdict(claim, measured, published, tolerance, None, source)
-    return Verdict(claim, points(found), published, tolerance, found.low > -margin, source)
+    return Verdict(claim, shown(found), published, tolerance, found.low > -margin, source)
 
 
 def failing(results: Results, arm: str, *, source: str, published: str) -> Verdict:
@@ -116,6 +120,25 @@ def points(summary: Summary, decimals: int = 2) -> str:
     if summary.low is None or summary.high is None:
         return text
     return f"{text} [{_signed(100 * summary.low, decimals)}, {_signed(100 * summary.high, decimals)}]"
+
+
+def plain_difference(summary: Summary) -> str:
+    """Return a difference of numbers as ``+0.67 [0.41, 0.93]``."""
+    if summary.low is None or summary.high is None:
+        return _signed(summary.mean, 2)
+    return f"{_signed(summary.mean, 2)} [{_signed(summary.low, 2)}, {_signed(summary.high, 2)}]"
+
+
+def _published_gap(results: Results, higher: str, lower: str) -> str:
+    """Return the difference of two arms' first published errors; empty where one has none."""
+    rows = [results.arms[name].arm.published[:1] for name in (higher, lower) if name in results.arms]
+    if len(rows) < 2 or not all(rows):
+        return ""
+    (first,), (second,) = rows
+    if first.is_lower_bound or second.is_lower_bound:
+        return f"{first} against {second}"
+    gap = f"{first.top1_error - second.top1_error:.2f}".replace("-", "−")
+    return f"{first.top1_error:.2f} − {second.top1_error:.2f} = {gap} points ({first.network}, {second.network})"
 
 
 def _signed(value: float, decimals: int) -> str:
