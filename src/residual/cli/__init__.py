@@ -25,6 +25,7 @@ from residual.cli.doctor import doctor
 from residual.cli.evaluate import evaluate
 from residual.cli.models import models
 from residual.cli.predict import predict
+from residual.cli.reproduce import reproduce
 from residual.cli.train import train
 from residual.errors import ResidualError, UnknownNameError
 
@@ -41,6 +42,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "predict": predict,
     "convert": convert,
     "data": data,
+    "reproduce": reproduce,
     "benchmark": benchmark,
     "doctor": doctor,
 }

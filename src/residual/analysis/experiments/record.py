@@ -96,13 +96,11 @@ def write_results(
     Raises:
         RunError: Something cannot be written.
     """
-    if figures is None:
-        write_json(path / "results.json", dict(document))
-        return
-    for name, figure in figures.items():
+    for name, figure in (figures or {}).items():
         save_figure(figure, path / name)
-    write_text(path / "table.md", _page(document, list(figures), tables, columns))
-    write_json(path / "results.json", {**document, "figures": sorted(figures)})
+    if figures is not None:
+        write_text(path / "table.md", _page(document, list(figures), tables, columns))
+    write_json(path / "results.json", dict(document))
 
 
 def _page(

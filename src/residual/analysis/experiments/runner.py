@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Reproduction", "chosen_arms", "reproduce"]
 
+_IMAGENET = (1_281_167, 50_000)  # photos for training and for validation
+
 
 @dataclass(frozen=True)
 class Reproduction:
@@ -126,7 +128,8 @@ def reproduce(
         "hardware": describe_hardware(target),
     }
     found: dict[str, dict[int, Measurement]] = {arm.name: {} for arm in chosen}
-    results = _results(chosen, found, scale, source, data)
+    comparable = scale == "paper" and setting["data"] is not None and setting["data"]["is_official"]
+    results = _results(chosen, found, scale, comparable=comparable)
     write_results(path, record(experiment, results, frame, status="running"))
     exit_code = 0
     with StopRequest() as stop:
@@ -152,12 +155,12 @@ def reproduce(
                     _measurement_path(place), {"setting": key, "seconds": seconds, **measured.to_dict()}
                 )
             found[arm.name][seed] = measured
-            results = _results(chosen, found, scale, source, data)
+            results = _results(chosen, found, scale, comparable=comparable)
             write_results(path, record(experiment, results, frame, status="running"))
             exit_code = exit_code or stop.exit_code
     status = "interrupted" if exit_code else "finished"
-    document = record(experiment, results, frame, status=status)
     figures = experiment.draw(results) if results.arms or not chosen else {}
+    document = record(experiment, results, frame, status=status) | {"figures": list(figures)}
     write_results(
         path,
         document,
@@ -210,10 +213,13 @@ def _source(experiment: Experiment, data: SampleSource | str | Path | None, scal
 
 def _described(source: SampleSource, data: SampleSource | str | Path | None) -> dict[str, Any]:
     splits = {name: source.split(name) for name in ("train", source.evaluation_split)}
+    # The bytes of CIFAR-10 are verified against the published checksums; other copies may be re-encoded.
+    # ImageNet is a folder of files like any other.
+    is_cifar = isinstance(data, str) and data.startswith("cifar10:")
+    is_imagenet = len(source.classes) == 1000 and tuple(map(len, splits.values())) == _IMAGENET
     return {
         "name": source.name,
-        # Whose bytes are verified against the published checksums; other copies may be re-encoded.
-        "is_official": isinstance(data, str) and data.startswith(("cifar10:", "cifar100:")),
+        "is_official": is_cifar or is_imagenet,
         "num_classes": len(source.classes),
         "num_samples": {name: len(split) for name, split in splits.items()},
         "fingerprint": {name: fingerprint_of(split) for name, split in splits.items()},
@@ -332,15 +338,10 @@ def _read_measurement(place: Path, key: dict[str, Any]) -> Measurement | None:
 
 
 def _results(
-    arms: Sequence[Arm],
-    found: dict[str, dict[int, Measurement]],
-    scale: Scale,
-    source: SampleSource | None,
-    data: SampleSource | str | Path | None,
+    arms: Sequence[Arm], found: dict[str, dict[int, Measurement]], scale: Scale, *, comparable: bool
 ) -> Results:
-    official = source is not None and isinstance(data, str) and data.startswith(("cifar10:", "cifar100:"))
     return Results(
         scale=scale,
         arms={arm.name: ArmResult(arm, dict(found[arm.name])) for arm in arms if found[arm.name]},
-        comparable=scale == "paper" and official,
+        comparable=comparable,
     )
