@@ -32,6 +32,7 @@ HEAVY = {
         "import residual.cli\ntry: residual.cli.main(['check', '--help'])\nexcept SystemExit: pass",
         "import residual.cli\ntry: residual.cli.main(['data', '--help'])\nexcept SystemExit: pass",
         "import residual.cli\ntry: residual.cli.main(['benchmark', '--help'])\nexcept SystemExit: pass",
+        "import residual.cli\ntry: residual.cli.main(['reproduce', '--help'])\nexcept SystemExit: pass",
         "import residual.spec, residual.preprocess, residual.zoo",
         "import residual.recipe, residual.recipe.recipes",
         "import residual.cli\ntry: residual.cli.main(['train', '--learnin-rate'])\nexcept SystemExit: pass",
