@@ -56,7 +56,9 @@ def test_a_failed_claim_is_no_failure(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_dry_run_shows_arms_updates_and_time(tmp_path: Path, capsys: Capture) -> None:
-    assert main(["reproduce", "degradation", "--scale", "smoke", "--dry-run", "--json", "--device", "cpu"]) == 0
+    assert (
+        main(["reproduce", "degradation", "--scale", "smoke", "--dry-run", "--json", "--device", "cpu"]) == 0
+    )
     document = as_json(capsys)
     assert [arm["name"] for arm in document["arms"]] == ["plain-8", "resnet-8", "plain-20", "resnet-20"]
     assert [arm["steps"] for arm in document["arms"]] == [8] * 4  # 2 epochs of 200 images by 50
@@ -76,8 +78,10 @@ def test_dry_run_shows_arms_updates_and_time(tmp_path: Path, capsys: Capture) ->
         (["degredation"], "unknown experiment 'degredation' (nearest: degradation)"),
         (
             ["degradation"],
-            "degradation at scale laptop does not say which data; expected CIFAR-10; name it: "
-            "residual reproduce degradation DATA --scale laptop",
+            (
+                "degradation at scale laptop does not say which data; expected CIFAR-10; name it: "
+                "residual reproduce degradation DATA --scale laptop"
+            ),
         ),
         (["depth", "digits", "--arms", "resnet-21"], "unknown arm of depth 'resnet-21' (nearest: resnet-2"),
         (["depth", "digits", "--seeds", "0"], "seeds is 0; expected 1 to 1000"),

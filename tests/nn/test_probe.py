@@ -43,18 +43,20 @@ def test_an_output_is_seen_before_it_changes_in_place() -> None:
 
 @pytest.mark.parametrize("spec", [TINY, PREACTIVATED, dataclasses.replace(TINY, shortcut="none")])
 def test_gradients_are_those_of_finite_differences(spec: ResNetSpec) -> None:
-    """The loss moves as the gradient says when a unit's output is moved a little, by a hook of the test's own."""
+    """The loss moves as the gradient says when an output is moved a little, by a hook of the test's own."""
     network = create(spec, seed=3).double().eval()
     images = IMAGES.double()
     for name in [*unit_names(spec), "conv1", "layer1.0.bn1"]:
         with Probe(network, [name]) as probe:
             functional.cross_entropy(network(images), LABELS).backward()
         gradient = probe.gradients[name]
-        direction = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        direction = torch.randn(
+            gradient.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+        )
         losses = []
         for step in (1e-6, -1e-6):
             handle = network.get_submodule(name).register_forward_hook(
-                lambda _module, _inputs, output, step=step: output + step * direction
+                lambda _module, _inputs, output, move=step * direction: output + move
             )
             with torch.no_grad():
                 losses.append(float(functional.cross_entropy(network(images), LABELS)))

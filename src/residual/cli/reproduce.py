@@ -59,7 +59,9 @@ def reproduce(
         return _list(json=json)
     chosen = experiment(name)
     if dry_run:
-        return _show(chosen, chosen_arms(chosen, scale, arms, seeds), scale, data, device, precision, json=json)
+        return _show(
+            chosen, chosen_arms(chosen, scale, arms, seeds), scale, data, device, precision, json=json
+        )
     result = run_experiment(
         chosen,
         data,
@@ -80,7 +82,10 @@ def reproduce(
     verdicts = result.document["verdicts"]
     print_table(
         ("verdict", "claim", "measured", "published", "tolerance"),
-        [[row[key] for key in ("verdict", "claim", "measured", "published", "tolerance")] for row in verdicts],
+        [
+            [row[key] for key in ("verdict", "claim", "measured", "published", "tolerance")]
+            for row in verdicts
+        ],
     )
     for figure in result.document["figures"]:
         print_line(f"figure  {result.path / figure}.png")
@@ -117,9 +122,7 @@ def _show(
 ) -> int:
     from residual.analysis.experiments.estimate import estimate
 
-    rows = [
-        row.to_dict() for row in estimate(chosen, arms, scale, data, device=device, precision=precision)
-    ]
+    rows = [row.to_dict() for row in estimate(chosen, arms, scale, data, device=device, precision=precision)]
     times = [row["seconds"] for row in rows]
     total = sum(times) if all(seconds is not None for seconds in times) else None
     if json:

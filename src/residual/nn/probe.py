@@ -1,7 +1,7 @@
 """Look into a network while it computes: named activations and their gradients, by hooks that leave nothing.
 
-A probe names modules as the state dict does (``layer1.0.bn2``, ``layer3.4``) and notes what each puts out, and
-how the loss changes with it. It notes the output as the module leaves it: units activate and add in place
+A probe names modules as the state dict does (``layer1.0.bn2``, ``layer3.4``) and notes what each puts out,
+and how the loss changes with it. It notes the output as the module leaves it: units activate and add in place
 behind their BN, which a mere reference to the output would show as well.
 
 Example:
@@ -100,7 +100,7 @@ def unit_names(spec: ResNetSpec) -> list[str]:
 
 
 def layer_names(spec: ResNetSpec) -> list[str]:
-    """Return the names of the convolutions of the main path, in order, conv1 first; no projections, no gates."""
+    """Return the names of the main path's convolutions, in order, conv1 first; no projections, no gates."""
     return [
         layer.name
         for layer in spec.layers(32)

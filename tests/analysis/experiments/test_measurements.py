@@ -160,7 +160,10 @@ def test_swapped_units_run_in_the_other_order() -> None:
 
 
 def test_lesions_that_cannot_be_are_refused() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown unit 'layer3\.0'"), without_units(create(SPEC), ["layer3.0"]):
+    with (
+        pytest.raises(UnknownNameError, match=r"unknown unit 'layer3\.0'"),
+        without_units(create(SPEC), ["layer3.0"]),
+    ):
         pass
     with (
         pytest.raises(ConfigurationError, match="arrangement 'full-preactivation'; expected 'original'"),

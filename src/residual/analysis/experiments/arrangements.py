@@ -1,6 +1,7 @@
 """``arrangements``: where BN and ReLU stand in a unit matters; before everything else is best.
 
-He et al. 2016, figure 4 (the article's figure 8) and Table 2, on ResNet-110 and on bottleneck nets of 164 layers.
+He et al. 2016, figure 4 (the article's figure 8) and Table 2, on ResNet-110 and on bottleneck nets of 164
+layers.
 """
 
 from __future__ import annotations
@@ -47,9 +48,7 @@ def _arms(scale: Scale) -> tuple[Arm, ...]:
             scale,
             f"{name}-{layers}",
             f"{label}, {layers} layers" if several else label,
-            network(
-                scale, layers, "A" if unit == "basic" else "B", unit=unit, arrangement=arrangement
-            ),
+            network(scale, layers, "A" if unit == "basic" else "B", unit=unit, arrangement=arrangement),
             num_seeds=_SEEDS[scale],
             paper="cifar2016",
             twin=f"resnet{layers if scale == 'paper' else 110}{suffix}",

@@ -1,7 +1,8 @@
 """``complexity``: what depth costs, and what it buys on ImageNet; needs no training.
 
-He et al. 2015, Table 1 (the article's table 1) and figure 3 (its figure 5): parameters and multiply-adds, counted
-from the specs; the published errors over both; and the article's figure 2, the winners of ILSVRC by year.
+He et al. 2015, Table 1 (the article's table 1) and figure 3 (its figure 5): parameters and multiply-adds,
+counted from the specs; the published errors over both; and the article's figure 2, the winners of ILSVRC by
+year.
 """
 
 from __future__ import annotations
@@ -73,9 +74,8 @@ class Winner:
     layers: int | None
 
 
-# K. He, "Deep Residual Networks: Deep Learning Gets Way Deeper", tutorial at ICML 2016, "Revolution of Depth";
-# entries without a number of layers are shallow classifiers on hand-made features.
-WINNERS = (
+# K. He, "Deep Residual Networks: Deep Learning Gets Way Deeper", tutorial at ICML 2016, "Revolution of
+Depth"; # entries without a number of layers are shallow classifiers on hand-made features. WINNERS = (
     Winner(2010, "ILSVRC'10", 28.2, None),
     Winner(2011, "ILSVRC'11", 25.8, None),
     Winner(2012, "AlexNet", 16.4, 8),
@@ -188,13 +188,23 @@ def _stages() -> Figure:
         )
     for label, value in (("VGG-16", _VGG16_GMACS), ("VGG-19", _VGG19_GMACS)):
         axes.axhline(value, color=INK, linestyle=":", linewidth=1)
-        axes.annotate(f"{label}: {value}", (-0.4, value), xytext=(0, 3), textcoords="offset points", fontsize=8)
+        axes.annotate(
+            f"{label}: {value}", (-0.4, value), xytext=(0, 3), textcoords="offset points", fontsize=8
+        )
     axes.set_xticks(range(len(names)), [f"{zoo.entry(name).spec.num_layers} layers" for name in names])
     axes.set_ylim(0, 22)
-    finish(axes, x="", y="multiply-adds for 224 px (10⁹)", title="where the work is (2015, Table 1)", legend=False)
+    finish(
+        axes,
+        x="",
+        y="multiply-adds for 224 px (10⁹)",
+        title="where the work is (2015, Table 1)",
+        legend=False,
+    )
     # The legend reads from the top of the stack.
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.legend(
+        handles[::-1], labels[::-1], frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5)
+    )
     axes.grid(visible=False, axis="x")
     return figure
 
@@ -254,7 +264,9 @@ def _draw_layers(axes: Axes) -> None:
     right.set_ylabel("weighted layers", color=STYLES[1].color)
     right.spines[["top"]].set_visible(False)
     handles = [axes.containers[0], right.lines[0]]
-    right.legend(handles, ["top-5 error (left)", "layers (right)"], frameon=False, fontsize=8, loc="upper center")
+    right.legend(
+        handles, ["top-5 error (left)", "layers (right)"], frameon=False, fontsize=8, loc="upper center"
+    )
 
 
 # -- verdicts --------------------------------------------------------------------------------------------

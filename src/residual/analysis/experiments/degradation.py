@@ -1,8 +1,8 @@
 """``degradation``: deeper plain nets get worse, in training already; deeper residual nets get better.
 
-He et al. 2015, figures 1 and 6 (the article's figure 3) on CIFAR-10; figure 4 (the article's figure 7) is the same
-on ImageNet and belongs to :mod:`.imagenet`. A residual net and its plain twin have the same parameters: option A
-adds none.
+He et al. 2015, figures 1 and 6 (the article's figure 3) on CIFAR-10; figure 4 (the article's figure 7) is the
+same on ImageNet and belongs to :mod:`.imagenet`. A residual net and its plain twin have the same parameters:
+option A adds none.
 """
 
 from __future__ import annotations
@@ -87,7 +87,14 @@ def _draw_over_depth(results: Results, axes: Axes) -> None:
             ]
             if rows:
                 label = f"{_WORDS[kind]}, test, published"
-                axes.plot(*zip(*rows, strict=True), color="black", marker="D", mfc="white", linestyle="", label=label)
+                axes.plot(
+                    *zip(*rows, strict=True),
+                    color="black",
+                    marker="D",
+                    mfc="white",
+                    linestyle="",
+                    label=label,
+                )
     axes.set_xticks(list(layers))
     axes.set_ylim(bottom=0)
     finish(axes, x="layers", y="error (%)", title="at the end; 95 % intervals over seeds")
@@ -131,15 +138,13 @@ def _judge(results: Results) -> list[Verdict]:
         ),
     ]
     if results.scale == "paper":
-        rows.append(
-            failing(results, "plain-110", published="> 60 %", source="He et al. 2015, section 4.2")
-        )
+        rows.append(failing(results, "plain-110", published="> 60 %", source="He et al. 2015, section 4.2"))
     return [*rows, *compared_with_published(results, tolerance=0.5)]
 
 
 DEGRADATION = Experiment(
     name="degradation",
-    claim="A deeper plain net has a higher training error than a shallower one; a deeper residual net has a lower.",
+    claim="Deeper plain nets have a higher training error than shallower ones; deeper residual nets a lower.",
     source="He et al. 2015, figures 1 and 6; the article's figure 3",
     arms=_arms,
     data=DATA,

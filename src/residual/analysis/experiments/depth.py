@@ -70,7 +70,9 @@ def _draw(results: Results) -> dict[str, Figure]:
     plot_summaries(middle, layers, results, names, "test_error", STYLES[0], "test")
     plot_summaries(middle, layers, results, names, "training_error", STYLES[1], "training")
     finish(middle, x="layers", y="error (%)", title=f"measured, {results.scale}; 95 % intervals")
-    rows = [(depth, row) for depth in _PRINTED for row in published(f"resnet{depth}") if row.source == _TABLE_6]
+    rows = [
+        (depth, row) for depth in _PRINTED for row in published(f"resnet{depth}") if row.source == _TABLE_6
+    ]
     right.errorbar(
         [depth for depth, _ in rows],
         [row.top1_error for _, row in rows],

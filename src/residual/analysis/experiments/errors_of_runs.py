@@ -1,7 +1,8 @@
 """Errors and curves of a run: what most experiments measure.
 
-The training error is that of the finished network on the training images as they are, in evaluation mode, every
-image once; the curve of it is what the updates themselves counted, on augmented images, as in the papers' plots.
+The training error is that of the finished network on the training images as they are, in evaluation mode,
+every image once; the curve of it is what the updates themselves counted, on augmented images, as in the
+papers' plots.
 """
 
 from __future__ import annotations

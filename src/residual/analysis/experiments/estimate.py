@@ -1,7 +1,7 @@
 """An experiment before it is started: its arms, updates and images, and about how long they take here.
 
-The update of the cheapest arm is timed on blank images; the others are taken to need time in proportion to their
-multiply-adds. Reading images and the measurements after training are not counted.
+The update of the cheapest arm is timed on blank images; the others are taken to need time in proportion to
+their multiply-adds. Reading images and the measurements after training are not counted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An experiment as a value: a claim of a paper, the networks that are trained to test it, and what is made of them.
+"""An experiment as a value: a claim, the networks that are trained to test it, what is made of them.
 
 An experiment has arms: networks that differ in what the claim is about and in nothing else, each trained with
 several seeds. Three functions make of them what a paper prints: ``measure`` takes figures from one finished
@@ -223,6 +223,10 @@ class Column:
     kind: Literal["error", "number"] = "error"
 
 
+def _no_tables(_results: Results) -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One claim and how it is tested.
@@ -251,4 +255,4 @@ class Experiment:
     judge: Callable[[Results], list[Verdict]]
     columns: tuple[Column, ...]
     needs: str = "CIFAR-10"
-    tables: Callable[[Results], str] = lambda _: ""
+    tables: Callable[[Results], str] = _no_tables

@@ -1,7 +1,7 @@
 """How the figures of experiments look: one style, readable in gray and without colour vision, as SVG and PNG.
 
-What is plotted together differs in colour, in marker and in line style. The same numbers give the same bytes on
-every machine with the same matplotlib.
+What is plotted together differs in colour, in marker and in line style. The same numbers give the same bytes
+on every machine with the same matplotlib.
 """
 
 from __future__ import annotations
@@ -46,8 +46,6 @@ _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "residual",
     "font.family": "sans-serif",
-    "font.size": 9.0,
-    "axes.titlesize": 10.0,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "text.color": INK,
@@ -89,9 +87,10 @@ def new_figure(columns: int, *, width: float = 4.4, height: float = 3.6) -> tupl
 
 def finish(axes: Axes, *, x: str, y: str, title: str = "", legend: bool = True) -> None:
     """Label both axes, with units, and add title and legend."""
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.set_title(title)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.set_title(title, fontsize=10)
+    axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     if legend and axes.get_legend_handles_labels()[0]:
@@ -148,7 +147,13 @@ def plot_band(
 
 
 def plot_summaries(
-    axes: Axes, x: Sequence[float], results: Results, arms: Sequence[str], figure: str, style: Style, label: str
+    axes: Axes,
+    x: Sequence[float],
+    results: Results,
+    arms: Sequence[str],
+    figure: str,
+    style: Style,
+    label: str,
 ) -> None:
     """Plot an error of arms over ``x``, in per cent, with 95 % intervals over the seeds."""
     rows = [
@@ -194,7 +199,13 @@ def draw_arms(results: Results, published_of: str, *, figure: str = "test_error"
         if summary is not None:
             half = 0.0 if summary.high is None else 100 * (summary.high - summary.mean)
             panels[0].errorbar(
-                100 * summary.mean, place, xerr=half, color=STYLES[0].color, marker="o", markersize=6, capsize=3
+                100 * summary.mean,
+                place,
+                xerr=half,
+                color=STYLES[0].color,
+                marker="o",
+                markersize=6,
+                capsize=3,
             )
         for published in result.arm.published:
             _plot_published(panels[-1], published, place)
@@ -236,7 +247,5 @@ def save_figure(figure: Figure, path: Path) -> None:
     with mpl.rc_context(_SETTINGS):
         for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
             file = io.BytesIO()
-            figure.savefig(
-                file, format=kind, metadata=metadata, dpi=_PNG_DOTS_PER_INCH, facecolor="white"
-            )
+            figure.savefig(file, format=kind, metadata=metadata, dpi=_PNG_DOTS_PER_INCH, facecolor="white")
             write_bytes(path.with_name(f"{path.name}.{kind}"), file.getvalue())

@@ -5,16 +5,18 @@ x_L = x_l + Σ F, so
 
     ∂loss/∂x_l = ∂loss/∂x_L · (1 + ∂/∂x_l Σ F) = identity term + residual term.
 
-The identity term, the gradient at the end of the stage, reaches every unit of the stage whole. It is measured here
-beside the residual term, which is what remains of the gradient. The equation is exact in pre-activation nets within
-a stage; in the original unit the ReLU behind the addition stops some of it.
+The identity term, the gradient at the end of the stage, reaches every unit of the stage whole. It is measured
+here beside the residual term, which is what remains of the gradient. The equation is exact in pre-activation
+nets within a stage; in the original unit the ReLU behind the addition stops some of it.
 
-The networks are in training mode, as the updates see them, on one fixed batch of training images. Norms are of the
-gradient of the mean loss over the batch: relative to each other they mean something, not by themselves.
+The networks are in training mode, as the updates see them, on one fixed batch of training images. Norms are
+of the gradient of the mean loss over the batch: relative to each other they mean something, not by
+themselves.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from typing import TYPE_CHECKING
@@ -72,7 +74,7 @@ def _arms(scale: Scale) -> tuple[Arm, ...]:
             made = arm(scale, f"{kind}-{layers}", f"{label}, {layers} layers", spec, num_seeds=_SEEDS[scale])
             # "In training" is before the rate falls for the first time.
             changes = {"epochs": _EPOCHS[scale], "schedule": "constant", "evaluate_every": _EPOCHS[scale]}
-            arms.append(Arm(made.name, made.label, spec, made.recipe.changed(changes), made.num_seeds, made.image_px))
+            arms.append(dataclasses.replace(made, recipe=made.recipe.changed(changes)))
     return tuple(arms)
 
 
@@ -91,7 +93,9 @@ def _measure(run: FinishedRun) -> Measurement:
         series |= {f"{name}_{when}": values for name, values in norms.items()}
         figures[f"spread_{when}"] = math.log10(max(norms["unit"]) / min(norms["unit"]))
         if "identity" in norms:
-            ratios = [total / identity for total, identity in zip(norms["unit"], norms["identity"], strict=True)]
+            ratios = [
+                total / identity for total, identity in zip(norms["unit"], norms["identity"], strict=True)
+            ]
             figures[f"least_share_{when}"] = min(ratios)
     errors = measure_errors(run)
     return Measurement(figures | {"training_error": errors.figures["training_error"]}, series)
@@ -103,9 +107,9 @@ def gradient_norms(network: ResNet, preprocess: Preprocess, images: Images) -> d
     The network is left as it was: its mode, its statistics and its gradients.
 
     Returns:
-        ``unit``: of what every unit puts out, in order; ``weight``: of the weights of every convolution of the
-        main path, in order; and of networks with shortcuts, for every unit, ``identity``: of the output of the
-        last unit of its stage, which is the identity term, and ``residual``: of what remains.
+        ``unit``: of what every unit puts out, in order; ``weight``: of the weights of every convolution of
+        the main path, in order; and of networks with shortcuts, for every unit, ``identity``: of the output
+        of the last unit of its stage, which is the identity term, and ``residual``: of what remains.
     """
     device = network.fc.weight.device
     names = unit_names(network.spec)
@@ -224,7 +228,7 @@ def _does_not_vanish(results: Results, name: str, when: str, words: str) -> Verd
 
 GRADIENTS = Experiment(
     name="gradients",
-    claim="The identity term carries the gradient to every unit: with shortcuts it neither vanishes nor explodes.",
+    claim="The identity term carries the gradient to every unit, so that it neither vanishes nor explodes.",
     source="He et al. 2016, equation 5; the article's derivation; He et al. 2015, section 4.1",
     arms=_arms,
     data=DATA,

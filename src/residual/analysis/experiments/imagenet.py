@@ -1,12 +1,12 @@
 """``imagenet``: plain and residual nets of 18 to 152 layers on ImageNet, by the recipe of the paper.
 
-He et al. 2015, figure 4 and Table 2 (the article's figure 7): degradation from 18 to 34 layers and its cure; Table 3:
-shortcuts A, B and C, and 50 to 152 layers, with ten crops; Table 4: the same at five scales. Table 5, the ensemble, is
-a matter of evaluating several of the models together.
+He et al. 2015, figure 4 and Table 2 (the article's figure 7): degradation from 18 to 34 layers and its cure;
+Table 3: shortcuts A, B and C, and 50 to 152 layers, with ten crops; Table 4: the same at five scales. Table
+5, the ensemble, is a matter of evaluating several of the models together.
 
-At ``paper`` this needs ImageNet (1,281,167 photos in ``train/CLASS/``, 50,000 in ``val/CLASS/``) and weeks of GPU time:
-600,000 updates of 256 photos each network. At ``laptop`` the first four networks are a quarter as wide, on 64 px and a
-part of the photos.
+At ``paper`` this needs ImageNet (1,281,167 photos in ``train/CLASS/``, 50,000 in ``val/CLASS/``) and weeks of
+GPU time: 600,000 updates of 256 photos each network. At ``laptop`` the first four networks are a quarter as
+wide, on 64 px and a part of the photos.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _judge(results: Results) -> list[Verdict]:
 
 IMAGENET = Experiment(
     name="imagenet",
-    claim="On ImageNet plain-34 errs more than plain-18; residual nets err less with every step from 18 to 152 layers.",
+    claim="On ImageNet plain-34 errs more than plain-18; residual nets err less the deeper, up to 152 layers.",
     source="He et al. 2015, figure 4 and Tables 2 to 4; the article's figure 7",
     arms=_arms,
     data={

@@ -1,11 +1,11 @@
 """``lesions``: take single units out of a trained network, or swap two, and see what it can still do.
 
 Veit et al. 2016, "Residual Networks Behave Like Ensembles of Relatively Shallow Networks" (arXiv 1605.06431),
-sections 4.1 to 4.3 and figures 3 to 5: without one unit a residual net errs hardly more, but where the map is halved;
-a plain net without one layer guesses. With more units taken out or swapped the error rises smoothly.
+sections 4.1 to 4.3 and figures 3 to 5: without one unit a residual net errs hardly more, but where the map is
+halved; a plain net without one layer guesses. With more units taken out or swapped the error rises smoothly.
 
-Taking a unit out of a residual net leaves its shortcut, relu(h(x)). Out of a plain net it leaves the same, with
-option A for h where the shape changes, so that both lose as much: F.
+Taking a unit out of a residual net leaves its shortcut, relu(h(x)). Out of a plain net it leaves the same,
+with option A for h where the shape changes, so that both lose as much: F.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = ["LESIONS", "units_swapped", "without_units"]
 
 _SOURCE = "Veit et al. 2016"
 _NETS: Mapping[Scale, tuple[tuple[str, int], ...]] = {
-    "smoke": (("plain", 8), ("resnet", 8)),
+    "smoke": (("plain", 14), ("resnet", 14)),
     "laptop": (("plain", 20), ("resnet", 20), ("resnet", 56)),
     "paper": (("plain", 20), ("resnet", 20), ("resnet", 56), ("resnet", 110)),
 }
@@ -168,7 +168,9 @@ def _measure(run: FinishedRun) -> Measurement:
         with without_units(net, [name]):
             deleted.append(images.error(run.model))
     # Units that halve the map hold more than their F: in the paper, too, they stand out.
-    same_shape = [unit.name for unit in spec.units() if unit.in_channels == unit.out_channels and unit.stride == 1]
+    same_shape = [
+        unit.name for unit in spec.units() if unit.in_channels == unit.out_channels and unit.stride == 1
+    ]
     counts = [count for count in (1, 2, 4, 8, _MOST_TOUCHED) if count < len(same_shape)]
     several = []
     for count in counts:
@@ -239,8 +241,12 @@ def _draw(results: Results) -> dict[str, Figure]:
     for axes in (left, middle, right):
         axes.set_ylim(0, 100)
         axes.axhline(90, color=INK, linewidth=0.6, linestyle=":")
-        axes.annotate("guessing", (0.99, 90), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7)
-    finish(left, x="unit taken out, first (0) to last (1)", y="test error (%)", title="one unit; whole net thin")
+        axes.annotate(
+            "guessing", (0.99, 90), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7
+        )
+    finish(
+        left, x="unit taken out, first (0) to last (1)", y="test error (%)", title="one unit; whole net thin"
+    )
     finish(middle, x="units taken out", y="test error (%)", title="several units", legend=False)
     finish(right, x="swaps of two units", y="test error (%)", title="units in another order", legend=False)
     return {"lesions": figure}

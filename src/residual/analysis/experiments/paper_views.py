@@ -1,10 +1,11 @@
 """How the papers show an ImageNet image to a network: ten crops, or whole at several sizes.
 
-He et al. 2015, section 3.4: "standard 10-crop testing" for comparisons (Krizhevsky et al. 2012, section 4.1: four
-corners and the center, and their mirror images; the network's probabilities are averaged), and for the best results
-"the fully-convolutional form, and average the scores at multiple scales (images are resized such that the shorter
-side is in {224, 256, 384, 480, 640})". Of a network that ends with a global average and a linear layer, its
-fully-convolutional form followed by the average over positions is the network itself on the whole image.
+He et al. 2015, section 3.4: "standard 10-crop testing" for comparisons (Krizhevsky et al. 2012, section 4.1:
+four corners and the center, and their mirror images; the network's probabilities are averaged), and for the
+best results "the fully-convolutional form, and average the scores at multiple scales (images are resized such
+that the shorter side is in {224, 256, 384, 480, 640})". Of a network that ends with a global average and a
+linear layer, its fully-convolutional form followed by the average over positions is the network itself on the
+whole image.
 """
 
 from __future__ import annotations
@@ -53,9 +54,7 @@ def ten_crop_probabilities(model: Model, pixels: NDArray[np.uint8]) -> torch.Ten
     return model.logits(torch.from_numpy(views)).softmax(dim=1).mean(dim=0).cpu()
 
 
-def multi_scale_probabilities(
-    model: Model, pixels: NDArray[np.uint8], sides: Sequence[int]
-) -> torch.Tensor:
+def multi_scale_probabilities(model: Model, pixels: NDArray[np.uint8], sides: Sequence[int]) -> torch.Tensor:
     """Return the mean of the probabilities for the whole image at several sizes, each also mirrored.
 
     Args:

@@ -1,7 +1,7 @@
 """``preactivation``: full pre-activation helps, and the more the deeper the net.
 
-He et al. 2016, Table 3 and figures 1 and 6: ResNet-110, 164 and 1001, original and pre-activated. At 1001 layers the
-original unit errs more than at 164; the proposed one less.
+He et al. 2016, Table 3 and figures 1 and 6: ResNet-110, 164 and 1001, original and pre-activated. At 1001
+layers the original unit errs more than at 164; the proposed one less.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ def _arms(scale: Scale) -> tuple[Arm, ...]:
             scale,
             f"{name}-{layers}",
             f"{label}, {layers} layers",
-            network(
-                scale, layers, "A" if unit == "basic" else "B", unit=unit, arrangement=arrangement
-            ),
+            network(scale, layers, "A" if unit == "basic" else "B", unit=unit, arrangement=arrangement),
             num_seeds=_SEEDS[scale],
             paper="cifar2016",
             twin=f"resnet{layers}{suffix}",
@@ -73,7 +71,9 @@ def _draw(results: Results) -> dict[str, Figure]:
             epochs = result.series("epoch")[0]
             tested, trained = result.series("test_error"), result.series("training_error")
             plot_band(left, epochs, tested, styles[name], f"{label}, test", scale=100, linestyle="-")
-            plot_band(left, epochs, trained, styles[name], f"{label}, training", scale=100, width=1, linestyle=":")
+            plot_band(
+                left, epochs, trained, styles[name], f"{label}, training", scale=100, width=1, linestyle=":"
+            )
         names = [f"{name}-{depth}" for depth in layers]
         plot_summaries(middle, layers, results, names, "test_error", styles[name], label)
     left.set_ylim(bottom=0)

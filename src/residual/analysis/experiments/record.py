@@ -55,7 +55,9 @@ def _arm(experiment: Experiment, result: ArmResult) -> dict[str, Any]:
         "network": arm.network.to_dict(),
         "recipe": arm.recipe.to_dict(),
         "image_px": arm.image_px,
-        "published": [f"{published} ({published.protocol}; {published.source})" for published in arm.published],
+        "published": [
+            f"{published} ({published.protocol}; {published.source})" for published in arm.published
+        ],
         "summary": {name: summary.to_dict() for name, summary in summaries.items() if summary is not None},
         "cells": [_cell(experiment, result, position) for position in range(len(experiment.columns))],
         "runs": [{"seed": seed, **measured.to_dict()} for seed, measured in result.runs.items()],
@@ -103,9 +105,7 @@ def write_results(
     write_json(path / "results.json", dict(document))
 
 
-def _page(
-    document: Mapping[str, Any], figures: Sequence[str], tables: str, columns: Sequence[str]
-) -> str:
+def _page(document: Mapping[str, Any], figures: Sequence[str], tables: str, columns: Sequence[str]) -> str:
     """Return the results for people, as Markdown."""
     lines = [f"# {document['experiment']}, {document['scale']}", "", document["claim"], ""]
     lines += [f"Source: {document['source']}.", ""]
@@ -123,11 +123,18 @@ def _page(
             )
             for arm in document["arms"]
         ]
-        lines += [*_table(head, rows), "", f"Mean ± standard deviation; intervals {document['interval']}.", ""]
+        lines += [
+            *_table(head, rows),
+            "",
+            f"Mean ± standard deviation; intervals {document['interval']}.",
+            "",
+        ]
         if not document["comparable"]:
             lines += [
-                "Published figures are of the paper's schedule on its own images; absolute figures here do not "
-                "compare with them, the verdicts are on orderings and gaps.",
+                (
+                    "Published figures are of the paper's schedule on its own images; absolute figures here do "
+                    "not compare with them, and the verdicts are on orderings and gaps."
+                ),
                 "",
             ]
     if tables:

@@ -1,12 +1,14 @@
 """``responses``: residual functions are small: layers of residual nets respond less than those of plain nets.
 
-He et al. 2015, figure 7: the standard deviation of the response of every 3×3 layer on CIFAR-10, where a response is
-what the layer puts out after BN and before ReLU and addition. Here over the held-out images, all channels and
-positions, with the network in evaluation mode; the paper does not say which images and mode it took.
+He et al. 2015, figure 7: the standard deviation of the response of every 3×3 layer on CIFAR-10, where a
+response is what the layer puts out after BN and before ReLU and addition. Here over the held-out images, all
+channels and positions, with the network in evaluation mode; the paper does not say which images and mode it
+took.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from typing import TYPE_CHECKING
@@ -147,7 +149,7 @@ def _judge(results: Results) -> list[Verdict]:
             source=_SOURCE,
             is_error=False,
         )
-        for shallow, deeper in zip(deep, deep[1:], strict=False)
+        for shallow, deeper in itertools.pairwise(deep)
     ]
 
 

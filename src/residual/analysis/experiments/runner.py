@@ -6,8 +6,8 @@ OUT/FIGURE.svg, .png        the figures
 OUT/arms/ARM/seed-N/        the run folders
 OUT/arms/ARM/seed-N.json    what was measured of that run
 
-A run whose measurement is there is not touched again; one that was interrupted goes on; the rest follows, seed by
-seed, so that an experiment that is stopped half-way has run all arms as far as it has come.
+A run whose measurement is there is not touched again; one that was interrupted goes on; the rest follows,
+seed by seed, so that an experiment that is stopped half-way has run all arms as far as it has come.
 """
 
 from __future__ import annotations
@@ -229,7 +229,9 @@ def _described(source: SampleSource, data: SampleSource | str | Path | None) -> 
 def _check_folder(path: Path, setting: dict[str, Any], *, resume: bool) -> None:
     file = path / "results.json"
     if not file.is_file():
-        leftovers = [entry for entry in path.iterdir() if not entry.name.startswith(".")] if path.is_dir() else []
+        leftovers = (
+            [entry for entry in path.iterdir() if not entry.name.startswith(".")] if path.is_dir() else []
+        )
         if resume and not leftovers:
             raise ConfigurationError(
                 f"{path} holds no experiment to resume", remedy="leave out --resume to start one"
@@ -277,7 +279,7 @@ def _trained(
     precision: PrecisionChoice,
     stop: StopRequest,
 ) -> tuple[Measurement | None, int]:
-    """Train one run to its end and measure it; return no measurement and an exit code where it was stopped."""
+    """Train a run to its end and measure it; return no measurement and an exit code where it was stopped."""
     try:
         result = train(
             source,

@@ -1,4 +1,4 @@
-"""What the experiments on small photos share: networks of 6n + 2 layers, and a recipe and a size for every scale.
+"""What the experiments on CIFAR share: networks of 6n + 2 layers, a recipe and a size for every scale.
 
 ``laptop`` is chosen so that depth is the only obstacle and a run takes a minute: images of 16 px, half of the
 paper's channels, a cosine in place of the paper's drops, and a part of the images. What is held fixed between
@@ -63,7 +63,9 @@ def network(
     """
     units, rest = divmod(layers - 2, 6 if unit == "basic" else 9)
     if rest or units < 1:
-        raise ConfigurationError(f"layers is {layers}", expected="6n + 2 in basic units, 9n + 2 in bottlenecks")
+        raise ConfigurationError(
+            f"layers is {layers}", expected="6n + 2 in basic units, 9n + 2 in bottlenecks"
+        )
     return ResNetSpec(
         unit=unit,
         depths=(units, units, units),

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from residual.analysis.experiments.experiment import Results
     from residual.analysis.experiments.statistics import Summary
 
-__all__ = ["compared_with_published", "failing", "gap", "not_measured", "per_cent", "plain_difference", "points"]
+__all__ = [
+    "compared_with_published",
+    "failing",
+    "gap",
+    "not_measured",
+    "per_cent",
+    "plain_difference",
+    "points",
+]
 
 _FAIL = 0.2  # He et al. 2016, Table 1: "fail" is an error above 20 %
 
@@ -72,12 +80,15 @@ def failing(results: Results, arm: str, *, source: str, published: str) -> Verdi
     return Verdict(claim, ", ".join(words), published, tolerance, passed, source)
 
 
-def compared_with_published(results: Results, tolerance: float, figure: str = "test_error") -> Iterator[Verdict]:
+def compared_with_published(
+    results: Results, tolerance: float, figure: str = "test_error"
+) -> Iterator[Verdict]:
     """Yield, where absolute figures compare, a row for every published one of an arm.
 
     Args:
         results: What was measured.
-        tolerance: Largest distance of the mean, or of the median or the best run where the source has that, in
+        tolerance: Largest distance of the mean, or of the median or the best run where the source has that,
+        in
             points.
         figure: The measured error.
     """
@@ -138,7 +149,9 @@ def _published_gap(results: Results, higher: str, lower: str) -> str:
     if first.is_lower_bound or second.is_lower_bound:
         return f"{first} against {second}"
     gap = f"{first.top1_error - second.top1_error:.2f}".replace("-", "−")
-    return f"{first.top1_error:.2f} − {second.top1_error:.2f} = {gap} points ({first.network}, {second.network})"
+    return (
+        f"{first.top1_error:.2f} − {second.top1_error:.2f} = {gap} points ({first.network}, {second.network})"
+    )
 
 
 def _signed(value: float, decimals: int) -> str:

@@ -1,4 +1,4 @@
-"""A few images of a split as batches, read once, for measurements that pass them through a network many times."""
+"""Images of a split, read once, for measurements that pass them through a network many times."""
 
 from __future__ import annotations
 
