@@ -82,7 +82,7 @@ def test_complexity_needs_no_training_and_finds_the_paper_s_counts(tmp_path: Pat
 
 
 def write_imagenet(root: Path) -> Path:
-    """Write photos of several shapes as ImageNet lies on a disk: train/ and val/ by WordNet id, .JPEG files."""
+    """Write photos of several shapes as ImageNet lies on a disk: train/ and val/ by WordNet id."""
     generator = np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 5)):
         for number, wordnet in enumerate(("n01440764", "n01443537", "n02102040")):

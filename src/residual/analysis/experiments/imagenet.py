@@ -185,7 +185,7 @@ def _judge(results: Results) -> list[Verdict]:
 
 IMAGENET = Experiment(
     name="imagenet",
-    claim="On ImageNet plain-34 errs more than plain-18; residual nets err less the deeper, up to 152 layers.",
+    claim="On ImageNet plain-34 errs more than plain-18; residual nets gain from depth up to 152 layers.",
     source="He et al. 2015, figure 4 and Tables 2 to 4; the article's figure 7",
     arms=_arms,
     data={

@@ -132,8 +132,8 @@ def _page(document: Mapping[str, Any], figures: Sequence[str], tables: str, colu
         if not document["comparable"]:
             lines += [
                 (
-                    "Published figures are of the paper's schedule on its own images; absolute figures here do "
-                    "not compare with them, and the verdicts are on orderings and gaps."
+                    "Published figures are of the paper's schedule on its own images; absolute figures "
+                    "here do not compare with them, and the verdicts are on orderings and gaps."
                 ),
                 "",
             ]

@@ -119,7 +119,7 @@ def _judge(results: Results) -> list[Verdict]:
 
 SHORTCUTS = Experiment(
     name="shortcuts",
-    claim="The identity is the best shortcut: with scaling, gates, convolutions or dropout on it nets err more.",
+    claim="The identity is the best shortcut: scaled, gated, convolved or dropped out, nets err more.",
     source="He et al. 2016, Table 1; He et al. 2015, Table 3",
     arms=_arms,
     data=DATA,
