@@ -74,8 +74,8 @@ class Winner:
     layers: int | None
 
 
-# K. He, "Deep Residual Networks: Deep Learning Gets Way Deeper", tutorial at ICML 2016, "Revolution of Depth";
-# entries without a number of layers are shallow classifiers on hand-made features.
+# K. He, "Deep Residual Networks", tutorial at ICML 2016, "Revolution of Depth"; entries without a number of
+# layers are shallow classifiers on hand-made features.
 WINNERS = (
     Winner(2010, "ILSVRC'10", 28.2, None),
     Winner(2011, "ILSVRC'11", 25.8, None),

@@ -19,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch.nn import functional
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from matplotlib.figure import Figure
+    from torch import nn
 
     from residual.nn import ResNet
     from residual.preprocess import Preprocess
@@ -113,7 +114,7 @@ def gradient_norms(network: ResNet, preprocess: Preprocess, images: Images) -> d
     """
     device = network.fc.weight.device
     names = unit_names(network.spec)
-    weights = [network.get_submodule(name).weight for name in layer_names(network.spec)]
+    weights = [cast("nn.Conv2d", network.get_submodule(name)).weight for name in layer_names(network.spec)]
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     was_training = network.training
     network.train()
