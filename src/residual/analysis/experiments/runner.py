@@ -127,48 +127,12 @@ def reproduce(
         "versions": versions(),
         "hardware": describe_hardware(target),
     }
-    found: dict[str, dict[int, Measurement]] = {arm.name: {} for arm in chosen}
-    comparable = scale == "paper" and setting["data"] is not None and setting["data"]["is_official"]
-    results = _results(chosen, found, scale, comparable=comparable)
-    write_results(path, record(experiment, results, frame, status="running"))
+    session = _Session(experiment, scale, chosen, path, frame)
     exit_code = 0
-    with StopRequest() as stop:
-        for seed, arm in _in_turn(chosen):
-            if source is None or exit_code:
-                break
-            place = path / "arms" / arm.name / f"seed-{seed}"
-            key = _key(arm, seed, setting)
-            measured = _read_measurement(place, key)
-            if measured is None:
-                note(f"{arm.name}, seed {seed} ({seed + 1} of {arm.num_seeds})")
-                started = time.monotonic()
-                try:
-                    measured, exit_code = _trained(
-                        experiment, arm, seed, place, source, device, num_workers, precision, stop
-                    )
-                except StopRequested:
-                    exit_code = stop.exit_code
-                if measured is None:
-                    break
-                seconds = time.monotonic() - started
-                write_json(
-                    _measurement_path(place), {"setting": key, "seconds": seconds, **measured.to_dict()}
-                )
-            found[arm.name][seed] = measured
-            results = _results(chosen, found, scale, comparable=comparable)
-            write_results(path, record(experiment, results, frame, status="running"))
-            exit_code = exit_code or stop.exit_code
-    status = "interrupted" if exit_code else "finished"
-    figures = experiment.draw(results) if results.arms or not chosen else {}
-    document = record(experiment, results, frame, status=status) | {"figures": list(figures)}
-    write_results(
-        path,
-        document,
-        figures=figures,
-        tables=experiment.tables(results),
-        columns=[column.title for column in experiment.columns],
-    )
-    return Reproduction(path, document, exit_code)
+    if source is not None:
+        options = {"precision": precision, "device": device, "num_workers": num_workers}
+        exit_code = session.run(source, options)
+    return Reproduction(path, session.finish("interrupted" if exit_code else "finished"), exit_code)
 
 
 def chosen_arms(
@@ -259,7 +223,120 @@ def _short(value: Any) -> str:
     return str(value) if not isinstance(value, dict) else f"{value['name']} {value['num_samples']}"
 
 
-# -- one run ---------------------------------------------------------------------------------------------
+# -- runs ------------------------------------------------------------------------------------------------
+
+
+class _Session:
+    """An experiment in progress: what has been measured so far, and the folder that says so.
+
+    Args:
+        experiment: The experiment.
+        scale: Its scale.
+        arms: The arms to run.
+        path: Its folder, which exists.
+        frame: What ``results.json`` says besides the results.
+    """
+
+    def __init__(
+        self, experiment: Experiment, scale: Scale, arms: Sequence[Arm], path: Path, frame: dict[str, Any]
+    ) -> None:
+        self._experiment, self._scale, self._arms = experiment, scale, arms
+        self._path, self._frame = path, frame
+        self._found: dict[str, dict[int, Measurement]] = {arm.name: {} for arm in arms}
+        write_results(path, self._document("running"))
+
+    def run(self, source: SampleSource, options: dict[str, Any]) -> int:
+        """Train and measure what is missing; return 0, or the exit code that a signal asks for.
+
+        Args:
+            source: The images.
+            options: What else :func:`residual.train` is told of the machine.
+        """
+        with StopRequest() as stop:
+            for seed, arm in _in_turn(self._arms):
+                place = self._path / "arms" / arm.name / f"seed-{seed}"
+                setting = _setting(arm, seed, self._frame["data"])
+                measured = _read_measurement(place, setting)
+                if measured is None:
+                    note(f"{arm.name}, seed {seed} ({seed + 1} of {arm.num_seeds})")
+                    started = time.monotonic()
+                    measured, exit_code = self._trained(arm, seed, place, source, options, stop)
+                    if measured is None:
+                        return exit_code
+                    seconds = time.monotonic() - started
+                    document = {"setting": setting, "seconds": seconds, **measured.to_dict()}
+                    write_json(_measurement_path(place), document)
+                self._found[arm.name][seed] = measured
+                write_results(self._path, self._document("running"))
+                if stop.exit_code:
+                    return stop.exit_code
+        return 0
+
+    def _trained(
+        self,
+        arm: Arm,
+        seed: int,
+        place: Path,
+        source: SampleSource,
+        options: dict[str, Any],
+        stop: StopRequest,
+    ) -> tuple[Measurement | None, int]:
+        """Train a run to its end and measure it; no measurement and an exit code where it was stopped."""
+        if reason := _divergence(place):
+            return Measurement(note=f"diverged: {reason}"), 0
+        try:
+            result = train(
+                source,
+                arm.network,
+                place,
+                recipe=arm.recipe,
+                image_px=arm.image_px,
+                seed=seed,
+                resume=(place / "run.json").exists(),
+                **options,
+            )
+        except DivergedError as error:
+            warn(f"{arm.name}, seed {seed}: {error}")
+            return Measurement(note=f"diverged: {error}"), 0
+        if result.exit_code:
+            return None, result.exit_code
+        device = resolve_device(options["device"])
+        try:
+            # Measuring changes nothing, so it can be broken off anywhere.
+            with stop.at_once():
+                run = FinishedRun(place, arm, seed, load(result.path).to(device), source, device)
+                return self._experiment.measure(run), 0
+        except StopRequested:
+            return None, stop.exit_code
+
+    def finish(self, status: str) -> dict[str, Any]:
+        """Draw and write everything, and return what ``results.json`` holds."""
+        results = self._results()
+        figures = self._experiment.draw(results) if results.arms or not self._arms else {}
+        document = self._document(status) | {"figures": list(figures)}
+        write_results(
+            self._path,
+            document,
+            figures=figures,
+            tables=self._experiment.tables(results),
+            columns=[column.title for column in self._experiment.columns],
+        )
+        return document
+
+    def _document(self, status: str) -> dict[str, Any]:
+        return record(self._experiment, self._results(), self._frame, status=status)
+
+    def _results(self) -> Results:
+        data = self._frame["data"]
+        return Results(
+            scale=self._scale,
+            arms={
+                arm.name: ArmResult(arm, dict(self._found[arm.name]))
+                for arm in self._arms
+                if self._found[arm.name]
+            },
+            comparable=self._scale == "paper" and data is not None and data["is_official"],
+        )
 
 
 def _in_turn(arms: Sequence[Arm]) -> list[tuple[int, Arm]]:
@@ -268,53 +345,25 @@ def _in_turn(arms: Sequence[Arm]) -> list[tuple[int, Arm]]:
     return [(seed, arm) for seed in range(most) for arm in arms if seed < arm.num_seeds]
 
 
-def _trained(
-    experiment: Experiment,
-    arm: Arm,
-    seed: int,
-    place: Path,
-    source: SampleSource,
-    device: str,
-    num_workers: int | None,
-    precision: PrecisionChoice,
-    stop: StopRequest,
-) -> tuple[Measurement | None, int]:
-    """Train a run to its end and measure it; return no measurement and an exit code where it was stopped."""
+def _divergence(place: Path) -> str:
+    """Return how a run diverged before a kill kept that from being noted; empty: it did not."""
     try:
-        result = train(
-            source,
-            arm.network,
-            place,
-            recipe=arm.recipe,
-            image_px=arm.image_px,
-            seed=seed,
-            precision=precision,
-            device=device,
-            num_workers=num_workers,
-            resume=(place / "run.json").exists(),
-        )
-    except DivergedError as error:
-        warn(f"{arm.name}, seed {seed}: {error}")
-        return Measurement(note=f"diverged: {error.found}"), 0
-    if result.exit_code:
-        return None, result.exit_code
-    target = resolve_device(device)
-    # Measuring changes nothing, so it can be broken off anywhere.
-    with stop.at_once():
-        run = FinishedRun(place, arm, seed, load(result.path).to(target), source, target)
-        return experiment.measure(run), 0
+        document = json.loads((place / "run.json").read_text("utf-8"))
+        return str(document["error"]) if document["status"] == "diverged" else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # not begun, or damaged, which training says better
 
 
-def _key(arm: Arm, seed: int, setting: dict[str, Any]) -> dict[str, Any]:
+def _setting(arm: Arm, seed: int, data: dict[str, Any]) -> dict[str, Any]:
     """Return what decides a run, as it reads back from JSON: a change of it is another run."""
-    key = {
+    setting = {
         "network": arm.network.to_dict(),
         "recipe": arm.recipe.to_dict(),
         "image_px": arm.image_px,
         "seed": seed,
-        "data": setting["data"],
+        "data": data,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(key))
+    plain: dict[str, Any] = json.loads(json.dumps(setting))
     return plain
 
 
@@ -322,7 +371,7 @@ def _measurement_path(place: Path) -> Path:
     return place.with_name(f"{place.name}.json")
 
 
-def _read_measurement(place: Path, key: dict[str, Any]) -> Measurement | None:
+def _read_measurement(place: Path, setting: dict[str, Any]) -> Measurement | None:
     file = _measurement_path(place)
     if not file.is_file():
         return None
@@ -332,18 +381,8 @@ def _read_measurement(place: Path, key: dict[str, Any]) -> Measurement | None:
         measured = Measurement(document["figures"], document["series"], document["note"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFileError(f"{file} is damaged ({error})", remedy="remove it to measure again") from error
-    if before != key:
+    if before != setting:
         raise ConfigurationError(
             f"{file} is of another network, recipe or data set", remedy="choose another --out"
         )
     return measured
-
-
-def _results(
-    arms: Sequence[Arm], found: dict[str, dict[int, Measurement]], scale: Scale, *, comparable: bool
-) -> Results:
-    return Results(
-        scale=scale,
-        arms={arm.name: ArmResult(arm, dict(found[arm.name])) for arm in arms if found[arm.name]},
-        comparable=comparable,
-    )
