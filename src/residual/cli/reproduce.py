@@ -25,7 +25,7 @@ def reproduce(
     out: Maybe[str] = None,
     arms: tuple[str, ...] = (),
     seeds: Maybe[int] = None,
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32",
     device: str = "auto",
     workers: Maybe[int] = None,
     resume: bool = False,
@@ -45,7 +45,7 @@ def reproduce(
         out: The folder; runs/reproduce/NAME-SCALE where left out.
         arms: Names of the networks to train, see --dry-run; all where left out.
         seeds: Runs of each network; the scale's own number where left out.
-        precision: auto is bf16 where the hardware has it; fp16 scales the loss.
+        precision: fp32 as in the papers; auto is bf16 where the hardware has it.
         device: auto, cpu, cuda, cuda:1, mps.
         workers: How many load images; does not change the result.
         resume: Go on with the experiment in --out.

@@ -76,7 +76,7 @@ def reproduce(
     num_seeds: int | None = None,
     device: str = "auto",
     num_workers: int | None = None,
-    precision: PrecisionChoice = "auto",
+    precision: PrecisionChoice = "fp32",
     resume: bool = False,
 ) -> Reproduction:
     """Run an experiment, or go on with one, and write figures, table and verdicts.
@@ -90,7 +90,7 @@ def reproduce(
         num_seeds: Runs of each arm; the scale's number where left out.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         num_workers: How many load data; does not change the result.
-        precision: ``auto`` is bf16 where the hardware has it.
+        precision: ``fp32`` as in the papers, ``bf16``, ``fp16``, or ``auto``: bf16 where the hardware has it.
         resume: Go on with the experiment in ``out``.
 
     Returns:

@@ -33,7 +33,7 @@ _WIDTHS: Mapping[Scale, tuple[int, int, int]] = {
 
 DATA: Mapping[Scale, DataUse] = {
     "smoke": DataUse(num_train=200, num_test=100, default="digits"),
-    "laptop": DataUse(num_train=10_000, num_test=2_000),
+    "laptop": DataUse(num_train=2_500, num_test=2_000),
     "paper": DataUse(),
 }
 """How many images the experiments on CIFAR take."""
@@ -100,11 +100,11 @@ def recipe(scale: Scale, spec: ResNetSpec, paper: str = "cifar2015", **changes: 
         case "laptop":
             chosen = Recipe(
                 name="laptop",
-                epochs=15,
-                batch_size=128,
+                epochs=30,
+                batch_size=64,
                 learning_rate=0.1,
-                warmup_epochs=1,
-                evaluate_every=3.0,
+                warmup_epochs=2,
+                evaluate_every=5.0,
                 augment=Augment(crop="pad", flip=True, pad_px=2),
             )
         case "paper":
