@@ -64,6 +64,10 @@ _LINES = (
 )
 
 
+# Where labels stand, in points from their mark; above it where it is not said.
+_LABEL_PLACES = {"resnet18.a": (-12, -4), "resnet34.a": (12, -3), "resnet34": (12, -3), "resnet50.v1": (10, 6)}
+
+
 @dataclass(frozen=True)
 class Winner:
     """A classification entry of ILSVRC in the article's figure 2: top-5 error on the test set in per cent."""
@@ -133,13 +137,10 @@ def _errors_over_cost() -> Figure:
             )
             for name, place, error in zip(names, x, errors, strict=True):
                 layers = str(zoo.entry(name).spec.num_layers)
-                # Where a plain and a residual net of the same depth meet, one label stands above, one below.
-                below = label != "plain" and layers in ("18", "34") and name != "resnet34.a"
-                offset = (0, -13) if below else (0, 7)
                 axes.annotate(
                     layers,
                     (place, error),
-                    xytext=offset,
+                    xytext=_LABEL_PLACES.get(name, (0, 7)),
                     textcoords="offset points",
                     fontsize=8,
                     ha="center",
@@ -260,9 +261,11 @@ def _draw_layers(axes: Axes) -> None:
             ha="center",
             fontsize=8,
             color=STYLES[1].color,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
         )
     right.set_ylim(0, 175)
-    right.set_ylabel("weighted layers", color=STYLES[1].color)
+    right.tick_params(labelsize=8)
+    right.set_ylabel("weighted layers", fontsize=9, color=STYLES[1].color)
     right.spines[["top"]].set_visible(False)
     handles = [axes.containers[0], right.lines[0]]
     right.legend(
