@@ -48,7 +48,7 @@ def test_gradients_are_those_of_finite_differences(spec: ResNetSpec) -> None:
     images = IMAGES.double()
     for name in [*unit_names(spec), "conv1", "layer1.0.bn1"]:
         with Probe(network, [name]) as probe:
-            functional.cross_entropy(network(images), LABELS).backward()
+            functional.cross_entropy(network(images), LABELS).backward()  # type: ignore[no-untyped-call]
         gradient = probe.gradients[name]
         direction = torch.randn(
             gradient.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
@@ -70,8 +70,8 @@ def test_the_network_is_left_as_it_was() -> None:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     plain = create(TINY)
     with Probe(network, unit_names(TINY)):
-        loss_of(network).backward()
-    loss_of(plain).backward()
+        loss_of(network).backward()  # type: ignore[no-untyped-call]
+    loss_of(plain).backward()  # type: ignore[no-untyped-call]
     assert hooks_of(network) == 0
     for (name, ours), theirs in zip(network.named_parameters(), plain.parameters(), strict=True):
         assert torch.equal(ours, before[name])
@@ -90,7 +90,7 @@ def test_hooks_go_at_an_error_too() -> None:
 def test_what_was_noted_keeps_neither_network_nor_graph_alive() -> None:
     network = create(TINY)
     with Probe(network, unit_names(TINY)) as probe:
-        loss_of(network).backward()
+        loss_of(network).backward()  # type: ignore[no-untyped-call]
     alive = weakref.ref(network.get_parameter("conv1.weight"))
     assert all(not tensor.requires_grad for tensor in probe.activations.values())
     del network, probe._modules
@@ -116,7 +116,7 @@ def test_activations_are_the_same_where_they_are_computed_twice() -> None:
     found = []
     for network in (create(TINY), create(spec)):
         with Probe(network, unit_names(TINY)) as probe:
-            loss_of(network).backward()
+            loss_of(network).backward()  # type: ignore[no-untyped-call]
         found.append((probe.activations, probe.gradients))
     for name in unit_names(TINY):
         assert torch.equal(found[0][0][name], found[1][0][name])

@@ -82,7 +82,8 @@ class Probe:
             if output.requires_grad:
                 # Of a tensor that is changed in place later on, the hook still gets the gradient of the
                 # value that it has now.
-                self._handles.append(output.register_hook(self._noting_gradient(name)))
+                handle = output.register_hook(self._noting_gradient(name))  # type: ignore[no-untyped-call]
+                self._handles.append(handle)
 
         return note
 

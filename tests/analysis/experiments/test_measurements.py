@@ -58,7 +58,7 @@ def test_norms_of_gradients_are_autograd_s(spec: ResNetSpec) -> None:
         x.retain_grad()
         outputs.append(x)
     last = functional.relu(network.bn(x)) if spec.is_preactivated else x
-    functional.cross_entropy(network.fc(last.mean(dim=(2, 3))), IMAGES.labels).backward()
+    functional.cross_entropy(network.fc(last.mean(dim=(2, 3))), IMAGES.labels).backward()  # type: ignore[no-untyped-call]
     # A retained gradient is that of the tensor after what was done to it in place; nothing is here.
     expected = [float(output.grad.norm()) for output in outputs if output.grad is not None]
     assert found["unit"] == pytest.approx(expected, rel=1e-4)

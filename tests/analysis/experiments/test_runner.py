@@ -225,7 +225,7 @@ def test_bad_choices_are_refused_before_anything_is_written(photos: Path, tmp_pa
         ({"device": "tpu"}, "device 'tpu' is not available"),
     ):
         with pytest.raises(ConfigurationError, match=message):
-            run(photos, out, **options)  # type: ignore[arg-type]
+            run(photos, out, **options)
     with pytest.raises(ConfigurationError, match="toy at scale laptop does not say which data"):
         reproduce(TOY, None, scale="laptop", out=out)
     with pytest.raises(DataError, match="does not exist"):

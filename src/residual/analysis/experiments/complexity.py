@@ -8,7 +8,7 @@ year.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from residual import zoo
 from residual.analysis.experiments.experiment import (
@@ -65,7 +65,12 @@ _LINES = (
 
 
 # Where labels stand, in points from their mark; above it where it is not said.
-_LABEL_PLACES = {"resnet18.a": (-12, -4), "resnet34.a": (12, -3), "resnet34": (12, -3), "resnet50.v1": (10, 6)}
+_LABEL_PLACES = {
+    "resnet18.a": (-12, -4),
+    "resnet34.a": (12, -3),
+    "resnet34": (12, -3),
+    "resnet50.v1": (10, 6),
+}
 
 
 @dataclass(frozen=True)
@@ -267,7 +272,7 @@ def _draw_layers(axes: Axes) -> None:
     right.tick_params(labelsize=8)
     right.set_ylabel("weighted layers", fontsize=9, color=STYLES[1].color)
     right.spines[["top"]].set_visible(False)
-    handles = [axes.containers[0], right.lines[0]]
+    handles: list[Any] = [axes.containers[0], right.lines[0]]
     right.legend(
         handles, ["top-5 error (left)", "layers (right)"], frameon=False, fontsize=8, loc="upper center"
     )

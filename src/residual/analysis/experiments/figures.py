@@ -42,7 +42,7 @@ INK, GRAY, PUBLISHED = "#1f2933", "#6b7680", "#8a8f98"
 _PNG_DOTS_PER_INCH = 144
 
 # Numbers in an SVG are text, ids do not hang on the run, and no date is written.
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "residual",
     "font.family": "sans-serif",

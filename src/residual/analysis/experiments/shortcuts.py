@@ -8,7 +8,7 @@ everywhere (C) on ImageNet: the differences there are small.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from residual.analysis.experiments.errors_of_runs import ERROR_COLUMNS, measure_errors
 from residual.analysis.experiments.experiment import Arm, Experiment, Results, Scale, Verdict
@@ -31,7 +31,7 @@ _LAYERS: Mapping[Scale, int] = {"smoke": 8, "laptop": 32, "paper": 110}
 _SEEDS: Mapping[Scale, int] = {"smoke": 1, "laptop": 3, "paper": 5}
 
 # name → label, kind of shortcut, other fields of the spec, its like in the zoo
-_KINDS: dict[str, tuple[str, Shortcut, dict[str, float], str]] = {
+_KINDS: dict[str, tuple[str, Shortcut, dict[str, Any], str]] = {
     "identity": ("identity (A)", "A", {}, "resnet110"),
     "projection": ("projection where shapes change (B)", "B", {}, ""),
     "convolution": ("1×1 convolution everywhere (C)", "C", {}, "resnet110.c"),

@@ -33,7 +33,8 @@ class Images:
 
     def batches(self, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return pixels and labels, so many images at a time."""
-        return list(zip(self.pixels.split(size), self.labels.split(size), strict=True))
+        starts = range(0, len(self), size)
+        return [(self.pixels[start : start + size], self.labels[start : start + size]) for start in starts]
 
     def error(self, model: Model, batch_size: int = 250) -> float:
         """Return the share of images that the model gets wrong."""
