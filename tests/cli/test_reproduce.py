@@ -61,11 +61,11 @@ def test_dry_run_shows_arms_updates_and_time(tmp_path: Path, capsys: Capture) ->
         main(["reproduce", "degradation", "--scale", "smoke", "--dry-run", "--json", "--device", "cpu"]) == 0
     )
     document = as_json(capsys)
-    assert [arm["name"] for arm in document["arms"]] == ["plain-8", "resnet-8", "plain-20", "resnet-20"]
-    assert [arm["steps"] for arm in document["arms"]] == [8] * 4  # 2 epochs of 200 images by 50
+    assert [arm["name"] for arm in document["arms"]] == ["plain-8", "resnet-8", "plain-14", "resnet-14"]
+    assert [arm["steps"] for arm in document["arms"]] == [4] * 4  # 2 epochs of 100 images by 50
     assert document["seconds"] == pytest.approx(sum(arm["seconds"] for arm in document["arms"]))
     times = {arm["name"]: arm["seconds"] for arm in document["arms"]}
-    assert times["plain-20"] > 2 * times["plain-8"] > 0
+    assert times["plain-14"] > 1.5 * times["plain-8"] > 0
     assert main(["reproduce", "depth", "--scale", "paper", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "64,000" in out

@@ -25,7 +25,7 @@ __all__ = ["DEGRADATION"]
 
 _SOURCE = "He et al. 2015, figure 6"
 _LAYERS: Mapping[Scale, tuple[int, ...]] = {
-    "smoke": (8, 20),
+    "smoke": (8, 14),
     "laptop": (20, 32, 56),
     "paper": (20, 32, 44, 56, 110),
 }

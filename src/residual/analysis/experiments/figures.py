@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from residual.runtime.files import write_bytes
 
@@ -90,7 +91,7 @@ def finish(axes: Axes, *, x: str, y: str, title: str = "", legend: bool = True) 
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
     axes.set_title(title, fontsize=10)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(which="both", labelsize=8)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     if legend and axes.get_legend_handles_labels()[0]:
@@ -123,6 +124,8 @@ def plot_band(
         linestyle: In place of the style's own.
     """
     length = min(len(x), *(len(curve) for curve in curves))
+    if all(float(place).is_integer() for place in x):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # units, layers, whole epochs
     columns = [[scale * curve[index] for curve in curves] for index in range(length)]
     axes.plot(
         list(x[:length]),

@@ -32,7 +32,7 @@ _WIDTHS: Mapping[Scale, tuple[int, int, int]] = {
 }
 
 DATA: Mapping[Scale, DataUse] = {
-    "smoke": DataUse(num_train=200, num_test=100, default="digits"),
+    "smoke": DataUse(num_train=100, num_test=50, default="digits"),
     "laptop": DataUse(num_train=2_500, num_test=2_000),
     "paper": DataUse(),
 }
