@@ -1,6 +1,6 @@
 """What the experiments on CIFAR share: networks of 6n + 2 layers, a recipe and a size for every scale.
 
-``laptop`` is chosen so that depth is the only obstacle and a run takes a minute: images of 16 px, half of the
+``laptop`` is chosen so that depth is the only obstacle and a run takes a minute: images of 8 px, half of the
 paper's channels, a cosine in place of the paper's drops, and a part of the images. What is held fixed between
 arms is what matters: data, order, augmentation, schedule and, between a residual net and its plain twin,
 parameters.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DATA", "SMALL_PX", "arm", "network", "recipe"]
 
-SMALL_PX: Mapping[Scale, int | None] = {"smoke": 8, "laptop": 16, "paper": None}
+SMALL_PX: Mapping[Scale, int | None] = {"smoke": 8, "laptop": 8, "paper": None}
 """Side of the images in pixels; the usual 32 at ``paper``."""
 
 _WIDTHS: Mapping[Scale, tuple[int, int, int]] = {
@@ -105,7 +105,7 @@ def recipe(scale: Scale, spec: ResNetSpec, paper: str = "cifar2015", **changes: 
                 learning_rate=0.1,
                 warmup_epochs=2,
                 evaluate_every=5.0,
-                augment=Augment(crop="pad", flip=True, pad_px=2),
+                augment=Augment(crop="pad", flip=True, pad_px=1),
             )
         case "paper":
             return named_recipe(paper, spec)
