@@ -76,7 +76,7 @@ def test_dry_run_shows_arms_updates_and_time(tmp_path: Path, capsys: Capture) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["degredation"], "unknown experiment 'degredation' (nearest: degradation)"),
+        (["degredation"], "unknown experiment 'degredation' (nearest: degradation"),
         (
             ["degradation"],
             (
@@ -84,7 +84,7 @@ def test_dry_run_shows_arms_updates_and_time(tmp_path: Path, capsys: Capture) ->
                 "residual reproduce degradation DATA --scale laptop"
             ),
         ),
-        (["depth", "digits", "--arms", "resnet-21"], "unknown arm of depth 'resnet-21' (nearest: resnet-2"),
+        (["depth", "digits", "--arms", "resnet-21"], "unknown arm of depth 'resnet-21' (nearest: resnet-"),
         (["depth", "digits", "--seeds", "0"], "seeds is 0; expected 1 to 1000"),
     ],
 )
