@@ -53,7 +53,7 @@ _NETS: Mapping[Scale, tuple[tuple[str, int], ...]] = {
     "laptop": (("plain", 20), ("resnet", 20), ("resnet", 56)),
     "paper": (("plain", 20), ("resnet", 20), ("resnet", 56), ("resnet", 110)),
 }
-_SEEDS: Mapping[Scale, int] = {"smoke": 2, "laptop": 3, "paper": 3}
+_SEEDS: Mapping[Scale, int] = {"smoke": 1, "laptop": 3, "paper": 3}
 _MOST_IMAGES = 2_000
 _DRAWS = 5  # choices of units for every number of them
 _MOST_TOUCHED = 16
