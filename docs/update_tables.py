@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from residual import zoo
 from residual.cli.recipe_options import explanations
@@ -14,6 +15,9 @@ from residual.recipe import Recipe, setting_homes
 from residual.recipe.recipes import NAMES, named_recipe
 from residual.zoo.published import published
 from residual.zoo.verified import Comparison, verified
+
+if TYPE_CHECKING:
+    from residual.analysis.experiments.experiment import Arm
 
 DOCS = Path(__file__).parent
 
@@ -115,10 +119,32 @@ def _shown(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else f"`{value}`"
 
 
+def experiment_table() -> str:
+    """Return the experiments with what is trained at two of their scales as Markdown."""
+    from residual.analysis.experiments import EXPERIMENTS
+
+    rows = ["| experiment | claim | source | laptop | paper |", "|---|---|---|---|---|"]
+    for one in EXPERIMENTS:
+        arms = [one.arms(scale) for scale in ("laptop", "paper")]
+        cells = (f"`{one.name}`", one.claim, one.source, *map(_runs, arms))
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _runs(arms: tuple[Arm, ...]) -> str:
+    """Return how many networks of which depths are trained how often."""
+    if not arms:
+        return "nothing is trained"
+    depths = sorted({arm.network.num_layers for arm in arms})
+    layers = f"{depths[0]} to {depths[-1]} layers" if len(depths) > 1 else f"{depths[0]} layers"
+    return f"{len(arms)} networks of {layers}, {sum(arm.num_seeds for arm in arms)} runs"
+
+
 # page → the marks in it, and the tables that stand there
 TABLES = {
     "networks.md": {"zoo": zoo_table},
     "converting.md": {"parity": parity_table},
+    "reproducing.md": {"experiments": experiment_table},
     "training.md": {"recipes": recipe_table, "fields": field_table},
 }
 

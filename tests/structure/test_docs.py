@@ -12,7 +12,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.mark.parametrize(
     ("name", "row", "at_least"),
-    [("networks.md", "| `resnet", 60), ("converting.md", "| timm 1", 2), ("training.md", "| `", 70)],
+    [
+        ("networks.md", "| `resnet", 60),
+        ("converting.md", "| timm 1", 2),
+        ("reproducing.md", "layers, ", 18),
+        ("training.md", "| `", 70),
+    ],
 )
 def test_the_tables_are_up_to_date(name: str, row: str, at_least: int) -> None:
     page = (DOCS / name).read_text("utf-8")

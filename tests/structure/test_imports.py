@@ -36,6 +36,7 @@ HEAVY = {
         "import residual.cli\ntry: residual.cli.main(['benchmark', '--help'])\nexcept SystemExit: pass",
         "import residual.cli\ntry: residual.cli.main(['explain', '--help'])\nexcept SystemExit: pass",
         "import residual.cli\ntry: residual.cli.main(['report', '--help'])\nexcept SystemExit: pass",
+        "import residual.cli\ntry: residual.cli.main(['reproduce', '--help'])\nexcept SystemExit: pass",
         "import residual.spec, residual.preprocess, residual.zoo",
         "import residual.recipe, residual.recipe.recipes",
         "import residual.cli\ntry: residual.cli.main(['train', '--learnin-rate'])\nexcept SystemExit: pass",

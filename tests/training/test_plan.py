@@ -376,6 +376,19 @@ def test_a_network_of_ones_own_has_no_name_of_the_zoo(source: SampleSource, tmp_
     assert (plan.model, plan.spec) == ("custom", TINY)
 
 
+def test_a_spec_is_a_network_too(source: SampleSource, tmp_path: Path) -> None:
+    from residual import zoo
+
+    plan = planned(source, model=TINY)
+    assert (plan.model, plan.spec) == ("custom", TINY)
+    known = zoo.entry("resnet20").spec
+    assert planned(source, model=known) == planned(source, model="resnet20")
+    with pytest.raises(
+        ConfigurationError, match="the weights are of another network and the model is resnet20"
+    ):
+        planned(source, weights=a_start(tmp_path / "start"), model=known)
+
+
 def test_the_preprocessing_is_that_of_the_weights(source: SampleSource, tmp_path: Path) -> None:
     plan = planned(source, weights=a_start(tmp_path / "start"), model=None, image_px=None)
     assert plan.preprocess == SMALL_INPUT

@@ -28,6 +28,7 @@ from residual.cli.explain import explain
 from residual.cli.models import models
 from residual.cli.predict import predict
 from residual.cli.report import report
+from residual.cli.reproduce import reproduce
 from residual.cli.train import train
 from residual.errors import ResidualError, UnknownNameError
 
@@ -47,6 +48,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "report": report,
     "convert": convert,
     "data": data,
+    "reproduce": reproduce,
     "benchmark": benchmark,
     "doctor": doctor,
 }

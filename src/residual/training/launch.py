@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from residual.recipe import Recipe
+    from residual.spec import ResNetSpec
     from residual.training.compiling import CompileChoice
 
 __all__ = ["train"]
@@ -43,7 +44,7 @@ __all__ = ["train"]
 
 def train(
     data: SampleSource | str | Path = "digits",
-    model: str | None = None,
+    model: str | ResNetSpec | None = None,
     out: str | Path | None = None,
     *,
     weights: str | Path | None = None,
@@ -71,7 +72,7 @@ def train(
     Args:
         data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder,
             ``cifar10:PATH``, ``cifar100:PATH``, ``shards:PATTERN``, ``csv:FILE``.
-        model: A name of the zoo; chosen by the size of the images where left out.
+        model: A name of the zoo, or a spec of one's own; chosen by the size of the images where left out.
         out: The run folder; ``runs/DATA-MODEL`` where left out.
         weights: A model folder to start from; its classifier stays where the classes are the same.
         recipe: A :class:`Recipe` or the name of one; the one that suits data and model where left out.

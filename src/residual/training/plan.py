@@ -58,7 +58,7 @@ class Wishes:
     """What the caller asks of a run; what is ``None`` or ``auto`` is settled by :func:`make_plan`.
 
     Attributes:
-        model: Name of a network; chosen by the size of the images where left out.
+        model: Name of a network, or the spec of one's own; chosen by the size of the images where left out.
         weights: A model folder to start from.
         recipe: A recipe or its name; the one that suits data and network where left out.
         changes: Fields of the recipe that take the place of the recipe's own.
@@ -71,7 +71,7 @@ class Wishes:
         bad_samples: ``stop`` at one that cannot be used, or ``skip`` it.
     """
 
-    model: str | None
+    model: str | ResNetSpec | None
     weights: str | Path | None
     recipe: Recipe | str | None
     changes: Mapping[str, Any]
@@ -215,8 +215,7 @@ def make_plan(
         raise DataError(f"{source.name} has no training split", expected="a folder or file called 'train'")
     _ = source.validation_split  # without one the first evaluation would fail, after an epoch
     start = load(wishes.weights) if wishes.weights is not None else None
-    name = wishes.model or (zoo.name_of(start.spec) or "custom" if start else _default_model(source))
-    spec = start.spec if start and (wishes.model is None or name == "custom") else zoo.entry(name).spec
+    name, spec = _settled_model(source, wishes.model, start)
     if start and replace(spec, num_classes=1, in_channels=1) != replace(
         start.spec, num_classes=1, in_channels=1
     ):
@@ -258,6 +257,18 @@ def make_plan(
         _check_growth(plan)
     _check_images(plan)
     return replace(plan, compiled=_settled_compile(plan, wishes, device, recorded))
+
+
+def _settled_model(
+    source: SampleSource, model: str | ResNetSpec | None, start: Model | None
+) -> tuple[str, ResNetSpec]:
+    """Return the network and its name, which is ``custom`` where the zoo has none."""
+    if isinstance(model, ResNetSpec):
+        return zoo.name_of(model) or "custom", model
+    if start is not None and model in (None, "custom"):
+        return model or zoo.name_of(start.spec) or "custom", start.spec
+    name = model or _default_model(source)
+    return name, zoo.entry(name).spec
 
 
 def _usual_preprocess(source: SampleSource, spec: ResNetSpec, start: Model | None) -> Preprocess:

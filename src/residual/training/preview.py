@@ -27,6 +27,7 @@ from residual.training.updater import Updater
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from residual.spec import ResNetSpec
     from residual.training.plan import Plan
 
 __all__ = ["Preview", "preview"]
@@ -117,7 +118,12 @@ class Preview:
 
 
 def preview(
-    data: SampleSource | str | Path, model: str | None, *, seed: int, fit_memory: bool, **wishes: Any
+    data: SampleSource | str | Path,
+    model: str | ResNetSpec | None,
+    *,
+    seed: int,
+    fit_memory: bool,
+    **wishes: Any,
 ) -> Preview:
     """Settle a run's plan, time three updates on blank images, and write nothing.
 

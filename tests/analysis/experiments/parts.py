@@ -1,0 +1,36 @@
+"""What the tests of experiments share: results that were never trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from residual.analysis.experiments.experiment import Arm, ArmResult, Measurement, Results, Scale
+from residual.recipe import Recipe
+from residual.zoo.published import Published
+from tests.conftest import TINY
+
+
+def an_arm(name: str, published: Sequence[Published] = (), num_seeds: int = 3) -> Arm:
+    return Arm(name, f"net {name}", TINY, Recipe(name="tiny"), num_seeds, 8, tuple(published))
+
+
+def a_published(error: float, protocol: str = "1 view", *, is_lower_bound: bool = False) -> Published:
+    return Published("resnet20", "cifar10", error, None, protocol, "a paper", is_lower_bound=is_lower_bound)
+
+
+def some_results(
+    figures: Mapping[str, Sequence[float]],
+    published: Mapping[str, Sequence[Published]] | None = None,
+    *,
+    scale: Scale = "laptop",
+    comparable: bool = False,
+    figure: str = "test_error",
+) -> Results:
+    """Return results of arms with one figure each; an empty one stands for runs that diverged."""
+    arms = {}
+    for name, values in figures.items():
+        runs = {seed: Measurement({figure: value}) for seed, value in enumerate(values)}
+        if not values:
+            runs = {0: Measurement(note="diverged: the loss is not finite")}
+        arms[name] = ArmResult(an_arm(name, (published or {}).get(name, ())), runs)
+    return Results(scale, arms, comparable)

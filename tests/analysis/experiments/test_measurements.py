@@ -1,0 +1,212 @@
+"""Gradients, responses and lesions are what their definitions say, computed here by other ways."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from residual.analysis.experiments.gradients import gradient_norms
+from residual.analysis.experiments.lesions import units_swapped, without_units
+from residual.analysis.experiments.paper_views import multi_scale_probabilities, ten_crop_probabilities
+from residual.analysis.experiments.responses import response_deviations
+from residual.analysis.experiments.views_of_data import Images
+from residual.errors import ConfigurationError, UnknownNameError
+from residual.models import Model, create
+from residual.preprocess import MeanImage
+from residual.spec import ResNetSpec
+from tests.conftest import COLORS, SMALL_INPUT, TINY
+
+SPEC = dataclasses.replace(TINY, depths=(3, 3))
+PLAIN = dataclasses.replace(SPEC, shortcut="none")
+PREACTIVATED = dataclasses.replace(SPEC, arrangement="full-preactivation")
+IMAGES = Images(
+    torch.randint(0, 256, (12, 8, 8, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8),
+    torch.arange(12) % 3,
+)
+
+
+def a_model(spec: ResNetSpec, seed: int = 5) -> Model:
+    """Return a model whose running statistics are not those of the beginning."""
+    model = Model(create(spec, seed=seed), tuple(COLORS), SMALL_INPUT)
+    with torch.no_grad():
+        model.network(SMALL_INPUT.normalize(IMAGES.pixels))
+    model.network.eval()
+    return model
+
+
+def units_of(network: Any) -> dict[str, Any]:
+    return {unit.name: network.get_submodule(unit.name) for unit in network.spec.units()}
+
+
+# -- gradients -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", [SPEC, PLAIN, PREACTIVATED])
+def test_norms_of_gradients_are_autograd_s(spec: ResNetSpec) -> None:
+    network = create(spec, seed=2)
+    found = gradient_norms(network, SMALL_INPUT, IMAGES)
+    # The same once more, unit by unit, keeping what autograd keeps.
+    network.train()
+    x = network.relu(network.bn1(network.conv1(SMALL_INPUT.normalize(IMAGES.pixels))))
+    outputs = []
+    for unit in units_of(network).values():
+        x = unit(x)
+        x.retain_grad()
+        outputs.append(x)
+    last = functional.relu(network.bn(x)) if spec.is_preactivated else x
+    functional.cross_entropy(network.fc(last.mean(dim=(2, 3))), IMAGES.labels).backward()  # type: ignore[no-untyped-call]
+    # A retained gradient is that of the tensor after what was done to it in place; nothing is here.
+    expected = [float(output.grad.norm()) for output in outputs if output.grad is not None]
+    assert found["unit"] == pytest.approx(expected, rel=1e-4)
+    weights = [network.conv1, *(getattr(u, f"conv{n}") for u in units_of(network).values() for n in (1, 2))]
+    assert found["weight"] == pytest.approx([float(conv.weight.grad.norm()) for conv in weights], rel=1e-4)
+    assert ("identity" in found) == (spec.shortcut != "none")
+
+
+def test_the_identity_term_and_the_residual_term_are_those_of_the_derivation() -> None:
+    """∂loss/∂x_l = g + (∂ΣF/∂x_l)ᵀ·g with g = ∂loss/∂x_L; the second is computed here from Σ F itself."""
+    network = create(PREACTIVATED, seed=2)
+    found = gradient_norms(network, SMALL_INPUT, IMAGES)
+    network.train()
+    x = network.conv1(SMALL_INPUT.normalize(IMAGES.pixels))
+    stage = [unit for name, unit in units_of(network).items() if name.startswith("layer1")]
+    x_l = stage[0](x).detach().requires_grad_()
+    x_last = stage[2](stage[1](x_l))
+    end = x_last.detach().requires_grad_()
+    out = end
+    for name, unit in units_of(network).items():
+        out = unit(out) if name.startswith("layer2") else out
+    logits = network.fc(functional.relu(network.bn(out)).mean(dim=(2, 3)))
+    (g,) = torch.autograd.grad(functional.cross_entropy(logits, IMAGES.labels), end)
+    sum_of_f = x_last - x_l
+    (residual,) = torch.autograd.grad(sum_of_f, x_l, grad_outputs=g)
+    assert found["identity"][0] == pytest.approx(float(g.norm()), rel=1e-4)
+    assert found["residual"][0] == pytest.approx(float(residual.norm()), rel=1e-3)
+    assert found["unit"][0] == pytest.approx(float((g + residual).norm()), rel=1e-3)
+    assert found["residual"][2] == 0
+
+
+def test_measuring_gradients_leaves_the_network_as_it_was() -> None:
+    network = create(SPEC, seed=2).eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    gradient_norms(network, SMALL_INPUT, IMAGES)
+    assert not network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+# -- responses -------------------------------------------------------------------------------------------
+
+
+def test_responses_are_deviations_behind_bn_before_relu_and_addition() -> None:
+    model = a_model(SPEC)
+    found = response_deviations(model, IMAGES, batch_size=5)
+    network = model.network
+    with torch.no_grad():
+        x = network.bn1(network.conv1(SMALL_INPUT.normalize(IMAGES.pixels)))
+        expected = [float(x.std(correction=0))]
+        x = x.relu()
+        for unit in units_of(network).values():
+            inner = unit.bn1(unit.conv1(x))
+            outer = unit.bn2(unit.conv2(inner.relu()))
+            expected += [float(inner.std(correction=0)), float(outer.std(correction=0))]
+            x = (outer + unit.downsample(x)).relu()
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+# -- lesions ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["layer1.1", "layer2.0"])
+@pytest.mark.parametrize("spec", [SPEC, PLAIN])
+def test_without_a_unit_its_shortcut_remains(spec: ResNetSpec, name: str) -> None:
+    model = a_model(spec)
+    batch = SMALL_INPUT.normalize(IMAGES.pixels)
+    with torch.no_grad():
+        x = model.network.relu(model.network.bn1(model.network.conv1(batch)))
+        for unit_name, unit in units_of(model.network).items():
+            if unit_name != name:
+                x = unit(x)
+            elif name == "layer2.0":  # option A: every second pixel, and channels of noughts
+                x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, 4))
+        expected = model.network.fc(x.mean(dim=(2, 3)))
+    whole = model.logits(IMAGES.pixels)
+    with without_units(model.network, [name]):
+        found = model.logits(IMAGES.pixels)
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, whole)
+    assert torch.equal(model.logits(IMAGES.pixels), whole)
+    assert not any(module._forward_hooks for module in model.network.modules())
+
+
+def test_swapped_units_run_in_the_other_order() -> None:
+    model = a_model(SPEC)
+    units = units_of(model.network)
+    order = ["layer1.2", "layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer2.2"]
+    with torch.no_grad():
+        x = model.network.relu(model.network.bn1(model.network.conv1(SMALL_INPUT.normalize(IMAGES.pixels))))
+        for name in order:
+            x = units[name](x)
+        expected = model.network.fc(x.mean(dim=(2, 3)))
+    names = list(model.network.state_dict())
+    with units_swapped(model.network, [("layer1.0", "layer1.1"), ("layer1.0", "layer1.2")]):
+        torch.testing.assert_close(model.logits(IMAGES.pixels), expected)
+    assert units_of(model.network) == units
+    assert list(model.network.state_dict()) == names
+
+
+def test_lesions_that_cannot_be_are_refused() -> None:
+    with (
+        pytest.raises(UnknownNameError, match=r"unknown unit 'layer3\.0'"),
+        without_units(create(SPEC), ["layer3.0"]),
+    ):
+        pass
+    with (
+        pytest.raises(ConfigurationError, match="arrangement 'full-preactivation'; expected 'original'"),
+        without_units(create(PREACTIVATED), ["layer1.0"]),
+    ):
+        pass
+    network = create(SPEC)
+    before = units_of(network)
+    with (
+        pytest.raises(ConfigurationError, match=r"layer1\.0 and layer2\.1 map different shapes"),
+        units_swapped(network, [("layer1.0", "layer1.1"), ("layer1.0", "layer2.1")]),
+    ):
+        pass
+    assert units_of(network) == before
+    with pytest.raises(UnknownNameError, match="unknown unit"), units_swapped(network, [("layer1.0", "fc")]):
+        pass
+
+
+# -- views -----------------------------------------------------------------------------------------------
+
+
+def test_ten_crops_are_corners_and_center_mirrored() -> None:
+    record = dataclasses.replace(SMALL_INPUT, resize_px=10)
+    model = Model(create(TINY, seed=1).eval(), tuple(COLORS), record)
+    pixels = torch.randint(0, 256, (10, 14, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    places = [(0, 0), (0, 6), (2, 0), (2, 6), (1, 3)]
+    crops = torch.stack([pixels[top : top + 8, left : left + 8] for top, left in places])
+    expected = torch.cat([model.logits(crops), model.logits(crops.flip(2))]).softmax(dim=1).mean(dim=0)
+    torch.testing.assert_close(ten_crop_probabilities(model, pixels.numpy()), expected)
+
+
+def test_several_scales_are_whole_images_mirrored_and_averaged() -> None:
+    pixels = torch.randint(0, 256, (8, 12, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    mean = MeanImage.from_array(torch.full((8, 8, 3), 0.5).numpy())
+    model = Model(
+        create(TINY, seed=1).eval(), tuple(COLORS), dataclasses.replace(SMALL_INPUT, mean_image=mean)
+    )
+    found = multi_scale_probabilities(model, pixels.numpy(), (8, 16))
+    expected = torch.zeros(3)
+    for side in (8, 16):
+        resized = SMALL_INPUT.resize(pixels.numpy(), (0.0, 0.0, 12.0, 8.0), side * 12 // 8, side)
+        whole = torch.from_numpy(resized.copy())
+        with torch.inference_mode():
+            for view in (whole, whole.flip(1)):
+                expected += model.network(SMALL_INPUT.normalize(view[None]))[0].softmax(dim=0) / 4
+    torch.testing.assert_close(found, expected)

@@ -1,0 +1,256 @@
+"""An experiment runs, stops, goes on, and refuses to mix with another."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+
+from residual.analysis.experiments import EXPERIMENTS, chosen_arms, experiment, reproduce
+from residual.analysis.experiments.errors_of_runs import ERROR_COLUMNS, measure_errors
+from residual.analysis.experiments.experiment import (
+    Arm,
+    DataUse,
+    Experiment,
+    FinishedRun,
+    Measurement,
+    Results,
+    Scale,
+    Verdict,
+)
+from residual.analysis.experiments.figures import draw_arms
+from residual.analysis.experiments.runner import Reproduction
+from residual.analysis.experiments.verdicts import gap
+from residual.errors import ConfigurationError, DataError, ModelFileError, UnknownNameError
+from residual.recipe import Recipe
+from residual.training.loop import Trainer
+from residual.training.updater import Updater
+from tests.conftest import TINY
+
+pytestmark = pytest.mark.usefixtures("no_report")
+
+RECIPE = Recipe(name="tiny", epochs=1, batch_size=16, learning_rate=0.05)
+PLAIN = dataclasses.replace(TINY, shortcut="none")
+
+
+def two_arms(scale: Scale) -> tuple[Arm, ...]:
+    del scale
+    return (Arm("plain", "plain", PLAIN, RECIPE, 2, 8), Arm("resnet", "residual", TINY, RECIPE, 2, 8))
+
+
+def draw(results: Results) -> dict[str, Figure]:
+    return {"arms": draw_arms(results, "nothing")}
+
+
+def judge(results: Results) -> list[Verdict]:
+    return [gap(results, "test_error", "plain", "resnet", what="test error", source="nowhere")]
+
+
+TOY = Experiment(
+    name="toy",
+    claim="None.",
+    source="nowhere",
+    arms=two_arms,
+    data={"smoke": DataUse(20, 9), "laptop": DataUse(), "paper": DataUse()},
+    measure=measure_errors,
+    draw=draw,
+    judge=judge,
+    columns=ERROR_COLUMNS,
+)
+
+
+def run(photos: Path, out: Path, toy: Experiment = TOY, **options: Any) -> Reproduction:
+    usual: dict[str, Any] = {"scale": "smoke", "device": "cpu", "num_workers": 0, "precision": "fp32"}
+    return reproduce(toy, photos, out=out, **{**usual, **options})
+
+
+def document(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "results.json").read_text("utf-8"))
+    return found
+
+
+def test_it_leaves_results_table_figures_and_runs(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run(photos, out)
+    assert (result.path, result.exit_code) == (out, 0)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "arms",
+        "arms.png",
+        "arms.svg",
+        "results.json",
+        "table.md",
+    ]
+    found = document(out)
+    assert found == json.loads(json.dumps(result.document))
+    assert (found["status"], found["experiment"], found["scale"]) == ("finished", "toy", "smoke")
+    assert found["data"]["num_samples"] == {"train": 20, "test": 9}
+    assert {"command", "date", "versions", "hardware", "claim", "source"} < set(found)
+    assert [arm["name"] for arm in found["arms"]] == ["plain", "resnet"]
+    for arm in found["arms"]:
+        errors = [one["figures"]["test_error"] for one in arm["runs"]]
+        assert [one["seed"] for one in arm["runs"]] == [0, 1]
+        assert arm["summary"]["test_error"]["mean"] == pytest.approx(sum(errors) / 2)
+        for seed, error in enumerate(errors):
+            folder = out / "arms" / arm["name"] / f"seed-{seed}"
+            evaluation = json.loads((folder / "evaluation.json").read_text("utf-8"))
+            assert error == pytest.approx(1 - evaluation["top1"])
+            assert json.loads(folder.with_name(f"seed-{seed}.json").read_text("utf-8"))["seconds"] > 0
+    table = (out / "table.md").read_text("utf-8")
+    assert "| claim | measured | published | tolerance | verdict | source |" in table
+    assert "| arm | layers | parameters | training error | test error | published |" in table
+    assert found["verdicts"][0]["measured"] in table
+    assert "![arms](arms.svg)" in table
+
+
+def test_what_is_there_is_not_done_again(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    before = run(photos, out, arms=["resnet"])
+    files = {path: path.stat().st_mtime_ns for path in (out / "arms").rglob("*") if path.is_file()}
+    after = run(photos, out, resume=True)
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert [arm["name"] for arm in after.document["arms"]] == ["plain", "resnet"]
+    assert after.document["arms"][1] == before.document["arms"][0]
+
+
+def stopping_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Send SIGINT when a trainer has done so many updates of all its runs together."""
+    update, seen = Trainer._update, [0]
+
+    def counted(self: Trainer, batch: Any) -> bool:
+        seen[0] += 1
+        if seen[0] == step:
+            signal.raise_signal(signal.SIGINT)
+        return update(self, batch)
+
+    monkeypatch.setattr(Trainer, "_update", counted)
+    return lambda: monkeypatch.setattr(Trainer, "_update", update)
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_one_that_was_stopped_goes_on_to_the_same_figures(
+    step: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(photos, tmp_path / "whole")
+    undo = stopping_at(step, monkeypatch)
+    stopped = run(photos, tmp_path / "out")
+    assert (stopped.exit_code, stopped.document["status"]) == (130, "interrupted")
+    assert len(stopped.document["arms"]) == step // 2
+    assert "Interrupted" in (tmp_path / "out" / "table.md").read_text("utf-8")
+    undo()
+    done = run(photos, tmp_path / "out", resume=True)
+    assert (done.exit_code, done.document["status"]) == (0, "finished")
+    assert done.document["arms"] == whole.document["arms"]
+    assert done.document["verdicts"] == whole.document["verdicts"]
+
+
+def test_a_signal_while_measuring_loses_only_the_measurement(photos: Path, tmp_path: Path) -> None:
+    def interrupted(measured: FinishedRun) -> Measurement:
+        signal.raise_signal(signal.SIGTERM)
+        return measure_errors(measured)
+
+    stopped = run(photos, tmp_path / "out", dataclasses.replace(TOY, measure=interrupted))
+    assert (stopped.exit_code, stopped.document["arms"]) == (143, [])
+    done = run(photos, tmp_path / "out", resume=True)
+    assert done.exit_code == 0
+    assert [len(arm["runs"]) for arm in done.document["arms"]] == [2, 2]
+
+
+def test_a_run_that_diverges_is_a_result(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Updater, "gradients", lambda _updater, _batch, step: step < 1)
+        patch.setattr(Updater, "apply", lambda _updater, _step, _rate: None)
+        result = run(photos, tmp_path / "out", num_seeds=1)
+    assert result.exit_code == 0
+    for arm in result.document["arms"]:
+        assert arm["runs"][0]["figures"] == {}
+        assert arm["runs"][0]["note"].startswith("diverged: loss or gradient is not finite at step")
+        assert arm["cells"] == ["diverged", "diverged"]
+    assert result.document["verdicts"][0]["verdict"] == "open"
+    again = run(photos, tmp_path / "out", num_seeds=1, resume=True)
+    assert again.document["arms"] == result.document["arms"]
+
+
+def test_folders_of_others_are_refused(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ConfigurationError, match="holds no experiment to resume; leave out --resume"):
+        run(photos, out, resume=True)
+    assert not out.exists()
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigurationError, match="is not an empty folder; choose another --out"):
+        run(photos, out)
+    (out / "thesis.txt").unlink()
+    run(photos, out, num_seeds=1, arms=["plain"])
+    with pytest.raises(ConfigurationError, match="already holds an experiment; go on with --resume"):
+        run(photos, out)
+    with pytest.raises(ConfigurationError, match=r"was started differently \(experiment: toy → other\)"):
+        run(photos, out, dataclasses.replace(TOY, name="other"), resume=True)
+    (photos / "test" / "blue" / "blue-000.png").unlink()
+    with pytest.raises(ConfigurationError, match=r"was started differently \(data: photos .*; resume with"):
+        run(photos, out, resume=True)
+
+
+def test_damaged_files_are_named(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(photos, out, num_seeds=1, arms=["plain"])
+    measured = out / "arms" / "plain" / "seed-0.json"
+    good = measured.read_text("utf-8")
+    measured.write_text(good[:-20])
+    with pytest.raises(ModelFileError, match=r"seed-0\.json is damaged .*; remove it to measure again"):
+        run(photos, out, resume=True)
+    measured.write_text(good.replace('"image_px": 8', '"image_px": 9'))
+    with pytest.raises(ConfigurationError, match=r"seed-0\.json is of another network, recipe or data set"):
+        run(photos, out, resume=True)
+    measured.unlink()
+    assert run(photos, out, resume=True, num_seeds=1, arms=["plain"]).exit_code == 0
+    (out / "results.json").write_text("{")
+    with pytest.raises(ModelFileError, match=r"results\.json is damaged"):
+        run(photos, out, resume=True)
+
+
+def test_bad_choices_are_refused_before_anything_is_written(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for options, message in (
+        ({"scale": "huge"}, "scale is 'huge'; expected one of smoke, laptop, paper"),
+        ({"num_seeds": 0}, "seeds is 0; expected 1 to 1000"),
+        ({"arms": ["resnt"]}, r"unknown arm of toy 'resnt' \(nearest: resnet\)"),
+        ({"device": "tpu"}, "device 'tpu' is not available"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            run(photos, out, **options)
+    with pytest.raises(ConfigurationError, match="toy at scale laptop does not say which data"):
+        reproduce(TOY, None, scale="laptop", out=out)
+    with pytest.raises(DataError, match="does not exist"):
+        run(tmp_path / "nowhere", out)
+    assert not out.exists()
+
+
+def test_seeds_come_in_turn_so_that_all_arms_are_as_far() -> None:
+    from residual.analysis.experiments.runner import _in_turn
+
+    first, second = two_arms("smoke")
+    turns = _in_turn((first, dataclasses.replace(second, num_seeds=3)))
+    assert [(seed, arm.name) for seed, arm in turns] == [
+        (0, "plain"),
+        (0, "resnet"),
+        (1, "plain"),
+        (1, "resnet"),
+        (2, "resnet"),
+    ]
+
+
+def test_experiments_are_found_by_name() -> None:
+    assert experiment("lesions").name == "lesions"
+    with pytest.raises(UnknownNameError, match=r"unknown experiment 'degredation' \(nearest: degradation"):
+        experiment("degredation")
+    names = [one.name for one in EXPERIMENTS]
+    assert len(set(names)) == len(names)
+    assert [arm.num_seeds for arm in chosen_arms(experiment("depth"), "paper", ["resnet-1202"])] == [1]

@@ -1,0 +1,86 @@
+"""A verdict passes, fails, or stays open, and says on what figures."""
+
+from __future__ import annotations
+
+import pytest
+
+from residual.analysis.experiments.experiment import Verdict
+from residual.analysis.experiments.verdicts import compared_with_published, failing, gap
+from tests.analysis.experiments.parts import a_published, some_results
+
+HIGH, LOW, NEAR = (0.31, 0.33, 0.32), (0.21, 0.22, 0.20), (0.30, 0.36, 0.25)
+
+
+def judged(higher: tuple[float, ...], lower: tuple[float, ...], margin: float = 0.0) -> Verdict:
+    results = some_results({"deep": higher, "shallow": lower})
+    return gap(results, "test_error", "deep", "shallow", what="error", source="a paper", margin=margin)
+
+
+def test_a_gap_passes_where_its_interval_is_above_nought() -> None:
+    row = judged(HIGH, LOW)
+    assert row.word == "PASS"
+    assert row.claim == "error of net deep above that of net shallow"
+    assert row.measured == "+11.00 points [+8.73, +13.27]"
+    assert judged(LOW, HIGH).word == "FAIL"
+    assert judged(HIGH, NEAR).word == "FAIL"  # the right order, and too uncertain
+
+
+def test_a_margin_asks_only_that_it_is_not_lower() -> None:
+    assert judged(HIGH, HIGH, margin=0.05).word == "PASS"
+    assert judged(HIGH, HIGH, margin=0.001).word == "FAIL"
+    assert "not below that of net shallow" in judged(HIGH, HIGH, margin=0.05).claim
+
+
+def test_one_seed_or_a_missing_arm_leaves_a_claim_open() -> None:
+    assert judged((0.3,), (0.2,)).word == "open"
+    assert judged((0.3,), (0.2,)).measured == "+10.00 points; one seed gives no interval"
+    missing = gap(some_results({"deep": HIGH}), "test_error", "deep", "shallow", what="error", source="")
+    assert (missing.word, missing.measured) == ("open", "not measured")
+    diverged = gap(some_results({"a": HIGH, "b": ()}), "test_error", "a", "b", what="error", source="")
+    assert diverged.word == "open"
+
+
+def test_the_published_gap_stands_beside() -> None:
+    published = {"deep": [a_published(12.22)], "shallow": [a_published(6.61)]}
+    results = some_results({"deep": HIGH, "shallow": LOW}, published)
+    row = gap(results, "test_error", "deep", "shallow", what="error", source="a paper")
+    assert row.published == "12.22 − 6.61 = 5.61 points (resnet20, resnet20)"
+    published["deep"] = [a_published(20, is_lower_bound=True)]
+    results = some_results({"deep": HIGH, "shallow": LOW}, published)
+    row = gap(results, "test_error", "deep", "shallow", what="error", source="a paper")
+    assert row.published == "> 20 % against 6.61 %"
+
+
+@pytest.mark.parametrize(
+    ("values", "word", "measured"),
+    [
+        ((0.9, 0.5), "PASS", "70.00 ± 28.28 % (n = 2)"),
+        ((0.9, 0.1), "FAIL", "50.00 ± 56.57 % (n = 2)"),
+        ((), "PASS", "1 diverged"),
+    ],
+)
+def test_a_net_fails_above_a_fifth_or_by_diverging(
+    values: tuple[float, ...], word: str, measured: str
+) -> None:
+    row = failing(some_results({"deep": values}), "deep", source="a paper", published="> 20 %")
+    assert (row.word, row.measured) == (word, measured)
+    assert failing(some_results({}), "deep", source="", published="").word == "open"
+
+
+def test_absolute_figures_are_judged_by_the_statistic_that_was_published() -> None:
+    values = (0.060, 0.070, 0.086)
+    for protocol, error in (("1 view", 7.2), ("median of 5 runs", 7.0), ("best of 5 runs", 6.0)):
+        results = some_results({"a": values}, {"a": [a_published(error, protocol)]}, comparable=True)
+        (row,) = compared_with_published(results, tolerance=0.05)
+        assert row.word == "PASS", protocol
+        assert f"({protocol})" in row.published
+        (row,) = compared_with_published(
+            some_results({"a": values}, {"a": [a_published(error + 0.5, protocol)]}, comparable=True), 0.05
+        )
+        assert row.word == "FAIL", protocol
+
+
+def test_absolute_figures_are_judged_only_where_they_compare() -> None:
+    published = {"a": [a_published(7.0), a_published(20, is_lower_bound=True)]}
+    assert not list(compared_with_published(some_results({"a": HIGH}, published), 0.5))
+    assert len(list(compared_with_published(some_results({"a": HIGH}, published, comparable=True), 0.5))) == 1
