@@ -15,7 +15,7 @@ from residual.evaluation.measurement import FittedTemperature, Measurement
 from residual.evaluation.results import Columns, check_destination, result_writer
 from residual.evaluation.scoring import scored_batches
 from residual.evaluation.task import EVALUATION_BATCH_SIZE, fitted_temperature, open_task
-from residual.evaluation.views import Views
+from residual.evaluation.views import ViewKind, Views
 from residual.runtime.device import PrecisionChoice, resolve_precision
 from residual.runtime.distributed import ALONE, Ranks
 from residual.runtime.signals import StopRequest, StopRequested
@@ -126,6 +126,7 @@ def evaluate_split(
     split: Readable,
     name: str,
     *,
+    views: Views | ViewKind = "one",
     batch_size: int = EVALUATION_BATCH_SIZE,
     num_workers: int = 0,
     precision: PrecisionChoice = "fp32",
@@ -134,12 +135,13 @@ def evaluate_split(
     skip_bad: bool = False,
     stop: StopRequest | None = None,
 ) -> Evaluation:
-    """Evaluate the central crop on a split whose labels are rows of the model's classifier, as training does.
+    """Evaluate on a split whose labels are rows of the model's classifier, as training does.
 
     Args:
         model: The model.
         split: The split.
         name: Its name.
+        views: What the network is shown of every image; the central crop where left out.
         batch_size: Images at a time.
         num_workers: How many load data.
         precision: As for :func:`evaluate`.
@@ -155,7 +157,7 @@ def evaluate_split(
     batches = scored_batches(
         [model],
         split,
-        Views(),
+        Views.of(views),
         batch_size=batch_size,
         num_workers=num_workers,
         precision=resolve_precision(precision, model.device),

@@ -11,12 +11,10 @@ from torch.nn import functional
 
 from residual.analysis.experiments.gradients import gradient_norms
 from residual.analysis.experiments.lesions import units_swapped, without_units
-from residual.analysis.experiments.paper_views import multi_scale_probabilities, ten_crop_probabilities
 from residual.analysis.experiments.responses import response_deviations
 from residual.analysis.experiments.views_of_data import Images
 from residual.errors import ConfigurationError, UnknownNameError
 from residual.models import Model, create
-from residual.preprocess import MeanImage
 from residual.spec import ResNetSpec
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 
@@ -180,33 +178,3 @@ def test_lesions_that_cannot_be_are_refused() -> None:
     assert units_of(network) == before
     with pytest.raises(UnknownNameError, match="unknown unit"), units_swapped(network, [("layer1.0", "fc")]):
         pass
-
-
-# -- views -----------------------------------------------------------------------------------------------
-
-
-def test_ten_crops_are_corners_and_center_mirrored() -> None:
-    record = dataclasses.replace(SMALL_INPUT, resize_px=10)
-    model = Model(create(TINY, seed=1).eval(), tuple(COLORS), record)
-    pixels = torch.randint(0, 256, (10, 14, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    places = [(0, 0), (0, 6), (2, 0), (2, 6), (1, 3)]
-    crops = torch.stack([pixels[top : top + 8, left : left + 8] for top, left in places])
-    expected = torch.cat([model.logits(crops), model.logits(crops.flip(2))]).softmax(dim=1).mean(dim=0)
-    torch.testing.assert_close(ten_crop_probabilities(model, pixels.numpy()), expected)
-
-
-def test_several_scales_are_whole_images_mirrored_and_averaged() -> None:
-    pixels = torch.randint(0, 256, (8, 12, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    mean = MeanImage.from_array(torch.full((8, 8, 3), 0.5).numpy())
-    model = Model(
-        create(TINY, seed=1).eval(), tuple(COLORS), dataclasses.replace(SMALL_INPUT, mean_image=mean)
-    )
-    found = multi_scale_probabilities(model, pixels.numpy(), (8, 16))
-    expected = torch.zeros(3)
-    for side in (8, 16):
-        resized = SMALL_INPUT.resize(pixels.numpy(), (0.0, 0.0, 12.0, 8.0), side * 12 // 8, side)
-        whole = torch.from_numpy(resized.copy())
-        with torch.inference_mode():
-            for view in (whole, whole.flip(1)):
-                expected += model.network(SMALL_INPUT.normalize(view[None]))[0].softmax(dim=0) / 4
-    torch.testing.assert_close(found, expected)

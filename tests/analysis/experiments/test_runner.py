@@ -138,12 +138,13 @@ def test_one_that_was_stopped_goes_on_to_the_same_figures(
 ) -> None:
     whole = run(photos, tmp_path / "whole")
     undo = stopping_at(step, monkeypatch)
-    stopped = run(photos, tmp_path / "out")
+    # Apart from the whole one, whose runs it would take over.
+    stopped = run(photos, tmp_path / "apart/out")
     assert (stopped.exit_code, stopped.document["status"]) == (130, "interrupted")
     assert len(stopped.document["arms"]) == step // 2
-    assert "Interrupted" in (tmp_path / "out" / "table.md").read_text("utf-8")
+    assert "Interrupted" in (tmp_path / "apart/out" / "table.md").read_text("utf-8")
     undo()
-    done = run(photos, tmp_path / "out", resume=True)
+    done = run(photos, tmp_path / "apart/out", resume=True)
     assert (done.exit_code, done.document["status"]) == (0, "finished")
     assert done.document["arms"] == whole.document["arms"]
     assert done.document["verdicts"] == whole.document["verdicts"]
@@ -254,3 +255,46 @@ def test_experiments_are_found_by_name() -> None:
     names = [one.name for one in EXPERIMENTS]
     assert len(set(names)) == len(names)
     assert [arm.num_seeds for arm in chosen_arms(experiment("depth"), "paper", ["resnet-1202"])] == [1]
+
+
+# -- sharing ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_of_an_experiment_beside_is_measured_where_it_lies(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(photos, tmp_path / "first")
+    with monkeypatch.context() as patched:
+        patched.setattr("residual.analysis.experiments.runner.train", None)  # would fail
+        second = run(photos, tmp_path / "second")
+    for before, after in zip(first.document["arms"], second.document["arms"], strict=True):
+        assert before == after
+    noted = json.loads((tmp_path / "second/arms/plain/seed-1.json").read_text("utf-8"))
+    assert noted["run"] == "../../../first/arms/plain/seed-1"
+    assert not (tmp_path / "second/arms/plain/seed-1").exists()
+    # What lies elsewhere is not handed on by the one that measured it.
+    third = run(photos, tmp_path / "apart/third")
+    assert (third.path / "arms/plain/seed-1").is_dir()
+
+
+@pytest.mark.parametrize("differing", ["recipe", "precision", "versions", "unfinished", "damaged"])
+def test_a_run_that_differs_in_anything_is_trained(photos: Path, tmp_path: Path, differing: str) -> None:
+    first = tmp_path / "first"
+    run(photos, first, arms=["plain"], num_seeds=1)
+    place = first / "arms/plain/seed-0"
+    toy, options = TOY, {}
+    if differing == "recipe":
+        arms = tuple(
+            dataclasses.replace(arm, recipe=RECIPE.changed({"momentum": 0.8})) for arm in two_arms("smoke")
+        )
+        toy = dataclasses.replace(TOY, arms=lambda _scale: arms)
+    elif differing == "precision":
+        options = {"precision": "auto"}
+    else:
+        file = place / "run.json"
+        document = json.loads(file.read_text("utf-8"))
+        document |= {"versions": {"torch": "0.4"}} if differing == "versions" else {"status": "running"}
+        file.write_text(json.dumps(document) if differing != "damaged" else "{", "utf-8")
+    second = tmp_path / "second"
+    run(photos, second, toy, arms=["plain"], num_seeds=1, **options)
+    assert (second / "arms/plain/seed-0/run.json").is_file()

@@ -12,7 +12,6 @@ wide, on 64 px and a part of the photos.
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import TYPE_CHECKING
 
 from residual import zoo
@@ -29,13 +28,8 @@ from residual.analysis.experiments.experiment import (
     Verdict,
 )
 from residual.analysis.experiments.figures import STYLES, draw_arms, finish, new_figure, plot_band
-from residual.analysis.experiments.paper_views import (
-    MULTI_SCALE_SIDES,
-    evaluate_views,
-    multi_scale_probabilities,
-    ten_crop_probabilities,
-)
 from residual.analysis.experiments.verdicts import compared_with_published, gap
+from residual.evaluation.evaluation import evaluate_split
 from residual.recipe.recipes import named_recipe
 from residual.zoo.published import published
 
@@ -118,11 +112,10 @@ def _recipe(scale: Scale, spec: ResNetSpec) -> Recipe:
 def _measure(run: FinishedRun) -> Measurement:
     """Return errors by one crop, ten crops and whole images at five scales, top-1 and top-5."""
     measured = measure_errors(run)
-    split = run.source.split(run.source.evaluation_split)
-    px = run.model.preprocess.crop_px
-    sides = [round(side / 224 * px) for side in MULTI_SCALE_SIDES]
-    ten = evaluate_views(run.model, split, ten_crop_probabilities)
-    whole = evaluate_views(run.model, split, partial(multi_scale_probabilities, sides=sides))
+    name = run.source.evaluation_split
+    split = run.source.split(name)
+    ten = evaluate_split(run.model, split, name, views="ten-crop", num_mistakes=1)
+    whole = evaluate_split(run.model, split, name, views="multi-scale", num_mistakes=1)
     return Measurement(
         figures=measured.figures
         | {

@@ -6,14 +6,16 @@ OUT/FIGURE.svg, .png        the figures
 OUT/arms/ARM/seed-N/        the run folders
 OUT/arms/ARM/seed-N.json    what was measured of that run
 
-A run whose measurement is there is not touched again; one that was interrupted goes on; the rest follows,
-seed by seed, so that an experiment that is stopped half-way has run all arms as far as it has come.
+A run whose measurement is there is not touched again; one that was interrupted goes on; one that an
+experiment beside this one has trained is measured where it lies. The rest follows, seed by seed, so that an
+experiment that is stopped half-way has run all arms as far as it has come.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ from residual.analysis.experiments.experiment import (
 )
 from residual.analysis.experiments.part import part_of
 from residual.analysis.experiments.record import SCHEMA_VERSION, record, write_results
+from residual.analysis.experiments.sharing import run_beside
 from residual.data.source import SampleSource, open_source
 from residual.data.source.base import fingerprint_of
 from residual.errors import ConfigurationError, DivergedError, ModelFileError, UnknownNameError
@@ -258,19 +261,46 @@ class _Session:
                 setting = _setting(arm, seed, self._frame["data"])
                 measured = _read_measurement(place, setting)
                 if measured is None:
-                    note(f"{arm.name}, seed {seed} ({seed + 1} of {arm.num_seeds})")
-                    started = time.monotonic()
-                    measured, exit_code = self._trained(arm, seed, place, source, options, stop)
+                    measured, exit_code = self._run_one(arm, seed, place, setting, source, options, stop)
                     if measured is None:
                         return exit_code
-                    seconds = time.monotonic() - started
-                    document = {"setting": setting, "seconds": seconds, **measured.to_dict()}
-                    write_json(_measurement_path(place), document)
                 self._found[arm.name][seed] = measured
                 write_results(self._path, self._document("running"))
                 if stop.exit_code:
                     return stop.exit_code
         return 0
+
+    def _run_one(
+        self,
+        arm: Arm,
+        seed: int,
+        place: Path,
+        setting: dict[str, Any],
+        source: SampleSource,
+        options: dict[str, Any],
+        stop: StopRequest,
+    ) -> tuple[Measurement | None, int]:
+        """Train a run where nobody has, measure it and write that down."""
+        beside = None
+        if not place.exists():
+            beside = run_beside(self._path, setting, options["precision"], self._frame)
+        where = f", trained in {beside}" if beside is not None else ""
+        note(f"{arm.name}, seed {seed} ({seed + 1} of {arm.num_seeds}){where}")
+        started = time.monotonic()
+        if beside is None:
+            measured, exit_code = self._trained(arm, seed, place, source, options, stop)
+        else:
+            measured, exit_code = self._measured(arm, seed, beside, source, options, stop)
+        if measured is not None:
+            document = {
+                "setting": setting,
+                "run": os.path.relpath(place if beside is None else beside, place.parent),
+                "seconds": time.monotonic() - started,
+                **measured.to_dict(),
+            }
+            make_folder(place.parent)
+            write_json(_measurement_path(place), document)
+        return measured, exit_code
 
     def _trained(
         self,
@@ -300,11 +330,23 @@ class _Session:
             return Measurement(note=f"diverged: {error}"), 0
         if result.exit_code:
             return None, result.exit_code
+        return self._measured(arm, seed, place, source, options, stop)
+
+    def _measured(
+        self,
+        arm: Arm,
+        seed: int,
+        place: Path,
+        source: SampleSource,
+        options: dict[str, Any],
+        stop: StopRequest,
+    ) -> tuple[Measurement | None, int]:
+        """Measure a finished run; no measurement and an exit code where that was stopped."""
         device = resolve_device(options["device"])
         try:
             # Measuring changes nothing, so it can be broken off anywhere.
             with stop.at_once():
-                run = FinishedRun(place, arm, seed, load(result.path).to(device), source, device)
+                run = FinishedRun(place, arm, seed, load(place).to(device), source, device)
                 return self._experiment.measure(run), 0
         except StopRequested:
             return None, stop.exit_code
