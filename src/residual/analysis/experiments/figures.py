@@ -250,5 +250,14 @@ def save_figure(figure: Figure, path: Path) -> None:
     with mpl.rc_context(_SETTINGS):
         for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
             file = io.BytesIO()
-            figure.savefig(file, format=kind, metadata=metadata, dpi=_PNG_DOTS_PER_INCH, facecolor="white")
+            # Tight: a legend beside the axes is not cut off.
+            figure.savefig(
+                file,
+                format=kind,
+                metadata=metadata,
+                dpi=_PNG_DOTS_PER_INCH,
+                facecolor="white",
+                bbox_inches="tight",
+                pad_inches=0.08,
+            )
             write_bytes(path.with_name(f"{path.name}.{kind}"), file.getvalue())
