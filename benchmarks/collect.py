@@ -3,7 +3,8 @@
     python benchmarks/collect.py RESULTS…      # folders that `residual reproduce` wrote
 
 Figures go to docs/images/reproduced, as PNG; results to benchmarks/reproduced, one file an experiment, with
-everything but the curves of single runs. Then `python docs/update_tables.py` writes the verdicts into the pages.
+everything but the curves of single runs. Then `python docs/update_tables.py` writes the verdicts into the
+pages.
 """
 
 from __future__ import annotations
