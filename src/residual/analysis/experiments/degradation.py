@@ -78,23 +78,19 @@ def _draw_over_depth(results: Results, axes: Axes) -> None:
         plot_summaries(axes, layers, results, names, "training_error", style, f"{_WORDS[kind]}, training")
         if results.comparable:
             plot_summaries(axes, layers, results, names, "test_error", style, f"{_WORDS[kind]}, test")
-            rows = [
-                (depth, published.top1_error)
-                for depth, name in zip(layers, names, strict=True)
-                if name in results.arms
-                for published in results.arms[name].arm.published
-                if not published.is_lower_bound
-            ]
-            if rows:
-                label = f"{_WORDS[kind]}, test, published"
-                axes.plot(
-                    *zip(*rows, strict=True),
-                    color="black",
-                    marker="D",
-                    mfc="white",
-                    linestyle="",
-                    label=label,
-                )
+        rows = [
+            (depth, published.top1_error)
+            for depth, name in zip(layers, names, strict=True)
+            if name in results.arms
+            for published in results.arms[name].arm.published
+            if not published.is_lower_bound
+        ]
+        if rows:
+            whole = "" if results.comparable else " at full scale"
+            label = f"{_WORDS[kind]}, test, published{whole}"
+            axes.plot(
+                *zip(*rows, strict=True), color="black", marker="D", mfc="white", linestyle="", label=label
+            )
     axes.set_xticks(list(layers))
     axes.set_ylim(bottom=0)
     finish(axes, x="layers", y="error (%)", title="at the end; 95 % intervals over seeds")
