@@ -33,7 +33,7 @@ __all__ = ["PREACTIVATION"]
 _TABLE_3 = "He et al. 2016, Table 3"
 _LAYERS: Mapping[Scale, tuple[tuple[int, Unit], ...]] = {
     "smoke": ((8, "basic"), (14, "basic")),
-    "laptop": ((20, "basic"), (56, "basic"), (110, "basic")),
+    "laptop": ((20, "basic"), (56, "basic")),
     "paper": ((110, "basic"), (164, "bottleneck"), (1001, "bottleneck")),
 }
 _SEEDS: Mapping[Scale, int] = {"smoke": 1, "laptop": 3, "paper": 5}
