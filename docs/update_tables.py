@@ -226,7 +226,7 @@ def updated(name: str, page: str) -> str:
         before, rest = page.split(begin)
         _, after = rest.split(end)
         text = table()
-        page = f"{before}{begin}\n{text}\n{end}{after}" if text else f"{before}{begin}\n{end}{after}"
+        page = f"{before}{begin}\n{text}\n{end}{after}" if text else f"{before}{begin}{end}{after}"
     return page
 
 
