@@ -185,7 +185,7 @@ def reproduced_table(name: str, language: str = "en", folder: Path = REPRODUCED)
 
 
 def _conditions(document: dict[str, Any]) -> str:
-    """Return by what command, when, on what and with which torch it was measured, as far as it is recorded."""
+    """Return by what command, when, and on what it was measured, as far as that is recorded."""
     hardware = document.get("hardware", {})
     facts = [
         f"`{' '.join(document['command'])}`" if document.get("command") else "",

@@ -39,11 +39,6 @@ class Block:
     kind: str
     text: str
 
-    @property
-    def first_line(self) -> str:
-        """The first line that is not empty, by which lists of blocks name it."""
-        return next((line.strip() for line in self.text.splitlines() if line.strip()), "")
-
 
 def name_of(path: Path) -> str:
     """Return how tests call a page."""

@@ -36,7 +36,9 @@ def test_pages_are_in_a_table_of_contents(page: Path) -> None:
     listed = set()
     for index in DOCS.rglob("index.md"):
         folder = index.parent.relative_to(DOCS)
-        for tree in re.findall(r"^```\{toctree\}\n(.*?)^```", index.read_text("utf-8"), re.M | re.S):
+        for tree in re.findall(
+            r"^```\{toctree\}\n(.*?)^```", index.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        ):
             entries = [line.strip() for line in tree.splitlines() if line and not line.startswith(":")]
             listed |= {(folder / entry).as_posix() for entry in entries}
     assert name in listed
