@@ -102,7 +102,7 @@ def test_translations_have_the_blocks_of_the_original(page: str, original: str) 
 
 
 def test_commands_are_cut_short_and_otherwise_left_alone() -> None:
-    text = "# first\nresidual train digits \\\n  --out 'a b'  # why\n\nresidual reproduce depth cifar10:c.tar.gz\n"
+    text = "# first\nresidual train digits \\\n  --out 'a b'  # why\n\nresidual reproduce depth cifar10:x\n"
     train, reproduce = commands(text)
     assert shortened(train) == ["train", "digits", "--out", "a b", "--steps", "2", "--batch-size", "8"]
     assert shortened(reproduce) == ["reproduce", "depth", "cifar10.parquet", "--dry-run"]
