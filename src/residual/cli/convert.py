@@ -21,6 +21,7 @@ def convert(
     to: Maybe[Literal["torchvision", "timm", "transformers", "keras"]] = None,
     num_classes: Maybe[int] = None,
     in_channels: Maybe[int] = None,
+    half: bool = False,
     json: bool = False,
 ) -> int:
     """Turn a checkpoint from elsewhere into a model folder, or a model into another library's checkpoint.
@@ -33,12 +34,14 @@ def convert(
         to: Write for this library instead.
         num_classes: Give it a new, random classifier of so many rows, for fine-tuning.
         in_channels: Adapt the first convolution to 1 (gray) or 3 channels.
+        half: Store the weights in half precision (float16), in half the space; the network still computes in
+            float32.
         json: Print one JSON document.
     """
     from residual.models.convert import convert as run_conversion
 
     done = run_conversion(
-        source, destination, model=model, to=to, num_classes=num_classes, in_channels=in_channels
+        source, destination, model=model, to=to, num_classes=num_classes, in_channels=in_channels, half=half
     )
     if json:
         print_json(done.summary())

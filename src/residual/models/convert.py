@@ -76,6 +76,7 @@ def convert(
     to: str | None = None,
     num_classes: int | None = None,
     in_channels: int | None = None,
+    half: bool = False,
 ) -> Conversion:
     """Convert a checkpoint into a model folder, or a model into a checkpoint of another library.
 
@@ -88,6 +89,7 @@ def convert(
         num_classes: Rows of a new, randomly initialized classifier, for fine-tuning.
         in_channels: 1 for gray images: the first convolution's weights are summed over the colours; 3 the
             other way.
+        half: Store the weights of convolutions and classifier as float16; for a model folder only.
 
     Returns:
         What was recognized, assumed, dropped and compared.
@@ -104,6 +106,8 @@ def convert(
         require_free_or_model(target)
     elif target.exists():
         raise ConfigurationError(f"{target} exists", remedy="choose another path")
+    if half and to is not None:
+        raise ConfigurationError("half and to are given together", expected="half for a model folder only")
     folder = Path(source).expanduser()
     if is_model_folder(folder):
         if model is not None:
@@ -115,8 +119,10 @@ def convert(
         converted = _read(str(source), model)
     changed = _change(converted, num_classes, in_channels)
     certificate = converted.certificate
+    if half:
+        changed += ("weights of convolutions and classifier rounded to float16",)
     if exporter is None:
-        save(converted.model, target)
+        save(converted.model, target, half=half)
     else:
         certificate = _write(exporter, converted.model, target)
     return Conversion(

@@ -16,6 +16,7 @@ import torch
 from residual import zoo
 from residual.conversion.readers import safetensors_file
 from residual.errors import ConfigurationError, ModelFileError, UnknownNameError
+from residual.models import bundled
 from residual.models.card import model_card
 from residual.models.model import Model, empty_network
 from residual.nn import ResNet
@@ -42,6 +43,7 @@ def save(
     *,
     label_names: Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
+    half: bool = False,
 ) -> None:
     """Write a model folder; an existing one at ``path`` is replaced whole.
 
@@ -50,9 +52,12 @@ def save(
         path: The folder.
         label_names: Class names for a bare network; ``"0"``, ``"1"``, … where left out.
         preprocess: Preprocessing for a bare network; that of its stem's usual data set where left out.
+        half: Store the weights of convolutions and classifier as float16, in half the space. The network
+            computes in float32 all the same; its logits change by the rounding of the weights.
 
     Raises:
         RunError: The folder cannot be written.
+        ModelFileError: A weight is too large for float16.
         ConfigurationError: The names or the preprocessing do not fit the network, or ``path`` holds
             something that is not a model folder.
     """
@@ -68,10 +73,26 @@ def save(
     path = Path(path).expanduser()
     require_free_or_model(path)
     weights = model.network.state_dict()
+    if half:
+        weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
     with atomic_folder(path, num_bytes=sum(tensor.nbytes for tensor in weights.values())) as folder:
         write_tensors(folder / _WEIGHTS, weights)
         write_json(folder / _CONFIG, _config_of(model))
         write_text(folder / _CARD, model_card(model))
+
+
+def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    # Vectors (BN, biases) are a hundredth of the bytes, and variances do not bear it.
+    if tensor.ndim < 2:
+        return tensor
+    rounded = tensor.half()
+    if not rounded.isfinite().all():
+        raise ModelFileError(
+            f"tensor {name} has values up to {float(tensor.abs().max()):.3g}",
+            expected=f"at most {torch.finfo(torch.float16).max:,.0f} in half precision",
+            remedy="save it in float32",
+        )
+    return rounded
 
 
 def require_free_or_model(path: Path) -> None:
@@ -93,10 +114,11 @@ def is_model_folder(path: Path) -> bool:
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
-    """Load a model folder, or the model of a run folder.
+    """Load a model folder, the model of a run folder, or a model that comes with Residual.
 
     Args:
-        path: A folder that :func:`save` or ``residual train`` wrote.
+        path: A folder that :func:`save` or ``residual train`` wrote, or where there is no such folder the
+            name of a bundled model, such as ``resnet20-cifar10``.
         device: Where to put the weights.
 
     Returns:
@@ -107,11 +129,16 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
         ModelFileError: The folder is missing, damaged, or its parts contradict each other.
     """
     path, target = Path(path).expanduser(), resolve_device(str(device))
+    if not path.exists():
+        path = bundled.folder_of(str(path)) or path
     folder = path / "model" if (path / "model" / _CONFIG).is_file() else path
     if not (folder / _CONFIG).is_file():
         raise ModelFileError(
             f"{path} is not a model" if path.exists() else f"{path} does not exist",
-            expected=f"a folder with {_CONFIG} and {_WEIGHTS}, or a run folder",
+            expected=(
+                f"a folder with {_CONFIG} and {_WEIGHTS}, a run folder, "
+                f"or one of {', '.join(bundled.names())}"
+            ),
         )
     config = _read_config(folder / _CONFIG)
     try:

@@ -26,7 +26,7 @@ __all__ = ["DEGRADATION"]
 _SOURCE = "He et al. 2015, figure 6"
 _LAYERS: Mapping[Scale, tuple[int, ...]] = {
     "smoke": (8, 14),
-    "laptop": (20, 32, 56),
+    "laptop": (20, 56),
     "paper": (20, 32, 44, 56, 110),
 }
 _SEEDS: Mapping[Scale, int] = {"smoke": 2, "laptop": 3, "paper": 5}

@@ -31,7 +31,7 @@ __all__ = ["DEPTH"]
 _TABLE_6 = "He et al. 2015, Table 6"
 _LAYERS: Mapping[Scale, tuple[int, ...]] = {
     "smoke": (8, 14),
-    "laptop": (8, 20, 32, 56),
+    "laptop": (8, 20, 56),
     "paper": (20, 32, 44, 56, 110, 1202),
 }
 _SEEDS: Mapping[Scale, int] = {"smoke": 1, "laptop": 3, "paper": 5}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["SHORTCUTS"]
 
 _TABLE_1 = "He et al. 2016, Table 1"
-_LAYERS: Mapping[Scale, int] = {"smoke": 8, "laptop": 32, "paper": 110}
+_LAYERS: Mapping[Scale, int] = {"smoke": 8, "laptop": 20, "paper": 110}
 _SEEDS: Mapping[Scale, int] = {"smoke": 1, "laptop": 3, "paper": 5}
 
 # name → label, kind of shortcut, other fields of the spec, its like in the zoo

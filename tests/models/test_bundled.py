@@ -1,0 +1,90 @@
+"""The models that come with Residual are small, complete, and as good as their cards say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors
+from PIL import Image
+
+import residual
+from residual.errors import ModelFileError
+from residual.models import Model, bundled, load, save
+
+NAMES = bundled.names()
+DIGITS = "resnet20-digits"
+
+
+def test_there_are_networks_for_photos_and_for_digits() -> None:
+    assert {"resnet20-cifar10", DIGITS} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_is_small_and_says_where_it_comes_from(name: str) -> None:
+    folder = bundled.folder_of(name)
+    assert folder is not None
+    assert (folder / "model.safetensors").stat().st_size < 2_000_000
+    with safetensors.safe_open(folder / "model.safetensors", "pt") as file:
+        assert file.get_slice("layer1.0.conv1.weight").get_dtype() == "F16"
+    model = load(name)
+    assert next(iter(model.network.parameters())).dtype.is_floating_point
+    assert model.network.fc.weight.dtype.itemsize == 4
+    (figures,) = model.metrics.values()
+    assert figures["top1"] > (0.98 if name == DIGITS else 0.83)
+    assert {"data", "recipe", "recipe_fingerprint", "seed", "torch", "licence"} <= set(model.provenance)
+    card = (folder / "README.md").read_text("utf-8")
+    assert f"{figures['top1']:.4f}" in card
+
+
+def test_the_figure_on_the_card_is_what_evaluation_finds() -> None:
+    found = residual.evaluate(DIGITS, "digits")
+    (figures,) = load(DIGITS).metrics.values()
+    assert (found.count, found.top1) == (figures["count"], pytest.approx(figures["top1"]))
+
+
+def test_a_photo_is_named_from_the_command_line(tmp_path: Path) -> None:
+    Image.new("RGB", (200, 150), (90, 140, 220)).save(tmp_path / "sky.jpg")
+    command = [sys.executable, "-m", "residual", "predict", "resnet20-cifar10", str(tmp_path / "sky.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert any(name in done.stdout for name in load("resnet20-cifar10").label_names)
+
+
+def test_a_folder_wins_over_a_name(
+    tmp_path: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tiny_model, "resnet20-cifar10")
+    assert load("resnet20-cifar10").spec == tiny_model.spec
+
+
+def test_another_name_is_told_which_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="does not exist.*resnet20-cifar10"):
+        load(tmp_path / "resnet20-cifar100")
+
+
+# -- half precision --------------------------------------------------------------------------------------
+
+
+def test_half_precision_halves_the_weights_and_keeps_the_logits(tmp_path: Path) -> None:
+    network = residual.create("resnet20", seed=0)
+    save(network, tmp_path / "whole")
+    save(network, tmp_path / "half", half=True)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    assert 1.9 < sizes[0] / sizes[1] < 2
+    whole, half = load(tmp_path / "whole").network, load(tmp_path / "half").network
+    for (name, first), second in zip(whole.state_dict().items(), half.state_dict().values(), strict=True):
+        assert first.dtype == second.dtype
+        expected = first.half().float() if first.ndim > 1 else first
+        assert expected.equal(second), name
+
+
+def test_a_weight_beyond_half_precision_is_refused(tmp_path: Path) -> None:
+    network = residual.create("resnet20", seed=0)
+    network.fc.weight.data[0, 0] = 7e4
+    with pytest.raises(ModelFileError, match="fc.weight has values up to 7e"):
+        save(network, tmp_path / "half", half=True)
+    assert not (tmp_path / "half").exists()
