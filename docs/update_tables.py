@@ -6,8 +6,10 @@ A test compares the pages with what this program would write.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from residual import zoo
 from residual.cli.recipe_options import explanations
@@ -17,9 +19,30 @@ from residual.zoo.published import published
 from residual.zoo.verified import Comparison, verified
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from residual.analysis.experiments.experiment import Arm
 
 DOCS = Path(__file__).parent
+REPRODUCED = DOCS.parent / "benchmarks" / "reproduced"
+
+# Heads of a verdict table, by language: how a verdict is called in results.json → how here.
+_HEADS = {
+    "en": {
+        "verdict": "verdict",
+        "claim": "claim",
+        "measured": "measured",
+        "published": "published",
+        "tolerance": "tolerance",
+    },
+    "zh": {
+        "verdict": "结论",
+        "claim": "论断",
+        "measured": "测得",
+        "published": "已发表",
+        "tolerance": "判据",
+    },
+}
 
 
 def zoo_table() -> str:
@@ -140,12 +163,59 @@ def _runs(arms: tuple[Arm, ...]) -> str:
     return f"{len(arms)} networks of {layers}, {sum(arm.num_seeds for arm in arms)} runs"
 
 
+def reproduced_table(name: str, language: str = "en", folder: Path = REPRODUCED) -> str:
+    """Return the verdicts of an experiment's run on a laptop as Markdown; nothing where there was none.
+
+    Args:
+        name: The experiment.
+        language: Of the heads: ``en`` or ``zh``.
+        folder: Where ``NAME-laptop.json`` lies, which is a ``results.json``, perhaps shortened.
+    """
+    path = folder / f"{name}-laptop.json"
+    if not path.exists():
+        return ""
+    document = json.loads(path.read_text("utf-8"))
+    heads = _HEADS[language]
+    rows = [f"| {' | '.join(heads.values())} |", "|---" * len(heads) + "|"]
+    rows += [
+        f"| {' | '.join(str(verdict[key]).replace('|', '/') for key in heads)} |"
+        for verdict in document["verdicts"]
+    ]
+    return "\n".join([*rows, "", _conditions(document)]).rstrip() + "\n"
+
+
+def _conditions(document: dict[str, Any]) -> str:
+    """Return by what command, when, and on what it was measured, as far as that is recorded."""
+    hardware = document.get("hardware", {})
+    facts = [
+        f"`{' '.join(document['command'])}`" if document.get("command") else "",
+        str(document.get("date", ""))[:10],
+        str(hardware.get("name", "")),
+        f"{hardware['threads']} threads" if "threads" in hardware else "",
+        *(f"{name} {version}" for name, version in document.get("versions", {}).items() if name == "torch"),
+    ]
+    return ", ".join(fact for fact in facts if fact)
+
+
+def _reproduced(*names: str, language: str = "en") -> dict[str, Callable[[], str]]:
+    return {f"reproduced {name}": functools.partial(reproduced_table, name, language) for name in names}
+
+
+# In the order of `residual reproduce`; written out, since the list of experiments takes a second to import.
+EXPERIMENT_NAMES = (
+    *("complexity", "degradation", "depth", "shortcuts", "arrangements", "preactivation"),
+    *("responses", "gradients", "lesions", "imagenet"),
+)
+
 # page → the marks in it, and the tables that stand there
-TABLES = {
+TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "networks.md": {"zoo": zoo_table},
     "converting.md": {"parity": parity_table},
     "reproducing.md": {"experiments": experiment_table},
+    "results.md": _reproduced(*EXPERIMENT_NAMES),
     "training.md": {"recipes": recipe_table, "fields": field_table},
+    "tutorial.md": _reproduced("degradation"),
+    "zh/tutorial.md": _reproduced("degradation", language="zh"),
 }
 
 
@@ -155,7 +225,8 @@ def updated(name: str, page: str) -> str:
         begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->\n"
         before, rest = page.split(begin)
         _, after = rest.split(end)
-        page = f"{before}{begin}\n{table()}\n{end}{after}"
+        text = table()
+        page = f"{before}{begin}\n{text}\n{end}{after}" if text else f"{before}{begin}{end}{after}"
     return page
 
 

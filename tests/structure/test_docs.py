@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 
 import pytest
+
+from residual.analysis.experiments import EXPERIMENTS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -16,7 +19,10 @@ DOCS = Path(__file__).parents[2] / "docs"
         ("networks.md", "| `resnet", 60),
         ("converting.md", "| timm 1", 2),
         ("reproducing.md", "layers, ", 18),
+        ("results.md", "<!-- reproduced ", 20),
         ("training.md", "| `", 70),
+        ("tutorial.md", "<!-- reproduced degradation: ", 2),
+        ("zh/tutorial.md", "<!-- reproduced degradation: ", 2),
     ],
 )
 def test_the_tables_are_up_to_date(name: str, row: str, at_least: int) -> None:
@@ -24,3 +30,39 @@ def test_the_tables_are_up_to_date(name: str, row: str, at_least: int) -> None:
     program = runpy.run_path(str(DOCS / "update_tables.py"))
     assert program["updated"](name, page) == page, "run: python docs/update_tables.py"
     assert page.count(row) >= at_least
+
+
+def test_every_experiment_has_its_section_of_results_with_its_figures() -> None:
+    program = runpy.run_path(str(DOCS / "update_tables.py"))
+    assert program["EXPERIMENT_NAMES"] == tuple(one.name for one in EXPERIMENTS)
+    page = (DOCS / "results.md").read_text("utf-8")
+    for one in EXPERIMENTS:
+        assert f"\n### {one.name}\n" in page
+        assert f"<!-- reproduced {one.name}: begin -->" in page
+
+
+def test_verdicts_come_from_the_recorded_run_and_are_empty_without_one(tmp_path: Path) -> None:
+    table = runpy.run_path(str(DOCS / "update_tables.py"))["reproduced_table"]
+    assert table("degradation", folder=tmp_path) == ""
+    verdict = {"claim": "a above b", "measured": "+1 points [0, 2]", "published": "", "tolerance": "above 0"}
+    document = {
+        "command": ["residual", "reproduce", "degradation"],
+        "date": "2026-11-24T12:00:00+00:00",
+        "hardware": {"name": "a processor", "device": "cpu", "threads": 2},
+        "versions": {"python": "3.11", "torch": "2.14"},
+        "verdicts": [{**verdict, "verdict": "PASS", "source": "a | b"}],
+    }
+    (tmp_path / "degradation-laptop.json").write_text(json.dumps(document))
+    assert table("degradation", folder=tmp_path).splitlines() == [
+        "| verdict | claim | measured | published | tolerance |",
+        "|---|---|---|---|---|",
+        "| PASS | a above b | +1 points [0, 2] |  | above 0 |",
+        "",
+        "`residual reproduce degradation`, 2026-11-24, a processor, 2 threads, torch 2.14",
+    ]
+    (tmp_path / "degradation-laptop.json").write_text(json.dumps({"verdicts": document["verdicts"]}))
+    assert table("degradation", "zh", tmp_path).splitlines() == [
+        "| 结论 | 论断 | 测得 | 已发表 | 判据 |",
+        "|---|---|---|---|---|",
+        "| PASS | a above b | +1 points [0, 2] |  | above 0 |",
+    ]
