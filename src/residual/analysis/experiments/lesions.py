@@ -242,7 +242,7 @@ def _draw(results: Results) -> dict[str, Figure]:
         axes.set_ylim(0, 100)
         axes.axhline(90, color=INK, linewidth=0.6, linestyle=":")
         axes.annotate(
-            "guessing", (0.99, 90), xycoords=("axes fraction", "data"), ha="right", va="top", fontsize=7
+            "guessing", (0.99, 96), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=7
         )
     finish(
         left, x="unit taken out, first (0) to last (1)", y="test error (%)", title="one unit; whole net thin"
