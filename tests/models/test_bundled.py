@@ -42,7 +42,8 @@ def test_each_is_small_and_says_where_it_comes_from(name: str) -> None:
 def test_the_figure_on_the_card_is_what_evaluation_finds() -> None:
     found = residual.evaluate(DIGITS, "digits")
     (figures,) = load(DIGITS).metrics.values()
-    assert (found.count, found.top1) == (figures["count"], pytest.approx(figures["top1"]))
+    assert found.count == figures["count"]
+    assert found.top1 == pytest.approx(figures["top1"])
 
 
 def test_a_photo_is_named_from_the_command_line(tmp_path: Path) -> None:
@@ -51,6 +52,20 @@ def test_a_photo_is_named_from_the_command_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert any(name in done.stdout for name in load("resnet20-cifar10").label_names)
+
+
+def test_training_goes_on_from_one(tmp_path: Path) -> None:
+    result = residual.train(
+        "digits", None, tmp_path / "run", weights=DIGITS, changes={"steps": 1, "batch_size": 8}, num_workers=0
+    )
+    assert load(result.path).spec == load(DIGITS).spec
+
+
+def test_one_is_converted_by_its_name(tmp_path: Path) -> None:
+    residual.convert(DIGITS, tmp_path / "three", num_classes=3)
+    ours, theirs = load(DIGITS).network, load(tmp_path / "three").network
+    assert theirs.fc.weight.shape[0] == 3
+    assert ours.conv1.weight.equal(theirs.conv1.weight)
 
 
 def test_a_folder_wins_over_a_name(

@@ -108,13 +108,12 @@ def convert(
         raise ConfigurationError(f"{target} exists", remedy="choose another path")
     if half and to is not None:
         raise ConfigurationError("half and to are given together", expected="half for a model folder only")
-    folder = Path(source).expanduser()
-    if is_model_folder(folder):
+    if is_model_folder(source):
         if model is not None:
             raise ConfigurationError(
                 f"{source} is a model folder and says itself what it is", remedy="leave out --model"
             )
-        converted = _Read(load(folder), "residual", "config.json of Residual")
+        converted = _Read(load(source), "residual", "config.json of Residual")
     else:
         converted = _read(str(source), model)
     changed = _change(converted, num_classes, in_channels)

@@ -28,7 +28,7 @@ from residual.spec import ResNetSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["is_model_folder", "load", "require_free_or_model", "save"]
+__all__ = ["is_model_folder", "load", "model_folder", "require_free_or_model", "save"]
 
 FORMAT_VERSION = 1
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
@@ -105,12 +105,22 @@ def require_free_or_model(path: Path) -> None:
         raise ConfigurationError(f"{path} exists and is no model folder", remedy="choose another path")
 
 
-def is_model_folder(path: Path) -> bool:
-    """Return whether ``path`` is a folder that :func:`save` wrote, or a run folder with one."""
-    if (path / "model" / _CONFIG).is_file():
-        return True
+def model_folder(path: str | Path) -> Path:
+    """Return the folder itself: that of a run, or of a bundled model where ``path`` is its name.
+
+    What is none of these is returned as it is.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        return bundled.folder_of(str(path)) or path
+    return path / "model" if (path / "model" / _CONFIG).is_file() else path
+
+
+def is_model_folder(path: str | Path) -> bool:
+    """Return whether ``path`` is a folder that :func:`save` wrote, a run with one, or a bundled model."""
+    config = model_folder(path) / _CONFIG
     # Other libraries' folders have a config.json too; ours has one more section.
-    return (path / _CONFIG).is_file() and "residual" in _read_config(path / _CONFIG)
+    return config.is_file() and "residual" in _read_config(config)
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
@@ -128,11 +138,9 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
         ConfigurationError: There is no such device.
         ModelFileError: The folder is missing, damaged, or its parts contradict each other.
     """
-    path, target = Path(path).expanduser(), resolve_device(str(device))
-    if not path.exists():
-        path = bundled.folder_of(str(path)) or path
-    folder = path / "model" if (path / "model" / _CONFIG).is_file() else path
+    folder, target = model_folder(path), resolve_device(str(device))
     if not (folder / _CONFIG).is_file():
+        path = Path(path).expanduser()
         raise ModelFileError(
             f"{path} is not a model" if path.exists() else f"{path} does not exist",
             expected=(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -20,7 +19,7 @@ from residual.data.decode import decode
 from residual.data.sampler import steps_until_epoch
 from residual.data.source.base import fingerprint_of
 from residual.errors import ConfigurationError, DataError
-from residual.models import Model, load
+from residual.models import Model, load, model_folder
 from residual.preprocess import Preprocess
 from residual.recipe import Recipe
 from residual.recipe.recipes import named_recipe, recipe_for
@@ -37,6 +36,7 @@ from residual.training.pixel_statistics import measured_preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from residual.data.source import SampleSource
 
@@ -244,7 +244,7 @@ def make_plan(
         seed=wishes.seed,
         precision=_settled_precision(wishes, device, recorded),
         compiled=False,
-        weights=_digest(Path(wishes.weights)) if wishes.weights is not None else "",
+        weights=_digest(wishes.weights) if wishes.weights is not None else "",
         data=source.name,
         classes=source.classes,
         num_samples=len(source.split("train")),
@@ -426,10 +426,8 @@ def _default_model(source: SampleSource) -> str:
     return "resnet20" if np.median(sides) <= 64 else "resnet18"
 
 
-def _digest(model: Path) -> str:
-    model = model.expanduser()
-    folder = model / "model" if (model / "model").is_dir() else model
-    with (folder / "model.safetensors").open("rb") as file:
+def _digest(model: str | Path) -> str:
+    with (model_folder(model) / "model.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
