@@ -62,7 +62,7 @@ def test_an_epoch_of_photos_is_measured(photos: Path) -> None:
     assert measured.details["images"] == 48
 
 
-@pytest.mark.slow  # compiles; the other rows are measured in the fast form
+@pytest.mark.slow  # a minute and more where bf16 is emulated; the other rows are in the fast form
 def test_the_best_of_plain_torch_is_named_with_all_that_were_tried() -> None:
     pytest.importorskip("torchvision")
     (measured,) = benchmark_training(rows=["cpu-best"], repetitions=1, sizes=SMALL).rows
