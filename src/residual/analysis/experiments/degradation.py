@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from residual.analysis.experiments.errors_of_runs import ERROR_COLUMNS, measure_errors
 from residual.analysis.experiments.experiment import Arm, Experiment, Results, Scale, Verdict
 from residual.analysis.experiments.figures import STYLES, finish, new_figure, plot_band, plot_summaries
-from residual.analysis.experiments.settings import DATA, arm, network
+from residual.analysis.experiments.settings import DATA, twin
 from residual.analysis.experiments.verdicts import compared_with_published, failing, gap
 
 if TYPE_CHECKING:
@@ -36,11 +36,10 @@ _WORDS = {"plain": "plain nets", "resnet": "residual nets"}
 
 def _arms(scale: Scale) -> tuple[Arm, ...]:
     return tuple(
-        arm(
+        twin(
             scale,
-            f"{kind}-{layers}",
-            f"{'ResNet' if kind == 'resnet' else 'plain'}-{layers}",
-            network(scale, layers, "A" if kind == "resnet" else "none"),
+            kind,
+            layers,
             num_seeds=_SEEDS[scale],
             twin=f"{kind}{layers}",
             source="He et al. 2015",

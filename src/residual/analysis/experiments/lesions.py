@@ -29,7 +29,7 @@ from residual.analysis.experiments.experiment import (
     Verdict,
 )
 from residual.analysis.experiments.figures import INK, STYLES, finish, new_figure, plot_band
-from residual.analysis.experiments.settings import DATA, arm, network
+from residual.analysis.experiments.settings import DATA, twin
 from residual.analysis.experiments.verdicts import gap
 from residual.analysis.experiments.views_of_data import read_images
 from residual.errors import ConfigurationError, UnknownNameError
@@ -60,16 +60,7 @@ _MOST_TOUCHED = 16
 
 
 def _arms(scale: Scale) -> tuple[Arm, ...]:
-    return tuple(
-        arm(
-            scale,
-            f"{kind}-{layers}",
-            f"{'ResNet' if kind == 'resnet' else 'plain'}-{layers}",
-            network(scale, layers, "A" if kind == "resnet" else "none"),
-            num_seeds=_SEEDS[scale],
-        )
-        for kind, layers in _NETS[scale]
-    )
+    return tuple(twin(scale, kind, layers, num_seeds=_SEEDS[scale]) for kind, layers in _NETS[scale])
 
 
 # -- lesions ---------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from residual.zoo.published import published
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DATA", "SMALL_PX", "arm", "network", "recipe"]
+__all__ = ["DATA", "SMALL_PX", "arm", "network", "recipe", "twin"]
 
 SMALL_PX: Mapping[Scale, int | None] = {"smoke": 8, "laptop": 16, "paper": None}
 """Side of the images in pixels; the usual 32 at ``paper``."""
@@ -162,3 +162,18 @@ def arm(
             and "mini-batches of 64" not in result.source
         ),
     )
+
+
+def twin(scale: Scale, kind: str, layers: int, *, num_seeds: int, **published_as: str) -> Arm:
+    """Return the arm of a residual net of option A, or of its plain twin, which has the same parameters.
+
+    Args:
+        scale: The scale.
+        kind: ``plain`` or ``resnet``.
+        layers: 6n + 2.
+        num_seeds: How many runs.
+        **published_as: ``twin`` and ``source``, as for :func:`arm`.
+    """
+    label = f"{'ResNet' if kind == 'resnet' else 'plain'}-{layers}"
+    spec = network(scale, layers, "A" if kind == "resnet" else "none")
+    return arm(scale, f"{kind}-{layers}", label, spec, num_seeds=num_seeds, **published_as)
