@@ -30,7 +30,6 @@ def test_each_is_small_and_says_where_it_comes_from(name: str) -> None:
     with safetensors.safe_open(folder / "model.safetensors", "pt") as file:
         assert file.get_slice("layer1.0.conv1.weight").get_dtype() == "F16"
     model = load(name)
-    assert next(iter(model.network.parameters())).dtype.is_floating_point
     assert model.network.fc.weight.dtype.itemsize == 4
     (figures,) = model.metrics.values()
     assert figures["top1"] > (0.98 if name == DIGITS else 0.83)

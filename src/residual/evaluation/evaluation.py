@@ -57,7 +57,7 @@ def evaluate(
     """Evaluate a model on a data set.
 
     Args:
-        model: A model, a model folder or a run folder.
+        model: A model, a model folder, a run folder or the name of a bundled model.
         data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder.
         split: Which split; ``test`` where there is one, else ``val``.
         views: ``one``, ``flip``, ``ten-crop``, ``multi-scale``, or :class:`residual.evaluation.Views`.

@@ -24,9 +24,9 @@ from residual.zoo.published import published
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DATA", "SMALL_PX", "arm", "network", "recipe", "twin"]
+__all__ = ["DATA", "arm", "network", "recipe", "twin"]
 
-SMALL_PX: Mapping[Scale, int | None] = {"smoke": 8, "laptop": 16, "paper": None}
+_SMALL_PX: Mapping[Scale, int | None] = {"smoke": 8, "laptop": 16, "paper": None}
 """Side of the images in pixels; the usual 32 at ``paper``."""
 
 _WIDTHS: Mapping[Scale, tuple[int, int, int]] = {
@@ -152,7 +152,7 @@ def arm(
         network=spec,
         recipe=recipe(scale, spec, paper, **changes),
         num_seeds=num_seeds,
-        image_px=SMALL_PX[scale],
+        image_px=_SMALL_PX[scale],
         published=tuple(
             result
             for result in published(twin)
