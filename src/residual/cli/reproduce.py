@@ -28,6 +28,7 @@ def reproduce(
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32",
     device: str = "auto",
     workers: Maybe[int] = None,
+    jobs: Maybe[int] = None,
     resume: bool = False,
     dry_run: bool = False,
     json: bool = False,
@@ -48,20 +49,22 @@ def reproduce(
         precision: fp32 as in the papers; auto is bf16 where the hardware has it.
         device: auto, cpu, cuda, cuda:1, mps.
         workers: How many load images; does not change the result.
+        jobs: How many runs at a time, each in a process with its share of the cores; where left out one a
+            core at scale laptop on a CPU, else one.
         resume: Go on with the experiment in --out.
         dry_run: Show networks, updates and time, and train nothing.
         json: Print one JSON document.
     """
-    from residual.analysis.experiments import chosen_arms, experiment
+    from residual.analysis.experiments import chosen_arms, experiment, usual_jobs
     from residual.analysis.experiments import reproduce as run_experiment
 
     if name is None:
         return _list(json=json)
     chosen = experiment(name)
+    num_jobs = usual_jobs(scale, device) if jobs is None else jobs
     if dry_run:
-        return _show(
-            chosen, chosen_arms(chosen, scale, arms, seeds), scale, data, device, precision, json=json
-        )
+        to_train = chosen_arms(chosen, scale, arms, seeds)
+        return _show(chosen, to_train, scale, data, device, precision, num_jobs, json=json)
     result = run_experiment(
         chosen,
         data,
@@ -72,6 +75,7 @@ def reproduce(
         device=device,
         num_workers=workers,
         precision=precision,
+        num_jobs=num_jobs,
         resume=resume,
     )
     if json:
@@ -118,15 +122,29 @@ def _list(*, json: bool) -> int:
 
 
 def _show(
-    chosen: Any, arms: Any, scale: Any, data: str | None, device: str, precision: Any, *, json: bool
+    chosen: Any,
+    arms: Any,
+    scale: Any,
+    data: str | None,
+    device: str,
+    precision: Any,
+    num_jobs: int,
+    *,
+    json: bool,
 ) -> int:
-    from residual.analysis.experiments.estimate import estimate
+    from residual.analysis.experiments.estimate import elapsed_seconds, estimate
 
-    rows = [row.to_dict() for row in estimate(chosen, arms, scale, data, device=device, precision=precision)]
-    times = [row["seconds"] for row in rows]
-    total = sum(times) if all(seconds is not None for seconds in times) else None
+    estimates = estimate(chosen, arms, scale, data, device=device, precision=precision, num_jobs=num_jobs)
+    rows = [one.to_dict() for one in estimates]
+    total = elapsed_seconds(estimates, num_jobs)
     if json:
-        document = {"experiment": chosen.name, "scale": scale, "arms": rows, "seconds": total}
+        document = {
+            "experiment": chosen.name,
+            "scale": scale,
+            "arms": rows,
+            "jobs": num_jobs,
+            "seconds": total,
+        }
         print_json(document)
         return 0
     print_line(f"{chosen.name}, {scale}: {chosen.claim}")
@@ -145,7 +163,8 @@ def _show(
             for row in rows
         ],
     )
-    print_line(f"time in all, training alone: {_hours(total)}")
+    at_a_time = f", {num_jobs} runs at a time" if num_jobs > 1 else ""
+    print_line(f"time in all, training alone{at_a_time}: {_hours(total)}")
     return 0
 
 

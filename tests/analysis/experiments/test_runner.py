@@ -265,7 +265,7 @@ def test_a_run_of_an_experiment_beside_is_measured_where_it_lies(
 ) -> None:
     first = run(photos, tmp_path / "first")
     with monkeypatch.context() as patched:
-        patched.setattr("residual.analysis.experiments.runner.train", None)  # would fail
+        patched.setattr("residual.analysis.experiments.trial.train", None)  # would fail
         second = run(photos, tmp_path / "second")
     for before, after in zip(first.document["arms"], second.document["arms"], strict=True):
         assert before == after

@@ -9,6 +9,7 @@ from residual.analysis.experiments.depth import DEPTH
 from residual.analysis.experiments.experiment import SCALES, Experiment, Scale
 from residual.analysis.experiments.gradients import GRADIENTS
 from residual.analysis.experiments.imagenet import IMAGENET
+from residual.analysis.experiments.jobs import usual_jobs
 from residual.analysis.experiments.lesions import LESIONS
 from residual.analysis.experiments.preactivation import PREACTIVATION
 from residual.analysis.experiments.responses import RESPONSES
@@ -25,6 +26,7 @@ __all__ = [
     "chosen_arms",
     "experiment",
     "reproduce",
+    "usual_jobs",
 ]
 
 EXPERIMENTS: tuple[Experiment, ...] = (

@@ -1,22 +1,18 @@
-"""Running an experiment: train what is missing, measure it, and write what it comes to.
+"""Running an experiment: complete its trials, and write what they come to.
 
 OUT/results.json            everything: setting, versions, hardware, every figure, verdicts
 OUT/table.md                the same for people
 OUT/FIGURE.svg, .png        the figures
-OUT/arms/ARM/seed-N/        the run folders
-OUT/arms/ARM/seed-N.json    what was measured of that run
+OUT/arms/                   the trials, see :mod:`.trial`
 
-A run whose measurement is there is not touched again; one that was interrupted goes on; one that an
-experiment beside this one has trained is measured where it lies. The rest follows, seed by seed, so that an
-experiment that is stopped half-way has run all arms as far as it has come.
+Trials follow each other seed by seed, so that an experiment that is stopped half-way has run all arms as far
+as it has come.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,25 +20,22 @@ from typing import TYPE_CHECKING, Any
 from residual.analysis.experiments.experiment import (
     SCALES,
     ArmResult,
-    FinishedRun,
     Measurement,
     Results,
     Scale,
 )
+from residual.analysis.experiments.jobs import check_jobs, complete_trials
 from residual.analysis.experiments.part import part_of
 from residual.analysis.experiments.record import SCHEMA_VERSION, record, write_results
-from residual.analysis.experiments.sharing import run_beside
+from residual.analysis.experiments.trial import Machine, Trial
 from residual.data.source import SampleSource, open_source
 from residual.data.source.base import fingerprint_of
-from residual.errors import ConfigurationError, DivergedError, ModelFileError, UnknownNameError
-from residual.models import load
-from residual.runtime.console import note, warn
+from residual.errors import ConfigurationError, ModelFileError, UnknownNameError
 from residual.runtime.device import PrecisionChoice, describe_hardware, resolve_device
 from residual.runtime.distributed import launched_by_torchrun
-from residual.runtime.files import make_folder, write_json
+from residual.runtime.files import make_folder
 from residual.runtime.provenance import command_line, now, versions
-from residual.runtime.signals import StopRequest, StopRequested
-from residual.training import train
+from residual.runtime.signals import StopRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +73,7 @@ def reproduce(
     device: str = "auto",
     num_workers: int | None = None,
     precision: PrecisionChoice = "fp32",
+    num_jobs: int = 1,
     resume: bool = False,
 ) -> Reproduction:
     """Run an experiment, or go on with one, and write figures, table and verdicts.
@@ -94,6 +88,9 @@ def reproduce(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         num_workers: How many load data; does not change the result.
         precision: ``fp32`` as in the papers, ``bf16``, ``fp16``, or ``auto``: bf16 where the hardware has it.
+        num_jobs: How many runs at a time, 1 to 64; several have a process each, with its share of the cores.
+            A script that asks for several must not do so while it is imported
+            (``if __name__ == "__main__":``), as with :mod:`multiprocessing`.
         resume: Go on with the experiment in ``out``.
 
     Returns:
@@ -109,6 +106,7 @@ def reproduce(
             "an experiment runs in one process",
             remedy="start it without torchrun; --arms divides it over machines",
         )
+    check_jobs(num_jobs)
     chosen = chosen_arms(experiment, scale, arms, num_seeds)
     path = Path(out).expanduser()
     target = resolve_device(device)
@@ -133,8 +131,7 @@ def reproduce(
     session = _Session(experiment, scale, chosen, path, frame)
     exit_code = 0
     if source is not None:
-        options = {"precision": precision, "device": device, "num_workers": num_workers}
-        exit_code = session.run(source, options)
+        exit_code = session.run(source, Machine(device, num_workers, precision), num_jobs)
     return Reproduction(path, session.finish("interrupted" if exit_code else "finished"), exit_code)
 
 
@@ -226,7 +223,7 @@ def _short(value: Any) -> str:
     return str(value) if not isinstance(value, dict) else f"{value['name']} {value['num_samples']}"
 
 
-# -- runs ------------------------------------------------------------------------------------------------
+# -- trials ----------------------------------------------------------------------------------------------
 
 
 class _Session:
@@ -248,108 +245,22 @@ class _Session:
         self._found: dict[str, dict[int, Measurement]] = {arm.name: {} for arm in arms}
         write_results(path, self._document("running"))
 
-    def run(self, source: SampleSource, options: dict[str, Any]) -> int:
-        """Train and measure what is missing; return 0, or the exit code that a signal asks for.
-
-        Args:
-            source: The images.
-            options: What else :func:`residual.train` is told of the machine.
-        """
+    def run(self, source: SampleSource, machine: Machine, num_jobs: int) -> int:
+        """Train and measure what is missing; return 0, or the exit code that a signal asks for."""
+        data = self._frame["data"]
+        trials = [
+            Trial(self._experiment, arm, seed, self._path, source, data, machine)
+            for seed, arm in _in_turn(self._arms)
+        ]
         with StopRequest() as stop:
-            for seed, arm in _in_turn(self._arms):
-                place = self._path / "arms" / arm.name / f"seed-{seed}"
-                setting = _setting(arm, seed, self._frame["data"])
-                measured = _read_measurement(place, setting)
-                if measured is None:
-                    measured, exit_code = self._run_one(arm, seed, place, setting, source, options, stop)
-                    if measured is None:
-                        return exit_code
-                self._found[arm.name][seed] = measured
-                write_results(self._path, self._document("running"))
-                if stop.exit_code:
-                    return stop.exit_code
-        return 0
+            return complete_trials(trials, num_jobs, stop, self._take)
 
-    def _run_one(
-        self,
-        arm: Arm,
-        seed: int,
-        place: Path,
-        setting: dict[str, Any],
-        source: SampleSource,
-        options: dict[str, Any],
-        stop: StopRequest,
-    ) -> tuple[Measurement | None, int]:
-        """Train a run where nobody has, measure it and write that down."""
-        beside = None
-        if not place.exists():
-            beside = run_beside(self._path, setting, options["precision"], self._frame)
-        where = f", trained in {beside}" if beside is not None else ""
-        note(f"{arm.name}, seed {seed} ({seed + 1} of {arm.num_seeds}){where}")
-        started = time.monotonic()
-        if beside is None:
-            measured, exit_code = self._trained(arm, seed, place, source, options, stop)
-        else:
-            measured, exit_code = self._measured(arm, seed, beside, source, options, stop)
+    def _take(self, trial: Trial) -> None:
+        """Take in a trial that is complete."""
+        measured = trial.measurement()
         if measured is not None:
-            document = {
-                "setting": setting,
-                "run": os.path.relpath(place if beside is None else beside, place.parent),
-                "seconds": time.monotonic() - started,
-                **measured.to_dict(),
-            }
-            make_folder(place.parent)
-            write_json(_measurement_path(place), document)
-        return measured, exit_code
-
-    def _trained(
-        self,
-        arm: Arm,
-        seed: int,
-        place: Path,
-        source: SampleSource,
-        options: dict[str, Any],
-        stop: StopRequest,
-    ) -> tuple[Measurement | None, int]:
-        """Train a run to its end and measure it; no measurement and an exit code where it was stopped."""
-        if reason := _divergence(place):
-            return Measurement(note=f"diverged: {reason}"), 0
-        try:
-            result = train(
-                source,
-                arm.network,
-                place,
-                recipe=arm.recipe,
-                image_px=arm.image_px,
-                seed=seed,
-                resume=(place / "run.json").exists(),
-                **options,
-            )
-        except DivergedError as error:
-            warn(f"{arm.name}, seed {seed}: {error}")
-            return Measurement(note=f"diverged: {error}"), 0
-        if result.exit_code:
-            return None, result.exit_code
-        return self._measured(arm, seed, place, source, options, stop)
-
-    def _measured(
-        self,
-        arm: Arm,
-        seed: int,
-        place: Path,
-        source: SampleSource,
-        options: dict[str, Any],
-        stop: StopRequest,
-    ) -> tuple[Measurement | None, int]:
-        """Measure a finished run; no measurement and an exit code where that was stopped."""
-        device = resolve_device(options["device"])
-        try:
-            # Measuring changes nothing, so it can be broken off anywhere.
-            with stop.at_once():
-                run = FinishedRun(place, arm, seed, load(place).to(device), source, device)
-                return self._experiment.measure(run), 0
-        except StopRequested:
-            return None, stop.exit_code
+            self._found[trial.arm.name][trial.seed] = measured
+            write_results(self._path, self._document("running"))
 
     def finish(self, status: str) -> dict[str, Any]:
         """Draw and write everything, and return what ``results.json`` holds."""
@@ -385,46 +296,3 @@ def _in_turn(arms: Sequence[Arm]) -> list[tuple[int, Arm]]:
     """Return (seed, arm) seed by seed; what some arms have more seeds of comes last."""
     most = max((arm.num_seeds for arm in arms), default=0)
     return [(seed, arm) for seed in range(most) for arm in arms if seed < arm.num_seeds]
-
-
-def _divergence(place: Path) -> str:
-    """Return how a run diverged before a kill kept that from being noted; empty: it did not."""
-    try:
-        document = json.loads((place / "run.json").read_text("utf-8"))
-        return str(document["error"]) if document["status"] == "diverged" else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""  # not begun, or damaged, which training says better
-
-
-def _setting(arm: Arm, seed: int, data: dict[str, Any]) -> dict[str, Any]:
-    """Return what decides a run, as it reads back from JSON: a change of it is another run."""
-    setting = {
-        "network": arm.network.to_dict(),
-        "recipe": arm.recipe.to_dict(),
-        "image_px": arm.image_px,
-        "seed": seed,
-        "data": data,
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(setting))
-    return plain
-
-
-def _measurement_path(place: Path) -> Path:
-    return place.with_name(f"{place.name}.json")
-
-
-def _read_measurement(place: Path, setting: dict[str, Any]) -> Measurement | None:
-    file = _measurement_path(place)
-    if not file.is_file():
-        return None
-    try:
-        document = json.loads(file.read_text("utf-8"))
-        before = document["setting"]
-        measured = Measurement(document["figures"], document["series"], document["note"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{file} is damaged ({error})", remedy="remove it to measure again") from error
-    if before != setting:
-        raise ConfigurationError(
-            f"{file} is of another network, recipe or data set", remedy="choose another --out"
-        )
-    return measured
