@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from residual import zoo
-from residual.analysis.architecture_figure import MAX_LAYERS_DRAWN_ONE_BY_ONE, draw_architecture
+from residual.analysis.architecture_figure import MAX_LAYERS_DRAWN_ONE_BY_ONE, _vgg19, draw_architecture
 from residual.cli import main
 from residual.errors import ConfigurationError, RunError, UnknownNameError
 from residual.spec import shortcut_form
@@ -63,7 +63,7 @@ def test_every_layer_and_shortcut_is_drawn(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "networks"),
     [
-        ("plain34", {"plain34", "resnet34"}),
+        ("plain18", {"plain18", "resnet18"}),
         ("resnet34", {"plain34", "resnet34"}),
         ("resnet20", {"plain20", "resnet20"}),
         ("resnet110.exclusive-gating", {"plain110", "resnet110"}),
@@ -74,6 +74,32 @@ def test_twins_stand_side_by_side(name: str, networks: set[str], tmp_path: Path)
     draw_architecture(zoo.entry(name), tmp_path / "figure.svg")
     drawn = marks(tmp_path / "figure.svg")
     assert {mark.split(".")[0] for mark in drawn if mark.endswith(".conv1")} == networks
+
+
+def test_vgg19_stands_beside_the_networks_of_34_layers(tmp_path: Path) -> None:
+    draw_architecture("plain34", tmp_path / "figure.svg")
+    drawn = of_network(marks(tmp_path / "figure.svg"), "VGG-19")
+    # Simonyan and Zisserman 2014, Table 1, column E.
+    counts = {1: 2, 2: 2, 3: 4, 4: 4, 5: 4}
+    convolutions = [f"conv{stage}_{number + 1}" for stage, count in counts.items() for number in range(count)]
+    assert [mark for mark in drawn if "conv" in mark] == convolutions
+    assert [mark for mark in drawn if "conv" not in mark] == [
+        *(f"pool{stage}" for stage in counts),
+        "fc6",
+        "fc7",
+        "fc8",
+    ]
+    # At another size its linear layers would be others than the published ones.
+    draw_architecture("plain34", tmp_path / "320.svg", 320)
+    assert not of_network(marks(tmp_path / "320.svg"), "VGG-19")
+
+
+def test_vgg19_is_the_published_one() -> None:
+    column = _vgg19()
+    assert column.num_layers == 19
+    # torchvision's vgg19 has so many parameters; He et al. 2015, section 3.3: 19.6 billion multiply-adds.
+    assert column.num_parameters == 143_667_240
+    assert round(column.num_macs / 1e9, 1) == 19.6
 
 
 @pytest.mark.parametrize(("name", "boxes"), [("resnet50", 8 * 3), ("resnet1001.preact", 6 * 3)])

@@ -2,8 +2,9 @@
 
 A box is a convolution, a pooling or the classifier; colours tell stages apart. A line around a unit is its
 shortcut, dotted where the shape changes. A network whose plain twin is in the zoo stands beside it, and a
-plain one beside its residual twin. In deep networks units of the same shape are drawn once, with a bracket
-that says how often they follow each other.
+plain one beside its residual twin; beside those of 34 layers stands VGG-19, as in the paper. What puts out
+maps of the same size is at the same height. In deep networks units of the same shape are drawn once, with a
+bracket that says how often they follow each other.
 
 Every mark has an id in the SVG: ``resnet34.layer2.0.conv1``, ``resnet34.layer2.0.shortcut-dotted``. The same
 network gives the same bytes on every machine with the same matplotlib.
@@ -108,6 +109,17 @@ class _Block:
         return len(self.boxes) * (_BOX_HEIGHT + _GAP_INSIDE) - _GAP_INSIDE
 
 
+@dataclass(frozen=True)
+class _Column:
+    """A network as it is drawn, with what stands above it."""
+
+    name: str
+    num_layers: int
+    num_parameters: int
+    num_macs: int
+    blocks: tuple[_Block, ...]
+
+
 def draw_architecture(network: str | zoo.ZooEntry, path: Path, input_px: int | None = None) -> None:
     """Draw a network of the zoo, beside its plain or residual twin where there is one, into a file.
 
@@ -129,11 +141,14 @@ def draw_architecture(network: str | zoo.ZooEntry, path: Path, input_px: int | N
 
 
 def _rendered(entry: zoo.ZooEntry, file_format: str, input_px: int | None) -> bytes:
-    entries = _with_twin(entry)
     px = entry.preprocess.crop_px if input_px is None else input_px
-    columns = [_blocks(each.spec, px) for each in entries]
-    legend = _legend(entries[-1].spec, columns[-1])
-    height = _HEADER + _height(columns[0]) + _GAP_BETWEEN + len(legend) * _LEGEND_LINE + 2 * _MARGIN
+    entries = _with_twin(entry)
+    columns = [_column(each, px) for each in entries]
+    if {column.name for column in columns} == {"plain34", "resnet34"} and px == _VGG19_PX:
+        columns.insert(0, _vgg19())
+    bands = _bands(columns)
+    legend = _legend(entries[-1].spec, columns[-1].blocks)
+    height = _HEADER + sum(bands.values()) + len(legend) * _LEGEND_LINE + 2 * _MARGIN
     width = _SIZES_WIDTH + len(columns) * _COLUMN_WIDTH + _MARGIN
     # Letters as outlines look the same on every machine; the font comes with matplotlib.
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "residual", "font.family": "DejaVu Sans"}):
@@ -141,16 +156,16 @@ def _rendered(entry: zoo.ZooEntry, file_format: str, input_px: int | None) -> by
         axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
         axes.set_axis_off()
         top = height - _MARGIN
-        for number, (each, blocks) in enumerate(zip(entries, columns, strict=True)):
+        for number, column in enumerate(columns):
             middle = _SIZES_WIDTH + number * _COLUMN_WIDTH + _COLUMN_WIDTH / 2
-            _draw_header(axes, each, px, middle, top)
-            _draw_column(axes, each.name, blocks, middle, top - _HEADER)
-        _draw_sizes(axes, columns[0], top - _HEADER)
+            _draw_header(axes, column, px, middle, top)
+            _draw_column(axes, column, bands, middle, top)
+        _draw_sizes(axes, bands, top - _HEADER)
         for line, (style, text) in enumerate(legend):
             # Under the residual column, which is the last.
             _draw_legend(axes, style, text, middle, _MARGIN + (len(legend) - line - 0.5) * _LEGEND_LINE)
         file = io.BytesIO()
-        title = " and ".join(each.name for each in entries)
+        title = ", ".join(column.name for column in columns)
         # Neither the date nor the version of matplotlib, so that the bytes depend on the drawing alone.
         metadata = (
             {"Title": title, "Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
@@ -173,6 +188,12 @@ def _with_twin(entry: zoo.ZooEntry) -> list[zoo.ZooEntry]:
     )
     name = zoo.name_of(plain)
     return [entry] if name is None else [zoo.entry(name), entry]
+
+
+def _column(entry: zoo.ZooEntry, input_px: int) -> _Column:
+    spec = entry.spec
+    blocks = tuple(_blocks(spec, input_px))
+    return _Column(entry.name, spec.num_layers, spec.num_parameters, spec.num_macs(input_px), blocks)
 
 
 def _blocks(spec: ResNetSpec, input_px: int) -> list[_Block]:
@@ -199,6 +220,42 @@ def _blocks(spec: ResNetSpec, input_px: int) -> list[_Block]:
             blocks.append(_Block(boxes, px, unit.name, _shortcut_style(spec, unit), repeats))
     last = (_Box("avgpool", "average pool", _NEUTRAL), _Box("fc", f"fc, {spec.num_classes}", _NEUTRAL))
     return [*blocks, _Block(last, 1)]
+
+
+# Simonyan and Zisserman 2014 (arXiv 1409.1556), Table 1, column E: channels and number of the 3×3
+# convolutions between two poolings, and the widths of the three linear layers; all have biases.
+_VGG19_PX = 224
+_VGG19_STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+_VGG19_LINEAR = (4096, 4096, 1000)
+
+
+def _vgg19() -> _Column:
+    """Return the column of VGG-19, which the 34-layer networks are held against."""
+    px, channels = _VGG19_PX, 3
+    num_layers = num_parameters = num_macs = 0
+    blocks: list[_Block] = []
+    # Maps of 56, 28 and 14 px have the colours of the residual stages of that size.
+    colours = (_NEUTRAL, _NEUTRAL, *_STAGE_COLOURS[:3])
+    for stage, ((width, count), colour) in enumerate(zip(_VGG19_STAGES, colours, strict=True), start=1):
+        boxes = []
+        for number in range(1, count + 1):
+            boxes.append(_Box(f"conv{stage}_{number}", _label(3, width, 1, 1, 1), colour))
+            weights = 9 * channels * width
+            num_layers += 1
+            num_parameters += weights + width
+            num_macs += weights * px * px
+            channels = width
+        blocks.append(_Block(tuple(boxes), px))
+        px //= 2
+        blocks.append(_Block((_Box(f"pool{stage}", "max pool, /2", _NEUTRAL),), px))
+    inputs, linear = channels * px * px, []
+    for number, width in enumerate(_VGG19_LINEAR, start=6):
+        linear.append(_Box(f"fc{number}", f"fc, {width}", _NEUTRAL))
+        num_layers += 1
+        num_parameters += (inputs + 1) * width
+        num_macs += inputs * width
+        inputs = width
+    return _Column("VGG-19", num_layers, num_parameters, num_macs, (*blocks, _Block(tuple(linear), 1)))
 
 
 def _shape(unit: UnitShape) -> UnitShape:
@@ -239,7 +296,7 @@ _KIND_WORDS = {
 }
 
 
-def _legend(spec: ResNetSpec, blocks: list[_Block]) -> list[tuple[Literal["solid", "dotted"], str]]:
+def _legend(spec: ResNetSpec, blocks: tuple[_Block, ...]) -> list[tuple[Literal["solid", "dotted"], str]]:
     """Return what the two kinds of line mean in this network; nothing for a plain one."""
     words: dict[Literal["solid", "dotted"], dict[str, None]] = {"solid": {}, "dotted": {}}
     for unit in spec.units():
@@ -254,43 +311,52 @@ def _legend(spec: ResNetSpec, blocks: list[_Block]) -> list[tuple[Literal["solid
 # -- how it is drawn ---------------------------------------------------------------------------------
 
 
-def _height(blocks: list[_Block]) -> float:
-    return sum(block.height + _GAP_BETWEEN for block in blocks) - _GAP_BETWEEN
+def _bands(columns: list[_Column]) -> dict[int, float]:
+    """Return the sides of the maps, from the top → height that the tallest column needs for each."""
+    bands: dict[int, float] = {}
+    for column in columns:
+        heights: dict[int, float] = {}
+        for block in column.blocks:
+            heights[block.output_px] = heights.get(block.output_px, 0.0) + block.height + _GAP_BETWEEN
+        bands |= {px: max(height, bands.get(px, 0.0)) for px, height in heights.items()}
+    return dict(sorted(bands.items(), reverse=True))
 
 
-def _tops(blocks: list[_Block], top: float) -> Iterator[tuple[_Block, float]]:
-    """Yield every block with the upper edge of its first box."""
+def _tops(blocks: tuple[_Block, ...], bands: dict[int, float], top: float) -> Iterator[tuple[_Block, float]]:
+    """Yield every block with the upper edge of its first box; ``top`` is that of the first band."""
+    starts, start = {}, top
+    for px, height in bands.items():
+        starts[px] = start
+        start -= height
     for block in blocks:
-        yield block, top
-        top -= block.height + _GAP_BETWEEN
+        yield block, starts[block.output_px]
+        starts[block.output_px] -= block.height + _GAP_BETWEEN
 
 
-def _draw_header(axes: Axes, entry: zoo.ZooEntry, input_px: int, middle: float, top: float) -> None:
-    spec = entry.spec
-    macs = spec.num_macs(input_px)
+def _draw_header(axes: Axes, column: _Column, input_px: int, middle: float, top: float) -> None:
+    macs = column.num_macs
     text = f"{macs / 1e9:,.2f} G MACs" if macs >= 1e9 else f"{macs / 1e6:,.1f} M MACs"
-    facts = f"{spec.num_parameters / 1e6:,.2f} M parameters, {text}"
-    _text(axes, middle, top - 6, entry.name, size=11, weight="bold")
-    _text(axes, middle, top - 20, f"{spec.num_layers:,} layers", size=_TEXT + 0.5)
+    facts = f"{column.num_parameters / 1e6:,.2f} M parameters, {text}"
+    _text(axes, middle, top - 6, column.name, size=11, weight="bold")
+    _text(axes, middle, top - 20, f"{column.num_layers:,} layers", size=_TEXT + 0.5)
     _text(axes, middle, top - 32, facts, size=_TEXT - 0.5, colour=_GRAY)
     _text(axes, middle, top - 48, f"image, {input_px} × {input_px}")
-    _draw_arrow(axes, middle, top - 53.5, top - _HEADER)
 
 
-def _draw_column(axes: Axes, network: str, blocks: list[_Block], middle: float, top: float) -> None:
-    """Draw one network; ``top`` is the upper edge of its first box."""
-    for number, (block, block_top) in enumerate(_tops(blocks, top)):
-        bottom = block_top - block.height
+def _draw_column(axes: Axes, column: _Column, bands: dict[int, float], middle: float, top: float) -> None:
+    """Draw one network under its header, whose upper edge is at ``top``."""
+    before = top - 53.5  # under the words of the header
+    for block, block_top in _tops(column.blocks, bands, top - _HEADER):
+        _draw_arrow(axes, middle, before, block_top)
+        before = bottom = block_top - block.height
         for position, box in enumerate(block.boxes):
             box_top = block_top - position * (_BOX_HEIGHT + _GAP_INSIDE)
-            _draw_box(axes, f"{network}.{box.name}", box, middle, box_top)
+            _draw_box(axes, f"{column.name}.{box.name}", box, middle, box_top)
             if position > 0:
                 _draw_arrow(axes, middle, box_top + _GAP_INSIDE, box_top)
-        if number < len(blocks) - 1:
-            _draw_arrow(axes, middle, bottom, bottom - _GAP_BETWEEN)
         if block.shortcut is not None:
             branch, total = block_top + _BRANCH_ABOVE, bottom - _SUM_BELOW
-            mark = f"{network}.{block.name}.shortcut-{block.shortcut}"
+            mark = f"{column.name}.{block.name}.shortcut-{block.shortcut}"
             _draw_shortcut(axes, mark, block.shortcut, middle, branch, total)
         if block.repeats > 1:
             _draw_bracket(axes, block.repeats, middle - _BOX_WIDTH / 2 - 6, block_top, bottom)
@@ -364,14 +430,13 @@ def _draw_bracket(axes: Axes, repeats: int, x: float, top: float, bottom: float)
     _text(axes, x - 8, (top + bottom) / 2, f"{repeats} ×", size=_TEXT + 1, weight="bold", align="right")
 
 
-def _draw_sizes(axes: Axes, blocks: list[_Block], top: float) -> None:
-    """Write the side of the map left of the first block that puts it out."""
-    before_px = 0
-    for block, block_top in _tops(blocks, top):
-        if block.output_px not in (before_px, 1):
-            text = f"{block.output_px} × {block.output_px}"
-            _text(axes, _MARGIN / 2, block_top - _BOX_HEIGHT / 2, text, colour=_GRAY, align="left")
-        before_px = block.output_px
+def _draw_sizes(axes: Axes, bands: dict[int, float], top: float) -> None:
+    """Write the side of the map left of the first boxes that put it out."""
+    for px, height in bands.items():
+        if px > 1:
+            text = f"{px} × {px}"
+            _text(axes, _MARGIN / 2, top - _BOX_HEIGHT / 2, text, colour=_GRAY, align="left")
+        top -= height
 
 
 def _draw_legend(axes: Axes, style: Literal["solid", "dotted"], text: str, middle: float, y: float) -> None:
