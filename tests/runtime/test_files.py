@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from residual.errors import RunError
 from residual.runtime.files import (
@@ -16,6 +17,7 @@ from residual.runtime.files import (
     make_folder,
     write_bytes,
     write_json,
+    write_tensors,
     write_text,
 )
 
@@ -277,3 +279,14 @@ def test_a_folder_takes_the_place_of_what_is_no_folder_and_leaves_nothing(tmp_pa
     _replace(target, "two")
     assert _listing(target) == {"file": "two"}
     assert _names(here) == ["model"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+@pytest.mark.parametrize("mask", [0o022, 0o007, 0o077])
+def test_tensors_are_readable_for_whom_any_new_file_is(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        write_tensors(tmp_path / "model.safetensors", {"weight": torch.zeros(3)})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~mask

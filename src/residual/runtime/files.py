@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -122,8 +123,12 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     from safetensors.torch import save_file
 
     on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # The library's file is for its owner alone (0600); ours is for whom any new file of this user is.
+    path.touch()
+    permissions = stat.S_IMODE(path.stat().st_mode)
     try:
         save_file(on_host, path, metadata={"format": "pt"})
+        path.chmod(permissions)
     except SafetensorError as error:
         # The library wraps the system's error into a text of its own, with the number in it.
         text = " ".join(str(error).split())
