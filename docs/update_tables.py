@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,14 @@ _HEADS = {
         "tolerance": "判据",
     },
 }
+
+# Clauses of verdicts in Chinese, in the order to replace them in.
+_CLAUSES_ZH = (
+    (r"^training error of (\S+) above that of (\S+)$", r"训练误差：\1 高于 \2"),
+    (r"^test error of (\S+) above that of (\S+)$", r"测试误差：\1 高于 \2"),
+    (r"^interval of the difference above 0$", "差值的 95 % 区间全部大于 0"),
+    (r"(?<=\d) points\b", " 个百分点"),
+)
 
 
 def zoo_table() -> str:
@@ -168,7 +177,7 @@ def reproduced_table(name: str, language: str = "en", folder: Path = REPRODUCED)
 
     Args:
         name: The experiment.
-        language: Of the heads: ``en`` or ``zh``.
+        language: ``en``, or ``zh`` where every clause of it has a translation.
         folder: Where ``NAME-laptop.json`` lies, which is a ``results.json``, perhaps shortened.
     """
     path = folder / f"{name}-laptop.json"
@@ -178,10 +187,20 @@ def reproduced_table(name: str, language: str = "en", folder: Path = REPRODUCED)
     heads = _HEADS[language]
     rows = [f"| {' | '.join(heads.values())} |", "|---" * len(heads) + "|"]
     rows += [
-        f"| {' | '.join(str(verdict[key]).replace('|', '/') for key in heads)} |"
+        f"| {' | '.join(_clause(str(verdict[key]).replace('|', '/'), language) for key in heads)} |"
         for verdict in document["verdicts"]
     ]
     return "\n".join([*rows, "", _conditions(document)]).rstrip() + "\n"
+
+
+def _clause(text: str, language: str) -> str:
+    if language == "en":
+        return text
+    for pattern, translation in _CLAUSES_ZH:
+        text = re.sub(pattern, translation, text)
+    if re.search("[a-z] [a-z]", text):
+        raise ValueError(f"{text!r} has no translation yet; add its clauses to _CLAUSES_ZH")
+    return text
 
 
 def _conditions(document: dict[str, Any]) -> str:

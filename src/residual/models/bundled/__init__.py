@@ -1,4 +1,4 @@
-"""Trained models that come with Residual: ``residual predict resnet20-cifar10 photo.jpg``, offline.
+"""Trained models that come with Residual: ``residual predict resnet56-cifar10 photo.jpg``, offline.
 
 Every folder here is a model folder as any other, its weights in half precision. Its card says on what, how
 and how well it was trained.
