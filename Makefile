@@ -4,18 +4,29 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow browser docs clean
+.PHONY: demo test style types layers pages test-slow browser docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.installed-dev
+	$(MAKE) --jobs 2 --output-sync style types layers pages
+	$(BIN)/pytest -n auto --dist worksteal
+
+style types layers pages: $(VENV)/.installed-dev
+
+style:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types:
 	$(BIN)/mypy
+
+layers:
 	$(BIN)/lint-imports
+
+pages:
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
-	$(BIN)/pytest -n auto --dist worksteal
 
 # Every kind of run killed at many points, every system call of a save: eight minutes on two cores.
 test-slow: $(VENV)/.installed-dev
@@ -26,8 +37,7 @@ browser:
 	command -v chromium >/dev/null || { apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-docs: $(VENV)/.installed-dev
-	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
+docs: pages
 	@echo "docs/_build/index.html"
 
 $(VENV)/.installed: pyproject.toml
