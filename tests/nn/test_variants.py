@@ -226,14 +226,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("resnet1202", marks=pytest.mark.slow),
-        pytest.param("resnet1001", marks=pytest.mark.slow),
-        "resnet1001.preact",
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet1202", "resnet1001", "resnet1001.preact"])
 def test_the_deepest_networks_train_a_step_within_8_gb(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", _STEP, name], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

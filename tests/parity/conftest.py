@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from residual.conversion.readers import sandbox
 
 RESULTS = Path(__file__).parent.parent.parent / "src" / "residual" / "zoo" / "parity.json"
 _MEASURED = pytest.StashKey[dict[tuple[str, str, str], float]]()
@@ -29,6 +32,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_MEASURED] = {}
+
+
+@pytest.fixture(autouse=True)
+def _read_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read by the same functions, but not in a child process, which takes three seconds to begin.
+
+    ``tests/conversion/readers`` and the tests of `residual convert` have the child.
+    """
+    in_child = sandbox.run
+
+    def run(kind: str, path: Path, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        if kind == "tensorflow":  # which does not live well with torch
+            return in_child(kind, path, size)
+        with tempfile.TemporaryDirectory() as folder:
+            request = {"kind": kind, "path": str(path.absolute()), "shown": str(path), "folder": folder}
+            sandbox._answer({**request, "size": size, "seconds": 0.0, "allowance_bytes": 0})
+            return sandbox._collect(Path(folder), path, 0, 0.0)
+
+    monkeypatch.setattr(sandbox, "_limit", lambda *_: None)
+    monkeypatch.setattr(sandbox, "run", run)
 
 
 @pytest.fixture

@@ -60,9 +60,24 @@ def test_verdicts_come_from_the_recorded_run_and_are_empty_without_one(tmp_path:
         "",
         "`residual reproduce degradation`, 2026-11-24, a processor, 2 threads, torch 2.14",
     ]
-    (tmp_path / "degradation-laptop.json").write_text(json.dumps({"verdicts": document["verdicts"]}))
+
+
+def test_verdicts_in_chinese_have_no_english_left(tmp_path: Path) -> None:
+    table = runpy.run_path(str(DOCS / "update_tables.py"))["reproduced_table"]
+    verdict = {
+        "claim": "test error of plain-56 above that of plain-20",
+        "measured": "+1 points [0, 2]",
+        "published": "",
+        "tolerance": "interval of the difference above 0",
+        "verdict": "PASS",
+    }
+    file = tmp_path / "degradation-laptop.json"
+    file.write_text(json.dumps({"verdicts": [verdict]}))
     assert table("degradation", "zh", tmp_path).splitlines() == [
         "| 结论 | 论断 | 测得 | 已发表 | 判据 |",
         "|---|---|---|---|---|",
-        "| PASS | a above b | +1 points [0, 2] |  | above 0 |",
+        "| PASS | 测试误差：plain-56 高于 plain-20 | +1 个百分点 [0, 2] |  | 差值的 95 % 区间全部大于 0 |",
     ]
+    file.write_text(json.dumps({"verdicts": [{**verdict, "claim": "a above b"}]}))
+    with pytest.raises(ValueError, match="'a above b' has no translation yet"):
+        table("degradation", "zh", tmp_path)

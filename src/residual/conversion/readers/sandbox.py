@@ -175,6 +175,12 @@ def _too_slow(path: Path, seconds: float) -> ModelFileError:
 
 def child(request: Mapping[str, Any]) -> None:
     """Read one file as ``request`` says and write the result; what the child process runs."""
+    _answer(request)
+    # Libraries' threads and exit handlers have nothing to add and, near the limits, may crash.
+    os._exit(0)
+
+
+def _answer(request: Mapping[str, Any]) -> None:
     path, folder = Path(request["path"]), Path(request["folder"])
     result: dict[str, Any]
     try:
@@ -196,8 +202,6 @@ def child(request: Mapping[str, Any]) -> None:
         refusal = _too_large(path) if out_of_memory else _unreadable(path, error)
         document = _error_document(refusal, request)
     (folder / "result.json").write_text(document, encoding="ascii")
-    # Libraries' threads and exit handlers have nothing to add and, near the limits, may crash.
-    os._exit(0)
 
 
 def _too_large(path: Path) -> ModelFileError:
