@@ -10,14 +10,17 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from collections import deque
 from dataclasses import dataclass
 from multiprocessing import connection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,13 +29,12 @@ from residual.errors import ConfigurationError, ResidualError, RunError
 from residual.runtime.console import note, printable
 from residual.runtime.cores import usable_cores
 from residual.runtime.device import resolve_device
-from residual.runtime.files import make_folder
+from residual.runtime.files import make_folder, write_bytes
 from residual.runtime.signals import StopRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.context import SpawnProcess
-    from pathlib import Path
 
     from residual.analysis.experiments.experiment import Scale
     from residual.analysis.experiments.trial import Trial
@@ -96,7 +98,12 @@ def complete_trials(
             report(trial)
     if num_jobs == 1:
         return _complete_in_turn(missing, stop, report)
-    return _Jobs(num_jobs).complete(missing, stop, report)
+    with tempfile.TemporaryDirectory(prefix="residual-") as folder:
+        # In a file, not through multiprocessing's pipe: a process that is killed before it has read all of a
+        # large message leaves its parent waiting for ever. The images are in it once.
+        file = Path(folder) / "trials.pickle"
+        write_bytes(file, pickle.dumps(missing))
+        return _Jobs(num_jobs, file).complete(missing, stop, report)
 
 
 def _complete_in_turn(trials: Sequence[Trial], stop: StopRequest, report: Callable[[Trial], None]) -> int:
@@ -140,20 +147,25 @@ class _Job:
 
 
 class _Jobs:
-    """Trials in processes, so many at a time."""
+    """Trials in processes, so many at a time.
 
-    def __init__(self, num_jobs: int) -> None:
-        self._num_jobs = num_jobs
+    Args:
+        num_jobs: How many.
+        file: Where the trials lie pickled, as a list.
+    """
+
+    def __init__(self, num_jobs: int, file: Path) -> None:
+        self._num_jobs, self._file = num_jobs, file
         self._running: list[_Job] = []
         self._news = time.monotonic()
 
     def complete(self, trials: Sequence[Trial], stop: StopRequest, report: Callable[[Trial], None]) -> int:
         """Complete the trials; return 0, or the exit code that a signal asks for."""
-        waiting, exit_code, total = deque(trials), 0, len(trials)
+        waiting, exit_code, total = deque(enumerate(trials)), 0, len(trials)
         try:
             while self._running or (waiting and not exit_code):
                 while waiting and not exit_code and len(self._running) < self._num_jobs:
-                    self._start(waiting.popleft())
+                    self._start(*waiting.popleft())
                 stopped_with = stop.exit_code
                 for job in self._ended():
                     stopped_with = job.result() or stopped_with  # a process can be sent a signal by itself
@@ -175,13 +187,13 @@ class _Jobs:
                 job.process.join()
         return exit_code
 
-    def _start(self, trial: Trial) -> None:
+    def _start(self, number: int, trial: Trial) -> None:
         make_folder(trial.log_path.parent)
         free = set(range(self._num_jobs)) - {job.place for job in self._running}
         place = min(free)
         receiver, sender = multiprocessing.Pipe(duplex=False)
         process = multiprocessing.get_context("spawn").Process(
-            target=_run, args=(trial, sender, _cores(place, self._num_jobs), self._num_jobs)
+            target=_run, args=(self._file, number, sender, _cores(place, self._num_jobs), self._num_jobs)
         )
         with _without_interrupts():
             process.start()
@@ -253,9 +265,11 @@ def _last_line(path: Path) -> str:
 # -- in the process --------------------------------------------------------------------------------------
 
 
-def _run(trial: Trial, outcome: connection.Connection, cores: list[int], num_jobs: int) -> None:
+def _run(file: Path, number: int, outcome: connection.Connection, cores: list[int], num_jobs: int) -> None:
     """Complete a trial in this process and leave with its exit code."""
     _listen_to_parent_alone()
+    with file.open("rb") as stream:
+        trial: Trial = pickle.load(stream)[number]  # noqa: S301  # the parent wrote it
     with trial.log_path.open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
