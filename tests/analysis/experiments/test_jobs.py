@@ -49,6 +49,7 @@ def test_several_at_a_time_stop_and_go_on_to_the_same_figures(
     finished = run(photos, out, num_jobs=ONE_CORE_EACH, resume=True)
     assert (finished.exit_code, finished.document["status"]) == (0, "finished")
     assert finished.document["arms"] == whole.document["arms"]
+    assert [one["seed"] for one in finished.document["arms"][1]["runs"]] == [0, 1]
     log = (out / "arms/resnet/seed-1.log").read_text("utf-8")
     assert "training" in log or "epoch" in log
     hardware = json.loads((out / "arms/resnet/seed-1/run.json").read_text("utf-8"))["hardware"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from residual.analysis.experiments import EXPERIMENTS, chosen_arms, experiment, reproduce
+from residual.analysis.experiments import EXPERIMENTS, chosen_arms, experiment, reproduce, runner
 from residual.analysis.experiments.errors_of_runs import ERROR_COLUMNS, measure_errors
 from residual.analysis.experiments.experiment import (
     Arm,
@@ -232,6 +232,16 @@ def test_bad_choices_are_refused_before_anything_is_written(photos: Path, tmp_pa
     with pytest.raises(DataError, match="does not exist"):
         run(tmp_path / "nowhere", out)
     assert not out.exists()
+
+
+def test_runs_are_listed_by_seed_in_whatever_order_they_end(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = run(photos, tmp_path / "out", arms=["plain"])
+    in_turn = runner._in_turn
+    monkeypatch.setattr(runner, "_in_turn", lambda arms: in_turn(arms)[::-1])
+    after = run(photos, tmp_path / "out", arms=["plain"], resume=True)
+    assert after.document["arms"] == before.document["arms"]
 
 
 def test_seeds_come_in_turn_so_that_all_arms_are_as_far() -> None:

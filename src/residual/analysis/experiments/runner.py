@@ -284,7 +284,8 @@ class _Session:
         return Results(
             scale=self._scale,
             arms={
-                arm.name: ArmResult(arm, dict(self._found[arm.name]))
+                # By seed: several at a time end in any order.
+                arm.name: ArmResult(arm, dict(sorted(self._found[arm.name].items())))
                 for arm in self._arms
                 if self._found[arm.name]
             },
