@@ -29,13 +29,14 @@ ONE_CORE_EACH = max(2, min(64, usable_cores()))  # as many threads as these test
 
 @pytest.mark.usefixtures("no_report")
 def test_several_at_a_time_stop_and_go_on_to_the_same_figures(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("residual.analysis.experiments.jobs._NEWS_EVERY_S", 0.0)
     whole = run(photos, tmp_path / "whole")
     take, done = _Session._take, []
 
-    def stopping(self: _Session, trial: Trial) -> None:
-        take(self, trial)
+    def stopping(self: _Session, trial: Trial, measured: Measurement) -> None:
+        take(self, trial, measured)
         done.append(trial.label)
         if len(done) == 1:
             signal.raise_signal(signal.SIGINT)
@@ -50,6 +51,9 @@ def test_several_at_a_time_stop_and_go_on_to_the_same_figures(
     assert (finished.exit_code, finished.document["status"]) == (0, "finished")
     assert finished.document["arms"] == whole.document["arms"]
     assert [one["seed"] for one in finished.document["arms"][1]["runs"]] == [0, 1]
+    told = capsys.readouterr().err
+    assert "(2 of 2) begins; log in" in told
+    assert "resnet, seed 1: done in" in told
     log = (out / "arms/resnet/seed-1.log").read_text("utf-8")
     assert "training" in log or "epoch" in log
     hardware = json.loads((out / "arms/resnet/seed-1/run.json").read_text("utf-8"))["hardware"]

@@ -21,7 +21,7 @@ from collections import deque
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
@@ -36,12 +36,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.context import SpawnProcess
 
-    from residual.analysis.experiments.experiment import Scale
+    from residual.analysis.experiments.experiment import Measurement, Scale
     from residual.analysis.experiments.trial import Trial
+
+Report: TypeAlias = "Callable[[Trial, Measurement], None]"
 
 __all__ = ["check_jobs", "complete_trials", "share_of_cores", "usual_jobs"]
 
-# Each holds its own torch and its own images: at `laptop` some 0.7 GB.
+# Each holds its own torch and its own images: at `laptop` up to 1.0 GB was measured.
 _MOST_USUAL_JOBS = 8
 _MOST_JOBS = 64
 _HEARD_WITHIN_S = 0.1
@@ -73,16 +75,15 @@ def share_of_cores(num_jobs: int) -> int:
     return max(1, usable_cores() // num_jobs)
 
 
-def complete_trials(
-    trials: Sequence[Trial], num_jobs: int, stop: StopRequest, report: Callable[[Trial], None]
-) -> int:
+def complete_trials(trials: Sequence[Trial], num_jobs: int, stop: StopRequest, report: Report) -> int:
     """Train and measure what is missing of an experiment.
 
     Args:
         trials: All trials, in the order to begin them.
         num_jobs: How many at a time; one alone runs in this process.
         stop: Where a signal is heard.
-        report: Called with each trial that is complete, those that were before included.
+        report: Called with each trial that is complete and what was measured of it; those that were complete
+            before come first.
 
     Returns:
         0, or the exit code that a signal asks for.
@@ -90,12 +91,7 @@ def complete_trials(
     Raises:
         ResidualError: A trial failed; the others that were running have saved their state.
     """
-    missing = []
-    for trial in trials:
-        if trial.measurement() is None:
-            missing.append(trial)
-        else:
-            report(trial)
+    missing = [trial for trial in trials if not _reported(trial, report)]
     if num_jobs == 1:
         return _complete_in_turn(missing, stop, report)
     with tempfile.TemporaryDirectory(prefix="residual-") as folder:
@@ -106,12 +102,20 @@ def complete_trials(
         return _Jobs(num_jobs, file).complete(missing, stop, report)
 
 
-def _complete_in_turn(trials: Sequence[Trial], stop: StopRequest, report: Callable[[Trial], None]) -> int:
+def _complete_in_turn(trials: Sequence[Trial], stop: StopRequest, report: Report) -> int:
     for trial in trials:
         if exit_code := stop.exit_code or trial.complete(stop):
             return exit_code
-        report(trial)
+        _reported(trial, report)
     return stop.exit_code
+
+
+def _reported(trial: Trial, report: Report) -> bool:
+    """Report what was measured of a trial; return whether anything was."""
+    measured = trial.measurement()
+    if measured is not None:
+        report(trial, measured)
+    return measured is not None
 
 
 # -- several at a time -----------------------------------------------------------------------------------
@@ -159,7 +163,7 @@ class _Jobs:
         self._running: list[_Job] = []
         self._news = time.monotonic()
 
-    def complete(self, trials: Sequence[Trial], stop: StopRequest, report: Callable[[Trial], None]) -> int:
+    def complete(self, trials: Sequence[Trial], stop: StopRequest, report: Report) -> int:
         """Complete the trials; return 0, or the exit code that a signal asks for."""
         waiting, exit_code, total = deque(enumerate(trials)), 0, len(trials)
         try:
@@ -169,8 +173,7 @@ class _Jobs:
                 stopped_with = stop.exit_code
                 for job in self._ended():
                     stopped_with = job.result() or stopped_with  # a process can be sent a signal by itself
-                    if job.trial.measurement() is not None:
-                        report(job.trial)
+                    if _reported(job.trial, report):
                         _say_done(job, total - len(waiting) - len(self._running), total)
                 if stopped_with and not exit_code:
                     exit_code = stopped_with
@@ -193,7 +196,8 @@ class _Jobs:
         place = min(free)
         receiver, sender = multiprocessing.Pipe(duplex=False)
         process = multiprocessing.get_context("spawn").Process(
-            target=_run, args=(self._file, number, sender, _cores(place, self._num_jobs), self._num_jobs)
+            target=_run,
+            args=(self._file, number, sender, _cores(place, self._num_jobs), share_of_cores(self._num_jobs)),
         )
         with _without_interrupts():
             process.start()
@@ -265,7 +269,7 @@ def _last_line(path: Path) -> str:
 # -- in the process --------------------------------------------------------------------------------------
 
 
-def _run(file: Path, number: int, outcome: connection.Connection, cores: list[int], num_jobs: int) -> None:
+def _run(file: Path, number: int, outcome: connection.Connection, cores: list[int], threads: int) -> None:
     """Complete a trial in this process and leave with its exit code."""
     _listen_to_parent_alone()
     with file.open("rb") as stream:
@@ -273,7 +277,6 @@ def _run(file: Path, number: int, outcome: connection.Connection, cores: list[in
     with trial.log_path.open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    threads = share_of_cores(num_jobs)
     if cores:
         os.sched_setaffinity(0, cores)
     torch.set_num_threads(threads)

@@ -255,12 +255,10 @@ class _Session:
         with StopRequest() as stop:
             return complete_trials(trials, num_jobs, stop, self._take)
 
-    def _take(self, trial: Trial) -> None:
-        """Take in a trial that is complete."""
-        measured = trial.measurement()
-        if measured is not None:
-            self._found[trial.arm.name][trial.seed] = measured
-            write_results(self._path, self._document("running"))
+    def _take(self, trial: Trial, measured: Measurement) -> None:
+        """Take in what was measured of a trial."""
+        self._found[trial.arm.name][trial.seed] = measured
+        write_results(self._path, self._document("running"))
 
     def finish(self, status: str) -> dict[str, Any]:
         """Draw and write everything, and return what ``results.json`` holds."""
