@@ -47,3 +47,15 @@ def test_nothing_heavy_is_imported(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = done.stdout.rsplit("LOADED", 1)[1].split()
     assert HEAVY.isdisjoint(loaded)
+
+
+def test_the_list_of_commands_imports_no_command() -> None:
+    program = (
+        "import residual.cli, sys\ntry: residual.cli.main(['--help'])\nexcept SystemExit: pass\n"
+        "print('\\nLOADED', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.rsplit("LOADED", 1)[1].split())
+    ours = {name for name in loaded if name.startswith("residual")}
+    assert ours <= {"residual", "residual.cli", "residual.errors"}
+    assert {"tyro", "rich"}.isdisjoint(loaded)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import residual
-from residual.cli import _COMMANDS, main
+from residual.cli import COMMANDS, command, main
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "public_api.json").read_text())
 
@@ -41,9 +41,15 @@ def test_public_docstrings_name_every_parameter(name: str) -> None:
         assert re.search(rf"(^\s*|``){parameter}(:|``)", documentation, re.MULTILINE), parameter
 
 
-@pytest.mark.parametrize("command", _COMMANDS)
-def test_command_line_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_line_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
-        main([command, "--help"])
+        main([name, "--help"])
     options = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", capsys.readouterr().out)) - {"--help"})
-    assert options == GOLDEN["options"][command]
+    assert options == GOLDEN["options"][name]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_the_command_says_of_itself(name: str) -> None:
+    documentation = inspect.getdoc(command(name)) or ""
+    assert " ".join(documentation.split("\n\n")[0].split()).startswith(COMMANDS[name])
