@@ -16,7 +16,7 @@ from residual.preprocess import Preprocess
 from residual.spec import ResNetSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # The same examples in every run, and no verdict from the clock: a busy machine is no defect.
 settings.register_profile("residual", deadline=None, derandomize=True)
@@ -31,6 +31,14 @@ COLORS = {"blue": (20, 40, 200), "green": (30, 180, 60), "red": (210, 40, 30)}
 def _one_thread() -> None:
     """Networks this small run faster on one thread, and other jobs on the machine disturb them less."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what commands remember out of the user's cache, and what the user has there out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESIDUAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

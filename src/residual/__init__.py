@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from residual.runtime.openmp import limit_spinning
+
 if TYPE_CHECKING:
     from residual.errors import ResidualError
     from residual.evaluation import Evaluation, evaluate
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from residual.zoo import list_models
 
 __version__ = "0.1.0.dev0"
+
+limit_spinning()  # has to be in the environment before torch is loaded
 
 __all__ = [
     "Conversion",

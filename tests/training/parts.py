@@ -44,6 +44,7 @@ def a_plan(spec: ResNetSpec = TINY, preprocess: Preprocess = SMALL_INPUT, **fiel
         "recipe": recipe,
         "seed": 0,
         "precision": "fp32",
+        "precision_reason": "asked for",
         "compiled": False,
         "weights": "",
         "data": "noise",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import residual
 from residual.data.loader import Batch
 from residual.errors import ConfigurationError, DivergedError, MissingDependencyError, RunError
 from residual.models import load
+from residual.models.precision import SettledPrecision
 from residual.runtime.distributed import Ranks
 from residual.training import train
 from residual.training.launch import _check_split
@@ -47,17 +50,37 @@ def stopped(photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **options:
         assert a_run(photos, out, **options).status == "interrupted"
 
 
-@pytest.mark.parametrize("fast_bf16", [True, False])
+@pytest.mark.parametrize("faster", ["bf16", "fp32"])
 def test_an_automatic_precision_is_settled_once(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast_bf16: bool
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faster: str
 ) -> None:
-    monkeypatch.setattr("residual.runtime.device.has_fast_bf16", lambda _: fast_bf16)
+    def measured(precision: str) -> Callable[..., SettledPrecision]:
+        return lambda *_, **__: SettledPrecision(precision, f"measured: {precision}")  # type: ignore[arg-type]
+
+    monkeypatch.setattr("residual.training.plan._FLOP_WORTH_MEASURING", 0)
+    monkeypatch.setattr("residual.training.plan.settle_precision", measured(faster))
     stopped(photos, tmp_path / "run", monkeypatch, precision="auto")
-    expected = "bf16" if fast_bf16 else "fp32"
-    assert record_of(tmp_path / "run")["plan"]["precision"] == expected
-    monkeypatch.setattr("residual.runtime.device.has_fast_bf16", lambda _: not fast_bf16)
+    plan = record_of(tmp_path / "run")["plan"]
+    assert (plan["precision"], plan["precision_reason"]) == (faster, f"measured: {faster}")
+    other = "fp32" if faster == "bf16" else "bf16"
+    monkeypatch.setattr("residual.training.plan.settle_precision", measured(other))
     assert a_run(photos, tmp_path / "run", precision="auto", resume=True).status == "finished"
-    assert record_of(tmp_path / "run")["plan"]["precision"] == expected
+    assert record_of(tmp_path / "run")["plan"]["precision"] == faster
+
+
+def test_a_run_goes_on_whose_record_does_not_say_why_its_precision_was_chosen(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped(photos, tmp_path / "run", monkeypatch)
+    record = record_of(tmp_path / "run")
+    del record["plan"]["precision_reason"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    assert a_run(photos, tmp_path / "run", resume=True).status == "finished"
+
+
+def test_the_record_says_how_idle_threads_wait(photos: Path, tmp_path: Path) -> None:
+    a_run(photos, tmp_path / "run")
+    assert record_of(tmp_path / "run")["hardware"]["idle_threads"]
 
 
 def test_a_measured_mean_is_the_same_after_a_stop(

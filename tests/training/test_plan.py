@@ -15,6 +15,7 @@ from residual.data.source import SampleSource, open_source
 from residual.data.source.validation import hold_out
 from residual.errors import ConfigurationError, MissingDependencyError
 from residual.models import Model, create, save
+from residual.models.precision import SettledPrecision
 from residual.preprocess import MeanImage
 from residual.recipe import Recipe
 from residual.training.compiling import resolve_compile
@@ -497,3 +498,31 @@ def test_asking_to_compile_without_a_compiler_says_what_to_install() -> None:
         MissingDependencyError, match="compiling for the CPU needs a C.. compiler, and none is installed; ins"
     ):
         compiles("yes")
+
+
+def test_a_short_run_is_float32_and_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(*_: object, **__: object) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("residual.training.plan.settle_precision", measure)
+    plan = planned(open_source("digits"), model="resnet20", image_px=16, precision="auto")
+    assert (plan.precision, plan.precision_reason) == ("fp32", "a short run")
+
+
+def test_a_long_run_is_measured_at_the_size_of_its_training_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def measure(*_: object, image_px: int) -> SettledPrecision:
+        asked.append(image_px)
+        return SettledPrecision("bf16", "measured: faster")
+
+    monkeypatch.setattr("residual.training.plan.settle_precision", measure)
+    changes = {"epochs": 2000}  # 10^14 operations
+    plan = planned(open_source("digits"), model="resnet20", image_px=16, precision="auto", changes=changes)
+    assert (plan.precision, plan.precision_reason, asked) == ("bf16", "measured: faster", [16])
+
+
+def test_a_reason_is_no_difference_between_plans() -> None:
+    plan = planned(open_source("digits"), model="resnet20", precision="fp32")
+    assert plan.differences(dataclasses.replace(plan, precision_reason="something else")) == []
+    assert plan.differences(dataclasses.replace(plan, precision="bf16")) == ["precision: fp32 → bf16"]

@@ -11,6 +11,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 import shutil
 import statistics
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from scipy.stats import quantile_test
 
 from residual.errors import ConfigurationError, RunError, UnknownNameError
 from residual.runtime.device import describe_hardware
@@ -38,6 +40,7 @@ __all__ = [
     "chosen_rows",
     "in_turn",
     "make_result",
+    "median_interval",
     "ratio",
     "require_alike",
     "seconds_of",
@@ -214,6 +217,12 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
     """Return median and range of the quotients of pairs that were measured one after the other."""
     quotients = [above / below for above, below in zip(numerators, denominators, strict=True)]
     return Ratio(statistics.median(quotients), min(quotients), max(quotients), len(quotients))
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % interval of the median of ``values`` by their ranks; ``None`` of fewer than six."""
+    interval: Any = quantile_test(values, p=0.5).confidence_interval(0.95)
+    return (float(interval.low), float(interval.high)) if math.isfinite(interval.low) else None
 
 
 def unmeasured(row: Row, reason: str) -> Row:

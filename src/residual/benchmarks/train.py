@@ -31,7 +31,7 @@ from residual.benchmarks.plain_cifar import PlainCifarNet
 from residual.benchmarks.timm_epoch import OurEpoch, TimmEpoch
 from residual.benchmarks.training_sides import OurTraining, PlainTraining, Problem
 from residual.runtime.console import note
-from residual.runtime.device import has_fast_bf16
+from residual.runtime.device import has_bf16
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -201,7 +201,7 @@ def _best_of_plain_torch(
 
     trials: dict[str, float] = {}
     best, best_seconds = reference, math.inf
-    fast_bf16 = has_fast_bf16(problem.device)
+    fast_bf16 = has_bf16(problem.device)
     for compiled in (False, True) if sizes.compile_peers else (False,):
         for layout in ("NCHW", "channels-last"):
             for precision in ("fp32", "bf16"):

@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from residual.data.loader import Batch
 from residual.models import create
+from residual.models.precision import settle_precision
 from residual.recipe import Recipe
 from residual.runtime.allocator import freed_memory
 from residual.runtime.cores import usable_cores
-from residual.runtime.device import autocast, resolve_precision
+from residual.runtime.device import autocast
 from residual.runtime.distributed import ALONE
 from residual.training.compiling import resolve_compile
 from residual.training.memory import freed_memory_of
@@ -72,13 +73,15 @@ class Problem:
             momentum=_MOMENTUM,
             weight_decay=_WEIGHT_DECAY,
         )
+        settled = settle_precision("auto", spec, self.device, image_px=self.image_px)
         return Plan(
             model=self.model,
             spec=spec,
             preprocess=default_preprocess(spec).at_size(self.image_px),
             recipe=recipe,
             seed=0,
-            precision=resolve_precision("auto", self.device),
+            precision=settled.precision,
+            precision_reason=settled.reason,
             compiled=resolve_compile(
                 "auto",
                 self.device,

@@ -13,7 +13,9 @@ __all__ = ["benchmark"]
 
 
 def benchmark(
-    what: Annotated[tyro.conf.Positional[Literal["train", "data"]], tyro.conf.arg(metavar="train|data")],
+    what: Annotated[
+        tyro.conf.Positional[Literal["train", "data", "machine"]], tyro.conf.arg(metavar="train|data|machine")
+    ],
     data: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA", help_behavior_hint="")
     ] = None,
@@ -27,7 +29,8 @@ def benchmark(
     """Measure this installation against its peers: ratios, both sides in turn in one process.
 
     Args:
-        what: train: updates, memory, and an epoch of photos; data: decoding and loading of photos.
+        what: train: updates, memory, and an epoch of photos; data: decoding and loading of photos;
+            machine: idle threads beside other programs, and the precision that auto chooses.
         data: A folder of photos by class, for the rows that read files.
         rows: Names of rows; all where left out.
         repetitions: Pairs a row, after a warm-up; published figures have 5 or more.
@@ -37,12 +40,15 @@ def benchmark(
     from pathlib import Path
 
     from residual.benchmarks.data import benchmark_data
+    from residual.benchmarks.machine import benchmark_machine
     from residual.benchmarks.train import benchmark_training
     from residual.errors import ConfigurationError
 
     folder = Path(data).expanduser() if data is not None else None
     if what == "train":
         result = benchmark_training(folder, rows=rows, repetitions=repetitions)
+    elif what == "machine":
+        result = benchmark_machine(rows=rows, repetitions=repetitions)
     elif folder is None:
         raise ConfigurationError("the benchmark of data has no photos", remedy="name a folder of them")
     else:

@@ -23,6 +23,7 @@ def doctor(*, json: bool = False) -> int:
         ("python", _python),
         ("torch", _torch),
         ("device", _device),
+        ("load", _load),
         ("precision", _precision),
         ("decoders", _decoders),
         ("network", _network),
@@ -69,10 +70,25 @@ def _device() -> str:
 
 
 def _precision() -> str:
-    from residual.runtime.device import resolve_device, resolve_precision
+    from residual.models.precision import settle_precision
+    from residual.runtime.device import resolve_device
+    from residual.zoo import entry
 
-    chosen = resolve_precision("auto", resolve_device("auto"))
-    return f"training uses {chosen} unless told otherwise"
+    settled = settle_precision("auto", entry("resnet18").spec, resolve_device("auto"), image_px=224)
+    return f"resnet18 at 224 px trains in {settled}"
+
+
+def _load() -> str:
+    import os
+
+    from residual.runtime.cores import usable_cores
+    from residual.runtime.openmp import describe_spinning
+
+    if not hasattr(os, "getloadavg"):
+        return f"unknown; idle threads: {describe_spinning()}"
+    load, cores = os.getloadavg()[0], usable_cores()
+    busy = "busy with other programs" if load > cores / 2 else "quiet"
+    return f"{busy}: load {load:.1f} on {cores} cores; idle threads: {describe_spinning()}"
 
 
 def _decoders() -> str:

@@ -46,7 +46,7 @@ def reproduce(
         out: The folder; runs/reproduce/NAME-SCALE where left out.
         arms: Names of the networks to train, see --dry-run; all where left out.
         seeds: Runs of each network; the scale's own number where left out.
-        precision: fp32 as in the papers; auto is bf16 where the hardware has it.
+        precision: fp32 as in the papers; auto measures whether bf16 is faster here.
         device: auto, cpu, cuda, cuda:1, mps.
         workers: How many load images; does not change the result.
         jobs: How many runs at a time, each in a process with its share of the cores; where left out one a

@@ -53,9 +53,10 @@ def train(
         validation: Share of the training images to hold out, to watch and to choose by.
         bad_samples: Stop at an image that cannot be used, or skip, name and count it.
         image_px: Side of the network's input in pixels.
-        seed: The same seed gives the same weights on the same machine.
+        seed: The same seed with the same --precision gives the same weights on the same machine.
         seeds: Train so many times, with seeds from --seed on, and say median, mean, deviation and best.
-        precision: auto is bf16 where the hardware has it; fp16 scales the loss.
+        precision: auto measures whether bf16 is faster for this network on this machine; fp16 scales the
+            loss.
         compile: auto compiles the network where the run is long enough for it to pay.
         activation_checkpointing: Less memory for more time, with the same bits.
         device: auto, cpu, cuda, cuda:1, mps.

@@ -16,7 +16,6 @@ from residual.evaluation.results import Columns, check_destination, result_write
 from residual.evaluation.scoring import scored_batches
 from residual.evaluation.task import EVALUATION_BATCH_SIZE, fitted_temperature, open_task
 from residual.evaluation.views import ViewKind, Views
-from residual.runtime.device import PrecisionChoice, resolve_precision
 from residual.runtime.distributed import ALONE, Ranks
 from residual.runtime.signals import StopRequest, StopRequested
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from residual.data.source import SampleSource
     from residual.evaluation.figures import Evaluation
     from residual.models import Model
+    from residual.runtime.device import Precision, PrecisionChoice
 
 __all__ = ["EvaluationStopped", "evaluate", "evaluate_split", "opened_results"]
 
@@ -68,7 +68,8 @@ def evaluate(
         batch_size: Images at a time.
         num_workers: Threads that load data; chosen for the machine where left out.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        precision: ``fp32``, ``bf16``, or ``auto`` for bf16 where the hardware has it.
+        precision: ``fp32``, ``bf16``, or ``auto`` for the faster of both, measured
+            (:mod:`residual.models.precision`).
 
     Returns:
         The figures, over every sample of the split.
@@ -129,7 +130,7 @@ def evaluate_split(
     views: Views | ViewKind = "one",
     batch_size: int = EVALUATION_BATCH_SIZE,
     num_workers: int = 0,
-    precision: PrecisionChoice = "fp32",
+    precision: Precision = "fp32",
     num_mistakes: int = 24,
     ranks: Ranks = ALONE,
     skip_bad: bool = False,
@@ -144,7 +145,7 @@ def evaluate_split(
         views: What the network is shown of every image; the central crop where left out.
         batch_size: Images at a time.
         num_workers: How many load data.
-        precision: As for :func:`evaluate`.
+        precision: Precision of the forward passes.
         num_mistakes: How many of the worst mistakes to name.
         ranks: Processes among which the batches are dealt out; each sample still counts once.
         skip_bad: Whether samples that cannot be used are left out of the count; else they are an error.
@@ -160,7 +161,7 @@ def evaluate_split(
         Views.of(views),
         batch_size=batch_size,
         num_workers=num_workers,
-        precision=resolve_precision(precision, model.device),
+        precision=precision,
         ranks=ranks,
     )
     stop = stop or StopRequest()

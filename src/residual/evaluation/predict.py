@@ -11,7 +11,8 @@ from residual.data.loader import evaluation_batches
 from residual.data.source import IgnoredFile, list_images
 from residual.data.source.listed import ListedFiles
 from residual.errors import ConfigurationError, DataError
-from residual.runtime.device import Precision, PrecisionChoice, resolve_num_workers, resolve_precision
+from residual.models.precision import settle_precision
+from residual.runtime.device import Precision, PrecisionChoice, resolve_num_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,7 +92,8 @@ def predict_files(
         top_k: How many classes to return for each, best first.
         batch_size: Images at a time.
         num_workers: Threads that read and decode; chosen for the machine where left out.
-        precision: ``fp32``, ``bf16``, or ``auto`` for bf16 where the hardware has it.
+        precision: ``fp32``, ``bf16``, or ``auto`` for the faster of both, measured
+            (:mod:`residual.models.precision`).
 
     Raises:
         ConfigurationError: ``top_k`` is not between 1 and the number of classes.
@@ -103,7 +105,10 @@ def predict_files(
     if num_workers is None and len(files) <= 2 * batch_size:
         num_workers = 0  # a few files are decoded sooner than threads start
     workers = resolve_num_workers(num_workers, model.device, model.preprocess.crop_px)
-    return _stream(model, files, top_k, batch_size, workers, resolve_precision(precision, model.device))
+    settled = settle_precision(
+        precision, model.spec, model.device, image_px=model.preprocess.crop_px, training=False
+    )
+    return _stream(model, files, top_k, batch_size, workers, settled.precision)
 
 
 def _stream(

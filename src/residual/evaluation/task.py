@@ -17,13 +17,13 @@ from residual.evaluation.measurement import FittedTemperature
 from residual.evaluation.scoring import ScoredBatch, scored_batches
 from residual.evaluation.views import Views
 from residual.models import Model, load
-from residual.runtime.console import ProgressBar, warn, warn_each
+from residual.models.precision import settle_precision
+from residual.runtime.console import ProgressBar, note, warn, warn_each
 from residual.runtime.device import (
     Precision,
     PrecisionChoice,
     resolve_device,
     resolve_num_workers,
-    resolve_precision,
 )
 
 if TYPE_CHECKING:
@@ -176,7 +176,14 @@ def open_task(
     source = hold_out(opened, validation)
     chosen = source.evaluation_split if split is None else canonical_split(split) or split
     source.split(chosen)
-    largest_px = max(seen.preprocess(member.preprocess).crop_px for member in members)
+    sides_px = [seen.preprocess(member.preprocess).crop_px for member in members]
+    # The network that takes longest decides for all.
+    slowest, slowest_px = max(
+        zip(members, sides_px, strict=True), key=lambda pair: pair[0].spec.num_macs(pair[1])
+    )
+    settled = settle_precision(precision, slowest.spec, target, image_px=slowest_px, training=False)
+    if precision == "auto":
+        note(f"computing  {settled}")
     return Task(
         members,
         names,
@@ -184,8 +191,8 @@ def open_task(
         chosen,
         seen,
         batch_size,
-        resolve_num_workers(num_workers, target, largest_px),
-        resolve_precision(precision, target),
+        resolve_num_workers(num_workers, target, max(sides_px)),
+        settled.precision,
         tuple(_rows_of(members[0], source)),
     )
 

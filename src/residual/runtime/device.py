@@ -1,15 +1,16 @@
-"""Where to compute and in which precision."""
+"""Where to compute, and what a precision is; which one is faster, :mod:`residual.models.precision` finds."""
 
 from __future__ import annotations
 
 import contextlib
 import platform
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
 from residual.errors import ConfigurationError
 from residual.runtime.cores import usable_cores
+from residual.runtime.openmp import describe_spinning
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -19,10 +20,9 @@ __all__ = [
     "PrecisionChoice",
     "autocast",
     "describe_hardware",
-    "has_fast_bf16",
+    "has_bf16",
     "resolve_device",
     "resolve_num_workers",
-    "resolve_precision",
 ]
 
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
@@ -54,8 +54,8 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """Return whether ``device`` multiplies bfloat16 in hardware, which is what makes it pay."""
+def has_bf16(device: torch.device) -> bool:
+    """Return whether ``device`` says that it multiplies bfloat16; on a CPU that need not be faster."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
@@ -64,21 +64,6 @@ def has_fast_bf16(device: torch.device) -> bool:
             capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
         )
     return False
-
-
-def resolve_precision(choice: PrecisionChoice, device: torch.device) -> Precision:
-    """Return the precision to compute in; ``auto`` is bf16 where the hardware has it.
-
-    Raises:
-        ConfigurationError: The choice is unknown.
-    """
-    if choice == "auto":
-        return "bf16" if has_fast_bf16(device) else "fp32"
-    if choice not in get_args(Precision):
-        raise ConfigurationError(
-            f"precision is {choice!r}", expected=f"one of auto, {', '.join(get_args(Precision))}"
-        )
-    return choice
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
@@ -124,5 +109,6 @@ def describe_hardware(device: torch.device) -> dict[str, Any]:
         "machine": platform.machine(),
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
-        "bf16": has_fast_bf16(device),
+        "bf16": has_bf16(device),
+        "idle_threads": describe_spinning(),
     }

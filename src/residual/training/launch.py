@@ -13,6 +13,7 @@ import torch
 from residual.data.source import SampleSource, open_source
 from residual.data.source.validation import hold_out
 from residual.errors import ConfigurationError, DivergedError, ResidualError, RunError
+from residual.models.precision import ASKED_FOR
 from residual.reporting import write_report
 from residual.runtime.allocator import freed_memory
 from residual.runtime.console import note, warn, warn_each
@@ -24,6 +25,7 @@ from residual.runtime.device import (
     resolve_num_workers,
 )
 from residual.runtime.distributed import Ranks, launched_by_torchrun
+from residual.runtime.openmp import spin_source
 from residual.runtime.provenance import versions
 from residual.runtime.signals import StopRequest
 from residual.training.board import require_tensorboard
@@ -83,7 +85,9 @@ def train(
         bad_samples: ``stop`` at a sample that cannot be used, or ``skip`` it, name it, and count it; beyond
             one in a hundred the run stops all the same.
         seed: Decides the first weights, the order of samples and every augmentation.
-        precision: ``auto`` is bf16 where the hardware has it; weights and updates stay float32.
+        precision: ``auto`` is the faster of fp32 and bf16 for this network on this processor, measured
+            (:mod:`residual.models.precision`); weights and updates stay float32. Bits are the same for the
+            same precision only.
         compile: ``auto`` compiles the network where the run is long enough for it to pay.
         activation_checkpointing: Keep only each unit's input for the backward pass: less memory, the same
             bits, more time: a third for the network itself, and on the CPU for fetching memory anew.
@@ -347,9 +351,15 @@ def _introduce(plan: Plan, source: SampleSource, run: Run, ranks: Ranks) -> None
     if not plan.weights and (recipe.frozen_stages or recipe.batch_norm == "frozen"):
         what = f"frozen_stages {recipe.frozen_stages}" if recipe.frozen_stages else "batch_norm frozen"
         warn(f"{what} holds still what was never trained; start from a model with --weights")
-    how = [plan.precision, "compiled" if plan.compiled else "not compiled", f"seed {plan.seed}"]
+    reason = f" ({plan.precision_reason})" if plan.precision_reason not in ("", ASKED_FOR) else ""
+    how = [f"{plan.precision}{reason}", "compiled" if plan.compiled else "not compiled", f"seed {plan.seed}"]
     how += [f"{ranks.size} ranks"] if ranks.size > 1 else []
     note(f"computing  {', '.join(how)}")
+    if spin_source() == "torch imported first":
+        note(
+            "           torch was imported before residual, so idle threads spin as long as OpenMP lets "
+            "them, which is slow beside other programs; import residual first"
+        )
     mirrored = "mirrored (--flip no for digits and text)" if recipe.augment.flip else "not mirrored"
     note(f"images     {recipe.augment.crop} crop, {mirrored}")
     note(f"run        {run.path}")

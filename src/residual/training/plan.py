@@ -20,15 +20,11 @@ from residual.data.sampler import steps_until_epoch
 from residual.data.source.base import fingerprint_of
 from residual.errors import ConfigurationError, DataError
 from residual.models import Model, load, model_folder
+from residual.models.precision import settle_precision
 from residual.preprocess import Preprocess
 from residual.recipe import Recipe
 from residual.recipe.recipes import named_recipe, recipe_for
 from residual.runtime.cores import usable_cores
-from residual.runtime.device import (
-    Precision,
-    PrecisionChoice,
-    resolve_precision,
-)
 from residual.spec import ResNetSpec
 from residual.training.compiling import CompileChoice, resolve_compile
 from residual.training.optimizer import check_frozen_stages
@@ -39,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from residual.data.source import SampleSource
+    from residual.runtime.device import Precision, PrecisionChoice
 
 __all__ = ["BadSamples", "Plan", "Wishes", "make_plan"]
 
@@ -49,6 +46,10 @@ _DIGITS = Preprocess(crop_px=16, resize_px=16, mean=(0.305,), std=(0.376,), chan
 
 # Sides of growing training images are multiples of this: few sizes, and whole pixels after every stride.
 _SIDE_MULTIPLE = 4
+
+# A run of fewer operations than this is over in a minute on two cores: to measure which precision is faster
+# would take a part of what there is to win.
+_FLOP_WORTH_MEASURING = 5e12
 
 _SHOWN_CHARACTERS = 80  # of a value in a list of differences
 
@@ -95,6 +96,7 @@ class Plan:
         recipe: How it is trained.
         seed: Decides the first weights, the order and every augmentation.
         precision: Precision of the forward and backward pass.
+        precision_reason: Why this one: asked for, or what was measured; empty in runs of older versions.
         compiled: Whether the network is compiled.
         weights: SHA-256 of the weights to start from; empty where they are drawn.
         data: Name of the data set.
@@ -112,6 +114,7 @@ class Plan:
     recipe: Recipe
     seed: int
     precision: Precision
+    precision_reason: str
     compiled: bool
     weights: str
     data: str
@@ -181,6 +184,7 @@ class Plan:
         try:
             return cls(
                 **{
+                    "precision_reason": "",
                     **fields,
                     "spec": ResNetSpec.from_dict(fields["spec"]),
                     "preprocess": Preprocess.from_dict(fields["preprocess"]),
@@ -192,8 +196,9 @@ class Plan:
             raise ConfigurationError(f"the plan cannot be read ({error})") from error
 
     def differences(self, other: Plan) -> list[str]:
-        """Return ``field: here → there`` for every field in which ``other`` differs."""
-        return _differences("", self.to_dict(), other.to_dict())
+        """Return ``field: here → there`` for every field in which ``other`` differs, but for reasons."""
+        alike = replace(other, precision_reason=self.precision_reason)
+        return _differences("", self.to_dict(), alike.to_dict())
 
 
 def make_plan(
@@ -242,7 +247,8 @@ def make_plan(
         preprocess=preprocess,
         recipe=recipe,
         seed=wishes.seed,
-        precision=_settled_precision(wishes, device, recorded),
+        precision="fp32",
+        precision_reason="",
         compiled=False,
         weights=_digest(wishes.weights) if wishes.weights is not None else "",
         data=source.name,
@@ -256,6 +262,7 @@ def make_plan(
     if isinstance(wishes.recipe, Recipe) or "start_px" in wishes.changes:
         _check_growth(plan)
     _check_images(plan)
+    plan = _with_precision(plan, wishes, device, recorded)
     return replace(plan, compiled=_settled_compile(plan, wishes, device, recorded))
 
 
@@ -335,10 +342,16 @@ def _settled_preprocess(
     )
 
 
-def _settled_precision(wishes: Wishes, device: torch.device, recorded: Plan | None) -> Precision:
+def _with_precision(plan: Plan, wishes: Wishes, device: torch.device, recorded: Plan | None) -> Plan:
+    """Return the plan with the precision that was asked for, recorded, or measured to be the faster."""
     if wishes.precision == "auto" and recorded is not None:
-        return recorded.precision
-    return resolve_precision(wishes.precision, device)
+        return replace(plan, precision=recorded.precision, precision_reason=recorded.precision_reason)
+    # Multiply and add; the backward pass is two of the forward's.
+    flop = 6 * plan.spec.num_macs(plan.train_px) * plan.recipe.batch_size * plan.total_steps
+    if wishes.precision == "auto" and device.type == "cpu" and flop < _FLOP_WORTH_MEASURING:
+        return replace(plan, precision="fp32", precision_reason="a short run")
+    settled = settle_precision(wishes.precision, plan.spec, device, image_px=plan.train_px)
+    return replace(plan, precision=settled.precision, precision_reason=settled.reason)
 
 
 def _settled_compile(plan: Plan, wishes: Wishes, device: torch.device, recorded: Plan | None) -> bool:

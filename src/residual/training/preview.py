@@ -108,7 +108,10 @@ class Preview:
             ),
             f"steps       {plan.total_steps:,} of {recipe.batch_size} images, {plan.warmup_steps:,} warm-up",
             f"evaluated   {len(plan.evaluation_steps())} times",
-            f"computing   {plan.precision}, {'compiled' if plan.compiled else 'not compiled'}",
+            (
+                f"computing   {plan.precision} ({plan.precision_reason}), "
+                f"{'compiled' if plan.compiled else 'not compiled'}"
+            ),
             f"time        about {hours}:{rest // 60:02d} h, reading data not counted"
             + (", nor what compiling saves" if plan.compiled else "")
             + f" ({self.seconds_a_step:.3g} s a step here)",

@@ -87,7 +87,7 @@ def reproduce(
         num_seeds: Runs of each arm; the scale's number where left out.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         num_workers: How many load data; does not change the result.
-        precision: ``fp32`` as in the papers, ``bf16``, ``fp16``, or ``auto``: bf16 where the hardware has it.
+        precision: ``fp32`` as in the papers, ``bf16``, ``fp16``, or ``auto``: the faster, measured.
         num_jobs: How many runs at a time, 1 to 64; several have a process each, with its share of the cores.
             A script that asks for several must not do so while it is imported
             (``if __name__ == "__main__":``), as with :mod:`multiprocessing`.

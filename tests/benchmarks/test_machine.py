@@ -1,0 +1,53 @@
+"""The benchmark of the machine from end to end on small sizes; times themselves are not tested."""
+
+from __future__ import annotations
+
+import pytest
+
+from residual.benchmarks import machine
+from residual.benchmarks.machine import MACHINE_ROWS, MachineSizes, benchmark_machine
+from residual.benchmarks.measurement import median_interval
+from residual.errors import RunError
+
+SMALL = MachineSizes(spin_batch=2, spin_steps=1, cifar_batch=2, imagenet_batch=1, imagenet_px=32)
+
+
+def test_names_of_rows_are_distinct() -> None:
+    assert len({row.name for row in MACHINE_ROWS}) == len(MACHINE_ROWS)
+
+
+@pytest.mark.slow  # starts four processes, each of which imports torch
+def test_idle_threads_are_measured_in_processes_of_their_own() -> None:
+    (row,) = benchmark_machine(rows=["spin-busy"], repetitions=6, sizes=SMALL).rows
+    assert row.ratio is not None
+    assert row.ratio.count == 6
+    assert row.details["other_programs"] >= 1
+    low, high = row.details["median_95"]
+    assert row.ratio.lowest <= low <= row.ratio.median <= high <= row.ratio.highest
+
+
+def test_a_precision_is_measured_or_cut_off() -> None:
+    rows = benchmark_machine(
+        rows=["auto-resnet20-fp32", "auto-resnet20-bf16"], repetitions=2, sizes=SMALL
+    ).rows
+    assert [row.name for row in rows] == ["auto-resnet20-fp32", "auto-resnet20-bf16"]
+    for row in rows:
+        assert (row.ratio is not None and row.ratio.count == 2) or "cut off after one update" in row.reason
+        assert row.details["auto"]
+
+
+def test_a_process_that_ends_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_others", None)  # not reached
+    sizes = MachineSizes(spin_model="no-such-network")
+    with (
+        machine._process("1", sizes) as turn,
+        pytest.raises(RunError, match=r"^a process that computes has ended with exit code 1$"),
+    ):
+        turn()
+
+
+def test_the_interval_of_a_median_goes_by_rank() -> None:
+    assert median_interval([1.0, 2.0, 3.0, 4.0, 5.0]) is None
+    assert median_interval([6.0, 1.0, 2.0, 3.0, 4.0, 5.0]) == (1.0, 6.0)
+    # Of twenty values the sixth from either end (binomial, P(X ≤ 5) = 0.0207).
+    assert median_interval([float(value) for value in range(1, 21)]) == (6.0, 15.0)
