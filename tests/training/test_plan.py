@@ -62,6 +62,8 @@ def test_a_recipe_of_ones_own_is_taken_as_it_is(source: SampleSource) -> None:
 def test_fields_of_the_recipe_reach_the_network(source: SampleSource) -> None:
     plan = planned(
         source,
+        model="resnet18",
+        image_px=32,
         changes={"stochastic_depth": 0.2, "zero_init_last_bn": True},
         activation_checkpointing=True,
     )

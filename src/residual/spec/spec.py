@@ -69,9 +69,10 @@ class ResNetSpec:
             3×3 convolutions instead of striding. ``None``: all stages stride (32 for ImageNet's stem).
         initialization: Distribution of the first weights.
         zero_init_last_bn: Whether the last BN of every F starts at zero, so that units start as identities
-            (Goyal et al. 2017, arXiv 1706.02677, section 5.1).
-        stochastic_depth: Probability that training drops the last unit's F(x), from zero at the first on a
-            straight line (Huang et al. 2016, arXiv 1603.09382, equation 4); survivors are scaled up.
+            (Goyal et al. 2017, arXiv 1706.02677, section 5.1). Refused where they could not leave that state,
+            see :attr:`why_no_zero_init`.
+        stochastic_depth: Probability that training drops the last unit's F(x); that of the l-th of L units is
+            l / L of it (Huang et al. 2016, arXiv 1603.09382, equation 4); survivors are scaled up.
         activation_checkpointing: Whether training keeps only each unit's input and computes the rest again.
         num_classes: Number of rows of the classifier.
         in_channels: Channels of the input image.
@@ -190,12 +191,8 @@ class ResNetSpec:
                 f"stochastic_depth is {self.stochastic_depth} in a plain net, which would drop everything",
                 expected="0",
             )
-        if self.zero_init_last_bn and (self.is_preactivated or self.arrangement == "bn-after-addition"):
-            raise ConfigurationError(
-                f"zero_init_last_bn is true and arrangement is {self.arrangement!r}, "
-                "where F does not end with BN",
-                expected="false",
-            )
+        if self.zero_init_last_bn and (reason := self.why_no_zero_init):
+            raise ConfigurationError(f"zero_init_last_bn is true and {reason}", expected="false")
         strides = [self._stem_stride * 2**stage for stage in range(len(self.depths))]
         if self.output_stride is not None and self.output_stride not in strides:
             raise ConfigurationError(
@@ -250,6 +247,35 @@ class ResNetSpec:
     def stage_names(self) -> tuple[str, ...]:
         """Names of the stages, as in the state dict: ``layer1``, ``layer2`` and so on."""
         return tuple(f"layer{stage}" for stage in range(1, len(self.depths) + 1))
+
+    @property
+    def why_no_zero_init(self) -> str:
+        """Return why the last BN of every F cannot start at zero in this network; empty: it can.
+
+        A ReLU passes no gradient where its input is exactly zero. Where scale and shift of the last BN are
+        zero and nothing is added before the ReLU that follows, neither they nor the layers before them ever
+        get a gradient: in plain nets and with a ReLU before the addition all of F; with option A, and what
+        2016 builds on it, the channels of zeros, which are half of the second stage and more of every later.
+        """
+        if self.is_preactivated or self.arrangement == "bn-after-addition":
+            return f"arrangement is {self.arrangement!r}, where F does not end with BN"
+        if self.shortcut == "none":
+            return "shortcut is 'none': a plain net would put out zero and never learn"
+        if self.arrangement == "relu-before-addition":
+            return f"arrangement is {self.arrangement!r}, whose ReLU after the BN passes no gradient at zero"
+        if self.shortcut == "scaled" and self.shortcut_scale == 0:
+            return "shortcut_scale is 0: a net without a shortcut would put out zero and never learn"
+        # A gate reads x itself, so without a ReLU between the units its gradient wakes the channels of zeros.
+        if self.has_gates and self.arrangement == "relu-only-preactivation":
+            return ""
+        for unit in self.units():
+            form = shortcut_form(self.shortcut, unit.in_channels, unit.out_channels, unit.stride)
+            if form in ("pad", "pad-both-sides") and unit.out_channels > unit.in_channels:
+                return (
+                    f"shortcut {self.shortcut!r} pads with channels of zeros, which would stay zero for ever "
+                    f"(ReLU passes no gradient at zero)"
+                )
+        return ""
 
     @property
     def architecture(self) -> ResNetSpec:
@@ -388,6 +414,9 @@ class ResNetSpec:
     def from_dict(cls, fields: Mapping[str, Any]) -> ResNetSpec:
         """Build a spec from JSON types; unknown, missing and mistyped fields are errors.
 
+        A spec that was written with ``zero_init_last_bn`` before that was refused for its network is read
+        without it: its weights are there and begin at zero no more.
+
         Raises:
             ConfigurationError: A field is unknown, missing, of the wrong type or out of range.
         """
@@ -403,6 +432,10 @@ class ResNetSpec:
         for name in ("depths", "widths"):
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
+        if values.get("zero_init_last_bn") is True:
+            without = cls(**{**values, "zero_init_last_bn": False})
+            if without.why_no_zero_init:
+                return without
         return cls(**values)
 
 

@@ -220,7 +220,7 @@ def make_plan(
         raise DataError(f"{source.name} has no training split", expected="a folder or file called 'train'")
     _ = source.validation_split  # without one the first evaluation would fail, after an epoch
     start = load(wishes.weights) if wishes.weights is not None else None
-    name, spec = _settled_model(source, wishes.model, start)
+    name, spec = _settled_model(source, wishes.model, start, recorded)
     if start and replace(spec, num_classes=1, in_channels=1) != replace(
         start.spec, num_classes=1, in_channels=1
     ):
@@ -237,7 +237,7 @@ def make_plan(
         spec,
         num_classes=len(source.classes),
         in_channels=preprocess.num_channels,
-        zero_init_last_bn=recipe.zero_init_last_bn or spec.zero_init_last_bn,
+        zero_init_last_bn=_settled_zero_init(recipe, spec, recorded),
         stochastic_depth=recipe.stochastic_depth or spec.stochastic_depth,
         activation_checkpointing=wishes.activation_checkpointing or spec.activation_checkpointing,
     )
@@ -267,7 +267,7 @@ def make_plan(
 
 
 def _settled_model(
-    source: SampleSource, model: str | ResNetSpec | None, start: Model | None
+    source: SampleSource, model: str | ResNetSpec | None, start: Model | None, recorded: Plan | None
 ) -> tuple[str, ResNetSpec]:
     """Return the network and its name, which is ``custom`` where the zoo has none."""
     if isinstance(model, ResNetSpec):
@@ -275,7 +275,19 @@ def _settled_model(
     if start is not None and model in (None, "custom"):
         return model or zoo.name_of(start.spec) or "custom", start.spec
     name = model or _default_model(source)
-    return name, zoo.entry(name).spec
+    spec = zoo.entry(name).spec
+    # A row of the zoo may be mended; a run goes on with the network that its name meant when it began.
+    return name, recorded.spec.architecture if recorded is not None and recorded.model == name else spec
+
+
+def _settled_zero_init(recipe: Recipe, spec: ResNetSpec, recorded: Plan | None) -> bool:
+    """Return whether the last BNs begin at zero; the spec refuses it where they could not leave that state.
+
+    A run that began before that was refused goes on: its weights are there.
+    """
+    if recorded is not None and recorded.recipe.zero_init_last_bn and spec.why_no_zero_init:
+        return recorded.spec.zero_init_last_bn
+    return recipe.zero_init_last_bn or spec.zero_init_last_bn
 
 
 def _usual_preprocess(source: SampleSource, spec: ResNetSpec, start: Model | None) -> Preprocess:
