@@ -64,10 +64,21 @@ def test_torchvisions_errors_are_those_of_its_installed_records(name: str) -> No
         ("resnet200.v1", "1-crop 320 px", "2016, Table 5", "21.8 % / 6.0 %"),
         ("resnet110.exclusive-gating", "median of 5 runs", "2016, Table 1", "8.70 %"),
         ("resnet164.preact", "median of 5 runs", "2016, Table 2", "5.46 %"),
+        ("resnet152.preact-v1", "1-crop 320 px", "2016, Table 5", "21.1 % / 5.5 %"),
+        ("resnet200.preact-v1", "1-crop 320 px", "2016, Table 5", "20.7 % / 5.3 %"),
+        ("resnet50", "1-crop 160 px", "timm, a3_in1k", "24.006 %"),
     ],
 )
 def test_results_read_as_in_the_papers(name: str, protocol: str, source: str, text: str) -> None:
     assert str(find(name, protocol, source)) == text
+
+
+def test_results_of_the_paper_stand_at_networks_with_the_papers_stride() -> None:
+    for row in RESULTS:
+        spec = zoo.entry(row.network).spec
+        # † of Table 5 is fb.resnet.torch's network.
+        if row.source.startswith("He et al.") and "aspect-ratio" not in row.source:
+            assert spec.unit == "basic" or spec.stride_on == "1x1", row.network
 
 
 def test_the_degradation_and_its_cure() -> None:

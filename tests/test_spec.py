@@ -121,6 +121,38 @@ def test_more_figures_of_2016() -> None:
     assert round(sum(layer.num_parameters for layer in layers if layer.kind != "bn") / 1e6, 1) == 10.2
 
 
+# KaimingHe/resnet-1k-layers, resnet-pre-act.lua: the first 1×1 of a unit has the stride, the 3×3 never.
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    [
+        ("resnet164", 244_500_992),
+        ("resnet164.preact", 244_500_992),
+        ("resnet164.bnadd", 244_500_992),
+        ("resnet164.relubefore", 244_500_992),
+        ("resnet164.reluonly", 244_500_992),
+        ("resnet1001", 1_487_849_984),
+        ("resnet1001.preact", 1_487_849_984),
+    ],
+)
+def test_bottlenecks_for_cifar_stride_on_their_first_1x1(name: str, macs: int) -> None:
+    spec = zoo.entry(name).spec
+    (first, *_), (second, *_) = (
+        spec.convolutions(unit) for unit in spec.units() if unit.name in ("layer2.0", "layer3.0")
+    )
+    assert [(conv.kernel_px, conv.stride) for conv in (first, second)] == [(1, 2), (1, 2)]
+    assert spec.num_macs(32) == macs
+    later = dataclasses.replace(spec, stride_on="3x3")
+    assert later.num_parameters == spec.num_parameters
+    assert later.num_macs(32) > macs
+
+
+def test_no_published_network_of_table_5_strides_on_its_3x3() -> None:
+    for layers, macs in ((152, 11_282_415_616), (200, 14_776_270_848)):
+        row = zoo.entry(f"resnet{layers}.preact-v1")
+        assert row.num_macs == macs
+        assert dataclasses.replace(row.spec, stride_on="3x3") == zoo.entry(f"resnet{layers}.preact").spec
+
+
 @pytest.mark.parametrize("entry", zoo.ENTRIES, ids=lambda entry: entry.name)
 def test_the_name_says_the_depth(entry: zoo.ZooEntry) -> None:
     match = re.search(r"\d+", entry.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import warnings
@@ -61,6 +62,20 @@ def test_saving_twice_writes_the_same_bytes(folder: Path, tmp_path: Path) -> Non
 
 def test_a_run_folder_stands_for_its_model(folder: Path) -> None:
     assert load(folder.parent).label_names == load(folder).label_names
+
+
+def test_a_folder_keeps_the_stride_that_its_weights_were_trained_with(tmp_path: Path) -> None:
+    # Rows of the zoo for CIFAR's bottlenecks had it on the 3×3 once; folders of them hold their own spec.
+    spec = dataclasses.replace(zoo.entry("resnet164.preact").spec, depths=(1, 1, 1), stride_on="3x3")
+    network = create(spec, seed=3).eval()
+    save(network, tmp_path / "m")
+    loaded = load(tmp_path / "m")
+    assert loaded.spec.stride_on == "3x3"
+    images = torch.randn(2, 3, 16, 16)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.network(images), network(images))
+        other = create(dataclasses.replace(spec, stride_on="1x1"), seed=3).eval()
+        assert not torch.allclose(other(images), network(images), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])

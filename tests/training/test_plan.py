@@ -72,6 +72,38 @@ def test_fields_of_the_recipe_reach_the_network(source: SampleSource) -> None:
     assert plan.spec.activation_checkpointing
 
 
+def test_a_run_goes_on_with_the_network_that_its_name_meant_when_it_began(source: SampleSource) -> None:
+    now = planned(source, model="resnet164.preact")
+    assert now.spec.stride_on == "1x1"
+    fields = now.to_dict()
+    before = Plan.from_dict({**fields, "spec": {**fields["spec"], "stride_on": "3x3"}})
+    again = planned(source, model="resnet164.preact", recorded=before)
+    assert again.spec.stride_on == "3x3"
+    assert before.differences(again) == []
+    other = planned(source, model="resnet164", recorded=before)
+    assert other.spec.stride_on == "1x1"
+
+
+def test_options_of_the_network_are_not_taken_from_the_record(source: SampleSource) -> None:
+    before = planned(source, changes={"stochastic_depth": 0.2}, activation_checkpointing=True)
+    again = planned(source, recorded=before)
+    assert again.spec.stochastic_depth == 0
+    assert not again.spec.activation_checkpointing
+
+
+def test_zero_init_is_refused_before_a_run_in_plain_networks(source: SampleSource) -> None:
+    with pytest.raises(ConfigurationError, match="zero_init_last_bn is true and shortcut is 'none'"):
+        planned(source, model="plain20", changes={"zero_init_last_bn": True})
+
+
+def test_a_run_with_zero_init_from_before_it_was_refused_goes_on(source: SampleSource) -> None:
+    changes = {"zero_init_last_bn": True}
+    fields = planned(source, model="resnet20").to_dict()
+    recipe = {**fields["recipe"], **changes}
+    before = Plan.from_dict({**fields, "recipe": recipe, "spec": {**fields["spec"], **changes}})
+    assert before.differences(planned(source, changes=changes, recorded=before)) == []
+
+
 # -- lengths -------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,9 @@ arrangements of He et al. 2016 (Tables 2 to 4).
 
 They have a quarter of the channels of the "CIFAR ResNet-18" of many tutorials, which is the ImageNet
 network without its stem, and so a sixteenth of the work a layer. Option A in all basic nets, so each plain
-twin has exactly the same parameters; bottlenecks project where the shape changes.
+twin has exactly the same parameters; bottlenecks project where the shape changes, and stride on their first
+1×1 ("constructed following" the networks of 2015, says the appendix of 2016, whose release strides there; so
+does the authors' Torch code, KaimingHe/resnet-1k-layers, resnet-pre-act.lua).
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ def _spec(layers: int, unit: Unit, shortcut: Shortcut, arrangement: Arrangement 
         widths=(16, 32, 64),
         stem="cifar",
         shortcut=shortcut,
+        stride_on="1x1" if unit == "bottleneck" else "3x3",
         arrangement=arrangement,
         num_classes=10,
     )

@@ -3,7 +3,9 @@
 ``resnet50`` is today's practice, with the stride on the 3×3 convolution; ``resnet50.v1`` is the
 paper's own, with the stride on the first 1×1. ``.a`` and ``.c`` name the shortcut options of the
 paper's Tables 2 and 3; a name without either is option B, as in every later library.
-``.preact`` is full pre-activation. A suffix that names a library or release (``.keras``, ``.caffe``,
+``.preact`` is full pre-activation, with today's stride as fb.resnet.torch has it, ``.preact-v1`` with the
+stride on the first 1×1, as the networks of 2016, Table 5, which were "trained using the same hyper-parameters
+and implementations" as those of 2015. A suffix that names a library or release (``.keras``, ``.caffe``,
 ``.tf``, ``.fb``) is the network as that has it, peculiarities included; ``.v2`` is timm's resnetv2 with BN.
 """
 
@@ -99,6 +101,17 @@ ENTRIES = (
             first_activation="stem",
         )
         for layers in _DEPTHS
+    ),
+    *(
+        _row(
+            f"resnet{layers}.preact-v1",
+            layers,
+            "He et al. 2016, figure 4 e and Table 5; stride on the first 1×1 as in the paper",
+            stride_on="1x1",
+            arrangement="full-preactivation",
+            first_activation="stem",
+        )
+        for layers in (152, 200)
     ),
     *(
         _row(

@@ -50,6 +50,14 @@ def check_outputs(out: Path, document: dict[str, Any]) -> None:
         assert verdict["tolerance"]
 
 
+def test_bottlenecks_at_paper_scale_are_the_zoos_with_the_stride_on_the_first_1x1() -> None:
+    arms = [arm for one in ON_CIFAR for arm in one.arms("paper") if arm.network.unit == "bottleneck"]
+    assert arms
+    for arm in arms:
+        assert arm.network.stride_on == "1x1"
+        assert name_of(arm.network), arm.name
+
+
 @pytest.mark.parametrize("one", ON_CIFAR, ids=lambda one: one.name)
 def test_smoke_runs_to_its_end(one: Experiment, tmp_path: Path) -> None:
     result = reproduce(

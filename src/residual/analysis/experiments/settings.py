@@ -80,6 +80,7 @@ def network(
         widths=_WIDTHS[scale],
         stem="cifar",
         shortcut=shortcut,
+        stride_on="1x1" if unit == "bottleneck" else "3x3",  # as the zoo's networks for CIFAR
         arrangement=arrangement,
         num_classes=10,
         **fields,
