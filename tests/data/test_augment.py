@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random as python_random
 from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from residual.data.augment import Choice, apply, choose
 from residual.errors import ConfigurationError
-from residual.preprocess import Channels, Preprocess
+from residual.preprocess import Channels, MeanImage, Preprocess
 from residual.recipe import Augment, CropKind, Policy
 from residual.runtime.random import SampleRandom
 from tests.data.pictures import noise, waves
@@ -241,6 +243,43 @@ def test_a_padded_crop_of_a_larger_image_shifts_what_the_center_shows() -> None:
             choice = Choice((2.0 * x - 8, 2.0 * y - 8, 2.0 * x + 56, 2.0 * y + 56), flip=False)
             view = apply(pixels, choice, record, 32)
             np.testing.assert_array_equal(view, padded[y : y + 32, x : x + 32], err_msg=f"shift {x}, {y}")
+
+
+def _with_mean_image(side_px: int) -> Preprocess:
+    image = MeanImage.from_array(np.random.default_rng(0).random((side_px, side_px, 3)))
+    return Preprocess(side_px, side_px, image.average(), (63 / 255,) * 3, mean_image=image)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Preprocess(32, 32, (125.3 / 255, 123.0 / 255, 113.9 / 255), (63 / 255, 62.1 / 255, 66.7 / 255)),
+        Preprocess(32, 32, (0.2, 0.3, 0.4), (0.25,) * 3, channels="bgr"),
+        Preprocess(32, 32, (0.305,), (0.376,), channels="gray"),
+        _with_mean_image(32),
+    ],
+    ids=["rgb", "bgr", "gray", "mean image"],
+)
+@pytest.mark.parametrize("native_px", [32, 20])
+def test_padding_with_the_mean_is_padding_with_zero_after_normalization(
+    record: Preprocess, native_px: int
+) -> None:
+    # fb.resnet.torch, datasets/cifar10.lua: ColorNormalize, HorizontalFlip, RandomCrop(32, 4) with zeros
+    pixels = record.to_channels(noise(native_px, native_px))
+    augment = Augment("pad", flip=True, pad_fill="mean")
+    half_a_level = 0.5 / 255 / min(record.std)
+    flips = set()
+    for index in range(12):
+        choice = _choose(augment, native_px, native_px, record, index=index)
+        view = torch.from_numpy(apply(pixels, choice, record, 32).copy())[None]
+        inside = apply(np.full_like(pixels, 255), dataclasses.replace(choice, fill="black"), record, 32) > 0
+        padding = record.normalize(view)[0].permute(1, 2, 0)[torch.from_numpy(~inside)]
+        assert padding.abs().max() <= half_a_level + 1e-6 if len(padding) else True
+        black = apply(pixels, dataclasses.replace(choice, fill="black"), record, 32)
+        assert np.array_equal(view[0].numpy()[inside], black[inside])
+        flips.add((choice.flip, bool(len(padding))))
+    assert flips >= {(True, True), (False, True)}
+    assert half_a_level < 0.01
 
 
 @pytest.mark.parametrize("kind", _KINDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from residual.data.resident import ResidentImages, can_be_resident
 from residual.data.sampler import TrainingOrder
 from residual.data.source import EncodedSample
 from residual.data.source.base import Row
-from residual.preprocess import Channels, Preprocess
+from residual.preprocess import Channels, MeanImage, Preprocess
 from residual.recipe import Augment
 from tests.data.pictures import encode, noise
 
@@ -52,7 +53,15 @@ def record(crop_px: int, channels: Channels = "rgb", resize_px: int | None = Non
     return Preprocess(crop_px, resize_px or crop_px, (0.5,) * count, (0.25,) * count, channels=channels)
 
 
-@pytest.mark.parametrize("augment", [Augment("pad", flip=True), Augment("pad", pad_px=0), Augment("center")])
+@pytest.mark.parametrize(
+    "augment",
+    [
+        Augment("pad", flip=True),
+        Augment("pad", flip=True, pad_fill="mean"),
+        Augment("pad", pad_px=0),
+        Augment("center"),
+    ],
+)
 @pytest.mark.parametrize(("native", "crop", "channels"), [(16, 16, "rgb"), (8, 16, "gray"), (20, 16, "bgr")])
 def test_batches_are_those_of_the_loader(
     augment: Augment, native: int, crop: int, channels: Channels
@@ -73,6 +82,20 @@ def test_batches_are_those_of_the_loader(
         assert torch.equal(ours.positions, theirs.positions)
         assert torch.equal(ours.places, theirs.places)
         assert ours.keys == theirs.keys
+
+
+def test_batches_are_those_of_the_loader_around_a_mean_image() -> None:
+    image = MeanImage.from_array(np.random.default_rng(0).random((16, 16, 3)))
+    split = pictures(*[(16, 16)] * 7)
+    preprocess = dataclasses.replace(record(16), mean=image.average(), mean_image=image)
+    augment = Augment("pad", flip=True, pad_fill="mean")
+    images = ResidentImages.read(split, preprocess, augment, CPU)
+    assert images is not None
+    order = TrainingOrder(3, len(split), 7, 0, 4)
+    for ours, theirs in zip(
+        images.batches(order), training_batches(split, preprocess, augment, order, num_workers=0), strict=True
+    ):
+        assert torch.equal(ours.pixels, theirs.pixels)
 
 
 def test_a_rank_has_its_part() -> None:

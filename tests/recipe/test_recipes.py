@@ -6,16 +6,36 @@ import dataclasses
 from typing import Any
 
 import pytest
+import torch
 
 from residual import zoo
+from residual.data.sampler import steps_until_epoch
 from residual.recipe import Augment, Mix, Recipe
-from residual.recipe.recipes import NAMES, named_recipe
+from residual.recipe.recipes import NAMES, left_out, named_recipe
+from residual.training.schedule import learning_rate
 
 RESNET50 = zoo.entry("resnet50").spec
 
 # What "as in the paper" means for every net of both papers (2015, sections 3.4 and 4.2).
 PAPER = {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4}
 CIFAR_AUGMENT = Augment(crop="pad", pad_px=4, flip=True)
+PAPER_DECAY = {"norm_weight_decay": 0.0, "bias_weight_decay": 0.0}
+# fb.resnet.torch, getParameters(): weights and biases of everything.
+TORCH_DECAY = {"norm_weight_decay": None, "bias_weight_decay": None}
+FB90 = {
+    **PAPER,
+    **TORCH_DECAY,
+    "nesterov": True,
+    "epochs": 90,
+    "batch_size": 256,
+    "schedule": "step",
+    "milestones": (30 / 90, 60 / 90),
+    "decay": 0.1,
+    "warmup_epochs": 0,
+    "interpolation": "bicubic",
+    "mean": "fixed",
+    "augment": Augment("random-resized", flip=True, min_area=0.08, color_jitter=0.4, pca_color=0.1),
+}
 SCALE_JITTER = Augment(crop="scale-jitter", flip=True, min_side_px=256, max_side_px=480, pca_color=0.1)
 STRIKES_BACK = {
     "bce_threshold": 0.2,
@@ -29,7 +49,11 @@ STRIKES_BACK = {
     "norm_weight_decay": 0.0,
     "bias_weight_decay": 0.0,
     "crop_px": 224,
-    "resize_px": 236,  # 224 / 0.95
+    "resize_px": 235,  # floor(224 / 0.95), as timm's create_transform
+    "interpolation": "bicubic",
+    "bce_sum": False,
+    "clip_norm": 1.0,
+    "zero_init_last_bn": True,
 }
 
 SOURCES: dict[str, dict[str, Any]] = {
@@ -79,8 +103,7 @@ SOURCES: dict[str, dict[str, Any]] = {
         **PAPER,
         "steps": 64_000,
         "batch_size": 128,
-        "norm_weight_decay": None,
-        "bias_weight_decay": None,
+        **PAPER_DECAY,
         "schedule": "step",
         "milestones": (0.5, 0.75),
         "decay": 0.1,
@@ -88,9 +111,25 @@ SOURCES: dict[str, dict[str, Any]] = {
         "warmup_learning_rate": 0.01,
         "warmup_steps": 400,
         "warmup_until_error": None,
-        "mean": "channel",
+        "mean": "pixel",
         "augment": CIFAR_AUGMENT,
     },
+    "resnet1k_cifar": {
+        **PAPER,
+        **TORCH_DECAY,
+        "nesterov": True,
+        "epochs": 200,
+        "steps": None,
+        "batch_size": 64,
+        "schedule": "step",
+        "milestones": (80 / 200, 121 / 200),
+        "decay": 0.1,
+        "warmup_epochs": 0,
+        "warmup_steps": None,
+        "mean": "channel",
+        "augment": Augment(crop="pad", pad_px=4, flip=True, pad_fill="mean"),
+    },
+    "resnet1k_imagenet": {**FB90, "train_px": 224, "crop_px": 320, "resize_px": 320},
     "imagenet2015": {
         **PAPER,
         "steps": 600_000,
@@ -105,7 +144,10 @@ SOURCES: dict[str, dict[str, Any]] = {
     },
     "imagenet2016": {
         **PAPER,
+        **PAPER_DECAY,
         "epochs": 90,
+        "steps": None,
+        "mean": "channel",
         "batch_size": 256,
         "schedule": "step",
         "milestones": (30 / 90, 60 / 90),
@@ -117,17 +159,7 @@ SOURCES: dict[str, dict[str, Any]] = {
         "resize_px": 320,
         "augment": SCALE_JITTER,
     },
-    "fb90": {
-        **PAPER,
-        "nesterov": True,
-        "epochs": 90,
-        "batch_size": 256,
-        "norm_weight_decay": None,
-        "bias_weight_decay": None,
-        "schedule": "step",
-        "milestones": (30 / 90, 60 / 90),
-        "augment": Augment("random-resized", flip=True, min_area=0.08, color_jitter=0.4, pca_color=0.1),
-    },
+    "fb90": {**FB90, "train_px": None, "crop_px": None, "resize_px": None},
     "torchvision_v2": {
         "optimizer": "sgd",
         "momentum": 0.9,
@@ -231,6 +263,9 @@ def test_only_what_a_source_has_is_turned_on(name: str) -> None:
         "sync_batch_norm",
         "zero_init_last_bn",
         "bce_threshold",
+        "bce_sum",
+        "interpolation",
+        "nesterov",
     )
     recipe, plain = named_recipe(name, RESNET50), Recipe(name="plain")
     named = SOURCES[name]
@@ -273,6 +308,94 @@ def test_the_nets_of_2015_from_110_layers_on_wait_for_an_error_below_80_percent(
 def test_every_net_of_2016_begins_with_400_iterations_at_a_tenth(name: str) -> None:
     recipe = named_recipe("cifar2016", zoo.entry(name).spec)
     assert (recipe.warmup_steps, recipe.warmup_learning_rate) == (400, 0.01)
+
+
+@pytest.mark.parametrize("name", ["resnet56", "resnet110", "resnet164.preact", "resnet1001.preact"])
+def test_cifar2016_differs_from_2015_in_its_warm_up_alone(name: str) -> None:
+    spec = zoo.entry(name).spec
+    of_2015, of_2016 = (named_recipe(f"cifar{year}", spec) for year in (2015, 2016))
+    differing = {
+        field.name
+        for field in dataclasses.fields(Recipe)
+        if getattr(of_2015, field.name) != getattr(of_2016, field.name)
+    }
+    assert differing <= {
+        "name",
+        "warmup",
+        "warmup_steps",
+        "warmup_learning_rate",
+        "warmup_until_error",
+    }
+
+
+def test_imagenet2016_differs_from_2015_in_schedule_and_test_size_alone() -> None:
+    of_2015, of_2016 = (named_recipe(f"imagenet{year}", RESNET50) for year in (2015, 2016))
+    differing = {
+        field.name
+        for field in dataclasses.fields(Recipe)
+        if getattr(of_2015, field.name) != getattr(of_2016, field.name)
+    }
+    sizes = {"train_px", "crop_px", "resize_px", "mean"}
+    assert differing == {"name", "epochs", "steps", "schedule", "milestones", *sizes}
+
+
+def test_the_dagger_row_of_table_4_trains_156_000_updates_and_drops_at_epochs_81_and_122() -> None:
+    recipe = named_recipe("resnet1k_cifar", zoo.entry("resnet1001.preact").spec)
+    total = steps_until_epoch(recipe.epochs, 50_000, recipe.batch_size)
+    assert total == 156_250
+    # train.lua: epoch >= 122 and 2 or epoch >= 81 and 1 or 0, of epochs that count from 1
+    for epoch, rate in ((1, 0.1), (80, 0.1), (81, 0.01), (121, 0.01), (122, 0.001), (200, 0.001)):
+        first = steps_until_epoch(epoch - 1, 50_000, recipe.batch_size)
+        last = steps_until_epoch(epoch, 50_000, recipe.batch_size) - 1
+        # An epoch of 50,000 images begins within a batch where 64 do not divide it.
+        for step in (first + 1, last - 1):
+            assert learning_rate(recipe, step, total, 0) == pytest.approx(rate), epoch
+
+
+def test_dropping_at_half_of_cifar2016_with_batches_of_64_is_not_the_dagger_row() -> None:
+    spec = zoo.entry("resnet1001.preact").spec
+    halved = named_recipe("cifar2016", spec).changed({"batch_size": 64})
+    assert halved.steps is not None
+    assert halved.steps * 64 / 50_000 < 82
+    assert named_recipe("resnet1k_cifar", spec).epochs == 200
+
+
+@pytest.mark.parametrize("name", ["rsb_a1", "rsb_a2", "rsb_a3"])
+def test_rsb_settings_are_those_of_the_installed_timm(name: str) -> None:
+    import timm
+    from timm.data import create_transform
+    from timm.optim import Lamb
+
+    recipe = named_recipe(name, RESNET50)
+    released = timm.models.get_pretrained_cfg(f"resnet50.{name.removeprefix('rsb_')}_in1k")
+    assert recipe.interpolation == released.interpolation
+    transform = create_transform(224, is_training=False, crop_pct=released.crop_pct, interpolation="bicubic")
+    assert transform.transforms[0].size == recipe.resize_px
+    weight = torch.nn.Parameter(torch.ones(1))
+    assert Lamb([weight]).defaults["max_grad_norm"] == recipe.clip_norm
+    assert not timm.create_model("resnet50").layer1[0].bn3.weight.any()
+    assert recipe.zero_init_last_bn
+
+
+@pytest.mark.parametrize("name", ["rsb_a1", "rsb_a2", "rsb_a3"])
+@pytest.mark.parametrize("network", ["plain18", "resnet18.a", "resnet50.preact", "resnet50.fb"])
+def test_rsb_leaves_out_what_would_kill_a_network_and_says_so(name: str, network: str) -> None:
+    spec = zoo.entry(network).spec
+    recipe = named_recipe(name, spec)
+    reasons = {one.field: one.reason for one in left_out(name, spec)}
+    assert not recipe.zero_init_last_bn
+    assert reasons["zero_init_last_bn"] == spec.why_no_zero_init
+    # The network can be made.
+    dataclasses.replace(
+        spec, stochastic_depth=recipe.stochastic_depth, zero_init_last_bn=recipe.zero_init_last_bn
+    )
+    assert ("stochastic_depth" in reasons) == (network == "plain18" and name != "rsb_a3")
+
+
+def test_other_recipes_leave_nothing_out() -> None:
+    assert all(
+        left_out(name, zoo.entry("plain18").spec) == () for name in NAMES if not name.startswith("rsb_")
+    )
 
 
 def test_cifar_takes_the_papers_164_epochs() -> None:

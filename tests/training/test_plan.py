@@ -9,19 +9,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.nn import functional
 
+from residual import zoo
+from residual.data.loader import training_view
 from residual.data.source import SampleSource, open_source
 from residual.data.source.validation import hold_out
 from residual.errors import ConfigurationError, MissingDependencyError
 from residual.models import Model, create, save
 from residual.models.precision import SettledPrecision
 from residual.preprocess import MeanImage
-from residual.recipe import Recipe
+from residual.recipe import Augment, Recipe
+from residual.recipe.recipes import NAMES, named_recipe
+from residual.runtime.random import SampleRandom
 from residual.training.compiling import resolve_compile
 from residual.training.plan import Plan, Wishes, make_plan
 from tests.conftest import COLORS, SMALL_INPUT, TINY
-from tests.training.parts import CPU, a_plan, a_start
+from tests.training.parts import CPU, a_plan, a_start, an_updater
 
 
 @pytest.fixture
@@ -89,6 +95,112 @@ def test_options_of_the_network_are_not_taken_from_the_record(source: SampleSour
     again = planned(source, recorded=before)
     assert again.spec.stochastic_depth == 0
     assert not again.spec.activation_checkpointing
+
+
+# -- filters ------------------------------------------------------------------------------------------
+
+
+def test_a_recipes_filter_is_that_of_training_and_of_evaluation(source: SampleSource) -> None:
+    plan = planned(source, model="resnet18", recipe="fb90", image_px=None, changes={"epochs": 1.0})
+    assert plan.preprocess.interpolation == "bicubic"
+    assert (plan.preprocess.crop_px, plan.preprocess.resize_px) == (224, 256)
+    changed = planned(source, model="resnet18", recipe="fb90", changes={"interpolation": "bilinear"})
+    assert changed.preprocess.interpolation == "bilinear"
+
+
+def test_a_recipe_without_a_filter_leaves_that_of_the_weights(source: SampleSource, tmp_path: Path) -> None:
+    for interpolation in ("bilinear", "bicubic"):
+        record = dataclasses.replace(SMALL_INPUT, interpolation=interpolation)
+        start = tmp_path / interpolation
+        save(Model(create(TINY), tuple(COLORS), record), start)
+        plan = planned(source, weights=start, model=None, image_px=None)
+        assert plan.preprocess.interpolation == interpolation
+
+
+@pytest.mark.parametrize("recipe", ["rsb_a2", "fb90"])
+def test_training_views_are_resized_by_the_recipes_filter(source: SampleSource, recipe: str) -> None:
+    plan = planned(source, model="resnet18", recipe=recipe, image_px=None)
+    linear = dataclasses.replace(plan.preprocess, interpolation="bilinear")
+    augment = Augment("random-resized")
+    content = source.split("train").read(0).content
+    random = SampleRandom(0, 0, 0)
+    cubic = training_view(content, augment, random, plan.preprocess, 64)
+    assert not np.array_equal(cubic, training_view(content, augment, random, linear, 64))
+
+
+# -- runs of earlier versions -------------------------------------------------------------------------
+
+
+def earlier(plan: Plan, **recipe: Any) -> Plan:
+    """Return a plan as it was recorded before recipes had a filter, a fill and a mean of BCE."""
+    fields = json.loads(json.dumps(plan.to_dict()))
+    fields["recipe"].update(recipe)
+    for name in ("interpolation", "bce_sum"):
+        fields["recipe"].pop(name, None)
+    fields["recipe"]["augment"].pop("pad_fill", None)
+    return Plan.from_dict(fields)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith(("rsb", "resnet1k"))])
+def test_fields_that_came_later_are_not_in_the_record_of_recipes_without_them(
+    source: SampleSource, name: str
+) -> None:
+    fields = named_recipe(name, zoo.entry("resnet20").spec).to_dict()
+    assert "bce_sum" not in fields
+    assert "pad_fill" not in fields["augment"]
+    assert ("interpolation" in fields) == (name == "fb90")
+
+
+def test_a_missing_field_has_the_meaning_of_then(source: SampleSource) -> None:
+    before = earlier(planned(source))
+    assert (before.recipe.interpolation, before.recipe.augment.pad_fill) == (None, "black")
+    assert not before.recipe.bce_sum
+    summed = earlier(planned(source, changes={"loss": "bce"}))
+    assert summed.recipe.bce_sum
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("cifar2016", {"norm_weight_decay": None, "bias_weight_decay": None, "mean": "channel"}),
+        ("imagenet2016", {"norm_weight_decay": None, "bias_weight_decay": None}),
+        ("fb90", {}),
+        ("rsb_a1", {"clip_norm": None, "zero_init_last_bn": False, "resize_px": 236}),
+        ("rsb_a3", {"clip_norm": None, "zero_init_last_bn": False, "resize_px": 236}),
+    ],
+)
+def test_a_run_of_a_recipe_that_was_mended_goes_on_as_it_began(
+    source: SampleSource, name: str, fields: dict[str, Any]
+) -> None:
+    options: dict[str, Any] = {"model": "resnet18", "recipe": name, "image_px": None}
+    now = planned(source, **options)
+    preprocess: dict[str, Any] = {"interpolation": "bilinear"}
+    if "resize_px" in fields:
+        preprocess["resize_px"] = fields["resize_px"]
+    before = earlier(
+        dataclasses.replace(
+            now,
+            spec=dataclasses.replace(now.spec, zero_init_last_bn=False),
+            preprocess=dataclasses.replace(now.preprocess, **preprocess),
+        ),
+        **fields,
+    )
+    assert before.differences(planned(source, recorded=before, **options)) == []
+    other = planned(source, recorded=before, **{**options, "changes": {"learning_rate": 0.3}})
+    assert any("learning_rate" in line for line in before.differences(other))
+
+
+def test_a_run_with_smoothed_bce_goes_on_with_the_loss_that_it_had(source: SampleSource) -> None:
+    changes = {"loss": "bce", "label_smoothing": 0.1, "bce_threshold": 0.2}
+    before = earlier(planned(source, changes=changes))
+    assert before.differences(planned(source, changes=changes, recorded=before)) == []
+    updater = an_updater(a_plan(**{name: getattr(before.recipe, name) for name in (*changes, "bce_sum")}))
+    logits = torch.tensor([[0.5, -0.5, 0.25]])
+    for share in (0.15, 0.18, 0.19, 0.21, 0.5):
+        targets = torch.tensor([[share, 1 - share, 0.0]])
+        smoothed = targets * 0.9 + 0.1 / 3
+        then = functional.binary_cross_entropy_with_logits(logits, (smoothed > 0.2).float(), reduction="sum")
+        assert float(updater._loss(logits, targets)) == pytest.approx(float(then), rel=1e-6)
 
 
 def test_zero_init_is_refused_before_a_run_in_plain_networks(source: SampleSource) -> None:
@@ -161,7 +273,7 @@ def test_training_images_are_as_large_as_evaluated_ones_unless_told(source: Samp
 
 def test_the_sizes_of_a_recipe_are_those_of_its_run(source: SampleSource) -> None:
     plan = planned(source, recipe="rsb_a3", model="resnet18", image_px=None)
-    assert (plan.train_px, plan.preprocess.crop_px, plan.preprocess.resize_px) == (160, 224, 236)
+    assert (plan.train_px, plan.preprocess.crop_px, plan.preprocess.resize_px) == (160, 224, 235)
 
 
 def test_another_input_takes_the_place_of_the_sizes_of_a_named_recipe(source: SampleSource) -> None:

@@ -139,23 +139,59 @@ def test_smoothing_is_the_same_whether_labels_are_soft_or_not() -> None:
     assert close(gradients_of(plan), expected_gradients(plan, targets))
 
 
-def bce_gradients(plan: Plan, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+def bce_gradients(plan: Plan, targets: torch.Tensor, *, sum_classes: bool = False) -> dict[str, torch.Tensor]:
+    """Return the gradients by timm's loss."""
+    from timm.loss import BinaryCrossEntropy
+
     network = create(plan.spec, seed=plan.seed).train()
     logits = network(plan.preprocess.normalize(a_batch(plan).pixels))
-    loss = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    torch.autograd.backward(loss.sum(dim=1).mean())
+    torch.autograd.backward(BinaryCrossEntropy(smoothing=0, sum_classes=sum_classes)(logits, targets))
     return gradients(network)
 
 
-def test_bce_is_summed_over_the_classes() -> None:
+def test_bce_is_averaged_over_the_classes_as_by_timm() -> None:
     plan = a_plan(loss="bce", label_smoothing=0.3)
-    assert close(gradients_of(plan), bce_gradients(plan, soft_targets(a_batch(plan).labels, 3, 0.3)))
+    targets = soft_targets(a_batch(plan).labels, 3, 0.3)
+    assert close(gradients_of(plan), bce_gradients(plan, targets))
+    assert not close(gradients_of(plan), bce_gradients(plan, targets, sum_classes=True))
+
+
+def test_bce_can_be_summed_over_the_classes() -> None:
+    plan = a_plan(loss="bce", bce_sum=True, label_smoothing=0.3)
+    targets = soft_targets(a_batch(plan).labels, 3, 0.3)
+    assert close(gradients_of(plan), bce_gradients(plan, targets, sum_classes=True))
+
+
+def test_bce_of_labels_is_the_loss_that_is_counted() -> None:
+    plan = a_plan(loss="bce")
+    updater = an_updater(plan)
+    assert updater.gradients(a_batch(plan), 0)
+    ((total, logits, labels),) = updater._counted
+    expected = functional.binary_cross_entropy_with_logits(logits, functional.one_hot(labels, 3).float())
+    assert float(total) / len(labels) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_bce_with_a_threshold_takes_what_is_above_it_for_wholly_present() -> None:
-    plan = a_plan(loss="bce", label_smoothing=0.3, bce_threshold=0.2)
+    plan = a_plan(loss="bce", bce_threshold=0.2)
     hard = functional.one_hot(a_batch(plan).labels, 3).float()
     assert close(gradients_of(plan), bce_gradients(plan, hard))
+
+
+def test_labels_are_smoothed_after_the_threshold_which_would_undo_it() -> None:
+    plan = a_plan(loss="bce", label_smoothing=0.3, bce_threshold=0.2)
+    hard = functional.one_hot(a_batch(plan).labels, 3).float()
+    assert close(gradients_of(plan), bce_gradients(plan, hard * 0.7 + 0.1))
+    assert not close(gradients_of(plan), bce_gradients(plan, hard))
+
+
+def test_a_share_counts_by_the_threshold_whatever_the_smoothing() -> None:
+    updater = an_updater(a_plan(loss="bce", label_smoothing=0.1, bce_threshold=0.2))
+    for share, present in ((0.21, True), (0.19, False)):
+        targets = torch.tensor([[share, 1 - share, 0.0]])
+        logits = torch.tensor([[0.5, -0.5, 0.25]])
+        smooth = torch.tensor([[0.9 * present + 0.1 / 3, 0.9 + 0.1 / 3, 0.1 / 3]])
+        expected = functional.binary_cross_entropy_with_logits(logits, smooth)
+        assert float(updater._loss(logits, targets)) == pytest.approx(float(expected), rel=1e-6)
 
 
 @pytest.mark.parametrize("changes", [{"mixup": 1.0}, {"cutmix": 1.0}])

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from residual.data.augment.crop import pad_shifts
+from residual.data.augment.crop import pad_shifts, surroundings
 from residual.data.decode import decode
 from residual.data.loader import Batch
 from residual.data.threads import in_order
@@ -122,12 +122,19 @@ class ResidentImages:
         indices = table[:, 1]
         uniforms = np.array([position.uniforms for position in positions])
         pixels = self._views[indices.to(self._device)]
+        outside = surroundings(self._preprocess, side_px, self._augment.pad_fill)
+        inside: torch.Tensor | None = None
         if self._augment.crop == "pad":
             shifts = pad_shifts(self._augment, uniforms[:, :2], self._preprocess, side_px)
-            pixels = _shifted(pixels, torch.from_numpy(shifts).to(self._device))
+            on_device = torch.from_numpy(shifts).to(self._device)
+            pixels = _shifted(pixels, on_device)
+            inside = _lies_inside(on_device, side_px) if outside is not None else None
         if self._augment.flip:
-            flips = torch.from_numpy(uniforms[:, 2] < 0.5).to(self._device)
-            pixels = torch.where(flips[:, None, None, None], pixels.flip(2), pixels)
+            flips = torch.from_numpy(uniforms[:, 2] < 0.5).to(self._device)[:, None, None, None]
+            pixels = torch.where(flips, pixels.flip(2), pixels)
+            inside = torch.where(flips, inside.flip(2), inside) if inside is not None else None
+        if inside is not None:
+            pixels = torch.where(inside, pixels, torch.tensor(outside, device=self._device))
         return Batch(
             pixels=pixels,
             labels=self._labels[indices],
@@ -153,3 +160,11 @@ def _shifted(pixels: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
     columns, rows = window + shifts[:, :1], window + shifts[:, 1:]
     images = torch.arange(count, device=pixels.device)[:, None, None]
     return padded[images, rows[:, :, None], columns[:, None, :]]
+
+
+def _lies_inside(shifts: torch.Tensor, side: int) -> torch.Tensor:
+    """Return which pixels of the moved windows show the image, ``(N, S, S, 1)``."""
+    window = torch.arange(side, device=shifts.device)
+    columns, rows = window + shifts[:, :1], window + shifts[:, 1:]
+    columns_inside, rows_inside = ((places >= 0) & (places < side) for places in (columns, rows))
+    return (rows_inside[:, :, None] & columns_inside[:, None, :])[..., None]

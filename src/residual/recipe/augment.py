@@ -11,13 +11,17 @@ from typing import Literal, TypeAlias
 from residual.errors import ConfigurationError
 from residual.recipe.fields import check_fields, number
 
-__all__ = ["Augment", "CropKind", "Mix", "Policy"]
+__all__ = ["Augment", "CropKind", "Mix", "PadFill", "Policy"]
 
 CropKind: TypeAlias = Literal["center", "pad", "random-resized", "scale-jitter"]
-"""``center``: no choice. ``pad``: pad and cut at a random place (2015, section 4.2). ``random-resized``: a
-random part of the image, stretched to the input (Szegedy et al. 2014, arXiv 1409.4842, section 6).
-``scale-jitter``: the shorter side is resized to a random length and a random square is cut (2015, section
-3.4, after Simonyan and Zisserman 2014)."""
+"""``center``: no choice. ``pad``: pad and cut at a random place (2015, section 4.2, which does not say with
+what). ``random-resized``: a random part of the image, stretched to the input (Szegedy et al. 2014, arXiv
+1409.4842, section 6). ``scale-jitter``: the shorter side is resized to a random length and a random square is
+cut (2015, section 3.4, after Simonyan and Zisserman 2014)."""
+
+PadFill: TypeAlias = Literal["black", "mean"]
+"""``black``: level 0. ``mean``: the level nearest to what normalization makes zero, as where padding comes
+after it (fb.resnet.torch)."""
 
 Policy: TypeAlias = Literal["none", "rand-augment", "trivial-augment"]
 """``rand-augment``: Cubuk et al. 2019, arXiv 1909.13719. ``trivial-augment``: the wide space of Müller and
@@ -33,6 +37,8 @@ class Augment:
         flip: Whether half of the images are mirrored; wrong for digits and text.
         pad_px: Padding on each side for ``pad``, in pixels of the network's input; smaller training images
             are padded in proportion.
+        pad_fill: What ``pad`` pads with: ``black``, or the ``mean`` that normalization makes zero, to within
+            half a level of 255.
         min_area: Smallest part of the image for ``random-resized``, as a fraction of its area.
         min_side_px: Shortest shorter side for ``scale-jitter``, in pixels.
         max_side_px: Longest shorter side for ``scale-jitter``, in pixels.
@@ -51,6 +57,7 @@ class Augment:
     crop: CropKind = "center"
     flip: bool = False
     pad_px: int = number(4, 0, 1024)
+    pad_fill: PadFill = "black"
     min_area: float = number(0.08, 0, 1, above=True)
     min_side_px: int = number(256, 1, 16_384)
     max_side_px: int = number(480, 1, 16_384)

@@ -22,6 +22,7 @@ Schedule: TypeAlias = Literal["constant", "step", "cosine", "plateau"]
 WarmupShape: TypeAlias = Literal["linear", "constant"]
 Loss: TypeAlias = Literal["cross-entropy", "bce"]
 Mean: TypeAlias = Literal["fixed", "channel", "pixel"]
+Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
 NonFinite: TypeAlias = Literal["stop", "skip", "rollback"]
 Select: TypeAlias = Literal["last", "best"]
 BatchNorm: TypeAlias = Literal["train", "frozen"]
@@ -66,11 +67,15 @@ class Recipe:
         warmup_learning_rate: Learning rate at the beginning of the warm-up.
         warmup_until_error: Training error, as a fraction, below which a ``constant`` warm-up ends (2015,
             section 4.2: 0.8), at ``warmup_epochs`` at the latest.
-        loss: ``cross-entropy``, or ``bce``: binary cross-entropy of each class, summed over the classes.
+        loss: ``cross-entropy``, or ``bce``: binary cross-entropy of each class, averaged over the classes.
         label_smoothing: Probability that the target gives to all classes alike, 0 to 1.
-        bce_threshold: Target above which ``bce`` takes a class for wholly present; 0: targets stay as mixed.
-        clip_norm: Largest norm of the gradient; larger ones are scaled down to it.
-        zero_init_last_bn: Whether the last BN of every F starts at zero (Goyal et al. 2017).
+        bce_threshold: Target above which ``bce`` takes a class for wholly present, before labels are
+            smoothed; 0: targets stay as mixed.
+        bce_sum: Whether ``bce`` is summed over the classes instead (timm's ``--bce-sum``).
+        clip_norm: Largest norm of the gradient; larger ones are scaled down to it. (timm's LAMB does so at
+            1.)
+        zero_init_last_bn: Whether the last BN of every F starts at zero (Goyal et al. 2017); refused in
+            networks that would not leave that state: plain nets, option A.
         stochastic_depth: Probability that training drops the last unit's F (Huang et al. 2016).
         ema_decay: Weight of the past in an exponential moving average of the weights, which is what is
             evaluated and kept then; 0: none.
@@ -91,6 +96,8 @@ class Recipe:
         growing: Share of the run over which the side grows.
         crop_px: Side of the evaluated images in pixels; left out: the network's usual one.
         resize_px: Shorter side of the evaluated images before the crop; left out: the network's usual ratio.
+        interpolation: Filter of every resize, in training and in evaluation; left out: the network's usual
+            one, or that of the weights.
         mean: What is subtracted: ``fixed`` numbers; the training images' mean of each ``channel``, with
             their standard deviation; or that of each ``pixel`` (2015, sections 3.4 and 4.2).
         augment: How training images are varied.
@@ -131,6 +138,7 @@ class Recipe:
     loss: Loss = "cross-entropy"
     label_smoothing: float = number(0.0, 0, 1)
     bce_threshold: float = number(0.0, 0, 1, below=True)
+    bce_sum: bool = False
     clip_norm: float | None = number(None, 0, above=True)
     zero_init_last_bn: bool = False
     stochastic_depth: float = number(0.0, 0, 0.99)
@@ -147,6 +155,7 @@ class Recipe:
     growing: float = number(0.8, 0, 1, above=True)
     crop_px: int | None = number(None, 1, 16_384)
     resize_px: int | None = number(None, 1, 16_384)
+    interpolation: Interpolation | None = None
     mean: Mean = "fixed"
     augment: Augment = dataclasses.field(default_factory=Augment)
     mix: Mix = dataclasses.field(default_factory=Mix)
@@ -207,15 +216,29 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON types; :meth:`from_dict` reads them back."""
+        """Return the fields as JSON types; :meth:`from_dict` reads them back.
+
+        What came to recipes later is there only where it says something, so that fingerprints and records of
+        runs that do without stay what they were.
+        """
         fields = dataclasses.asdict(self)
+        if self.interpolation is None:
+            del fields["interpolation"]
+        if self.augment.pad_fill == "black":
+            del fields["augment"]["pad_fill"]
+        if self.loss != "bce" and not self.bce_sum:
+            del fields["bce_sum"]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Recipe:
-        """Build a recipe from what :meth:`to_dict` returned."""
+        """Build a recipe from what :meth:`to_dict` returned, in this version or an earlier one.
+
+        A field that is not there has the meaning that it had before there was one: ``bce`` was a sum then.
+        """
         try:
             values = dict(fields)
+            values.setdefault("bce_sum", values.get("loss") == "bce")
             values["augment"] = Augment(**values["augment"])
             values["mix"] = Mix(**values["mix"])
             values["milestones"] = tuple(values["milestones"])

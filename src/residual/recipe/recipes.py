@@ -1,11 +1,14 @@
 """The named recipes: functions of the network that return a :class:`Recipe`.
 
-Each docstring says where the numbers come from, what a run costs, and what it should end with.
+Each docstring says where the numbers come from, what a run costs, and what it should end with. What a source
+does not say, and where a recipe differs from it, stands there, too.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from residual.errors import UnknownNameError
 from residual.recipe.augment import Augment, Mix
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
     from residual.spec import ResNetSpec
 
-__all__ = ["NAMES", "named_recipe", "recipe_for"]
+__all__ = ["NAMES", "LeftOut", "earlier_recipe", "left_out", "named_recipe", "recipe_for"]
 
 
 def digits(_spec: ResNetSpec) -> Recipe:
@@ -39,8 +42,9 @@ def cifar(_spec: ResNetSpec) -> Recipe:
     """Return the recipe for 32 px photos: the paper's batch, decay and augmentation under a short cosine.
 
     From He et al. 2015, section 4.2 (batch 128, learning rate 0.1, momentum 0.9, weight decay 1e-4, pad 4,
-    random crop, mirror); a cosine (Loshchilov and Hutter 2017, arXiv 1608.03983) takes the place of the
-    paper's drops at 32,000 and 48,000 of 64,000 iterations, because it is better at any shorter length.
+    random crop, mirror; with what to pad it does not say, here black); a cosine (Loshchilov and Hutter 2017,
+    arXiv 1608.03983) takes the place of the paper's drops at 32,000 and 48,000 of 64,000 iterations, because
+    it is better at any shorter length.
     """
     return Recipe(
         name="cifar",
@@ -121,10 +125,13 @@ def finetune(_spec: ResNetSpec) -> Recipe:
 def cifar2015(spec: ResNetSpec) -> Recipe:
     """Return the CIFAR-10 schedule of He et al. 2015, section 4.2.
 
-    Batch 128, learning rate 0.1 divided by 10 at 32,000 and 48,000 of 64,000 iterations, momentum 0.9,
-    weight decay 1e-4 on the convolutions and the classifier, the per-pixel mean subtracted, pad 4 and random
-    crop, mirror. Nets of 110 layers and more begin at 0.01 "until the training error is below 80 % (about
-    400 iterations)". The paper decided on the schedule on 45,000 of the images: ``--validation 0.1``.
+    Batch 128, learning rate 0.1 divided by 10 at 32,000 and 48,000 of 64,000 iterations, momentum 0.9, weight
+    decay 1e-4 on the convolutions and the classifier, the per-pixel mean subtracted, pad 4 and random crop,
+    mirror. Nets of 110 layers and more begin at 0.01 "until the training error is below 80 % (about 400
+    iterations)"; that error is the one of the training curve, on varied images with BN in training mode. The
+    paper decided on the schedule on 45,000 of the images: ``--validation 0.1``. "4 pixels are padded on each
+    side": with what is not said in the paper, here black; ``--pad-fill mean`` is what padding after the mean
+    is subtracted comes to.
 
     Expected on the original images: error 8.75 % (ResNet-20) to 6.43 % (110), Table 6. Cost: 163.84 epochs.
     """
@@ -148,27 +155,50 @@ def cifar2015(spec: ResNetSpec) -> Recipe:
     )
 
 
-def cifar2016(_spec: ResNetSpec) -> Recipe:
+def cifar2016(spec: ResNetSpec) -> Recipe:
     """Return the CIFAR schedule of He et al. 2016, appendix: 0.01 for the first 400 iterations of every net.
 
-    The rest as in 2015; channel means and decay on every weight, as in the authors' code, which is
-    fb.resnet.torch's. The row of ResNet-1001 with a dagger has ``--batch-size 64``.
+    "The implementation details and hyperparameters are the same as those in" 2015: all else is ``cifar2015``,
+    in Caffe, as the README of KaimingHe/resnet-1k-layers says of the paper's experiments. The row of
+    ResNet-1001 with a dagger is not of this recipe but of ``resnet1k_cifar``.
 
     Expected on the original images: error 6.37 % (110, full pre-activation), 5.46 % (164), 4.92 % (1001);
     Tables 2 to 4; medians of five runs. Cost: 163.84 epochs.
     """
-    return Recipe(
+    return dataclasses.replace(
+        cifar2015(spec),
         name="cifar2016",
-        steps=64_000,
-        batch_size=128,
-        learning_rate=0.1,
-        schedule="step",
-        milestones=(0.5, 0.75),
         warmup="constant",
         warmup_learning_rate=0.01,
         warmup_steps=400,
+        warmup_until_error=None,
+    )
+
+
+def resnet1k_cifar(_spec: ResNetSpec) -> Recipe:
+    """Return the recipe of KaimingHe/resnet-1k-layers, the Torch code for He et al. 2016, on CIFAR.
+
+    Its README: ``-batchSize 64 -nEpochs 200``, in fb.resnet.torch, which has the rest. opts.lua: learning
+    rate 0.1, momentum 0.9, weight decay 1e-4, of every weight and bias as ``getParameters`` has them all.
+    train.lua: Nesterov, and a tenth of the rate from epoch 81 and again from epoch 122 on, of epochs that
+    count from 1; no warm-up. datasets/cifar10.lua: mean and deviation of each channel over the training set,
+    mirror, then ``RandomCrop(32, 4)``, whose zeros come after normalization and so are the mean colour, here
+    to within half a level. Epochs there end with a smaller batch; here batches run on over the end.
+
+    Expected on the original images: error 4.62 % of ResNet-1001 with full pre-activation, median of five runs
+    (4.69 ± 0.20 %; Table 4, †). Cost: 200 epochs, 156,250 updates.
+    """
+    epochs = 200
+    return Recipe(
+        name="resnet1k_cifar",
+        epochs=epochs,
+        batch_size=64,
+        learning_rate=0.1,
+        nesterov=True,
+        schedule="step",
+        milestones=(80 / epochs, 121 / epochs),
         mean="channel",
-        augment=Augment(crop="pad", flip=True, pad_px=4),
+        augment=Augment(crop="pad", flip=True, pad_px=4, pad_fill="mean"),
     )
 
 
@@ -178,7 +208,8 @@ def imagenet2015(_spec: ResNetSpec) -> Recipe:
     Batch 256, learning rate 0.1 "divided by 10 when the error plateaus", up to 600,000 iterations (119.9
     epochs), momentum 0.9, weight decay 1e-4 on the convolutions and the classifier; the shorter side from
     [256, 480], a random 224 crop, mirror, the per-pixel mean subtracted, the colours of Krizhevsky et al.
-    2012. How long a plateau is the paper does not say; here five evaluations, one an epoch.
+    2012. How long a plateau is the paper does not say; here five evaluations, one an epoch; nor by what
+    filter images are resized, here bilinear.
 
     Expected: top-1 error 24.7 % with one crop for ResNet-50 (the released model). Cost: 120 epochs.
     """
@@ -196,34 +227,54 @@ def imagenet2015(_spec: ResNetSpec) -> Recipe:
     )
 
 
-def imagenet2016(_spec: ResNetSpec) -> Recipe:
+def imagenet2016(spec: ResNetSpec) -> Recipe:
     """Return the ImageNet schedule of He et al. 2016, section 5: drops at epochs 30 and 60, no warm-up.
 
-    Trained on 224 px from shorter sides of [256, 480]; tested on one 320 px crop of a shorter side of 320.
+    "Trained using the same hyper-parameters and implementations as" 2015 (Table 5): all else is
+    ``imagenet2015``. Trained on 224 px from shorter sides of [256, 480]; tested on one 320 px crop of a
+    shorter side of 320. A mean of each pixel fits one size only, so with two there is a mean of each channel;
+    with ``--crop-px 224 --resize-px 256 --mean pixel`` it is the paper's. The end is assumed: the paper gives
+    the drops alone, fb.resnet.torch with the same drops ends after 90 epochs.
 
-    Expected: top-1 error 21.3 % for ResNet-152, 20.7 % for ResNet-200 with full pre-activation, Table 5.
+    Expected: top-1 error 21.3 % for ``resnet152.v1``, 20.7 % for ``resnet200.preact-v1``, Table 5.
     Cost: 90 epochs.
     """
-    return Recipe(
+    return dataclasses.replace(
+        imagenet2015(spec),
         name="imagenet2016",
+        steps=None,
         epochs=90,
-        batch_size=256,
-        learning_rate=0.1,
         schedule="step",
-        milestones=(1 / 3, 2 / 3),
+        milestones=(30 / 90, 60 / 90),
         train_px=224,
         crop_px=320,
         resize_px=320,
         mean="channel",
-        augment=Augment(crop="scale-jitter", flip=True, min_side_px=256, max_side_px=480, pca_color=0.1),
     )
 
 
-def fb90(_spec: ResNetSpec) -> Recipe:
-    """Return the recipe of fb.resnet.torch (Gross and Wilber 2016), from its ``opts.lua`` and README.
+def resnet1k_imagenet(spec: ResNetSpec) -> Recipe:
+    """Return the recipe of the ResNet-200 of He et al. 2016, Table 5, †: fb.resnet.torch's, tested at 320 px.
 
-    90 epochs divided by 10 every 30, Nesterov momentum, decay on every weight, random resized crops, colour
-    jitter 0.4 and lighting 0.1.
+    KaimingHe/resnet-1k-layers has no ImageNet of its own and names facebook/fb.resnet.torch's as the
+    re-implementation: ``fb90``. Its pretrained/README gives the error on a 320 px crop; of what shorter side
+    it does not say, here 320 as in the paper.
+
+    Expected: top-1 error 20.1 % for ``resnet200.preact``, and 21.66 % at 224 px. Cost: 90 epochs.
+    """
+    return dataclasses.replace(fb90(spec), name="resnet1k_imagenet", train_px=224, crop_px=320, resize_px=320)
+
+
+def fb90(_spec: ResNetSpec) -> Recipe:
+    """Return the recipe of fb.resnet.torch (Gross and Wilber 2016).
+
+    opts.lua: 90 epochs, learning rate 0.1, momentum 0.9, weight decay 1e-4; train.lua: a tenth of the rate
+    every 30 epochs, Nesterov, decay on every weight and bias; TRAINING.md: batch 256. datasets/imagenet.lua:
+    random resized crops, colour jitter 0.4 and lighting 0.1; a shorter side of 256 in evaluation;
+    transforms.lua: all bicubic. Differences: its bicubic does not filter when it shrinks, Pillow's does; it
+    draws aspect ratios uniformly and swaps the sides by a coin, here their logarithm is uniform; it turns
+    brightness, contrast and saturation one after the other, here they are one map; its classifier's bias
+    starts at zero, here as torch's.
 
     Expected: top-1 error 24.01 % with one crop for ResNet-50. Cost: 90 epochs.
     """
@@ -234,7 +285,8 @@ def fb90(_spec: ResNetSpec) -> Recipe:
         learning_rate=0.1,
         nesterov=True,
         schedule="step",
-        milestones=(1 / 3, 2 / 3),
+        milestones=(30 / 90, 60 / 90),
+        interpolation="bicubic",
         augment=Augment(crop="random-resized", flip=True, color_jitter=0.4, pca_color=0.1),
     )
 
@@ -268,31 +320,35 @@ def torchvision_v2(_spec: ResNetSpec) -> Recipe:
     )
 
 
-def rsb_a1(_spec: ResNetSpec) -> Recipe:
+def rsb_a1(spec: ResNetSpec) -> Recipe:
     """Return procedure A1 of "ResNet strikes back" (Wightman et al. 2021, arXiv 2110.00476, Table 2).
+
+    Of its label smoothing the paper says that the target of a present class is "1 (or 1 − ε with smoothing)":
+    so it comes after the threshold here. timm's train.py smooths before, where its threshold undoes it.
 
     Expected: top-1 80.4 % for ResNet-50 at 224 px. Cost: 600 epochs at 224 px.
     """
     return _resnet_strikes_back(
-        "rsb_a1", epochs=600, learning_rate=5e-3, weight_decay=0.01, mixup=0.2, label_smoothing=0.1
+        "rsb_a1", spec, epochs=600, learning_rate=5e-3, weight_decay=0.01, mixup=0.2, label_smoothing=0.1
     )
 
 
-def rsb_a2(_spec: ResNetSpec) -> Recipe:
+def rsb_a2(spec: ResNetSpec) -> Recipe:
     """Return procedure A2 of "ResNet strikes back" (arXiv 2110.00476, Table 2).
 
     Expected: top-1 79.8 % for ResNet-50 at 224 px. Cost: 300 epochs at 224 px.
     """
-    return _resnet_strikes_back("rsb_a2", epochs=300, learning_rate=5e-3, weight_decay=0.02, mixup=0.1)
+    return _resnet_strikes_back("rsb_a2", spec, epochs=300, learning_rate=5e-3, weight_decay=0.02, mixup=0.1)
 
 
-def rsb_a3(_spec: ResNetSpec) -> Recipe:
+def rsb_a3(spec: ResNetSpec) -> Recipe:
     """Return procedure A3 of "ResNet strikes back" (arXiv 2110.00476, Table 2): short, at 160 px.
 
     Expected: top-1 78.1 % for ResNet-50 at 224 px. Cost: 100 epochs at 160 px.
     """
     return _resnet_strikes_back(
         "rsb_a3",
+        spec,
         epochs=100,
         learning_rate=8e-3,
         weight_decay=0.02,
@@ -306,6 +362,7 @@ def rsb_a3(_spec: ResNetSpec) -> Recipe:
 
 def _resnet_strikes_back(
     name: str,
+    spec: ResNetSpec,
     *,
     epochs: int,
     learning_rate: float,
@@ -319,9 +376,20 @@ def _resnet_strikes_back(
 ) -> Recipe:
     """Return what the three procedures share: LAMB, BCE, batches of 2,048, RandAugment, mixing.
 
-    Of a mixed image both classes are targets of 1, as of an image with two labels. From which share of the
-    image on a class counts is set here to a fifth; the value that the authors used was not at hand.
+    Of a mixed image both classes are targets of 1, as of an image with two labels; from which share of the
+    image on, 0.2, is what public commands for these procedures give timm's train.py (``--bce-target-thresh
+    0.2``), the paper does not. As timm by itself: the last BN of every F starts at zero, bicubic filters, a
+    shorter side of ⌊224 / 0.95⌋ = 235 px in evaluation, ``bce`` averaged over the classes, and a gradient of
+    norm 1 at most, as its LAMB clips it. Plain nets and those that ``zero_init_last_bn`` would kill do
+    without, see :func:`left_out`.
+
+    Differences: F of unit l of L is dropped with l / L of the rate, as in Huang et al. 2016; timm's units
+    begin at zero, (l − 1) / (L − 1), 0.003 less at most. Repeats of an image come in one batch, and pairs of
+    neighbours are mixed; timm deals repeats out to GPUs and mixes first with last. Learning rates follow
+    every update, from and to zero; timm's follow the epochs, between small rates of their own. BN takes its
+    statistics from what a rank holds, as there.
     """
+    refused = {change.field for change in left_out(name, spec)}
     return Recipe(
         name=name,
         epochs=epochs,
@@ -336,10 +404,13 @@ def _resnet_strikes_back(
         loss="bce",
         bce_threshold=0.2,
         label_smoothing=label_smoothing,
-        stochastic_depth=stochastic_depth,
+        clip_norm=1.0,
+        zero_init_last_bn="zero_init_last_bn" not in refused,
+        stochastic_depth=0.0 if "stochastic_depth" in refused else stochastic_depth,
         train_px=train_px,
         crop_px=224,
-        resize_px=236,  # crop ratio 0.95
+        resize_px=235,  # crop ratio 0.95, rounded down
+        interpolation="bicubic",
         augment=Augment(
             crop="random-resized",
             flip=True,
@@ -350,6 +421,26 @@ def _resnet_strikes_back(
         ),
         mix=Mix(mixup=mixup, cutmix=1.0),
     )
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A field that a recipe sets elsewhere and leaves at its default for a network, and why."""
+
+    field: str
+    reason: str
+
+
+def left_out(name: str, spec: ResNetSpec) -> tuple[LeftOut, ...]:
+    """Return what the recipe called ``name`` leaves out because this network could not train with it."""
+    if not name.startswith("rsb_"):
+        return ()
+    fields = []
+    if reason := spec.why_no_zero_init:
+        fields.append(LeftOut("zero_init_last_bn", reason))
+    if spec.shortcut == "none" and name != "rsb_a3":
+        fields.append(LeftOut("stochastic_depth", "a plain net would drop everything"))
+    return tuple(fields)
 
 
 _RECIPES: dict[str, Callable[[ResNetSpec], Recipe]] = {
@@ -364,6 +455,8 @@ _RECIPES: dict[str, Callable[[ResNetSpec], Recipe]] = {
         cifar2016,
         imagenet2015,
         imagenet2016,
+        resnet1k_cifar,
+        resnet1k_imagenet,
         fb90,
         torchvision_v2,
         rsb_a1,
@@ -383,6 +476,26 @@ def named_recipe(name: str, spec: ResNetSpec) -> Recipe:
     if name not in _RECIPES:
         raise UnknownNameError("recipe", name, _RECIPES)
     return _RECIPES[name](spec)
+
+
+_STRIKES_BACK_BEFORE = {
+    "clip_norm": None,
+    "zero_init_last_bn": False,
+    "resize_px": 236,
+    "interpolation": None,
+}
+_BEFORE: dict[str, dict[str, Any]] = {
+    "cifar2016": {"norm_weight_decay": None, "bias_weight_decay": None, "mean": "channel"},
+    "imagenet2016": {"norm_weight_decay": None, "bias_weight_decay": None},
+    "fb90": {"interpolation": None},
+    **dict.fromkeys(("rsb_a1", "rsb_a2", "rsb_a3"), _STRIKES_BACK_BEFORE),
+}
+"""Fields of named recipes before they were mended, so that runs that began with them can go on."""
+
+
+def earlier_recipe(recipe: Recipe) -> Recipe:
+    """Return what a named recipe was before it was mended; the same where it never was."""
+    return recipe.changed(_BEFORE.get(recipe.name, {}))
 
 
 def recipe_for(data_name: str, spec: ResNetSpec) -> Recipe:

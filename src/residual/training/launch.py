@@ -14,6 +14,7 @@ from residual.data.source import SampleSource, open_source
 from residual.data.source.validation import hold_out
 from residual.errors import ConfigurationError, DivergedError, ResidualError, RunError
 from residual.models.precision import ASKED_FOR
+from residual.recipe.recipes import left_out
 from residual.reporting import write_report
 from residual.runtime.allocator import freed_memory
 from residual.runtime.console import note, warn, warn_each
@@ -348,6 +349,9 @@ def _introduce(plan: Plan, source: SampleSource, run: Run, ranks: Ranks) -> None
     )
     for line in _changed_fields(recipe):
         note(f"           {line}")
+    for change in left_out(recipe.name, plan.spec):
+        if not getattr(recipe, change.field):
+            note(f"           without {change.field} on this network: {change.reason}")
     if not plan.weights and (recipe.frozen_stages or recipe.batch_norm == "frozen"):
         what = f"frozen_stages {recipe.frozen_stages}" if recipe.frozen_stages else "batch_norm frozen"
         warn(f"{what} holds still what was never trained; start from a model with --weights")

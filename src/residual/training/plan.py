@@ -23,7 +23,7 @@ from residual.models import Model, load, model_folder
 from residual.models.precision import settle_precision
 from residual.preprocess import Preprocess
 from residual.recipe import Recipe
-from residual.recipe.recipes import named_recipe, recipe_for
+from residual.recipe.recipes import earlier_recipe, named_recipe, recipe_for
 from residual.runtime.cores import usable_cores
 from residual.spec import ResNetSpec
 from residual.training.compiling import CompileChoice, resolve_compile
@@ -180,15 +180,18 @@ class Plan:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Plan:
-        """Build a plan from what :meth:`to_dict` returned."""
+        """Build a plan from what :meth:`to_dict` returned, in this version or an earlier one."""
         try:
+            spec, recipe = ResNetSpec.from_dict(fields["spec"]), Recipe.from_dict(fields["recipe"])
+            if "bce_sum" not in fields["recipe"]:
+                recipe = _in_earlier_terms(recipe, spec.num_classes)
             return cls(
                 **{
                     "precision_reason": "",
                     **fields,
-                    "spec": ResNetSpec.from_dict(fields["spec"]),
+                    "spec": spec,
                     "preprocess": Preprocess.from_dict(fields["preprocess"]),
-                    "recipe": Recipe.from_dict(fields["recipe"]),
+                    "recipe": recipe,
                     "classes": tuple(fields["classes"]),
                 }
             )
@@ -229,7 +232,7 @@ def make_plan(
             remedy="leave out --model",
         )
     usual = _usual_preprocess(source, spec, start)
-    recipe = _settled_recipe(source, wishes, spec, usual.crop_px, has_weights=start is not None)
+    recipe = _settled_recipe(source, wishes, spec, usual.crop_px, recorded, has_weights=start is not None)
     _check_selection(source, recipe)
     check_frozen_stages(spec, recipe.frozen_stages)
     preprocess = _settled_preprocess(source, wishes, recipe, usual, recorded)
@@ -297,7 +300,13 @@ def _usual_preprocess(source: SampleSource, spec: ResNetSpec, start: Model | Non
 
 
 def _settled_recipe(
-    source: SampleSource, wishes: Wishes, spec: ResNetSpec, usual_px: int, *, has_weights: bool
+    source: SampleSource,
+    wishes: Wishes,
+    spec: ResNetSpec,
+    usual_px: int,
+    recorded: Plan | None,
+    *,
+    has_weights: bool,
 ) -> Recipe:
     if isinstance(wishes.recipe, Recipe):
         chosen = wishes.recipe
@@ -311,11 +320,29 @@ def _settled_recipe(
         # The sizes of a named recipe are those for its own input.
         changes = {"train_px": None, "start_px": None, "crop_px": None, "resize_px": None, **changes}
     recipe = chosen.changed(changes)
+    if recorded is not None and recipe != recorded.recipe:
+        bases = [chosen] if isinstance(wishes.recipe, Recipe) else [chosen, earlier_recipe(chosen)]
+        earlier = (_in_earlier_terms(base.changed(changes), len(source.classes)) for base in bases)
+        recipe = next((one for one in earlier if one == recorded.recipe), recipe)
     if wishes.image_px is not None and recipe.crop_px not in (None, wishes.image_px):
         raise ConfigurationError(
             f"image_px is {wishes.image_px} and crop_px is {recipe.crop_px}", expected="one of both"
         )
     return recipe
+
+
+def _in_earlier_terms(recipe: Recipe, num_classes: int) -> Recipe:
+    """Return what a recipe meant before it had ``bce_sum``: a sum, of labels smoothed before the threshold.
+
+    Smoothing makes of a target t (1 − ε)·t + ε / classes, so where a threshold follows it only moves that.
+    """
+    if recipe.loss != "bce":
+        return recipe
+    threshold, smoothing = recipe.bce_threshold, recipe.label_smoothing
+    if threshold and 0 < smoothing < 1:
+        moved = (threshold - smoothing / num_classes) / (1 - smoothing)
+        recipe = replace(recipe, bce_threshold=min(max(moved, 1e-9), 1 - 1e-9), label_smoothing=0.0)
+    return replace(recipe, bce_sum=True)
 
 
 def _settled_preprocess(
@@ -328,6 +355,8 @@ def _settled_preprocess(
         preprocess = preprocess.at_size(image_px)
     if recipe.resize_px is not None:
         preprocess = replace(preprocess, resize_px=recipe.resize_px)
+    if recipe.interpolation is not None:
+        preprocess = replace(preprocess, interpolation=recipe.interpolation)
     if recipe.mean == "fixed":
         return preprocess
     sides = _training_sides(recipe, preprocess)

@@ -78,6 +78,12 @@ class Updater:
         self._counted: list[tuple[Tensor, Tensor, Tensor]] = []
 
     @property
+    def _early_smoothing(self) -> float:
+        """Smoothing of soft targets before they are mixed, which leaves them as if it came after."""
+        recipe = self._recipe
+        return 0.0 if recipe.loss == "bce" and recipe.bce_threshold else recipe.label_smoothing
+
+    @property
     def _micro_batch_size(self) -> int:
         return self._recipe.micro_batch_size or self._recipe.batch_size // self._ranks.size
 
@@ -179,7 +185,7 @@ class Updater:
         targets: Tensor = labels
         recipe = self._recipe
         if recipe.mix or recipe.loss == "bce":
-            targets = soft_targets(labels, self._plan.spec.num_classes, recipe.label_smoothing)
+            targets = soft_targets(labels, self._plan.spec.num_classes, self._early_smoothing)
         if recipe.mix:
             generator = step_generator(self._plan.seed, step)
             choice = choose_mix(recipe.mix, generator, images.shape[2], images.shape[3])
@@ -191,11 +197,15 @@ class Updater:
         return self._loss(logits.float(), targets), logits, labels
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        recipe = self._recipe
+        recipe, num_classes = self._recipe, logits.shape[1]
         if recipe.loss == "bce":
             if recipe.bce_threshold:
-                targets = (targets > recipe.bce_threshold).to(targets.dtype)
-            return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+                # Smoothed after, as the targets of "1 (or 1 − ε with smoothing)" of Wightman et al. 2021: the
+                # threshold would undo it.
+                present = (targets > recipe.bce_threshold).to(targets.dtype)
+                targets = present * (1 - recipe.label_smoothing) + recipe.label_smoothing / num_classes
+            total = functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+            return total if recipe.bce_sum else total / num_classes
         smoothing = 0.0 if targets.is_floating_point() else recipe.label_smoothing
         return functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
 

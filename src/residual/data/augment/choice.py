@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from residual.data.augment.color import ColorChoice, apply_color, choose_color
-from residual.data.augment.crop import apply_crop, check_crop, choose_box, mirror
+from residual.data.augment.crop import apply_crop, check_crop, choose_box, mirror, surroundings
 from residual.data.augment.erasing import choose_rectangle, erase
 from residual.data.augment.policy import Operation, apply_operations, choose_operations
 from residual.errors import ConfigurationError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from residual.data.augment.crop import Box
     from residual.preprocess import Preprocess
-    from residual.recipe import Augment
+    from residual.recipe import Augment, PadFill
     from residual.runtime.random import SampleRandom
 
 __all__ = ["Choice", "apply", "check_augment", "choose"]
@@ -37,6 +37,7 @@ class Choice:
         erased: Rectangle of the view that is painted over: left, top, right, bottom, in pixels.
         exact: Whether the view has to be what evaluation would make of that part. Where the part was drawn
             at random a faster filter is taken, and JPEGs may be decoded smaller.
+        fill: What the view shows outside the image.
     """
 
     box: Box
@@ -45,6 +46,7 @@ class Choice:
     color: ColorChoice | None = None
     erased: tuple[int, int, int, int] | None = None
     exact: bool = True
+    fill: PadFill = "black"
 
 
 def check_augment(augment: Augment, preprocess: Preprocess, side_px: int) -> None:
@@ -90,13 +92,14 @@ def choose(
         color=choose_color(augment, random.generator) if augment.color_jitter or augment.pca_color else None,
         erased=choose_rectangle(augment.erasing, random.generator, side_px) if augment.erasing else None,
         exact=augment.crop in ("center", "pad"),
+        fill=augment.pad_fill,
     )
 
 
 def apply(
     pixels: NDArray[np.uint8], choice: Choice, preprocess: Preprocess, side_px: int
 ) -> NDArray[np.uint8]:
-    """Return the chosen view of an image; outside the image is black.
+    """Return the chosen view of an image.
 
     Args:
         pixels: ``(H, W, C)`` uint8, in the order of ``preprocess.channels``; never changed.
@@ -107,7 +110,10 @@ def apply(
     Returns:
         ``(side_px, side_px, C)`` uint8, which may be a view of ``pixels``.
     """
-    view = apply_crop(pixels, choice.box, preprocess, side_px, exact=choice.exact)
+    outside = surroundings(preprocess, side_px, choice.fill)
+    if outside is not None and choice.flip:
+        outside = outside[:, ::-1]  # so that a mean image lies where it is subtracted
+    view = apply_crop(pixels, choice.box, preprocess, side_px, exact=choice.exact, outside=outside)
     if choice.flip:
         view = mirror(view)
     if choice.operations or choice.color is not None:

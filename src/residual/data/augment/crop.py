@@ -24,10 +24,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from residual.preprocess import Preprocess
-    from residual.recipe import Augment
+    from residual.recipe import Augment, PadFill
     from residual.runtime.random import SampleRandom
 
-__all__ = ["Box", "apply_crop", "check_crop", "choose_box", "mirror", "pad_shifts", "shifted"]
+__all__ = [
+    "Box",
+    "apply_crop",
+    "check_crop",
+    "choose_box",
+    "mirror",
+    "pad_shifts",
+    "surroundings",
+]
 
 Box: TypeAlias = tuple[float, float, float, float]
 """A part of an image: left, top, right, bottom, in pixels."""
@@ -84,10 +92,37 @@ def pad_shifts(
     return np.floor(uniforms * (2 * pad_px + 1)).astype(np.int64) - pad_px
 
 
+def surroundings(preprocess: Preprocess, side_px: int, fill: PadFill) -> NDArray[np.uint8] | None:
+    """Return what a view of ``side_px`` pixels shows where there is no image; ``None``: black.
+
+    ``(S, S, C)`` uint8, read only. The mean is rounded to a level, so that normalization makes it zero to
+    within half a level of 255: under 0.01 with the deviations of CIFAR's and ImageNet's colours. Of a mean
+    image it is the very pixel's.
+    """
+    return None if fill == "black" else _mean_view(preprocess, side_px)
+
+
+@functools.lru_cache(maxsize=64)
+def _mean_view(preprocess: Preprocess, side_px: int) -> NDArray[np.uint8]:
+    view = np.empty((side_px, side_px, preprocess.num_channels), dtype=np.uint8)
+    image = preprocess.mean_image
+    fits = image is not None and image.side_px == side_px
+    mean = image.to_array() if image is not None and fits else np.array(preprocess.mean)
+    view[:] = np.clip(np.round(mean * 255), 0, 255)
+    view.flags.writeable = False
+    return view
+
+
 def apply_crop(
-    pixels: NDArray[np.uint8], box: Box, preprocess: Preprocess, side_px: int, *, exact: bool = True
+    pixels: NDArray[np.uint8],
+    box: Box,
+    preprocess: Preprocess,
+    side_px: int,
+    *,
+    exact: bool = True,
+    outside: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """Return a part of an image: ``(H, W, C)`` → ``(side_px, side_px, C)``; outside the image is black.
+    """Return a part of an image: ``(H, W, C)`` → ``(side_px, side_px, C)``.
 
     Args:
         pixels: ``(H, W, C)`` uint8.
@@ -95,6 +130,7 @@ def apply_crop(
         preprocess: The record whose filter resizes it.
         side_px: Side of the result in pixels.
         exact: Whether the part begins exactly there and is resized by Pillow, as in evaluation.
+        outside: What is shown where there is no image, ``(side_px, side_px, C)`` uint8; left out: black.
     """
     left, top, right, bottom = box
     height, width = pixels.shape[:2]
@@ -106,22 +142,25 @@ def apply_crop(
     if exact and is_whole:
         # The whole image, moved: resized once and cut from its padding, as papers say it.
         whole = preprocess.resize(pixels, (0.0, 0.0, float(width), float(height)), side_px, side_px)
-        return shifted(whole, round(left * side_px / width), round(top * side_px / height))
+        return _shifted(whole, round(left * side_px / width), round(top * side_px / height), outside)
     # Where the part that lies inside the image begins and ends, in pixels of the view.
     scale_x, scale_y = side_px / (right - left), side_px / (bottom - top)
     columns = slice(round((inside[0] - left) * scale_x), round((inside[2] - left) * scale_x))
     rows = slice(round((inside[1] - top) * scale_y), round((inside[3] - top) * scale_y))
-    view = np.zeros((side_px, side_px, pixels.shape[2]), dtype=np.uint8)
+    shape = (side_px, side_px, pixels.shape[2])
+    view = np.zeros(shape, dtype=np.uint8) if outside is None else outside.copy()
     if inside[0] < inside[2] and inside[1] < inside[3] and view[rows, columns].size:
         part = preprocess.resize(pixels, inside, columns.stop - columns.start, rows.stop - rows.start)
         view[rows, columns] = part
     return view
 
 
-def shifted(view: NDArray[np.uint8], across: int, down: int) -> NDArray[np.uint8]:
-    """Return what a window shows of ``(S, S, C)`` pixels when it moves right and down; outside is black."""
+def _shifted(
+    view: NDArray[np.uint8], across: int, down: int, outside: NDArray[np.uint8] | None
+) -> NDArray[np.uint8]:
+    """Return what a window shows of ``(S, S, C)`` pixels when it moves right and down."""
     side = len(view)
-    moved = np.zeros_like(view)
+    moved = np.zeros_like(view) if outside is None else outside.copy()
     rows, columns = (slice(max(0, -by), min(side, side - by)) for by in (down, across))
     from_rows, from_columns = (slice(max(0, by), min(side, side + by)) for by in (down, across))
     moved[rows, columns] = view[from_rows, from_columns]
