@@ -124,12 +124,13 @@ def recipe_table() -> str:
 
 def _images(recipe: Recipe) -> str:
     augment, mix = recipe.augment, recipe.mix
-    words: list[str] = [augment.crop]
+    words: list[str] = [f"{augment.crop} with the mean" if augment.pad_fill == "mean" else augment.crop]
     words += ["mirrored"] if augment.flip else []
     words += [augment.policy] if augment.policy != "none" else []
     words += [f"mixup {mix.mixup:g}"] if mix.mixup else []
     words += [f"cutmix {mix.cutmix:g}"] if mix.cutmix else []
     words += [f"{recipe.train_px} px"] if recipe.train_px else []
+    words += [recipe.interpolation] if recipe.interpolation else []
     return ", ".join(words)
 
 
