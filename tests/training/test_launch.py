@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -9,25 +10,46 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 import residual
+from residual import zoo
 from residual.data.loader import Batch
+from residual.data.source import open_source
 from residual.errors import ConfigurationError, DivergedError, MissingDependencyError, RunError
 from residual.models import load
 from residual.models.precision import SettledPrecision
-from residual.runtime.distributed import Ranks
+from residual.recipe.recipes import named_recipe
+from residual.runtime.distributed import ALONE, Ranks
 from residual.training import train
-from residual.training.launch import _check_split
+from residual.training.launch import _check_split, _introduce
 from residual.training.loop import Trainer
 from residual.training.memory import fitting_micro_batch, is_out_of_memory
 from tests.conftest import TINY, write_photos
 from tests.training.parts import CPU, a_plan, a_run, a_start, changed, record_of, rows, state, weights_of
 
 pytestmark = pytest.mark.usefixtures("no_report")
+
+
+def test_what_a_recipe_leaves_out_on_a_network_is_said(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = open_source(photos)
+    recipe = named_recipe("rsb_a2", zoo.entry("plain20").spec)
+    plan = dataclasses.replace(a_plan(zoo.entry("plain20").spec), recipe=recipe)
+    run: Any = SimpleNamespace(path=tmp_path)
+    _introduce(plan, source, run, ALONE)
+    said = capsys.readouterr().err
+    assert "without zero_init_last_bn on this network: shortcut is 'none': a plain net would" in said
+    assert "without stochastic_depth on this network: a plain net would drop everything" in said
+    residual_spec = zoo.entry("resnet18").spec
+    recipe = named_recipe("rsb_a2", residual_spec)
+    _introduce(dataclasses.replace(a_plan(residual_spec), recipe=recipe), source, run, ALONE)
+    assert "without" not in capsys.readouterr().err
 
 
 # -- choices -------------------------------------------------------------------------------------------
