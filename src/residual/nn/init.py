@@ -4,8 +4,8 @@ He et al. 2015b, "Delving Deep into Rectifiers" (arXiv 1502.01852), section 2.2:
 N(0, 2 / n) with n = k · k · out_channels ("fan-out", which keeps the variance of the backward pass;
 fb.resnet.torch and torchvision do the same), and weights and bias of the classifier are uniform in
 ±1/√in_features, torch's own default, as in torchvision and timm; fb.resnet.torch sets that bias to zero, and
-the papers do not say. Glorot and Bengio 2010 ("xavier"): uniform in ±√(6 / (fan_in + fan_out)), with biases of
-zero, as TensorFlow and Keras draw them. BN starts as the identity.
+the papers do not say. Glorot and Bengio 2010 ("xavier"): uniform in ±√(6 / (fan_in + fan_out)), with biases
+of zero, as TensorFlow and Keras draw them. BN starts as the identity.
 """
 
 from __future__ import annotations
