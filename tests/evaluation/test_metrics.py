@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 
 from residual.evaluation.metrics import Tally
+from residual.evaluation.results import columns_of
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 7, 12])
@@ -44,6 +45,33 @@ def test_ties_go_to_the_lower_class() -> None:
     tally = Tally(3)
     tally.add(torch.zeros(2, 3), torch.tensor([0, 1]))
     assert (tally.top1_count, tally.pairs) == (1, {(0, 0): 1, (1, 0): 1})
+
+
+def test_top5_of_equal_logits_has_the_five_lowest_classes() -> None:
+    right = []
+    for label in range(10):
+        tally = Tally(10)
+        tally.add(torch.zeros(1, 10), torch.tensor([label]))
+        right.append(tally.top5_count)
+    assert right == [1] * 5 + [0] * 5
+
+
+def test_top5_and_ranks_agree_where_logits_tie() -> None:
+    """As bf16 has them: the fifth and the sixth of 1,000 classes are often equal."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (torch.randn(2000, 1000, generator=generator) * 2).bfloat16().float()
+    # The class at the fifth or the sixth place of a stable order, whatever its logit
+    order = logits.argsort(dim=1, descending=True, stable=True)
+    places = torch.randint(4, 6, (2000,), generator=generator)
+    labels = order.gather(1, places[:, None])[:, 0]
+    fifth, sixth = (logits.gather(1, order[:, place : place + 1]) for place in (4, 5))
+    assert int((fifth == sixth).sum()) > 100
+    tally = Tally(1000)
+    tally.add(logits, labels)
+    names = tuple(map(str, range(1000)))
+    rows = columns_of(logits, labels, torch.zeros(2000), [""] * 2000, names, 1)
+    assert tally.top5_count == int((places == 4).sum())
+    assert tally.top5_count == sum(rank <= 5 for rank in rows["rank"])
 
 
 @pytest.mark.parametrize("num_ranks", [2, 3, 7])

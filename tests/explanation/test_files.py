@@ -38,6 +38,18 @@ def test_it_explains_what_predict_says(tiny_model: Model, photos: Path) -> None:
         assert explanation.view.dtype == np.uint8
 
 
+def test_predicted_and_explained_are_one_class_where_probabilities_are_equal(photos: Path) -> None:
+    model = Model(create(TINY, seed=0), ("red", "green", "blue"), SMALL_INPUT)
+    higher = float(np.nextafter(np.float32(0.1), np.float32(1)))
+    with torch.no_grad():
+        model.network.fc.weight.zero_()
+        # The float32 probabilities of the first two are equal, their logits are not.
+        model.network.fc.bias.copy_(torch.tensor([0.1, higher, -1.0]))
+    (explanation,) = explained(model, [str(next((photos / "test").rglob("*.png")))])
+    assert explanation.probability == explanation.predicted_probability
+    assert explanation.label == explanation.predicted == "green"
+
+
 def test_the_map_is_that_of_the_pixels_that_were_seen(tiny_model: Model, photos: Path) -> None:
     file = str(next((photos / "test").rglob("*.png")))
     (explanation,) = explained(tiny_model, [file], layer="layer1", method="grad-cam++", class_name="green")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from residual.models.ranking import class_ranks
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -35,8 +37,8 @@ class SampleFigures(NamedTuple):
 class Tally:
     """Sums of top-1, top-5, loss, the confusion matrix and calibration over the samples seen so far.
 
-    Ties between logits go to the lower class index, as ``argmax`` breaks them. With five
-    classes or fewer top-5 counts every sample as right, by definition.
+    Ties between logits go to the lower class index, in top-1 and in top-5. With five classes or fewer top-5
+    counts every sample as right, by definition.
 
     Args:
         num_classes: Number of classes.
@@ -73,10 +75,9 @@ class Tally:
         predicted = logits.argmax(dim=1)
         confidences = log_probabilities.gather(1, predicted[:, None])[:, 0].exp()
         is_right = predicted == labels
-        best = logits.topk(min(5, self.num_classes), dim=1).indices
         self.count += len(labels)
         self.top1_count += int(is_right.sum())
-        self.top5_count += int((best == labels[:, None]).any(dim=1).sum())
+        self.top5_count += int((class_ranks(logits, labels) <= 5).sum())
         self.loss_sum += float(losses.sum())
         self.pairs.update(zip(labels.tolist(), predicted.tolist(), strict=True))
         units = (confidences / CONFIDENCE_UNIT).round().long()

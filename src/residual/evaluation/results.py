@@ -7,7 +7,8 @@ One row an image, in the order of the split:
 ``predicted``    the most probable class
 ``probability``  its probability, 0 to 1
 ``loss``         cross-entropy in nats
-``rank``         place of the true class among all by probability: 1 where the prediction is right
+``rank``         place of the true class among all by probability: 1 where the prediction is right; of classes
+                 that are equally probable the first in the model's order comes first
 
 and, where more classes are asked for, ``predicted_2``, ``probability_2`` and so on. The file comes to be
 whole or not at all. :func:`read_results` reads what another program wrote, too, if it has the first three
@@ -74,12 +75,9 @@ def columns_of(
         names: Names of the classes.
         top_k: How many of the most probable classes to name.
     """
-    import torch
+    from residual.models.ranking import best_classes, class_ranks
 
-    # A stable sort puts the lower class first where two are equal, as argmax does.
-    order = scores.argsort(dim=1, descending=True, stable=True)
-    rank = (order == labels[:, None]).int().argmax(dim=1) + 1
-    best = order[:, :top_k]
+    best = best_classes(scores, top_k)
     probabilities = scores.double().softmax(dim=1).gather(1, best)
     columns: Columns = {
         "key": [_readable(key) for key in keys],
@@ -90,8 +88,8 @@ def columns_of(
         columns[f"predicted{number}"] = [names[row] for row in best[:, place].tolist()]
         columns[f"probability{number}"] = probabilities[:, place].tolist()
         if place == 0:
-            columns["loss"] = losses.to(torch.float64).tolist()
-            columns["rank"] = rank.tolist()
+            columns["loss"] = losses.double().tolist()
+            columns["rank"] = class_ranks(scores, labels).tolist()
     return columns
 
 

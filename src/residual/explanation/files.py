@@ -140,7 +140,7 @@ def _stream(
             maps = activation_maps(model, batch.pixels, method=method, layer=layer, rows=rows)
             probabilities = maps.logits.softmax(dim=1)
             for place, index in enumerate(batch.indices.tolist()):
-                shown, predicted = maps.rows[place], int(probabilities[place].argmax())
+                shown, predicted = maps.rows[place], int(maps.logits[place].argmax())
                 explanation = Explanation(
                     view=model.preprocess.to_rgb(batch.pixels[place].numpy()),
                     values=maps.values[place],

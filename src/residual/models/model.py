@@ -14,6 +14,7 @@ from PIL.Image import Image as PillowImage
 from residual import zoo
 from residual.data.decode import decode, from_pillow, read_file
 from residual.errors import ConfigurationError, DataError
+from residual.models.ranking import best_classes
 from residual.nn import ResNet, initialize
 from residual.runtime.device import Precision, autocast
 from residual.spec import ResNetSpec
@@ -182,13 +183,17 @@ class Model:
         return self.rank(self.logits(torch.from_numpy(np.stack(views))), top_k)
 
     def rank(self, logits: torch.Tensor, top_k: int = 1) -> list[Prediction]:
-        """Return the ``top_k`` most probable classes for each row of ``logits`` ``(N, num_classes)``."""
+        """Return the ``top_k`` most probable classes for each row of ``logits`` ``(N, num_classes)``.
+
+        Of classes with equal logits the first in the order of :attr:`label_names` comes first.
+        """
         if type(top_k) is not int or not 1 <= top_k <= self.spec.num_classes:
             raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {self.spec.num_classes}")
-        best = logits.softmax(dim=1).topk(top_k)
+        best = best_classes(logits, top_k)
+        probabilities = logits.softmax(dim=1).gather(1, best)
         return [
-            Prediction(tuple(self.label_names[row] for row in rows), tuple(probabilities))
-            for rows, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            Prediction(tuple(self.label_names[row] for row in rows), tuple(shares))
+            for rows, shares in zip(best.tolist(), probabilities.tolist(), strict=True)
         ]
 
 
