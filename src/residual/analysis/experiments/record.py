@@ -1,9 +1,14 @@
-"""What an experiment leaves behind: ``results.json``, ``table.md``, and figures as SVG and PNG."""
+"""What an experiment leaves behind: ``results.json``, ``table.md``, and figures as SVG and PNG.
+
+Measurements last, verdicts do not: :func:`judged_again` makes those of a document anew, as the claims of an
+experiment or the rule for its verdicts are put right.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from residual.analysis.experiments.experiment import ArmResult, Measurement, Results
 from residual.analysis.experiments.figures import save_figure
 from residual.analysis.experiments.verdicts import per_cent
 from residual.runtime.files import write_json, write_text
@@ -14,10 +19,10 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from residual.analysis.experiments.experiment import ArmResult, Experiment, Results
+    from residual.analysis.experiments.experiment import Experiment
     from residual.analysis.experiments.statistics import Summary
 
-__all__ = ["SCHEMA_VERSION", "record", "write_results"]
+__all__ = ["SCHEMA_VERSION", "judged_again", "record", "write_results"]
 
 SCHEMA_VERSION = 1
 
@@ -39,6 +44,38 @@ def record(
         "comparable": results.comparable,
         "interval": "95 % over seeds, Student's t; of differences Welch's",
         "arms": [_arm(experiment, result) for result in results.arms.values()],
+        "verdicts": [verdict.to_dict() for verdict in experiment.judge(results)],
+    }
+
+
+def judged_again(experiment: Experiment, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with the claim, source and verdicts that its measurements have today.
+
+    Args:
+        experiment: The experiment.
+        document: What :func:`record` returned, read back from JSON, with or without the series of runs. What
+            an arm of today was not measured for stays open; arms that are no more are left out of verdicts.
+    """
+    arms = {arm.name: arm for arm in experiment.arms(document["scale"])}
+    results = Results(
+        scale=document["scale"],
+        arms={
+            entry["name"]: ArmResult(
+                arms[entry["name"]],
+                {
+                    run["seed"]: Measurement(run["figures"], run.get("series", {}), run["note"])
+                    for run in entry["runs"]
+                },
+            )
+            for entry in document["arms"]
+            if entry["name"] in arms
+        },
+        comparable=document["comparable"],
+    )
+    return {
+        **document,
+        "claim": experiment.claim,
+        "source": experiment.source,
         "verdicts": [verdict.to_dict() for verdict in experiment.judge(results)],
     }
 
