@@ -22,12 +22,24 @@ def test_a_gap_passes_where_its_interval_is_above_nought() -> None:
     assert row.claim == "error of net deep above that of net shallow"
     assert row.measured == "+11.00 points [+8.73, +13.27]"
     assert judged(LOW, HIGH).word == "FAIL"
-    assert judged(HIGH, NEAR).word == "FAIL"  # the right order, and too uncertain
+
+
+def test_an_interval_that_holds_nought_shows_neither_and_says_what_would_show() -> None:
+    row = judged(HIGH, NEAR)  # the right order, and too uncertain
+    assert row.word == "open"
+    assert row.measured == "+1.67 points [−11.45, +14.78]; a difference under 13.11 points does not show"
+    assert judged(NEAR, HIGH).word == "open"
+    results = some_results({"deep": HIGH, "shallow": NEAR}, figure="decades")
+    row = gap(
+        results, "decades", "deep", "shallow", what="spread", source="", published="none", is_error=False
+    )
+    assert row.measured == "+0.02 [−0.11, +0.15]; a difference under 0.13 does not show"
 
 
 def test_a_margin_asks_only_that_it_is_not_lower() -> None:
     assert judged(HIGH, HIGH, margin=0.05).word == "PASS"
-    assert judged(HIGH, HIGH, margin=0.001).word == "FAIL"
+    assert judged(HIGH, HIGH, margin=0.001).word == "open"
+    assert judged(LOW, HIGH, margin=0.05).word == "FAIL"
     assert "not below that of net shallow" in judged(HIGH, HIGH, margin=0.05).claim
 
 
@@ -49,6 +61,16 @@ def test_the_published_gap_stands_beside() -> None:
     results = some_results({"deep": HIGH, "shallow": LOW}, published)
     row = gap(results, "test_error", "deep", "shallow", what="error", source="a paper")
     assert row.published == "> 20 % against 6.61 %"
+
+
+@pytest.mark.parametrize("figure", ["training_error", "training_loss", "median_response"])
+def test_a_published_test_error_never_stands_beside_another_figure(figure: str) -> None:
+    published = {"deep": [a_published(8.75)], "shallow": [a_published(6.97)]}
+    results = some_results({"deep": HIGH, "shallow": LOW}, published, figure=figure)
+    with pytest.raises(ValueError, match=f"published results are no {figure}: say what the source prints"):
+        gap(results, figure, "deep", "shallow", what=figure, source="a paper")
+    row = gap(results, figure, "deep", "shallow", what=figure, source="a paper", published="a curve")
+    assert (row.word, row.published) == ("PASS", "a curve")
 
 
 @pytest.mark.parametrize(

@@ -93,26 +93,35 @@ def _draw(results: Results) -> dict[str, Figure]:
 
 def _judge(results: Results) -> list[Verdict]:
     layers = [depth for depth in _LAYERS[results.scale] if depth <= 110]
-    shallow, deep = layers[0], layers[-1]
-    rows = [
-        gap(
-            results,
-            figure,
-            f"resnet-{shallow}",
-            f"resnet-{deep}",
-            what=figure.replace("_", " "),
-            published="" if figure == "test_error" else "not printed",
-            source=_TABLE_6,
-        )
-        for figure in ("test_error", "training_error")
-    ]
+    deep = layers[-1]
+    # The paper's comparison begins at 20 layers, and a shallower net is one of ours.
+    shallow = dict.fromkeys([*(depth for depth in layers if depth in _PRINTED), layers[0]])
+    rows = []
+    for depth in shallow:
+        if depth == deep:
+            continue
+        names = f"resnet-{depth}", f"resnet-{deep}"
+        ours = "" if depth in _PRINTED else f"ours: the paper has no net of {depth} layers"
+        rows += [
+            gap(results, "test_error", *names, what="test error", source=ours or _TABLE_6),
+            gap(
+                results,
+                "training_error",
+                *names,
+                what="training error",
+                published="not printed" if ours else "a curve, without numbers",
+                source=ours or "He et al. 2015, figure 6 middle",
+            ),
+        ]
     if results.scale == "paper":
         rows += [_longest_trains(results), _longest_errs_more(results)]
     return [*rows, *compared_with_published(results, tolerance=0.5)]
 
 
 def _longest_trains(results: Results) -> Verdict:
-    claim, tolerance = "1202 layers can be optimized", "training error below 0.1 %"
+    claim = "1202 layers can be optimized"
+    # The paper's figure is of the training curve, on augmented images, which are harder.
+    tolerance = "error below 0.1 % on the training images as they are; the paper's is of augmented ones"
     source = "He et al. 2015, section 4.2"
     result = results.arms.get("resnet-1202")
     summary = result.summary("training_error") if result is not None else None

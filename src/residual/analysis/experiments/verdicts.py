@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 _FAIL = 0.2  # He et al. 2016, Table 1: "fail" is an error above 20 %
+# What published results of an arm are: errors on held-out images, ten crops of them in ``imagenet``.
+_PUBLISHED_FIGURES = ("test_error", "ten_crop_error")
 
 
 def gap(
@@ -37,7 +39,10 @@ def gap(
     margin: float = 0.0,
     is_error: bool = True,
 ) -> Verdict:
-    """Judge whether arm ``higher`` has more of a figure than arm ``lower``: the whole interval above 0.
+    """Judge whether arm ``higher`` has more of a figure than arm ``lower``.
+
+    It has where the whole interval of the difference is above 0, and has not where all of it is below. An
+    interval that holds 0 leaves the claim open: so few runs show neither.
 
     Args:
         results: What was measured.
@@ -46,10 +51,16 @@ def gap(
         lower: The other.
         what: What the figure is called, such as ``training error``.
         source: Paper and table.
-        published: The paper's gap; where left out, that of the arms' published results.
+        published: The paper's gap, or that it prints none. May be left out for an error on held-out images,
+            where it is that of the arms' published results.
         margin: How far below 0 the interval may reach where the claim is only "not lower", as a fraction.
         is_error: Whether the figure is an error, shown in per cent, or a plain number.
+
+    Raises:
+        ValueError: ``published`` is left out for another figure, of which no table of the papers is.
     """
+    if not published and figure not in _PUBLISHED_FIGURES:
+        raise ValueError(f"published results are no {figure}: say what the source prints of it")
     claim = f"{what} of {_label(results, higher)} above that of {_label(results, lower)}"
     tolerance = "interval of the difference above 0"
     if margin:
@@ -60,10 +71,16 @@ def gap(
     shown = points if is_error else plain_difference
     if found is None:
         return not_measured(claim, source, published=published, tolerance=tolerance)
-    if found.low is None:
+    if found.low is None or found.high is None:
         measured = f"{shown(found)}; one seed gives no interval"
         return Verdict(claim, measured, published, tolerance, None, source)
-    return Verdict(claim, shown(found), published, tolerance, found.low > -margin, source)
+    measured = shown(found)
+    passed = True if found.low > -margin else False if found.high < -margin else None
+    if passed is None:
+        half = (found.high - found.low) / 2
+        width = f"{100 * half:.2f} points" if is_error else f"{half:.2f}"
+        measured += f"; a difference under {width} does not show"
+    return Verdict(claim, measured, published, tolerance, passed, source)
 
 
 def failing(results: Results, arm: str, *, source: str, published: str) -> Verdict:
