@@ -28,7 +28,9 @@ def best_classes(scores: Tensor, count: int) -> Tensor:
         scores: ``(N, K)`` logits, or anything that grows with the probability.
         count: How many, 1 to K.
     """
-    return scores.sort(dim=1, descending=True, stable=True).indices[:, :count]
+    # On the CPU: not every device sorts stably.
+    order = scores.cpu().sort(dim=1, descending=True, stable=True).indices
+    return order[:, :count].to(scores.device)
 
 
 def class_ranks(scores: Tensor, labels: Tensor) -> Tensor:
