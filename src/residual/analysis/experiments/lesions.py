@@ -4,8 +4,10 @@ Veit et al. 2016, "Residual Networks Behave Like Ensembles of Relatively Shallow
 sections 4.1 to 4.3 and figures 3 to 5: without one unit a residual net errs hardly more, but where the map is
 halved; a plain net without one layer guesses. With more units taken out or swapped the error rises smoothly.
 
-Taking a unit out of a residual net leaves its shortcut, relu(h(x)). Out of a plain net it leaves the same,
-with option A for h where the shape changes, so that both lose as much: F.
+The units here are the original ones; Veit et al. write theirs pre-activated, F = W·relu(BN(W'·relu(BN(x)))).
+Taking an original unit out leaves its shortcut and the ReLU behind the addition, relu(h(x)); without a
+pre-activated one x alone would remain. Out of a plain net it leaves the same, with option A for h where the
+shape changes, so that both lose as much: F.
 """
 
 from __future__ import annotations
