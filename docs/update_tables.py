@@ -50,6 +50,12 @@ _CLAUSES_ZH = (
     (r"^training error of (\S+) above that of (\S+)$", r"训练误差：\1 高于 \2"),
     (r"^test error of (\S+) above that of (\S+)$", r"测试误差：\1 高于 \2"),
     (r"^interval of the difference above 0$", "差值的 95 % 区间全部大于 0"),
+    (r"; a difference under (\S+) points does not show$", r"；小于 \1 个百分点的差别看不出来"),
+    (r"^a curve, without numbers$", "只有曲线，没有数字"),
+    (r"(?<=points) \((\S+), (\S+)\)$", r"（\1，\2）"),
+    (r"^PASS$", "成立"),
+    (r"^FAIL$", "不成立"),
+    (r"^open$", "未定"),
     (r"(?<=\d) points\b", " 个百分点"),
 )
 
@@ -223,7 +229,7 @@ def _reproduced(*names: str, language: str = "en") -> dict[str, Callable[[], str
 
 # In the order of `residual reproduce`; written out, since the list of experiments takes a second to import.
 EXPERIMENT_NAMES = (
-    *("complexity", "degradation", "depth", "shortcuts", "arrangements", "preactivation"),
+    *("complexity", "degradation", "depth", "shortcuts", "arrangements", "preactivation", "warmup"),
     *("responses", "gradients", "lesions", "imagenet"),
 )
 

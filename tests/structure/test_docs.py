@@ -76,8 +76,11 @@ def test_verdicts_in_chinese_have_no_english_left(tmp_path: Path) -> None:
     assert table("degradation", "zh", tmp_path).splitlines() == [
         "| 结论 | 论断 | 测得 | 已发表 | 判据 |",
         "|---|---|---|---|---|",
-        "| PASS | 测试误差：plain-56 高于 plain-20 | +1 个百分点 [0, 2] |  | 差值的 95 % 区间全部大于 0 |",
+        "| 成立 | 测试误差：plain-56 高于 plain-20 | +1 个百分点 [0, 2] |  | 差值的 95 % 区间全部大于 0 |",
     ]
+    for word, translation in {"FAIL": "不成立", "open": "未定"}.items():
+        file.write_text(json.dumps({"verdicts": [{**verdict, "verdict": word}]}))
+        assert f"| {translation} | 测试误差" in table("degradation", "zh", tmp_path)
     file.write_text(json.dumps({"verdicts": [{**verdict, "claim": "a above b"}]}))
     with pytest.raises(ValueError, match="'a above b' has no translation yet"):
         table("degradation", "zh", tmp_path)

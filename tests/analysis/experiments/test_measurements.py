@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional
 
-from residual.analysis.experiments.gradients import gradient_norms
+from residual.analysis.experiments.experiment import FinishedRun
+from residual.analysis.experiments.gradients import gradient_norms, least_ratio
 from residual.analysis.experiments.lesions import units_swapped, without_units
 from residual.analysis.experiments.responses import response_deviations
 from residual.analysis.experiments.views_of_data import Images
+from residual.analysis.experiments.warmup import WARMUP
+from residual.data.source import open_source
 from residual.errors import ConfigurationError, UnknownNameError
 from residual.models import Model, create
 from residual.spec import ResNetSpec
@@ -88,6 +93,17 @@ def test_the_identity_term_and_the_residual_term_are_those_of_the_derivation() -
     assert found["residual"][2] == 0
 
 
+def test_the_least_ratio_leaves_out_the_last_units_whose_ratio_is_always_one() -> None:
+    norms = {"unit": [6.0, 1.5, 1.0, 8.0, 2.0, 4.0], "identity": [1.0, 1.0, 1.0, 4.0, 4.0, 4.0]}
+    assert least_ratio(PREACTIVATED, norms) == 0.5
+    norms["unit"][4] = 20.0
+    assert least_ratio(PREACTIVATED, norms) == 1.5  # not the 1 of the ends of both stages
+    found = gradient_norms(create(PREACTIVATED, seed=2), SMALL_INPUT, IMAGES)
+    ratios = [unit / end for unit, end in zip(found["unit"], found["identity"], strict=True)]
+    assert ratios[2] == ratios[5] == 1
+    assert least_ratio(PREACTIVATED, found) == min(ratios[0], ratios[1], ratios[3], ratios[4])
+
+
 def test_measuring_gradients_leaves_the_network_as_it_was() -> None:
     network = create(SPEC, seed=2).eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -114,6 +130,32 @@ def test_responses_are_deviations_behind_bn_before_relu_and_addition() -> None:
             expected += [float(inner.std(correction=0)), float(outer.std(correction=0))]
             x = (outer + unit.downsample(x)).relu()
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+# -- warmup ----------------------------------------------------------------------------------------------
+
+
+def test_early_loss_is_that_of_the_last_fifth_of_the_updates(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"event": "train", "step": step, "loss": loss, "top1": top1}
+        for step, loss, top1 in [
+            (8, 9.0, 0.0),
+            (16, 8.0, 0.1),
+            (18, 3.0, 0.2),
+            (20, 2.0, 0.4),
+            (21, 1.0, 1.0),
+        ]
+    ]
+    rows.append({"event": "evaluation", "step": 21, "loss": 7.0, "top1": 0.0})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (arm, *_) = WARMUP.arms("smoke")
+    source = open_source("digits")
+    run = FinishedRun(tmp_path, arm, 10, a_model(SPEC), source, torch.device("cpu"))
+    found = WARMUP.measure(run)
+    # The updates 19 and 20, and 21: those of 17 and 18 begin before four fifths of 21.
+    assert found.figures["early_loss"] == pytest.approx((2 * 2.0 + 1.0) / 3)
+    assert found.figures["early_error"] == pytest.approx(1 - (2 * 0.4 + 1.0) / 3)
+    assert found.series["update"] == [8, 16, 18, 20, 21]
 
 
 # -- lesions ---------------------------------------------------------------------------------------------

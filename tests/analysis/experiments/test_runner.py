@@ -256,6 +256,8 @@ def test_seeds_come_in_turn_so_that_all_arms_are_as_far() -> None:
         (1, "resnet"),
         (2, "resnet"),
     ]
+    others = _in_turn((first, dataclasses.replace(second, first_seed=10)))
+    assert [(seed, arm.name) for seed, arm in others][:3] == [(0, "plain"), (10, "resnet"), (1, "plain")]
 
 
 def test_experiments_are_found_by_name() -> None:

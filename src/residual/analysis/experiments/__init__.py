@@ -15,6 +15,7 @@ from residual.analysis.experiments.preactivation import PREACTIVATION
 from residual.analysis.experiments.responses import RESPONSES
 from residual.analysis.experiments.runner import Reproduction, chosen_arms, reproduce
 from residual.analysis.experiments.shortcuts import SHORTCUTS
+from residual.analysis.experiments.warmup import WARMUP
 from residual.errors import UnknownNameError
 
 __all__ = [
@@ -36,6 +37,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     SHORTCUTS,
     ARRANGEMENTS,
     PREACTIVATION,
+    WARMUP,
     RESPONSES,
     GRADIENTS,
     LESIONS,

@@ -56,9 +56,11 @@ class Arm:
         label: What figures call it.
         network: The architecture.
         recipe: How it is trained.
-        num_seeds: How many runs, with seeds from 0 on.
+        num_seeds: How many runs.
         image_px: Side of the network's input in pixels; its usual one where ``None``.
         published: The papers' results of the network that this one stands for, which at ``paper`` it is.
+        first_seed: The seed of the first run; those of the others follow it. Not 0 where the design of the
+            experiment was tried with other seeds than it is judged by.
     """
 
     name: str
@@ -68,6 +70,12 @@ class Arm:
     num_seeds: int
     image_px: int | None = None
     published: tuple[Published, ...] = ()
+    first_seed: int = 0
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of its runs."""
+        return range(self.first_seed, self.first_seed + self.num_seeds)
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,7 @@ class Verdict:
         measured: What is, with its interval.
         published: What the source says; empty where it prints no number.
         tolerance: What passes.
-        passed: Whether it did; ``None`` where it was not measured or one seed leaves it open.
+        passed: Whether it did; ``None`` where it was not measured, or the seeds show neither.
         source: Paper and table.
     """
 

@@ -203,7 +203,7 @@ class _Jobs:
             process.start()
         sender.close()
         self._running.append(_Job(trial, place, process, receiver, time.monotonic()))
-        note(f"{trial.label} ({trial.seed + 1} of {trial.arm.num_seeds}) begins; log in {trial.log_path}")
+        note(f"{trial.progress} begins; log in {trial.log_path}")
 
     def _ended(self) -> list[_Job]:
         """Wait a moment, and take out those that have ended."""

@@ -294,4 +294,4 @@ class _Session:
 def _in_turn(arms: Sequence[Arm]) -> list[tuple[int, Arm]]:
     """Return (seed, arm) seed by seed; what some arms have more seeds of comes last."""
     most = max((arm.num_seeds for arm in arms), default=0)
-    return [(seed, arm) for seed in range(most) for arm in arms if seed < arm.num_seeds]
+    return [(arm.seeds[turn], arm) for turn in range(most) for arm in arms if turn < arm.num_seeds]

@@ -79,6 +79,11 @@ class Trial:
         return f"{self.arm.name}, seed {self.seed}"
 
     @property
+    def progress(self) -> str:
+        """What messages call it where they say how many runs its arm has."""
+        return f"{self.label} ({self.arm.seeds.index(self.seed) + 1} of {self.arm.num_seeds})"
+
+    @property
     def run_path(self) -> Path:
         """The run folder, where it is trained here."""
         return self.path / "arms" / self.arm.name / f"seed-{self.seed}"
@@ -120,7 +125,7 @@ class Trial:
         """
         beside = None if self.run_path.exists() else self._beside()
         where = f", trained in {beside}" if beside is not None else ""
-        note(f"{self.label} ({self.seed + 1} of {self.arm.num_seeds}){where}")
+        note(f"{self.progress}{where}")
         started = time.monotonic()
         measured, exit_code = self._trained(stop) if beside is None else self._measured(beside, stop)
         if measured is not None:
