@@ -56,17 +56,8 @@ _KINDS: dict[str, tuple[str, Arrangement]] = {
     "original": ("original", "original"),
     "full": ("pre-activation", "full-preactivation"),
 }
-_RECIPES: Mapping[Scale, Recipe] = {
-    scale: Recipe(
-        name="no warm-up",
-        epochs=1.0,
-        batch_size=batch_size,
-        learning_rate=0.1,
-        schedule="constant",
-        augment=Augment(crop="pad", flip=True, pad_px=pad_px),
-    )
-    for scale, batch_size, pad_px in (("smoke", 10, 1), ("laptop", 64, 2), ("paper", 128, 4))
-}
+_BATCH_SIZE: Mapping[Scale, int] = {"smoke": 10, "laptop": 64, "paper": 128}
+_PAD_PX: Mapping[Scale, int] = {"smoke": 1, "laptop": 2, "paper": 4}
 _LAST_FIFTH = 0.8
 _FROM_110 = "He et al. 2015, footnote 5; He et al. 2016, section 4.2 and appendix"
 _SHALLOWER = "ours: the papers warm up from 110 layers on"
@@ -82,11 +73,22 @@ def _arms(scale: Scale) -> tuple[Arm, ...]:
                 network(scale, layers, "A" if unit == "basic" else "B", unit=unit, arrangement=arrangement),
                 num_seeds=_SEEDS[scale],
             ),
-            recipe=_RECIPES[scale],
+            recipe=_recipe(scale),
             first_seed=_FIRST_SEED,
         )
         for layers, unit in _LAYERS[scale]
         for name, (label, arrangement) in _KINDS.items()
+    )
+
+
+def _recipe(scale: Scale) -> Recipe:
+    return Recipe(
+        name="no warm-up",
+        epochs=1.0,
+        batch_size=_BATCH_SIZE[scale],
+        learning_rate=0.1,
+        schedule="constant",
+        augment=Augment(crop="pad", flip=True, pad_px=_PAD_PX[scale]),
     )
 
 
