@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from residual.errors import RunError
 from residual.runtime.files import (
     atomic_file,
     atomic_folder,
+    expanded,
     make_folder,
     write_bytes,
     write_json,
@@ -23,7 +25,6 @@ from residual.runtime.files import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def _listing(folder: Path) -> dict[str, str]:
@@ -290,3 +291,18 @@ def test_tensors_are_readable_for_whom_any_new_file_is(mask: int, tmp_path: Path
     finally:
         os.umask(before)
     assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_tilde_is_the_home_folder_unless_a_file_has_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert expanded("~/pets") == tmp_path / "home" / "pets"
+    assert expanded("~") == tmp_path / "home"
+    assert expanded("pets/~") == Path("pets/~")
+    assert expanded("~no-such-user/pets") == Path("~no-such-user/pets")
+    (tmp_path / "~").mkdir()
+    (tmp_path / "~no-such-user").mkdir()
+    assert expanded("~") == Path("~")
+    assert expanded(Path("~no-such-user")) == Path("~no-such-user")

@@ -28,6 +28,7 @@ __all__ = [
     "append_text",
     "atomic_file",
     "atomic_folder",
+    "expanded",
     "make_folder",
     "put_back",
     "remove",
@@ -36,6 +37,20 @@ __all__ = [
     "write_tensors",
     "write_text",
 ]
+
+
+def expanded(path: str | Path) -> Path:
+    """Expand a leading ``~`` or ``~user``.
+
+    A name of that very spelling that exists, or an unknown user, stays as it is.
+    """
+    path = Path(path)
+    if not str(path).startswith("~") or path.exists():
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def write_bytes(path: Path, content: bytes) -> None:
