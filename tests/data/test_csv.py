@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import unicodedata
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -109,6 +110,43 @@ def test_without_splits_a_fifth_is_held_out_by_name(tmp_path: Path) -> None:
     assert source.held_out == "a fifth is held out by the hash of the file name"
     assert _keys(source, "test") == [name for name in _NAMES if held_out_by_name(name)]
     assert _keys(source, "train") == [name for name in _NAMES if not held_out_by_name(name)]
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_splits_in_two_unicode_forms_have_the_same_classes(
+    tmp_path: Path, forms: tuple[Literal["NFC", "NFD"], ...]
+) -> None:
+    one, other = (unicodedata.normalize(form, "caf\u00e9") for form in forms)
+    text = f"path,label,split\na.png,{one},train\nb.png,tea,train\na.png,tea,val\nb.png,{other},val\n"
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(_PNG)
+    (tmp_path / "t.csv").write_text(
+        text.replace("a.png,tea", "./a.png,tea").replace("b.png,caf", "./b.png,caf")
+    )
+    source = open_source(tmp_path / "t.csv")
+    assert source.classes == ("caf\u00e9", "tea")
+    assert {name: split.labels for name, split in source.splits.items()} == {"train": [0, 1], "val": [1, 0]}
+
+
+def test_two_forms_of_a_label_in_one_split_are_refused_with_their_escapes(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(_PNG)
+    (tmp_path / "t.csv").write_text("path,label\na.png,caf\u00e9\nb.png,cafe\u0301\n")
+    with pytest.raises(
+        DataError, match=r"classes 'cafe\\u0301' and 'caf\\xe9' differ only in case or Unicode"
+    ):
+        open_source(tmp_path / "t.csv")
+
+
+def test_images_that_are_all_called_alike_are_divided_by_their_path(tmp_path: Path) -> None:
+    for number in range(80):
+        (tmp_path / f"{number:03}").mkdir()
+        (tmp_path / f"{number:03}" / "image.png").write_bytes(_PNG)
+    rows = "".join(f"{number:03}/image.png,{number % 2}\n" for number in range(80))
+    (tmp_path / "t.csv").write_text(f"path,label\n{rows}")
+    splits = open_source(tmp_path / "t.csv").splits
+    assert len(splits["train"]) + len(splits["test"]) == 80
+    assert 4 <= len(splits["test"]) <= 32
 
 
 def test_a_path_may_come_twice_with_one_label(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from typing import TYPE_CHECKING
+import unicodedata
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -17,6 +18,7 @@ from residual.data.source.base import (
     fingerprint_of,
     held_out_by_name,
 )
+from residual.data.source.validation import hold_out
 from residual.errors import ConfigurationError, DataError
 from tests.data.pictures import encode, noise
 
@@ -111,6 +113,35 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     assert set(source.splits) == {"train", "test"}
 
 
+def test_folders_may_say_their_split_in_a_word_of_their_name(tmp_path: Path) -> None:
+    for split in ("imagenet-train", "imagenet-val", "test2017"):
+        _split_tree(tmp_path, split)
+    source = open_source(tmp_path)
+    assert {name: len(split) for name, split in source.splits.items()} == {"train": 4, "val": 4, "test": 4}
+    assert source.classes == ("cat", "dog")
+
+
+def test_classes_with_words_of_splits_in_their_names_stay_classes(tmp_path: Path) -> None:
+    for name in ("freight-train", "test-tube"):
+        _fill(tmp_path / name, _MANY)
+    assert open_source(tmp_path).classes == ("freight-train", "test-tube")
+    _fill(tmp_path / "bus" / "red", _MANY)
+    assert open_source(tmp_path).classes == ("bus", "freight-train", "test-tube")
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("train", "valid"), ("train", "val", "test")])
+def test_splits_without_class_folders_are_not_taken_for_classes(
+    tmp_path: Path, splits: tuple[str, ...]
+) -> None:
+    for name in splits:
+        _fill(tmp_path / name, _MANY)
+    with pytest.raises(
+        DataError,
+        match=r"has no class folders in .*train.*; expected \w+/CLASS/IMAGE; sort the images into one folder",
+    ):
+        open_source(tmp_path)
+
+
 def test_labels_follow_names_when_a_split_lists_them_in_another_order(tmp_path: Path) -> None:
     _fill(tmp_path / "train" / "zebra")
     _fill(tmp_path / "train" / "ape")
@@ -130,6 +161,44 @@ def test_only_training_images_cannot_be_evaluated(tmp_path: Path) -> None:
         DataError, match=r"^pets has only a training split; add a folder or file called 'val'"
     ):
         source.evaluation_split  # noqa: B018  # the property itself raises
+
+
+@pytest.mark.parametrize(
+    ("flat", "message"),
+    [
+        (
+            "test",
+            r"\(test/ is not used: 40 images without class folders\); add a folder or file called 'val' or",
+        ),
+        ("val", r"\(val/ is not used: 40 images without class folders\); .* with --validation 0\.2$"),
+        ("valid", r"\(valid/ is not used: 40 images without class folders\)"),
+        ("dev", r"\(dev/ is not used: it has no class folders\)"),
+    ],
+)
+def test_test_images_without_classes_are_not_used_and_named_where_they_are_missed(
+    tmp_path: Path, flat: str, message: str
+) -> None:
+    root = _split_tree(tmp_path / "pets", "train")
+    _fill(root / flat, _MANY if flat != "dev" else ["notes.txt"])
+    source = open_source(root)
+    assert [file.path for file in source.ignored] == [f"{flat}/"]
+    with pytest.raises(DataError, match=rf"^pets has only a training split {message}"):
+        source.require_training_splits()
+    # What the message advises.
+    hold_out(source, 0.25).require_training_splits()
+    # Beside a split with classes they are no loss.
+    other = "val" if flat == "test" else "test"
+    open_source(_split_tree(root, other)).require_training_splits()
+
+
+def test_a_data_set_without_a_training_split_cannot_be_trained_on(tmp_path: Path) -> None:
+    root = _split_tree(tmp_path / "pets", "val", "test")
+    _fill(root / "train")
+    with pytest.raises(
+        DataError,
+        match=r"^pets has no training split \(train/ is not used: 2 images without class folders\); expected",
+    ):
+        open_source(root).require_training_splits()
 
 
 @pytest.mark.parametrize(
@@ -310,6 +379,64 @@ def test_classes_that_look_the_same_are_refused(tmp_path: Path, one: str, other:
         open_source(tmp_path)
 
 
+@pytest.mark.parametrize("train", ["NFC", "NFD"])
+def test_splits_in_two_unicode_forms_have_the_same_classes(
+    tmp_path: Path, train: Literal["NFC", "NFD"]
+) -> None:
+    # As where one was copied from a Mac. In NFD é comes before f, in NFC behind z.
+    other: Literal["NFC", "NFD"] = "NFC" if train == "NFD" else "NFD"
+    names = ("caf\u00e9", "cafz", "tea")
+    for split, form in (("train", train), ("val", other)):
+        for number, name in enumerate(names):
+            _fill(tmp_path / split / unicodedata.normalize(form, name), ["a.png"], bytes([number]))
+    if not (tmp_path / "train" / unicodedata.normalize(other, names[0])).exists():
+        source = open_source(tmp_path)
+        assert source.classes == ("cafz", "caf\u00e9", "tea")
+        for part in source.splits.values():
+            samples = [part.read(index) for index in range(3)]
+            assert {sample.content[0]: source.classes[sample.label] for sample in samples} == dict(
+                enumerate(names)
+            )
+
+
+def test_one_form_of_a_name_stays_as_it_is(tmp_path: Path) -> None:
+    # Models that were trained on such a data set know the class by this name.
+    _split_tree(tmp_path, "train", "val", classes=("cafe\u0301", "tea"))
+    assert [unicodedata.is_normalized("NFD", name) for name in open_source(tmp_path).classes] == [True, True]
+
+
+def test_names_that_look_alike_are_told_apart_in_the_message(tmp_path: Path) -> None:
+    _split_tree(tmp_path, "train", classes=("\ufb01n", "tea"))
+    _split_tree(tmp_path, "val", classes=("fin", "tea"))
+    with pytest.raises(DataError, match=r"\(only in train: \\ufb01n; only in val: fin\); give both the same"):
+        open_source(tmp_path)
+
+
+def test_two_forms_of_a_name_in_one_split_are_refused_with_their_escapes(tmp_path: Path) -> None:
+    _split_tree(tmp_path, "train", "val", classes=("caf\u00e9", "cafe\u0301"))
+    if len(list((tmp_path / "train").iterdir())) < 2:
+        pytest.skip("this file system takes the two names for one")
+    with pytest.raises(
+        DataError, match=r"classes 'cafe\\u0301' and 'caf\\xe9' differ only in case or Unicode form"
+    ):
+        open_source(tmp_path)
+
+
+def test_test_images_in_one_folder_that_is_no_class_are_named_as_what_they_may_be(tmp_path: Path) -> None:
+    _split_tree(tmp_path, "train")
+    _fill(tmp_path / "test" / "unknown")
+    with pytest.raises(
+        DataError, match=r"only in test: unknown\); .*, or move test away if its images have no classes$"
+    ):
+        open_source(tmp_path)
+
+
+def test_a_folder_of_tables_says_how_to_name_one(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    with pytest.raises(DataError, match=r"has no class folders; .*; give the table itself: .*/labels\.csv$"):
+        open_source(tmp_path)
+
+
 # -- what is passed over ---------------------------------------------------------------------------------
 
 
@@ -343,14 +470,36 @@ def test_extensions_count_in_any_case(tmp_path: Path) -> None:
 
 def test_hidden_files_and_the_litter_of_systems_are_passed_over_in_silence(tmp_path: Path) -> None:
     root = _split_tree(tmp_path, "train", "val")
-    _fill(root / "train" / "cat", [".a.png", "._b.png", "Thumbs.db", "desktop.ini", ".hidden/c.png"])
+    _fill(root / "train" / "cat", [".a.png", "._b.png", "Thumbs.db", "desktop.ini", ".cache/c.png"])
     _fill(root / ".cache" / "cat")
     _fill(root / "train" / ".ipynb_checkpoints")
     _fill(root / "__MACOSX" / "cat")
+    _fill(root / "train" / "__MACOSX")
+    (root / ".notes" / "deep").mkdir(parents=True)
     source = open_source(root)
     assert source.ignored == ()
     assert source.classes == ("cat", "dog")
     assert len(source.splits["train"]) == 4
+
+
+@pytest.mark.parametrize("name", ["__background__", "_unknown", "_", "__", "__MACOSX__"])
+def test_a_class_may_begin_with_underscores(tmp_path: Path, name: str) -> None:
+    source = open_source(_split_tree(tmp_path, "train", "val", classes=("cat", name)))
+    assert source.classes == tuple(sorted(("cat", name)))
+    assert len(source.splits["train"]) == 4
+
+
+def test_a_link_that_leads_nowhere_in_place_of_a_class_or_a_split_is_named(tmp_path: Path) -> None:
+    root = _split_tree(tmp_path / "pets", "train")
+    (root / "train" / "emu").symlink_to(tmp_path / "gone")
+    (root / "val").symlink_to(tmp_path / "gone")
+    source = open_source(root)
+    reason = "neither a folder nor a regular file"
+    assert set(source.ignored) == {IgnoredFile("val", reason), IgnoredFile("train/emu", reason)}
+    with pytest.raises(
+        DataError, match=r"^pets has only a training split \(val is not used: neither a folder"
+    ):
+        source.require_training_splits()
 
 
 def test_a_loop_of_links_does_not_hang(tmp_path: Path) -> None:

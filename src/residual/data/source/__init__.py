@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from residual.data.decode import EXTENSIONS
 from residual.data.source.base import EncodedSample, IgnoredFile, SampleSource, Split
+from residual.data.source.files import walk
 from residual.data.source.folder import list_images
 from residual.errors import ConfigurationError, DataError, UnknownNameError
+from residual.runtime.files import expanded
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["EncodedSample", "IgnoredFile", "SampleSource", "Split", "list_images", "open_source"]
 
@@ -29,11 +33,18 @@ def open_source(data: str | Path) -> SampleSource:
         DataError: There is no such data set, or it cannot be used; the message says why.
         ConfigurationError: The word before the colon is unknown, or nothing stands behind it.
     """
+    try:
+        return _open(data)
+    except OSError as error:
+        raise DataError(f"{error.filename or data} cannot be read ({error.strerror or error})") from error
+
+
+def _open(data: str | Path) -> SampleSource:
     if data == "digits":
         from residual.data.source.digits import open_digits
 
         return open_digits()
-    path = Path(data).expanduser()
+    path = expanded(data)
     # One letter is a drive of Windows, and an existing file may have a colon in its name.
     prefixed = re.match(r"([A-Za-z][\w+-]+):(.*)", str(data), re.DOTALL)
     if isinstance(data, str) and prefixed and not path.exists():
@@ -72,7 +83,7 @@ def _open_prefixed(kind: str, rest: str) -> SampleSource:
         raise UnknownNameError("kind of data", kind, _PREFIXES)
     if not rest:
         raise ConfigurationError(f"nothing stands behind '{kind}:'", expected=f"{kind}:PATH")
-    path = Path(rest).expanduser()
+    path = expanded(rest)
     match kind:
         case "shards":
             from residual.data.source.shards import open_shards
@@ -90,9 +101,13 @@ def _open_prefixed(kind: str, rest: str) -> SampleSource:
 
 def _kind_of_folder(folder: Path) -> Literal[".parquet", ".tar", ""]:
     """Return the kind of the first folder with data in it, from the top: parquet files, tars, or images."""
-    for _, _, files in os.walk(folder):
-        kinds = {os.path.splitext(file)[1].casefold() for file in files}  # noqa: PTH122  # called a million times
-        if kinds & EXTENSIONS:
+    for listing in walk(folder):
+        kinds = {os.path.splitext(name)[1].casefold() for name in listing.files}  # noqa: PTH122  # called a million times
+        # An image at the top belongs to no class; beside the other kinds or above them it is a banner.
+        banner = listing.folder == folder and (
+            kinds.isdisjoint((".parquet", ".tar")) or not (listing.folders or listing.links)
+        )
+        if kinds & EXTENSIONS and not banner:
             return ""
         if ".parquet" in kinds:
             return ".parquet"

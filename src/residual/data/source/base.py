@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from residual.errors import ConfigurationError, DataError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = [
@@ -21,11 +21,12 @@ __all__ = [
     "Split",
     "canonical_split",
     "check_class_names",
+    "class_of_spelling",
     "divide_by_name",
     "fingerprint_of",
     "held_out_by_name",
     "listed",
-    "split_of_file",
+    "told_apart",
 ]
 
 TRAIN = "train"
@@ -140,13 +141,33 @@ class SampleSource:
             if name in self.splits:
                 return name
         raise DataError(
-            f"{self.name} has only a training split", remedy="add a folder or file called 'val' or 'test'"
+            f"{self.name} has only a training split{self._unused}",
+            remedy="add a folder or file called 'val' or 'test', "
+            "or hold out training images with --validation 0.2",
         )
 
     @property
     def validation_split(self) -> str:
         """Name of the split that training watches: ``val``, else ``test``."""
         return "val" if "val" in self.splits else self.evaluation_split
+
+    @property
+    def _unused(self) -> str:
+        """What is called like a split and is not used, for a message on one that is looked for."""
+        return next((f" ({file})" for file in self.ignored if canonical_split(file.path.rstrip("/"))), "")
+
+    def require_training_splits(self) -> None:
+        """Refuse a data set without a split to train on or one to measure on.
+
+        Raises:
+            DataError: There is no training split, or nothing else.
+        """
+        if TRAIN not in self.splits:
+            raise DataError(
+                f"{self.name} has no training split{self._unused}",
+                expected="a folder or file called 'train'",
+            )
+        _ = self.validation_split
 
 
 def canonical_split(name: str) -> str | None:
@@ -159,7 +180,10 @@ def held_out_by_name(key: str) -> bool:
 
     Decided by the SHA-256 of the file name alone: the same on every machine, and adding files moves none.
     """
-    name = key.rsplit("/", 1)[-1]
+    return _in_test_fifth(key.rsplit("/", 1)[-1])
+
+
+def _in_test_fifth(name: str) -> bool:
     return hashlib.sha256(name.encode(errors="surrogateescape")).digest()[0] < 51  # 51 / 256 = 0.199
 
 
@@ -178,31 +202,40 @@ def divide_by_name(
     Raises:
         DataError: A class is left without a training image, or there is no test image at all.
     """
-    held_out = [held_out_by_name(key) for key in keys]
-    rows = {
+    names = [key.rsplit("/", 1)[-1] for key in keys]
+    rows = _divided([held_out_by_name(name) for name in names])
+    if _lacking(rows, labels, classes) and len(set(zip(names, labels, strict=True))) < len(names):
+        # Names that come again in a class, as those of 0001/image.jpg, divide nothing; whole paths do.
+        rows = _divided([_in_test_fifth(key) for key in keys])
+    for name, missing in _lacking(rows, labels, classes).items():
+        raise DataError(
+            f"{place}: holding out a fifth leaves no {name} image of {listed(missing)}",
+            remedy=f"add images, or {remedy}",
+        )
+    return rows
+
+
+def _divided(held_out: Sequence[bool]) -> dict[str, list[int]]:
+    return {
         name: [index for index, test in enumerate(held_out) if test == (name == "test")]
         for name in (TRAIN, "test")
     }
+
+
+def _lacking(
+    rows: Mapping[str, Sequence[int]], labels: Sequence[int], classes: Sequence[str]
+) -> dict[str, set[str]]:
+    """Return the classes without a training image, and all classes where there is no test image at all."""
+    lacking = {}
     for name, chosen in rows.items():
         missing = set(range(len(classes))) - {labels[index] for index in chosen}
         if missing and (name == TRAIN or len(missing) == len(classes)):
-            raise DataError(
-                f"{place}: holding out a fifth leaves no {name} image of "
-                f"{listed({classes[label] for label in missing})}",
-                remedy=f"add images, or {remedy}",
-            )
-    return rows
+            lacking[name] = {classes[label] for label in missing}
+    return lacking
 
 
 HELD_OUT = "a fifth is held out by the hash of the file name"
 """What :attr:`SampleSource.held_out` says after :func:`divide_by_name`."""
-
-
-def split_of_file(file: Path, root: Path) -> str | None:
-    """Return the split that the first part of a file's name, or a folder between it and ``root``, names."""
-    names = [re.split(r"[-_.]", file.name)[0]]
-    names += [parent.name for parent in file.parents if root in parent.parents]
-    return next((split for name in names if (split := canonical_split(name))), None)
 
 
 def check_class_names(place: Path, classes: Sequence[str], *, remedy: str) -> None:
@@ -218,17 +251,60 @@ def check_class_names(place: Path, classes: Sequence[str], *, remedy: str) -> No
     """
     if len(classes) < 2:
         raise DataError(
-            f"{place} has only one class ({', '.join(classes)})", expected="at least 2", remedy=remedy
+            f"{place} has only one class ({classes[0]})" if classes else f"{place} has no classes",
+            expected="at least 2",
+            remedy=remedy,
         )
     seen: dict[str, str] = {}
     for name in classes:
+        # Bytes of a file name that are not UTF-8 arrive as U+DC80 to U+DCFF, and leave as they came.
+        if re.search("[\ud800-\udc7f\udd00-\udfff]", name):
+            raise DataError(f"{place}: the class {name!r} is no text", expected="whole characters")
         folded = unicodedata.normalize("NFKC", name).casefold()
         if folded in seen:
-            raise DataError(
-                f"{place}: classes {seen[folded]!r} and {name!r} differ only in case or Unicode form",
-                remedy="merge or rename them",
-            )
+            raise _twins(place, seen[folded], name)
         seen[folded] = name
+
+
+def class_of_spelling(place: Path, parts: Iterable[Collection[str]]) -> dict[str, str]:
+    """Return the class that every spelling of a name means, for splits from different systems.
+
+    macOS hands out names in which é is e and an accent (NFD); other systems have one character (NFC).
+    Where two splits spell a name in these two ways, both mean the class of the name in NFC; a name that has
+    one spelling stays as it is.
+
+    Args:
+        place: The data set, for messages.
+        parts: The names that occur, for each split.
+
+    Raises:
+        DataError: One split spells a name in two ways.
+    """
+    spellings: dict[str, set[str]] = {}
+    for names in parts:
+        here: dict[str, str] = {}
+        for name in sorted(names):
+            normal = unicodedata.normalize("NFC", name)
+            if normal in here:
+                raise _twins(place, here[normal], name)
+            here[normal] = name
+            spellings.setdefault(normal, set()).add(name)
+    return {name: normal if len(forms) > 1 else name for normal, forms in spellings.items() for name in forms}
+
+
+def _twins(place: Path, one: str, other: str) -> DataError:
+    alike = unicodedata.normalize("NFKC", one) == unicodedata.normalize("NFKC", other)
+    shown = [ascii(name) if alike else repr(name) for name in (one, other)]
+    return DataError(
+        f"{place}: classes {shown[0]} and {shown[1]} differ only in case or Unicode form",
+        remedy="merge or rename them",
+    )
+
+
+def told_apart(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Return names for a message, with escapes where a reader could not tell one from one of ``others``."""
+    forms = {unicodedata.normalize("NFKC", other) for other in others}
+    return [ascii(name)[1:-1] if unicodedata.normalize("NFKC", name) in forms else name for name in names]
 
 
 def listed(names: Iterable[str]) -> str:

@@ -28,6 +28,7 @@ import numpy as np
 from residual.data.source.base import EncodedSample, SampleSource, check_class_names
 from residual.data.source.plain_pickle import read_plain_pickle
 from residual.errors import DataError
+from residual.runtime.git_lfs import FOUND, REMEDY, is_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -260,6 +261,8 @@ def _read(file: Path) -> bytes:
             content = stream.read(_MAX_ARCHIVE_BYTES + 1)
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror})") from error
+    if is_pointer(content):
+        raise DataError(f"{file} is {FOUND}", remedy=REMEDY)
     if len(content) > _MAX_ARCHIVE_BYTES:
         raise DataError(
             f"{file} has more than {_MAX_ARCHIVE_BYTES / 1e6:.0f} MB", expected="an official file"

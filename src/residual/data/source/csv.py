@@ -24,10 +24,12 @@ from residual.data.source.base import (
     SampleSource,
     canonical_split,
     check_class_names,
+    class_of_spelling,
     divide_by_name,
 )
 from residual.data.source.folder import FolderSplit
 from residual.errors import DataError
+from residual.runtime.git_lfs import refuse_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -59,6 +61,7 @@ def open_csv(file: Path) -> SampleSource:
     Raises:
         DataError: The table cannot be read, lacks a column, or a row cannot be used; the message says which.
     """
+    refuse_pointer(file, DataError)
     rows: dict[str, _Row] = {}
     ordered: list[_Row] = []
     for row in _rows(file):
@@ -73,6 +76,7 @@ def open_csv(file: Path) -> SampleSource:
     if not ordered:
         raise DataError(f"{file} has no rows", expected="a row for every image below the header")
     _check_files(file, rows.values())
+    ordered = _one_spelling(file, ordered)
     classes = _class_names(file, ordered)
     check_class_names(file, classes, remedy="add images of another class")
     numbers = {name: number for number, name in enumerate(classes)}
@@ -199,6 +203,15 @@ def _check_files(file: Path, rows: Iterable[_Row]) -> None:
             f"{file}: row {row.number} names {row.path[:200]!r}, which {found}",
             expected=f"an image file, relative to {file.parent}",
         )
+
+
+def _one_spelling(file: Path, rows: list[_Row]) -> list[_Row]:
+    """Return the rows with one spelling of every label that two splits spell in two Unicode forms."""
+    parts: dict[str | None, set[str]] = {}
+    for row in rows:
+        parts.setdefault(row.split, set()).add(row.label)
+    classes = class_of_spelling(file, parts.values())
+    return [row._replace(label=classes[row.label]) for row in rows]
 
 
 def _class_names(file: Path, rows: list[_Row]) -> tuple[str, ...]:

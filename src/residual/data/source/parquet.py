@@ -21,8 +21,8 @@ from residual.data.source.base import (
     EncodedSample,
     SampleSource,
     held_out_by_name,
-    split_of_file,
 )
+from residual.data.source.files import split_of_file
 from residual.errors import DataError
 
 if TYPE_CHECKING:

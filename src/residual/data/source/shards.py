@@ -43,8 +43,8 @@ from residual.data.source.base import (
     SampleSource,
     check_class_names,
     divide_by_name,
-    split_of_file,
 )
+from residual.data.source.files import split_of_file
 from residual.errors import ConfigurationError, DataError
 from residual.runtime.cores import usable_cores
 from residual.runtime.processes import WorkerPool, can_fork
