@@ -57,6 +57,10 @@ def test_a_folder_with_a_colon_in_its_name_is_a_folder(
         (["cat/a.jpg", "cat/b.tar"], open_folder),
         (["cat/x.tar.gz"], open_folder),
         (["notes.csv"], open_folder),
+        (["banner.png", "data/train-0.tar"], open_shards),
+        (["banner.png", "train-0.tar"], open_shards),
+        ([".cache/a.jpg", ".cache/b.parquet", "__MACOSX/._a.jpg", "data/train-0.tar"], open_shards),
+        (["banner.png", "cat/a.jpg"], open_folder),
     ],
 )
 def test_a_folder_is_what_its_first_files_are(tmp_path: Path, files: list[str], opener: object) -> None:

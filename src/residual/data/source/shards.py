@@ -4,9 +4,9 @@ PATTERN is a folder of ``.tar`` files, one such file, a pattern (``data/train-*.
 (``data/train-{000000..000009}.tar``). A sample is a run of consecutive members whose names agree up to the
 first dot of the file name: one image (``.jpg``, ``.jpeg``, ``.png``, ``.webp`` or ``.bmp``) and its label,
 as ``.cls`` (a whole number as text) or in the field ``label`` of ``.json`` (a number or the name of a class).
-The split is the first part of a tar's name (``train-000000.tar``) or a folder above it; where no name says,
-a fixed fifth is held out by the hash of the image's name. Class names come from ``classes.json``, a list
-beside the tars, else from the labels.
+The split is a word of a tar's name (``train-000000.tar``, ``pets-val-000000.tar``) or of a folder above it;
+where no name says, a fixed fifth is held out by the hash of the image's name. Class names come from
+``classes.json``, a list beside the tars, else from the labels.
 
 Shards are usually read as a stream, and shuffled in a buffer. Here they are read at random: when the data
 set is opened, the headers of every tar are gone through once, and the place of every image is kept in numpy
@@ -28,6 +28,7 @@ import json
 import os
 import re
 import tarfile
+import unicodedata
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,15 +43,17 @@ from residual.data.source.base import (
     IgnoredFile,
     SampleSource,
     check_class_names,
+    class_of_spelling,
     divide_by_name,
 )
-from residual.data.source.files import split_of_file
+from residual.data.source.files import data_files, files_by_split
 from residual.errors import ConfigurationError, DataError
 from residual.runtime.cores import usable_cores
+from residual.runtime.files import expanded
 from residual.runtime.processes import WorkerPool, can_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -90,19 +93,13 @@ def open_shards(pattern: str) -> SampleSource:
             image or label; the message names it.
         ConfigurationError: The pattern is a command or an address.
     """
-    root, files = _find(pattern)
-    parts: dict[str | None, list[Path]] = {}
-    for file in files:
-        parts.setdefault(split_of_file(file, root), []).append(file)
-    if None in parts and len(parts) > 1:
-        raise DataError(
-            f"{parts[None][0]} does not say which split it belongs to",
-            expected="names that begin with train, val or test",
-            remedy="rename it",
-        )
     ignored: list[IgnoredFile] = []
+    root, files = _find(pattern, ignored)
+    # Whoever lists tars or ranges of them may want a part of the data set; a folder or * means all of it.
+    complete = "*" in pattern or expanded(pattern).is_dir()
+    parts = files_by_split(root, files, ignored, complete=complete)
     tables = {name: _Table.read(root, group, ignored) for name, group in parts.items()}
-    classes, numbers = _class_names(root, files, tables.values())
+    classes, numbers = _class_names(root, files, list(tables.values()))
     check_class_names(root, classes, remedy="add samples of another class")
     splits = {name: table.split(numbers) for name, table in tables.items()}
     held_out = ""
@@ -193,7 +190,7 @@ class ShardsSplit:
 # -- which tars -------------------------------------------------------------------------------------------
 
 
-def _find(pattern: str) -> tuple[Path, list[Path]]:
+def _find(pattern: str, ignored: list[IgnoredFile]) -> tuple[Path, list[Path]]:
     """Return the folder that the tars are named from, and the tars, sorted."""
     if pattern.startswith("pipe:") or re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", pattern):
         raise ConfigurationError(
@@ -203,11 +200,11 @@ def _find(pattern: str) -> tuple[Path, list[Path]]:
         )
     if not pattern:
         raise ConfigurationError("the pattern behind 'shards:' is empty", expected="a folder or a pattern")
-    path = Path(pattern).expanduser()
+    path = expanded(pattern)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if not _is_hidden(file.relative_to(path)))
+        files = data_files(path, (".tar", *_COMPRESSED), ignored)
         compressed = [file for file in files if file.name.casefold().endswith(_COMPRESSED)]
-        tars = [file for file in files if file.suffix.casefold() == ".tar" and file.is_file()]
+        tars = [file for file in files if file.suffix.casefold() == ".tar"]
         if not tars and not compressed:
             raise DataError(f"{path} holds no .tar files", expected="train-000000.tar and so on")
         for file in compressed[:1]:
@@ -219,11 +216,8 @@ def _find(pattern: str) -> tuple[Path, list[Path]]:
             raise DataError(f"{tar} does not exist", expected=f"every tar of {pattern}")
     if not tars:
         raise DataError(f"no file matches {pattern}", expected="tars such as train-000000.tar")
-    return Path(os.path.commonpath([tar.parent for tar in tars])), sorted(tars)
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+    # Patterns may give a tar twice.
+    return Path(os.path.commonpath([tar.parent for tar in tars])), sorted(set(tars))
 
 
 def _compressed(file: Path) -> DataError:
@@ -456,6 +450,12 @@ class _Table:
             root, tars, np.concatenate(places), np.frombuffer(bytes(names), dtype=np.uint8), ends, labels
         )
 
+    def key(self, index: int) -> str:
+        """Return the name of the tar and of the image in it."""
+        first = self.name_ends[index - 1] if index else 0
+        name = os.fsdecode(self.names[first : self.name_ends[index]].tobytes())
+        return f"{self.tars[self.places[index, 0]]}/{name}"
+
     def split(self, numbers: dict[int | str, int]) -> ShardsSplit:
         targets = np.array([numbers[label] for label in self.labels], dtype=np.int64)
         return ShardsSplit(self.root, self.tars, self.places, self.names, self.name_ends, targets)
@@ -532,6 +532,8 @@ def _label_in(file: Path, member: _Member, stream: BinaryIO) -> int | str | None
             f"{file}: member {member.name!r} has the label {str(label)[:40]!r}",
             expected="a whole number or the name of a class",
         )
+    if isinstance(label, int) and label < 0:
+        raise DataError(f"{file}: member {member.name!r} has the label {label}", expected="0 or more")
     return label
 
 
@@ -539,32 +541,44 @@ def _label_in(file: Path, member: _Member, stream: BinaryIO) -> int | str | None
 
 
 def _class_names(
-    root: Path, files: Sequence[Path], tables: Iterable[_Table]
+    root: Path, files: Sequence[Path], tables: Collection[_Table]
 ) -> tuple[tuple[str, ...], dict[int | str, int]]:
     """Return the class names, and the number of the class that each label means."""
-    labels = {label for table in tables for label in table.labels}
-    kinds = {type(label).__name__ for label in labels}
-    declared = _declared(root, files)
-    if declared is None and len(kinds) > 1:
-        raise DataError(f"{root}: some labels are numbers and some are names", remedy="use one of them")
-    numbers = [label for label in labels if isinstance(label, int)]
-    limit = len(declared) if declared else _MAX_CLASSES
-    if numbers and not 0 <= min(numbers) <= max(numbers) < limit:
-        raise DataError(
-            f"{root}: labels run from {min(numbers)} to {max(numbers)}", expected=f"0 to {limit - 1:,}"
+    numbers = sorted({label for table in tables for label in table.labels if isinstance(label, int)})
+    texts = [{label for label in table.labels if isinstance(label, str)} for table in tables]
+    meaning: dict[int | str, int] = {}
+    if declared := _declared(root, files):
+        by_form = {_nfc(name): number for number, name in enumerate(declared)}
+        meaning.update({number: number for number in numbers if 0 <= number < len(declared)})
+        meaning.update(
+            {text: by_form[_nfc(text)] for group in texts for text in group if _nfc(text) in by_form}
         )
-    if declared:
-        classes = declared
-        unknown = sorted(label for label in labels if isinstance(label, str) and label not in set(declared))
-        if unknown:
-            raise DataError(f"{root}: the label {unknown[0]!r} is not in {CLASSES_FILE}")
-    elif numbers:
-        classes = tuple(str(number) for number in range(max(numbers) + 1))
-    else:
-        classes = tuple(sorted(str(label) for label in labels))
-    meaning: dict[int | str, int] = {number: number for number in range(len(classes))}
-    meaning |= {name: number for number, name in enumerate(classes)}
-    return classes, meaning
+        for table in tables:
+            for place, label in enumerate(table.labels):
+                if label not in meaning:
+                    raise DataError(
+                        f"{root}: {table.key(place)} has the label {repr(label)[:80]}, "
+                        f"which is not in {CLASSES_FILE}",
+                        expected=f"0 to {len(declared) - 1:,} or one of its names",
+                    )
+        return declared, meaning
+    if numbers and any(texts):
+        raise DataError(f"{root}: some labels are numbers and some are names", remedy="use one of them")
+    spellings = class_of_spelling(root, texts)
+    names = sorted(set(spellings.values()))
+    if max(len(numbers), len(names)) > _MAX_CLASSES:
+        raise DataError(
+            f"{root} has {max(len(numbers), len(names)):,} different labels",
+            expected=f"at most {_MAX_CLASSES:,}",
+        )
+    meaning.update({number: place for place, number in enumerate(numbers)})
+    places = {name: place for place, name in enumerate(names)}
+    meaning.update({spelling: places[name] for spelling, name in spellings.items()})
+    return tuple(map(str, numbers)) or tuple(names), meaning
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _declared(root: Path, files: Sequence[Path]) -> tuple[str, ...] | None:
