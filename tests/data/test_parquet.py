@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +15,13 @@ import torch
 from residual.data.loader import evaluation_batches
 from residual.data.source import open_source
 from residual.data.source.base import EncodedSample, fingerprint_of, held_out_by_name
-from residual.data.source.parquet import ParquetSplit
+from residual.data.source.parquet import ParquetSplit, _Place
 from residual.errors import DataError
 from residual.preprocess import Preprocess
 from tests.data.pictures import encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 _NAMES = ["cat", "dog", "emu"]
 
@@ -134,7 +134,12 @@ def test_rows_without_a_path_are_split_and_named_by_number(tmp_path: Path) -> No
     test = [number for number in range(40) if held_out_by_name(str(number))]
     assert contents["test"] == [_picture(number) for number in test]
     assert contents["train"] == [_picture(number) for number in range(40) if number not in test]
-    assert source.splits["train"].read(0).key == "train/0"
+    # Called by their place in the file, wherever they have come to lie.
+    train = [number for number in range(40) if number not in test]
+    assert [split.key(1) for split in source.splits.values()] == [
+        f"pets.parquet/row-{train[1]}",
+        f"pets.parquet/row-{test[1]}",
+    ]
 
 
 def test_shards_without_a_split_are_one_table(tmp_path: Path) -> None:
@@ -182,8 +187,8 @@ def test_numbers_without_names_are_their_own_names(tmp_path: Path) -> None:
     _write(tmp_path / "train.parquet", [0, 3, 1])
     _write(tmp_path / "test.parquet", [1, 0])
     source = open_source(tmp_path)
-    assert source.classes == ("0", "1", "2", "3")
-    assert source.splits["train"].labels == [0, 3, 1]
+    assert source.classes == ("0", "1", "3")
+    assert source.splits["train"].labels == [0, 2, 1]
 
 
 def test_names_that_one_split_declares_hold_for_all(tmp_path: Path) -> None:
@@ -199,7 +204,9 @@ def test_the_columns_are_found_by_their_usual_names_or_because_they_are_alone(
 ) -> None:
     table = pa.table({"score": [0.5, 0.25], image: [{"bytes": _picture(n), "path": None} for n in (5, 6)]})
     pq.write_table(table.append_column(label, pa.array([1, 0])), tmp_path / "train.parquet")
-    assert open_source(tmp_path).splits["train"].read(0) == EncodedSample("train/0", _picture(5), 1)
+    assert open_source(tmp_path).splits["train"].read(0) == EncodedSample(
+        "train.parquet/row-0", _picture(5), 1
+    )
 
 
 def test_the_label_column_is_preferred_to_other_columns_of_numbers(tmp_path: Path) -> None:
@@ -227,7 +234,7 @@ def test_a_row_without_image_bytes_is_named_when_it_is_read(tmp_path: Path) -> N
     assert split.read(0).content == _picture(1)
     with pytest.raises(DataError, match=r"^b\.png has no image bytes$"):
         split.read(1)
-    with pytest.raises(DataError, match=r"^train/2 has no image bytes$"):
+    with pytest.raises(DataError, match=r"^train\.parquet/row-2 has no image bytes$"):
         split.read(2)
     assert len(fingerprint_of(split)) == 32
 
@@ -236,9 +243,18 @@ def test_a_split_of_more_than_two_gigabytes_is_read() -> None:
     # One array of Arrow's `binary` ends at 2 GiB. The chunks share their memory: this costs a megabyte.
     block = pa.array([bytes(1_000_000)])
     images = pa.chunked_array([block] * 2_200)
-    split = ParquetSplit("train", images, None, np.zeros(2_200, dtype=np.int64))
+    files = [_Place("a.parquet", Path("a.parquet"), 2_000), _Place("b.parquet", Path("b.parquet"), 2_200)]
+    split = ParquetSplit(
+        "train",
+        images,
+        None,
+        np.zeros(2_200, dtype=np.int64),
+        np.arange(2_200, dtype=np.int64),
+        files,
+        np.zeros(2_200, dtype=np.bool_),
+    )
     assert len(split) == 2_200
-    assert split.read(2_199) == EncodedSample("train/2199", bytes(1_000_000), 0)
+    assert split.read(2_199) == EncodedSample("b.parquet/row-199", bytes(1_000_000), 0)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -295,10 +311,23 @@ def test_splits_with_labels_of_different_kinds_are_refused(tmp_path: Path) -> No
         open_source(tmp_path)
 
 
-def test_rows_without_a_label_are_counted(tmp_path: Path) -> None:
-    path = _write(tmp_path / "train.parquet", [0, None, 1, None])
-    with pytest.raises(DataError, match=r"train\.parquet: column 'label' has 2 rows without a label$"):
-        open_source(path)
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, None, 1, None], r"train-1\.parquet: row 1 has no label, and 1 more have none$"),
+        (["cat", "dog", None], r"train-1\.parquet: row 2 has no label$"),
+        ([0, 1, -1], r"train-1\.parquet: row 2 has label -1; expected 0 or more$"),
+        (["cat", "", "dog"], r"train-1\.parquet: row 1 has label ''; expected the name of a class$"),
+    ],
+)
+def test_rows_without_a_label_are_named_as_the_file_counts_them(
+    tmp_path: Path, labels: list[Any], message: str
+) -> None:
+    # The first file moves the rows of the second, as they lie in the split, by two.
+    _write(tmp_path / "train-0.parquet", [label for label in labels if label][:1] * 2)
+    _write(tmp_path / "train-1.parquet", labels, first=2)
+    with pytest.raises(DataError, match=message):
+        open_source(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut in half", "zeros in the middle"])
@@ -361,11 +390,12 @@ def test_splits_that_declare_different_classes_are_refused(tmp_path: Path) -> No
         open_source(tmp_path)
 
 
-def test_shards_with_different_columns_are_refused(tmp_path: Path) -> None:
-    _write(tmp_path / "train-0.parquet", [0, 1])
-    _write(tmp_path / "train-1.parquet", [0, 1], width=[5, 6])
-    with pytest.raises(DataError, match=r"train-0\.parquet is not a readable parquet file"):
-        open_source(tmp_path)
+@pytest.mark.parametrize("others", [[5, 6], ["x", "y"], [[1], [2]], [{"a": 1}, None], [None, None]])
+def test_columns_that_are_not_used_may_differ(tmp_path: Path, others: list[Any]) -> None:
+    _write(tmp_path / "train-0.parquet", [0, 1], note=[None, None])
+    _write(tmp_path / "train-1.parquet", [1, 0], first=2, note=others)
+    _write(tmp_path / "train-2.parquet", [1], first=4)
+    assert open_source(tmp_path).splits["train"].labels == [0, 1, 1, 0, 1]
 
 
 def test_a_class_that_is_declared_twice_is_refused(tmp_path: Path) -> None:
@@ -378,7 +408,10 @@ def test_a_class_that_is_declared_twice_is_refused(tmp_path: Path) -> None:
 def test_a_single_class_is_refused(tmp_path: Path, labels: list[Any], count: int) -> None:
     kind = pa.string() if labels and isinstance(labels[0], str) else pa.int64()
     path = _write(tmp_path / "train.parquet", pa.array(labels, kind), image=_images(len(labels)))
-    with pytest.raises(DataError, match=rf"train\.parquet has {count} class; expected at least 2$"):
+    found = "has only one class" if count else "has no classes"
+    with pytest.raises(
+        DataError, match=rf"train\.parquet {found}.*; expected at least 2; add images of another"
+    ):
         open_source(path)
 
 
@@ -399,6 +432,292 @@ def test_a_file_that_says_no_split_beside_files_that_do_is_named(tmp_path: Path)
     _write(tmp_path / "more.parquet", [0, 1])
     with pytest.raises(
         DataError,
-        match=r"more\.parquet does not say which split it belongs to; expected names that begin with",
+        match=r"more\.parquet does not say which split it belongs to, and train\.parquet does; expected",
     ):
+        open_source(tmp_path)
+
+
+# -- types -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (pa.array(["dog", "cat"] * 2).dictionary_encode(), ("cat", "dog")),
+        (pa.array(["dog", "cat", "dog", "cat"], pa.string_view()), ("cat", "dog")),
+        (pa.array([True, False] * 2), ("False", "True")),
+        (pa.array([7, 0] * 2, pa.uint8()), ("0", "7")),
+        (pa.array([2**63, 0] * 2, pa.uint64()), ("0", "9223372036854775808")),
+        (pa.array([5.0, 1.0] * 2), ("1", "5")),
+        (pa.array([5.0, 1.0] * 2, pa.float32()), ("1", "5")),
+        (pa.array([10, 9, 10, 9], pa.int8()).dictionary_encode(), ("9", "10")),
+    ],
+)
+def test_labels_of_every_usual_type_are_read(
+    tmp_path: Path, labels: pa.Array, classes: tuple[str, ...]
+) -> None:
+    # As pandas, polars and pyarrow write them.
+    source = open_source(_write(tmp_path / "train.parquet", labels, width=[1, 2, 3, 4]))
+    assert (source.classes, source.splits["train"].labels) == (classes, [1, 0, 1, 0])
+
+
+@pytest.mark.parametrize("labels", [[True, False, True], [1.0, 0.0, 1.0], pa.array([1, 0, 1], pa.int8())])
+def test_declared_names_hold_for_every_type_of_number(tmp_path: Path, labels: Any) -> None:
+    source = open_source(_write(tmp_path / "train.parquet", labels, features=_class_label("cat", "dog")))
+    assert (source.classes, source.splits["train"].labels) == (("cat", "dog"), [1, 0, 1])
+
+
+def test_files_may_have_one_label_in_several_types(tmp_path: Path) -> None:
+    _write(tmp_path / "train-0.parquet", pa.array([0, 1], pa.int8()))
+    _write(tmp_path / "train-1.parquet", pa.array([2, 1], pa.int64()), first=2)
+    _write(tmp_path / "train-2.parquet", pa.array([2.0, 0.0]), first=4)
+    assert open_source(tmp_path).splits["train"].labels == [0, 1, 2, 1, 2, 0]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+@pytest.mark.parametrize("nested", [False, True])
+def test_images_of_every_type_of_bytes_are_read(tmp_path: Path, kind: pa.DataType, nested: bool) -> None:
+    images = pa.array([_picture(number) for number in range(40)], kind)
+    paths = pa.array([f"{number}.png" for number in range(40)], pa.string_view())
+    column = pa.StructArray.from_arrays([images, paths], ["bytes", "path"]) if nested else images
+    pq.write_table(pa.table({"image": column, "label": [0, 1] * 20}), tmp_path / "pets.parquet")
+    source = open_source(tmp_path)
+    test = [number for number in range(40) if held_out_by_name(f"{number}.png" if nested else str(number))]
+    split = source.splits["test"]
+    assert [split.read(index).content for index in range(len(split))] == [_picture(number) for number in test]
+    assert len(fingerprint_of(split)) == 32
+
+
+def test_files_may_have_their_images_in_several_types_of_bytes(tmp_path: Path) -> None:
+    for number, kind in enumerate((pa.binary(), pa.large_binary(), pa.binary_view())):
+        images = pa.array([_picture(2 * number), _picture(2 * number + 1)], kind)
+        pq.write_table(pa.table({"image": images, "label": [0, 1]}), tmp_path / f"train-{number}.parquet")
+    split = open_source(tmp_path).splits["train"]
+    assert [split.read(index).content for index in range(6)] == [_picture(number) for number in range(6)]
+    assert split.key(5) == "train-2.parquet/row-1"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[0], [1]], r"the label column 'label' holds list<.+>; expected whole numbers or names, one a row$"),
+        ([{"a": 0}, {"a": 1}], r"the label column 'label' holds struct<.+>"),
+        (pa.array([None, None]), r"the label column 'label' holds null"),
+        (pa.array([b"cat", b"dog"]), r"the label column 'label' holds binary"),
+        (pa.array([1, 2], pa.timestamp("s")), r"the label column 'label' holds timestamp"),
+        ([0.5, 1.0], r"row 0 has 0\.5 in column 'label'; expected whole numbers or names as labels$"),
+        ([0.0, float("inf")], r"row 1 has inf in column 'label'"),
+        ([0.0, None], r"row 1 has no label$"),
+        ([0.0, float("nan")], r"row 1 has no label$"),
+    ],
+)
+def test_labels_of_another_type_are_refused_and_no_other_column_takes_their_place(
+    tmp_path: Path, labels: Any, message: str
+) -> None:
+    _write(tmp_path / "train.parquet", labels, width=[640, 320])
+    with pytest.raises(DataError, match=rf"train\.parquet: {message}"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (
+            ["a.png", "b.png"],
+            r"'image' holds string; expected the bytes of the image files; write them into it, or",
+        ),
+        ([{"path": "a.png"}, {"path": "b.png"}], r"'image' holds struct<path: string>"),
+        ([{"bytes": None, "path": "a.png"}] * 2, r"'image' holds struct<bytes: null, path: string>"),
+        ([{"bytes": "text", "path": "a.png"}] * 2, r"'image' holds struct<bytes: string, path: string>"),
+        ([[1, 2], [3, 4]], r"'image' holds list<"),
+        ([1, 2], r"'image' holds int64"),
+        (
+            pa.array(
+                [{"bytes": None, "path": "a.png"}] * 2,
+                pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+            ),
+            r"'image' holds no image bytes",
+        ),
+    ],
+)
+def test_images_of_another_type_are_refused_and_no_other_column_takes_their_place(
+    tmp_path: Path, images: Any, message: str
+) -> None:
+    table = pa.table({"image": images, "mask": [_picture(1), _picture(2)], "label": [0, 1]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=rf"train\.parquet: the image column {message}"):
+        open_source(tmp_path)
+
+
+def test_a_path_of_another_type_is_left_alone(tmp_path: Path) -> None:
+    images = [{"bytes": _picture(1), "path": 3}, {"bytes": _picture(2), "path": 4}]
+    pq.write_table(pa.table({"image": images, "label": [0, 1]}), tmp_path / "train.parquet")
+    assert open_source(tmp_path).splits["train"].key(1) == "train.parquet/row-1"
+
+
+def test_a_column_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    table = pa.table([pa.array([_picture(1)]), pa.array([0]), pa.array([1])], ["image", "label", "label"])
+    pq.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r"train\.parquet has 2 columns called 'label'; keep one$"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("names", ["cat", {"cat": 0}, 7, [["cat"], ["dog"]], [None, "dog"]])
+def test_class_names_of_another_type_are_refused(tmp_path: Path, names: Any) -> None:
+    features = {"label": {"names": names, "_type": "ClassLabel"}}
+    path = _write(tmp_path / "train.parquet", [0, 1], features=features)
+    with pytest.raises(DataError, match=r"the class names in the metadata are no list of names \("):
+        open_source(path)
+
+
+def test_files_of_a_split_that_declare_different_classes_are_refused(tmp_path: Path) -> None:
+    _write(tmp_path / "train-0.parquet", [0, 1], features=_class_label("cat", "dog"))
+    _write(tmp_path / "train-1.parquet", [0, 1], features=_class_label("dog", "cat"), first=2)
+    with pytest.raises(DataError, match=r"declare different class names; give all the same metadata$"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("column", ["label", "path"])
+def test_text_that_is_not_utf8_is_no_traceback(tmp_path: Path, column: str) -> None:
+    text = pa.array([b"caf\xe9", b"\xed\xa0\x80"]).cast(pa.binary())
+    text = pa.StringArray.from_buffers(2, *text.buffers()[1:])
+    good = pa.array(["cat", "dog"])
+    images = pa.StructArray.from_arrays(
+        [pa.array([_picture(1), _picture(2)]), text if column == "path" else good], ["bytes", "path"]
+    )
+    pq.write_table(
+        pa.table({"image": images, "label": text if column == "label" else good}), tmp_path / "train.parquet"
+    )
+    if column == "label":
+        with pytest.raises(DataError, match=r"train\.parquet is not a readable parquet file \('utf-8' codec"):
+            open_source(tmp_path)
+    else:
+        split = open_source(tmp_path).splits["train"]
+        assert split.read(0).key == "caf\udce9"
+        assert len(fingerprint_of(split)) == 32
+
+
+def test_a_class_name_of_half_a_character_is_refused(tmp_path: Path) -> None:
+    path = _write(tmp_path / "train.parquet", [0, 1], features=_class_label("cat", "\ud83d"))
+    with pytest.raises(DataError, match=r"the class '\\ud83d' is no text; expected whole characters$"):
+        open_source(path)
+
+
+# -- classes that look alike -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("declared", [False, True])
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        ("Cat", "cat", r"classes 'Cat' and 'cat' differ only in case or Unicode form; merge or rename them$"),
+        (
+            "caf\u00e9",
+            "cafe\u0301",
+            r"classes '(caf\\xe9|cafe\\u0301)' and '(caf\\xe9|cafe\\u0301)' differ only",
+        ),
+        (
+            "\ufb01n",
+            "fin",
+            r"classes '(\\ufb01n|fin)' and '(\\ufb01n|fin)' differ only in case or Unicode form",
+        ),
+    ],
+)
+def test_classes_that_look_the_same_are_refused(
+    tmp_path: Path, declared: bool, one: str, other: str, message: str
+) -> None:
+    if declared:
+        path = _write(tmp_path / "train.parquet", [0, 1], features=_class_label(one, other))
+    else:
+        path = _write(tmp_path / "train.parquet", [one, other])
+    with pytest.raises(DataError, match=message):
+        open_source(path)
+
+
+@pytest.mark.parametrize("declared", [None, ("caf\u00e9", "tea"), ("cafe\u0301", "tea")])
+def test_splits_in_two_unicode_forms_have_the_same_classes(
+    tmp_path: Path, declared: tuple[str, ...] | None
+) -> None:
+    features = _class_label(*declared) if declared else None
+    _write(tmp_path / "train.parquet", ["caf\u00e9", "tea"], features=features)
+    _write(tmp_path / "val.parquet", ["tea", "cafe\u0301"], features=features)
+    source = open_source(tmp_path)
+    assert source.classes == (declared or ("caf\u00e9", "tea"))
+    assert {name: split.labels for name, split in source.splits.items()} == {"train": [0, 1], "val": [1, 0]}
+
+
+def test_splits_that_declare_their_classes_in_two_unicode_forms_have_the_same(tmp_path: Path) -> None:
+    _write(tmp_path / "train.parquet", [0, 1], features=_class_label("caf\u00e9", "tea"))
+    _write(tmp_path / "val.parquet", [0, 1], features=_class_label("cafe\u0301", "tea"))
+    assert open_source(tmp_path).classes == ("caf\u00e9", "tea")
+
+
+# -- rows without a name of their own --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["image.png", "", None])
+def test_rows_of_one_path_are_called_by_their_place_and_divided_by_it(
+    tmp_path: Path, path: str | None
+) -> None:
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    images = pa.array([{"bytes": _picture(number), "path": path} for number in range(40)], kind)
+    pq.write_table(pa.table({"image": images, "label": [0, 1] * 20}), tmp_path / "pets.parquet")
+    source = open_source(tmp_path / "pets.parquet")
+    test = [number for number in range(40) if held_out_by_name(str(number))]
+    split = source.splits["test"]
+    assert [split.key(index) for index in range(len(split))] == [f"pets.parquet/row-{row}" for row in test]
+    assert [split.read(index).content for index in range(len(split))] == [_picture(row) for row in test]
+
+
+def test_every_row_has_a_key_of_its_own(tmp_path: Path) -> None:
+    paths = ["a.png", "b.png", "a.png", None, "", "c.png", "", None]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    for number in range(2):
+        images = pa.array([{"bytes": _picture(1), "path": path} for path in paths[4 * number :][:4]], kind)
+        pq.write_table(pa.table({"image": images, "label": [0, 1] * 2}), tmp_path / f"train-{number}.parquet")
+    split = open_source(tmp_path).splits["train"]
+    assert [split.key(index) for index in range(8)] == [
+        "train-0.parquet/row-0",
+        "b.png",
+        *(f"train-0.parquet/row-{row}" for row in (2, 3)),
+        "train-1.parquet/row-0",
+        "c.png",
+        *(f"train-1.parquet/row-{row}" for row in (2, 3)),
+    ]
+
+
+def test_names_that_come_in_every_class_go_to_one_side_as_in_a_folder(tmp_path: Path) -> None:
+    # As where each class counts its images anew. Such tables have always been divided by these names.
+    names = [f"{number:03}.png" for number in range(40)]
+    images = [{"bytes": _picture(1), "path": name} for name in names * 2]
+    pq.write_table(pa.table({"image": images, "label": [0] * 40 + [1] * 40}), tmp_path / "pets.parquet")
+    source = open_source(tmp_path / "pets.parquet")
+    assert len(source.splits["test"]) == 2 * sum(map(held_out_by_name, names))
+
+
+def test_the_fingerprint_of_rows_without_a_path_is_that_of_earlier_versions(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"abc", b"de"], "label": [0, 1]}), tmp_path / "train.parquet")
+    split = open_source(tmp_path).splits["train"]
+    assert list(split.rows()) == [("train/0", 0, 3), ("train/1", 1, 2)]
+
+
+# -- test images without labels --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [[-1, -1], [None, None], [-1, None]])
+def test_test_rows_whose_labels_are_kept_back_are_named_and_not_used(
+    tmp_path: Path, labels: list[int | None]
+) -> None:
+    _write(tmp_path / "train.parquet", [0, 1], features=_class_label("cat", "dog"))
+    _write(tmp_path / "validation.parquet", [0, 1], features=_class_label("cat", "dog"), first=2)
+    _write(tmp_path / "test.parquet", pa.array(labels, pa.int64()), first=4)
+    source = open_source(tmp_path)
+    assert list(source.splits) == ["train", "val"]
+    assert list(map(str, source.ignored)) == ["test.parquet is not used: none of its rows has a label"]
+
+
+def test_test_rows_of_which_some_have_labels_are_not_passed_over(tmp_path: Path) -> None:
+    _write(tmp_path / "train.parquet", [0, 1])
+    _write(tmp_path / "test.parquet", [0, -1])
+    with pytest.raises(DataError, match=r"test\.parquet: row 1 has label -1; expected 0 or more$"):
         open_source(tmp_path)
