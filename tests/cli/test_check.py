@@ -91,6 +91,23 @@ def test_a_folder_that_cannot_be_opened(tmp_path: Path, capsys: Capture) -> None
     assert document["findings"][0]["detail"].startswith(f"{tmp_path / 'gone'} does not exist; expected ")
 
 
+@pytest.mark.parametrize("missing", ["train", "test"])
+def test_check_and_train_refuse_the_same_in_the_same_words(
+    photos: Path, tmp_path: Path, capsys: Capture, missing: str
+) -> None:
+    (photos / missing).rename(photos / "spare")
+    (photos / missing).mkdir()
+    picture = next(path for path in (photos / "spare").rglob("*") if path.is_file())
+    (photos / missing / picture.name).write_bytes(picture.read_bytes())
+    assert main(["check", str(photos), "--json"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    (error,) = [item["detail"] for item in document["findings"] if item["severity"] == "error"]
+    assert main(["train", str(photos), "--steps", "1", "--out", str(tmp_path / "run")]) == 3
+    assert capsys.readouterr().err.endswith(f"error: {error}\n")
+    assert f"({missing}/ is not used: 1 image without class folders)" in error
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_unknown_kind_of_data_is_usage(capsys: Capture) -> None:
     assert main(["check", "cifr10:somewhere"]) == 2
     assert capsys.readouterr().err == "error: unknown kind of data 'cifr10' (nearest: cifar10, cifar100)\n"

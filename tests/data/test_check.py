@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -267,6 +268,36 @@ def test_a_data_set_that_cannot_be_opened_is_a_finding(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:  # it is the text that is compared
         open_source(tmp_path)
     assert finding.detail == str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("present", "flat", "message"),
+    [
+        (("train",), None, "data has only a training split; add a folder"),
+        (
+            ("train",),
+            "test",
+            "data has only a training split (test/ is not used: 1 image without class folders)",
+        ),
+        (("val", "test"), None, "data has no training split; expected a folder or file called 'train'"),
+        (("train", "val"), None, ""),
+        (("train", "val"), "test", ""),
+    ],
+)
+def test_a_split_that_training_needs_and_does_not_find_is_an_error(
+    tmp_path: Path, present: tuple[str, ...], flat: str | None, message: str
+) -> None:
+    root = plant(tmp_path / "data", ())
+    for name in ("train", "val", "test"):
+        if name not in present:
+            shutil.rmtree(root / name, ignore_errors=True)
+        elif not (root / name).exists():
+            shutil.copytree(root / "val", root / name)
+    if flat is not None:
+        (root / flat).mkdir()
+        (root / flat / "a.png").write_bytes(encode(noise(20, 20), "PNG"))
+    found = [finding.detail for finding in check(root, num_workers=0).findings if finding.severity == "error"]
+    assert [detail[: len(message)] for detail in found] == ([message] if message else [])
 
 
 @pytest.mark.parametrize(

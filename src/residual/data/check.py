@@ -136,7 +136,8 @@ def check(
         num_workers: Processes that decode; 0 decodes in this one. One a core where left out.
 
     Returns:
-        The report. A data set that cannot be opened is a finding of its own.
+        The report. A data set that cannot be opened is a finding of its own, and so is one by name that lacks
+        a split which training needs.
 
     Raises:
         ConfigurationError: An option is out of range, or ``data`` does not name a kind of data set.
@@ -150,6 +151,8 @@ def check(
     except DataError as error:
         return CheckReport({}, 0, (_finding("structure", "", "", str(error)),))
     findings = [_finding("ignored", "", file.path, file.reason) for file in source.ignored]
+    if not isinstance(data, SampleSource):  # of one that was opened already, a part may be all that is wanted
+        findings += _lacking_splits(source)
     num_samples = {name: len(split) for name, split in source.splits.items()}
     total = sum(num_samples.values())
     workers = (usable_cores() if total >= _ALONE else 0) if num_workers is None else num_workers
@@ -173,6 +176,13 @@ def check(
     places = {kind: place for place, kind in enumerate(KINDS)}
     findings.sort(key=lambda finding: (finding.severity != "error", places[finding.kind]))
     return CheckReport(num_samples, len(source.classes), tuple(findings))
+
+
+def _lacking_splits(source: SampleSource) -> Iterator[Finding]:
+    try:
+        source.require_training_splits()
+    except DataError as error:
+        yield _finding("structure", "", "", str(error))
 
 
 def _finding(kind: str, split: str, key: str, detail: str) -> Finding:

@@ -219,9 +219,7 @@ def make_plan(
         ConfigurationError: A name is unknown or a value is out of range.
         DataError: The data set has no split to train or to evaluate on, or an image cannot be decoded.
     """
-    if "train" not in source.splits:
-        raise DataError(f"{source.name} has no training split", expected="a folder or file called 'train'")
-    _ = source.validation_split  # without one the first evaluation would fail, after an epoch
+    source.require_training_splits()
     start = load(wishes.weights) if wishes.weights is not None else None
     name, spec = _settled_model(source, wishes.model, start, recorded)
     if start and replace(spec, num_classes=1, in_channels=1) != replace(
