@@ -259,6 +259,13 @@ def test_a_pattern_that_gives_a_tar_twice_gives_it_once(
     assert _sizes(open_source(f"shards:{pattern}")) == {"train": 8}
 
 
+def test_brackets_of_a_folder_stand_for_themselves_in_a_pattern(tmp_path: Path) -> None:
+    _write(tmp_path / "pets [v2]" / "train-0.tar")
+    _write(tmp_path / "pets v" / "train-0.tar")
+    assert _sizes(open_source(f"shards:{tmp_path}/pets [v2]/train-*.tar")) == {"train": 4}
+    assert _sizes(open_source(f"shards:{tmp_path}/pets*[v]/train-*.tar")) == {"train": 4}
+
+
 # -- what cannot be read ---------------------------------------------------------------------------------
 
 

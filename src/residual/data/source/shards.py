@@ -114,7 +114,8 @@ def open_shards(pattern: str) -> SampleSource:
     ordered = dict(
         sorted(((str(name), split) for name, split in splits.items()), key=lambda item: item[0] != TRAIN)
     )
-    name = Path(pattern).stem if Path(pattern).is_file() else root.resolve().name or "shards"
+    file = expanded(pattern)
+    name = file.stem if file.is_file() else root.resolve().name or "shards"
     return SampleSource(name, classes, ordered, tuple(ignored), held_out)
 
 
@@ -232,8 +233,14 @@ def _matching(pattern: str) -> list[Path]:
     return [
         Path(found)
         for name in _expanded(pattern)
-        for found in (sorted(glob.glob(name)) if glob.has_magic(name) else [name])  # noqa: PTH207  # absolute, too
+        for found in (sorted(glob.glob(_escaped(name))) if glob.has_magic(name) else [name])  # noqa: PTH207  # absolute, too
     ]
+
+
+def _escaped(pattern: str) -> str:
+    """Return a pattern in which the brackets of a folder that there is stand for themselves."""
+    folder, slash, name = pattern.rpartition("/")
+    return glob.escape(folder) + slash + name if slash and Path(folder).is_dir() else pattern
 
 
 def _expanded(pattern: str) -> Iterator[str]:
