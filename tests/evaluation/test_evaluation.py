@@ -72,6 +72,15 @@ def test_classes_that_the_model_does_not_know_are_named(photos: Path) -> None:
         evaluate(model, photos)
 
 
+def test_a_class_is_known_in_every_unicode_form(photos: Path) -> None:
+    network = create(TINY)
+    before = evaluate(Model(network, ("blue", "green", "red"), SMALL_INPUT), photos)
+    for part in ("train", "test"):
+        (photos / part / "red").rename(photos / part / "re\u0301d")
+    after = evaluate(Model(network, ("blue", "green", "r\u00e9d"), SMALL_INPUT), photos)
+    assert (after.count, after.loss) == (before.count, before.loss)
+
+
 def test_a_bad_sample_stops_the_evaluation_and_is_named(photos: Path, tiny_model: Model) -> None:
     (photos / "test" / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
     with pytest.raises(DataError, match=r"test/red/broken\.jpg: damaged JPEG"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -214,6 +215,11 @@ class _Relabelled:
 def _rows_of(model: Model, source: SampleSource) -> list[int]:
     """Return the classifier's row of every class of the data set, matched by name and never by position."""
     rows = {name: row for row, name in enumerate(model.label_names)}
+    # The data set and the model may come from systems that spell names in different Unicode forms.
+    by_form = {unicodedata.normalize("NFC", name): row for name, row in rows.items()}
+    for name in source.classes:
+        if name not in rows and (form := unicodedata.normalize("NFC", name)) in by_form:
+            rows[name] = by_form[form]
     unknown = [name for name in source.classes if name not in rows]
     if unknown:
         known = ", ".join(model.label_names[:8]) + (", …" if len(model.label_names) > 8 else "")

@@ -156,9 +156,10 @@ def _kind_of(entry: os.DirEntry[str]) -> Literal["file", "folder", "link", "othe
 
 
 def _unreadable(path: str | Path, error: OSError) -> DataError:
+    forbidden = isinstance(error, PermissionError)
     return DataError(
         f"{path} cannot be read ({error.strerror or error})",
-        remedy="give yourself the right to read it, or move it out of the data",
+        remedy="give yourself the right to read it, or move it out of the data" if forbidden else "",
     )
 
 
