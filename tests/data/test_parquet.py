@@ -714,6 +714,11 @@ def test_test_rows_whose_labels_are_kept_back_are_named_and_not_used(
     source = open_source(tmp_path)
     assert list(source.splits) == ["train", "val"]
     assert list(map(str, source.ignored)) == ["test.parquet is not used: none of its rows has a label"]
+    (tmp_path / "validation.parquet").unlink()
+    with pytest.raises(
+        DataError, match=r"only a training split \(test\.parquet is not used: none of its rows has"
+    ):
+        open_source(tmp_path).require_training_splits()
 
 
 def test_test_rows_of_which_some_have_labels_are_not_passed_over(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ class SampleSource:
     @property
     def _unused(self) -> str:
         """What is called like a split and is not used, for a message on one that is looked for."""
-        return next((f" ({file})" for file in self.ignored if canonical_split(file.path.rstrip("/"))), "")
+        return next((f" ({file})" for file in self.ignored if _is_called_like_a_split(file.path)), "")
 
     def require_training_splits(self) -> None:
         """Refuse a data set without a split to train on or one to measure on.
@@ -173,6 +173,13 @@ class SampleSource:
 def canonical_split(name: str) -> str | None:
     """Return ``train``, ``val`` or ``test`` for any of their usual spellings, else ``None``."""
     return _SPLIT_NAMES.get(name.casefold())
+
+
+def _is_called_like_a_split(path: str) -> bool:
+    whole, name = path.rstrip("/"), path.rsplit("/", 1)[-1]
+    if name.casefold().endswith((".parquet", ".tar")):
+        whole = re.split(r"[-_.]", name)[0]
+    return canonical_split(whole) is not None
 
 
 def held_out_by_name(key: str) -> bool:
