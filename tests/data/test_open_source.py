@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,13 @@ def test_a_folder_is_what_its_first_files_are(tmp_path: Path, files: list[str], 
         open_folder: "has no class folders" if "notes.csv" in files else "class",
     }[opener]  # type: ignore[index]
     assert expected in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.tar", "a.csv", "a"])
+def test_a_pipe_is_refused_and_never_opened(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match=rf"{name} is a file; expected a folder of images by class, or a \."):
+        open_source(tmp_path / name)
 
 
 def test_files_are_known_by_their_extension_in_any_case(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def _open(data: str | Path) -> SampleSource:
             expected="'digits', a folder of images by class, a .parquet file or folder, a .csv file, a .tar "
             "file or folder, cifar10:PATH or cifar100:PATH",
         )
-    match _kind_of_folder(path) if path.is_dir() else path.suffix.casefold():
+    kind = _kind_of_folder(path) if path.is_dir() else ""
+    match path.suffix.casefold() if path.is_file() else kind:
         case ".parquet":
             from residual.data.source.parquet import open_parquet
 
