@@ -15,7 +15,7 @@ from PIL import Image
 
 from residual.data.augment import Choice, apply, choose
 from residual.errors import ConfigurationError
-from residual.preprocess import Channels, MeanImage, Preprocess
+from residual.preprocess import Channels, Interpolation, MeanImage, Preprocess
 from residual.recipe import Augment, CropKind, Policy
 from residual.runtime.random import SampleRandom
 from tests.data.pictures import noise, waves
@@ -369,6 +369,24 @@ def test_the_view_has_the_shape_of_the_input_whatever_the_image(
     assert (view[4:-4, 4:-4] == 200).all()
     if kind != "pad":
         assert (view == 200).all()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("interpolation", get_args(Interpolation))
+def test_a_crop_is_resized_with_the_filter_of_the_record(interpolation: Interpolation, exact: bool) -> None:
+    pixels, box = noise(90, 70), (6.0, 5.0, 62.0, 61.0)
+    records = {
+        name: dataclasses.replace(_record(28, 32), interpolation=name) for name in get_args(Interpolation)
+    }
+    view = apply(pixels, Choice(box, flip=False, exact=exact), records[interpolation], 28).astype(int)
+    # torch's filters round their weights and see nothing beyond the part.
+    inside = np.s_[3:-3, 3:-3]
+    differences = {
+        name: np.abs(view - record.resize(pixels, box, 28, 28))[inside].mean()
+        for name, record in records.items()
+    }
+    assert differences.pop(interpolation) < 0.5
+    assert min(differences.values()) > 3
 
 
 # -- errors ----------------------------------------------------------------------------------------------
