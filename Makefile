@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test style types layers pages test-slow browser docs clean
+.PHONY: demo test style types layers pages pillow test-slow browser docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -27,6 +27,17 @@ layers:
 
 pages:
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+
+# Stored pixels against every supported version of Pillow, each in a folder that comes before the installed one.
+PILLOWS := $(addprefix $(VENV)/pillow-,11 12 13)
+
+.PHONY: $(PILLOWS)
+
+pillow: $(PILLOWS)
+
+$(PILLOWS): $(VENV)/pillow-%: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $@ 'Pillow==$*.*'
+	PYTHONPATH=src:$@ $(BIN)/python tests/golden/resized.py --version $*
 
 # Every kind of run killed at many points, every system call of a save: eight minutes on two cores.
 test-slow: $(VENV)/.installed-dev

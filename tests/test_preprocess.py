@@ -20,6 +20,7 @@ from residual.models.model import create
 from residual.preprocess import Channels, Interpolation, MeanImage, Preprocess
 from residual.spec import ResNetSpec
 from tests.data.pictures import noise, waves
+from tests.golden.resized import differing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,6 +125,64 @@ def test_an_image_of_any_size_gives_a_view_of_the_right_shape(
     assert view.shape == (28, 28, record.num_channels)
     assert view.dtype == np.uint8
     assert (view == 77).all()
+
+
+# -- the order of the passes -----------------------------------------------------------------------------
+
+
+def test_resized_pixels_are_those_that_are_stored_for_every_version_of_pillow() -> None:
+    assert differing() == []
+
+
+def _width_then_height(
+    pixels: NDArray[np.uint8], box: tuple[float, float, float, float], width: int, height: int, name: str
+) -> NDArray[np.uint8]:
+    """Return the reference: all rows are resized to the width, and all columns of that to the height."""
+    resampling, rows = Image.Resampling[name.upper()], len(pixels)
+    image = Image.fromarray(pixels)
+    image = image.resize((width, rows), resampling, (box[0], 0, box[2], rows))
+    return np.asarray(image.resize((width, height), resampling, (0, box[1], width, box[3])))
+
+
+_EDGES = st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted).filter(lambda e: e[1] - e[0] > 0.01)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 120), st.integers(1, 120)) | st.sampled_from([(900, 5), (5, 900)]),
+    across=_EDGES | st.just([0.0, 1.0]),
+    down=_EDGES | st.just([0.0, 1.0]),
+    view=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    interpolation=st.sampled_from(_SMOOTH_FILTERS),
+)
+def test_the_width_is_resized_before_the_height(
+    size: tuple[int, int],
+    across: list[float],
+    down: list[float],
+    view: tuple[int, int],
+    interpolation: Interpolation,
+) -> None:
+    height, width = size
+    pixels = noise(height, width)
+    box = (across[0] * width, down[0] * height, across[1] * width, down[1] * height)
+    np.testing.assert_array_equal(
+        _record(interpolation=interpolation).resize(pixels, box, *view),
+        _width_then_height(pixels, box, *view, interpolation),
+    )
+
+
+def test_rows_outside_the_part_are_not_resized(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    plain = Image.fromarray
+
+    def noted(pixels: NDArray[np.uint8]) -> Image.Image:
+        seen.append(pixels.shape)
+        return plain(pixels)
+
+    monkeypatch.setattr(Image, "fromarray", noted)
+    # Of 1,000 rows resized to 400, the middle 28 and the 2.5 that the filter reaches beyond them
+    _record(28, 32).center_view(noise(1_000, 80))
+    assert seen == [(74, 80, 3)]
 
 
 # -- channels --------------------------------------------------------------------------------------------
