@@ -9,7 +9,17 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.data.pictures import PNG_RGB, encode, noise, png_file, waves, with_declared_size
+from tests.data.pictures import (
+    LFS_POINTER,
+    PNG_RGB,
+    encode,
+    left_over_jpeg,
+    noise,
+    png_file,
+    png_with_packed,
+    waves,
+    with_declared_size,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +98,9 @@ ERRORS = (
     Planted("truncated", "train/ant/no-end-mark.jpg", _content(_JPEG[:-2])),
     Planted("truncated", "val/ant/half-and-end-mark.jpg", _content(_without_scan_half(_JPEG))),
     Planted("truncated", "train/ant/headers-only.jpg", _content(_JPEG[:100])),
+    Planted("corrupt", "train/ant/left-over.jpg", _content(left_over_jpeg())),
+    Planted("unsupported", "train/ant/pointer.jpg", _content(LFS_POINTER)),
+    Planted("too-large", "train/ant/metadata.png", _content(png_with_packed(b"iCCP", bytes(20_000_000)))),
     Planted("corrupt", "train/ant/signature-only.jpg", _content(_JPEG[:3])),
     Planted("corrupt", "train/bee/checksum.png", _content(_with_broken_checksum(_PNG))),
     Planted("truncated", "train/bee/cut.png", _content(_PNG[: len(_PNG) // 2])),

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 PNG_GRAY, PNG_RGB, PNG_GRAY_ALPHA, PNG_RGBA = 0, 2, 4, 6
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 46830\n"
+"""What a clone without Git LFS holds in the place of a file."""
+
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
     """Return ``(H, W, C)`` uint8 pixels without any pattern, the hardest case for every filter."""
@@ -70,3 +73,23 @@ def with_declared_size(jpeg: bytes, width: int, height: int) -> bytes:
     """Return a baseline JPEG whose header declares another size."""
     frame = jpeg.index(b"\xff\xc0")
     return jpeg[: frame + 5] + struct.pack(">HH", height, width) + jpeg[frame + 9 :]
+
+
+def left_over_jpeg(**options: Any) -> bytes:
+    """Return a JPEG of which the decoder uses the first three quarters: its header declares fewer rows.
+
+    A flipped bit has the same effect where the codes behind it happen to mean more pixels than before.
+    """
+    content = encode(waves(64, 80), "JPEG", quality=90, **options)
+    return with_declared_size(content, 80, 48)
+
+
+def png_with_packed(kind: bytes, data: bytes, name: bytes = b"any") -> bytes:
+    """Return a PNG of 40×50 px with packed metadata: ``iCCP``, ``zTXt`` or ``iTXt``."""
+    head = {b"iCCP": b"\0\0", b"zTXt": b"\0\0", b"iTXt": b"\0\1\0\0\0"}[kind]
+    return with_chunk(encode(waves(40, 50), "PNG"), png_chunk(kind, name + head + zlib.compress(data)))
+
+
+def with_chunk(png: bytes, chunk: bytes) -> bytes:
+    """Return a PNG with another chunk behind its header."""
+    return png[:33] + chunk + png[33:]  # 8 bytes of signature, 25 of IHDR

@@ -3,19 +3,21 @@
 The rule:
 
 - JPEG, PNG, WebP and BMP, recognized by their bytes, never by the name or a content type.
-- EXIF orientation is applied.
+- The orientation is applied: that of EXIF, and where there is none that of XMP.
 - Gray becomes three equal channels; a palette becomes its colours; 16-bit samples keep their high byte.
 - Transparent pixels are laid over white. (A single transparent colour, PNG's tRNS, counts in 8-bit and
   palette images only, because Pillow compares it before it scales other depths.)
 - CMYK becomes RGB by Pillow's formula; colour profiles are not applied.
 - Of an animation the first frame counts.
-- A damaged or truncated file is an error; nothing is ever substituted for it.
+- A damaged or truncated file is an error; nothing is ever substituted for it. Damaged metadata is
+  passed over.
 - An image that declares more than 128 megapixels or a side over 16,384 px is refused before any memory
   is taken for it.
 
 Pillow defines the pixels. JPEGs of the ordinary kinds go through simplejpeg, which drives the same
-libjpeg-turbo without Pillow's copies and says when data is missing, where Pillow paints gray; a test
-holds the two equal.
+libjpeg-turbo without Pillow's copies and tells what libjpeg warns of, where Pillow paints on; a test
+holds the two equal. A warning about the coded pixels is damage: data that is missing, wrong or left over,
+except for padding. What libjpeg says of the header is harmless.
 
 Training alone may take a short cut: :func:`open_image` tells the size of an image before it is decoded, and
 where only a small view of it is wanted, :meth:`OpenImage.decode_part` has libjpeg leave out the high
@@ -27,8 +29,9 @@ Everything else is the same, the errors included; evaluation, prediction, export
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
-import warnings
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +44,14 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from residual.data.metadata import (
+    ignore_warnings_of_pillow,
+    jpeg_header_end,
+    may_say_orientation,
+    orientation_of,
+    png_without_metadata,
+    tidy_jpeg,
+)
 from residual.errors import DataError
 
 if TYPE_CHECKING:
@@ -76,7 +87,8 @@ _MAX_PIXELS = 128_000_000
 _MAX_SIDE = 16_384
 _LIMIT = f"{_MAX_PIXELS // 10**6} MP and {_MAX_SIDE:,} px a side"
 
-_EXIF_ORIENTATION = 0x0112
+# Encoders that write whole words leave so many bytes behind the pixels.
+_MAX_STRAY_BYTES = 4
 
 # What simplejpeg calls the kinds of JPEG for which libjpeg's RGB is Pillow's.
 _PLAIN_JPEG = frozenset({"YCbCr", "RGB", "Gray"})
@@ -125,7 +137,7 @@ def decode(content: bytes) -> NDArray[np.uint8]:
     found = _accepted_format(content)
     with _as_data_error(found):
         header = _plain_jpeg_header(content) if found == "JPEG" else None
-        if header is not None and (pixels := _decode_plain_jpeg(content)) is not None:
+        if header is not None and (pixels := _decode_with_simplejpeg(content)) is not None:
             return _upright(pixels, header.orientation)
         return _decode_with_pillow(content, found)
 
@@ -170,7 +182,7 @@ class OpenImage:
         if self._jpeg is None or scale == 1:
             return self.decode(), box
         with _as_data_error("JPEG"):
-            pixels = _decode_plain_jpeg(self._content, self._jpeg, scale)
+            pixels = _decode_with_simplejpeg(self._content, self._jpeg, scale)
             if pixels is None:
                 return self.decode(), box
             # The last column or row stands for fewer than `scale` pixels where the size is no multiple of
@@ -211,11 +223,11 @@ def from_pillow(image: Image.Image) -> NDArray[np.uint8]:
     Raises:
         DataError: The image is damaged, empty or too large.
     """
+    ignore_warnings_of_pillow()
     try:
         _check_size(*image.size)
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
         image.load()
-        return _upright(_to_rgb(image), orientation)
+        return _upright(_to_rgb(image), orientation_of(image))
     except DataError:
         raise
     except Exception as error:
@@ -242,6 +254,8 @@ def _accepted_format(content: bytes) -> str:
     if not content:
         raise DataError("the file is empty (0 bytes)")
     found = sniff(content)
+    if content.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise DataError("a pointer of Git LFS in place of the image", remedy="run git lfs pull")
     if found not in ACCEPTED:
         raise DataError(
             f"not an image that can be used (found {'an unknown format' if found == 'unknown' else found})",
@@ -260,6 +274,11 @@ def _as_data_error(found: str) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         # Raised by Pillow's WebP reader, which looks at the canvas before we can.
         raise DataError("the image is too large", expected=f"at most {_LIMIT}") from error
+    except ValueError as error:
+        if "MAX_TEXT" in str(error):
+            # Pillow's limits of what it unpacks of a PNG's texts.
+            raise DataError("the metadata of the image is too large", expected="at most 1 MB") from error
+        raise DataError(f"damaged {found} ({_reason(error)})") from error
     # Pillow's readers raise nearly anything on damaged input: OSError, SyntaxError, ValueError,
     # struct.error, EOFError, IndexError, OverflowError, zlib.error.
     except Exception as error:
@@ -267,19 +286,19 @@ def _as_data_error(found: str) -> Iterator[None]:
 
 
 def _decode_with_pillow(content: bytes, found: str) -> NDArray[np.uint8]:
-    # Pillow warns of odd EXIF blocks, which are harmless here. The filter stays: taking it back, as
-    # catch_warnings does, replaces the list of filters, which other threads are using.
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    ignore_warnings_of_pillow()
+    may_be_turned = may_say_orientation(content)
+    if found == "PNG":
+        content = png_without_metadata(content)
+    elif found == "JPEG":
+        content = tidy_jpeg(content) or content
     with _READERS[found](io.BytesIO(content)) as image:
         _check_size(*image.size)
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if _may_hold_exif(content) else 1
-        pixels = _decode_plain_jpeg(content) if found == "JPEG" and image.mode in ("RGB", "L") else None
-        if pixels is None:
-            if found == "PNG":
-                # Decoding alone leaves the checksums of the pixel data unread.
-                PngImageFile(io.BytesIO(content)).verify()
-            image.load()
-            pixels = _to_rgb(image)
+        if found == "JPEG" and image.mode == "CMYK":
+            _decode_with_simplejpeg(content, colorspace="CMYK")  # tells of damage, as Pillow does not
+        image.load()
+        orientation = orientation_of(image) if may_be_turned else 1
+        pixels = _to_rgb(image)
     return _upright(pixels, orientation)
 
 
@@ -297,7 +316,13 @@ def _plain_jpeg_header(content: bytes) -> _JpegHeader | None:
     try:
         height, width, kind, _ = simplejpeg.decode_jpeg_header(content)
     except ValueError:
-        return None
+        tidied = tidy_jpeg(content)
+        if tidied is None:
+            return None
+        try:
+            height, width, kind, _ = simplejpeg.decode_jpeg_header(tidied)
+        except ValueError:
+            return None
     if kind not in _PLAIN_JPEG:
         return None
     _check_size(width, height)
@@ -305,52 +330,87 @@ def _plain_jpeg_header(content: bytes) -> _JpegHeader | None:
 
 
 def _jpeg_orientation(content: bytes) -> object:
-    # EXIF lies before the pixels; to search those for its name as well would take a tenth of decoding them.
-    if not _may_hold_exif(content[: _end_of_jpeg_header(content)]):
+    # It lies before the pixels; to search those for its name as well would take a tenth of decoding them.
+    if not may_say_orientation(content[: jpeg_header_end(content)]):
         return 1
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-    with JpegImageFile(io.BytesIO(content)) as image:
-        return image.getexif().get(_EXIF_ORIENTATION, 1)
+    ignore_warnings_of_pillow()
+    try:
+        image = JpegImageFile(io.BytesIO(content))
+    except (OSError, SyntaxError):  # stray bytes between segments
+        image = JpegImageFile(io.BytesIO(tidy_jpeg(content) or content))
+    with image:
+        return orientation_of(image)
 
 
-def _end_of_jpeg_header(content: bytes) -> int:
-    """Return where the pixels of a JPEG begin, or its end where the segments before them are out of order."""
-    place = 2
-    while place + 4 <= len(content) and content[place] == 0xFF:
-        marker = content[place + 1]
-        if marker == 0xDA:  # start of scan
-            return place
-        if (
-            marker < 0xC0 or 0xD0 <= marker <= 0xD9 or marker == 0xFF
-        ):  # fill bytes and segments without a size
-            break
-        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    return len(content)
-
-
-def _decode_plain_jpeg(
-    content: bytes, header: _JpegHeader | None = None, scale: int = 1
+def _decode_with_simplejpeg(
+    content: bytes, header: _JpegHeader | None = None, scale: int = 1, colorspace: str = "RGB"
 ) -> NDArray[np.uint8] | None:
-    """Decode with simplejpeg, or return ``None`` where libjpeg warns of something that Pillow lets pass.
+    """Decode with simplejpeg, or return ``None`` where only Pillow can read the file.
 
     With a header and a ``scale`` of 2, 4 or 8 the result has a ``scale``-th of the size, rounded up.
+
+    Raises:
+        DataError: The coded pixels are damaged.
     """
     height, width = (0, 0) if header is None else (header.height, header.width)
+    # Of all sizes that libjpeg knows, one is at least so large and reduced at least so much.
+    decode_jpeg = functools.partial(
+        simplejpeg.decode_jpeg,
+        colorspace=colorspace,
+        min_height=-(-height // scale),
+        min_width=-(-width // scale),
+        min_factor=scale,
+    )
+    pixels: NDArray[np.uint8]
     try:
-        # Of all sizes that libjpeg knows, one is at least so large and reduced at least so much.
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            content,
-            colorspace="RGB",
-            min_height=-(-height // scale),
-            min_width=-(-width // scale),
-            min_factor=scale,
-            strict=True,
-        )
+        pixels = decode_jpeg(content, strict=True)
     except ValueError as error:
-        if "premature end" in str(error).casefold():
-            raise DataError("damaged JPEG (a part of the image data is missing)") from error
-        return None
-    return pixels
+        warning = str(error)
+    else:
+        return pixels
+    if not _is_last_warning(warning):
+        # The warning may be about the header, and hide another about the pixels.
+        content = tidy_jpeg(content) or content
+        try:
+            pixels = decode_jpeg(content, strict=True)
+        except ValueError as error:
+            warning = str(error)
+        else:
+            return pixels
+    _refuse_damage(warning, content)
+    if _is_last_warning(warning):
+        pixels = decode_jpeg(content, strict=False)
+        return pixels
+    return None
+
+
+# What libjpeg-turbo says of coded pixels (jerror.h).
+_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
+_BAD_CODES = ("bad Huffman code", "bad arithmetic code", "instead of RST", "Inconsistent progression")
+
+
+def _is_last_warning(warning: str) -> bool:
+    """Return whether libjpeg's first warning is about the end of the image, so that no other follows."""
+    found = _LEFT_OVER.search(warning)
+    return found is not None and found[2] == "d9"
+
+
+def _refuse_damage(warning: str, content: bytes) -> None:
+    """Raise an error where a warning of libjpeg about a JPEG with a tidy header means damaged pixels."""
+    if "premature end" in warning.casefold():
+        raise DataError("damaged JPEG (a part of the image data is missing)")
+    if any(text in warning for text in _BAD_CODES):
+        raise DataError("damaged JPEG (a part of the image data is wrong)")
+    found = _LEFT_OVER.search(warning)
+    if found is None:
+        return
+    count = int(found[1])
+    if found[2] == "d9":
+        # Cameras pad; what else is left over was meant to be decoded, and all before it is displaced.
+        end = content.find(b"\xff\xd9", jpeg_header_end(content))
+        if count <= _MAX_STRAY_BYTES or len(set(content[max(end - count, 0) : end])) == 1:
+            return
+    raise DataError(f"damaged JPEG ({count:,} bytes of the image data are left over)")
 
 
 def _check_size(width: int, height: int) -> None:
@@ -361,12 +421,6 @@ def _check_size(width: int, height: int) -> None:
             f"the image is too large ({width}×{height} px = {width * height / 1e6:,.0f} MP)",
             expected=f"at most {_LIMIT}",
         )
-
-
-def _may_hold_exif(content: bytes) -> bool:
-    # Asking Pillow costs a parse of the whole block; most files of data sets carry none. JPEG and WebP
-    # say Exif or EXIF, PNG says eXIf, and ImageMagick's PNGs "Raw profile type exif".
-    return any(tag in content for tag in (b"Exif", b"EXIF", b"eXIf", b"Raw profile type exif"))
 
 
 def _upright(pixels: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]:
