@@ -852,7 +852,7 @@ def test_a_webp_that_declares_too_much_is_refused() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     content = bytearray(encode(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
     content[24:30] = (16_383 - 1).to_bytes(3, "little") * 2  # the canvas, in the chunk VP8X
-    with pytest.raises(DataError, match=r"^the image is too large; expected at most 128 MP"):
+    with pytest.raises(DataError, match=r"^the image is too large( \(.*\))?; expected at most 128 MP"):
         decode(bytes(content))
 
 
