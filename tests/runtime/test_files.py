@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,9 @@ import pytest
 import torch
 
 from residual.errors import RunError
+from residual.runtime import files
 from residual.runtime.files import (
+    FolderLock,
     atomic_file,
     atomic_folder,
     expanded,
@@ -306,3 +309,141 @@ def test_a_tilde_is_the_home_folder_unless_a_file_has_that_name(
     (tmp_path / "~no-such-user").mkdir()
     assert expanded("~") == Path("~")
     assert expanded(Path("~no-such-user")) == Path("~no-such-user")
+
+
+# -- file systems that lack something --------------------------------------------------------------------
+
+
+@pytest.fixture
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a warning that comes once a process come in this test."""
+    monkeypatch.setattr(files, "_SAID", set())
+
+
+def failing_for_folders(code: int) -> Callable[[int], None]:
+    """Return an ``os.fsync`` that fails with ``code`` where a folder is flushed."""
+    flush = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        flush(descriptor)
+
+    return fsync
+
+
+@pytest.mark.usefixtures("nothing_said")
+@pytest.mark.parametrize(
+    "code",
+    [errno.EINVAL, errno.EACCES, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EPERM],
+    ids=errno.errorcode.get,
+)
+def test_a_file_system_that_cannot_flush_folders_is_said_once_and_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    monkeypatch.setattr(os, "fsync", failing_for_folders(code))
+    write_bytes(tmp_path / "file", b"new")
+    with atomic_file(tmp_path / "rows") as file:
+        file.write(b"rows")
+    _replace(tmp_path / "model", "one")
+    _replace(tmp_path / "model", "two")
+    assert _listing(tmp_path) == {"file": "new", "rows": "rows", "model/file": "two"}
+    said = capsys.readouterr().err
+    assert said.count("warning: the file system cannot flush") == 1
+    assert f"({os.strerror(code)}); a power failure may cost the newest files" in said
+
+
+@pytest.mark.usefixtures("nothing_said")
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.get)
+def test_a_disk_that_is_broken_or_full_stays_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(os, "fsync", failing_for_folders(code))
+    with pytest.raises(RunError, match=rf"cannot write .*file \({os.strerror(code)}"):
+        write_bytes(tmp_path / "file", b"new")
+    with pytest.raises(RunError, match=rf"cannot write .*model \({os.strerror(code)}"):
+        _replace(tmp_path / "model", "new")
+    assert _names(tmp_path) == ["file"]  # the rename came before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+@pytest.mark.usefixtures("nothing_said")
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.EINVAL], ids=errno.errorcode.get)
+def test_tensors_are_written_where_permissions_cannot_be_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    def chmod(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "chmod", chmod)
+    for name in ("one", "two"):
+        write_tensors(tmp_path / name, {"weight": torch.zeros(3)})
+    assert _names(tmp_path) == ["one", "two"]
+    assert capsys.readouterr().err.count("warning: the file system cannot set permissions") == 1
+
+
+# -- locks -----------------------------------------------------------------------------------------------
+
+fcntl = pytest.importorskip("fcntl", reason="locks are POSIX's")
+
+
+def failing_lock(code: int, *, folders_only: bool = False) -> Callable[[int, int], None]:
+    """Return a ``fcntl.flock`` that fails with ``code``."""
+    flock = fcntl.flock
+
+    def fail(descriptor: int, operation: int) -> None:
+        if folders_only and not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            flock(descriptor, operation)
+            return
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def test_a_folder_is_held_by_one_and_free_again_after_it(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path)
+    with pytest.raises(BlockingIOError, match=str(tmp_path)):
+        FolderLock(tmp_path)
+    lock.release()
+    FolderLock(tmp_path).release()
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.usefixtures("nothing_said")
+@pytest.mark.parametrize(
+    "code",
+    [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL, errno.EBADF],
+    ids=errno.errorcode.get,
+)
+def test_a_file_system_without_locks_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", failing_lock(code))
+    for _ in range(2):
+        FolderLock(tmp_path).release()
+    said = capsys.readouterr().err
+    assert said.count("has no locks") == 1
+    assert f"{os.strerror(code)}); see that no other process writes there" in said
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.usefixtures("nothing_said")
+def test_a_file_is_locked_where_a_folder_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # NFS turns a lock of a whole file into one of its bytes, for which the file must be open for writing.
+    monkeypatch.setattr(fcntl, "flock", failing_lock(errno.EBADF, folders_only=True))
+    lock = FolderLock(tmp_path)
+    with pytest.raises(BlockingIOError, match=str(tmp_path)):
+        FolderLock(tmp_path)
+    lock.release()
+    FolderLock(tmp_path).release()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_lock_that_fails_for_another_reason_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", failing_lock(errno.EIO))
+    with pytest.raises(RunError, match=r"cannot write .* \(Input/output error\)"):
+        FolderLock(tmp_path)

@@ -26,7 +26,7 @@ import torch
 from residual.conversion.ecosystem import Ecosystem, Recognition, Reference
 from residual.conversion.translation import Rule, Translation, num_batches_tracked, write_tensors
 from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError, RunError
-from residual.runtime.files import make_folder
+from residual.runtime.files import flush, make_folder
 from residual.zoo import ZooEntry, entry
 
 if TYPE_CHECKING:
@@ -420,7 +420,7 @@ def _save_atomically(save: Any, path: Path) -> None:
     try:
         save(temporary)
         with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+            flush(file.fileno(), temporary)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         # h5py reports a full disk as either.

@@ -2,6 +2,9 @@
 
 Everything is written beside its destination under a hidden temporary name, flushed to the disk, and
 renamed. A crash leaves the old content and perhaps a ``.tmp`` that the next write replaces.
+
+Network file systems and many of FUSE lack locks, permissions, or a way to flush a folder. What they lack is
+said once a process, and the work goes on without it; a disk that is full or broken stays an error.
 """
 
 from __future__ import annotations
@@ -25,10 +28,12 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "FolderLock",
     "append_text",
     "atomic_file",
     "atomic_folder",
     "expanded",
+    "flush",
     "make_folder",
     "put_back",
     "remove",
@@ -37,6 +42,20 @@ __all__ = [
     "write_tensors",
     "write_text",
 ]
+
+# Answers of a file system that does not have a call: NFS, SMB, exFAT, Lustre, VirtualBox, FUSE. A full disk
+# (ENOSPC, EDQUOT) and a broken one (EIO) are not among them.
+_LACKING = frozenset(
+    (errno.EINVAL, errno.EBADF, errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY)
+)
+_CANNOT_FLUSH = _LACKING | {errno.EACCES, errno.EISDIR, errno.EROFS}
+_CANNOT_LOCK = _LACKING | {errno.ENOLCK, errno.EISDIR}
+_CANNOT_CHANGE_MODE = _LACKING | {errno.EACCES}
+# POSIX lets a system say either of a lock that another process holds.
+_HELD = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES))
+
+_SAID: set[str] = set()
+"""What has been said in this process of file systems that lack something."""
 
 
 def expanded(path: str | Path) -> Path:
@@ -64,7 +83,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            flush(file.fileno(), path)
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -87,7 +106,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         with temporary.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            flush(file.fileno(), path)
         temporary.replace(path)
         _sync_folder(path.parent)
     except BaseException as error:
@@ -105,8 +124,9 @@ def append_text(path: Path, text: str) -> None:
         RunError: It cannot be written; the message says why and how much space is left.
     """
     content = text.encode("utf-8", "backslashreplace")
-    before = path.stat().st_size if path.exists() else 0
+    before = 0
     try:
+        before = path.stat().st_size if path.exists() else 0
         with path.open("ab") as file:
             file.write(content)
     except OSError as error:
@@ -143,7 +163,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     permissions = stat.S_IMODE(path.stat().st_mode)
     try:
         save_file(on_host, path, metadata={"format": "pt"})
-        path.chmod(permissions)
+        _change_mode(path, permissions)
     except SafetensorError as error:
         # The library wraps the system's error into a text of its own, with the number in it.
         text = " ".join(str(error).split())
@@ -239,18 +259,137 @@ def _exchange(first: Path, second: Path) -> bool:
     return bool(rename(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0)
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+# -- what some file systems lack -------------------------------------------------------------------------
+
+
+def flush(descriptor: int, path: Path) -> None:
+    """Flush an open file or folder to the disk, where its file system can.
+
+    Args:
+        descriptor: The open file or folder.
+        path: Its name, for the warning where it cannot.
+
+    Raises:
+        OSError: The disk is full or broken.
+    """
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH:
+            raise
+        _say_lacking("flush", path, error)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or folder that is closed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH:
+            raise
+        _say_lacking("flush", path, error)
+        return
+    try:
+        flush(descriptor, path)
     finally:
         os.close(descriptor)
 
 
 def _sync_folder(path: Path) -> None:
-    # Windows cannot open folders; there the rename alone has to do.
-    with contextlib.suppress(PermissionError):
+    if os.name != "nt":  # Windows cannot open folders; there the rename alone has to do
         _sync(path)
+
+
+def _change_mode(path: Path, permissions: int) -> None:
+    try:
+        path.chmod(permissions)
+    except OSError as error:
+        if error.errno not in _CANNOT_CHANGE_MODE:
+            raise
+        if stat.S_IMODE(path.stat().st_mode) != permissions:
+            _say_lacking("mode", path, error)
+
+
+class FolderLock:
+    """Hold a folder for this process, until :meth:`release` or its death.
+
+    The folder itself is locked; where its file system cannot (NFS locks only what is open for writing), a
+    file ``.lock`` in it; where it has no locks at all, that is said once, and nothing is held.
+
+    Args:
+        folder: The folder, which exists.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+        RunError: It cannot be opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor: int | None = None
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        lacking: OSError | None = None
+        for path, flags in ((folder, os.O_RDONLY), (folder / ".lock", os.O_RDWR | os.O_CREAT)):
+            try:
+                descriptor = os.open(path, flags, 0o666)
+            except OSError as error:
+                raise _cannot_write(path, error) from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(descriptor)
+                if error.errno in _HELD:
+                    raise BlockingIOError(error.errno, error.strerror, str(folder)) from error
+                if error.errno not in _CANNOT_LOCK:
+                    raise _cannot_write(path, error) from error
+                lacking = error
+            else:
+                self._descriptor = descriptor
+                _LOCKS.add(descriptor)
+                return
+        if lacking is not None:
+            (folder / ".lock").unlink(missing_ok=True)
+            _say_lacking("lock", folder, lacking)
+
+    def release(self) -> None:
+        """Let other processes have the folder."""
+        if self._descriptor in _LOCKS:
+            _LOCKS.remove(self._descriptor)
+            os.close(self._descriptor)
+        self._descriptor = None
+
+
+_LOCKS: set[int] = set()
+
+
+def _release_in_child() -> None:
+    """Let go of the locks that a fork has copied: a worker that outlives its killed run must not keep it."""
+    while _LOCKS:
+        os.close(_LOCKS.pop())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks either
+    os.register_at_fork(after_in_child=_release_in_child)
+
+
+def _say_lacking(what: str, path: Path, error: OSError) -> None:
+    """Warn once a process that the file system of ``path`` lacks something."""
+    if what in _SAID:
+        return
+    _SAID.add(what)
+    from residual.runtime.console import warn
+
+    reason = error.strerror or str(error)
+    match what:
+        case "flush":
+            text = f"cannot flush {path} to the disk ({reason}); a power failure may cost the newest files"
+        case "lock":
+            text = f"has no locks ({path}: {reason}); see that no other process writes there"
+        case _:
+            text = f"cannot set permissions ({path}: {reason}); they are what it gives to every file"
+    warn(f"the file system {text}")
 
 
 def _cannot_write(path: Path, error: OSError, num_bytes: int = 0) -> RunError:

@@ -15,15 +15,16 @@ RUN/report.html       all of it to look at
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residual.errors import ConfigurationError, ModelFileError
 from residual.evaluation import Evaluation
 from residual.runtime.files import (
+    FolderLock,
     append_text,
     atomic_folder,
+    flush,
     make_folder,
     put_back,
     remove,
@@ -45,19 +46,7 @@ __all__ = ["Run", "default_run_path"]
 SCHEMA_VERSION = 1
 
 # A run that was killed before it had a run.json leaves no more than these, and can be started again.
-_OURS = {".writable.tmp", ".run.json.tmp"}
-
-_LOCKS: set[int] = set()
-
-
-def _release_in_child() -> None:
-    """Let go of the locks that a fork has copied: a worker that outlives its killed run must not keep it."""
-    while _LOCKS:
-        os.close(_LOCKS.pop())
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks either
-    os.register_at_fork(after_in_child=_release_in_child)
+_OURS = {".writable.tmp", ".run.json.tmp", ".lock"}
 
 
 def default_run_path(plan: Plan) -> Path:
@@ -77,7 +66,7 @@ class Run:
         self.plan = plan
         self._record = record
         self._writes = writes
-        self._lock: int | None = None
+        self._lock: FolderLock | None = None
         self._board: Board | None = None
 
     @classmethod
@@ -185,15 +174,8 @@ class Run:
     def _take(self) -> None:
         """Let no other process write the run while this one does; the system lets go of it at a kill."""
         try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        self._lock = os.open(self.path, os.O_RDONLY)
-        _LOCKS.add(self._lock)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self.close()
+            self._lock = FolderLock(self.path)
+        except BlockingIOError as error:
             raise ConfigurationError(
                 f"another process is writing the run in {self.path}",
                 remedy="wait for it, stop it, or choose another --out",
@@ -201,9 +183,8 @@ class Run:
 
     def close(self) -> None:
         """Let other processes write the run."""
-        if self._lock in _LOCKS:
-            _LOCKS.remove(self._lock)
-            os.close(self._lock)
+        if self._lock is not None:
+            self._lock.release()
         self._lock = None
 
     # -- places --------------------------------------------------------------------------------------
@@ -262,7 +243,7 @@ class Run:
         """See that all lines are on the disk before a checkpoint says that they are."""
         if self._writes and self.metrics_path.exists():
             with self.metrics_path.open("a", encoding="utf-8") as file:
-                os.fsync(file.fileno())
+                flush(file.fileno(), self.metrics_path)
 
     def forget_after(self, step: int, evaluated_step: int, final_split: str) -> None:
         """Drop the lines of ``metrics.jsonl`` that a resumed run writes again.
