@@ -21,6 +21,7 @@ __all__ = [
     "ConfigurationError",
     "DataError",
     "DivergedError",
+    "MachineError",
     "MissingDependencyError",
     "ModelFileError",
     "ResidualError",
@@ -45,6 +46,8 @@ class ResidualError(Exception):
         self.found = found
         self.expected = expected
         self.remedy = remedy
+        self.is_echo = False
+        """Whether another process that trains with this one met the error, and tells the user."""
         clauses = [found, f"expected {expected}" if expected else "", remedy]
         super().__init__("; ".join(clause for clause in clauses if clause))
 
@@ -85,6 +88,12 @@ class ModelFileError(ResidualError):
 
 class MissingDependencyError(ResidualError):
     """Something that the command needs is not installed (exit code 4)."""
+
+    exit_code = 4
+
+
+class MachineError(ResidualError):
+    """The machine or its network is not as the command needs it (exit code 4)."""
 
     exit_code = 4
 

@@ -147,3 +147,16 @@ def test_several_seeds_are_trained_one_by_one_on_all_processes(
     assert (document["status"], document["seeds"]) == ("finished", [0, 1])
     trials.finish("alone", RANKS)
     assert trials.state("series/seed-0") == trials.state("alone")
+
+
+def test_what_the_first_rank_refuses_ends_all_with_its_words_and_its_exit_code(trials: Trials) -> None:
+    wrong = Variant("wrong", {"epochs": 1.0}, {"model": "resnt20"}, num_ranks=2)
+    children = trials.run("run", wrong)
+    assert [child.code for child in children] == [2, 2]
+    assert "unknown model 'resnt20' (nearest: resnet20" in children[0].said
+    assert "lost the others" not in children[0].said + children[1].said
+    (trials.folder / "full").mkdir()
+    (trials.folder / "full" / "thesis.txt").touch()
+    children = trials.run("full", RANKS)
+    assert [child.code for child in children] == [2, 2]
+    assert "lost the others" not in children[0].said + children[1].said

@@ -70,7 +70,8 @@ def main(arguments: Sequence[str]) -> int:
         code = _run(list(arguments))
         sys.stdout.flush()
     except ResidualError as error:
-        _complain(str(error))
+        if not error.is_echo:
+            _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         _complain("interrupted")

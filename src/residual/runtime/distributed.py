@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import sys
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -20,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import torch
 import torch.distributed as dist
 
-from residual.errors import ConfigurationError, RunError
+from residual.errors import MachineError, ResidualError, RunError
+from residual.runtime.torchrun import Place, launched_by_torchrun, place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +37,8 @@ T = TypeVar("T")
 # A rank that evaluates or decodes for long must not be taken for dead; one that is dead closes its
 # connection, which the others notice at once.
 _TIMEOUT = timedelta(hours=2)
-_MEETING = timedelta(minutes=15)
+_MEETING = timedelta(minutes=10)
+_SAID_AFTER_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -61,24 +66,16 @@ class Ranks:
         Where they have met already, in a block around this one, they go on together.
 
         Raises:
-            ConfigurationError: The environment that torchrun sets is incomplete.
+            ConfigurationError: The environment that torchrun sets is incomplete or wrong.
+            MachineError: The others cannot be met: the address is unknown, the port taken, nobody answers.
         """
         if not launched_by_torchrun():
             return ALONE
-        try:
-            rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-        except (KeyError, ValueError) as error:
-            raise ConfigurationError(
-                f"the environment of torchrun is incomplete ({error})", remedy="start with torchrun"
-            ) from error
-        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        here = place()
         meets = not dist.is_initialized()
         if meets:
-            backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-            dist.init_process_group(
-                backend, store=_store_of_this_attempt(restarts), rank=rank, world_size=size, timeout=_TIMEOUT
-            )
-        return cls(rank, size, local_rank, restarts, leaves=meets)
+            _meet(here, device)
+        return cls(here.rank, here.size, here.local_rank, here.num_restarts, leaves=meets)
 
     def __enter__(self) -> Self:
         return self
@@ -128,6 +125,35 @@ class Ranks:
             with self._together():
                 dist.barrier()
 
+    @contextlib.contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """End every rank with the error that one of them meets in the block.
+
+        Within the block no rank may wait for another. Of several errors that of the first rank counts; the
+        others raise it as an echo, which the command line does not print again.
+        """
+        if self.size == 1:
+            yield
+            return
+        own: Exception | None = None
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  # raised again below
+            own = error
+        try:
+            met = self.gather(None if own is None else _as_told(own, self.rank))
+        except RunError:
+            if own is not None:
+                raise own from None  # that the others are gone as well is not what to tell
+            raise
+        rank, told = next(((rank, error) for rank, error in enumerate(met) if error), (0, None))
+        if told is None:
+            return
+        if rank == self.rank and own is not None:
+            raise own
+        told.is_echo = True
+        raise told from own
+
     def average_(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace floating-point tensors by their mean over all ranks, in one message."""
         floats = [tensor for tensor in tensors if tensor.is_floating_point()]
@@ -162,7 +188,69 @@ ALONE = Ranks()
 """The one rank of a process that torchrun did not start."""
 
 
-def _store_of_this_attempt(restarts: int) -> Any:
+def _as_told(error: Exception, rank: int) -> ResidualError:
+    """Return what the other ranks raise for an error of rank ``rank``."""
+    if isinstance(error, ResidualError):
+        return error
+    reason = " ".join(str(error).split())[:300]
+    return RunError(f"rank {rank} failed ({type(error).__name__}: {reason})")
+
+
+# -- meeting ---------------------------------------------------------------------------------------------
+
+
+def _meet(here: Place, device: torch.device) -> None:
+    """Meet the other processes."""
+    where = f"{here.address}:{here.port}"
+    try:
+        socket.getaddrinfo(here.address, here.port)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MachineError(
+            f"the processes cannot meet at {where}: MASTER_ADDR has no address here ({reason})",
+            remedy="name a machine that every machine of the run can reach",
+        ) from error
+    try:
+        with _said_after_a_while(f"rank {here.rank} waits for {here.size} processes to meet at {where}"):
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+                store=_store_of_this_attempt(here),
+                rank=here.rank,
+                world_size=here.size,
+                timeout=_TIMEOUT,
+            )
+    except (RuntimeError, ValueError, OSError) as error:  # torch has errors of its own for each of them
+        raise MachineError(
+            f"the {here.size} processes cannot meet at {where} ({_reason(error)})",
+            remedy="see that all of them run, that the port is free, and that no firewall is between them",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the first sentence of one of torch's errors, which go on with a trace of C++."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[0].split())[:200] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _said_after_a_while(message: str) -> Iterator[None]:
+    """Say on stderr what is waited for, where the block takes long; every rank may be the one that waits."""
+
+    def say() -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(f"{message}, for {_MEETING.seconds // 60} minutes at most\n")
+            sys.stderr.flush()
+
+    timer = threading.Timer(_SAID_AFTER_S, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _store_of_this_attempt(here: Place) -> Any:
     """Return the store by which the processes find each other.
 
     On one machine torchrun keeps one store for all its attempts, in which the addresses of dead processes
@@ -171,10 +259,5 @@ def _store_of_this_attempt(restarts: int) -> Any:
     torch_distributed: Any = dist  # whose types leave the stores out
     store, _, size = next(iter(torch_distributed.rendezvous("env://", timeout=_MEETING)))
     if os.environ.get("LOCAL_WORLD_SIZE") == str(size):
-        return torch_distributed.PrefixStore(f"attempt-{restarts}", store)
+        return torch_distributed.PrefixStore(f"attempt-{here.num_restarts}", store)
     return store
-
-
-def launched_by_torchrun() -> bool:
-    """Return whether torchrun started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE"} <= os.environ.keys()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+from residual.runtime.torchrun import launched_by_torchrun
+
 __all__ = ["speaks"]
 
 
 def speaks() -> bool:
     """Return whether this process does: of those that torchrun started, one speaks for all."""
-    return os.environ.get("RANK", "0") == "0"
+    return os.environ.get("RANK", "0") == "0" or not launched_by_torchrun()

@@ -120,7 +120,8 @@ def train(
         # A worker that torchrun has started again goes on; the command that it was given says nothing of it.
         restarted = ranks.num_restarts > 0 and path is not None and (path / "run.json").exists()
         resume = ranks.from_first(resume or restarted)
-        source = hold_out(data if isinstance(data, SampleSource) else open_source(data), validation)
+        with ranks.failing_together():
+            source = hold_out(data if isinstance(data, SampleSource) else open_source(data), validation)
         wishes = Wishes(
             model=model,
             weights=weights,
@@ -136,19 +137,20 @@ def train(
         )
         run = _opened_run(source, wishes, target, ranks, path, data, resume=resume, fit_memory=fit_memory)
         with contextlib.closing(run):
-            if tensorboard:
-                run.show_on_board()
-            trainer = Trainer(
-                run.plan,
-                source,
-                run,
-                target,
-                num_workers=resolve_num_workers(num_workers, target, run.plan.preprocess.crop_px),
-                ranks=ranks,
-                stop=stop,
-                weights=Path(weights) if weights is not None else None,
-                checkpoint_minutes=checkpoint_minutes,
-            )
+            with ranks.failing_together():
+                if tensorboard:
+                    run.show_on_board()
+                trainer = Trainer(
+                    run.plan,
+                    source,
+                    run,
+                    target,
+                    num_workers=resolve_num_workers(num_workers, target, run.plan.preprocess.crop_px),
+                    ranks=ranks,
+                    stop=stop,
+                    weights=Path(weights) if weights is not None else None,
+                    checkpoint_minutes=checkpoint_minutes,
+                )
             chosen = run.checkpoints_path / f"step-{checkpoint}" if checkpoint is not None else None
             with freed_memory(freed_memory_of(run.plan, target)):
                 return _run(trainer, run, ranks, chosen)
@@ -217,23 +219,21 @@ def _opened_run(
     fit_memory: bool,
 ) -> Run:
     """Settle the plan and open the run folder: the first rank does it, the others hear of it."""
-    if ranks.is_first:
-        run = (
-            _resumed(source, wishes, device, ranks, path)
-            if resume and path is not None
-            else _started(source, wishes, device, ranks, path, data, fit_memory=fit_memory)
-        )
-        _introduce(run.plan, source, run, ranks)
-        told: tuple[dict[str, Any], str, int] | None = (
-            run.plan.to_dict(),
-            str(run.path),
-            torch.get_num_threads(),
-        )
-    else:
-        told = None
+    opened: Run | None = None
+    with ranks.failing_together():
+        if ranks.is_first:
+            opened = (
+                _resumed(source, wishes, device, ranks, path)
+                if resume and path is not None
+                else _started(source, wishes, device, ranks, path, data, fit_memory=fit_memory)
+            )
+            _introduce(opened.plan, source, opened, ranks)
+    told: tuple[dict[str, Any], str, int] | None = None
+    if opened is not None:
+        told = opened.plan.to_dict(), str(opened.path), torch.get_num_threads()
     told = ranks.from_first(told)
-    if ranks.is_first:
-        return run
+    if opened is not None:
+        return opened
     fields, where, threads = told or ({}, "", 1)
     if resume and threads != torch.get_num_threads():
         torch.set_num_threads(threads)

@@ -361,11 +361,12 @@ class Trainer:
 
     def _show(self) -> None:
         """Write the report, unless that would take more than a twentieth of the time."""
-        started = time.monotonic()
-        if self.ranks.is_first and started >= self._show_from:
-            write_report(self.run.path)
-            now = time.monotonic()
-            self._show_from = now + 20 * (now - started)
+        with self.ranks.failing_together():
+            started = time.monotonic()
+            if self.ranks.is_first and started >= self._show_from:
+                write_report(self.run.path)
+                now = time.monotonic()
+                self._show_from = now + 20 * (now - started)
 
     def _gains_no_more(self) -> bool:
         most = self.plan.recipe.early_stopping
@@ -387,7 +388,10 @@ class Trainer:
 
     def _kept_model(self) -> Model:
         """Return the model of the run folder, which only the first rank need be able to read."""
-        weights: Tensors = load(self.run.model_path).network.state_dict() if self.ranks.is_first else {}
+        weights: Tensors = {}
+        with self.ranks.failing_together():
+            if self.ranks.is_first:
+                weights = load(self.run.model_path).network.state_dict()
         network = create(self.plan.spec)
         network.load_state_dict(self.ranks.from_first(weights))
         names, preprocess = self.model.label_names, self.model.preprocess
@@ -449,16 +453,17 @@ class Trainer:
         self.model.metrics[evaluation.split] = {
             name: value for name, value in summary.items() if name != "split"
         }
-        if self.ranks.is_first:
-            split = self.source.split(evaluation.split)
-            self.run.record_evaluation(self.step, evaluation, photos_of(split, evaluation))
-            save(model, self.run.model_path)
-            # As the report, unless they would take more than a twentieth of the time; then at the end.
-            started = time.monotonic()
-            if started >= self._draw_from:
-                self.run.record_heat_maps(heat_maps_of(model, split, evaluation))
-                now = time.monotonic()
-                self._draw_from = now + 20 * (now - started)
+        with self.ranks.failing_together():
+            if self.ranks.is_first:
+                split = self.source.split(evaluation.split)
+                self.run.record_evaluation(self.step, evaluation, photos_of(split, evaluation))
+                save(model, self.run.model_path)
+                # As the report, unless they would take more than a twentieth of the time; then at the end.
+                started = time.monotonic()
+                if started >= self._draw_from:
+                    self.run.record_heat_maps(heat_maps_of(model, split, evaluation))
+                    now = time.monotonic()
+                    self._draw_from = now + 20 * (now - started)
 
     def _epoch_line(self, evaluation: Evaluation) -> str:
         trained = ""
@@ -474,7 +479,9 @@ class Trainer:
         )
 
     def _save_checkpoint(self, status: str) -> None:
-        self._save(status, self.ranks.gather(self._meter.peek()), network_tensors(self.model.network))
+        windows = self.ranks.gather(self._meter.peek())
+        with self.ranks.failing_together():
+            self._save(status, windows, network_tensors(self.model.network))
 
     def _saved_as_before(self) -> bool:
         """Save, from another thread, the state before what is being computed; return whether it could.
@@ -523,25 +530,27 @@ class Trainer:
     def _resume(self, path: Path | None) -> None:
         """Go on from a checkpoint: from the newest whole one, or from ``path``, which must be whole."""
         checkpoint = None
-        if self.ranks.is_first:
-            if path is None:
-                _, checkpoint = newest_checkpoint(self.run.checkpoints_path) or (None, None)
-            else:
-                checkpoint = load_checkpoint(path)
-                forget_checkpoints_after(self.run.checkpoints_path, checkpoint.progress.step)
+        with self.ranks.failing_together():
+            if self.ranks.is_first:
+                if path is None:
+                    _, checkpoint = newest_checkpoint(self.run.checkpoints_path) or (None, None)
+                else:
+                    checkpoint = load_checkpoint(path)
+                    forget_checkpoints_after(self.run.checkpoints_path, checkpoint.progress.step)
         self._restore(checkpoint)
 
     def _go_back(self, step: int) -> None:
         """Go back to before a step; what was done since is done again, or left out."""
         checkpoint = None
-        if self.ranks.is_first:
-            _, checkpoint = newest_checkpoint(self.run.checkpoints_path, at_most=step) or (None, None)
-            if checkpoint is None:
-                raise ModelFileError(
-                    f"there is no whole checkpoint of step {step} or before to go back to",
-                    remedy="start anew in another --out",
-                )
-            forget_checkpoints_after(self.run.checkpoints_path, checkpoint.progress.step)
+        with self.ranks.failing_together():
+            if self.ranks.is_first:
+                _, checkpoint = newest_checkpoint(self.run.checkpoints_path, at_most=step) or (None, None)
+                if checkpoint is None:
+                    raise ModelFileError(
+                        f"there is no whole checkpoint of step {step} or before to go back to",
+                        remedy="start anew in another --out",
+                    )
+                forget_checkpoints_after(self.run.checkpoints_path, checkpoint.progress.step)
         self._restore(checkpoint)
 
     def _restore(self, checkpoint: Checkpoint | None) -> None:
@@ -584,13 +593,14 @@ class Trainer:
 
     def _interrupted(self, exit_code: int) -> RunResult:
         self._save_checkpoint("interrupted")
-        if self.ranks.is_first:
-            # The model folder keeps the weights that its figures were measured on; before there are
-            # figures, what has been learned so far is better than nothing.
-            if not self.run.model_path.exists():
-                save(self.model, self.run.model_path)
-            self._draw_what_is_missing()
-            write_report(self.run.path)
+        with self.ranks.failing_together():
+            if self.ranks.is_first:
+                # The model folder keeps the weights that its figures were measured on; before there are
+                # figures, what has been learned so far is better than nothing.
+                if not self.run.model_path.exists():
+                    save(self.model, self.run.model_path)
+                self._draw_what_is_missing()
+                write_report(self.run.path)
         return RunResult(self.run.path, "interrupted", exit_code, self.evaluation)
 
     def _finish(self) -> RunResult:
@@ -598,10 +608,11 @@ class Trainer:
         if self._final_split and not self._is_finished:
             model = self._kept_model()
             self._keep(model, self._evaluate(model, self._final_split))
-        if self.ranks.is_first:
-            self._draw_what_is_missing()
-            self._set_status("finished")
-            write_report(self.run.path)
+        with self.ranks.failing_together():
+            if self.ranks.is_first:
+                self._draw_what_is_missing()
+                self._set_status("finished")
+                write_report(self.run.path)
         return RunResult(self.run.path, "finished", 0, self.evaluation)
 
 

@@ -114,9 +114,9 @@ def train_seeds(
     done: list[tuple[int, RunResult]] = []
     with Ranks.join(resolve_device(options.get("device", "auto"))) as ranks:
         resume = resume or ranks.num_restarts > 0
-        if ranks.is_first:
-            _check_folder(path, resume=resume)
-        ranks.wait()
+        with ranks.failing_together():
+            if ranks.is_first:
+                _check_folder(path, resume=resume)
         for seed in range(first_seed, first_seed + num_seeds):
             run = path / f"seed-{seed}"
             note(f"seed {seed} ({seed - first_seed + 1} of {num_seeds})")
@@ -134,8 +134,9 @@ def train_seeds(
             evaluations[0][1].split if evaluations else "",
             result.exit_code,
         )
-        if ranks.is_first:
-            write_json(path / "seeds.json", {"schema_version": SCHEMA_VERSION, **several.to_dict()})
+        with ranks.failing_together():
+            if ranks.is_first:
+                write_json(path / "seeds.json", {"schema_version": SCHEMA_VERSION, **several.to_dict()})
     return several
 
 
