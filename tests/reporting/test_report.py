@@ -233,30 +233,61 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("run.json", lambda _: "{", r"run\.json: Expecting property name"),
-        ("run.json", lambda _: "[]", r"run\.json: it is \[\]"),
-        ("run.json", lambda run: {**run, "plan": {}}, r"run\.json: the plan has no model"),
-        ("run.json", lambda run: {**run, "status": 3}, r"run\.json: status of it is 3"),
-        ("metrics.jsonl", lambda _: "{}\n", r"metrics\.jsonl: line 1 has no event"),
+        ("run.json", lambda _: "{", r"Expecting property name"),
+        ("run.json", lambda _: "[]", r"it is a list of 0, not an object"),
+        ("run.json", lambda _: '{"a":' * 100_000, r"nested too deep"),
+        ("run.json", lambda _: '{"a":' * 300 + "1" + "}" * 300, r"nested too deep"),
+        ("run.json", lambda run: {**run, "plan": {}}, r"plan\.model is missing"),
+        ("run.json", lambda run: {**run, "status": 3}, r"status is 3, not text"),
+        ("run.json", lambda run: {**run, "step": "x"}, r"step is 'x', not a whole number from 0 on"),
+        ("run.json", lambda run: {**run, "step": True}, r"step is true, not a whole number from 0 on"),
+        ("run.json", lambda run: {**run, "hardware": None}, r"hardware is null, not an object"),
+        (
+            "run.json",
+            lambda run: {**run, "versions": {"torch": 2}},
+            r"versions\.torch is 2, not text or null",
+        ),
+        ("metrics.jsonl", lambda _: "{}\n", r"line 1: event is missing"),
         (
             "metrics.jsonl",
-            lambda _: '{"event": "train", "epoch": 1, "top1": 0.5, "loss": NaN}\n',
-            r"metrics\.jsonl: it holds the number NaN",
+            lambda _: '{"event": "train", "step": 1, "epoch": 1, "top1": 0.5, "loss": NaN}\n',
+            r"line 1: NaN is no JSON",
         ),
         (
             "metrics.jsonl",
-            lambda _: '{"event": "train", "epoch": 1, "top1": 0.5, "loss": 1e999}\n',
-            r"metrics\.jsonl: loss of line 1 is inf",
+            lambda _: '{"event": "train", "step": 1, "epoch": 1, "top1": 0.5, "loss": 1e999}\n',
+            r"line 1: the number 1e999 is too large",
         ),
-        ("evaluation.json", lambda it: {**it, "top1": "1"}, r"evaluation\.json: top1 of it is 1"),
-        ("evaluation.json", lambda it: {**it, "confusions": [[0, 9, 1]]}, r"confusions hold \[0, 9, 1\]"),
-        ("evaluation.json", lambda it: {**it, "confusions": [[0, 0, -1]]}, r"confusions hold \[0, 0, -1\]"),
-        ("evaluation.json", lambda it: {**it, "bins": [{}]}, r"a row of bins has no low"),
-        ("evaluation.json", lambda it: {**it, "best": 3}, r"best is 3"),
-        ("evaluation.json", lambda it: {**it, "ece": "low"}, r"ece is low"),
-        ("evaluation.json", lambda it: {**it, "top1_interval": [1]}, r"top1_interval is \[1\]"),
-        ("evaluation.json", lambda it: {**it, "top1_interval": [0, "1"]}, r"top1_interval is \[0, '1'\]"),
-        ("evaluation.json", lambda it: {**it, "mistakes": ["x"]}, r"a row of mistakes is x"),
+        (
+            "metrics.jsonl",
+            lambda _: '{"event": "train", "step": 1, "epoch": 1, "top1": 0.5, "loss": 1' + "0" * 400 + "}\n",
+            r"line 1: the number 10+ is too large",
+        ),
+        (
+            "metrics.jsonl",
+            lambda _: '{"event": "evaluation", "step": 1, "epoch": 1, "top1": 0.5, "loss": 1, "split": 3}\n',
+            r"line 1: split is 3, not text",
+        ),
+        ("metrics.jsonl", lambda _: b"\xff\n", r"line 1: a byte that is no UTF-8"),
+        ("evaluation.json", lambda it: {**it, "top1": "1"}, r"top1 is '1', not a number from 0 to 1"),
+        ("evaluation.json", lambda it: {**it, "classes": [5]}, r"classes\[0\] is 5, not text"),
+        ("evaluation.json", lambda it: {**it, "confusions": [[0, 9, 1]]}, r"confusions\[0\] is \[0, 9, 1\]"),
+        ("evaluation.json", lambda it: {**it, "confusions": [[0, 0]]}, r"confusions\[0\] is \[0, 0\], not"),
+        ("evaluation.json", lambda it: {**it, "confusions": [[0, 0, -1]]}, r"confusions\[0\]\[2\] is -1"),
+        ("evaluation.json", lambda it: {**it, "bins": [{}]}, r"bins\[0\]\.low is missing"),
+        ("evaluation.json", lambda it: {**it, "best": 3}, r"best is 3, not a list"),
+        (
+            "evaluation.json",
+            lambda it: {**it, "ece": "low"},
+            r"ece is 'low', not a number from 0 to 1 or null",
+        ),
+        (
+            "evaluation.json",
+            lambda it: {**it, "top1_interval": [1]},
+            r"top1_interval is a list of 1, not of 2",
+        ),
+        ("evaluation.json", lambda it: {**it, "top1_interval": [0, "1"]}, r"top1_interval is a list of 2"),
+        ("evaluation.json", lambda it: {**it, "mistakes": ["x"]}, r"mistakes\[0\] is 'x', not an object"),
     ],
 )
 def test_a_damaged_run_is_named_and_leaves_the_page_as_it_was(
@@ -266,7 +297,8 @@ def test_a_damaged_run_is_named_and_leaves_the_page_as_it_was(
     path = run / file
     before = (run / "report.html").read_bytes()
     after = change(json.loads(path.read_text()) if path.suffix == ".json" else None)
-    path.write_text(after if isinstance(after, str) else json.dumps(after))
-    with pytest.raises(ModelFileError, match=f"the run in .* cannot be read \\(.*{message}"):
+    after = after if isinstance(after, str | bytes) else json.dumps(after)
+    path.write_bytes(after.encode() if isinstance(after, str) else after)
+    with pytest.raises(ModelFileError, match=f"{file} is damaged \\({message}"):
         write_report(run)
     assert (run / "report.html").read_bytes() == before

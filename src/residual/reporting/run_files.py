@@ -1,4 +1,4 @@
-"""What a report is made of: the files of a run folder, read and checked.
+"""The records of a run folder, read and checked: for its report, for going on with it, for experiments.
 
 A run folder may come from elsewhere or be half written, so nothing is taken for granted: what a page shows
 is checked here, once, and a page never fails halfway. ``metrics.jsonl`` may end in the middle of a line, as
@@ -8,73 +8,104 @@ it does while a run is writing it.
 from __future__ import annotations
 
 import base64
-import json
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from residual.errors import ConfigurationError, ModelFileError
+from residual.runtime.strict_json import Between, RecordError, read_lines, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["RunFiles", "read_run"]
+    from residual.runtime.strict_json import Kind, Line
 
-Kinds: TypeAlias = "type | tuple[type, ...]"
+__all__ = [
+    "FACTS",
+    "RECORD",
+    "RunFiles",
+    "read_evaluation",
+    "read_metrics",
+    "read_run",
+]
 
-_NUMBER = (int, float)
 _MOST_PICTURE_BYTES = 2_000_000
 
-_RECORD: dict[str, Kinds] = {
+_COUNT = Between(0, whole=True)
+_SHARE = Between(0, 1)
+_MEAN_SHARE = Between(0, 1.001)  # a mean of ones may be rounded up
+# Far beyond what training may end with, and far below where a chart overflows.
+_LOSS = Between(-1e30, 1e30)
+_EPOCH = Between(0, 1e12)
+
+_PLAN: dict[str, Kind] = {
+    "model": str,
+    "spec": dict,
+    "data": str,
+    "num_samples": _COUNT,
+    "num_held_out": _COUNT,
+    "validation": _SHARE,
+    "bad_samples": str,
+    "classes": [str],
+    "fingerprint": {str: str},
+    "preprocess": {"crop_px": _COUNT, "channels": str},
+    "recipe": {"augment": dict, "mix": dict},
+    "seed": _COUNT,
+    "precision": str,
+    "compiled": bool,
+    "weights": str,
+}
+FACTS: dict[str, Kind] = {
     "status": str,
-    "step": int,
-    "total_steps": int,
+    "step": _COUNT,
+    "total_steps": _COUNT,
     "started": str,
     "updated": str,
     "error": str,
-    "command": list,
-    "ignored": list,
-    "plan": dict,
-    "hardware": dict,
-    "versions": dict,
+    "command": [str],
+    "versions": {str: (str, None)},
+    "hardware": {
+        "device": str,
+        "name": str,
+        "machine?": str,
+        "cores?": _COUNT,
+        "threads": Between(1, 65_536, whole=True),
+        "bf16?": bool,
+    },
+    "num_ranks": Between(1, 1_000_000, whole=True),
+    "ignored": [{"path": str, "reason": str}],
+    "bad_samples?": {str: str},
+    "not_finite?": [_COUNT],
 }
-_PLAN: dict[str, Kinds] = {
-    "model": str,
-    "data": str,
-    "num_samples": int,
-    "classes": list,
-    "fingerprint": dict,
-    "preprocess": dict,
-    "recipe": dict,
-    "seed": int,
-    "precision": str,
+"""What ``run.json`` holds beside the plan: a run can go on without it."""
+
+RECORD: dict[str, Kind] = {"plan": _PLAN}
+"""What a run cannot go on without."""
+
+_ROW: dict[str, Kind] = {"event": str, "step": _COUNT, "epoch": _EPOCH}
+_MEASURED: dict[str, Kind] = {"loss": _LOSS, "top1": _SHARE}
+_EVENTS: dict[str, Kind] = {
+    "train": {**_MEASURED, "images_per_second?": Between(0, 1e30)},
+    "evaluation": {**_MEASURED, "split": str},
 }
-_TRAIN: dict[str, Kinds] = {"epoch": _NUMBER, "loss": _NUMBER, "top1": _NUMBER}
-_HELD_OUT: dict[str, Kinds] = {**_TRAIN, "split": str}
-_EVALUATION: dict[str, Kinds] = {
+
+_SHOWN: dict[str, Kind] = {"key": str, "label": str, "probability": _MEAN_SHARE, "loss": _LOSS}
+_EVALUATION: dict[str, Kind] = {
     "split": str,
-    "top1": _NUMBER,
-    "top5": _NUMBER,
-    "loss": _NUMBER,
-    "count": int,
-    "classes": list,
-    "confusions": list,
-    "mistakes": list,
+    "top1": _SHARE,
+    "top5": _SHARE,
+    "loss": _LOSS,
+    "count": _COUNT,
+    "classes": [str],
+    "confusions": [[_COUNT]],
+    "mistakes": [{**_SHOWN, "predicted": str}],
+    # Older runs have none of these.
+    "best?": [_SHOWN],
+    "bins?": [
+        {"low": _SHARE, "high": _SHARE, "count": _COUNT, "confidence": _MEAN_SHARE, "accuracy": _SHARE}
+    ],
+    "top1_interval?": ([_SHARE], None),
+    "ece?": (_SHARE, None),
 }
-_SHOWN: dict[str, Kinds] = {"key": str, "label": str, "probability": _NUMBER, "loss": _NUMBER}
-_MISTAKE: dict[str, Kinds] = {**_SHOWN, "predicted": str}
-_BIN: dict[str, Kinds] = {
-    "low": _NUMBER,
-    "high": _NUMBER,
-    "count": int,
-    "confidence": _NUMBER,
-    "accuracy": _NUMBER,
-}
-
-
-class _DamagedError(Exception):
-    """A file of a run does not hold what it should; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -131,83 +162,64 @@ def read_run(path: Path) -> RunFiles:
     """
     if not (path / "run.json").is_file():
         raise ConfigurationError(f"{path} holds no run", expected="a folder that 'residual train' has made")
-    name = "run.json"
-    try:
-        record = _object(_json((path / name).read_text("utf-8")), _RECORD, "it")
-        plan = _object(record["plan"], _PLAN, "the plan")
-        _object(plan["preprocess"], {"crop_px": int, "channels": str}, "the preprocessing")
-        name = "metrics.jsonl"
-        training, held_out = _metrics(path / name)
-        name = "evaluation.json"
-        evaluation = _evaluation(path / name)
-    except (OSError, ValueError, _DamagedError) as error:
-        raise ModelFileError(
-            f"the run in {path} cannot be read ({name}: {' '.join(str(error).split())})"
-        ) from error
-    return RunFiles(path, record, training, held_out, evaluation)
-
-
-def _metrics(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    record = read_record(path / "run.json", RECORD | FACTS)
     training: list[dict[str, Any]] = []
     held_out: list[dict[str, Any]] = []
-    if path.exists():
-        lines = path.read_text("utf-8").split("\n")
-        for number, line in enumerate(lines[:-1], start=1):  # behind the last line break is nothing yet
-            row = _object(_json(line), {"event": str}, f"line {number}")
-            if row["event"] == "train":
-                training.append(_object(row, _TRAIN, f"line {number}"))
-            elif row["event"] == "evaluation":
-                held_out.append(_object(row, _HELD_OUT, f"line {number}"))
-    return training, held_out
+    for line in read_metrics(path):
+        if line.damage and line.is_whole:  # behind the last line break is nothing yet
+            raise ModelFileError(
+                f"{path / 'metrics.jsonl'} is damaged (line {line.number}: {line.damage})",
+                remedy="'residual train' with --resume sets damaged lines aside",
+            )
+        if not line.damage and line.is_whole:
+            rows = {"train": training, "evaluation": held_out}.get(line.document["event"], [])
+            rows.append(line.document)
+    return RunFiles(path, record, training, held_out, read_evaluation(path))
 
 
-def _evaluation(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
+def read_metrics(run: Path) -> list[Line]:
+    """Return the lines of a run's ``metrics.jsonl``; none where there is no such file.
+
+    Raises:
+        ModelFileError: The file cannot be read.
+    """
+    try:
+        return read_lines(run / "metrics.jsonl", _ROW, lambda row: _EVENTS.get(row["event"], {}))
+    except FileNotFoundError:
+        return []
+
+
+def read_evaluation(run: Path) -> dict[str, Any] | None:
+    """Return what a run's ``evaluation.json`` holds, or ``None`` where there is none yet.
+
+    Raises:
+        ModelFileError: The file is damaged; the message says how.
+    """
+    path = run / "evaluation.json"
+    try:
+        evaluation: dict[str, Any] = read_record(path, _EVALUATION)
+    except FileNotFoundError:
         return None
-    evaluation = _object(_json(path.read_text("utf-8")), _EVALUATION, "it")
-    num_classes = len(evaluation["classes"])
-    for row in evaluation["confusions"]:
-        counts = isinstance(row, list) and len(row) == 3 and all(type(value) is int for value in row)
-        if not counts or not (0 <= row[0] < num_classes and 0 <= row[1] < num_classes and row[2] >= 0):
-            raise _DamagedError(f"confusions hold {str(row)[:80]}")
-    parts = (("mistakes", _MISTAKE), ("best", _SHOWN), ("bins", _BIN))  # older runs have the first only
-    for name, kinds in parts:
-        rows = evaluation.setdefault(name, [])
-        if not isinstance(rows, list):
-            raise _DamagedError(f"{name} is {str(rows)[:80]}")
-        for row in rows:
-            _object(row, kinds, f"a row of {name}")
-    interval = evaluation.setdefault("top1_interval", None)
-    if interval is not None and not _are_bounds(interval):
-        raise _DamagedError(f"top1_interval is {str(interval)[:80]}")
-    if not isinstance(evaluation.setdefault("ece", None), float | int | None):
-        raise _DamagedError(f"ece is {str(evaluation['ece'])[:80]}")
+    try:
+        _check_confusions(evaluation)
+        for name in ("mistakes", "best", "bins"):
+            evaluation.setdefault(name, [])
+        interval = evaluation.setdefault("top1_interval", None)
+        if interval is not None and len(interval) != 2:
+            raise RecordError(f"top1_interval is a list of {len(interval)}, not of 2")
+        evaluation.setdefault("ece", None)
+    except RecordError as error:
+        raise ModelFileError(f"{path} is damaged ({error})") from error
     return evaluation
 
 
-def _are_bounds(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(type(bound) in _NUMBER for bound in value)
-
-
-def _json(text: str) -> Any:
-    def refuse(constant: str) -> Any:
-        raise _DamagedError(f"it holds the number {constant}")
-
-    return json.loads(text, parse_constant=refuse)
-
-
-def _object(value: Any, kinds: Mapping[str, Kinds], what: str) -> dict[str, Any]:
-    """Return ``value`` where it is an object with fields of these types."""
-    if not isinstance(value, dict):
-        raise _DamagedError(f"{what} is {str(value)[:80]}")
-    for name, kind in kinds.items():
-        if name not in value:
-            raise _DamagedError(f"{what} has no {name}")
-        found = value[name]
-        is_finite = not isinstance(found, float) or math.isfinite(found)
-        if not isinstance(found, kind) or isinstance(found, bool) or not is_finite:
-            raise _DamagedError(f"{name} of {what} is {str(found)[:80]}")
-    return value
+def _check_confusions(evaluation: dict[str, Any]) -> None:
+    num_classes = len(evaluation["classes"])
+    for number, row in enumerate(evaluation["confusions"]):
+        if len(row) != 3 or not max(row[:2]) < num_classes:
+            raise RecordError(
+                f"confusions[{number}] is {row[:4]!s}, not two of {num_classes} classes and a count"
+            )
 
 
 def _is_png(content: bytes) -> bool:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from residual.errors import ModelFileError
 from residual.runtime.console import warn
 from residual.runtime.files import atomic_folder, put_back, remove, write_json, write_tensors
+from residual.runtime.strict_json import Between, check, parse
 from residual.training.meter import Sums
 from residual.training.schedule import Measured
 
@@ -31,12 +32,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from residual.nn import ResNet
+    from residual.runtime.strict_json import Kind
 
 __all__ = ["Checkpoint", "Progress", "Tensors", "load_checkpoint", "newest_checkpoint", "save_checkpoint"]
 
 _KEEP = 2  # the newest, and one more in case that one turns out damaged
 _MANIFEST, _STATE = "manifest.json", "state.json"
 _FORMAT_VERSION = 1
+
+_COUNT = Between(0, whole=True)
+_SUMS: Kind = {"loss": float, "right": _COUNT, "count": _COUNT, "digest": _COUNT, "seconds": float}
+_PROGRESS: Kind = {
+    "step": _COUNT,
+    "evaluated_step": _COUNT,
+    "windows": [_SUMS],
+    "epoch": _SUMS,
+    "measured": {"warmup_ended": (_COUNT, None), "num_drops": _COUNT, "best_error": (float, None)},
+    "metrics": {str: {str: float}},
+    "not_finite": [_COUNT],
+    "bad_samples": {str: str},
+    "scaler": {str: float},
+    "metric_lines?": (_COUNT, None),
+}
 
 Tensors = dict[str, torch.Tensor]
 
@@ -55,6 +72,7 @@ class Progress:
         not_finite: Steps that were not done because their loss or gradient was not finite.
         bad_samples: Samples that could not be used, by name, with the reason.
         scaler: State of the loss scaler of fp16.
+        metric_lines: Lines of ``metrics.jsonl`` up to here; ``None`` in checkpoints of older versions.
     """
 
     step: int
@@ -66,6 +84,7 @@ class Progress:
     not_finite: tuple[int, ...] = ()
     bad_samples: dict[str, str] = field(default_factory=dict)
     scaler: dict[str, float] = field(default_factory=dict)
+    metric_lines: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; :meth:`from_dict` reads them back."""
@@ -195,7 +214,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ModelFileError: It is not there, or a file is missing, of another size, or of another content.
     """
     try:
-        manifest = json.loads((path / _MANIFEST).read_text("utf-8"))
+        manifest = parse((path / _MANIFEST).read_bytes())
+        check(manifest, {"files": {str: dict}})
         for name, sealed in manifest["files"].items():
             if _seal(path / name) != sealed:
                 raise ValueError(f"{name} is not what was written")
@@ -205,13 +225,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
             else {}
             for name in ("network", "optimizer", "average")
         }
-        progress = Progress.from_dict(json.loads((path / _STATE).read_text("utf-8")))
+        progress = Progress.from_dict(_checked_state(parse((path / _STATE).read_bytes())))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ModelFileError(
             f"checkpoint {path} cannot be used ({' '.join(reason.split())[:200]})"
         ) from error
     return Checkpoint(progress, **tensors)
+
+
+def _checked_state(state: Any) -> dict[str, Any]:
+    check(state, _PROGRESS)
+    checked: dict[str, Any] = state
+    return checked
 
 
 def network_tensors(network: ResNet) -> Tensors:

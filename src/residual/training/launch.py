@@ -256,25 +256,33 @@ def _started(
         micro_batch_size = fitting_micro_batch(plan, device, plan.recipe.batch_size // ranks.size)
         recipe = dataclasses.replace(plan.recipe, micro_batch_size=micro_batch_size)
         plan = dataclasses.replace(plan, recipe=recipe)
-    ignored = [{"path": file.path, "reason": file.reason} for file in source.ignored]
-    facts = {"hardware": describe_hardware(device), "num_ranks": ranks.size, "ignored": ignored}
     path = default_run_path(plan) if path is None else _outside(path, data)
-    return Run.start(path, plan, source, facts)
+    return Run.start(path, plan, source, _facts(source, device, ranks))
+
+
+def _facts(source: SampleSource, device: torch.device, ranks: Ranks) -> dict[str, Any]:
+    """Return what a run remembers beside its plan."""
+    return {
+        "hardware": describe_hardware(device),
+        "num_ranks": ranks.size,
+        "ignored": [{"path": file.path, "reason": file.reason} for file in source.ignored],
+    }
 
 
 def _resumed(source: SampleSource, wishes: Wishes, device: torch.device, ranks: Ranks, path: Path) -> Run:
-    recorded, record = Run.read_plan(path)
+    recorded, _ = Run.read_plan(path)
     if wishes.changes.get("micro_batch_size") is None and recorded.recipe.micro_batch_size is not None:
         # Found by halving when the run began.
         wishes = dataclasses.replace(
             wishes, changes={**wishes.changes, "micro_batch_size": recorded.recipe.micro_batch_size}
         )
-    run = Run.resume(path, make_plan(source, wishes, device, recorded=recorded), source)
+    plan = make_plan(source, wishes, device, recorded=recorded)
+    run = Run.resume(path, plan, source, _facts(source, device, ranks))
     _check_split(run.plan, ranks)
-    _compute_alike(record, device)
-    if recorded.recipe.micro_batch_size is None and record["num_ranks"] != ranks.size:
+    _compute_alike(run.record, device)
+    if recorded.recipe.micro_batch_size is None and run.record["num_ranks"] != ranks.size:
         warn(
-            f"the run began on {record['num_ranks']} ranks and goes on with {ranks.size}: BN takes its "
+            f"the run began on {run.record['num_ranks']} ranks and goes on with {ranks.size}: BN takes its "
             f"statistics from {recorded.recipe.batch_size // ranks.size} images now; a run with "
             f"--micro-batch-size keeps them the same on any number of ranks"
         )

@@ -11,7 +11,7 @@ import torch
 from residual.data.loader import training_batches
 from residual.data.resident import ResidentImages, can_be_resident
 from residual.data.sampler import TrainingOrder
-from residual.errors import DataError, DivergedError, ModelFileError
+from residual.errors import ConfigurationError, DataError, DivergedError, ModelFileError
 from residual.evaluation import Evaluation, EvaluationStopped, evaluate_split
 from residual.models import Model, create, load, save
 from residual.reporting import write_report
@@ -364,9 +364,15 @@ class Trainer:
         with self.ranks.failing_together():
             started = time.monotonic()
             if self.ranks.is_first and started >= self._show_from:
-                write_report(self.run.path)
+                self._write_report()
                 now = time.monotonic()
                 self._show_from = now + 20 * (now - started)
+
+    def _write_report(self) -> None:
+        try:
+            write_report(self.run.path)
+        except (ModelFileError, ConfigurationError) as error:
+            warn(f"there is no new report ({error})")  # training is not to be lost for a page
 
     def _gains_no_more(self) -> bool:
         most = self.plan.recipe.early_stopping
@@ -428,7 +434,7 @@ class Trainer:
             if len(batch):
                 yield self.plan.preprocess.normalize(batch.pixels.to(self.device))
 
-    def _evaluate(self, model: Model, split: str) -> Evaluation:
+    def _evaluate(self, model: Model, split: str, *, logs: bool = True) -> Evaluation:
         try:
             with self.stop.or_else(self._saved_as_before):
                 evaluation = evaluate_split(
@@ -442,8 +448,9 @@ class Trainer:
                 )
         except EvaluationStopped as stopped:
             raise _Interrupted(stopped.exit_code) from stopped
-        summary = evaluation.summary()
-        self.run.log({"event": "evaluation", "step": self.step, "epoch": self._epoch(), **summary})
+        if logs:
+            summary = evaluation.summary()
+            self.run.log({"event": "evaluation", "step": self.step, "epoch": self._epoch(), **summary})
         return evaluation
 
     def _keep(self, model: Model, evaluation: Evaluation) -> None:
@@ -493,7 +500,7 @@ class Trainer:
             return False
         network = network_tensors(self.model.network) | self._updater.buffers_before()
         self._save("interrupted", [self._meter.peek()], network)
-        write_report(self.run.path)
+        self._write_report()
         return True
 
     def _save(self, status: str, windows: list[Sums], network: Tensors) -> None:
@@ -509,6 +516,7 @@ class Trainer:
                 not_finite=tuple(sorted(self._not_finite)),
                 bad_samples=dict(self._bad_samples),
                 scaler=self._updater.scaler.state_dict(),
+                metric_lines=self.run.num_metric_lines,
             )
             checkpoint = Checkpoint(
                 progress,
@@ -537,6 +545,8 @@ class Trainer:
                 else:
                     checkpoint = load_checkpoint(path)
                     forget_checkpoints_after(self.run.checkpoints_path, checkpoint.progress.step)
+                if checkpoint is not None:
+                    self._require_own(checkpoint)
         self._restore(checkpoint)
 
     def _go_back(self, step: int) -> None:
@@ -557,7 +567,10 @@ class Trainer:
         """Take up the state that the first rank has read, if there is one."""
         checkpoint, finished_at = self.ranks.from_first((checkpoint, self.run.finished_at))
         if checkpoint is None:
-            self.run.forget_after(self.step, self._evaluated_step, self._final_split)
+            with self.ranks.failing_together():
+                again = self.run.forget_after(self.step, self._evaluated_step, self._final_split)
+                if again or self.run.record.get("step"):
+                    warn(f"there is no checkpoint to go on from: the run begins again{_written_again(again)}")
             return
         progress = checkpoint.progress
         self.model.network.load_state_dict(checkpoint.network)
@@ -571,12 +584,41 @@ class Trainer:
         self._epoch_sums, self._measured = progress.epoch, progress.measured
         self._not_finite, self._bad_samples = set(progress.not_finite), dict(progress.bad_samples)
         self.model.metrics.update(progress.metrics)
-        self.evaluation = self.run.read_evaluation()
         self._is_finished = self.step == finished_at
-        if not self._is_finished:
+        again = 0
+        with self.ranks.failing_together():
+            if self.ranks.is_first:
+                self.evaluation = self.run.read_evaluation()
+                again = self._restore_records(progress.metric_lines)
+        self.evaluation = self.ranks.from_first(self.evaluation)
+        note(f"resuming at step {self.step} of {self.plan.total_steps}{_written_again(again)}")
+
+    def _restore_records(self, num_lines: int | None) -> int:
+        """Bring the records of the run to the step of its checkpoint; return what is written again."""
+        final_split = self._final_split
+        if self._is_finished:
+            # The last line is on the split that gives the final figure, and comes after the last checkpoint.
+            num_lines = num_lines + bool(final_split) if num_lines is not None else None
+            final_split = ""
+        else:
             self.run.set_status("running", self.step)
-            self.run.forget_after(self.step, self._evaluated_step, self._final_split)
-        note(f"resuming at step {self.step} of {self.plan.total_steps}")
+        return self.run.forget_after(self.step, self._evaluated_step, final_split, num_lines)
+
+    def _require_own(self, checkpoint: Checkpoint) -> None:
+        """Refuse a checkpoint that is whole and of another network."""
+        own = self.model.network.state_dict()
+        average = own if self._updater.average is not None else {}
+        parameters = dict(self.model.network.named_parameters())
+        fits = all(
+            {name: tensor.shape for name, tensor in there.items()}
+            == {name: tensor.shape for name, tensor in here.items()}
+            for there, here in ((checkpoint.network, own), (checkpoint.average, average))
+        )
+        if not fits or any(name.partition("/")[2] not in parameters for name in checkpoint.optimizer):
+            raise ModelFileError(
+                f"the checkpoints in {self.run.checkpoints_path} are of another network than the run",
+                remedy="start anew in another --out",
+            )
 
     def _draw_what_is_missing(self) -> None:
         """Draw the heat maps of the model that is kept, where they were left out for their time."""
@@ -600,19 +642,22 @@ class Trainer:
                 if not self.run.model_path.exists():
                     save(self.model, self.run.model_path)
                 self._draw_what_is_missing()
-                write_report(self.run.path)
+                self._write_report()
         return RunResult(self.run.path, "interrupted", exit_code, self.evaluation)
 
     def _finish(self) -> RunResult:
         """Measure the model that is kept on the split that nothing was chosen by."""
-        if self._final_split and not self._is_finished:
+        is_measured = self.ranks.from_first(self.evaluation is not None)
+        is_final = bool(self._final_split) and not self._is_finished
+        if is_final or not is_measured:
             model = self._kept_model()
-            self._keep(model, self._evaluate(model, self._final_split))
+            split = self._final_split or self.source.validation_split
+            self._keep(model, self._evaluate(model, split, logs=is_final))
         with self.ranks.failing_together():
             if self.ranks.is_first:
                 self._draw_what_is_missing()
                 self._set_status("finished")
-                write_report(self.run.path)
+                self._write_report()
         return RunResult(self.run.path, "finished", 0, self.evaluation)
 
 
@@ -630,6 +675,10 @@ def _first_network(plan: Plan, weights: Path | None) -> ResNet:
             }
         )
     return network
+
+
+def _written_again(num_lines: int) -> str:
+    return f"; later lines of metrics ({num_lines:,}) are written again" if num_lines else ""
 
 
 def _own_window(windows: list[Sums], ranks: Ranks) -> Sums:

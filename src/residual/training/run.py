@@ -2,6 +2,7 @@
 
 RUN/run.json          plan, command, versions, hardware, status
 RUN/metrics.jsonl     one line per window of steps and per evaluation
+RUN/metrics-damaged.jsonl  lines of it that could not be read when the run went on, as they were
 RUN/evaluation.json   the evaluation of that model: figures, confusions, worst mistakes, surest hits
 RUN/mistakes/         those mistakes as pictures
 RUN/best/             the surest hits as pictures
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from residual.errors import ConfigurationError, ModelFileError
 from residual.evaluation import Evaluation
+from residual.reporting.run_files import FACTS, RECORD, read_evaluation, read_metrics
+from residual.runtime.console import warn
 from residual.runtime.files import (
     FolderLock,
     append_text,
@@ -28,10 +31,12 @@ from residual.runtime.files import (
     make_folder,
     put_back,
     remove,
+    write_bytes,
     write_json,
     write_text,
 )
 from residual.runtime.provenance import command_line, now, versions
+from residual.runtime.strict_json import damage_in, read_record
 from residual.training.board import Board
 from residual.training.plan import Plan
 from residual.training.samples import first_difference, record_samples
@@ -40,10 +45,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from residual.data.source import SampleSource
+    from residual.runtime.strict_json import Line
 
 __all__ = ["Run", "default_run_path"]
 
 SCHEMA_VERSION = 1
+
+_NO_PLAN = "restore it from a copy, or start anew in another --out; the model folder is not touched"
 
 # A run that was killed before it had a run.json leaves no more than these, and can be started again.
 _OURS = {".writable.tmp", ".run.json.tmp", ".lock"}
@@ -68,6 +76,7 @@ class Run:
         self._writes = writes
         self._lock: FolderLock | None = None
         self._board: Board | None = None
+        self._num_metric_lines = 0
 
     @classmethod
     def seen_by_others(cls, path: Path, plan: Plan) -> Run:
@@ -97,18 +106,7 @@ class Run:
         if path.exists() and (not path.is_dir() or any(file.name not in _OURS for file in path.iterdir())):
             raise ConfigurationError(f"{path} is not an empty folder", remedy="choose another --out")
         make_folder(path)
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            "status": "running",
-            "step": 0,
-            "total_steps": plan.total_steps,
-            "started": now(),
-            "command": command_line(),
-            "plan": plan.to_dict(),
-            "versions": versions(),
-            **facts,
-        }
-        run = cls(path, plan, record)
+        run = cls(path, plan, {**_first_record(plan), **facts})
         run._take()
         if (path / "run.json").exists():  # another process came between the check and here
             run.close()
@@ -118,14 +116,24 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, path: Path, plan: Plan, source: SampleSource) -> Run:
+    def resume(cls, path: Path, plan: Plan, source: SampleSource, facts: Mapping[str, Any]) -> Run:
         """Open the folder of a run that was interrupted.
+
+        What ``run.json`` holds beside the plan is not needed to go on: where it is damaged, that is said, and
+        what holds now takes its place.
+
+        Args:
+            path: The folder.
+            plan: What is going to be done.
+            source: The data.
+            facts: As for :meth:`start`.
 
         Raises:
             ConfigurationError: There is no run, or it was started with another plan; lists the differences.
-            ModelFileError: ``run.json`` is damaged.
+            ModelFileError: The plan in ``run.json`` is damaged.
         """
         recorded, record = cls.read_plan(path)
+        damage = damage_in(record, FACTS)
         if record.get("status") == "diverged":
             raise ConfigurationError(
                 f"the run in {path} diverged",
@@ -146,6 +154,12 @@ class Run:
         make_folder(path)
         run = cls(path, recorded, record)
         run._take()
+        if damage:
+            problems = "; ".join(damage.values())
+            warn(f"{path / 'run.json'} is damaged ({problems}); what holds now takes its place")
+            for name in damage.keys() & record.keys():
+                del record[name]
+            run._record = {**_first_record(recorded), "updated": now(), "error": "", **facts, **record}
         put_back(run.model_path)
         run._complete(source)
         return run
@@ -166,10 +180,14 @@ class Run:
                 f"{path} holds no run to resume", remedy="leave out --resume to start one"
             )
         try:
-            record = json.loads(file.read_text("utf-8"))
+            record = read_record(file, RECORD)
+        except ModelFileError as error:
+            raise ModelFileError(error.found, remedy=_NO_PLAN) from error
+        try:
             return Plan.from_dict(record["plan"]), record
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelFileError(f"{file} is damaged ({' '.join(str(error).split())})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelFileError(f"{file} is damaged (plan: {reason})", remedy=_NO_PLAN) from error
 
     def _take(self) -> None:
         """Let no other process write the run while this one does; the system lets go of it at a kill."""
@@ -210,6 +228,16 @@ class Run:
         return str(self._record["status"])
 
     @property
+    def record(self) -> Mapping[str, Any]:
+        """What ``run.json`` holds."""
+        return self._record
+
+    @property
+    def num_metric_lines(self) -> int:
+        """Number of lines of ``metrics.jsonl``."""
+        return self._num_metric_lines
+
+    @property
     def finished_at(self) -> int | None:
         """Step at which the run came to its end; ``None``: it has not."""
         return int(self._record["step"]) if self.status == "finished" else None
@@ -236,6 +264,7 @@ class Run:
         if not self._writes:
             return
         append_text(self.metrics_path, json.dumps(row, allow_nan=False) + "\n")
+        self._num_metric_lines += 1
         if self._board is not None:
             self._board.add(row)
 
@@ -245,19 +274,52 @@ class Run:
             with self.metrics_path.open("a", encoding="utf-8") as file:
                 flush(file.fileno(), self.metrics_path)
 
-    def forget_after(self, step: int, evaluated_step: int, final_split: str) -> None:
-        """Drop the lines of ``metrics.jsonl`` that a resumed run writes again.
+    def forget_after(
+        self, step: int, evaluated_step: int, final_split: str, num_lines: int | None = None
+    ) -> int:
+        """Drop the lines of ``metrics.jsonl`` that a resumed run writes again, and say what else is lost.
+
+        Lines that are damaged are put into ``metrics-damaged.jsonl`` as they are.
 
         Args:
             step: The last update that is done.
             evaluated_step: The last update after which was evaluated.
             final_split: What is evaluated at the very end only; empty where nothing is.
+            num_lines: How many lines there were up to here; ``None``: not known.
+
+        Returns:
+            How many lines are written again.
         """
-        if self._writes and self.metrics_path.exists():
-            lines = self.metrics_path.read_text("utf-8").splitlines()
-            kept = [line for line in lines if _is_done(line, step, evaluated_step, final_split)]
-            if kept != lines:
-                write_text(self.metrics_path, "".join(f"{line}\n" for line in kept))
+        if not self._writes:
+            return 0
+        lines = read_metrics(self.path)
+        sound = [line for line in lines if not line.damage]
+        kept = [line for line in sound if _is_done(line.document, step, evaluated_step, final_split)]
+        damaged = [line for line in lines if line.damage and (line.is_whole or num_lines is not None)]
+        self._num_metric_lines = len(kept)
+        if num_lines is None:
+            is_lost = bool(damaged) or (evaluated_step > 0 and not kept)
+        else:
+            is_lost = len(kept) < num_lines
+        if is_lost:
+            self._say_lost(step, len(kept), num_lines, damaged)
+        if len(kept) < len(lines) or (lines and not lines[-1].is_whole):
+            write_bytes(self.metrics_path, b"".join(line.content + b"\n" for line in kept))
+        return len(sound) - len(kept)
+
+    def _say_lost(self, step: int, num_kept: int, num_lines: int | None, damaged: list[Line]) -> None:
+        """Say which of the lines up to a step are lost, and keep those that are damaged."""
+        count = f"{num_kept} lines" if num_lines is None else f"{num_kept} of {num_lines} lines"
+        text = f"{self.metrics_path} has {count} up to step {step}"
+        if damaged:
+            aside = self.path / "metrics-damaged.jsonl"
+            content = b"".join(line.content + b"\n" for line in damaged)
+            write_bytes(aside, (aside.read_bytes() if aside.is_file() else b"") + content)
+            numbers = ", ".join(str(line.number) for line in damaged[:8])
+            numbers += f" and {len(damaged) - 8} more" if len(damaged) > 8 else ""
+            lines, them = ("line", "it") if len(damaged) == 1 else ("lines", "them")
+            text += f": {lines} {numbers} cannot be read ({damaged[0].damage}; {aside.name} keeps {them})"
+        warn(f"{text}; the curves lack what is lost, the weights do not")
 
     def record_evaluation(self, step: int, evaluation: Evaluation, photos: Mapping[str, bytes]) -> None:
         """Write ``evaluation.json`` and the photos (PNG) of its mistakes and surest hits, by name.
@@ -281,17 +343,35 @@ class Run:
         return (self.path / "heat-maps").exists()
 
     def read_evaluation(self) -> Evaluation | None:
-        """Return the evaluation of the model in ``model/``, or ``None`` where there is none yet."""
+        """Return the evaluation of the model in ``model/``, or ``None`` where there is none.
+
+        One that is damaged is named in a warning; the model can be measured again.
+        """
+        path = self.path / "evaluation.json"
         try:
-            document = json.loads((self.path / "evaluation.json").read_text("utf-8"))
-            del document["step"]
-            if document.pop("schema_version") != SCHEMA_VERSION:
+            document = read_evaluation(self.path)
+            if document is None or document.get("schema_version") != SCHEMA_VERSION:
                 return None
             return Evaluation.from_dict(document)
-        except FileNotFoundError:
+        except (ModelFileError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error) if isinstance(error, ModelFileError) else f"{path} is damaged ({error})"
+            warn(f"{reason}; the model is measured again")
+            remove(path)
             return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelFileError(f"{self.path / 'evaluation.json'} is damaged", remedy="remove it") from error
+
+
+def _first_record(plan: Plan) -> dict[str, Any]:
+    """Return what ``run.json`` holds before the first step."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": "running",
+        "step": 0,
+        "total_steps": plan.total_steps,
+        "started": now(),
+        "command": command_line(),
+        "plan": plan.to_dict(),
+        "versions": versions(),
+    }
 
 
 def _write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
@@ -300,11 +380,7 @@ def _write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
             (folder / f"{name}.png").write_bytes(picture)  # the folder sees that they are on the disk
 
 
-def _is_done(line: str, step: int, evaluated_step: int, final_split: str) -> bool:
-    try:
-        row = json.loads(line)
-        if row["event"] != "evaluation":
-            return bool(row["step"] <= step)
-        return bool(row["step"] <= evaluated_step and row["split"] != final_split)
-    except (ValueError, KeyError, TypeError):
-        return False  # a line cut short by a crash
+def _is_done(row: Mapping[str, Any], step: int, evaluated_step: int, final_split: str) -> bool:
+    if row["event"] != "evaluation":
+        return bool(row["step"] <= step)
+    return bool(row["step"] <= evaluated_step and row["split"] != final_split)

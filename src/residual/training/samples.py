@@ -8,16 +8,21 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import zlib
 from typing import TYPE_CHECKING
 
 from residual.runtime.files import atomic_folder, write_bytes
+from residual.runtime.strict_json import RecordError, check, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from residual.data.source import SampleSource
 
 __all__ = ["first_difference", "record_samples"]
+
+_MOST_LINE_BYTES = 1_000_000  # a path has four thousand
 
 
 def record_samples(folder: Path, source: SampleSource) -> None:
@@ -41,12 +46,24 @@ def first_difference(folder: Path, source: SampleSource) -> str:
         path = folder / f"{name}.jsonl.gz"
         if not path.exists():
             return f"the split {name} is new"
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            recorded = (json.loads(line) for line in file)
-            for before, now in itertools.zip_longest(recorded, split.rows()):
+        try:
+            for before, now in itertools.zip_longest(_recorded(path), split.rows()):
                 if before != (list(now) if now else None):
                     return f"{name}: {_difference(before, list(now) if now else None)}"
+        except (OSError, EOFError, zlib.error, RecordError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            return f"in {name} or behind; {path} is damaged ({reason}), so what it was is not known"
     return ""
+
+
+def _recorded(path: Path) -> Iterator[list[str | int]]:
+    with gzip.open(path, "rb") as file:
+        while line := file.readline(_MOST_LINE_BYTES):
+            row = parse(line)
+            check(row, [(str, int)], "a line")
+            if [type(value) for value in row] != [str, int, int]:
+                raise RecordError("a line is not a key, a label and a size")
+            yield row
 
 
 def _difference(before: list[str | int] | None, now: list[str | int] | None) -> str:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from residual.errors import ConfigurationError, ModelFileError
+from residual.errors import ConfigurationError
 from residual.runtime.console import note
 from residual.runtime.device import resolve_device
 from residual.runtime.distributed import Ranks
 from residual.runtime.files import write_json
 from residual.training.launch import train
-from residual.training.run import SCHEMA_VERSION, Run
+from residual.training.run import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from residual.training.loop import RunResult
@@ -120,7 +120,7 @@ def train_seeds(
         for seed in range(first_seed, first_seed + num_seeds):
             run = path / f"seed-{seed}"
             note(f"seed {seed} ({seed - first_seed + 1} of {num_seeds})")
-            goes_on = ranks.from_first(resume and _has_begun(run))
+            goes_on = ranks.from_first(resume and (run / "run.json").is_file())
             result = train(data, model, run, seed=seed, resume=goes_on, **options)
             if result.evaluation is not None and not result.exit_code:
                 done.append((seed, result))
@@ -145,11 +145,3 @@ def _check_folder(path: Path, *, resume: bool) -> None:
         raise ConfigurationError(
             f"{path} is not an empty folder", remedy="go on with --resume, or choose another --out"
         )
-
-
-def _has_begun(run: Path) -> bool:
-    try:
-        Run.read_plan(run)
-    except (ConfigurationError, ModelFileError):
-        return False
-    return True

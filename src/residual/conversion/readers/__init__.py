@@ -21,10 +21,10 @@ from residual.conversion.checkpoint import Checkpoint
 from residual.conversion.readers import sandbox
 from residual.conversion.readers.caffemodel import read_binaryproto
 from residual.conversion.readers.safetensors_file import open_tensors
-from residual.conversion.readers.strict_json import read_object
 from residual.conversion.readers.tensorflow_checkpoint import files_of
 from residual.conversion.readers.torch_file import LEGACY_MAGIC
 from residual.errors import ModelFileError
+from residual.runtime.strict_json import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

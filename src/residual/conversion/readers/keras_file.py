@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from residual.conversion.readers.strict_json import MAX_CONFIG_BYTES, parse_object
 from residual.conversion.readers.torch_file import check_members
 from residual.errors import MissingDependencyError, ModelFileError
+from residual.runtime.strict_json import MAX_CONFIG_BYTES, parse_object
 
 if TYPE_CHECKING:
     from pathlib import Path

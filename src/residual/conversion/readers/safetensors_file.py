@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from residual.conversion.readers.strict_json import parse_object
 from residual.errors import ModelFileError
+from residual.runtime.strict_json import parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

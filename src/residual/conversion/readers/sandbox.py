@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from residual.conversion.readers.safetensors_file import open_tensors
-from residual.conversion.readers.strict_json import read_object
 from residual.errors import MissingDependencyError, ModelFileError, ResidualError, RunError
+from residual.runtime.strict_json import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
