@@ -143,6 +143,7 @@ def warm_up() -> None:
 def main() -> None:
     """Serve until stdin is closed."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup would have it ignored
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which closes our stdin
     # The report takes most of the time of a run this small, and is made from the other files alone.
     for module in (launch, loop):

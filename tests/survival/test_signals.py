@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.survival.trials import Child, Runner
 
-CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 143}
+CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 143, signal.SIGHUP: 143}
 MOST_SECONDS = 10.0
 
 # This crop is cut from the file each time; under others small images may stay in memory.
@@ -164,3 +164,34 @@ def test_a_signal_in_the_middle_of_a_validation_saves_and_ends(trials: Trials, t
     record = record_of(tmp_path / "parts")
     assert (record["status"], record["step"]) == ("interrupted", 4)
     goes_on_to_the_same_bits(trials, PLAIN)
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_saves_and_ends(trials: Trials, tmp_path: Path) -> None:
+    import pty
+    import sys
+
+    words = [
+        "train",
+        str(trials.data),
+        "--out",
+        str(tmp_path / "parts"),
+        "--recipe",
+        "cifar",
+        "--epochs",
+        "400",
+    ]
+    words += ["--model", "resnet20", "--image-px", "8", "--batch-size", "12", "--workers", "0"]
+    process, terminal = pty.fork()
+    if not process:
+        os.execv(sys.executable, [sys.executable, "-m", "residual", *words, "--compile", "no"])  # noqa: S606
+    shown = b""
+    while not (tmp_path / "parts" / "evaluation.json").exists():
+        shown += os.read(terminal, 1 << 16)
+    os.close(terminal)
+    sent = time.monotonic()
+    os.waitpid(process, 0)
+    assert time.monotonic() - sent < MOST_SECONDS
+    record = record_of(tmp_path / "parts")
+    assert record["status"] == "interrupted"
+    assert (tmp_path / "parts" / "checkpoints" / f"step-{record['step']}" / "manifest.json").exists()

@@ -6,9 +6,14 @@ and are no business of this module.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
+import os
+import sys
 import time
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from residual.runtime.speaker import speaks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
 __all__ = ["ProgressBar", "note", "printable", "stderr", "warn", "warn_each"]
@@ -27,9 +32,43 @@ _PLAIN_SECONDS = 10.0
 
 def stderr() -> Console:
     """Return a console on the current stderr; made anew so that redirection is respected."""
-    if not speaks():
+    if not speaks() or sys.stderr is None:
         return Console(file=io.StringIO(), highlight=False)
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    # While there is a bar, rich stands in front of stderr.
+    stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+    return Console(file=cast("TextIO", _Unheard(stream)), highlight=False, soft_wrap=True)
+
+
+class _Unheard:
+    """A stream that takes what nobody can hear: its terminal is closed, its reader gone, its disk full.
+
+    What is said while a run saves must not keep it from saving.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._unheard():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._unheard():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _unheard(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EIO, errno.EPIPE):
+                # Gone for good. What waits in the buffer would fail again when the process ends.
+                with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+                    os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 def printable(text: str) -> str:

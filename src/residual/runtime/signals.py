@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 as a request to stop at the next safe point."""
+"""Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 as a request to stop at the next safe point."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["StopRequest", "StopRequested"]
 
-# SLURM announces the end of a job's time by SIGUSR1 where it is asked to (--signal=USR1@60).
+# SLURM announces the end of a job's time by SIGUSR1 where it is asked to (--signal=USR1@60). A terminal that
+# is closed, or a connection that is lost, sends SIGHUP.
 _EXIT_CODES = {
     getattr(signal, name): code
-    for name, code in (("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 143))
+    for name, code in (("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 143), ("SIGUSR1", 143))
     if hasattr(signal, name)
 }
 
@@ -34,6 +35,11 @@ _PATIENCE_SECONDS = 4.0
 
 class StopRequested(Exception):  # noqa: N818  # no error: somebody asked
     """Raised where a run can stop at once, with nothing half done."""
+
+
+def _is_kept_ignored(number: int) -> bool:
+    """Return whether a signal stays ignored: under nohup a run outlives its terminal."""
+    return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN
 
 
 class StopRequest:
@@ -60,6 +66,8 @@ class StopRequest:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in _EXIT_CODES:
+                if _is_kept_ignored(number):
+                    continue
                 self._previous[number] = signal.signal(number, self._note)
             told, self._told = socket.socketpair()
             self._told.setblocking(False)

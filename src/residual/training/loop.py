@@ -61,7 +61,7 @@ class RunResult:
 
     Attributes:
         path: The run folder.
-        status: ``finished``, or ``interrupted`` by Ctrl-C, SIGTERM or SIGUSR1.
+        status: ``finished``, or ``interrupted`` by Ctrl-C, SIGTERM, SIGHUP or SIGUSR1.
         exit_code: 0, 130 after Ctrl-C, 143 after the others.
         evaluation: The evaluation of the model in the run folder; ``None`` where there is none yet.
     """

@@ -140,7 +140,7 @@ class _Job:
         code = self.process.exitcode or 0
         if code in (0, 130, 143):
             return code
-        if code == -signal.SIGTERM:  # which came before the process could listen
+        if -code in (signal.SIGTERM, getattr(signal, "SIGHUP", 0)):  # before the process could listen
             return 143
         ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         raise RunError(
