@@ -7,13 +7,14 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from matplotlib.figure import Figure
 
 from residual.analysis.experiments import EXPERIMENTS, chosen_arms, experiment, reproduce, runner
-from residual.analysis.experiments.errors_of_runs import ERROR_COLUMNS, measure_errors
+from residual.analysis.experiments.errors_of_runs import ERROR_COLUMNS, curves, measure_errors
 from residual.analysis.experiments.experiment import (
     Arm,
     DataUse,
@@ -27,7 +28,7 @@ from residual.analysis.experiments.experiment import (
 from residual.analysis.experiments.figures import draw_arms
 from residual.analysis.experiments.runner import Reproduction
 from residual.analysis.experiments.verdicts import gap
-from residual.errors import ConfigurationError, DataError, ModelFileError, UnknownNameError
+from residual.errors import ConfigurationError, DataError, UnknownNameError
 from residual.recipe import Recipe
 from residual.training.loop import Trainer
 from residual.training.updater import Updater
@@ -199,22 +200,63 @@ def test_folders_of_others_are_refused(photos: Path, tmp_path: Path) -> None:
         run(photos, out, resume=True)
 
 
-def test_damaged_files_are_named(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:-20].encode(),
+        lambda text: text.replace('"note": ""', '"note": 3').encode(),
+        lambda text: text.replace('"series": {', '"series": {"x": ["y"], ').encode(),
+        lambda text: text.encode().replace(b"plain", b"pla\xffn") + b"\xff",
+        lambda _: b"[" * 100_000,
+        lambda _: b"",
+    ],
+    ids=["cut", "note", "series", "bytes", "deep", "empty"],
+)
+def test_a_measurement_that_is_damaged_is_named_and_measured_again(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[str], bytes]
+) -> None:
+    out = tmp_path / "out"
+    before = run(photos, out, num_seeds=1, arms=["plain"])
+    measured = out / "arms" / "plain" / "seed-0.json"
+    measured.write_bytes(damage(measured.read_text("utf-8")))
+    after = run(photos, out, num_seeds=1, arms=["plain"], resume=True)
+    assert "seed-0.json is damaged (" in capsys.readouterr().err
+    assert (after.exit_code, after.document["arms"]) == (0, before.document["arms"])
+
+
+def test_a_measurement_of_something_else_is_refused(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(photos, out, num_seeds=1, arms=["plain"])
     measured = out / "arms" / "plain" / "seed-0.json"
-    good = measured.read_text("utf-8")
-    measured.write_text(good[:-20])
-    with pytest.raises(ModelFileError, match=r"seed-0\.json is damaged .*; remove it to measure again"):
-        run(photos, out, resume=True)
-    measured.write_text(good.replace('"image_px": 8', '"image_px": 9'))
+    measured.write_text(measured.read_text("utf-8").replace('"image_px": 8', '"image_px": 9'))
     with pytest.raises(ConfigurationError, match=r"seed-0\.json is of another network, recipe or data set"):
         run(photos, out, resume=True)
-    measured.unlink()
-    assert run(photos, out, resume=True, num_seeds=1, arms=["plain"]).exit_code == 0
-    (out / "results.json").write_text("{")
-    with pytest.raises(ModelFileError, match=r"results\.json is damaged"):
-        run(photos, out, resume=True)
+
+
+@pytest.mark.parametrize("content", ["{", '{"experiment": "toy", "scale": "smoke", "data": 5}', "[]"])
+def test_results_that_are_damaged_are_named_and_written_anew(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    out = tmp_path / "out"
+    before = run(photos, out, num_seeds=1, arms=["plain"])
+    (out / "results.json").write_text(content)
+    after = run(photos, out, num_seeds=1, arms=["plain"], resume=True)
+    assert "results.json is damaged (" in capsys.readouterr().err
+    assert after.document["arms"] == before.document["arms"]
+    assert json.loads((out / "results.json").read_text())["status"] == "finished"
+
+
+def test_curves_lack_the_lines_that_cannot_be_read(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run(photos, out, num_seeds=1, arms=["plain"])
+    place = out / "arms" / "plain" / "seed-0"
+    whole = curves(cast("FinishedRun", SimpleNamespace(path=place)))
+    lines = (place / "metrics.jsonl").read_bytes()
+    (place / "metrics.jsonl").write_bytes(b'{"event": "train", "step": "x"}\n\xff\n' + lines)
+    assert curves(cast("FinishedRun", SimpleNamespace(path=place))) == whole
+    assert "lines left out of the curves: 1, 2 (step is 'x', not a whole number" in capsys.readouterr().err
 
 
 def test_bad_choices_are_refused_before_anything_is_written(photos: Path, tmp_path: Path) -> None:

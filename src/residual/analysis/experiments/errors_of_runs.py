@@ -7,11 +7,12 @@ papers' plots.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from residual.analysis.experiments.experiment import Column, Measurement
 from residual.evaluation import evaluate_split
+from residual.reporting.run_files import read_metrics
+from residual.runtime.console import warn
 
 if TYPE_CHECKING:
     from residual.analysis.experiments.experiment import FinishedRun
@@ -48,16 +49,21 @@ def measure_errors(run: FinishedRun) -> Measurement:
 def curves(run: FinishedRun) -> dict[str, list[float]]:
     """Return ``epoch``, ``training_error`` and ``test_error`` at every evaluation of the run.
 
-    The training error at an evaluation is the mean over the updates since the one before.
+    The training error at an evaluation is the mean over the updates since the one before. Lines that cannot
+    be read are named in a warning and left out.
     """
-    rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text("utf-8").splitlines()]
+    lines = read_metrics(run.path)
+    if damaged := [line for line in lines if line.damage]:
+        numbers = ", ".join(str(line.number) for line in damaged[:8]) + (", …" if len(damaged) > 8 else "")
+        warn(f"{run.path / 'metrics.jsonl'}: lines left out of the curves: {numbers} ({damaged[0].damage})")
+    rows = [line.document for line in lines if not line.damage]
     found: dict[str, list[float]] = {"epoch": [], "training_error": [], "test_error": []}
     windows: list[dict[str, Any]] = []
     last_step = 0
     for row in rows:
         if row["event"] == "train":
             windows.append(row)
-        elif row["event"] == "evaluation" and windows:
+        elif row["event"] == "evaluation" and windows and windows[-1]["step"] > last_step:
             errors, steps = 0.0, 0
             for window in windows:
                 errors += (1 - window["top1"]) * (window["step"] - last_step)

@@ -12,7 +12,6 @@ as it has come.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,11 +30,13 @@ from residual.analysis.experiments.trial import Machine, Trial
 from residual.data.source import SampleSource, open_source
 from residual.data.source.base import fingerprint_of
 from residual.errors import ConfigurationError, ModelFileError, UnknownNameError
+from residual.runtime.console import warn
 from residual.runtime.device import PrecisionChoice, describe_hardware, resolve_device
 from residual.runtime.distributed import launched_by_torchrun
 from residual.runtime.files import make_folder
 from residual.runtime.provenance import command_line, now, versions
 from residual.runtime.signals import StopRequest
+from residual.runtime.strict_json import Kind, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reproduction", "chosen_arms", "reproduce"]
 
+_DATA: Kind = {"name": str, "num_samples": {str: int}}
 _IMAGENET = (1_281_167, 50_000)  # photos for training and for validation
 
 
@@ -208,10 +210,12 @@ def _check_folder(path: Path, setting: dict[str, Any], *, resume: bool) -> None:
             f"{path} already holds an experiment", remedy="go on with --resume, or choose another --out"
         )
     try:
-        before = json.loads(file.read_text("utf-8"))
-        changed = [name for name, value in setting.items() if before[name] != value]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{file} is damaged ({error})", remedy="choose another --out") from error
+        before = read_record(file, {"experiment": str, "scale": str, "data": (_DATA, None)})
+    except ModelFileError as error:
+        # All of it follows from the trials, and each of them knows its own setting.
+        warn(f"{error}; it is written anew from what was measured")
+        return
+    changed = [name for name, value in setting.items() if before[name] != value]
     if changed:
         shown = "; ".join(f"{name}: {_short(before[name])} → {_short(setting[name])}" for name in changed)
         raise ConfigurationError(

@@ -7,9 +7,12 @@ give the same bits.
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
+
+from residual.errors import ModelFileError
+from residual.reporting.run_files import FACTS, RECORD
+from residual.runtime.strict_json import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,16 +40,16 @@ def run_beside(
         if own in file.parents or not run.is_dir():
             continue
         try:
-            measured = json.loads(file.read_text("utf-8"))
-            trained = json.loads((run / "run.json").read_text("utf-8"))
-            agrees = (
-                measured["setting"] == setting
-                and trained["status"] == "finished"
-                and trained["plan"]["precision"] == precision
-                and all(trained[name] == frame[name] for name in ("versions", "hardware"))
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+            measured = read_record(file, {"setting": dict})
+            trained = read_record(run / "run.json", RECORD | FACTS)
+        except (FileNotFoundError, ModelFileError):
             continue  # damaged or of another form: its own experiment will say so
+        agrees = (
+            measured["setting"] == setting
+            and trained["status"] == "finished"
+            and trained["plan"]["precision"] == precision
+            and all(trained[name] == frame[name] for name in ("versions", "hardware"))
+        )
         if agrees:
             # As the experiments lie to each other, so that their common folder can be moved.
             return path / os.path.relpath(run, own)

@@ -24,6 +24,7 @@ from residual.runtime.device import PrecisionChoice, describe_hardware, resolve_
 from residual.runtime.files import make_folder, write_json
 from residual.runtime.provenance import versions
 from residual.runtime.signals import StopRequested
+from residual.runtime.strict_json import Kind, read_record
 from residual.training import train
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
     from residual.runtime.signals import StopRequest
 
 __all__ = ["Machine", "Trial"]
+
+_MEASUREMENT: Kind = {
+    "setting": dict,
+    "figures": {str: float},
+    "series": {str: [float]},
+    "note": str,
+}
 
 
 @dataclass(frozen=True)
@@ -96,26 +104,24 @@ class Trial:
     def measurement(self) -> Measurement | None:
         """Return what was measured; ``None`` where nothing was yet.
 
+        One that is damaged is named in a warning, and measured again: its run has not gone.
+
         Raises:
-            ModelFileError: The file is damaged.
             ConfigurationError: The file is of another network, recipe or data set.
         """
         file = self._measurement_path
-        if not file.is_file():
-            return None
         try:
-            document = json.loads(file.read_text("utf-8"))
-            before = document["setting"]
-            measured = Measurement(document["figures"], document["series"], document["note"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelFileError(
-                f"{file} is damaged ({error})", remedy="remove it to measure again"
-            ) from error
-        if before != self._setting():
+            document = read_record(file, _MEASUREMENT)
+        except FileNotFoundError:
+            return None
+        except ModelFileError as error:
+            warn(f"{error}; the run is measured again")
+            return None
+        if document["setting"] != self._setting():
             raise ConfigurationError(
                 f"{file} is of another network, recipe or data set", remedy="choose another --out"
             )
-        return measured
+        return Measurement(document["figures"], document["series"], document["note"])
 
     def complete(self, stop: StopRequest) -> int:
         """Train it where nobody has, measure it and write that down.
@@ -204,7 +210,7 @@ class Trial:
 def _divergence(run_path: Path) -> str:
     """Return how a run diverged before a kill kept that from being noted; empty: it did not."""
     try:
-        document = json.loads((run_path / "run.json").read_text("utf-8"))
-        return str(document["error"]) if document["status"] == "diverged" else ""
-    except (OSError, ValueError, KeyError, TypeError):
+        document = read_record(run_path / "run.json", {"error": str, "status": str})
+    except (FileNotFoundError, ModelFileError):
         return ""  # not begun, or damaged, which training says better
+    return str(document["error"]) if document["status"] == "diverged" else ""
