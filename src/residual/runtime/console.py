@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-__all__ = ["ProgressBar", "note", "printable", "stderr", "warn", "warn_each"]
+__all__ = ["ProgressBar", "leave_closed_terminal", "note", "printable", "stderr", "warn", "warn_each"]
 
 _PLAIN_SECONDS = 10.0
 
@@ -69,6 +69,21 @@ class _Unheard:
                 # Gone for good. What waits in the buffer would fail again when the process ends.
                 with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
                     os.dup2(nowhere.fileno(), self._stream.fileno())
+
+
+def leave_closed_terminal() -> None:
+    """Let stdout and stderr lead nowhere where their terminal is closed, so that writing goes on without it."""
+    try:
+        import termios
+    except ImportError:  # Windows
+        return
+    for descriptor in (1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:  # else it is no terminal
+                with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+                    os.dup2(nowhere.fileno(), descriptor)
 
 
 def printable(text: str) -> str:

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from residual.errors import ResidualError
-from residual.runtime.console import stderr
+from residual.runtime.console import leave_closed_terminal, stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,5 +129,7 @@ class StopRequest:
                 raise KeyboardInterrupt
             return
         self.exit_code = _EXIT_CODES[number]
+        if number == getattr(signal, "SIGHUP", None):
+            leave_closed_terminal()
         if self._may_raise:
             raise StopRequested

