@@ -72,7 +72,7 @@ class _Unheard:
 
 
 def leave_closed_terminal() -> None:
-    """Let stdout and stderr lead nowhere where their terminal is closed, so that writing goes on without it."""
+    """Let stdout and stderr lead nowhere where their terminal is closed; writing to them goes on."""
     try:
         import termios
     except ImportError:  # Windows
