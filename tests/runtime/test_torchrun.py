@@ -137,6 +137,13 @@ def test_what_is_wrong_is_named(told: Callable[..., None], name: str, value: str
         Ranks.join(CPU)
 
 
+def test_a_rank_that_was_left_behind_alone_is_not_silent(told: Callable[..., None]) -> None:
+    told(WHOLE, MASTER_ADDR=None)
+    assert speaks()
+    told(WHOLE)
+    assert not speaks()
+
+
 @pytest.mark.parametrize("address", ["no-such-host.invalid", "x" * 300, "a..b"])
 def test_an_address_that_is_nobodys_is_said_at_once(told: Callable[..., None], address: str) -> None:
     told(WHOLE, MASTER_ADDR=address)

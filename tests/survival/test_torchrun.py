@@ -8,12 +8,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.survival.trials import CHANGES, OPTIONS, PATIENCE_SECONDS, ROOT, Trials, Variant, record_of
+from tests.survival.trials import (
+    CHANGES,
+    OPTIONS,
+    PATIENCE_SECONDS,
+    ROOT,
+    Trials,
+    Variant,
+    _free_port,
+    record_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -160,3 +170,18 @@ def test_what_the_first_rank_refuses_ends_all_with_its_words_and_its_exit_code(t
     children = trials.run("full", RANKS)
     assert [child.code for child in children] == [2, 2]
     assert "lost the others" not in children[0].said + children[1].said
+
+
+def test_what_another_rank_refuses_ends_all_with_its_words_and_its_exit_code(
+    trials: Trials, tmp_path: Path
+) -> None:
+    # Data that one machine lacks.
+    children, port = [], str(_free_port())
+    for rank, data in enumerate((trials.data, tmp_path / "nowhere")):
+        job = trials.job("run", replace(RANKS, data=str(data)))
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+        job["environment"] = {**place, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        children.append(trials.runner.begin(job))
+    assert trials.runner.wait(*children) == [3, 3], children[0].said
+    assert "nowhere does not exist" in children[0].said
+    assert not (trials.folder / "run").exists()

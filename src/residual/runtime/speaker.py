@@ -11,4 +11,6 @@ __all__ = ["speaks"]
 
 def speaks() -> bool:
     """Return whether this process does: of those that torchrun started, one speaks for all."""
-    return os.environ.get("RANK", "0") == "0" or not launched_by_torchrun()
+    # A rank that was left behind in the environment, with nowhere to meet, has no others to speak for it.
+    has_others = launched_by_torchrun() and "MASTER_ADDR" in os.environ
+    return os.environ.get("RANK", "0") == "0" or not has_others

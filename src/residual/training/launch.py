@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from residual.runtime.distributed import Ranks, launched_by_torchrun
 from residual.runtime.openmp import spin_source
 from residual.runtime.provenance import versions
 from residual.runtime.signals import StopRequest
+from residual.runtime.torchrun import place
 from residual.training.board import require_tensorboard
 from residual.training.loop import RunResult, Trainer
 from residual.training.memory import fitting_micro_batch, freed_memory_of, is_out_of_memory
@@ -108,6 +108,8 @@ def train(
         DivergedError: The loss is not finite.
         RunError: Something cannot be written, or there is too little memory.
     """
+    if launched_by_torchrun():
+        place()  # what is wrong with it is said before all else
     target = resolve_device(_of_this_rank(device))
     path = _run_path(out, resume=resume, checkpoint=checkpoint)
     resolve_num_workers(num_workers, target, 1)  # out of range is said before anything is written
@@ -188,7 +190,7 @@ def _note_end(run: Run, ranks: Ranks, status: str, step: int, error: str) -> Non
 def _of_this_rank(device: str) -> str:
     """Return the device of this process: under torchrun each takes a GPU of its own."""
     if launched_by_torchrun() and device in ("auto", "cuda") and torch.cuda.is_available():
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        return f"cuda:{place().local_rank}"
     return device
 
 
