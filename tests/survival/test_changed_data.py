@@ -34,13 +34,15 @@ def refused(opened: Callable[[], SampleSource], change: Callable[[], object], ou
 
     source = opened()
     Run.start(out, a_plan(fingerprint=fingerprint(source)), source, {}).close()
-    Run.resume(out, a_plan(fingerprint=fingerprint(opened())), opened()).close()  # nothing has changed yet
+    Run.resume(
+        out, a_plan(fingerprint=fingerprint(opened())), opened(), {}
+    ).close()  # nothing has changed yet
     change()
     changed = opened()
     with pytest.raises(
         ConfigurationError, match=rf"the data have changed since the run in \S+ began \({said}\); resume with"
     ):
-        Run.resume(out, a_plan(fingerprint=fingerprint(changed)), changed)
+        Run.resume(out, a_plan(fingerprint=fingerprint(changed)), changed, {})
 
 
 def a_folder(tmp_path: Path) -> Path:
