@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from residual.cli import main
+from residual.runtime.printable import printable
 from tests.data.bad_files import ERRORS, WARNINGS, plant
 
 Capture = pytest.CaptureFixture[str]
@@ -29,7 +30,7 @@ def test_every_bad_file_is_in_the_table(tmp_path: Path, capsys: Capture) -> None
     assert main(["check", str(data)]) == 3
     out = capsys.readouterr().out
     for bad in READABLE:
-        shown = bad.path.replace("\n", "\ufffd").replace("\x1b", "\ufffd")
+        shown = printable(bad.path)
         severity = "warning" if bad in WARNINGS else "error"
         (row,) = [line for line in out.splitlines() if line.startswith(" ") and f" {shown} " in line]
         assert row.split()[:2] == [severity, bad.kind]
@@ -156,7 +157,7 @@ def test_names_that_are_not_utf8_reach_every_form_of_output(tmp_path: Path) -> N
     assert b"caf\\udce9.jpg" in (tmp_path / "found.csv").read_bytes()
     table = subprocess.run(command, capture_output=True, check=False, timeout=120)
     assert table.returncode == 3, table.stderr
-    assert "train/bee/caf\ufffd.jpg" in table.stdout.decode()
+    assert r"train/bee/caf\udce9.jpg" in table.stdout.decode()
     assert b"Traceback" not in done.stderr + table.stderr
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from residual.runtime.printable import printable, shortened
 from residual.runtime.speaker import speaks
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def stderr() -> Console:
         return Console(file=io.StringIO(), highlight=False)
     # While there is a bar, rich stands in front of stderr.
     stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
-    return Console(file=cast("TextIO", _Unheard(stream)), highlight=False, soft_wrap=True)
+    # A name such as a:bug:.jpg is no emoji.
+    return Console(file=cast("TextIO", _Unheard(stream)), highlight=False, soft_wrap=True, emoji=False)
 
 
 class _Unheard:
@@ -86,21 +88,14 @@ def leave_closed_terminal() -> None:
                     os.dup2(nowhere.fileno(), descriptor)
 
 
-def printable(text: str) -> str:
-    """Return text on one line, without the control characters by which a file name could steer a terminal."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
-
-
 def note(message: str) -> None:
     """Tell the user something on stderr."""
-    stderr().print(escape(printable(message)))
+    stderr().print(escape(shortened(message)))
 
 
 def warn(message: str) -> None:
     """Warn the user on stderr."""
-    stderr().print(f"[yellow]warning:[/] {escape(printable(message))}")
+    stderr().print(f"[yellow]warning:[/] {escape(shortened(message))}")
 
 
 def warn_each(subjects: Sequence[object], most: int = 8) -> None:
@@ -139,7 +134,9 @@ class ProgressBar:
 
     def __enter__(self) -> Self:
         self._bar.start()
-        self._task = self._bar.add_task(self._label, total=self._total, completed=self._done, status="")
+        self._task = self._bar.add_task(
+            escape(self._label), total=self._total, completed=self._done, status=""
+        )
         return self
 
     def __exit__(
@@ -158,7 +155,7 @@ class ProgressBar:
 
     def line(self, message: str) -> None:
         """Print a line above the bar that stays."""
-        self._bar.console.print(escape(printable(message)))
+        self._bar.console.print(escape(shortened(message)))
 
     def _time_left(self) -> str:
         steps = self._done - self._first
