@@ -28,7 +28,7 @@ from matplotlib.path import Path as Outline
 
 from residual import zoo
 from residual.errors import ConfigurationError
-from residual.runtime.files import write_bytes
+from residual.runtime.files import expanded, write_bytes
 from residual.spec import shortcut_form
 from residual.zoo.table import stages
 
@@ -132,6 +132,7 @@ def draw_architecture(network: str | zoo.ZooEntry, path: Path, input_px: int | N
         ConfigurationError: The file's ending is none of these, or there is no such network.
         RunError: The file cannot be written.
     """
+    path = expanded(path)
     if path.suffix.lower() not in _FORMATS:
         raise ConfigurationError(
             f"cannot draw into {str(path)!r}", expected=f"a file that ends with {' or '.join(_FORMATS)}"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from residual.cli.options import Maybe
+from residual.cli.options import LocalPath, Maybe
 from residual.cli.output import print_json, print_line, print_table
 
 __all__ = ["benchmark"]
@@ -17,13 +17,13 @@ def benchmark(
         tyro.conf.Positional[Literal["train", "data", "machine"]], tyro.conf.arg(metavar="train|data|machine")
     ],
     data: Annotated[
-        tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA", help_behavior_hint="")
+        tyro.conf.Positional[LocalPath | None], tyro.conf.arg(metavar="DATA", help_behavior_hint="")
     ] = None,
     /,
     *,
     rows: tuple[str, ...] = (),
     repetitions: int = 5,
-    out: Maybe[str] = None,
+    out: Maybe[LocalPath] = None,
     json: bool = False,
 ) -> int:
     """Measure this installation against its peers: ratios, both sides in turn in one process.
@@ -37,24 +37,21 @@ def benchmark(
         out: Also write the result to this JSON file.
         json: Print one JSON document.
     """
-    from pathlib import Path
-
     from residual.benchmarks.data import benchmark_data
     from residual.benchmarks.machine import benchmark_machine
     from residual.benchmarks.train import benchmark_training
     from residual.errors import ConfigurationError
 
-    folder = Path(data).expanduser() if data is not None else None
     if what == "train":
-        result = benchmark_training(folder, rows=rows, repetitions=repetitions)
+        result = benchmark_training(data, rows=rows, repetitions=repetitions)
     elif what == "machine":
         result = benchmark_machine(rows=rows, repetitions=repetitions)
-    elif folder is None:
+    elif data is None:
         raise ConfigurationError("the benchmark of data has no photos", remedy="name a folder of them")
     else:
-        result = benchmark_data(folder, rows=rows, repetitions=repetitions)
+        result = benchmark_data(data, rows=rows, repetitions=repetitions)
     if out is not None:
-        result.save(Path(out).expanduser())
+        result.save(out)
     if json:
         print_json(result.to_dict())
         return 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  # tyro reads annotations when the program runs
 from typing import Annotated, Literal
 
 import tyro
 
+from residual.cli.options import LocalPath
 from residual.cli.output import print_json, print_line, print_table
 
 __all__ = ["data"]
@@ -15,7 +15,7 @@ __all__ = ["data"]
 def data(
     action: Annotated[tyro.conf.Positional[Literal["shard"]], tyro.conf.arg(metavar="shard")],  # noqa: ARG001
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")],
-    destination: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")],
+    destination: Annotated[tyro.conf.Positional[LocalPath], tyro.conf.arg(metavar="OUT")],
     /,
     *,
     max_samples: int = 10_000,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  # tyro reads annotations when the program runs
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -14,11 +13,13 @@ from residual.cli.evaluation_tables import (
     print_members,
     print_robustness,
 )
-from residual.cli.options import Maybe
+from residual.cli.options import LocalPath, Maybe
 from residual.cli.output import print_json
 from residual.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from residual.evaluation import Views
 
 __all__ = ["evaluate"]
@@ -36,7 +37,7 @@ def evaluate(
     validation: float = 0.0,
     choose_on: Maybe[Annotated[str, tyro.conf.arg(metavar="SPLIT")]] = None,
     fit_temperature: Maybe[Annotated[str, tyro.conf.arg(metavar="SPLIT")]] = None,
-    predictions: Maybe[Annotated[Path, tyro.conf.arg(metavar="FILE")]] = None,
+    predictions: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
     top_k: int = 1,
     corrupt: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KIND=N,N,...", help_behavior_hint="")] = (),
     details: bool = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from residual.cli.options import Maybe
+from residual.cli.options import LocalPath, Maybe
 from residual.cli.output import print_json, print_line
 from residual.errors import ConfigurationError
 
@@ -17,10 +17,10 @@ _COMPARISON = Path("comparison.html")
 
 
 def report(
-    runs: Annotated[tyro.conf.Positional[list[Path]], tyro.conf.arg(metavar="RUN...")],
+    runs: Annotated[tyro.conf.Positional[list[LocalPath]], tyro.conf.arg(metavar="RUN...")],
     /,
     *,
-    out: Maybe[Annotated[Path, tyro.conf.arg(metavar="FILE")]] = None,
+    out: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
     json: bool = False,
 ) -> int:
     """Write the report of a run again from its files; of several runs, a page that compares them.

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 from residual.data.decode import sniff
 from residual.data.source.shards import CLASSES_FILE
 from residual.errors import ConfigurationError, DataError
-from residual.runtime.files import atomic_folder, write_json
+from residual.runtime.files import atomic_folder, expanded, write_json
 from residual.runtime.random import order_of_epoch
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def write_shards(
             raise ConfigurationError(f"{name} is {value!r}", expected="a whole number from 1 on")
     if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
         raise ConfigurationError(f"seed is {seed!r}", expected="a whole number from 0 to 2^63 - 1")
+    destination = expanded(destination)
     if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
         raise ConfigurationError(
             f"{destination} is not empty" if destination.is_dir() else f"{destination} is a file",

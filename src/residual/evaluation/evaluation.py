@@ -7,7 +7,6 @@ evaluate``, so the figure that a run ends with is the figure that anyone gets fr
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from residual.data.loader import require_none_bad
@@ -17,10 +16,12 @@ from residual.evaluation.scoring import scored_batches
 from residual.evaluation.task import EVALUATION_BATCH_SIZE, fitted_temperature, open_task
 from residual.evaluation.views import ViewKind, Views
 from residual.runtime.distributed import ALONE, Ranks
+from residual.runtime.files import expanded
 from residual.runtime.signals import StopRequest, StopRequested
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from residual.data.loader import Readable
     from residual.data.source import SampleSource
@@ -116,7 +117,7 @@ def opened_results(
     if path is None:
         yield None
         return
-    file = Path(path).expanduser()
+    file = expanded(path)
     check_destination(file, num_classes, top_k)
     with result_writer(file) as write:
         yield write

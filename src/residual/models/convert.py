@@ -23,7 +23,7 @@ from residual.conversion.translation import read_tensors
 from residual.errors import ConfigurationError, ModelFileError
 from residual.models.folder import is_model_folder, load, require_free_or_model, save
 from residual.models.model import Model, create, empty_network
-from residual.runtime.files import make_folder
+from residual.runtime.files import expanded, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,7 +100,7 @@ def convert(
         MissingDependencyError: A library that the format needs is not installed.
         RunError: The destination cannot be written.
     """
-    target = Path(destination).expanduser()
+    target = expanded(destination)
     exporter = None if to is None else ecosystem(to)
     if exporter is None:
         require_free_or_model(target)
@@ -155,7 +155,7 @@ class _Read:
 
 
 def _read(source: str, name: str | None) -> _Read:
-    path = fetch(source) if is_hub_id(source) else Path(source).expanduser()
+    path = fetch(source) if is_hub_id(source) else expanded(source)
     checkpoint = read(path)
     origin, recognition = recognize(checkpoint)
     spec = recognition.spec

@@ -8,7 +8,6 @@ trusted: every field is checked, nothing is imported by name, and no pickle is r
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,11 +21,12 @@ from residual.models.model import Model, empty_network
 from residual.nn import ResNet
 from residual.preprocess import Preprocess
 from residual.runtime.device import resolve_device
-from residual.runtime.files import atomic_folder, write_json, write_tensors, write_text
+from residual.runtime.files import atomic_folder, expanded, write_json, write_tensors, write_text
 from residual.spec import ResNetSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["is_model_folder", "load", "model_folder", "require_free_or_model", "save"]
 
@@ -70,7 +70,7 @@ def save(
         raise ConfigurationError(
             "label_names and preprocess belong to a bare network; set the model's own fields"
         )
-    path = Path(path).expanduser()
+    path = expanded(path)
     require_free_or_model(path)
     weights = model.network.state_dict()
     if half:
@@ -110,7 +110,7 @@ def model_folder(path: str | Path) -> Path:
 
     What is none of these is returned as it is.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.exists():
         return bundled.folder_of(str(path)) or path
     return path / "model" if (path / "model" / _CONFIG).is_file() else path
@@ -140,7 +140,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
     """
     folder, target = model_folder(path), resolve_device(str(device))
     if not (folder / _CONFIG).is_file():
-        path = Path(path).expanduser()
+        path = expanded(path)
         raise ModelFileError(
             f"{path} is not a model" if path.exists() else f"{path} does not exist",
             expected=(

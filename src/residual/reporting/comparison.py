@@ -10,7 +10,7 @@ from residual.errors import ConfigurationError
 from residual.reporting.charts import MARKED_POINTS, Curve, draw_curves, points, run_style
 from residual.reporting.pages import rendered, require_ours, settings_of
 from residual.reporting.run_files import RunFiles, read_run
-from residual.runtime.files import write_text
+from residual.runtime.files import expanded, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,7 @@ def write_comparison(runs: Sequence[Path], destination: Path) -> Path:
         ModelFileError: A file of a run is damaged.
         RunError: The page cannot be written.
     """
+    runs, destination = [expanded(run) for run in runs], expanded(destination)
     _require_distinct(runs)
     require_ours(destination)
     read = [read_run(run) for run in runs]

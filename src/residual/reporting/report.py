@@ -18,7 +18,7 @@ from residual.reporting.charts import (
 )
 from residual.reporting.pages import rendered, require_ours, settings_of
 from residual.reporting.run_files import RunFiles, read_run
-from residual.runtime.files import write_text
+from residual.runtime.files import expanded, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,9 @@ def write_report(run: Path, destination: Path | None = None) -> Path:
         ModelFileError: A file of the run is damaged.
         RunError: The report cannot be written.
     """
+    run = expanded(run)
     if destination is not None:
+        destination = expanded(destination)
         require_ours(destination)
     files = read_run(run)
     evaluation = files.evaluation

@@ -25,6 +25,7 @@ from residual.runtime.device import (
     resolve_num_workers,
 )
 from residual.runtime.distributed import Ranks, launched_by_torchrun
+from residual.runtime.files import expanded
 from residual.runtime.openmp import spin_source
 from residual.runtime.provenance import versions
 from residual.runtime.signals import StopRequest
@@ -153,6 +154,19 @@ def train(
                     weights=Path(weights) if weights is not None else None,
                     checkpoint_minutes=checkpoint_minutes,
                 )
+            if tensorboard:
+                run.show_on_board()
+            trainer = Trainer(
+                run.plan,
+                source,
+                run,
+                target,
+                num_workers=resolve_num_workers(num_workers, target, run.plan.preprocess.crop_px),
+                ranks=ranks,
+                stop=stop,
+                weights=expanded(weights) if weights is not None else None,
+                checkpoint_minutes=checkpoint_minutes,
+            )
             chosen = run.checkpoints_path / f"step-{checkpoint}" if checkpoint is not None else None
             with freed_memory(freed_memory_of(run.plan, target)):
                 return _run(trainer, run, ranks, chosen)
@@ -206,7 +220,7 @@ def _run_path(out: str | Path | None, *, resume: bool, checkpoint: int | None) -
             "under torchrun --out says where the run lies, so that a restarted worker finds it",
             remedy="name a folder with --out",
         )
-    return Path(out).expanduser() if out is not None else None
+    return expanded(out) if out is not None else None
 
 
 def _opened_run(
@@ -336,7 +350,7 @@ def _outside(out: Path, data: SampleSource | str | Path) -> Path:
     """Return ``out``, unless it lies in the data, where the run's pictures would be taken for samples."""
     if isinstance(data, SampleSource) or data == "digits":
         return out  # not known to lie anywhere, or bundled
-    if out.resolve().is_relative_to(Path(data).expanduser().resolve()):
+    if out.resolve().is_relative_to(expanded(data).resolve()):
         raise ConfigurationError(f"{out} lies inside the data {data}", remedy="choose an --out elsewhere")
     return out
 

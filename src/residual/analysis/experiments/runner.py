@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residual.analysis.experiments.experiment import (
@@ -33,13 +32,14 @@ from residual.errors import ConfigurationError, ModelFileError, UnknownNameError
 from residual.runtime.console import warn
 from residual.runtime.device import PrecisionChoice, describe_hardware, resolve_device
 from residual.runtime.distributed import launched_by_torchrun
-from residual.runtime.files import make_folder
+from residual.runtime.files import expanded, make_folder
 from residual.runtime.provenance import command_line, now, versions
 from residual.runtime.signals import StopRequest
 from residual.runtime.strict_json import Kind, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from residual.analysis.experiments.experiment import Arm, Experiment
 
@@ -110,7 +110,7 @@ def reproduce(
         )
     check_jobs(num_jobs)
     chosen = chosen_arms(experiment, scale, arms, num_seeds)
-    path = Path(out).expanduser()
+    path = expanded(out)
     target = resolve_device(device)
     source = _source(experiment, data, scale) if chosen else None
     setting = {

@@ -24,6 +24,7 @@ from residual.conversion.readers.safetensors_file import open_tensors
 from residual.conversion.readers.tensorflow_checkpoint import files_of
 from residual.conversion.readers.torch_file import LEGACY_MAGIC
 from residual.errors import ModelFileError
+from residual.runtime.files import expanded
 from residual.runtime.strict_json import read_object
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def read(path: str | Path) -> Checkpoint:
         MissingDependencyError: The format needs a library that is not installed.
         RunError: There is no room for the temporary copy.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     try:
         if path.is_dir():
             return _read_folder(path)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from residual.data.decode import read_file
 from residual.data.source.base import EncodedSample
+from residual.runtime.files import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,4 +30,4 @@ class ListedFiles:
     def read(self, index: int) -> EncodedSample:
         """Return file ``index``; raise :class:`~residual.errors.DataError` where it cannot be read."""
         path = self._paths[index]
-        return EncodedSample(path, read_file(path), label=-1)
+        return EncodedSample(path, read_file(expanded(path)), label=-1)
