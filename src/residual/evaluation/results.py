@@ -11,7 +11,8 @@ One row an image, in the order of the split:
                  that are equally probable the first in the model's order comes first
 
 and, where more classes are asked for, ``predicted_2``, ``probability_2`` and so on. The file comes to be
-whole or not at all. :func:`read_results` reads what another program wrote, too, if it has the first three
+whole or not at all. In CSV a name that a spreadsheet would take for a formula has an apostrophe in front,
+which :func:`read_results` takes away. It reads what another program wrote, too, if it has the first three
 columns.
 """
 
@@ -19,16 +20,16 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from residual.errors import ConfigurationError, DataError
-from residual.runtime.files import atomic_file
+from residual.runtime.csv_cells import csv_text, original
+from residual.runtime.files import atomic_file, expanded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     import torch
 
@@ -79,13 +80,14 @@ def columns_of(
 
     best = best_classes(scores, top_k)
     probabilities = scores.double().softmax(dim=1).gather(1, best)
+    readable = [_readable(name) for name in names]
     columns: Columns = {
         "key": [_readable(key) for key in keys],
-        "label": [names[row] for row in labels.tolist()],
+        "label": [readable[row] for row in labels.tolist()],
     }
     for place in range(top_k):
         number = "" if place == 0 else f"_{place + 1}"
-        columns[f"predicted{number}"] = [names[row] for row in best[:, place].tolist()]
+        columns[f"predicted{number}"] = [readable[row] for row in best[:, place].tolist()]
         columns[f"probability{number}"] = probabilities[:, place].tolist()
         if place == 0:
             columns["loss"] = losses.double().tolist()
@@ -93,9 +95,9 @@ def columns_of(
     return columns
 
 
-def _readable(key: str) -> str:
+def _readable(name: str) -> str:
     # File names need not be UTF-8; of those that are not, the odd bytes become escapes.
-    return key.encode("utf-8", "backslashreplace").decode("utf-8")
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 # -- writing -------------------------------------------------------------------------------------------
@@ -128,13 +130,9 @@ def _csv_writer(file: BinaryIO) -> Callable[[Columns], None]:
 
     def write(columns: Columns) -> None:
         nonlocal is_first
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if is_first:
-            writer.writerow(columns)
-            is_first = False
-        writer.writerows(_rows(columns))
-        file.write(text.getvalue().encode())
+        header = [tuple(columns)] if is_first else []
+        file.write(csv_text([*header, *_rows(columns)]).encode())
+        is_first = False
 
     return write
 
@@ -185,7 +183,7 @@ def read_results(path: str | Path) -> dict[str, tuple[str, str]]:
         ConfigurationError: The name of the file does not end in a known format.
         DataError: The file is missing or damaged, lacks a column, or names an image twice.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.suffix.casefold() not in _FORMATS:
         raise ConfigurationError(f"{path} is no file of results", expected=f"a name in {', '.join(_FORMATS)}")
     try:
@@ -219,10 +217,11 @@ def _read(path: Path) -> Columns:
     """Return the columns of a file; cells of rows that are too short are ``None``."""
     match path.suffix.casefold():
         case ".csv":
-            with path.open(encoding="utf-8", newline="") as file:
+            # A spreadsheet that has saved the file has put a byte-order mark in front.
+            with path.open(encoding="utf-8-sig", newline="") as file:
                 reader = csv.DictReader(file)
                 rows, names = list(reader), reader.fieldnames or ()
-            return {name: [row[name] for row in rows] for name in names}
+            return {name: [_named(row[name]) for row in rows] for name in names}
         case ".jsonl":
             with path.open(encoding="utf-8") as file:
                 objects = [json.loads(line) for line in file if line.strip()]
@@ -235,3 +234,7 @@ def _read(path: Path) -> Columns:
             names = pq.read_schema(path).names
             read: Columns = pq.read_table(path, columns=[name for name in _READ if name in names]).to_pydict()
             return read
+
+
+def _named(cell: str | None) -> str | None:
+    return None if cell is None else original(cell)
