@@ -38,7 +38,7 @@ def test_the_figures_are_those_of_the_papers() -> None:
 def test_people_read_errors_in_per_cent() -> None:
     text = a_result().to_text()
     assert "seed 4: test top-1 94.00%" in text
-    assert "error: median 9.00%, mean 10.00% ± 5.96%, best 5.00% of 5 runs" in text
+    assert "top-1 error: median 9.00%, mean 10.00% ± 5.96%, best 5.00% of 5 runs" in text
 
 
 def test_one_run_has_no_deviation() -> None:

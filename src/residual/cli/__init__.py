@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import io
-import os
 import shutil
 import sys
 import textwrap
 from typing import TYPE_CHECKING
 
 from residual import __version__
-from residual.errors import ResidualError, UnknownNameError
+from residual.cli.streams import OutputLostError, guard_streams
+from residual.errors import ResidualError, RunError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,8 +66,21 @@ def command(name: str) -> Callable[..., int]:
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; deliberate errors become one line on stderr."""
     try:
-        code = _run(list(arguments))
-        sys.stdout.flush()
+        try:
+            return _outcome(list(arguments))
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OutputLostError as lost:
+        if lost.reader_has_gone:
+            return 0  # it has seen enough (`| head`)
+        _complain(f"cannot write the output ({lost.reason.strerror})")
+        return RunError.exit_code
+
+
+def _outcome(arguments: list[str]) -> int:
+    try:
+        return _run(arguments)
     except ResidualError as error:
         if not error.is_echo:
             _complain(str(error))
@@ -76,21 +88,18 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`); say nothing more, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         reason = error.strerror or str(error)
-        _complain(f"{error.filename}: {reason}" if error.filename else f"cannot write the output ({reason})")
-        return 1
-    return code
+        _complain(f"{error.filename}: {reason}" if error.filename else reason)
+        return RunError.exit_code
 
 
 def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         _parser().parse_args(arguments or ["--help"])  # leaves, unless it is --version
-        sys.stdout.write(f"residual {__version__}\n")
+        from residual.cli.output import print_line
+
+        print_line(f"residual {__version__}")
         return 0
     name, *options = arguments
     if name not in COMMANDS:
@@ -128,13 +137,11 @@ def _summaries() -> str:
 
 def entry_point() -> None:
     """Run the command line of this process and leave with its exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # File names need not be UTF-8; the escape is valid in JSON and readable everywhere else.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    guard_streams()
     raise SystemExit(main(sys.argv[1:]))
 
 
 def _complain(message: str) -> None:
-    from residual.runtime.console import printable
+    from residual.cli.output import complain
 
-    sys.stderr.write(f"error: {printable(message)}\n")
+    complain(message)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from pathlib import Path  # noqa: TC003  # tyro reads annotations when the program runs
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from residual.cli.options import Maybe
+from residual.cli.options import LocalPath, Maybe
 from residual.cli.output import print_json, print_line, print_table
 from residual.errors import DataError
+from residual.runtime.printable import shortened
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from residual.data.check import CheckReport
 
 __all__ = ["check"]
@@ -27,7 +27,7 @@ def check(
     /,
     *,
     min_px: int = 16,
-    out: Maybe[Annotated[Path, tyro.conf.arg(metavar="FILE.csv")]] = None,
+    out: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE.csv")]] = None,
     workers: Maybe[int] = None,
     json: bool = False,
 ) -> int:
@@ -56,19 +56,18 @@ def check(
 
 
 def _print(data: str, report: CheckReport) -> None:
-    from residual.runtime.console import printable
-
     if not report.num_samples:
-        print_line(f"error: {printable(report.findings[0].detail)}")
+        print_line(f"error: {shortened(report.findings[0].detail)}")
         return
     rows = []
     for kind, count in report.counts.items():
         findings = [finding for finding in report.findings if finding.kind == kind]
-        for finding in findings[:_SHOWN]:
-            cells = (finding.severity, kind, finding.split, finding.key, finding.detail)
-            rows.append([printable(cell) for cell in cells])
+        rows += [
+            (finding.severity, kind, finding.split, finding.key, finding.detail)
+            for finding in findings[:_SHOWN]
+        ]
         if count > _SHOWN:
-            rows.append([findings[0].severity, kind, "", "", f"and {count - _SHOWN:,} more like these"])
+            rows.append((findings[0].severity, kind, "", "", f"and {count - _SHOWN:,} more like these"))
     if rows:
         print_table(("", "kind", "split", "about", "what"), rows)
     images = ", ".join(f"{name} {count:,}" for name, count in report.num_samples.items())
@@ -78,7 +77,7 @@ def _print(data: str, report: CheckReport) -> None:
         if report.findings
         else "nothing to find fault with"
     )
-    print_line(f"{printable(data)}: images in {images}; {verdict}")
+    print_line(f"{shortened(data)}: images in {images}; {verdict}")
 
 
 def _counted(count: int, noun: str) -> str:
@@ -86,17 +85,12 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _write_csv(report: CheckReport, path: Path) -> None:
+    from residual.runtime.csv_cells import csv_text
     from residual.runtime.files import write_text
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["severity", "kind", "split", "about", "what"])
-    for finding in report.findings:
-        cells = (finding.severity, finding.kind, finding.split, finding.key, finding.detail)
-        writer.writerow([_as_text(cell) for cell in cells])
-    write_text(path, text.getvalue())
-
-
-def _as_text(cell: str) -> str:
-    # A file may be called =cmd(); a spreadsheet must not run it.
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    header = ("severity", "kind", "split", "about", "what")
+    rows = [
+        (finding.severity, finding.kind, finding.split, finding.key, finding.detail)
+        for finding in report.findings
+    ]
+    write_text(path, csv_text([header, *rows]))

@@ -26,7 +26,6 @@ def compare(
         json: Print one JSON document.
     """
     from residual.evaluation import compare as compare_results
-    from residual.runtime.console import printable
 
     compared = compare_results(first, second)
     if json:
@@ -40,13 +39,13 @@ def compare(
                 f"{top1[0]:.2%}",
                 f"{compared.both_right + compared.only_first:,}",
                 f"{compared.only_first:,}",
-                printable(first),
+                first,
             ),
             (
                 f"{top1[1]:.2%}",
                 f"{compared.both_right + compared.only_second:,}",
                 f"{compared.only_second:,}",
-                printable(second),
+                second,
             ),
         ],
     )

@@ -54,7 +54,7 @@ def print_members(together: EnsembleEvaluation) -> None:
                 f"{member.top5:.2%}",
                 f"{member.loss:.4f}",
                 _contribution(member.contribution, chosen=member.chosen),
-                _printable(member.name),
+                member.name,
             )
             for member in together.members
         ],
@@ -75,7 +75,7 @@ def print_choice(together: EnsembleEvaluation) -> None:
         print_line(f"chosen on {together.chosen_on}, the best first:")
         print_table(
             (">top-1", ">loss", "member added"),
-            [(f"{step.top1:.2%}", f"{step.loss:.4f}", _printable(step.name)) for step in together.steps],
+            [(f"{step.top1:.2%}", f"{step.loss:.4f}", step.name) for step in together.steps],
         )
 
 
@@ -87,7 +87,7 @@ def print_details(measured: Evaluation) -> None:
         ("class", ">images", ">predicted", ">precision", ">recall", ">F1"),
         [
             (
-                _printable(figures.name),
+                figures.name,
                 f"{figures.support:,}",
                 f"{figures.num_predicted:,}",
                 f"{figures.precision:.2%}",
@@ -104,7 +104,7 @@ def print_details(measured: Evaluation) -> None:
         print_table(
             (">images", "true class", "taken for"),
             [
-                (f"{count:,}", _printable(measured.classes[true]), _printable(measured.classes[predicted]))
+                (f"{count:,}", measured.classes[true], measured.classes[predicted])
                 for true, predicted, count in wrong[:_SHOWN]
             ],
         )
@@ -144,9 +144,3 @@ def print_robustness(rows: Sequence[RobustnessRow]) -> None:
 
 def _interval(low: float, high: float) -> str:
     return f"{100 * low:.2f} – {high:.2%}"
-
-
-def _printable(text: str) -> str:
-    from residual.runtime.console import printable
-
-    return printable(text)

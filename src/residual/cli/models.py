@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path  # noqa: TC003  # tyro reads annotations when the program runs
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from residual import zoo
-from residual.cli.options import Maybe
+from residual.cli.options import LocalPath, Maybe
 from residual.cli.output import print_json, print_line, print_table
 from residual.errors import ConfigurationError
 from residual.zoo.published import published
@@ -18,6 +17,7 @@ from residual.zoo.verified import verified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 __all__ = ["models"]
 
@@ -30,7 +30,7 @@ def models(
     /,
     *,
     image_px: Maybe[Annotated[int, tyro.conf.arg(metavar="N")]] = None,
-    figure: Maybe[Annotated[Path, tyro.conf.arg(metavar="FILE")]] = None,
+    figure: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
     json: bool = False,
 ) -> int:
     """List the networks, or show one with its layers and published results.
@@ -66,7 +66,7 @@ def models(
                 for row in rows
             ),
         )
-        print_line("error: published top-1 error; 'residual models NAME' says by which protocol, and more")
+        print_line("Errors are top-1, as published; 'residual models NAME' says by which protocol, and more.")
     return 0
 
 

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residual.errors import ConfigurationError
 from residual.runtime.console import note
 from residual.runtime.device import resolve_device
 from residual.runtime.distributed import Ranks
-from residual.runtime.files import write_json
+from residual.runtime.files import expanded, write_json
 from residual.training.launch import train
 from residual.training.run import SCHEMA_VERSION
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from residual.training.loop import RunResult
 
 __all__ = ["SeedsResult", "train_seeds"]
@@ -72,7 +73,7 @@ class SeedsResult:
             lines.append(f"interrupted; go on with the same command and --resume --out {self.path}")
         if figures.get("std") is not None:
             lines.append(
-                f"error: median {1 - figures['median']:.2%}, mean {1 - figures['mean']:.2%} ± "
+                f"top-1 error: median {1 - figures['median']:.2%}, mean {1 - figures['mean']:.2%} ± "
                 f"{figures['std']:.2%}, best {1 - figures['best']:.2%} of {len(self.top1)} runs"
             )
         lines.append(f"runs    {self.path}")
@@ -110,7 +111,7 @@ def train_seeds(
         raise ConfigurationError(f"seeds is {num_seeds}", expected="1 to 1000")
     if out is None:
         raise ConfigurationError("--seeds needs a folder for the runs", remedy="name it with --out")
-    path = Path(out).expanduser()
+    path = expanded(out)
     done: list[tuple[int, RunResult]] = []
     with Ranks.join(resolve_device(options.get("device", "auto"))) as ranks:
         resume = resume or ranks.num_restarts > 0
