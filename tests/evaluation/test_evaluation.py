@@ -137,11 +137,11 @@ def test_find_images_expands_folders_and_patterns(tmp_path: Path) -> None:
             path.write_text("note")
         else:
             Image.new("RGB", (2, 2)).save(path)
-    files, ignored = find_images([str(tmp_path)])
-    assert [str(Path(file).relative_to(tmp_path)) for file in files] == ["a.jpg", "b.png", "sub/c.webp"]
-    assert [Path(file.path).name for file in ignored] == ["note.txt"]
-    assert find_images([str(tmp_path / "*.png")])[0] == [str(tmp_path / "b.png")]
-    assert len(find_images([str(tmp_path / "**" / "*.webp")])[0]) == 1
+    found = find_images([str(tmp_path)])
+    assert [str(Path(file).relative_to(tmp_path)) for file in found.files] == ["a.jpg", "b.png", "sub/c.webp"]
+    assert [Path(file.path).name for file in found.ignored] == ["note.txt"]
+    assert find_images([str(tmp_path / "*.png")]).files == [str(tmp_path / "b.png")]
+    assert len(find_images([str(tmp_path / "**" / "*.webp")]).files) == 1
 
 
 @pytest.mark.parametrize(

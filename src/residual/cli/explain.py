@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from residual.cli.options import Maybe
-from residual.cli.output import print_json, print_line
+from residual.cli.options import LocalPath, Maybe
+from residual.cli.output import flush_output, print_json, print_line, shown_class
+from residual.cli.unusable import exit_code_of
 from residual.errors import ConfigurationError
+from residual.runtime.printable import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ def explain(
     method: Literal["grad-cam", "grad-cam++", "score-cam"] = "grad-cam",
     layer: str = "last",
     class_: Annotated[Maybe[str], tyro.conf.arg(name="class", metavar="NAME", help_behavior_hint="")] = None,
-    out: Path = Path("explanations"),
+    out: LocalPath = Path("explanations"),
     batch_size: int = 8,
     device: str = "auto",
     workers: Maybe[int] = None,
@@ -58,25 +59,25 @@ def explain(
     from residual.evaluation import find_images
     from residual.explanation import draw_explanation, explain_files
     from residual.models import load
-    from residual.runtime.console import printable, warn, warn_each
+    from residual.runtime.console import warn, warn_each
     from residual.runtime.device import resolve_device
     from residual.runtime.files import make_folder, write_bytes
 
     if not paths:
         raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
-    files, ignored = find_images(paths)
-    pictures = _picture_paths(files, out, method)
+    found = find_images(paths)
+    pictures = _picture_paths(found.files, out, method)
     loaded = load(model, resolve_device(device))
     results = explain_files(
         loaded,
-        files,
+        found.files,
         method=method,
         layer=layer,
         class_name=class_,
         batch_size=batch_size,
         num_workers=workers,
     )
-    warn_each(ignored)
+    warn_each([*found.ignored, *found.unusable])
     make_folder(out)
     if not json:
         print_line(f"{'class':<24} {'probability':>11}  picture")
@@ -87,16 +88,13 @@ def explain(
         else:
             write_bytes(picture, draw_explanation(result.explanation))
             if not json:
-                name, probability = printable(result.explanation.label), result.explanation.probability
-                print_line(f"{name:<24} {probability:>11.4f}  {printable(str(picture))}")
-                sys.stdout.flush()
+                name, probability = result.explanation.label, result.explanation.probability
+                print_line(f"{shown_class(name)} {probability:>11.4f}  {shortened(str(picture))}")
+                flush_output()
         rows.append(_as_dict(result, picture))
     if json:
         print_json({"method": method, "layer": layer, "count": len(rows), "results": rows})
-    num_bad = sum("error" in row for row in rows)
-    if num_bad:
-        sys.stderr.write(f"error: {num_bad} of {len(files)} files could not be used, as named above\n")
-    return 3 if num_bad else 0
+    return exit_code_of(model, found, [row["error"] for row in rows if "error" in row])
 
 
 def _picture_paths(files: Sequence[str], out: Path, method: str) -> list[Path]:

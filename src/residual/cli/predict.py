@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import json as json_format
-import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import tyro
 
 from residual.cli.options import Maybe
-from residual.cli.output import print_json, print_line
+from residual.cli.output import flush_output, json_line, print_json, print_line, print_raw, shown_class
+from residual.cli.unusable import exit_code_of
 from residual.errors import ConfigurationError
+from residual.runtime.csv_cells import csv_text
+from residual.runtime.printable import shortened
 
 if TYPE_CHECKING:
     from residual.evaluation import FilePrediction
@@ -35,7 +35,7 @@ def predict(
     """Predict the classes of images: files, folders and patterns. Rows appear as they are computed.
 
     A file that cannot be used is named with the reason and does not stop the others; the exit code is
-    then 3.
+    then 3. What exists by its very name is no pattern, and each file is predicted once.
 
     Args:
         model: A model folder or a run folder.
@@ -55,23 +55,21 @@ def predict(
 
     if not paths:
         raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
-    files, ignored = find_images(paths)
+    found = find_images(paths)
     loaded = load(model, resolve_device(device))
-    warn_each(ignored)
+    warn_each([*found.ignored, *found.unusable])
     results = predict_files(
-        loaded, files, top_k=top_k, batch_size=batch_size, num_workers=workers, precision=precision
+        loaded, found.files, top_k=top_k, batch_size=batch_size, num_workers=workers, precision=precision
     )
     writer = _Document() if json else _writer(format, top_k)
-    num_bad = 0
+    errors = []
     for result in results:
         if result.error:
-            num_bad += 1
+            errors.append(result.error)
             warn(f"{result.path}: {result.error}")
         writer.write(result)
     writer.close()
-    if num_bad:
-        sys.stderr.write(f"error: {num_bad} of {len(files)} files could not be used, as named above\n")
-    return 3 if num_bad else 0
+    return exit_code_of(model, found, errors)
 
 
 class _Writer(Protocol):
@@ -97,13 +95,11 @@ class _Table:
         print_line(f"{'class':<24} {'probability':>11}  " * top_k + "file")
 
     def write(self, result: FilePrediction) -> None:
-        from residual.runtime.console import printable
-
         if result.prediction is not None:
             pairs = zip(result.prediction.classes, result.prediction.probabilities, strict=True)
-            cells = (f"{printable(name):<24} {value:>11.4f}  " for name, value in pairs)
-            print_line("".join(cells) + printable(result.path))
-            sys.stdout.flush()
+            cells = (f"{shown_class(name)} {value:>11.4f}  " for name, value in pairs)
+            print_line("".join(cells) + shortened(result.path))
+            flush_output()
 
     def close(self) -> None:
         pass
@@ -113,8 +109,8 @@ class _JsonLines:
     """One JSON object a line."""
 
     def write(self, result: FilePrediction) -> None:
-        print_line(json_format.dumps(_as_dict(result), ensure_ascii=False))
-        sys.stdout.flush()
+        print_raw(json_line(_as_dict(result)))
+        flush_output()
 
     def close(self) -> None:
         pass
@@ -126,17 +122,16 @@ class _Csv:
     def __init__(self, top_k: int) -> None:
         numbers = ["", *(f"_{number}" for number in range(2, top_k + 1))]
         self._width = 2 * top_k
-        self._writer = csv.writer(sys.stdout, lineterminator="\n")
         pairs = [name for number in numbers for name in (f"class{number}", f"probability{number}")]
-        self._writer.writerow(["path", *pairs, "error"])
+        print_raw(csv_text([["path", *pairs, "error"]]))
 
     def write(self, result: FilePrediction) -> None:
         cells: list[str] = [""] * self._width
         if result.prediction is not None:
             pairs = zip(result.prediction.classes, result.prediction.probabilities, strict=True)
             cells = [cell for name, value in pairs for cell in (name, f"{value:.6f}")]
-        self._writer.writerow([result.path, *cells, result.error])
-        sys.stdout.flush()
+        print_raw(csv_text([[result.path, *cells, result.error]]))
+        flush_output()
 
     def close(self) -> None:
         pass

@@ -5,7 +5,7 @@ from residual.evaluation.comparison import Comparison, compare
 from residual.evaluation.ensemble import EnsembleEvaluation, evaluate_ensemble
 from residual.evaluation.evaluation import EvaluationStopped, evaluate, evaluate_split
 from residual.evaluation.figures import ClassFigures, Evaluation, Hit, Mistake
-from residual.evaluation.predict import FilePrediction, find_images, predict_files
+from residual.evaluation.predict import FilePrediction, FoundImages, find_images, predict_files
 from residual.evaluation.robustness import Corruption, RobustnessRow, evaluate_robustness, parse_corruptions
 from residual.evaluation.views import Views
 
@@ -18,6 +18,7 @@ __all__ = [
     "Evaluation",
     "EvaluationStopped",
     "FilePrediction",
+    "FoundImages",
     "Hit",
     "Mistake",
     "RobustnessRow",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +12,17 @@ from residual.data.loader import evaluation_batches
 from residual.data.source import IgnoredFile, list_images
 from residual.data.source.listed import ListedFiles
 from residual.errors import ConfigurationError, DataError
+from residual.models.model import NOT_FINITE
 from residual.models.precision import settle_precision
 from residual.runtime.device import Precision, PrecisionChoice, resolve_num_workers
+from residual.runtime.files import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from residual.models import Model, Prediction
 
-__all__ = ["FilePrediction", "find_images", "predict_files"]
+__all__ = ["FilePrediction", "FoundImages", "find_images", "predict_files"]
 
 
 @dataclass(frozen=True)
@@ -37,40 +40,151 @@ class FilePrediction:
     error: str = ""
 
 
-def find_images(paths: Sequence[str]) -> tuple[list[str], list[IgnoredFile]]:
-    """Return the image files that ``paths`` stand for, and the files in folders that are not images.
+@dataclass(frozen=True)
+class FoundImages:
+    """The image files that some paths stand for.
+
+    Attributes:
+        files: Every file once, in the order of the paths. A file that was named itself, or by a pattern, is
+            among them whatever it is, or is not: its own prediction or error is due.
+        ignored: Files in folders that are not images, with the reason.
+        unusable: What is wrong with folders without images, and with patterns that match no file.
+    """
+
+    files: list[str]
+    ignored: list[IgnoredFile]
+    unusable: list[DataError]
+
+
+def find_images(paths: Sequence[str | Path]) -> FoundImages:
+    """Find the image files that ``paths`` stand for, each once.
+
+    A path among several that stands for nothing does not stop the others.
 
     Args:
         paths: Files, folders (searched through, sorted) and patterns with ``*``, ``?``, ``[…]`` or ``**``.
+            What exists by this very name is no pattern, the folders that a pattern begins with included. A
+            leading ``~`` is the home folder.
 
     Raises:
-        DataError: A path does not exist, a pattern matches nothing, or there is no image at all.
+        ConfigurationError: A path is empty.
+        DataError: None of the paths stands for an image.
     """
-    files: list[str] = []
-    ignored: list[IgnoredFile] = []
-    for path in paths:
-        if not path:
+    files: dict[str, str] = {}
+    ignored: dict[str, IgnoredFile] = {}
+    unusable: list[DataError] = []
+    for given in paths:
+        if not str(given):
             raise ConfigurationError("a PATH is empty", expected="an image file, a folder or a pattern")
-        if Path(path).is_dir():
-            found: list[str] = []
-            passed_over: list[IgnoredFile] = []
-            found.extend(str(Path(path, name)) for name in list_images(Path(path), passed_over, Path(path)))
-            ignored += [IgnoredFile(str(Path(path, file.path)), file.reason) for file in passed_over]
-            if not found:
-                raise DataError(f"{path} holds no images", expected="JPEG, PNG, WebP or BMP files")
-            files += found
-        elif Path(path).exists():
-            files.append(path)  # named by the user: whatever it is, its own prediction or error is due
-        elif glob.has_magic(path):
-            matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  # takes absolute patterns, too
-            if not matches:
-                raise DataError(f"the pattern {path} matches no file")
-            inner, passed_over = find_images(matches)
-            files += inner
-            ignored += passed_over
-        else:
-            raise DataError(f"{path} does not exist", expected="an image file, a folder or a pattern")
-    return files, ignored
+        path = str(expanded(given))
+        is_pattern = glob.has_magic(path) and not os.path.lexists(path)
+        matches = _matching(path, unusable) if is_pattern else [path]
+        if not matches:
+            unusable.append(DataError(f"the pattern {path} matches no file"))
+        for match in matches:
+            try:
+                found = _images_in(match, ignored) if Path(match).is_dir() else [match]
+            except DataError as error:
+                unusable.append(error)
+                continue
+            for file in found:
+                files.setdefault(_identity(file), file)
+    missing = [file for file in files.values() if not os.path.lexists(file)]
+    if len(missing) == len(files):
+        absent = [
+            DataError(f"{path} does not exist", expected="an image file, a folder or a pattern")
+            for path in missing
+        ]
+        raise _together([*absent, *unusable])
+    return FoundImages(list(files.values()), list(ignored.values()), unusable)
+
+
+def _identity(file: str) -> str:
+    # Another spelling of the same name, such as ./a.jpg; another name of the same file stays another file.
+    return os.path.normcase(os.path.abspath(file))  # noqa: PTH100  # called for every file
+
+
+def _images_in(folder: str, ignored: dict[str, IgnoredFile]) -> list[str]:
+    """Return the images below a folder, sorted, and add its other files to ``ignored``.
+
+    Raises:
+        DataError: There is no image, or the folder cannot be read.
+    """
+    passed_over: list[IgnoredFile] = []
+    found = [str(Path(folder, name)) for name in list_images(Path(folder), passed_over, Path(folder))]
+    for other in passed_over:
+        path = str(Path(folder, other.path))
+        ignored.setdefault(_identity(path), IgnoredFile(path, other.reason))
+    if not found:
+        raise DataError(f"{folder} holds no images", expected="JPEG, PNG, WebP or BMP files")
+    return found
+
+
+def _together(errors: list[DataError]) -> DataError:
+    """Return the first error, which says how many there are like it."""
+    first, *others = errors
+    if not others:
+        return first
+    paths = "1 more path stands" if len(others) == 1 else f"{len(others):,} more paths stand"
+    return DataError(f"{first.found}, and {paths} for no image", expected=first.expected)
+
+
+# -- patterns ------------------------------------------------------------------------------------------
+
+
+def _matching(pattern: str, unusable: list[DataError]) -> list[str]:
+    """Return what a pattern matches, sorted; folders that cannot be searched are added to ``unusable``.
+
+    A part of it that exists by this very name is that name: in ``shoot [2024]/*.jpg`` the brackets are no set
+    of characters. At the end ``**`` stands for the folder before it, elsewhere for that and all below.
+    """
+    path = Path(pattern)
+    parts = [part for part in path.parts if part != path.anchor]
+    if parts[-1] == "**":
+        parts.pop()
+    places = [path.anchor]
+    for part in parts:
+        places = [found for place in places for found in _matching_part(place, part, unusable)]
+    return sorted({place or os.curdir for place in places if not _leads_back(place)})
+
+
+def _leads_back(place: str) -> bool:
+    """Return whether a place is a link to a folder that it lies in, and so stands for nothing new."""
+    if not os.path.islink(place):  # noqa: PTH114  # called for every match
+        return False
+    return Path(place).parent.resolve().is_relative_to(Path(place).resolve())
+
+
+def _matching_part(place: str, part: str, unusable: list[DataError]) -> list[str]:
+    """Return what one part of a pattern matches in the folder ``place``; hidden names only by their dot."""
+    literal = os.path.join(place, part)  # noqa: PTH118  # where ``place`` is empty, so is its part of the name
+    if os.path.lexists(literal):
+        return [literal]
+    if part == "**":
+        return _folders_from(place, (), unusable)
+    if not glob.has_magic(part):
+        return []
+    names = glob.glob(part, root_dir=place or None)  # noqa: PTH207  # of one folder, without what is hidden
+    return [os.path.join(place, name) for name in names]  # noqa: PTH118
+
+
+def _folders_from(place: str, above: tuple[str, ...], unusable: list[DataError]) -> list[str]:
+    """Return a folder and all below it but hidden ones; a link that leads back up is not followed."""
+    here = os.path.realpath(place or os.curdir)
+    if here in above or _leads_back(place):
+        return []
+    try:
+        with os.scandir(place or os.curdir) as entries:
+            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except NotADirectoryError:
+        return []
+    except OSError as error:
+        unusable.append(DataError(f"{place} cannot be read ({error.strerror})"))
+        return []
+    found = [place]
+    for name in names:
+        found += _folders_from(os.path.join(place, name), (*above, here), unusable)  # noqa: PTH118
+    return found
 
 
 def predict_files(
@@ -84,7 +198,8 @@ def predict_files(
 ) -> Iterator[FilePrediction]:
     """Return one result a file, in order, while the rest is still being read.
 
-    A file that cannot be used yields its error and does not stop the others.
+    A file that cannot be used, or for which the network gives NaN or infinity, yields its error and does not
+    stop the others.
 
     Args:
         model: What :func:`residual.load` returned, on the device to use.
@@ -120,7 +235,14 @@ def _stream(
     for batch in batches:
         results = {bad.index: FilePrediction(files[bad.index], None, bad.reason) for bad in batch.bad}
         if len(batch):
-            ranked = model.rank(model.logits(batch.pixels, precision), top_k)
-            for index, prediction in zip(batch.indices.tolist(), ranked, strict=True):
-                results[index] = FilePrediction(files[index], prediction)
+            logits = model.logits(batch.pixels, precision)
+            usable = logits.isfinite().all(dim=1)
+            ranked = iter(model.rank(logits[usable], top_k))
+            for index, is_usable in zip(batch.indices.tolist(), usable.tolist(), strict=True):
+                path = files[index]
+                results[index] = (
+                    FilePrediction(path, next(ranked))
+                    if is_usable
+                    else FilePrediction(path, None, NOT_FINITE)
+                )
         yield from (results[index] for index in sorted(results))

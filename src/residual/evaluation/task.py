@@ -12,12 +12,13 @@ from residual.data.loader import require_none_bad
 from residual.data.source import SampleSource, open_source
 from residual.data.source.base import canonical_split, listed
 from residual.data.source.validation import hold_out
-from residual.errors import ConfigurationError, DataError
+from residual.errors import ConfigurationError, DataError, ModelFileError
 from residual.evaluation.calibration import fit_temperature
 from residual.evaluation.measurement import FittedTemperature
 from residual.evaluation.scoring import ScoredBatch, scored_batches
 from residual.evaluation.views import Views
 from residual.models import Model, load
+from residual.models.model import NOT_FINITE_REMEDY
 from residual.models.precision import settle_precision
 from residual.runtime.console import ProgressBar, note, warn, warn_each
 from residual.runtime.device import (
@@ -105,9 +106,19 @@ class Task:
                 change=change,
             ):
                 require_none_bad(batch.bad)
+                self._require_finite(batch)
                 yield batch
                 done += len(batch.keys)
                 bar.update(done, status())
+
+    def _require_finite(self, batch: ScoredBatch) -> None:
+        for name, scores in zip(self.names, batch.scores, strict=True):
+            finite = scores.isfinite().all(dim=1).tolist()
+            if False in finite:
+                raise ModelFileError(
+                    f"{name}: its outputs are not finite for {batch.keys[finite.index(False)]}",
+                    remedy=NOT_FINITE_REMEDY,
+                )
 
     def all_scores(self, split: str, label: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the scores of a whole split, ``(M, N, K)`` float32, and its labels, ``(N,)`` int64.

@@ -10,6 +10,7 @@ from residual.data.source.listed import ListedFiles
 from residual.errors import ConfigurationError, UnknownNameError
 from residual.explanation.activation_maps import METHODS, Method, activation_maps
 from residual.explanation.layers import LAST_MAP, captured_map
+from residual.models.model import NOT_FINITE
 from residual.runtime.device import resolve_num_workers
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def explain_files(
 ) -> Iterator[FileExplanation]:
     """Return one result a file, in order, while the rest is still being read.
 
-    A file that cannot be used yields its error and does not stop the others.
+    A file that cannot be used, or for which the network gives NaN or infinity, yields its error and does not
+    stop the others.
 
     Args:
         model: What :func:`residual.load` returned, on the device to use.
@@ -139,7 +141,11 @@ def _stream(
             rows = None if row is None else [row] * len(batch)
             maps = activation_maps(model, batch.pixels, method=method, layer=layer, rows=rows)
             probabilities = maps.logits.softmax(dim=1)
+            usable = maps.logits.isfinite().all(dim=1) & maps.values.isfinite().all(dim=(1, 2))
             for place, index in enumerate(batch.indices.tolist()):
+                if not usable[place]:
+                    results[index] = FileExplanation(files[index], None, NOT_FINITE)
+                    continue
                 shown, predicted = maps.rows[place], int(maps.logits[place].argmax())
                 explanation = Explanation(
                     view=model.preprocess.to_rgb(batch.pixels[place].numpy()),

@@ -13,10 +13,11 @@ from PIL.Image import Image as PillowImage
 
 from residual import zoo
 from residual.data.decode import decode, from_pillow, read_file
-from residual.errors import ConfigurationError, DataError
+from residual.errors import ConfigurationError, DataError, ModelFileError
 from residual.models.ranking import best_classes
 from residual.nn import ResNet, initialize
 from residual.runtime.device import Precision, autocast
+from residual.runtime.files import expanded
 from residual.spec import ResNetSpec
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
 
     from residual.preprocess import Preprocess
 
-__all__ = ["Model", "Prediction", "create", "empty_network"]
+__all__ = ["NOT_FINITE", "NOT_FINITE_REMEDY", "Model", "Prediction", "create", "empty_network"]
+
+NOT_FINITE = "the outputs of the model are not finite"
+"""Why there is no prediction where a network gives NaN or infinity."""
+
+NOT_FINITE_REMEDY = "check its weights: variances below 0 and weights that overflow give NaN"
 
 
 def create(
@@ -173,22 +179,34 @@ class Model:
 
         Raises:
             DataError: A file cannot be decoded; the message names it.
+            ModelFileError: The network gives NaN or infinity; the message names the image.
             ConfigurationError: ``top_k`` is not between 1 and the number of classes, or an array is no uint8.
         """
         single = isinstance(images, str | Path | np.ndarray | PillowImage)
         listed: Iterable[Any] = [images] if single else images  # type: ignore[assignment]
-        views = [self.preprocess.center_view(self.preprocess.to_channels(_pixels(image))) for image in listed]
+        names: list[str] = []
+        views: list[NDArray[np.uint8]] = []
+        for number, image in enumerate(listed, start=1):
+            names.append(str(image) if isinstance(image, str | Path) else f"image {number}")
+            views.append(self.preprocess.center_view(self.preprocess.to_channels(_pixels(image))))
         if not views:
             return []
-        return self.rank(self.logits(torch.from_numpy(np.stack(views))), top_k)
+        logits = self.logits(torch.from_numpy(np.stack(views)))
+        _require_finite(logits, names)
+        return self.rank(logits, top_k)
 
     def rank(self, logits: torch.Tensor, top_k: int = 1) -> list[Prediction]:
         """Return the ``top_k`` most probable classes for each row of ``logits`` ``(N, num_classes)``.
 
         Of classes with equal logits the first in the order of :attr:`label_names` comes first.
+
+        Raises:
+            ConfigurationError: ``top_k`` is not between 1 and the number of classes.
+            ModelFileError: A logit is NaN or infinite.
         """
         if type(top_k) is not int or not 1 <= top_k <= self.spec.num_classes:
             raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {self.spec.num_classes}")
+        _require_finite(logits, [f"row {number}" for number in range(len(logits))])
         best = best_classes(logits, top_k)
         probabilities = logits.softmax(dim=1).gather(1, best)
         return [
@@ -197,11 +215,17 @@ class Model:
         ]
 
 
+def _require_finite(logits: torch.Tensor, names: list[str]) -> None:
+    finite = logits.isfinite().all(dim=1).tolist()
+    if False in finite:
+        raise ModelFileError(f"{names[finite.index(False)]}: {NOT_FINITE}", remedy=NOT_FINITE_REMEDY)
+
+
 def _pixels(image: Any) -> NDArray[np.uint8]:
     """Return any accepted kind of image as ``(H, W, 3)`` uint8 RGB."""
     if isinstance(image, str | Path):
         try:
-            return decode(read_file(image))
+            return decode(read_file(expanded(image)))
         except DataError as error:
             raise DataError(f"{image}: {error}") from error
     if isinstance(image, PillowImage):
