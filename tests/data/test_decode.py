@@ -663,7 +663,9 @@ def test_a_jpeg_whose_middle_is_missing_is_refused(gap: str) -> None:
 
 
 def test_a_pointer_of_git_lfs_is_named_with_the_remedy() -> None:
-    with pytest.raises(DataError, match=r"^a pointer of Git LFS in place of the image; run git lfs pull$"):
+    with pytest.raises(
+        DataError, match=r"^the file is a Git LFS pointer instead of the file itself; run 'git lfs pull'"
+    ):
         decode(LFS_POINTER)
 
 

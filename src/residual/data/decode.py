@@ -53,6 +53,7 @@ from residual.data.metadata import (
     tidy_jpeg,
 )
 from residual.errors import DataError
+from residual.runtime import git_lfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -254,8 +255,8 @@ def _accepted_format(content: bytes) -> str:
     if not content:
         raise DataError("the file is empty (0 bytes)")
     found = sniff(content)
-    if content.startswith(b"version https://git-lfs.github.com/spec/"):
-        raise DataError("a pointer of Git LFS in place of the image", remedy="run git lfs pull")
+    if git_lfs.is_pointer(content):
+        raise DataError(f"the file is {git_lfs.FOUND}", remedy=git_lfs.REMEDY)
     if found not in ACCEPTED:
         raise DataError(
             f"not an image that can be used (found {'an unknown format' if found == 'unknown' else found})",
