@@ -58,7 +58,7 @@ def explain(
     """
     from residual.evaluation import find_images
     from residual.explanation import draw_explanation, explain_files
-    from residual.models import load
+    from residual.models import load, require_classifier
     from residual.runtime.console import warn, warn_each
     from residual.runtime.device import resolve_device
     from residual.runtime.files import make_folder, write_bytes
@@ -68,6 +68,7 @@ def explain(
     found = find_images(paths)
     pictures = _picture_paths(found.files, out, method)
     loaded = load(model, resolve_device(device))
+    require_classifier(loaded, model)
     results = explain_files(
         loaded,
         found.files,

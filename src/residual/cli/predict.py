@@ -49,7 +49,7 @@ def predict(
         json: Print one JSON document at the end instead.
     """
     from residual.evaluation import find_images, predict_files
-    from residual.models import load
+    from residual.models import load, require_classifier
     from residual.runtime.console import warn, warn_each
     from residual.runtime.device import resolve_device
 
@@ -57,6 +57,7 @@ def predict(
         raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
     found = find_images(paths)
     loaded = load(model, resolve_device(device))
+    require_classifier(loaded, model)
     warn_each([*found.ignored, *found.unusable])
     results = predict_files(
         loaded, found.files, top_k=top_k, batch_size=batch_size, num_workers=workers, precision=precision

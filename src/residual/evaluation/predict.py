@@ -12,6 +12,7 @@ from residual.data.loader import evaluation_batches
 from residual.data.source import IgnoredFile, list_images
 from residual.data.source.listed import ListedFiles
 from residual.errors import ConfigurationError, DataError
+from residual.models import require_classifier
 from residual.models.model import NOT_FINITE
 from residual.models.precision import settle_precision
 from residual.runtime.device import Precision, PrecisionChoice, resolve_num_workers
@@ -211,8 +212,10 @@ def predict_files(
             (:mod:`residual.models.precision`).
 
     Raises:
+        ModelFileError: The model has no classifier.
         ConfigurationError: ``top_k`` is not between 1 and the number of classes.
     """
+    require_classifier(model)
     if not 1 <= top_k <= model.spec.num_classes:
         raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {model.spec.num_classes}")
     if batch_size < 1:

@@ -17,7 +17,7 @@ from residual.evaluation.calibration import fit_temperature
 from residual.evaluation.measurement import FittedTemperature
 from residual.evaluation.scoring import ScoredBatch, scored_batches
 from residual.evaluation.views import Views
-from residual.models import Model, load
+from residual.models import Model, load, require_classifier
 from residual.models.model import NOT_FINITE_REMEDY
 from residual.models.precision import settle_precision
 from residual.runtime.console import ProgressBar, note, warn, warn_each
@@ -171,7 +171,7 @@ def open_task(
     Raises:
         ConfigurationError: An argument is out of range, or two models know different classes.
         DataError: The data cannot be used, or has a class that the models do not know.
-        ModelFileError: A model cannot be loaded.
+        ModelFileError: A model cannot be loaded, or has no classifier.
     """
     if batch_size < 1:
         raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
@@ -182,6 +182,8 @@ def open_task(
         f"model {number}" if isinstance(model, Model) else str(model)
         for number, model in enumerate(models, start=1)
     )
+    for member, name in zip(members, names, strict=True):
+        require_classifier(member, name)
     _require_same_classes(members, names)
     opened = data if isinstance(data, SampleSource) else open_source(data)
     warn_each(opened.ignored)

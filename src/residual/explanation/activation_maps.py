@@ -32,6 +32,7 @@ from torch.nn import functional
 
 from residual.errors import ConfigurationError, UnknownNameError
 from residual.explanation.layers import LAST_MAP, captured_map, undisturbed
+from residual.models import require_classifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,9 +105,11 @@ def activation_maps(
         rows: The class of each image, as a row of the classifier; the most probable where left out.
 
     Raises:
+        ModelFileError: The model has no classifier.
         UnknownNameError: There is no such method.
         ConfigurationError: There is no such layer, or ``rows`` do not fit.
     """
+    require_classifier(model)
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
     if rows is not None and (len(rows) != len(pixels) or not _are_rows(rows, model.spec.num_classes)):

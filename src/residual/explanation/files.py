@@ -11,6 +11,7 @@ from residual.errors import ConfigurationError, UnknownNameError
 from residual.explanation.activation_maps import METHODS, Method, activation_maps
 from residual.explanation.layers import LAST_MAP, captured_map
 from residual.models.model import NOT_FINITE
+from residual.models import require_classifier
 from residual.runtime.device import resolve_num_workers
 
 if TYPE_CHECKING:
@@ -91,9 +92,11 @@ def explain_files(
         num_workers: Threads that read and decode; chosen for the machine where left out.
 
     Raises:
+        ModelFileError: The model has no classifier.
         UnknownNameError: There is no such method or class.
         ConfigurationError: There is no such layer, or a number is out of range.
     """
+    require_classifier(model)
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
     if batch_size < 1:

@@ -29,6 +29,8 @@ def model_card(model: Model) -> str:
     return environment.get_template("card.md.jinja").render(
         architecture=zoo.name_of(model.spec) or "custom",
         spec=model.spec,
+        # Names of the Hub's own list.
+        task="image-classification" if model.spec.num_classes else "image-feature-extraction",
         preprocess=model.preprocess,
         label_names=model.label_names,
         metrics=model.metrics,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from residual.preprocess import Preprocess
 
-__all__ = ["NOT_FINITE", "NOT_FINITE_REMEDY", "Model", "Prediction", "create", "empty_network"]
+__all__ = ["NOT_FINITE", "NOT_FINITE_REMEDY", "Model", "Prediction", "create", "empty_network", "require_classifier"]
 
 NOT_FINITE = "the outputs of the model are not finite"
 """Why there is no prediction where a network gives NaN or infinity."""
@@ -45,12 +45,13 @@ def create(
 
     Args:
         name_or_spec: A name of the zoo (``residual.list_models()``) or a spec of one's own.
-        num_classes: Rows of the classifier; the spec's own where left out.
+        num_classes: Rows of the classifier; the spec's own where left out. 0 leaves the classifier out.
         in_channels: Channels of the input; the spec's own where left out.
         seed: The weights are a pure function of it; torch's global random state is not touched.
 
     Returns:
-        A module ``(N, in_channels, H, W)`` float32 → ``(N, num_classes)`` logits, in training mode.
+        A module ``(N, in_channels, H, W)`` float32 → ``(N, num_classes)`` logits, in training mode; for 0
+        classes → ``(N, num_features)``, the average of the last map.
 
     Raises:
         UnknownNameError: There is no network of that name.
@@ -94,6 +95,8 @@ class Prediction:
 class Model:
     """A network with what it takes to use it; what :func:`residual.load` returns.
 
+    A model of 0 classes is a backbone: ``model.network(batch)`` gives features ``(N, num_features)``.
+
     Attributes:
         network: The module; ``model.network(batch)`` gives logits.
         label_names: Name of every class, in the order of the classifier's rows.
@@ -135,7 +138,7 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
-        return self.network.fc.weight.device
+        return next(iter(self.network.parameters())).device
 
     def to(self, device: torch.device | str) -> Model:
         """Move the weights to ``device``, channels last, and return the model itself."""
@@ -152,7 +155,11 @@ class Model:
 
         Returns:
             ``(N, num_classes)`` float32 on the model's device.
+
+        Raises:
+            ModelFileError: The model has no classifier.
         """
+        require_classifier(self)
         self.network.eval()
         batch = self.preprocess.normalize(pixels.to(self.device, non_blocking=True))
         with autocast(self.device, precision):
@@ -180,8 +187,10 @@ class Model:
         Raises:
             DataError: A file cannot be decoded; the message names it.
             ModelFileError: The network gives NaN or infinity; the message names the image.
+            ModelFileError: The model has no classifier.
             ConfigurationError: ``top_k`` is not between 1 and the number of classes, or an array is no uint8.
         """
+        require_classifier(self)
         single = isinstance(images, str | Path | np.ndarray | PillowImage)
         listed: Iterable[Any] = [images] if single else images  # type: ignore[assignment]
         names: list[str] = []
@@ -204,6 +213,7 @@ class Model:
             ConfigurationError: ``top_k`` is not between 1 and the number of classes.
             ModelFileError: A logit is NaN or infinite.
         """
+        require_classifier(self)
         if type(top_k) is not int or not 1 <= top_k <= self.spec.num_classes:
             raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {self.spec.num_classes}")
         _require_finite(logits, [f"row {number}" for number in range(len(logits))])
@@ -219,6 +229,24 @@ def _require_finite(logits: torch.Tensor, names: list[str]) -> None:
     finite = logits.isfinite().all(dim=1).tolist()
     if False in finite:
         raise ModelFileError(f"{names[finite.index(False)]}: {NOT_FINITE}", remedy=NOT_FINITE_REMEDY)
+
+
+def require_classifier(model: Model, name: str = "the model") -> None:
+    """Refuse a backbone where classes are asked for.
+
+    Args:
+        model: The model.
+        name: What the user calls it, for the message.
+
+    Raises:
+        ModelFileError: The model has 0 classes.
+    """
+    if not model.spec.num_classes:
+        raise ModelFileError(
+            f"{name} is a backbone without a classifier (0 classes)",
+            expected="a model with classes",
+            remedy="train one from it with 'residual train DATA --weights FOLDER'",
+        )
 
 
 def _pixels(image: Any) -> NDArray[np.uint8]:

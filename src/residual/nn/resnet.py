@@ -31,8 +31,8 @@ __all__ = ["ResNet"]
 class ResNet(nn.Module):
     """A residual (or plain) network for image classification.
 
-    ``(N, in_channels, H, W)`` float → ``(N, num_classes)`` logits. Any H and W that the strides leave
-    at least one pixel of.
+    ``(N, in_channels, H, W)`` float → ``(N, num_classes)`` logits, or ``(N, num_features)`` features where
+    the spec has 0 classes (timm's convention). Any H and W that the strides leave at least one pixel of.
     """
 
     def __init__(self, spec: ResNetSpec) -> None:
@@ -56,10 +56,14 @@ class ResNet(nn.Module):
             self.add_module(stage, nn.Sequential(*(make_unit(spec, shape) for shape in shapes)))
         self.bn = make_bn(spec, spec.num_features) if spec.is_preactivated else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(spec.num_features, spec.num_classes)
+        self.fc = (
+            nn.Linear(spec.num_features, spec.num_classes)
+            if spec.num_classes
+            else cast("nn.Linear", nn.Identity())  # for type checkers; what needs a classifier asks the spec
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits ``(N, num_classes)`` of images ``(N, in_channels, H, W)``."""
+        """Return the logits ``(N, num_classes)`` of images ``(N, in_channels, H, W)``, or their features."""
         return cast("Tensor", self.fc(self.avgpool(self._last_map(x)).flatten(1)))
 
     def score_map(self, x: Tensor, window_px: int) -> Tensor:
@@ -73,11 +77,14 @@ class ResNet(nn.Module):
             window_px: Side of the window in pixels of the last map; cut to the map where that is smaller.
 
         Returns:
-            ``(N, num_classes, H', W')``, a row of logits for every place of the window.
+            ``(N, num_classes, H', W')``, a row of logits for every place of the window (features for 0
+            classes).
         """
         x = self._last_map(x)
         window = [min(window_px, side) for side in x.shape[2:]]
         pooled = functional.avg_pool2d(x, window, stride=1)
+        if not self.spec.num_classes:
+            return pooled
         return functional.conv2d(pooled, self.fc.weight[:, :, None, None], self.fc.bias)
 
     def features(self, x: Tensor) -> dict[str, Tensor]:

@@ -74,7 +74,7 @@ class ResNetSpec:
         stochastic_depth: Probability that training drops the last unit's F(x); that of the l-th of L units is
             l / L of it (Huang et al. 2016, arXiv 1603.09382, equation 4); survivors are scaled up.
         activation_checkpointing: Whether training keeps only each unit's input and computes the rest again.
-        num_classes: Number of rows of the classifier.
+        num_classes: Number of rows of the classifier; 0 for a backbone, which has none and returns features.
         in_channels: Channels of the input image.
 
     Raises:
@@ -131,7 +131,7 @@ class ResNetSpec:
                 f"into {self.groups} groups",
                 expected="whole numbers of channels a group",
             )
-        _check_range("num_classes", self.num_classes, 1, _MAX_CLASSES)
+        _check_range("num_classes", self.num_classes, 0, _MAX_CLASSES)
         _check_range("in_channels", self.in_channels, 1, _MAX_CHANNELS)
         self._check_combinations()
         if sum(self.depths) > _MAX_UNITS or self.num_parameters > _MAX_PARAMETERS:
@@ -213,7 +213,7 @@ class ResNetSpec:
 
     @property
     def num_layers(self) -> int:
-        """Depth as the papers count it: the weighted layers of the main path, without projections."""
+        """Depth as the papers count it: the weighted layers of the main path, classifier included."""
         return 2 + sum(self.depths) * (3 if self.unit == "bottleneck" else 2)
 
     @property
@@ -358,7 +358,8 @@ class ResNetSpec:
             px = px if unit.stride == 1 else _halved(px)
         if self.is_preactivated:
             yield Layer("bn", "bn", self.num_features, self.num_features, 1, px)
-        yield Layer("fc", "linear", self.num_features, self.num_classes, 1, 1, bias=True)
+        if self.num_classes:
+            yield Layer("fc", "linear", self.num_features, self.num_classes, 1, 1, bias=True)
 
     def pooled_px(self, px: int) -> int:
         """Return the side of the map after the max-pooling, which CIFAR stems do not have."""

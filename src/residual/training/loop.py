@@ -666,12 +666,13 @@ def _first_network(plan: Plan, weights: Path | None) -> ResNet:
     network = create(plan.spec, seed=plan.seed)
     if weights is not None:
         start = load(weights)
-        drawn = network.state_dict()
+        given = start.network.state_dict()
         keeps = start.label_names == plan.classes
+        # A backbone has no classifier to keep.
         network.load_state_dict(
             {
-                name: drawn[name] if name.startswith("fc.") and not keeps else tensor
-                for name, tensor in start.network.state_dict().items()
+                name: drawn if name.startswith("fc.") and not keeps else given[name]
+                for name, drawn in network.state_dict().items()
             }
         )
     return network
