@@ -42,12 +42,14 @@ def _read_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     in_child = sandbox.run
 
-    def run(kind: str, path: Path, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    def run(kind: str, path: Path, size: int, state_dict: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
         if kind == "tensorflow":  # which does not live well with torch
             return in_child(kind, path, size)
         with tempfile.TemporaryDirectory() as folder:
             request = {"kind": kind, "path": str(path.absolute()), "shown": str(path), "folder": folder}
-            sandbox._answer({**request, "size": size, "seconds": 0.0, "allowance_bytes": 0})
+            options = {"state_dict": state_dict} if state_dict else {}
+            limits = {"size": size, "seconds": 0.0, "allowance_bytes": 0}
+            sandbox._answer({**request, **limits, "options": options})
             return sandbox._collect(Path(folder), path, 0, 0.0)
 
     monkeypatch.setattr(sandbox, "_limit", lambda *_: None)

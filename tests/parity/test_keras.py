@@ -19,7 +19,7 @@ from residual.conversion.ecosystem import Exported
 from residual.conversion.keras import Keras
 from residual.conversion.readers import read
 from residual.conversion.translation import read_tensors
-from residual.errors import ConfigurationError, ModelFileError
+from residual.errors import ConfigurationError
 from residual.models.model import create, empty_network
 
 if TYPE_CHECKING:
@@ -257,12 +257,30 @@ def test_gray_images_and_a_thousand_classes(tmp_path: Path) -> None:
     assert recognition.label_names[0] == "tench"
 
 
-def test_weights_without_top_are_refused(tmp_path: Path) -> None:
-    for function in ("ResNet50", "ResNet101V2"):
-        path = tmp_path / f"{function}.weights.h5"
-        keras_model(function, include_top=False).save_weights(path)
-        with pytest.raises(ModelFileError, match=f"{function} without its top.*include_top=True"):
-            Keras().recognize(read(path))
+@pytest.mark.parametrize("function", ["ResNet50", "ResNet50V2"])
+def test_weights_without_top_are_a_backbone_with_the_same_features(function: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{function}.weights.h5"
+    theirs = keras_model(function, include_top=False, pooling="avg")
+    theirs.save_weights(path)
+    network, recognition = read_network(path)
+    assert recognition.spec.num_classes == 0
+    images = images_of(64, 64)
+    expected = keras_logits(theirs, images)
+    assert expected.std() > 0.05
+    with torch.inference_mode():
+        ours = network(images)
+    scale = expected.abs().max().item()
+    assert (ours - expected).abs().max() <= TOLERANCE * scale
+    reference = Keras().reference(read(path), network.spec)
+    assert (ours - reference.logits(images)).abs().max() <= TOLERANCE * scale
+
+
+def test_a_backbone_is_not_written(tmp_path: Path) -> None:
+    row = zoo.entry("resnet50.keras")
+    network = create(row.spec, num_classes=0)
+    model = Exported(network.spec, network.state_dict(), row.preprocess, ())
+    with pytest.raises(ConfigurationError, match="a backbone without a classifier, which is not written for"):
+        Keras().write(model, tmp_path / "x.keras")
 
 
 def test_other_networks_are_not_recognized(tmp_path: Path) -> None:

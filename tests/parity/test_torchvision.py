@@ -14,6 +14,7 @@ from residual import zoo
 from residual.conversion.checkpoint import Checkpoint
 from residual.conversion.ecosystem import Exported
 from residual.conversion.readers import read
+from residual.conversion.selection import select_network
 from residual.conversion.torchvision import TorchVision
 from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from residual.models import create
@@ -73,8 +74,28 @@ def test_dilation_is_torchvisions(output_stride: int, dilate: list[bool], parity
 
 def test_prefixes_of_data_parallel_are_understood() -> None:
     theirs = randomize(torchvision.models.resnet18(num_classes=7), seed=4)
-    ours = read_here(in_memory(theirs, "module."))
+    ours = read_here(select_network(in_memory(theirs, "module.")).checkpoint)
     assert largest_difference(ours, theirs) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_a_backbone_has_the_same_features(name: str) -> None:
+    theirs = randomize(getattr(torchvision.models, name)(), seed=6)
+    theirs.fc = torch.nn.Identity()
+    checkpoint = in_memory(theirs)
+    ours = read_here(checkpoint)
+    assert ours.spec.num_classes == 0
+    assert largest_difference(ours, theirs) <= 1e-5
+    assert largest_difference(ours, TorchVision().reference(checkpoint, ours.spec).logits) <= 1e-5
+
+
+def test_counters_of_batches_may_be_missing() -> None:
+    theirs = randomize(torchvision.models.resnet18(num_classes=7), seed=7)
+    checkpoint = in_memory(theirs)
+    old = {name: t for name, t in checkpoint.tensors.items() if not name.endswith(".num_batches_tracked")}
+    ours = read_here(dataclasses.replace(checkpoint, tensors=old))
+    assert largest_difference(ours, theirs) <= 1e-5
+    assert ours.bn1.num_batches_tracked == 0
 
 
 def test_gray_images() -> None:
@@ -96,7 +117,7 @@ def test_gray_images() -> None:
         ({"layer1.0.se.fc1.weight": torch.ones(1)}, "do not have .layer1.0.se.fc1.weight."),
         ({"layer1.7.conv1.weight": torch.ones(1)}, "has units with gaps between their numbers"),
         ({"conv1.weight": torch.ones(3)}, "is no network that Residual has"),
-        ({"fc.weight": torch.ones(0, 512)}, "is no network that Residual has .num_classes holds 0"),
+        ({"fc.weight": torch.ones(0, 512)}, "is no network that Residual has .fc.weight has 0 rows"),
     ],
 )
 def test_other_networks_are_refused_by_the_tensor(change: dict[str, Any], message: str) -> None:

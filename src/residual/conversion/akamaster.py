@@ -1,7 +1,6 @@
 """CIFAR checkpoints of akamaster/pytorch_resnet_cifar10 (BSD-2-Clause), option A with zeros on both sides.
 
-Names are torchvision's but for ``linear``, the classifier; most files come from ``DataParallel``, which puts
-``module.`` before them. The shortcuts have no tensors.
+Names are torchvision's but for ``linear``, the classifier. The shortcuts have no tensors.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from residual import zoo
-from residual.conversion.architecture import read_architecture, translation_by_prefix, without_prefix
+from residual.conversion.architecture import read_architecture, torchvision_translation
 from residual.conversion.ecosystem import Ecosystem, Recognition
 from residual.errors import ModelFileError
 from residual.zoo.labels import CIFAR10_CLASS_NAMES
@@ -30,8 +29,9 @@ class Akamaster(Ecosystem):
 
     def recognize(self, checkpoint: Checkpoint) -> Recognition | None:
         """Recognize three stages of basic units with a classifier called ``linear``."""
-        _, tensors = without_prefix(checkpoint.tensors)
-        spec = read_architecture(tensors, checkpoint.path, classifier="linear")
+        if "linear.weight" not in checkpoint.tensors:
+            return None
+        spec = read_architecture(checkpoint.tensors, checkpoint.path, classifier="linear")
         if spec is None:
             return None
         wanted = dataclasses.replace(spec, stem="cifar", shortcut="A-both-sides")
@@ -53,4 +53,4 @@ class Akamaster(Ecosystem):
 
     def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
         """Return torchvision's names with ``linear`` for ``fc``."""
-        return translation_by_prefix(spec, "linear", checkpoint)
+        return torchvision_translation(spec, "linear", checkpoint)

@@ -10,14 +10,14 @@ from residual.errors import ConfigurationError, ModelFileError
 from residual.spec import ResNetSpec, Shortcut
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from torch import Tensor
 
     from residual.conversion.checkpoint import Checkpoint
 
-__all__ = ["read_architecture", "state_names", "translation_by_prefix", "without_prefix"]
+__all__ = ["counted", "num_rows", "read_architecture", "state_names", "torchvision_translation"]
 
 _UNIT = re.compile(r"layer(\d{1,2})\.(\d{1,5})\.(.+)")
 _STEM = re.compile(r"(conv1\.weight|bn1\.(weight|bias|running_mean|running_var|num_batches_tracked))")
@@ -27,28 +27,18 @@ _PART = re.compile(
 )
 
 
-def without_prefix(tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """Return the prefix that all names share (``module.`` of DataParallel), and the tensors without it."""
-    for prefix in ("module.", "model.", "_orig_mod."):
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            return prefix, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return "", dict(tensors)
-
-
 def read_architecture(tensors: Mapping[str, Tensor], path: Path, classifier: str = "fc") -> ResNetSpec | None:
     """Return the spec of a network with torchvision's names, or ``None`` where the names are others.
 
     Args:
         tensors: State dict, without prefix.
         path: The file, for messages.
-        classifier: Name of the linear layer.
+        classifier: Name of the linear layer; where it is absent the network is a backbone of 0 classes.
 
     Raises:
         ModelFileError: The names are torchvision's, and the network is not one that Residual has.
     """
     if "conv1.weight" not in tensors or "layer1.0.conv1.weight" not in tensors:
-        return None
-    if f"{classifier}.weight" not in tensors:
         return None
     units: dict[int, set[int]] = {}
     for name in tensors:
@@ -84,11 +74,21 @@ def read_architecture(tensors: Mapping[str, Tensor], path: Path, classifier: str
             shortcut=_shortcut(set(shapes), bottleneck),
             groups=groups if bottleneck else 1,
             inner_multiplier=inner // widths[0] if bottleneck else 1,
-            num_classes=shapes[f"{classifier}.weight"][0],
+            num_classes=num_rows(shapes, classifier),
             in_channels=stem[1],
         )
     except (KeyError, IndexError, ZeroDivisionError, ConfigurationError) as error:
         raise ModelFileError(f"{path} is no network that Residual has ({error})") from error
+
+
+def num_rows(shapes: Mapping[str, tuple[int, ...]], classifier: str) -> int:
+    """Return the number of classes; 0 where there is no classifier."""
+    if f"{classifier}.weight" not in shapes and f"{classifier}.bias" not in shapes:
+        return 0
+    rows = shapes[f"{classifier}.weight"][0]
+    if rows == 0:
+        raise ConfigurationError(f"{classifier}.weight has 0 rows", expected="1 or more")
+    return rows
 
 
 def _shortcut(names: set[str], bottleneck: bool) -> Shortcut:
@@ -113,17 +113,27 @@ def state_names(spec: ResNetSpec) -> list[str]:
     return names
 
 
-def translation_by_prefix(spec: ResNetSpec, classifier: str, checkpoint: Checkpoint | None) -> Translation:
-    """Return the translation to torchvision's names, which are ours but for a prefix and the classifier's.
+def torchvision_translation(spec: ResNetSpec, classifier: str, checkpoint: Checkpoint | None) -> Translation:
+    """Return the translation to torchvision's names, which are ours but for the classifier's."""
+    return counted(
+        [
+            Rule(name, f"{classifier}.{name.removeprefix('fc.')}" if name.startswith("fc.") else name)
+            for name in state_names(spec)
+        ],
+        checkpoint,
+    )
 
-    Counters of batches that an old file does not have become zero.
+
+def counted(rules: Iterable[Rule], checkpoint: Checkpoint | None) -> Translation:
+    """Return the translation by ``rules``, but for counters of batches that an old file does not have.
+
+    torch counts since 0.4.1, and frozen batch normalization does not; these counters become zero.
     """
-    prefix, tensors = without_prefix(checkpoint.tensors) if checkpoint else ("", {})
-    rules, counters = [], []
-    for name in state_names(spec):
-        there = f"{classifier}.{name.removeprefix('fc.')}" if name.startswith("fc.") else name
-        if checkpoint is not None and name.endswith(".num_batches_tracked") and there not in tensors:
-            counters.append(name)
+    kept, missing = [], []
+    for rule in rules:
+        is_counter = rule.target.endswith(".num_batches_tracked")
+        if is_counter and checkpoint is not None and rule.source not in checkpoint.tensors:
+            missing.append(rule.target)
         else:
-            rules.append(Rule(name, prefix + there))
-    return Translation(tuple(rules), filled=num_batches_tracked(counters))
+            kept.append(rule)
+    return Translation(tuple(kept), filled=num_batches_tracked(missing))

@@ -27,10 +27,12 @@ class Certificate:
 
     Attributes:
         reference: The other implementation and its version; empty where none could be asked.
-        largest_difference: Largest absolute difference of a logit; ``None`` where none could be asked.
-        largest_logit: Largest absolute logit of the reference, to hold the difference against.
+        largest_difference: Largest absolute difference of a logit, or of a feature where there is no
+            classifier; ``None`` where none could be asked.
+        largest_logit: Largest absolute logit (or feature) of the reference, to hold the difference against.
         input: What both were shown.
         reason: Why nothing was compared; empty where something was.
+        is_of_logits: Whether logits were compared; features where the network has no classifier.
     """
 
     reference: str = ""
@@ -38,6 +40,7 @@ class Certificate:
     largest_logit: float | None = None
     input: str = ""
     reason: str = ""
+    is_of_logits: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types."""
@@ -77,11 +80,16 @@ def certify(
     difference = (ours - theirs).abs().max().item()
     largest = theirs.abs().max().item()
     if not difference <= _TOLERANCE * max(largest, 1.0):
+        outputs = "logits" if network.spec.num_classes else "features"
         raise ModelFileError(
-            f"{checkpoint.path}: the converted network is not the function of {reference.name}: its logits "
-            f"differ by {difference:.3g} where the largest is {largest:.3g}",
+            f"{checkpoint.path}: the converted network is not the function of {reference.name}: "
+            f"its {outputs} differ by {difference:.3g} where the largest is {largest:.3g}",
             remedy="name the network with --model if it was taken for another one",
         )
     return Certificate(
-        reference.name, difference, largest, f"{_NUM_IMAGES} random images of {input_px} px, seed {seed}"
+        reference.name,
+        difference,
+        largest,
+        f"{_NUM_IMAGES} random images of {input_px} px, seed {seed}",
+        is_of_logits=network.spec.num_classes > 0,
     )

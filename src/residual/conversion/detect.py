@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from residual.conversion.akamaster import Akamaster
@@ -58,9 +59,46 @@ def recognize(checkpoint: Checkpoint) -> tuple[Ecosystem, Recognition]:
         if recognition is not None:
             return candidate, recognition
     names = list(checkpoint.tensors)
-    listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    listed = ", ".join(name[:100] for name in names[:4]) + (", …" if len(names) > 4 else "")
     raise ModelFileError(
         f"{checkpoint.path} is a {checkpoint.format} file of no known residual network: it has "
-        f"{len(names):,} tensors ({listed})",
+        f"{len(names):,} tensors ({listed}){_nearest(checkpoint)}",
         expected=f"a network of {', '.join(known.name for known in ECOSYSTEMS)}",
     )
+
+
+# By which the networks of PyTorch libraries are known.
+_KNOWN_BY = {
+    "torchvision's and timm's resnet": ("conv1.weight", "bn1.weight", "layer1.0.conv1.weight"),
+    "timm's resnetv2": (
+        "stem.conv.weight",
+        "stages.0.blocks.0.norm1.weight",
+        "stages.0.blocks.0.conv1.weight",
+    ),
+    "transformers' ResNet": (
+        "embedder.embedder.convolution.weight",
+        "encoder.stages.0.layers.0.layer.0.convolution.weight",
+    ),
+}
+
+
+def _nearest(checkpoint: Checkpoint) -> str:
+    """Return a clause that says what the nearest of the known networks has and this one lacks."""
+    if checkpoint.format not in ("torch", "safetensors"):
+        return ""
+    found: dict[tuple[str, str], set[str]] = {}  # library and prefix → tensors by which it is known
+    for library, known in _KNOWN_BY.items():
+        for wanted in known:
+            for name in checkpoint.tensors:
+                prefix = name.removesuffix(wanted)
+                # Units have a conv1 of their own; what is numbered is inside of something.
+                if prefix != name and not re.search(r"(?:[^.]|\d\.)$", prefix):
+                    found.setdefault((library, prefix), set()).add(wanted)
+    if not found:
+        return ""
+    library, prefix = min(found, key=lambda place: (-len(found[place]), len(place[1])))
+    missing = [prefix + wanted for wanted in _KNOWN_BY[library] if wanted not in found[library, prefix]]
+    if not missing:
+        return f"; nearest is {library}, and other tensors are in the way"
+    are = "is" if len(missing) == 1 else "are"
+    return f"; nearest is {library}, of which {' and '.join(missing)[:200]} {are} missing"

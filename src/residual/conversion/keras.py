@@ -119,15 +119,14 @@ class Keras(Ecosystem):
         row = entry(_ROWS[function])
         if not named and not _fits(row.spec, num_convs, num_bns, shapes):
             return None
-        if "predictions" not in shapes:
-            heads = sum(len(shape) == 2 for shape in shapes.values())
+        heads = sum(len(shape) == 2 for shape in shapes.values())
+        if "predictions" not in shapes and heads:
             raise ModelFileError(
-                f"{checkpoint.path} is Keras's {function} with {heads} dense layers instead of its top"
-                if heads
-                else f"{checkpoint.path} is Keras's {function} without its top, and so without classifier",
-                expected="weights of a model with include_top=True",
+                f"{checkpoint.path} is Keras's {function} with {heads} dense layers instead of its top",
+                expected="weights of a model with include_top=True, or without a top",
             )
-        stem, head = shapes.get("conv1_conv", shapes.get("conv2d", ())), shapes["predictions"]
+        # Without its top it is a backbone of 0 classes.
+        stem, head = shapes.get("conv1_conv", shapes.get("conv2d", ())), shapes.get("predictions", (0, 0))
         if len(stem) != 4 or len(head) != 2:
             raise ModelFileError(
                 f"{checkpoint.path} is Keras's {function} with a first kernel {stem} and a last one {head}",
@@ -198,6 +197,11 @@ class Keras(Ecosystem):
         if suffix is None:
             raise ConfigurationError(
                 f"{path} names no format of Keras", expected="a name in .weights.h5 or .keras"
+            )
+        if not model.spec.num_classes:
+            raise ConfigurationError(
+                "the model is a backbone without a classifier, which is not written for Keras",
+                expected="a model with classes, or torchvision or timm",
             )
         function, keras = _function(model.spec), _import_keras()
         tensors = write_tensors(self.translation(model.spec), model.state)
@@ -381,12 +385,12 @@ def _build(keras: Any, function: str, spec: ResNetSpec) -> Any:
     channels_last = keras.config.image_data_format() == "channels_last"
     shape = (None, None, spec.in_channels) if channels_last else (spec.in_channels, None, None)
     # An input of one's own lifts the fixed size that include_top asks for.
+    top = {"classes": spec.num_classes, "classifier_activation": None}
     built = getattr(keras.applications, function)(
         weights=None,
         input_tensor=keras.Input(shape),
-        classes=spec.num_classes,
-        classifier_activation=None,
         name=function.lower(),
+        **(top if spec.num_classes else {"include_top": False, "pooling": "avg"}),
     )
     # Such a model takes a list of one input, and warns of anything else: the same layers once more without.
     return keras.Model(built.inputs[0], built.outputs[0], name=built.name)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from residual import zoo
 from residual.conversion.architecture import (
+    counted,
+    num_rows,
     read_architecture,
     state_names,
-    translation_by_prefix,
-    without_prefix,
+    torchvision_translation,
 )
 from residual.conversion.ecosystem import Ecosystem, Recognition, Reference
-from residual.conversion.torchvision import require_plain_resnet
+from residual.conversion.torchvision import load_but_for_counters, require_plain_resnet
 from residual.conversion.translation import Rule, Translation, write_tensors
 from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from residual.preprocess import Preprocess
@@ -58,7 +59,7 @@ class Timm(Ecosystem):
         """Recognize a folder by its ``pretrained_cfg``, and ``resnetv2_*`` by tensor names."""
         config = checkpoint.metadata.get("config")
         is_folder = isinstance(config, dict) and "pretrained_cfg" in config and "model_type" not in config
-        _, tensors = without_prefix(checkpoint.tensors)
+        tensors = checkpoint.tensors
         is_v2 = "stem.conv.weight" in tensors and "stages.0.blocks.0.norm1.weight" in tensors
         if checkpoint.format not in ("torch", "safetensors"):
             return None
@@ -91,14 +92,12 @@ class Timm(Ecosystem):
     def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
         """Return torchvision's names, or those of ``resnetv2``."""
         if not spec.is_preactivated:
-            return translation_by_prefix(spec, "fc", checkpoint)
-        prefix = without_prefix(checkpoint.tensors)[0] if checkpoint else ""
-        return Translation(
-            tuple(
-                Rule(name, prefix + _v2_name(name), "linear-1x1" if name == "fc.weight" else "same")
-                for name in state_names(spec)
-            )
+            return torchvision_translation(spec, "fc", checkpoint)
+        rules = (
+            Rule(name, _v2_name(name), "linear-1x1" if name == "fc.weight" else "same")
+            for name in state_names(spec)
         )
+        return counted(rules, checkpoint)
 
     def reference(self, checkpoint: Checkpoint, spec: ResNetSpec) -> Reference:
         """Build timm's network and load the checkpoint's tensors strictly."""
@@ -111,8 +110,8 @@ class Timm(Ecosystem):
         except ConfigurationError as error:
             raise MissingDependencyError(error.found) from error
         network = _build(timm, spec)
-        network.load_state_dict(without_prefix(checkpoint.tensors)[1])
-        return Reference(f"timm {timm.__version__}", network.eval())
+        load_but_for_counters(network, checkpoint, "timm's")
+        return Reference(f"timm {timm.__version__}", network)
 
     def write(self, model: Exported, path: Path) -> None:
         """Write a folder that ``timm.create_model("local-dir:…", pretrained=True)`` opens."""
@@ -174,8 +173,7 @@ def _refuse_variant(tensors: Mapping[str, Any], path: Path) -> None:
 
 
 def _read_v2(checkpoint: Checkpoint) -> ResNetSpec:
-    _, tensors = without_prefix(checkpoint.tensors)
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
     depths: dict[int, int] = {}
     for name in shapes:
         if match := re.match(r"stages\.(\d{1,2})\.blocks\.(\d{1,5})\.", name):
@@ -192,7 +190,7 @@ def _read_v2(checkpoint: Checkpoint) -> ResNetSpec:
             ),
             arrangement="full-preactivation",
             first_activation="unit" if bottleneck else "branch",
-            num_classes=shapes["head.fc.weight"][0],
+            num_classes=num_rows(shapes, "head.fc"),
             in_channels=shapes["stem.conv.weight"][1],
         )
     except (KeyError, IndexError, ConfigurationError) as error:

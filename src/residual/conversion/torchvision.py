@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from residual import zoo
-from residual.conversion.architecture import read_architecture, translation_by_prefix, without_prefix
+from residual.conversion.architecture import read_architecture, torchvision_translation
 from residual.conversion.ecosystem import Ecosystem, Recognition, Reference
 from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from residual.runtime.files import write_bytes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from residual.conversion.ecosystem import Exported
     from residual.conversion.translation import Translation
 
-__all__ = ["TorchVision"]
+__all__ = ["TorchVision", "load_but_for_counters", "require_plain_resnet"]
 
 # What its constructor can say; everything else is fixed.
 _FREE = ("unit", "depths", "groups", "inner_multiplier", "num_classes", "in_channels", "output_stride")
@@ -37,8 +37,7 @@ class TorchVision(Ecosystem):
         """Recognize the names, which timm's plain ResNets share."""
         if checkpoint.format not in ("torch", "safetensors"):
             return None
-        _, tensors = without_prefix(checkpoint.tensors)
-        spec = read_architecture(tensors, checkpoint.path)
+        spec = read_architecture(checkpoint.tensors, checkpoint.path)
         if spec is None:
             return None
         if "config" in checkpoint.metadata:
@@ -61,6 +60,8 @@ class TorchVision(Ecosystem):
             assumed.append(
                 "nothing is blurred or pooled before striding: timm's resnetblur and resnetaa look the same"
             )
+        if not spec.num_classes:
+            assumed.append("there is no classifier: the network is a backbone of 0 classes")
         data = "CIFAR-10" if spec.stem == "cifar" else "ImageNet"
         assumed.append(f"images are prepared as for {data}, {zoo.default_preprocess(spec).crop_px} px")
         if labels is not None:
@@ -74,8 +75,8 @@ class TorchVision(Ecosystem):
         )
 
     def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
-        """Return our own names, after a prefix where the file has one."""
-        return translation_by_prefix(spec, "fc", checkpoint)
+        """Return our own names."""
+        return torchvision_translation(spec, "fc", checkpoint)
 
     def reference(self, checkpoint: Checkpoint, spec: ResNetSpec) -> Reference:
         """Build torchvision's ResNet with the checkpoint's tensors."""
@@ -91,11 +92,7 @@ class TorchVision(Ecosystem):
             # Another program's network under torchvision's names.
             raise MissingDependencyError(error.found) from error
         network = _build(spec)
-        _, tensors = without_prefix(checkpoint.tensors)
-        missing, unexpected = network.load_state_dict(tensors, strict=False)
-        if unexpected or any(not name.endswith(".num_batches_tracked") for name in missing):
-            raise ModelFileError(f"{checkpoint.path} does not fit torchvision's network ({unexpected[:3]})")
-        network.eval()
+        load_but_for_counters(network, checkpoint, "torchvision's")
         return Reference(f"torchvision {torchvision.__version__}", network)
 
     def write(self, model: Exported, path: Path) -> None:
@@ -108,6 +105,23 @@ class TorchVision(Ecosystem):
         buffer = io.BytesIO()
         torch.save({name: tensor.cpu().contiguous() for name, tensor in model.state.items()}, buffer)
         write_bytes(path, buffer.getvalue())
+
+
+def load_but_for_counters(network: torch.nn.Module, checkpoint: Checkpoint, whose: str) -> None:
+    """Load a checkpoint into another library's network, strictly, and set it to evaluation.
+
+    Counters of batches may be missing (:func:`~residual.conversion.architecture.counted`).
+
+    Raises:
+        ModelFileError: The names are not those of the network.
+    """
+    missing, unexpected = network.load_state_dict(checkpoint.tensors, strict=False)
+    missing = [name for name in missing if not name.endswith(".num_batches_tracked")]
+    if unexpected or missing:
+        raise ModelFileError(
+            f"{checkpoint.path} does not fit {whose} network (missing {missing[:3]}, extra {unexpected[:3]})"
+        )
+    network.eval()
 
 
 def require_plain_resnet(spec: ResNetSpec, library: str, free: tuple[str, ...] = ()) -> None:
@@ -151,11 +165,13 @@ def _build(spec: ResNetSpec) -> Any:
     network = resnet.ResNet(
         block,
         list(spec.depths),
-        num_classes=spec.num_classes,
+        num_classes=spec.num_classes or 1,
         groups=spec.groups,
         width_per_group=width_per_group,
         replace_stride_with_dilation=[dilated > 2, dilated > 1, dilated > 0],
     )
     if spec.in_channels != 3:
         network.conv1 = torch.nn.Conv2d(spec.in_channels, 64, 7, stride=2, padding=3, bias=False)
+    if not spec.num_classes:
+        network.fc = torch.nn.Identity()
     return network

@@ -1,4 +1,7 @@
-"""transformers: folders of ``ResNetForImageClassification``; in and out, both stride placements."""
+"""transformers: folders of ``ResNetForImageClassification``; in and out, both stride placements.
+
+A folder of ``ResNetModel``, which has no classifier, is read as a backbone.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from residual import zoo
-from residual.conversion.architecture import state_names
+from residual.conversion.architecture import counted, state_names
 from residual.conversion.ecosystem import Ecosystem, Recognition, Reference
-from residual.conversion.torchvision import require_plain_resnet
+from residual.conversion.torchvision import load_but_for_counters, require_plain_resnet
 from residual.conversion.translation import Rule, Translation, write_tensors
 from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from residual.preprocess import Preprocess
@@ -56,7 +59,7 @@ class Transformers(Ecosystem):
     def recognize(self, checkpoint: Checkpoint) -> Recognition | None:
         """Recognize a folder by ``model_type`` and tensor names; the config says the rest."""
         config = checkpoint.metadata.get("config")
-        if "resnet.embedder.embedder.convolution.weight" not in checkpoint.tensors:
+        if f"{_base(checkpoint)}embedder.embedder.convolution.weight" not in checkpoint.tensors:
             return None
         where = f"{checkpoint.path}: config.json"
         if not isinstance(config, dict):
@@ -88,9 +91,11 @@ class Transformers(Ecosystem):
             assumed,
         )
 
-    def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:  # noqa: ARG002
+    def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
         """Return transformers' names."""
-        return Translation(tuple(Rule(name, _name(name, spec)) for name in state_names(spec)))
+        base = _base(checkpoint)
+        rules = (Rule(name, _name(name, spec).replace(_BASE, base, 1)) for name in state_names(spec))
+        return counted(rules, checkpoint)
 
     def reference(self, checkpoint: Checkpoint, spec: ResNetSpec) -> Reference:
         """Build transformers' network and load the checkpoint's tensors strictly."""
@@ -99,14 +104,26 @@ class Transformers(Ecosystem):
             _require(spec)
         except ConfigurationError as error:
             raise MissingDependencyError(error.found) from error
-        network = transformers.ResNetForImageClassification(_their_config(transformers, spec))
-        network.load_state_dict(checkpoint.tensors)
-        network.eval()
-        return Reference(f"transformers {transformers.__version__}", lambda images: network(images).logits)
+        config, name = _their_config(transformers, spec), f"transformers {transformers.__version__}"
+        if not spec.num_classes:
+            backbone = transformers.ResNetModel(config)
+            tensors = {
+                each.removeprefix(_base(checkpoint)): tensor for each, tensor in checkpoint.tensors.items()
+            }
+            load_but_for_counters(backbone, dataclasses.replace(checkpoint, tensors=tensors), "transformers'")
+            return Reference(name, lambda images: backbone(images).pooler_output.flatten(1))
+        network = transformers.ResNetForImageClassification(config)
+        load_but_for_counters(network, checkpoint, "transformers'")
+        return Reference(name, lambda images: network(images).logits)
 
     def write(self, model: Exported, path: Path) -> None:
         """Write a folder that ``from_pretrained`` opens, with the preprocessing of AutoImageProcessor."""
         _require(model.spec)
+        if not model.spec.num_classes:
+            raise ConfigurationError(
+                "the model is a backbone without a classifier, which is not written for transformers",
+                expected="a model with classes, or torchvision or timm",
+            )
         preprocess = model.preprocess
         if preprocess.channels != "rgb":
             raise ConfigurationError(
@@ -122,6 +139,14 @@ class Transformers(Ecosystem):
 
 
 # -- names -------------------------------------------------------------------------------------------
+
+_BASE = "resnet."  # before the names of a model with a head
+
+
+def _base(checkpoint: Checkpoint | None) -> str:
+    """Return what stands before the names of a checkpoint; a bare model has nothing there."""
+    is_bare = checkpoint is not None and "embedder.embedder.convolution.weight" in checkpoint.tensors
+    return "" if is_bare else _BASE
 
 
 def _name(name: str, spec: ResNetSpec) -> str:
@@ -174,27 +199,28 @@ def _read_spec(config: Mapping[str, Any], checkpoint: Checkpoint) -> ResNetSpec:
             expected=f"{widths[0]}, as inside stage 1",
         )
     head = checkpoint.tensors.get("classifier.1.weight")
-    if head is None or head.ndim != 2:
-        raise ConfigurationError("there is no classifier", expected="ResNetForImageClassification")
+    if head is not None and (head.ndim != 2 or not len(head)):
+        raise ConfigurationError(f"the classifier is of shape {tuple(head.shape)}", expected="two axes")
+    num_classes = 0 if head is None else len(head)
     if config.get("num_channels", 3) != 3:
         raise ConfigurationError(f"num_channels is {str(config['num_channels'])[:100]}", expected="3")
-    if config.get("num_labels", head.shape[0]) != head.shape[0]:
+    if num_classes and config.get("num_labels", num_classes) != num_classes:
         raise ConfigurationError(
-            f"num_labels is {str(config['num_labels'])[:100]}", expected=str(head.shape[0])
+            f"num_labels is {str(config['num_labels'])[:100]}", expected=str(num_classes)
         )
     return ResNetSpec(
         unit=layer_type,
         depths=_whole_numbers(config, "depths", [3, 4, 6, 3]),
         widths=widths,
         stride_on="1x1" if in_bottleneck and expansion == 4 else "3x3",
-        num_classes=head.shape[0],
+        num_classes=num_classes,
         in_channels=config.get("num_channels", 3),
     )
 
 
 def _labels(config: Mapping[str, Any], num_classes: int, where: str) -> tuple[str, ...] | None:
     names = config.get("id2label")
-    if names is None:
+    if names is None or not num_classes:
         return None
     if not isinstance(names, dict) or set(names) != {str(row) for row in range(num_classes)}:
         raise ModelFileError(
@@ -325,7 +351,7 @@ def _config(spec: ResNetSpec, labels: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _their_config(transformers: Any, spec: ResNetSpec) -> Any:
-    fields = _config(spec, tuple(str(row) for row in range(spec.num_classes)))
+    fields = _config(spec, tuple(str(row) for row in range(spec.num_classes or 1)))
     del fields["architectures"], fields["model_type"]
     return transformers.ResNetConfig(**fields)
 

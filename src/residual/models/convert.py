@@ -19,6 +19,7 @@ from residual.conversion.detect import ecosystem, recognize
 from residual.conversion.ecosystem import Exported
 from residual.conversion.hub import fetch, is_hub_id
 from residual.conversion.readers import read
+from residual.conversion.selection import select_network
 from residual.conversion.translation import read_tensors
 from residual.errors import ConfigurationError, ModelFileError
 from residual.models.folder import is_model_folder, load, require_free_or_model, save
@@ -47,6 +48,10 @@ class Conversion:
         network: Name of the network in the zoo; ``custom`` where it has none.
         evidence: By what the source was recognized.
         assumed: What the source does not say and was taken for granted.
+        num_classes: Rows of the classifier of what was written; 0 where it has none.
+        state_dict: Keys and prefix of the network's tensors in the source, joined; empty if there are none.
+        not_taken: Other weights of the source, by key or prefix, with what they are.
+        beside: What else the source holds beside its weights, with what it is.
         dropped: Tensors of the source that were not needed, by reason, with their number.
         changed: What was asked for that makes another network: a new head, another number of input channels.
         certificate: The comparison of logits.
@@ -59,6 +64,10 @@ class Conversion:
     network: str
     evidence: str
     assumed: tuple[str, ...]
+    num_classes: int
+    state_dict: str
+    not_taken: dict[str, str]
+    beside: dict[str, str]
     dropped: dict[str, int]
     changed: tuple[str, ...]
     certificate: Certificate
@@ -73,6 +82,7 @@ def convert(
     destination: str | Path,
     *,
     model: str | None = None,
+    state_dict: str | None = None,
     to: str | None = None,
     num_classes: int | None = None,
     in_channels: int | None = None,
@@ -85,8 +95,11 @@ def convert(
             Caffe or fb.resnet.torch; a model or run folder; or ``owner/name`` on the Hugging Face Hub.
         destination: Where to write: a model folder, or with ``to`` what that library reads.
         model: Name of the network, where the checkpoint's own word is not enough (``resnet50.v1``).
+        state_dict: Which weights to take where a PyTorch file holds several: a key (``state_dict_ema``) or a
+            prefix (``module.encoder_k.``); those that were trained, not their average, where left out.
         to: ``torchvision``, ``timm``, ``transformers`` or ``keras``; a model folder where left out.
-        num_classes: Rows of a new, randomly initialized classifier, for fine-tuning.
+        num_classes: Rows of a new, randomly initialized classifier, for fine-tuning, where the source has
+            another number or none; 0 takes the classifier off.
         in_channels: 1 for gray images: the first convolution's weights are summed over the colours; 3 the
             other way.
         half: Store the weights of convolutions and classifier as float16; for a model folder only.
@@ -109,13 +122,14 @@ def convert(
     if half and to is not None:
         raise ConfigurationError("half and to are given together", expected="half for a model folder only")
     if is_model_folder(source):
-        if model is not None:
+        given = "--model" if model is not None else "--state-dict" if state_dict is not None else ""
+        if given:
             raise ConfigurationError(
-                f"{source} is a model folder and says itself what it is", remedy="leave out --model"
+                f"{source} is a model folder and says itself what it is", remedy=f"leave out {given}"
             )
         converted = _Read(load(source), "residual", "config.json of Residual")
     else:
-        converted = _read(str(source), model)
+        converted = _read(str(source), model, state_dict or "")
     changed = _change(converted, num_classes, in_channels)
     certificate = converted.certificate
     if half:
@@ -132,6 +146,10 @@ def convert(
         zoo.name_of(converted.model.spec) or "custom",
         converted.evidence,
         converted.assumed,
+        converted.model.spec.num_classes,
+        converted.state_dict,
+        converted.not_taken,
+        converted.beside,
         converted.dropped,
         changed,
         certificate,
@@ -150,13 +168,18 @@ class _Read:
     ecosystem: str
     evidence: str
     assumed: tuple[str, ...] = ()
+    state_dict: str = ""
+    not_taken: dict[str, str] = dataclasses.field(default_factory=dict)
+    beside: dict[str, str] = dataclasses.field(default_factory=dict)
     dropped: dict[str, int] = dataclasses.field(default_factory=dict)
     certificate: Certificate = dataclasses.field(default_factory=_same_implementation)
 
 
-def _read(source: str, name: str | None) -> _Read:
+def _read(source: str, name: str | None, state_dict: str) -> _Read:
     path = fetch(source) if is_hub_id(source) else expanded(source)
-    checkpoint = read(path)
+    whole = read(path, state_dict)
+    selection = select_network(whole, state_dict)
+    checkpoint = selection.checkpoint
     origin, recognition = recognize(checkpoint)
     spec = recognition.spec
     if name is not None:
@@ -172,19 +195,29 @@ def _read(source: str, name: str | None) -> _Read:
     evidence, assumed = recognition.evidence, recognition.assumed
     if name is not None:
         evidence, assumed = f"{evidence}; taken for {name} as asked", ()
-    dropped = _counted(translation.dropped)
+    assumed = selection.assumed + assumed
+    dropped = _counted({**selection.dropped, **translation.dropped})
+    keys = ".".join((*whole.metadata.get("unwrapped", ()), selection.prefix))
+    not_taken = {**whole.metadata.get("alternatives", {}), **selection.alternatives}
     provenance: dict[str, Any] = {
         "converted from": f"{origin.name} ({checkpoint.format})",
         "source": Path(source).name,
         "sha256": checkpoint.sha256,
         "recognized by": evidence,
+        **({"state dict": keys} if keys else {}),
+        **(
+            {"not taken": "; ".join(f"{key} ({what})" for key, what in not_taken.items())}
+            if not_taken
+            else {}
+        ),
         **({"assumed": "; ".join(assumed)} if assumed else {}),
         **({"dropped": "; ".join(f"{n} × {why}" for why, n in dropped.items())} if dropped else {}),
         "certificate": _in_words(certificate),
     }
     labels = recognition.label_names or tuple(str(row) for row in range(spec.num_classes))
     model = _model(network, labels, recognition.preprocess, provenance, path)
-    return _Read(model, origin.name, evidence, assumed, dropped, certificate)
+    beside = dict(whole.metadata.get("ignored", {}))
+    return _Read(model, origin.name, evidence, assumed, keys, not_taken, beside, dropped, certificate)
 
 
 def _model(
@@ -205,8 +238,9 @@ def _in_words(certificate: Certificate) -> str:
     if certificate.largest_difference is None:
         return f"not compared: {certificate.reason}"
     return (
-        f"largest difference of logits {certificate.largest_difference:.2g} against {certificate.reference}, "
-        f"whose largest is {certificate.largest_logit:.3g} ({certificate.input})"
+        f"largest difference of {'logits' if certificate.is_of_logits else 'features'} "
+        f"{certificate.largest_difference:.2g} against {certificate.reference}, whose largest is "
+        f"{certificate.largest_logit:.3g} ({certificate.input})"
     )
 
 
@@ -223,11 +257,14 @@ def _change(converted: _Read, num_classes: int | None, in_channels: int | None) 
         model.preprocess,
     )
     if num_classes is not None and num_classes != spec.num_classes:
-        fresh = create(spec, num_classes=num_classes).fc
-        state["fc.weight"], state["fc.bias"] = fresh.weight.data, fresh.bias.data
-        changed.append(
-            f"a new classifier of {num_classes} rows, randomly initialized, for {spec.num_classes}"
-        )
+        fresh = create(spec, num_classes=num_classes).fc.state_dict()
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+        state |= {f"fc.{name}": tensor for name, tensor in fresh.items()}
+        if num_classes:
+            before = f"for {spec.num_classes}" if spec.num_classes else "where there was none"
+            changed.append(f"a new classifier of {num_classes} rows, randomly initialized, {before}")
+        else:
+            changed.append(f"the classifier of {spec.num_classes} rows taken off")
         labels = tuple(str(row) for row in range(num_classes))
     if in_channels is not None and in_channels != spec.in_channels:
         if in_channels not in (1, 3):
@@ -238,7 +275,9 @@ def _change(converted: _Read, num_classes: int | None, in_channels: int | None) 
     if not changed:
         return ()
     new = dataclasses.replace(
-        spec, num_classes=num_classes or spec.num_classes, in_channels=in_channels or spec.in_channels
+        spec,
+        num_classes=spec.num_classes if num_classes is None else num_classes,
+        in_channels=in_channels or spec.in_channels,
     )
     network = empty_network(new)
     network.load_state_dict(state)

@@ -84,7 +84,8 @@ def test_the_state_dict_is_found_where_programs_put_it(
 
 
 @pytest.mark.parametrize(
-    "document", [[torch.ones(1)], torch.ones(1), {"a": 1}, {"a": {"b": torch.ones(1)}}, 3]
+    "document",
+    [[torch.ones(1)], torch.ones(1), {"a": 1}, {"a": {"b": [torch.ones(1)]}}, {1: torch.ones(1)}, 3],
 )
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, document: object) -> None:
     with pytest.raises(

@@ -62,12 +62,13 @@ _KNOWN = (
 )
 
 
-def read(path: str | Path) -> Checkpoint:
+def read(path: str | Path, state_dict: str = "") -> Checkpoint:
     """Read a checkpoint, whatever its format.
 
     Args:
         path: A file; a folder with ``model.safetensors`` or ``pytorch_model.bin`` and perhaps a config;
             or a TensorFlow checkpoint by its prefix (``x.ckpt``), its ``.index`` file or its folder.
+        state_dict: Key of the state dict to read, where a torch file holds several.
 
     Returns:
         The checkpoint.
@@ -80,10 +81,10 @@ def read(path: str | Path) -> Checkpoint:
     path = expanded(path)
     try:
         if path.is_dir():
-            return _read_folder(path)
+            return _read_folder(path, state_dict)
         if not path.exists() and path.with_name(f"{path.name}.index").is_file():
             return _read_tensorflow(path, path)
-        return _read_file(path, path)
+        return _read_file(path, path, state_dict=state_dict)
     except (OSError, ValueError) as error:
         # The system's own refusals, and names that it does not take (a NUL within).
         raise ModelFileError(f"cannot read {path} ({getattr(error, 'strerror', None) or error})") from error
@@ -108,7 +109,7 @@ def regular_size(path: Path) -> int:
     return status.st_size
 
 
-def _read_folder(folder: Path) -> Checkpoint:
+def _read_folder(folder: Path, state_dict: str) -> Checkpoint:
     if (folder / ".metadata").exists() or any(folder.glob("*.distcp")):
         raise ModelFileError(
             f"{folder} is a distributed checkpoint of torch, whose .metadata is a pickle",
@@ -122,7 +123,7 @@ def _read_folder(folder: Path) -> Checkpoint:
     }
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).exists():
-            return _read_file(folder / name, folder, metadata)
+            return _read_file(folder / name, folder, metadata, state_dict)
     if (folder / "checkpoint").is_file():
         return _read_tensorflow(_latest(folder), folder)
     if (folder / "saved_model.pb").exists():
@@ -156,7 +157,9 @@ def _read_tensorflow(prefix: Path, shown: Path) -> Checkpoint:
     return Checkpoint(shown, "tensorflow", tensors, _sha256(files), metadata)
 
 
-def _read_file(path: Path, shown: Path, metadata: dict[str, Any] | None = None) -> Checkpoint:
+def _read_file(
+    path: Path, shown: Path, metadata: dict[str, Any] | None = None, state_dict: str = ""
+) -> Checkpoint:
     size = regular_size(path)
     kind = _kind_of(path, size)
     if path.suffix == ".safetensors" and kind != "safetensors":
@@ -168,7 +171,7 @@ def _read_file(path: Path, shown: Path, metadata: dict[str, Any] | None = None) 
     if kind == "safetensors":
         tensors = open_tensors(path)
     else:
-        tensors, found = sandbox.run(kind, path, size)
+        tensors, found = sandbox.run(kind, path, size, state_dict=state_dict if kind == "torch" else "")
     return Checkpoint(shown, kind, tensors, _sha256([path]), {**found, **(metadata or {})})
 
 

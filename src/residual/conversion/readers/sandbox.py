@@ -66,6 +66,7 @@ def run(
     *,
     seconds: float | None = None,
     allowance_bytes: int = _ALLOWANCE_BYTES,
+    state_dict: str = "",
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read the file at ``path`` in a child process.
 
@@ -75,6 +76,7 @@ def run(
         size: Bytes of the file, from which memory and time limits follow.
         seconds: Time limit; by default a minute and a second for each 5 MB.
         allowance_bytes: Memory beyond what the child has after its imports and six times the file's size.
+        state_dict: Which state dict of a torch file to read; the usual one where left out.
 
     Returns:
         The tensors by name and the metadata.
@@ -95,6 +97,7 @@ def run(
             "seconds": seconds,
             "allowance_bytes": allowance_bytes,
             "folder": folder,
+            "options": {"state_dict": state_dict} if state_dict else {},
             # The same libraries as here, but never what lies in the current folder.
             "sys_path": [entry for entry in sys.path if Path(entry).is_absolute()],
         }
@@ -189,7 +192,7 @@ def _answer(request: Mapping[str, Any]) -> None:
         if hasattr(reader, "require"):
             reader.require()
         _limit(request["size"], request["seconds"], request["allowance_bytes"])
-        tensors, metadata = getattr(reader, function)(path)
+        tensors, metadata = getattr(reader, function)(path, **request["options"])
         _hand_over(tensors, path, folder)
         result = {"names": list(tensors), "metadata": metadata}
         document = json.dumps(result)

@@ -2,7 +2,9 @@
 
 Such files are pickles, and a pickle is a program. Only torch's own restricted reader is used
 (``weights_only=True``), which knows tensors, numbers, strings and containers; where it refuses, there is no
-second try. A zip is inspected before torch sees it: its members must be stored, and no larger than the file.
+second try. What training scripts keep beside the weights, such as their arguments, is read as inert stand-ins
+(:mod:`.stand_ins`). A zip is inspected before torch sees it: its members must be stored, and no larger than
+the file.
 """
 
 from __future__ import annotations
@@ -11,38 +13,63 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from residual.conversion.readers.stand_ins import STAND_INS, StandIn
 from residual.errors import ModelFileError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["LEGACY_MAGIC", "check_members", "parse"]
+__all__ = ["LEGACY_MAGIC", "SECOND_CHOICE", "check_members", "parse"]
 
 # The pickled magic number of files from before torch 1.6, byte for byte.
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _MAX_MEMBERS = 100_000
-# Where training programs keep the state dict within a checkpoint, in the order they are looked for.
-_WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema")
+# Where training programs keep the state dict within a checkpoint, in the order of choice; DINO, which has a
+# teacher and a student, evaluates the teacher.
+_WRAPPERS = (
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "network",
+    "net",
+    "module",
+    "teacher",
+    "state_dict_ema",
+)
+SECOND_CHOICE = re.compile(
+    r"(?:^|[._])(?:ema|swa|avg|averaged?|shadow|target|momentum|student|encoder_k|key_encoder"
+    r"|optim|optimizers?|opt|exp_avg|exp_avg_sq)(?:$|[._])"
+)
+"""Names of weights that are taken only where there are no others: averages of those that were trained, a
+momentum encoder, a student, what an optimizer keeps."""
+_MAX_KEYS = 5  # ["state"]["model"] occurs; a pickle can nest without end, even in itself
+_MAX_MAPPINGS = 10_000
+_LISTED = 6
 _REMEDY = "save its state_dict() with safetensors in the program that trained it"
 
 
-def parse(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def parse(path: Path, state_dict: str = "") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read the state dict in a file that ``torch.save`` wrote.
 
     Args:
         path: The file.
+        state_dict: Key of the state dict, or its keys joined by dots, where the file holds several; where it
+            is none of them the usual one is taken.
 
     Returns:
-        The tensors by name, and metadata: ``unwrapped``, the keys under which the state dict lay, and
-        ``ignored``, every other key with the reason.
+        The tensors by name, and metadata: ``unwrapped``, the keys under which the state dict lay;
+        ``alternatives``, other state dicts by their keys; and ``ignored``, every other key; both with the
+        reason.
 
     Raises:
-        ModelFileError: The file is damaged, holds other objects than tensors, or claims to be larger.
+        ModelFileError: The file is damaged, holds other objects than those that are known, holds several
+            state dicts of which none is the usual one, or claims to be larger.
     """
     with path.open("rb") as file:
         start = file.read(len(LEGACY_MAGIC))
@@ -51,12 +78,25 @@ def parse(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     elif start != LEGACY_MAGIC:
         raise ModelFileError(f"{path} is no torch file", expected="what torch.save writes")
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(kind, name) for name, kind in STAND_INS.items()]):
+            document = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _not_only_tensors(path, error) from error
-    state, unwrapped, ignored = _unwrap(document, path)
-    tensors = _checked(state, ignored, path)
-    return tensors, {"unwrapped": unwrapped, "ignored": ignored}
+    found = _state_dicts(document)
+    if not found:
+        raise ModelFileError(
+            f"{path} holds {_describe(document)} without tensors",
+            expected=f"a state dict, or one under {', '.join(_WRAPPERS)}",
+        )
+    chosen, others = _chosen(found, state_dict, path)
+    alternatives = {
+        other.name: f"{'averaged weights' if _is_average(other.name) else 'other weights'} of "
+        f"{other.num_tensors:,} tensors, not taken"
+        for other in others
+    }
+    ignored = _beside(document, chosen, others)
+    tensors = _checked(chosen.content, ignored, path)
+    return tensors, {"unwrapped": list(chosen.keys), "alternatives": alternatives, "ignored": ignored}
 
 
 def check_members(archive: zipfile.ZipFile, path: Path, max_total_bytes: float, *, stored: bool) -> list[str]:
@@ -122,33 +162,111 @@ def _not_only_tensors(path: Path, error: Exception) -> ModelFileError:
     )
 
 
-def _unwrap(document: object, path: Path) -> tuple[Mapping[Any, Any], list[str], dict[str, str]]:
-    unwrapped: list[str] = []
+@dataclass(frozen=True)
+class _StateDict:
+    """A mapping with tensors, and the keys that lead to it."""
+
+    keys: tuple[str, ...]
+    content: Mapping[Any, Any]
+    num_tensors: int
+    num_matrices: int  # kernels and matrices, which a network has; counters and figures are none
+
+    @property
+    def name(self) -> str:
+        """The keys, joined by dots."""
+        return ".".join(map(_shown, self.keys))
+
+
+def _state_dicts(document: object) -> list[_StateDict]:
+    """Return all mappings with tensors, outermost first, whatever lies beside them."""
+    found: list[_StateDict] = []
+    level: list[tuple[tuple[str, ...], object]] = [((), document)]
+    seen: set[int] = set()
+    while level and len(seen) < _MAX_MAPPINGS:
+        inner: list[tuple[tuple[str, ...], object]] = []
+        for keys, mapping in level:
+            if not isinstance(mapping, Mapping) or id(mapping) in seen:
+                continue
+            seen.add(id(mapping))
+            tensors = [value for key, value in mapping.items() if _is_tensor(key, value)]
+            if tensors:
+                matrices = sum(tensor.ndim >= 2 for tensor in tensors)
+                found.append(_StateDict(keys, mapping, len(tensors), matrices))
+            if len(keys) < _MAX_KEYS:
+                inner += [((*keys, key), value) for key, value in mapping.items() if isinstance(key, str)]
+        level = inner
+    return found
+
+
+def _is_tensor(key: object, value: object) -> bool:
+    return isinstance(key, str) and isinstance(value, torch.Tensor)
+
+
+def _chosen(found: list[_StateDict], wanted: str, path: Path) -> tuple[_StateDict, list[_StateDict]]:
+    """Return the state dict to read, and the others that could be meant."""
+    largest = max(each.num_matrices for each in found)
+    # Beside a network lie the best accuracy, or a parameter's momentum: far fewer tensors.
+    candidates = [each for each in found if 2 * each.num_matrices >= largest]
+    named = next((each for each in found if wanted and each.name == wanted), None)
+    if named is None:
+        ranked = sorted(candidates, key=_rank)  # stable: of equals, the outermost comes first
+        first = ranked[0]
+        is_unusual = _rank(first)[1] == len(_WRAPPERS)
+        tied = [
+            each
+            for each in ranked
+            if _rank(each) == _rank(first) and (is_unusual or len(each.keys) == len(first.keys))
+        ]
+        if len(tied) > 1:
+            raise ModelFileError(
+                f"{path} holds {len(tied)} state dicts ({_listed([each.name for each in tied])})",
+                expected="one, or one of a usual name",
+                remedy="say which with --state-dict",
+            )
+        named = first
+    return named, [each for each in candidates if each is not named]
+
+
+def _rank(found: _StateDict) -> tuple[bool, int]:
+    last = found.keys[-1] if found.keys else ""
+    usual = -1 if not found.keys else _WRAPPERS.index(last) if last in _WRAPPERS else len(_WRAPPERS)
+    return SECOND_CHOICE.search(found.name) is not None, usual
+
+
+def _is_average(name: str) -> bool:
+    return re.search(r"(?:^|[._])(?:ema|swa|avg|averaged?|shadow)(?:$|[._])", name) is not None
+
+
+def _beside(document: Any, chosen: _StateDict, others: list[_StateDict]) -> dict[str, str]:
+    """Return what lies beside the state dict, on every level down to it, with what it is."""
     ignored: dict[str, str] = {}
-    # Three levels occur ({"model": {"state_dict": …}}); a pickle can nest without end, even in itself.
-    for _ in range(4):
-        if not isinstance(document, Mapping):
-            break
-        if any(isinstance(value, torch.Tensor) for value in document.values()):
-            return document, unwrapped, ignored
-        key = next((key for key in _WRAPPERS if isinstance(document.get(key), Mapping)), None)
-        if key is None:
-            break
-        prefix = "".join(f"{outer}." for outer in unwrapped)
-        ignored |= {
-            f"{prefix}{str(other)[:200]}": f"beside the weights ({_describe(value)})"
-            for other, value in list(document.items())[:1000]
-            if other != key
-        }
-        unwrapped.append(key)
+    led_to = {other.keys[: length + 1] for other in others for length in range(len(other.keys))}
+    for depth, key in enumerate(chosen.keys):
+        outer = chosen.keys[:depth]
+        for other, value in list(document.items())[:1000]:
+            if other != key and (*outer, other) not in led_to:
+                name = ".".join(_shown(part) for part in (*outer, other))
+                ignored[name] = f"beside the weights ({_describe(value)})"
         document = document[key]
-    raise ModelFileError(
-        f"{path} holds a {type(document).__name__} without tensors",
-        expected=f"a state dict, or one under {', '.join(_WRAPPERS)}",
-    )
+    return ignored
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
+
+
+def _shown(key: object) -> str:
+    text = str(key)[:200]
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _describe(value: object) -> str:
+    if isinstance(value, StandIn):
+        return value.described
+    if isinstance(value, type) and issubclass(value, StandIn):
+        return value.described
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, str):
         return f"str {value[:100]!r}"
     # Python refuses to write integers of thousands of digits.
@@ -162,7 +280,7 @@ def _checked(state: Mapping[Any, Any], ignored: dict[str, str], path: Path) -> d
     tensors: dict[str, torch.Tensor] = {}
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            ignored[str(name)[:200]] = f"no tensor ({_describe(value)})"
+            ignored[_shown(name)] = f"no tensor ({_describe(value)})"
             continue
         if value.layout != torch.strided or value.is_quantized or value.is_nested:
             raise ModelFileError(
