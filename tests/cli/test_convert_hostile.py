@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pickle
@@ -34,6 +35,11 @@ def _plain_pickle(path: Path, marker: Path) -> None:
 
 def _torch_pickle(path: Path, marker: Path) -> None:
     torch.save({"conv1.weight": torch.ones(1), "x": _Marks(marker)}, path)
+
+
+def _hidden_in_arguments(path: Path, marker: Path) -> None:
+    arguments = argparse.Namespace(lr=0.1, hook=_Marks(marker))
+    torch.save({"state_dict": create("resnet20").state_dict(), "args": arguments}, path)
 
 
 def _torch_pickle_of_old(path: Path, marker: Path) -> None:
@@ -87,6 +93,7 @@ def _configured_to_import(path: Path, marker: Path) -> None:
         (_plain_pickle, "model.safetensors", "is damaged or no safetensors file"),
         (_torch_pickle, "evil.pt", "holds more than tensors"),
         (_torch_pickle_of_old, "evil.pth", "holds more than tensors"),
+        (_hidden_in_arguments, "evil.pth.tar", "holds more than tensors"),
         (_deflated, "bomb.pt", "is compressed; expected stored members"),
         (_stride_of_zero, "bomb.pth", "is larger than the file"),
         (_twice_the_same_name, "model.safetensors", "is damaged or no safetensors file"),

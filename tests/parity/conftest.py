@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from residual.conversion.readers import sandbox
+from tests.conversion.in_process import read_in_this_process
 
 RESULTS = Path(__file__).parent.parent.parent / "src" / "residual" / "zoo" / "parity.json"
 _MEASURED = pytest.StashKey[dict[tuple[str, str, str], float]]()
@@ -36,24 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _read_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read by the same functions, but not in a child process, which takes three seconds to begin.
-
-    ``tests/conversion/readers`` and the tests of `residual convert` have the child.
-    """
-    in_child = sandbox.run
-
-    def run(kind: str, path: Path, size: int, state_dict: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
-        if kind == "tensorflow":  # which does not live well with torch
-            return in_child(kind, path, size)
-        with tempfile.TemporaryDirectory() as folder:
-            request = {"kind": kind, "path": str(path.absolute()), "shown": str(path), "folder": folder}
-            options = {"state_dict": state_dict} if state_dict else {}
-            limits = {"size": size, "seconds": 0.0, "allowance_bytes": 0}
-            sandbox._answer({**request, **limits, "options": options})
-            return sandbox._collect(Path(folder), path, 0, 0.0)
-
-    monkeypatch.setattr(sandbox, "_limit", lambda *_: None)
-    monkeypatch.setattr(sandbox, "run", run)
+    read_in_this_process(monkeypatch)
 
 
 @pytest.fixture

@@ -288,6 +288,8 @@ def _read_preprocess(cfg: Mapping[str, Any], spec: ResNetSpec) -> Preprocess:
 
 def _labels(config: Mapping[str, Any], spec: ResNetSpec, path: Path) -> tuple[str, ...] | None:
     names = config.get("label_names")
+    if not spec.num_classes and not names:
+        return None
     if names is None:
         if spec.num_classes != 1000:
             return None

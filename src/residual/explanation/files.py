@@ -10,8 +10,8 @@ from residual.data.source.listed import ListedFiles
 from residual.errors import ConfigurationError, UnknownNameError
 from residual.explanation.activation_maps import METHODS, Method, activation_maps
 from residual.explanation.layers import LAST_MAP, captured_map
-from residual.models.model import NOT_FINITE
 from residual.models import require_classifier
+from residual.models.model import NOT_FINITE
 from residual.runtime.device import resolve_num_workers
 
 if TYPE_CHECKING:

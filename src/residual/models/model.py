@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
     from residual.preprocess import Preprocess
 
-__all__ = ["NOT_FINITE", "NOT_FINITE_REMEDY", "Model", "Prediction", "create", "empty_network", "require_classifier"]
+__all__ = [
+    "NOT_FINITE",
+    "NOT_FINITE_REMEDY",
+    "Model",
+    "Prediction",
+    "create",
+    "empty_network",
+    "require_classifier",
+]
 
 NOT_FINITE = "the outputs of the model are not finite"
 """Why there is no prediction where a network gives NaN or infinity."""

@@ -96,6 +96,11 @@ def parse(path: Path, state_dict: str = "") -> tuple[dict[str, torch.Tensor], di
     }
     ignored = _beside(document, chosen, others)
     tensors = _checked(chosen.content, ignored, path)
+    ignored = {
+        name: what
+        for name, what in ignored.items()
+        if not any(other == name or other.startswith(f"{name}.") for other in alternatives)
+    }
     return tensors, {"unwrapped": list(chosen.keys), "alternatives": alternatives, "ignored": ignored}
 
 
@@ -153,11 +158,13 @@ def _check_zip(path: Path) -> None:
 
 
 def _not_only_tensors(path: Path, error: Exception) -> ModelFileError:
-    named = re.search(r"(?:GLOBAL|global|class|function)\s+([\w.]+\.[\w.]+)", str(error))
+    # torch leaves out the module of builtins.
+    named = re.search(r"GLOBAL\s+([\w.]+)|(?:global|class|function)\s+([\w.]+\.[\w.]+)", str(error))
     if named is None:
         return ModelFileError(f"{path} is damaged or holds more than tensors", remedy=_REMEDY)
+    name = (named[1] or named[2])[:100]
     return ModelFileError(
-        f"{path} holds more than tensors ({named[1][:100]}), and Residual never runs what a file brings",
+        f"{path} holds more than tensors ({name}), and Residual never runs what a file brings",
         remedy=_REMEDY,
     )
 
