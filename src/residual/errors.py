@@ -3,6 +3,9 @@
 Every message is one sentence of up to three clauses: what was found, what is allowed, what to do.
 The command line prints it after ``error:`` and leaves with the class's exit code; no traceback.
 
+What a file says may be megabytes long or steer a terminal. Every clause is therefore kept to one line of
+:data:`MAX_CLAUSE` characters, with control characters and lone surrogates escaped.
+
 Example:
     >>> raise ConfigurationError("learning_rate is -1", expected="a number above 0")
     Traceback (most recent call last):
@@ -12,10 +15,11 @@ Example:
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ConfigurationError",
@@ -27,8 +31,58 @@ __all__ = [
     "ResidualError",
     "RunError",
     "UnknownNameError",
+    "escaped",
+    "listed",
     "nearest",
+    "quoted",
+    "shortened",
 ]
+
+MAX_CLAUSE = 2000
+"""Longest clause of a message in characters: ten differing tensors, or a path and a value."""
+
+
+def escaped(text: str) -> str:
+    r"""Return ``text`` on one line that any terminal and any encoding of Unicode can show.
+
+    Control and format characters, line breaks and lone surrogates become escapes such as ``\x1b``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter
+        if letter.isprintable() or unicodedata.category(letter) == "Zs"
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
+
+
+def shortened(text: str, most: int) -> str:
+    """Return ``text`` with as much left out of its middle as goes beyond ``most`` characters."""
+    if len(text) <= most:
+        return text
+    # What a message quotes stands between its subject and what follows from it; both ends matter.
+    end = most // 4
+    return f"{text[: most - end - 3]} … {text[-end:]}"
+
+
+def listed(items: Sequence[str], most: int = 10) -> str:
+    """Return the first ``most`` items, each cut to its share of a clause, and how many more there are."""
+    shown = ", ".join(shortened(item, 3 * MAX_CLAUSE // (4 * most)) for item in items[:most])
+    return shown + (f" and {len(items) - most:,} more" if len(items) > most else "")
+
+
+def quoted(value: object, most: int = 100) -> str:
+    """Return ``repr(value)`` in at most ``most`` characters, for a value that a file holds."""
+    if isinstance(value, str | bytes) and len(value) > most:
+        # Without a copy of it all.
+        value = value[:most]
+        return f"{repr(value)[: most - 2]} …"
+    try:
+        return shortened(escaped(repr(value)), most)
+    except (RecursionError, ValueError):
+        # Nested too deep, or an integer of thousands of digits, which Python does not write.
+        return f"a {type(value).__name__}"
 
 
 class ResidualError(Exception):
@@ -43,12 +97,12 @@ class ResidualError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, found: str, *, expected: str = "", remedy: str = "") -> None:
-        self.found = found
-        self.expected = expected
-        self.remedy = remedy
+        self.found, self.expected, self.remedy = (
+            shortened(escaped(clause), MAX_CLAUSE) for clause in (found, expected, remedy)
+        )
         self.is_echo = False
         """Whether another process that trains with this one met the error, and tells the user."""
-        clauses = [found, f"expected {expected}" if expected else "", remedy]
+        clauses = [self.found, f"expected {self.expected}" if self.expected else "", self.remedy]
         super().__init__("; ".join(clause for clause in clauses if clause))
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -117,10 +171,10 @@ class UnknownNameError(ConfigurationError):
     def __init__(self, kind: str, name: str, choices: Iterable[str], remedy: str = "") -> None:
         choices = list(choices)
         close = nearest(name, choices)
-        listed = ", ".join(choices[:8]) + (", …" if len(choices) > 8 else "")
+        some = ", ".join(choices[:8]) + (", …" if len(choices) > 8 else "")
         super().__init__(
-            f"unknown {kind} {name!r}" + (f" (nearest: {', '.join(close)})" if close else ""),
-            expected="" if close else f"one of {listed}",
+            f"unknown {kind} {quoted(name)}" + (f" (nearest: {', '.join(close)})" if close else ""),
+            expected="" if close else f"one of {some}",
             remedy=remedy,
         )
 
