@@ -20,6 +20,8 @@ from residual.conversion.readers import read
 from residual.conversion.tensorflow import TensorFlow
 from residual.conversion.translation import read_tensors, write_tensors
 from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
+from residual.models import load
+from residual.models.convert import convert
 from residual.models.model import create, empty_network
 
 if TYPE_CHECKING:
@@ -40,13 +42,17 @@ SCOPE = "tower/resnet50"
 SPEC = dataclasses.replace(zoo.entry("resnet50.tf").spec, num_classes=NUM_CLASSES)
 
 
+def run_article(mode: str, folder: Path, *arguments: object) -> None:
+    command = [sys.executable, str(PROGRAM), mode, str(folder), str(NUM_CLASSES), *map(str, arguments)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900, check=False)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+
+
 @pytest.fixture(scope="module")
 def article(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("article")
-    command = [sys.executable, str(PROGRAM), str(folder), str(NUM_CLASSES), SCOPE, *map(str, SIDES)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
-    assert ended.returncode == 0, ended.stderr[-3000:]
+    run_article("draw", folder, SCOPE, *SIDES)
     return folder
 
 
@@ -70,6 +76,57 @@ def test_checkpoint_gives_the_logits_of_the_article(article: Path, side: int, pa
     with torch.inference_mode():
         ours = network.eval()(images.permute(0, 3, 1, 2))
     parity("resnet50.tf", "tensorflow", "in", (ours - theirs).abs().max().item(), 1e-4)
+
+
+def check_trained(folder: Path, side: int, dropped: dict[str, int], parity: Parity) -> None:
+    """Convert what a training graph saved; hold logits and what is dropped against the graph."""
+    # The folder, whose file ``checkpoint`` names the newest, as a user of TensorFlow has it.
+    done = convert(folder, folder / "model")
+    assert done.dropped == dropped
+    model = load(folder / "model")
+    images, theirs = (
+        torch.from_numpy(np.load(folder / f"{what}{side}.npy")) for what in ("images", "logits")
+    )
+    assert 0.2 < theirs.abs().max() < 50
+    with torch.inference_mode():
+        ours = model.network(images.permute(0, 3, 1, 2))
+    parity("resnet50.tf", "tensorflow", "in", (ours - theirs).abs().max().item(), 1e-4)
+    averaged = [line for line in done.assumed if "as the last step left them" in line]
+    assert bool(averaged) is any("exponential" in reason for reason in dropped)
+
+
+BIASED = "moving averages before their correction, kept beside the corrected ones that are read"
+COUNTS = "count the updates of moving averages; not used at inference"
+OPTIMIZER = "the optimizer's; not used at inference"
+AVERAGES = "exponential moving averages, kept beside the variables that are read"
+
+
+@needs_tensorflow
+def test_a_trained_checkpoint_of_a_short_form_of_the_article_gives_its_logits(
+    tmp_path: Path, parity: Parity
+) -> None:
+    run_article("train", tmp_path, "resnet50", 193, "averaged", "1,1,1,1", 2)
+    # 17 convolutions with a BN each and the classifier: 53 trained variables and 34 moving averages.
+    dropped = {OPTIMIZER: 53 + 1, AVERAGES: 53, BIASED: 34, COUNTS: 34}
+    check_trained(tmp_path, 193, dropped, parity)
+
+
+@needs_tensorflow
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("optimizer", "dropped"),
+    [
+        # 53 convolutions with a BN each and the classifier: 161 trained variables and 106 moving averages;
+        # beside Momentum's slots global_step, beside Adam's two a variable beta1_power and beta2_power, too.
+        ("momentum", {OPTIMIZER: 161 + 1, BIASED: 106, COUNTS: 106}),
+        ("adam", {OPTIMIZER: 2 * 161 + 3, BIASED: 106, COUNTS: 106}),
+    ],
+)
+def test_a_trained_checkpoint_of_the_article_gives_its_logits(
+    tmp_path: Path, parity: Parity, optimizer: str, dropped: dict[str, int]
+) -> None:
+    run_article("train", tmp_path, "resnet50", 224, optimizer, "3,4,6,3", 3)
+    check_trained(tmp_path, 224, dropped, parity)
 
 
 def article_variables(spec: ResNetSpec, scope: str = "resnet50/") -> dict[str, Tensor]:
@@ -110,10 +167,13 @@ def test_scope_depths_and_spellings_may_differ(scope: str) -> None:
     kernel = f"{scope}block2/bottleneck1/conv_1/kernel"
     extra = {
         f"{kernel}/ExponentialMovingAverage": "moving average",
+        f"{scope}{scope}bn1/moving_mean/biased_1": "before their correction",
+        f"{scope}{scope}bn1/moving_mean/local_step": "count the updates",
         f"{kernel}/Momentum": "optimizer",
         "global_step": "optimizer",
     }
-    checkpoint = checkpoint_of(tensors | {name: torch.zeros(1) for name in extra})
+    extra["best_accuracy"] = "single numbers"
+    checkpoint = checkpoint_of(tensors | {name: torch.zeros(()) for name in extra})
     recognition = TensorFlow().recognize(checkpoint)
     assert recognition is not None
     assert recognition.spec == spec

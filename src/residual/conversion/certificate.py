@@ -64,18 +64,23 @@ def certify(
         The certificate; without figures where the other library is not installed.
 
     Raises:
-        ModelFileError: The two disagree by more than a thousandth of the largest logit: the conversion would
-            not be the same function.
+        ModelFileError: The network's own logits are not finite; or the two disagree by more than a thousandth
+            of the largest logit: the conversion would not be the same function.
     """
-    try:
-        reference = ecosystem.reference(checkpoint, network.spec)
-    except MissingDependencyError as error:
-        return Certificate(reason=error.found)
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(_NUM_IMAGES, network.spec.in_channels, input_px, input_px, generator=generator)
     was_training = network.training
     ours = network.eval()(images)
     network.train(was_training)
+    if not ours.isfinite().all():
+        raise ModelFileError(
+            f"{checkpoint.path}: the logits for random images of {input_px} px are not finite",
+            expected="weights of a trained network",
+        )
+    try:
+        reference = ecosystem.reference(checkpoint, network.spec)
+    except MissingDependencyError as error:
+        return Certificate(reason=error.found)
     theirs = reference.logits(images)
     difference = (ours - theirs).abs().max().item()
     largest = theirs.abs().max().item()

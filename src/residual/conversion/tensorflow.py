@@ -13,12 +13,15 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from residual.conversion.ecosystem import Ecosystem, Recognition
+from residual.conversion.readers.tensorflow_checkpoint import reason_left_out
 from residual.conversion.translation import Rule, Translation, num_batches_tracked
 from residual.errors import ConfigurationError, ModelFileError
 from residual.zoo import entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from torch import Tensor
 
     from residual.conversion.checkpoint import Checkpoint
     from residual.spec import ResNetSpec
@@ -28,9 +31,6 @@ __all__ = ["TensorFlow"]
 _ROW = "resnet50.tf"
 _UNIT = re.compile(r"((?:.+/)?)block([2-9])/(bottlen(?:ce|ec)k)([1-9]\d{0,3})/conv_1/kernel")
 _BN = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-_AVERAGES = ("ExponentialMovingAverage", "biased", "local_step")
-_SLOTS = ("Momentum", "Adam", "Adam_1", "RMSProp", "RMSProp_1", "Adagrad")
-_COUNTERS = ("global_step", "beta1_power", "beta2_power")
 
 
 class _Names(NamedTuple):
@@ -77,6 +77,7 @@ class TensorFlow(Ecosystem):
             preprocess,
             assumed=(
                 "images are prepared with ImageNet's mean and standard deviation; the article does not say",
+                *_averages_assumed(checkpoint),
             ),
         )
 
@@ -98,8 +99,12 @@ class TensorFlow(Ecosystem):
                     rules.append(Rule(f"{layer.name}.weight", f"{source}/{names.fc_weight}", "linear-io"))
                     rules.append(Rule(f"{layer.name}.bias", f"{source}/{names.fc_bias}"))
         used = {rule.source for rule in rules}
-        present = () if checkpoint is None else checkpoint.tensors
-        dropped = {name: reason for name in present if name not in used and (reason := _reason(name))}
+        present = {} if checkpoint is None else checkpoint.tensors
+        dropped = {
+            name: reason
+            for name, tensor in present.items()
+            if name not in used and (reason := _reason(name, tensor))
+        }
         counters = (
             f"{layer.name}.num_batches_tracked" for layer in spec.layers(input_px=224) if layer.kind == "bn"
         )
@@ -108,7 +113,7 @@ class TensorFlow(Ecosystem):
 
 def _names(variables: Iterable[str]) -> _Names | None:
     variables = set(variables)
-    found = [match for match in map(_UNIT.fullmatch, sorted(variables)) if match and not _reason(match[0])]
+    found = [match for match in map(_UNIT.fullmatch, sorted(variables)) if match]
     if not found:
         return None
     scope, unit = found[0][1], found[0][3]
@@ -117,6 +122,14 @@ def _names(variables: Iterable[str]) -> _Names | None:
         for single, plural in (("weight", "weights"), ("bias", "biases"))
     )
     return _Names(scope, unit, weight, bias)
+
+
+def _averages_assumed(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return what is taken for granted where each weight is there twice."""
+    names = (*checkpoint.tensors, *checkpoint.metadata.get("not_weights", {}))
+    if not any(name.endswith("/ExponentialMovingAverage") for name in names):
+        return ()
+    return ("the weights are read as the last step left them, not their exponential moving averages",)
 
 
 def _shape(checkpoint: Checkpoint, variable: str, axes: int) -> tuple[int, ...]:
@@ -145,14 +158,11 @@ def _source(module: str, unit: str) -> str:
     return f"block{int(stage.removeprefix('layer')) + 1}/{unit}{int(index) + 1}/{inner}"
 
 
-def _reason(variable: str) -> str:
+def _reason(variable: str, tensor: Tensor) -> str:
     """Return why a variable is not needed; nothing where it is not known."""
-    last = variable.rsplit("/", maxsplit=1)[-1]
-    if last in _AVERAGES:
-        return "a moving average, kept beside the variable that is read"
-    if last in _SLOTS or last in _COUNTERS:
-        return "the optimizer's; not used at inference"
-    return ""
+    if tensor.ndim == 0:
+        return reason_left_out(variable) or "single numbers, which are no weights of the network"
+    return reason_left_out(variable)
 
 
 def _check(spec: ResNetSpec) -> None:

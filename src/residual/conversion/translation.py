@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
 
 import torch
 
-from residual.errors import ModelFileError
+from residual.conversion.values import checked
+from residual.errors import ModelFileError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,8 +26,6 @@ Layout: TypeAlias = Literal["same", "conv-hwio", "linear-io", "linear-1x1", "fla
 """How the source lays the axes out: as torch; a convolution as (H, W, in, out); a linear layer as
 (in, out), or as a 1×1 convolution; or in any shape with the same numbers in the same order, as Caffe's
 (1, 1, 1, C)."""
-
-_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,8 @@ def read_tensors(
         where: The file, for messages.
 
     Raises:
-        ModelFileError: Something is missing (−), left over (+), of another shape (±) or not finite; both
-            sides are listed.
+        ModelFileError: Something is missing (−), left over (+) or of another shape (±), both sides listed;
+            or a tensor is no weights (:func:`~residual.conversion.values.checked`).
     """
     used = {rule.source for rule in translation.rules} | {
         rule.divisor for rule in translation.rules if rule.divisor
@@ -99,22 +98,16 @@ def read_tensors(
             found, wanted = tuple(source[rule.source].shape), tuple(expected.shape)
             differences.append(f"± {rule.source} {found} for {rule.target} {wanted}")
             continue
-        if value.is_floating_point() != expected.is_floating_point() and value.is_floating_point():
-            differences.append(f"± {rule.source} {value.dtype} for {rule.target} {expected.dtype}")
-            continue
         if rule.divisor:
-            divisor = source[rule.divisor].reshape(-1)[0]
+            # Checked before the division as well, which would make floats of whole numbers.
+            checked(value, expected.dtype, where, rule.source, "")
+            divisor = checked(source[rule.divisor].reshape(-1), expected.dtype, where, rule.divisor, "")[0]
             value = value / divisor if divisor != 0 else torch.zeros_like(value)
-        if not value.isfinite().all():
-            bad = int((~value.isfinite()).sum())
-            raise ModelFileError(f"{where}: tensor {rule.source} has {bad:,} values that are not finite")
-        result[rule.target] = value.to(expected.dtype).contiguous()
+        value = checked(value, expected.dtype, where, rule.source, rule.target)
+        result[rule.target] = value.contiguous()
     if differences:
-        more = f" and {len(differences) - _LISTED} more" if len(differences) > _LISTED else ""
         raise ModelFileError(
-            f"{where} does not fit the network (missing −, extra +, other shape ±): "
-            + ", ".join(differences[:_LISTED])
-            + more
+            f"{where} does not fit the network (missing −, extra +, other shape ±): {listed(differences)}"
         )
     return {name: result[name] for name in target}
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from residual.errors import ModelFileError
+from residual.runtime import git_lfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -88,6 +89,7 @@ def read_object(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]
     Raises:
         ModelFileError: The file cannot be read, is larger than ``max_bytes``, or is no strict JSON object.
     """
+    git_lfs.refuse_pointer(path, ModelFileError)
     return parse_object(_content(path, max_bytes), str(path))
 
 
@@ -116,8 +118,11 @@ def parse_object(content: bytes, source: str) -> dict[str, Any]:
     try:
         document = parse(content)
     except RecordError as error:
-        what = "plain JSON" if str(error) == _TOO_DEEP else "JSON in UTF-8"
-        raise ModelFileError(f"{source} is not {what} ({error})") from error
+        if str(error) == _TOO_DEEP:
+            raise ModelFileError(
+                f"{source} is not plain JSON ({error})", expected=f"{_MAX_DEPTH} levels at most"
+            ) from error
+        raise ModelFileError(f"{source} is not JSON in UTF-8 ({error})") from error
     if not isinstance(document, dict):
         raise ModelFileError(f"{source} holds a {type(document).__name__}", expected="a JSON object")
     return document

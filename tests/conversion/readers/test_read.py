@@ -9,6 +9,8 @@ import os
 import pickle
 import sys
 import tarfile
+import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from residual.conversion import readers
-from residual.conversion.readers import read
+from residual.conversion.readers import read, torch_file
 from residual.errors import ModelFileError
 from tests.conversion.readers.writers import Touch
 
@@ -73,6 +75,11 @@ def test_a_configuration_that_names_code_is_data(folder: Path) -> None:
         (b'{"a":' * 100_000, r"config\.json is not plain JSON \(nested too deep\)"),
         (b"[1]", r"config\.json holds a list; expected a JSON object"),
         (b'{"a": 1, "a": 2}', r"config\.json is not JSON in UTF-8 \(the name 'a' is there twice\)"),
+        (b'{"a": 1e999}', r"config\.json is not JSON in UTF-8 \(1e999 is beyond a 64-bit float\)"),
+        (
+            b'{"a":' * 101 + b"1" + b"}" * 101,
+            r"config\.json is not plain JSON .*; expected 100 levels at most",
+        ),
         (b'{"a": NaN}', r"config\.json is not JSON in UTF-8 \(NaN is no JSON\)"),
         (b"", r"config\.json is not JSON in UTF-8"),
     ],
@@ -119,6 +126,14 @@ def test_folders_of_other_kinds_are_named(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def zip_bytes(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, bytes(100))
+    return buffer.getvalue()
+
+
 def tar_bytes() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -133,11 +148,26 @@ def tar_bytes() -> bytes:
         (gzip.compress(b"x", mtime=0), "is a gzip file; .*; unpack it first"),
         (b"BZh91AY", "is a bzip2 file"),
         (b"\xfd7zXZ\0", "is an xz file"),
-        (b"PK\x03\x04" + bytes(22) + b"\x05\0\0\0a.txt", "is a zip archive"),
+        (zip_bytes("a.txt"), r"is a zip archive without data\.pkl; .*; unpack it first"),
+        (zip_bytes("weights.pth", "a.txt"), r"is a zip archive with 'weights\.pth' in it; unpack it first"),
+        (zip_bytes("m/deep/x.safetensors"), r"is a zip archive with 'm/deep/x\.safetensors' in it; unpack"),
+        (zip_bytes("conv1.npy", "fc.npy"), r"holds NumPy arrays \(\.npz\)"),
+        (zip_bytes("m/archive_format", "m/models/model.json"), r"is a program that torch\.export wrote"),
+        (zip_bytes("assets/", "model.weights.h5"), "is a Keras file; give it the ending .keras"),
         (b"\x08\x07\x12\x07pytorch", "is ONNX or another protobuf"),
         (b"\x93NUMPY\x01\0", "is a NumPy array"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS instead of the file"),
-        (b"<!DOCTYPE html><html>", "is a page of HTML or XML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer .*; run 'git lfs pull'"),
+        (b"<!DOCTYPE html><html>", "is a web page instead of weights; .*; download the file itself again"),
+        (b"\xef\xbb\xbf\n <HTML>", "is a web page instead of weights"),
+        (b"<?xml version='1.0'?><Error/>", "is XML instead of weights"),
+        (b"Entry not found", r"is text instead of weights \('Entry not found'\); .*; download the file"),
+        (b'{"message": "Not Found"}', "is text instead of weights"),
+        (b"\x1c\0\0\0TFL3" + bytes(30), "is a TensorFlow Lite model; .*; convert the checkpoint that it was"),
+        (b"GGUF\x03\0\0\0", "is a GGUF file; .*; convert the checkpoint that it was made from"),
+        (b"MATLAB 5.0 MAT-file", "is a MATLAB file"),
+        (b"\x12\x01" + bytes(30), "is a file of MXNet"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(30), "is a PNG image"),
+        (b"cposix\nsystem\n(S'true'\ntR.", "is a Python pickle that is no torch file"),
         (b"4\n1\n3\nV 1\n13\nnn.Sequential\n", "is a Torch7 file in ASCII"),
         (pickle.dumps({"a": 1}), "is a Python pickle that is no torch file"),
         (bytes(8) + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb", "is a table of TensorFlow or LevelDB"),
@@ -162,6 +192,45 @@ def test_missing_empty_large_and_odd_paths_are_refused(tmp_path: Path) -> None:
         file.truncate(readers.MAX_FILE_BYTES + 1)
     with pytest.raises(ModelFileError, match=r"has 2,147,483,649 bytes; expected at most 2,147,483,648"):
         read(tmp_path / "large")
+
+
+def test_a_torchscript_program_is_named_before_its_members_are_judged(tmp_path: Path) -> None:
+    class Doubled(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * x
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls TorchScript deprecated
+        torch.jit.save(torch.jit.script(Doubled()), str(tmp_path / "x.pt"))  # type: ignore[no-untyped-call]
+    with pytest.raises(
+        ModelFileError,
+        match=r"is a TorchScript program \(torch\.jit\.save\); expected a state dict; save its",
+    ):
+        torch_file.parse(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("x.onnx", b"\x0a\x03abc", "is an ONNX model; .*; convert the checkpoint that it was made from"),
+        ("x.safetensors", b"<html>", "is a web page instead of weights; expected a safetensors file"),
+        ("x.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "run 'git lfs pull'"),
+        ("x.safetensors", zip_bytes("x/data.pkl"), r"a zip archive, as torch.save writes them; .*\.pth"),
+    ],
+)
+def test_names_that_promise_something_are_held_to_it(
+    tmp_path: Path, name: str, content: bytes, text: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelFileError, match=text):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
+def test_a_folder_with_pointers_of_git_lfs_is_told_so(folder: Path, name: str) -> None:
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    with pytest.raises(ModelFileError, match=f"{name} is a Git LFS pointer instead of the file itself; run"):
+        read(folder)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

@@ -21,6 +21,11 @@ v1, graph = tf.compat.v1, tf.Graph()
 with graph.as_default():
     kernel = v1.get_variable("resnet/conv1/weights", [3, 3, 2, 4])
     mean = v1.get_variable("resnet/conv1/BatchNorm/moving_mean", [4], trainable=False)
+    v1.get_variable("scalar", [], initializer=v1.constant_initializer(0.25))
+    v1.get_variable("half", [], tf.bfloat16, initializer=v1.constant_initializer(0.5))
+    v1.get_variable("small", [2], tf.float8_e4m3fn, initializer=v1.constant_initializer(0.5))
+    v1.get_variable("flag", [2], tf.bool, initializer=v1.constant_initializer(True))
+    v1.get_variable("text", [], tf.string, initializer=v1.constant_initializer("x"))
     loss = tf.reduce_sum(kernel * kernel)
     v1.train.MomentumOptimizer(0.1, 0.9).minimize(loss, global_step=v1.train.get_or_create_global_step())
     with v1.Session() as session:
@@ -51,10 +56,24 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_variables_come_back_and_what_training_needed_is_left_out(written: Path) -> None:
     checkpoint = read(written / "model.ckpt")
     assert checkpoint.format == "tensorflow"
-    assert set(checkpoint.tensors) == {"resnet/conv1/weights", "resnet/conv1/BatchNorm/moving_mean"}
+    assert {name: str(tensor.dtype) for name, tensor in checkpoint.tensors.items()} == {
+        "resnet/conv1/weights": "torch.float32",
+        "resnet/conv1/BatchNorm/moving_mean": "torch.float32",
+        "scalar": "torch.float32",
+        "half": "torch.bfloat16",
+        "small": "torch.float8_e4m3fn",
+        "flag": "torch.bool",
+    }
+    assert checkpoint.tensors["scalar"].shape == ()
+    assert [checkpoint.tensors[name].float().tolist() for name in ("scalar", "half")] == [0.25, 0.5]
+    assert checkpoint.tensors["small"].float().tolist() == [0.5, 0.5]
     found = checkpoint.tensors["resnet/conv1/weights"].numpy()
     np.testing.assert_array_equal(found, np.load(written / "kernel.npy"))
-    assert checkpoint.metadata["not_weights"] == ["global_step", "resnet/conv1/weights/Momentum"]
+    assert checkpoint.metadata["not_weights"] == {
+        "global_step": "the optimizer's; not used at inference",
+        "resnet/conv1/weights/Momentum": "the optimizer's; not used at inference",
+        "text": "no numbers",
+    }
 
 
 @needs_tensorflow
@@ -99,20 +118,30 @@ def test_the_file_checkpoint_does_not_lead_out_of_the_folder(tmp_path: Path, tex
 
 
 @pytest.mark.parametrize(
-    ("name", "dropped"),
+    ("name", "reason"),
     [
-        ("resnet/conv1/weights", False),
-        ("resnet/conv1/weights/Momentum", True),
-        ("dense/kernel/Adam_1", True),
-        ("beta1_power", True),
-        ("layer/kernel/.ATTRIBUTES/VARIABLE_VALUE", False),
-        ("layer/kernel/.OPTIMIZER_SLOT/optimizer/momentum/.ATTRIBUTES/VARIABLE_VALUE", True),
-        ("save_counter/.ATTRIBUTES/VARIABLE_VALUE", True),
-        ("optimizer/_iterations/.ATTRIBUTES/VARIABLE_VALUE", True),
+        ("resnet/conv1/weights", ""),
+        ("resnet/conv1/weights/Momentum", "optimizer"),
+        ("dense/kernel/Adam_1", "optimizer"),
+        ("train/dense/kernel/Adam_3", "optimizer"),
+        ("beta1_power", "optimizer"),
+        ("train/beta2_power_1", "optimizer"),
+        ("Adam", ""),
+        ("conv_1/kernel_1", ""),
+        ("bn/bn/moving_mean/biased", "before their correction"),
+        ("bn/bn/moving_mean/biased_2", "before their correction"),
+        ("bn/bn/moving_mean/local_step", "count the updates"),
+        ("conv/kernel/ExponentialMovingAverage", "exponential moving averages"),
+        ("layer/kernel/.ATTRIBUTES/VARIABLE_VALUE", ""),
+        ("layer/kernel/.OPTIMIZER_SLOT/optimizer/momentum/.ATTRIBUTES/VARIABLE_VALUE", "optimizer"),
+        ("save_counter/.ATTRIBUTES/VARIABLE_VALUE", "optimizer"),
+        ("optimizer/_iterations/.ATTRIBUTES/VARIABLE_VALUE", "optimizer"),
     ],
 )
-def test_what_only_training_needed_is_known_by_name(name: str, dropped: bool) -> None:
-    assert tensorflow_checkpoint._is_for_training(name) is dropped
+def test_what_only_training_needed_is_known_by_name(name: str, reason: str) -> None:
+    found = tensorflow_checkpoint.reason_left_out(name)
+    assert reason in found
+    assert bool(found) is bool(reason)
 
 
 def test_without_tensorflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 from residual.conversion.checkpoint import Checkpoint
 from residual.conversion.readers import sandbox
 from residual.conversion.readers.caffemodel import read_binaryproto
+from residual.conversion.readers.known import TABLE_MAGIC, describe
 from residual.conversion.readers.safetensors_file import open_tensors
 from residual.conversion.readers.tensorflow_checkpoint import files_of
 from residual.conversion.readers.torch_file import LEGACY_MAGIC
 from residual.errors import ModelFileError
+from residual.runtime import git_lfs
 from residual.runtime.files import expanded
 from residual.runtime.strict_json import read_object
 
@@ -42,24 +44,7 @@ _TORCH7_STARTS = (
     b"\x03\0\0\0\x01\0\0\0",
     b"\x04\0\0\0\x01\0\0\0",
 )  # a table or object, the first of its file
-_TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # how the tables end in which TensorFlow keeps an index
 _KERAS_MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
-# What else is found under names of weights, by its first bytes.
-_KNOWN = (
-    (b"\x1f\x8b", "a gzip file"),
-    (b"BZh", "a bzip2 file"),
-    (b"\xfd7zXZ", "an xz file"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file"),
-    (b"7z\xbc\xaf", "a 7z archive"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"PK\x05\x06", "an empty zip archive"),
-    (b"\x93NUMPY", "a NumPy array"),
-    (b"GGUF", "a GGUF file"),
-    (b"version https://git-lfs", "a pointer of Git LFS instead of the file"),
-    (b"4\n1\n", "a Torch7 file in ASCII"),
-    (b"<", "a page of HTML or XML"),
-    (b"\x80", "a Python pickle that is no torch file"),
-)
 
 
 def read(path: str | Path, state_dict: str = "") -> Checkpoint:
@@ -94,7 +79,8 @@ def regular_size(path: Path) -> int:
     """Return the size in bytes of the file at ``path``.
 
     Raises:
-        ModelFileError: It is missing, no regular file, empty, or larger than :data:`MAX_FILE_BYTES`.
+        ModelFileError: It is missing, no regular file, empty, a Git LFS pointer, or larger than
+            :data:`MAX_FILE_BYTES`.
     """
     try:
         status = path.stat()
@@ -106,6 +92,7 @@ def regular_size(path: Path) -> int:
         raise ModelFileError(f"{path} is empty", remedy="copy it again")
     if status.st_size > MAX_FILE_BYTES:
         raise ModelFileError(f"{path} has {status.st_size:,} bytes", expected=f"at most {MAX_FILE_BYTES:,}")
+    git_lfs.refuse_pointer(path, ModelFileError)
     return status.st_size
 
 
@@ -189,32 +176,21 @@ def _kind_of(path: Path, size: int) -> str:
         return "torch7"
     if start[8:9] == b"{":
         return "safetensors"
-    if end == _TABLE_MAGIC and path.suffix == ".index":
+    if end == TABLE_MAGIC and path.suffix == ".index":
         return "tensorflow"
     if start.startswith(b"PK\x03\x04"):
         first = start[30 : 30 + int.from_bytes(start[26:28], "little")].decode("utf-8", "replace")
-        if first in _KERAS_MEMBERS:
+        if first in _KERAS_MEMBERS or path.suffix == ".keras":
             return "keras"
         # torch.save puts all members into one folder, and the pickle first.
-        if "/" in first:
+        if "/" in first or path.suffix in (".pth", ".pt", ".bin", ".ckpt", ".zip"):
             return "torch"
     if _is_caffe_net(path, size):
         return "caffemodel"
     if path.suffix in (".caffemodel", ".safetensors"):
         # Damaged perhaps; their readers say where.
         return path.suffix.removeprefix(".")
-    found = next((name for magic, name in _KNOWN if start.startswith(magic)), "of no known format")
-    remedy = ""
-    if start[257:262] == b"ustar":
-        found, remedy = "a tar archive", "unpack it first"
-    elif end == _TABLE_MAGIC:
-        found = "a table of TensorFlow or LevelDB"
-    elif re.search(r"\.data-\d+-of-\d+$", path.name):
-        found, remedy = "a part of a TensorFlow checkpoint", f"give {path.with_suffix('')}"
-    elif start[0] == 0x08 and start[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42"):
-        found = "ONNX or another protobuf"
-    elif found.endswith(("file", "archive")) and start[:1] != b"\x80":
-        remedy = "unpack it first"
+    found, remedy = describe(path, start, end)
     raise ModelFileError(f"{path} is {found}", expected=_ALLOWED, remedy=remedy)
 
 

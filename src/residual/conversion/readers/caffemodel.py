@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from residual.errors import MissingDependencyError, ModelFileError
+from residual.errors import MissingDependencyError, ModelFileError, quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -198,7 +198,7 @@ def parse(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         for number, blob in enumerate(layer.blobs):
             name = f"{layer.name}/{number}"
             if name in tensors:
-                raise ModelFileError(f"{path} has two layers named {layer.name[:100]!r}")
+                raise ModelFileError(f"{path} has two layers named {quoted(layer.name)}")
             tensors[name] = _tensor(blob, name, path)
             shapes.append(list(tensors[name].shape))
         described = {
@@ -279,7 +279,7 @@ def _tensor(blob: Any, name: str, path: Path) -> torch.Tensor:
     wide = bool(blob.double_data)
     dtype, raw = (torch.float64, blob.double_data) if wide else (torch.float32, blob.data)
     if len(raw) % dtype.itemsize:
-        raise ModelFileError(f"{path} is damaged (blob {name[:100]!r} ends within a number)")
+        raise ModelFileError(f"{path} is damaged (blob {quoted(name)} ends within a number)")
     count = len(raw) // dtype.itemsize
     if blob.HasField("shape"):
         shape = list(blob.shape.dim)
@@ -289,7 +289,7 @@ def _tensor(blob: Any, name: str, path: Path) -> torch.Tensor:
         shape = [count]
     if len(shape) > 32 or min(shape, default=1) < 0 or math.prod(shape) != count:
         raise ModelFileError(
-            f"{path} is damaged (blob {name[:100]!r} of shape {tuple(shape[:32])} has {count:,} values)"
+            f"{path} is damaged (blob {quoted(name)} of shape {tuple(shape[:32])} has {count:,} values)"
         )
     values = torch.frombuffer(bytearray(raw), dtype=dtype) if count else torch.empty(0, dtype=dtype)
     return values.reshape(shape)

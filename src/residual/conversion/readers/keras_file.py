@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from residual.conversion.readers.torch_file import check_members
-from residual.errors import MissingDependencyError, ModelFileError
+from residual.conversion.values import WEIGHT_TYPES
+from residual.errors import MissingDependencyError, ModelFileError, quoted
 from residual.runtime.strict_json import MAX_CONFIG_BYTES, parse_object
 
 if TYPE_CHECKING:
@@ -55,9 +56,10 @@ def parse(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         path: An HDF5 file, or a zip file (``.keras``) with one.
 
     Returns:
-        The arrays by their path in the HDF5 file, float32, in Keras's layout, and metadata: ``config`` (the
+        The arrays by their path in the HDF5 file, in Keras's layout, and metadata: ``config`` (the
         model's, where the file has it), ``layer_names`` and ``weight_names`` (Keras 1 and 2), ``names``
-        (Keras 3: by group the layer's own name), ``not_weights`` (what was left out).
+        (Keras 3: by group the layer's own name), ``not_weights`` (by path why an array was
+        left out).
 
     Raises:
         ModelFileError: The file is damaged, leads to other files, or claims to be larger than it is.
@@ -111,7 +113,7 @@ class _Walk:
         self.num_objects = 0
         self.groups: set[Any] = set()
         self.tensors: dict[str, torch.Tensor] = {}
-        self.not_weights: list[str] = []
+        self.not_weights: dict[str, str] = {}
         self.metadata: dict[str, Any] = {}
 
     def run(self, file: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -128,7 +130,7 @@ class _Walk:
     def _group(self, group: Any, prefix: str, depth: int) -> None:
         address = self.h5py.h5o.get_info(group.id).addr
         if address in self.groups or depth > _MAX_DEPTH:
-            raise ModelFileError(f"{self.path}: the group {prefix[:100]!r} leads in a circle")
+            raise ModelFileError(f"{self.path}: the group {quoted(prefix)} leads in a circle")
         self.groups.add(address)
         self._attributes(group, prefix)
         for name in group:
@@ -137,39 +139,45 @@ class _Walk:
             if self.num_objects > _MAX_OBJECTS:
                 raise ModelFileError(f"{self.path} has more than {_MAX_OBJECTS:,} groups and arrays")
             if not isinstance(group.get(name, getlink=True), self.h5py.HardLink):
-                raise ModelFileError(f"{self.path}: {inner[:100]!r} is a link that leads elsewhere")
+                raise ModelFileError(f"{self.path}: {quoted(inner)} is a link that leads elsewhere")
             item = group[name]
             if isinstance(item, self.h5py.Group):
                 self._group(item, inner, depth + 1)
             elif isinstance(item, self.h5py.Dataset):
                 self._dataset(item, inner)
             else:
-                raise ModelFileError(f"{self.path}: {inner[:100]!r} is neither a group nor an array")
+                raise ModelFileError(f"{self.path}: {quoted(inner)} is neither a group nor an array")
 
     def _dataset(self, dataset: Any, name: str) -> None:
         if dataset.is_virtual or dataset.external:
-            raise ModelFileError(f"{self.path}: the values of {name[:100]!r} lie in another file")
+            raise ModelFileError(f"{self.path}: the values of {quoted(name)} lie in another file")
         properties = dataset.id.get_create_plist()
         filters = {properties.get_filter(number)[0] for number in range(properties.get_nfilters())}
         if not filters <= _FILTERS:
             raise ModelFileError(
-                f"{self.path}: {name[:100]!r} has the HDF5 filters {sorted(filters)}",
+                f"{self.path}: {quoted(name)} has the HDF5 filters {sorted(filters)}",
                 expected="deflate, shuffle or fletcher32",
             )
-        if name.split("/")[0] in _NOT_WEIGHTS or dataset.dtype.kind not in "fiu":
-            self.not_weights.append(name)
+        if name.split("/")[0] in _NOT_WEIGHTS:
+            self.not_weights[name] = "the optimizer's; not used at inference"
             return
-        if dataset.dtype.itemsize > 8 or dataset.shape is None:
-            raise ModelFileError(f"{self.path}: {name[:100]!r} is of type {dataset.dtype}")
+        if dataset.dtype.kind not in "fiubc" or dataset.shape is None:
+            self.not_weights[name] = "no numbers"
+            return
+        if dataset.dtype.itemsize > 8:
+            raise ModelFileError(
+                f"{self.path}: {quoted(name)} is of type {dataset.dtype}", expected=WEIGHT_TYPES
+            )
         num_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
         chunk_bytes = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
         self.num_bytes += num_bytes
         if max(self.num_bytes, chunk_bytes) > _MAX_RATIO * self.size:
             raise ModelFileError(
-                f"{self.path}: {name[:100]!r} of shape {dataset.shape} is larger than the file"
+                f"{self.path}: {quoted(name)} of shape {dataset.shape} is larger than the file"
             )
-        # A copy in the machine's byte order; torch has no big-endian numbers.
-        self.tensors[name] = torch.from_numpy(np.asarray(dataset.astype("=f4")[()]))
+        # In the machine's byte order: torch has no big-endian numbers.
+        array = np.asarray(dataset[()])
+        self.tensors[name] = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
 
     # -- attributes ----------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from residual.errors import ModelFileError
+from residual.conversion.readers.known import describe
+from residual.errors import ModelFileError, quoted
 from residual.runtime.strict_json import parse_object
 
 if TYPE_CHECKING:
@@ -42,8 +43,13 @@ def check_header(path: Path) -> dict[str, Any]:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            prefix = file.read(8)
+            start = file.read(1024)
+            prefix = start[:8]
             length = int.from_bytes(prefix, "little")
+            if not size:
+                raise ModelFileError(f"{path} is empty", remedy="copy it again")
+            file.seek(max(size - 8, 0))
+            _refuse_other(path, start, file.read(8))
             if len(prefix) < 8:
                 raise _damaged(path, f"{size} bytes are too short for a header")
             if length > MAX_HEADER_BYTES:
@@ -52,6 +58,7 @@ def check_header(path: Path) -> dict[str, Any]:
                 )
             if length > size - 8:
                 raise _damaged(path, f"a header of {length:,} bytes in a file of {size:,}")
+            file.seek(8)
             content = file.read(length)
     except FileNotFoundError as error:
         raise ModelFileError(f"{path} does not exist") from error
@@ -65,7 +72,7 @@ def check_header(path: Path) -> dict[str, Any]:
         raise _damaged(path, error.found) from error
     for name, entry in header.items():
         if not isinstance(entry, dict):
-            raise _damaged(path, f"the header's entry {name[:100]!r} is no object")
+            raise _damaged(path, f"the header's entry {quoted(name)} is no object")
     return header
 
 
@@ -101,6 +108,17 @@ def open_tensors(path: Path) -> dict[str, torch.Tensor]:
     with opened(path) as file:
         # The library maps the file: without a copy, a file that shrinks later would end the process.
         return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # not a dict
+
+
+def _refuse_other(path: Path, start: bytes, end: bytes) -> None:
+    """Refuse a file that is known to be something else; a damaged one begins with a length all the same."""
+    if start[8:9] == b"{" or start[3:8] == bytes(5):
+        return
+    found, remedy = describe(path, start, end)
+    if start.startswith(b"PK\x03\x04"):
+        found, remedy = "a zip archive, as torch.save writes them", "give it the ending .pth if it is one"
+    if found != "of no known format":
+        raise ModelFileError(f"{path} is {found}", expected="a safetensors file", remedy=remedy)
 
 
 def _damaged(path: Path, reason: str) -> ModelFileError:

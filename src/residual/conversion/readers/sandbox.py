@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from residual.conversion.readers.safetensors_file import open_tensors
-from residual.errors import MissingDependencyError, ModelFileError, ResidualError, RunError
+from residual.conversion.values import WEIGHT_TYPES, type_name
+from residual.errors import MissingDependencyError, ModelFileError, ResidualError, RunError, quoted
 from residual.runtime.strict_json import read_object
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ READERS = {
     "tensorflow": ("tensorflow_checkpoint", "parse"),
 }
 MAX_TENSORS = 20_000  # the 1202-layer network has 7,200, and as many again in an optimizer's state
+# A reader on a busy machine gets a share of a processor; what it may use of one is limited apart.
+_WAIT_FACTOR = 10
 _ALLOWANCE_BYTES = 1 << 30  # threads' stacks and arenas, imports on first use; none of it grows with the file
 _BOOTSTRAP = (
     "import json, sys; request = json.load(sys.stdin.buffer); sys.path[:] = request['sys_path']; "
@@ -53,9 +56,11 @@ _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "LAN
 _ERRORS: dict[str, type[ResidualError]] = {
     kind.__name__: kind for kind in (ModelFileError, MissingDependencyError, RunError)
 }
+# What safetensors can write. Weights are floats; a file may hold other tensors beside them.
 _DTYPES = {
-    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2),
     *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+    *(torch.uint64, torch.uint32, torch.uint16, torch.complex64),
 }
 
 
@@ -74,7 +79,8 @@ def run(
         kind: One of :data:`READERS`.
         path: The file, or for a TensorFlow checkpoint its prefix.
         size: Bytes of the file, from which memory and time limits follow.
-        seconds: Time limit; by default a minute and a second for each 5 MB.
+        seconds: Limit of processor time; by default a minute and a second for each 5 MB. On a busy machine
+            the child gets only a share of a processor, so ten times as long is waited for it.
         allowance_bytes: Memory beyond what the child has after its imports and six times the file's size.
         state_dict: Which state dict of a torch file to read; the usual one where left out.
 
@@ -109,12 +115,16 @@ def run(
                 stderr=subprocess.DEVNULL,
                 cwd=folder,
                 env=_environment(folder),
-                timeout=seconds,
+                timeout=_WAIT_FACTOR * seconds if _limits_processor_time() else seconds,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise _too_slow(path, seconds) from error
         return _collect(Path(folder), path, ended.returncode, seconds)
+
+
+def _limits_processor_time() -> bool:
+    return hasattr(signal, "SIGXCPU")
 
 
 def _environment(folder: str) -> dict[str, str]:
@@ -149,22 +159,22 @@ def _collect(
     try:
         result = read_object(folder / "result.json")
         if "error" in result:
-            kind, clauses = _ERRORS[result["error"]], [_printable(clause) for clause in result["clauses"]]
-            raise kind(clauses[0], expected=clauses[1], remedy=clauses[2])
+            kind, (found, expected, remedy) = _ERRORS[result["error"]], map(_text, result["clauses"])
+            raise kind(found, expected=expected, remedy=remedy)
         by_number = open_tensors(folder / "tensors.safetensors")
         tensors = {name: by_number[str(number)] for number, name in enumerate(result["names"])}
         metadata = result["metadata"]
-    except (KeyError, IndexError, TypeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} broke its reader ({type(error).__name__} in its result)") from error
     if not isinstance(metadata, dict):
         raise ModelFileError(f"{path} broke its reader (its metadata is no object)")
     return tensors, metadata
 
 
-def _printable(clause: str) -> str:
-    # What a file says of itself may hold control codes of a terminal, or megabytes.
-    shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in clause)
-    return shown if len(shown) <= 2000 else shown[:2000] + " …"
+def _text(clause: object) -> str:
+    if not isinstance(clause, str):
+        raise TypeError("a clause is no text")
+    return clause
 
 
 def _too_slow(path: Path, seconds: float) -> ModelFileError:
@@ -260,7 +270,9 @@ def _hand_over(tensors: Mapping[str, torch.Tensor], path: Path, folder: Path) ->
     storages: set[int] = set()
     for number, (name, tensor) in enumerate(tensors.items()):
         if tensor.dtype not in _DTYPES:
-            raise ModelFileError(f"{path}: tensor {name[:100]!r} is of type {tensor.dtype}")
+            raise ModelFileError(
+                f"{path}: tensor {quoted(name)} is of type {type_name(tensor.dtype)}", expected=WEIGHT_TYPES
+            )
         own = tensor.detach().contiguous()
         # safetensors writes no two tensors of one storage.
         if own.untyped_storage().data_ptr() in storages:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from residual.errors import ModelFileError
+from residual.errors import ModelFileError, quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,7 +196,7 @@ class _Reader:
         found = self.known[index] = _Object(class_name)
         table = self.read_object()
         if not isinstance(table, _Table):
-            raise self.damaged(f"the content of the class {class_name[:100]!r} is no table")
+            raise self.damaged(f"the content of the class {quoted(class_name)} is no table")
         found.items = table.items
         return found
 
@@ -303,7 +303,7 @@ class _Extraction:
             self._walk(inner, f"{prefix}{number - 1}")
             number += 1
         if number - 1 != len(children.items):
-            raise self.reader.damaged(f"the modules of {module.class_name[:100]!r} are no list of modules")
+            raise self.reader.damaged(f"the modules of {quoted(module.class_name)} are no list of modules")
         self.above.pop()
 
     def _add(self, name: str, tensor: _Tensor) -> None:

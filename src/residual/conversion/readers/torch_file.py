@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from residual.conversion.readers.known import WEIGHT_SUFFIXES
 from residual.conversion.readers.stand_ins import STAND_INS, StandIn
-from residual.errors import ModelFileError
+from residual.errors import ModelFileError, quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,14 +128,14 @@ def check_members(archive: zipfile.ZipFile, path: Path, max_total_bytes: float, 
     for member in members:
         parts = PurePosixPath(member.filename).parts
         if ".." in parts or member.filename.startswith("/") or "\\" in member.filename:
-            raise ModelFileError(f"{path}: the member {member.filename[:100]!r} leads out of the archive")
+            raise ModelFileError(f"{path}: the member {quoted(member.filename)} leads out of the archive")
         if member.filename in names:
-            raise ModelFileError(f"{path}: the member {member.filename[:100]!r} is there twice")
+            raise ModelFileError(f"{path}: the member {quoted(member.filename)} is there twice")
         if member.flag_bits & 1:
-            raise ModelFileError(f"{path}: the member {member.filename[:100]!r} is encrypted")
+            raise ModelFileError(f"{path}: the member {quoted(member.filename)} is encrypted")
         if stored and member.compress_type != zipfile.ZIP_STORED:
             raise ModelFileError(
-                f"{path}: the member {member.filename[:100]!r} is compressed",
+                f"{path}: the member {quoted(member.filename)} is compressed",
                 expected="stored members, as torch.save writes them",
             )
         names.add(member.filename)
@@ -147,14 +148,40 @@ def check_members(archive: zipfile.ZipFile, path: Path, max_total_bytes: float, 
 def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = check_members(archive, path, path.stat().st_size, stored=True)
+            # Before the members are checked: programs compress some of theirs, archives all.
+            _refuse_other_archives(archive.namelist(), path)
+            check_members(archive, path, path.stat().st_size, stored=True)
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
         raise ModelFileError(f"{path} is damaged ({error})", remedy="copy it again") from error
+
+
+def _refuse_other_archives(names: list[str], path: Path) -> None:
+    """Refuse zip files that other programs write; ``names`` are those of the members."""
     inner = {name.partition("/")[2] for name in names}
-    if "constants.pkl" in inner:
-        raise ModelFileError(f"{path} is a TorchScript program", expected="a state dict", remedy=_REMEDY)
-    if "data.pkl" not in inner:
-        raise ModelFileError(f"{path} is a zip file without data.pkl", expected="what torch.save writes")
+    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+        raise ModelFileError(
+            f"{path} is a TorchScript program (torch.jit.save)", expected="a state dict", remedy=_REMEDY
+        )
+    if "data.pkl" in inner:
+        return
+    if inner & {"archive_format", "models/model.json"}:
+        raise ModelFileError(
+            f"{path} is a program that torch.export wrote", expected="a state dict", remedy=_REMEDY
+        )
+    if "model.weights.h5" in names:
+        raise ModelFileError(f"{path} is a Keras file", remedy="give it the ending .keras")
+    if names and all(name.endswith(".npy") for name in names):
+        raise ModelFileError(f"{path} holds NumPy arrays (.npz)", expected="what torch.save writes")
+    weights = [name for name in names if name.lower().endswith(WEIGHT_SUFFIXES)]
+    if weights:
+        raise ModelFileError(
+            f"{path} is a zip archive with {quoted(weights[0])} in it", remedy="unpack it first"
+        )
+    raise ModelFileError(
+        f"{path} is a zip archive without data.pkl",
+        expected="what torch.save writes",
+        remedy="unpack it first",
+    )
 
 
 def _not_only_tensors(path: Path, error: Exception) -> ModelFileError:
@@ -275,7 +302,7 @@ def _describe(value: object) -> str:
     if isinstance(value, torch.Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, str):
-        return f"str {value[:100]!r}"
+        return f"str {quoted(value)}"
     # Python refuses to write integers of thousands of digits.
     if isinstance(value, bool | float) or (isinstance(value, int) and value.bit_length() <= 64):
         return f"{type(value).__name__} {value!r}"
@@ -291,16 +318,16 @@ def _checked(state: Mapping[Any, Any], ignored: dict[str, str], path: Path) -> d
             continue
         if value.layout != torch.strided or value.is_quantized or value.is_nested:
             raise ModelFileError(
-                f"{path}: tensor {name[:100]!r} is sparse or quantized", expected="dense tensors"
+                f"{path}: tensor {quoted(name)} is sparse or quantized", expected="dense tensors"
             )
         if value.device.type != "cpu":
-            raise ModelFileError(f"{path}: tensor {name[:100]!r} comes without its values")
+            raise ModelFileError(f"{path}: tensor {quoted(name)} comes without its values")
         # A stride of 0 lets a few bytes stand for any number of values.
         num_bytes = value.numel() * value.element_size()
         total += num_bytes
         if num_bytes > size or total > 4 * size:
             raise ModelFileError(
-                f"{path}: tensor {name[:100]!r} of shape {tuple(value.shape)} is larger than the file"
+                f"{path}: tensor {quoted(name)} of shape {tuple(value.shape)} is larger than the file"
             )
         tensors[name] = value.detach()
     return tensors
