@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import huggingface_hub.constants
 import pytest
 
-from residual.conversion.hub import fetch, is_hub_id
+from residual.conversion.hub import fetch, hub_id
 from residual.errors import ModelFileError, RunError
+from residual.models.convert import convert
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -38,15 +45,38 @@ def store(cache: Path, files: dict[str, bytes], *, damaged: str = "") -> None:
         (snapshot / name).symlink_to(blob)
 
 
-def test_what_is_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("source", "repository"),
+    [
+        ("timm/resnet18.a1_in1k", "timm/resnet18.a1_in1k"),
+        ("hf-hub:timm/resnet18.a1_in1k", "timm/resnet18.a1_in1k"),
+        ("hf-hub:someone/weights.pth", "someone/weights.pth"),
+        ("resnet18", None),
+        ("resnet18.pth", None),
+        # A file's name or a place on this machine never leaves it.
+        ("weights/missing.pth", None),
+        ("weights/missing.SAFETENSORS", None),
+        ("runs/model.keras", None),
+        ("here/there", None),
+        ("./timm/resnet18", None),
+        ("../weights/resnet18", None),
+        ("~/resnet18", None),
+        ("/weights/resnet18", None),
+        ("a/b/c", None),
+        ("timm/", None),
+        ("a/" + "b" * 5000, "a/" + "b" * 5000),
+        ("here/model", None),
+        ("a/b\0", None),
+        ("hf-hub:a", None),
+    ],
+)
+def test_what_is_a_hub_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, repository: str | None
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert is_hub_id("timm/resnet18.a1_in1k")
-    assert not is_hub_id("resnet18.pth")
-    assert not is_hub_id("../weights/resnet18.pth")
-    assert not is_hub_id("/weights/resnet18")
-    (tmp_path / "timm").mkdir()
-    (tmp_path / "timm" / "resnet18").touch()
-    assert not is_hub_id("timm/resnet18")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "model").touch()
+    assert hub_id(source) == repository
 
 
 def test_a_cached_repository_is_found_without_a_network(cache: Path) -> None:
@@ -68,6 +98,124 @@ def test_a_wrong_checksum_is_refused_and_removed(cache: Path, name: str) -> None
 
 def test_without_a_network_the_message_says_so(cache: Path) -> None:
     with pytest.raises(
-        RunError, match="someone/resnet is not in the local cache and .* cannot be reached; connect"
+        RunError,
+        match=r"someone/resnet does not exist here, is not in the cache of the Hugging Face Hub, and the Hub "
+        r"cannot be reached \(HF_HUB_OFFLINE is set\); connect",
     ):
         fetch("someone/resnet")
+
+
+class FakeHub(http.server.BaseHTTPRequestHandler):
+    """A Hub on the loopback interface: a repository, one that is gated, and one that the server fails at."""
+
+    files: ClassVar[dict[str, bytes]] = {"config.json": b"{}", "model.safetensors": b"weights"}
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        self.asked.append(f"{self.command} {self.path}")
+        owner, name = self.path.split("/resolve/")[0], self.path.rsplit("/", maxsplit=1)[-1]
+        status, headers, content = 200, {}, b""
+        if owner == "/someone/gated":
+            status, headers = 403, {"X-Error-Code": "GatedRepo"}
+        elif owner == "/someone/broken":
+            status = 503
+        elif owner != "/someone/resnet":
+            status, headers = 401, {"X-Error-Code": "RepoNotFound"}
+        elif name not in self.files:
+            status, headers = 404, {"X-Error-Code": "EntryNotFound"}
+        else:
+            content = self.files[name]
+            headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_request(self, *_: object) -> None:
+        """Say nothing on stderr."""
+
+
+def point_to(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+
+
+@pytest.fixture
+def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A fake Hub; gives the list of what it was asked."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), FakeHub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        point_to(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+        FakeHub.asked.clear()
+        yield FakeHub.asked
+        server.shutdown()
+
+
+def test_a_repository_is_fetched_with_what_it_has(hub: list[str]) -> None:
+    folder = fetch("someone/resnet")
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "someone/nothing",
+            "someone/nothing does not exist, here or on the Hugging Face Hub; check the name",
+        ),
+        ("someone/gated", "the Hugging Face Hub gives someone/gated only to those who accepted its terms"),
+        ("someone/broken", r"does not exist here, .* the Hub cannot be reached \(it answers 503\); connect"),
+    ],
+)
+def test_the_hub_is_asked_once_and_its_answer_told_in_one_sentence(
+    hub: list[str], name: str, message: str
+) -> None:
+    with pytest.raises(RunError, match=message):
+        fetch(name)
+    assert len(hub) == 1
+
+
+def test_a_hub_that_is_not_there_is_given_up_at_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    point_to(monkeypatch, f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited to try again"))
+    with pytest.raises(
+        RunError, match=r"someone/resnet does not exist here, .* cannot be reached \(.+\); connect"
+    ):
+        fetch("someone/resnet")
+
+
+def test_what_is_cached_is_used_where_the_hub_does_not_answer(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(cache, {"config.json": b"{}", "model.safetensors": b"weights"})
+    point_to(monkeypatch, "http://127.0.0.1:9")
+    assert (fetch("someone/resnet") / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_mistyped_path_does_not_exist_and_nobody_is_asked(
+    hub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    for source in ("weights/missing.pth", "other/missing.pth", "weights/missing", "./a/b", "~/a/b"):
+        with pytest.raises(ModelFileError, match="(missing|missing.pth|a/b) does not exist") as caught:
+            convert(source, tmp_path / "out")
+        assert ("hf-hub:weights/missing" in str(caught.value)) is (source == "weights/missing")
+    assert hub == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from residual import zoo
 from residual.errors import ConfigurationError, ModelFileError, RunError
 from residual.models import Model, create, load, save
 from residual.preprocess import Preprocess
-from tests.conftest import TINY
+from tests.conftest import SMALL_INPUT, TINY
 
 
 @pytest.fixture
@@ -228,7 +231,16 @@ def test_a_config_that_contradicts_itself_is_refused(
     [
         (b"", "is not JSON in UTF-8"),
         (b"\xff\xfe{}", "is not JSON in UTF-8"),
-        (b"[" * 100_000, "is not JSON in UTF-8"),
+        (b"[" * 100_000, r"is not plain JSON \(nested too deep\)"),
+        (b'{"a":' * 500 + b"1" + b"}" * 500, r"is not plain JSON \(nested too deep\); expected 100 levels"),
+        (b'{"residual": {}, "residual": {}}', r"is not JSON in UTF-8 \(the name 'residual' is there twice\)"),
+        (b'{"residual": {"a": 1, "a": 2}}', r"the name 'a' is there twice"),
+        (b'{"a": Infinity}', "Infinity is no JSON"),
+        (b'{"a": 1e400}', "1e400 is beyond a 64-bit float"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            r"Git LFS pointer .*run 'git lfs pull'",
+        ),
         (b"[1]", "holds a list; expected a JSON object"),
     ],
 )
@@ -270,7 +282,7 @@ def test_weights_that_do_not_fit_are_refused(
 def test_truncated_weights_are_refused(folder: Path, keep: int) -> None:
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[:keep])
-    with pytest.raises(ModelFileError, match=r"model\.safetensors is damaged or no safetensors file"):
+    with pytest.raises(ModelFileError, match=r"model\.safetensors is (damaged or no safetensors file|empty)"):
         load(folder)
 
 
@@ -278,9 +290,189 @@ def test_a_pickle_under_the_name_of_weights_is_refused_and_not_run(folder: Path,
     marker = tmp_path / "marker"
     payload = b"cos\nsystem\n(S'touch " + str(marker).encode() + b"'\ntR."
     (folder / "model.safetensors").write_bytes(payload)
-    with pytest.raises(ModelFileError, match="is damaged or no safetensors file"):
+    with pytest.raises(
+        ModelFileError, match="is a Python pickle that is no torch file; expected a safetensors"
+    ):
         load(folder)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (
+            lambda t: t.to(torch.float8_e4m3fn),
+            "is of type float8_e4m3fn; expected float16, bfloat16, float32 or",
+        ),
+        (lambda t: t.to(torch.float8_e5m2), "is of type float8_e5m2"),
+        (lambda t: t > 0, "is of type bool; expected float16"),
+        (lambda t: t.to(torch.complex64), "is of type complex64; expected float16"),
+        (lambda t: t.abs().to(torch.uint64), "is of type uint64"),
+        (lambda t: torch.full_like(t, 2**62, dtype=torch.int64), "is of type int64"),
+        (
+            lambda t: torch.full_like(t, 1e300, dtype=torch.float64),
+            r"has values up to 1e\+300 in float64; expected",
+        ),
+        (lambda t: torch.full_like(t, math.inf), "has 24 values that are not finite"),
+    ],
+)
+def test_weights_that_no_network_has_are_refused_by_name(
+    folder: Path, change: Callable[[torch.Tensor], torch.Tensor], found: str
+) -> None:
+    edit_weights(folder, lambda s: s.update({"fc.weight": change(s["fc.weight"])}))
+    with pytest.raises(ModelFileError, match=f"model.safetensors: tensor fc.weight {found}"):
+        load(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_are_read_as_float32(folder: Path, dtype: torch.dtype) -> None:
+    edit_weights(folder, lambda s: s.update({"fc.weight": s["fc.weight"].to(dtype)}))
+    assert load(folder).network.fc.weight.dtype == torch.float32
+
+
+def test_a_negative_variance_is_refused(folder: Path) -> None:
+    edit_weights(folder, lambda s: s["bn1.running_var"].neg_())
+    with pytest.raises(
+        ModelFileError, match=r"tensor bn1.running_var has 4 negative values; expected a variance"
+    ):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda n: n.fc.weight.fill_(math.nan), "tensor fc.weight has 24 values that are not finite"),
+        (
+            lambda n: n.double().fc.weight.fill_(1e300),
+            r"tensor fc.weight has values up to 1e\+300 in float64",
+        ),
+        (lambda n: n.bn1.running_var.fill_(-1), "tensor bn1.running_var has 4 negative values"),
+        (lambda n: n.fc.to(torch.float8_e5m2), "tensor fc.weight is of type float8_e5m2"),
+    ],
+)
+def test_nothing_is_saved_that_could_not_be_loaded(
+    folder: Path, tmp_path: Path, change: Callable[[Any], object], message: str
+) -> None:
+    model = load(folder)
+    with torch.no_grad():
+        change(model.network)
+    with pytest.raises(ModelFileError, match=f"^{message}"):
+        save(model, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_network_of_another_precision_is_saved_and_read(folder: Path, tmp_path: Path) -> None:
+    model = load(folder)
+    save(Model(model.network.double(), model.label_names, model.preprocess), tmp_path / "new")
+    assert load(tmp_path / "new").network.conv1.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "a\0b", "x/" * 3000])
+def test_names_that_no_system_takes_do_not_exist(path: str) -> None:
+    with pytest.raises(ModelFileError, match="does not exist; expected a folder with config.json"):
+        load(path)
+
+
+def test_what_a_user_may_have_meant_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelFileError, match=r"resnet20-cifar1 does not exist \(nearest: resnet20-cifar10"):
+        load("resnet20-cifar1")
+    with pytest.raises(ModelFileError, match=r"residual convert timm/resnet18.a1_in1k FOLDER"):
+        load("timm/resnet18.a1_in1k")
+    Path("weights.pth").write_bytes(b"PK\x03\x04")
+    with pytest.raises(
+        ModelFileError, match=r"weights.pth is not a model; .*; .*residual convert weights.pth FOLDER"
+    ):
+        load("weights.pth")
+    Path("timm").mkdir()
+    Path("timm/config.json").write_text('{"architecture": "resnet18", "pretrained_cfg": {}}')
+    with pytest.raises(ModelFileError, match=r"without a 'residual' section; .*residual convert timm FOLDER"):
+        load("timm")
+
+
+HUGE = "x" * 200_000
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda c: c.update(num_classes=HUGE),
+        lambda c: c["residual"].update(format_version=HUGE),
+        lambda c: c["residual"].update({HUGE: 1}),
+        lambda c: c["residual"]["spec"].update({HUGE: 1}),
+        lambda c: c["residual"]["spec"].update(unit=HUGE),
+        lambda c: c["residual"]["spec"].update(depths=[HUGE]),
+        lambda c: c["residual"]["spec"].update(num_classes=[1] * 100_000),
+        lambda c: c["residual"]["preprocess"].update(mean=HUGE),
+        lambda c: c["residual"]["preprocess"].update(interpolation=HUGE),
+        lambda c: c["residual"].update(metrics={HUGE: HUGE}),
+        lambda c: c.update(label_names=[HUGE] * 3),
+        lambda c: (c.pop("residual"), c.update(architecture=HUGE)),
+    ],
+)
+def test_messages_stay_short_whatever_a_config_holds(
+    folder: Path, edit: Callable[[dict[str, Any]], object]
+) -> None:
+    edit_config(folder, edit)
+    with pytest.raises(ModelFileError, match=r"config\.json") as caught:
+        load(folder)
+    assert len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize("value", ["\ud800", "a\x1b[2Jb", "\udcff" * 3, "line\nbreak"])
+def test_odd_text_in_a_config_goes_through_or_is_refused(folder: Path, tmp_path: Path, value: str) -> None:
+    edit_config(
+        folder,
+        lambda c: (c.update(label_names=["a", "b", value]), c["residual"]["provenance"].update(x=value)),
+    )
+    model = load(folder)
+    assert model.label_names[2] == value
+    save(model, tmp_path / "again")
+    assert load(tmp_path / "again").provenance["x"] == value
+    edit_config(folder, lambda c: c["residual"].update({value: 1}))
+    with pytest.raises(ModelFileError, match="unknown section") as caught:
+        load(folder)
+    str(caught.value).encode("utf-8")
+    assert str(caught.value).isprintable()
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(data=st.data())
+def test_a_config_of_any_types_loads_or_is_refused_in_one_sentence(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "model"
+        save(Model(create(TINY), ("blue", "green", "red"), SMALL_INPUT), folder)
+        config = json.loads((folder / "config.json").read_text())
+        at: Any = config
+        for _ in range(data.draw(st.integers(1, 4))):
+            key = data.draw(
+                st.sampled_from(sorted(at)) if isinstance(at, dict) else st.integers(0, len(at) - 1)
+            )
+            if not isinstance(at[key], dict | list) or not at[key]:
+                break
+            at, before = at[key], at
+        if not isinstance(at, dict | list) or not at:
+            at = before
+        key = data.draw(st.sampled_from(sorted(at)) if isinstance(at, dict) else st.integers(0, len(at) - 1))
+        at[key] = data.draw(JSON_VALUES)
+        (folder / "config.json").write_text(json.dumps(config))
+        message = ""
+        try:
+            save(load(folder), folder.parent / "again")
+        except ModelFileError as error:
+            message = str(error)
+        assert message.isprintable()
+        assert len(message) < 3000
 
 
 def test_missing_parts_are_named(folder: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from residual import zoo
 from residual.conversion.certificate import Certificate, certify
 from residual.conversion.detect import ecosystem, recognize
 from residual.conversion.ecosystem import Exported
-from residual.conversion.hub import fetch, is_hub_id
+from residual.conversion.hub import fetch, hub_id, is_missing_folder
 from residual.conversion.readers import read
 from residual.conversion.selection import select_network
 from residual.conversion.translation import read_tensors
@@ -92,7 +92,8 @@ def convert(
 
     Args:
         source: A file or folder of torchvision, timm, transformers, Keras, the article's TensorFlow code,
-            Caffe or fb.resnet.torch; a model or run folder; or ``owner/name`` on the Hugging Face Hub.
+            Caffe or fb.resnet.torch; a model or run folder; or ``owner/name`` on the Hugging Face Hub
+            (``hf-hub:owner/name`` where a folder of the owner's name is here).
         destination: Where to write: a model folder, or with ``to`` what that library reads.
         model: Name of the network, where the checkpoint's own word is not enough (``resnet50.v1``).
         state_dict: Which weights to take where a PyTorch file holds several: a key (``state_dict_ema``) or a
@@ -176,7 +177,13 @@ class _Read:
 
 
 def _read(source: str, name: str | None, state_dict: str) -> _Read:
-    path = fetch(source) if is_hub_id(source) else expanded(source)
+    repository = hub_id(source)
+    if repository is None and is_missing_folder(source):
+        raise ModelFileError(
+            f"{source} does not exist",
+            remedy=f"for a repository of the Hugging Face Hub write hf-hub:{source}",
+        )
+    path = fetch(repository) if repository else expanded(source)
     whole = read(path, state_dict)
     selection = select_network(whole, state_dict)
     checkpoint = selection.checkpoint
@@ -196,7 +203,8 @@ def _read(source: str, name: str | None, state_dict: str) -> _Read:
     if name is not None:
         evidence, assumed = f"{evidence}; taken for {name} as asked", ()
     assumed = selection.assumed + assumed
-    dropped = _counted({**selection.dropped, **translation.dropped})
+    not_weights = checkpoint.metadata.get("not_weights", {})
+    dropped = _counted({**not_weights, **selection.dropped, **translation.dropped})
     keys = ".".join((*whole.metadata.get("unwrapped", ()), selection.prefix))
     not_taken = {**whole.metadata.get("alternatives", {}), **selection.alternatives}
     provenance: dict[str, Any] = {

@@ -7,14 +7,15 @@ trusted: every field is checked, nothing is imported by name, and no pickle is r
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from residual import zoo
+from residual.conversion.hub import hub_id
 from residual.conversion.readers import safetensors_file
-from residual.errors import ConfigurationError, ModelFileError, UnknownNameError
+from residual.conversion.values import checked
+from residual.errors import ConfigurationError, ModelFileError, UnknownNameError, listed, nearest, quoted
 from residual.models import bundled
 from residual.models.card import model_card
 from residual.models.model import Model, empty_network
@@ -22,6 +23,7 @@ from residual.nn import ResNet
 from residual.preprocess import Preprocess
 from residual.runtime.device import resolve_device
 from residual.runtime.files import atomic_folder, expanded, write_json, write_tensors, write_text
+from residual.runtime.strict_json import read_object
 from residual.spec import ResNetSpec
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ __all__ = ["is_model_folder", "load", "model_folder", "require_free_or_model", "
 
 FORMAT_VERSION = 1
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
-_MAX_CONFIG_BYTES = 64_000_000  # a million class names fit; a config of gigabytes is an attack
 _FIGURES = ("top1", "top5", "loss", "count")
 _SECTIONS = {"format_version", "spec", "preprocess", "metrics", "provenance"}
 
@@ -57,7 +58,8 @@ def save(
 
     Raises:
         RunError: The folder cannot be written.
-        ModelFileError: A weight is too large for float16.
+        ModelFileError: A weight is what :func:`load` would refuse: not finite, too large for float32 (with
+            ``half`` for float16), or a variance below 0.
         ConfigurationError: The names or the preprocessing do not fit the network, or ``path`` holds
             something that is not a model folder.
     """
@@ -72,7 +74,11 @@ def save(
         )
     path = expanded(path)
     require_free_or_model(path)
-    weights = model.network.state_dict()
+    weights = dict(model.network.state_dict())
+    for name, tensor in weights.items():
+        # In the types that the network has when it is loaded, so that what cannot be loaded is not written.
+        is_counter = name.endswith("num_batches_tracked")
+        checked(tensor, torch.int64 if is_counter else torch.float32, "", name, name)
     if half:
         weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
     with atomic_folder(path, num_bytes=sum(tensor.nbytes for tensor in weights.values())) as folder:
@@ -111,16 +117,24 @@ def model_folder(path: str | Path) -> Path:
     What is none of these is returned as it is.
     """
     path = expanded(path)
-    if not path.exists():
+    if not _exists(path):
         return bundled.folder_of(str(path)) or path
     return path / "model" if (path / "model" / _CONFIG).is_file() else path
+
+
+def _exists(path: Path) -> bool:
+    # A name that is too long for the system, or has a NUL in it, is no error here: nothing is there.
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def is_model_folder(path: str | Path) -> bool:
     """Return whether ``path`` is a folder that :func:`save` wrote, a run with one, or a bundled model."""
     config = model_folder(path) / _CONFIG
     # Other libraries' folders have a config.json too; ours has one more section.
-    return config.is_file() and "residual" in _read_config(config)
+    return _exists(config) and config.is_file() and "residual" in read_object(config)
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
@@ -139,25 +153,36 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
         ModelFileError: The folder is missing, damaged, or its parts contradict each other.
     """
     folder, target = model_folder(path), resolve_device(str(device))
-    if not (folder / _CONFIG).is_file():
-        path = expanded(path)
-        raise ModelFileError(
-            f"{path} is not a model" if path.exists() else f"{path} does not exist",
-            expected=(
-                f"a folder with {_CONFIG} and {_WEIGHTS}, a run folder, "
-                f"or one of {', '.join(bundled.names())}"
-            ),
-        )
-    config = _read_config(folder / _CONFIG)
+    if not _exists(folder / _CONFIG) or not (folder / _CONFIG).is_file():
+        raise _no_model(path)
+    config = read_object(folder / _CONFIG)
     try:
-        spec, label_names, preprocess, own = _parse_config(config)
+        spec, label_names, preprocess, own = _parse_config(config, path)
         network = empty_network(spec)
         _fill(network, folder / _WEIGHTS)
         model = Model(network, label_names, preprocess, own["metrics"], own["provenance"])
     except ConfigurationError as error:
-        raise ModelFileError(f"{folder / _CONFIG}: {error}") from error
+        raise ModelFileError(
+            f"{folder / _CONFIG}: {error.found}", expected=error.expected, remedy=error.remedy
+        ) from error
     model.network.eval()
     return model.to(target)
+
+
+def _no_model(given: str | Path) -> ModelFileError:
+    path, remedy = expanded(given), ""
+    if _exists(path):
+        found = f"{path} is not a model"
+        if path.is_file():
+            remedy = f"turn weights into a model with 'residual convert {path} FOLDER'"
+    else:
+        close = nearest(str(path), bundled.names())
+        found = f"{path} does not exist" + (f" (nearest: {', '.join(close)})" if close else "")
+        if hub_id(str(given)):
+            remedy = f"fetch it from the Hugging Face Hub with 'residual convert {given} FOLDER'"
+    names = ", ".join(bundled.names())
+    expected = f"a folder with {_CONFIG} and {_WEIGHTS}, a run folder, or one of {names}"
+    return ModelFileError(found, expected=expected, remedy=remedy)
 
 
 # -- config.json -------------------------------------------------------------------------------------
@@ -200,31 +225,18 @@ def _is_measured(figures: Mapping[str, Any]) -> bool:
     return set(figures) == set(_FIGURES) and all(type(value) in (int, float) for value in figures.values())
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    size = path.stat().st_size
-    if size > _MAX_CONFIG_BYTES:
-        raise ModelFileError(f"{path} has {size:,} bytes", expected=f"at most {_MAX_CONFIG_BYTES:,}")
-    try:
-        config = json.loads(path.read_bytes().decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} is not JSON in UTF-8 ({type(error).__name__})") from error
-    if not isinstance(config, dict):
-        raise ModelFileError(f"{path} holds a {type(config).__name__}", expected="a JSON object")
-    return config
-
-
 def _parse_config(
-    config: Mapping[str, Any],
+    config: Mapping[str, Any], path: str | Path
 ) -> tuple[ResNetSpec, tuple[str, ...], Preprocess, dict[str, Any]]:
     own = config.get("residual")
     if not isinstance(own, dict):
         raise ConfigurationError(
-            f"the architecture {config.get('architecture')!r} comes without a 'residual' section",
-            remedy="this folder was not written by Residual",
+            f"the architecture {quoted(config.get('architecture'))} comes without a 'residual' section",
+            remedy=f"a folder of another library becomes a model with 'residual convert {path} FOLDER'",
         )
     if own.get("format_version") != FORMAT_VERSION:
         raise ConfigurationError(
-            f"format_version is {own.get('format_version')!r}",
+            f"format_version is {quoted(own.get('format_version'))}",
             expected=str(FORMAT_VERSION),
             remedy="update Residual to read a newer folder",
         )
@@ -240,12 +252,13 @@ def _parse_config(
     for split, figures in own["metrics"].items():
         if not isinstance(figures, dict) or not _is_measured(figures):
             raise ConfigurationError(
-                f"the metrics of {split!r} are {figures!r}", expected=f"the numbers {', '.join(_FIGURES)}"
+                f"the metrics of {quoted(split)} are {quoted(figures)}",
+                expected=f"the numbers {', '.join(_FIGURES)}",
             )
     spec = ResNetSpec.from_dict(own["spec"])
     if config.get("num_classes") != spec.num_classes:
         raise ConfigurationError(
-            f"num_classes is {config.get('num_classes')!r} and the spec says {spec.num_classes}",
+            f"num_classes is {quoted(config.get('num_classes'))} and the spec says {spec.num_classes}",
             expected="the same",
         )
     labels = config.get("label_names")
@@ -263,11 +276,7 @@ def _fill(network: ResNet, path: Path) -> None:
     with safetensors_file.opened(path) as file:
         _check_names(file, target, path, network.spec.num_classes)
         for name, tensor in target.items():
-            source = file.get_tensor(name)
-            if source.is_floating_point() and not source.isfinite().all():
-                bad = int((~source.isfinite()).sum())
-                raise ModelFileError(f"{path}: tensor {name} has {bad:,} values that are not finite")
-            tensor.copy_(source)
+            tensor.copy_(checked(file.get_tensor(name), tensor.dtype, str(path), name, name))
 
 
 def _check_names(file: Any, target: Mapping[str, torch.Tensor], path: Path, num_classes: int) -> None:
@@ -287,9 +296,6 @@ def _check_names(file: Any, target: Mapping[str, torch.Tensor], path: Path, num_
         if name in found and found[name] != expected[name]
     ]
     if differences:
-        more = f" and {len(differences) - 10} more" if len(differences) > 10 else ""
         raise ModelFileError(
-            f"{path} does not fit the network (missing −, extra +, other shape ±): "
-            + ", ".join(differences[:10])
-            + more
+            f"{path} does not fit the network (missing −, extra +, other shape ±): {listed(differences)}"
         )
