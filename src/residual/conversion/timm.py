@@ -22,7 +22,7 @@ from residual.conversion.architecture import (
 from residual.conversion.ecosystem import Ecosystem, Recognition, Reference
 from residual.conversion.torchvision import load_but_for_counters, require_plain_resnet
 from residual.conversion.translation import Rule, Translation, write_tensors
-from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
+from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError, quoted
 from residual.preprocess import Preprocess
 from residual.runtime import files
 from residual.spec import ResNetSpec
@@ -44,9 +44,12 @@ _CFG_KEYS = {
     *("interpolation", "crop_pct", "test_crop_pct", "crop_mode", "mean", "std", "num_classes", "pool_size"),
     *("first_conv", "classifier", "license", "origin_url", "paper_name", "paper_ids", "notes", "url"),
     *("hf_hub_id", "architecture", "file", "source", "label_offset", "description", "paper_url"),
+    *("hf_hub_filename", "label_names", "label_descriptions", "test_pool_size"),
 }
 # What it builds a network with; save_for_hf writes the first three every time.
 _ARGUMENTS = ("in_chans", "num_classes", "global_pool", "output_stride")
+# What changes training alone, where somebody recorded it, too.
+_TRAINING_ARGUMENTS = ("drop_rate", "drop_path_rate", "drop_block_rate", "zero_init_last")
 
 
 class Timm(Ecosystem):
@@ -208,12 +211,12 @@ def _with_config(checkpoint: Checkpoint, config: Mapping[str, Any], spec: ResNet
     _refuse_unknown(config, _KEYS, f"{path}: config.json")
     cfg = config["pretrained_cfg"]
     if not isinstance(cfg, dict):
-        raise ModelFileError(f"{path}: pretrained_cfg is {cfg!r}", expected="an object")
+        raise ModelFileError(f"{path}: pretrained_cfg is {quoted(cfg)}", expected="an object")
     _refuse_unknown(cfg, _CFG_KEYS, f"{path}: pretrained_cfg")
     name = config.get("architecture")
     if not isinstance(name, str) or name.split(".")[0] not in _architectures():
         raise ModelFileError(
-            f"{path}: the architecture is {str(name)[:100]!r}",
+            f"{path}: the architecture is {quoted(name)}",
             expected=f"one of {', '.join(_architectures())}",
         )
     row = _architectures()[name.split(".")[0]].spec
@@ -225,13 +228,13 @@ def _with_config(checkpoint: Checkpoint, config: Mapping[str, Any], spec: ResNet
         )
     if (stated := config.get("num_classes", spec.num_classes)) != spec.num_classes:
         raise ModelFileError(
-            f"{path}: the classifier has {spec.num_classes} rows and the config says {stated!r}",
+            f"{path}: the classifier has {spec.num_classes} rows and the config says {quoted(stated)}",
             expected="the same",
         )
     arguments = config.get("model_args") or {}
-    if not isinstance(arguments, dict) or not set(arguments) <= set(_ARGUMENTS):
+    if not isinstance(arguments, dict) or not set(arguments) <= {*_ARGUMENTS, *_TRAINING_ARGUMENTS}:
         raise ModelFileError(
-            f"{path}: model_args is {str(arguments)[:200]}", expected=f"only {', '.join(_ARGUMENTS)}"
+            f"{path}: model_args is {quoted(arguments, 200)}", expected=f"only {', '.join(_ARGUMENTS)}"
         )
     held = {"in_chans": spec.in_channels, "num_classes": spec.num_classes, "global_pool": "avg"}
     for where, stated in (
@@ -241,7 +244,7 @@ def _with_config(checkpoint: Checkpoint, config: Mapping[str, Any], spec: ResNet
         for key in held.keys() & stated.keys():
             if stated[key] != held[key]:
                 raise ModelFileError(
-                    f"{path}: {where}{key} is {str(stated[key])[:100]!r}", expected=repr(held[key])
+                    f"{path}: {where}{key} is {quoted(stated[key])}", expected=repr(held[key])
                 )
     try:
         spec = dataclasses.replace(spec, output_stride=arguments.get("output_stride"))
@@ -252,7 +255,7 @@ def _with_config(checkpoint: Checkpoint, config: Mapping[str, Any], spec: ResNet
         spec,
         f"config.json with timm's pretrained_cfg, and its architecture {name}",
         preprocess,
-        _labels(config, spec, path),
+        _labels({**cfg, **config}, spec, path),
     )
 
 
@@ -260,21 +263,21 @@ def _refuse_unknown(found: Mapping[str, Any], known: set[str], where: str) -> No
     for key in found:
         if key not in known:
             raise ModelFileError(
-                f"{where} has the unknown key {key[:100]!r}", expected="what timm itself writes"
+                f"{where} has the unknown key {quoted(key)}", expected="what timm itself writes"
             )
 
 
 def _read_preprocess(cfg: Mapping[str, Any], spec: ResNetSpec) -> Preprocess:
     size = cfg.get("input_size", [3, 224, 224])
     if not isinstance(size, list) or len(size) != 3 or any(type(side) is not int for side in size):
-        raise ConfigurationError(f"input_size is {str(size)[:100]}", expected="channels, height, width")
+        raise ConfigurationError(f"input_size is {quoted(size)}", expected="channels, height, width")
     if size[0] != spec.in_channels or size[1] != size[2]:
         raise ConfigurationError(f"input_size is {size}", expected=f"{spec.in_channels} channels, a square")
     crop_pct = cfg.get("crop_pct", 0.875)
     if type(crop_pct) not in (int, float) or not 0.05 <= crop_pct <= 1:
-        raise ConfigurationError(f"crop_pct is {crop_pct!r}", expected="0.05 to 1")
+        raise ConfigurationError(f"crop_pct is {quoted(crop_pct)}", expected="0.05 to 1")
     if cfg.get("crop_mode", "center") != "center":
-        raise ConfigurationError(f"crop_mode is {cfg['crop_mode']!r}", expected="center")
+        raise ConfigurationError(f"crop_mode is {quoted(cfg['crop_mode'])}", expected="center")
     fields = {
         "crop_px": size[1],
         "resize_px": math.floor(size[1] / crop_pct),
@@ -287,17 +290,22 @@ def _read_preprocess(cfg: Mapping[str, Any], spec: ResNetSpec) -> Preprocess:
 
 
 def _labels(config: Mapping[str, Any], spec: ResNetSpec, path: Path) -> tuple[str, ...] | None:
+    # By hand they stand beside pretrained_cfg; timm's own save_for_hf writes them into it.
     names = config.get("label_names")
-    if not spec.num_classes and not names:
-        return None
-    if names is None:
+    if isinstance(names, dict):
+        # By row, as timm allows where rows are left out; here each row has to have its name.
+        names = [names.get(str(row)) for row in range(len(names))]
+    if not names:
         if spec.num_classes != 1000:
             return None
         from residual.zoo.labels import imagenet_class_names
 
         return imagenet_class_names()
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ModelFileError(f"{path}: label_names is not a list of strings")
+        raise ModelFileError(
+            f"{path}: label_names is {quoted(config['label_names'])}",
+            expected="a list of strings, or an object with one for each row",
+        )
     if len(names) != spec.num_classes or len(set(names)) != len(names):
         raise ModelFileError(
             f"{path}: label_names has {len(names):,} names, {len(set(names)):,} of them distinct",
