@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test style types layers pages pillow test-slow browser docs clean
+.PHONY: demo test style types layers pages pillow test-slow fuzz browser docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -39,9 +39,15 @@ $(PILLOWS): $(VENV)/pillow-%: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $@ 'Pillow==$*.*'
 	PYTHONPATH=src:$@ $(BIN)/python tests/golden/resized.py --version $*
 
-# Every kind of run killed at many points, every system call of a save: eight minutes on two cores.
+# Every kind of run killed at many points, every system call of a save: eight minutes on two cores; and the fuzzers.
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow -n 2
+	$(MAKE) fuzz
+
+# Every test of hypothesis with TIMES times the examples, others in each run.
+TIMES ?= 20
+fuzz: $(VENV)/.installed-dev
+	RESIDUAL_FUZZ_TIMES=$(TIMES) $(BIN)/pytest -m hypothesis -n auto --dist worksteal
 
 # What the tests open reports in; a package of the system, so on Debian and its kin and for the superuser.
 browser:

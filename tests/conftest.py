@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,25 @@ from residual.spec import ResNetSpec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# The same examples in every run, and no verdict from the clock: a busy machine is no defect.
-settings.register_profile("residual", deadline=None, derandomize=True)
+# RESIDUAL_FUZZ_TIMES=20 gives every test of hypothesis 20 times the examples, others in each run; `make fuzz`
+# does that. A failure prints the decorator that repeats it.
+FUZZ_TIMES = int(os.environ.get("RESIDUAL_FUZZ_TIMES", "1"))
+
+
+def examples(count: int) -> int:
+    """Return how many examples a test has that states ``count`` in its own settings."""
+    return count * FUZZ_TIMES
+
+
+# Without it the same examples in every run, and no verdict from the clock: a busy machine is no defect.
+settings.register_profile(
+    "residual",
+    deadline=None,
+    derandomize=FUZZ_TIMES == 1,
+    database=None,
+    print_blob=True,
+    max_examples=examples(100),
+)
 settings.load_profile("residual")
 
 TINY = ResNetSpec(unit="basic", depths=(1, 1), widths=(4, 8), stem="cifar", shortcut="A", num_classes=3)

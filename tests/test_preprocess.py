@@ -19,6 +19,7 @@ from residual.models.folder import load, save
 from residual.models.model import create
 from residual.preprocess import Channels, Interpolation, MeanImage, Preprocess
 from residual.spec import ResNetSpec
+from tests.conftest import examples
 from tests.data.pictures import noise, waves
 from tests.golden.resized import differing
 
@@ -68,7 +69,7 @@ def test_the_view_is_that_of_resize_then_crop(height: int, width: int, interpola
         np.testing.assert_allclose(view, _resize_then_crop(pixels, record).astype(float), atol=1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     height=st.integers(40, 300),
     width=st.integers(40, 300),
@@ -111,7 +112,7 @@ def test_nearest_keeps_the_values_of_pixels() -> None:
     assert set(np.unique(_record(interpolation="nearest").center_view(pixels))) <= {0, 85, 170, 255}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     size=st.tuples(st.integers(1, 90), st.integers(1, 90)) | st.sampled_from([(1, 5_000), (5_000, 1)]),
     interpolation=st.sampled_from(_FILTERS),

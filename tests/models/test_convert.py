@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 
 import residual
 from residual.cli import main
@@ -19,6 +21,7 @@ from residual.errors import ConfigurationError, ModelFileError
 from residual.models import create, load, save
 from residual.models.convert import convert
 from tests.parity.agreement import randomize
+from tests.conversion.in_process import read_in_this_process
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,74 @@ def test_out_and_back_is_the_same_to_the_bit(theirs: Path, tmp_path: Path, to: s
     assert (back.from_ecosystem, back.network) == (to, "resnet18")
     before, after = (load(tmp_path / name).network.state_dict() for name in ("model", "back"))
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the seconds that a child process takes to begin."""
+    read_in_this_process(monkeypatch)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "conv1.weight",
+            lambda t: torch.full_like(t, 1e300, dtype=torch.float64),
+            r"has values up to 1e\+300",
+        ),
+        (
+            "fc.weight",
+            lambda t: t.to(torch.float8_e4m3fn),
+            "is of type float8_e4m3fn; expected float16, bfloat16",
+        ),
+        ("fc.weight", lambda t: t.to(torch.complex64), "is of type complex64; expected float16"),
+        ("fc.bias", lambda t: t > 0, "is of type bool"),
+        ("fc.bias", lambda t: torch.full_like(t, 2**62, dtype=torch.int64), "is of type int64"),
+        ("fc.bias", lambda t: t.abs().to(torch.uint64), "is of type uint64"),
+        ("bn1.running_var", lambda t: -t, "has 64 negative values; expected a variance of 0 or more"),
+        ("bn1.num_batches_tracked", lambda t: t.float(), "is of type float32; expected whole numbers"),
+    ],
+)
+def test_values_that_no_network_has_are_refused_before_anything_is_written(
+    theirs: Path,
+    tmp_path: Path,
+    in_this_process: None,
+    suffix: str,
+    name: str,
+    change: Callable[[torch.Tensor], torch.Tensor],
+    message: str,
+) -> None:
+    state = torch.load(theirs, weights_only=True)
+    state[name] = change(state[name])
+    path = tmp_path / f"x.{suffix}"
+    torch.save(state, path) if suffix == "pth" else save_file(state, path)
+    with pytest.raises(ModelFileError, match=f"x.{suffix}: tensor {name} {message}"):
+        convert(path, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_weights_whose_logits_are_not_finite_are_refused(
+    theirs: Path, tmp_path: Path, in_this_process: None
+) -> None:
+    state = torch.load(theirs, weights_only=True)
+    state["fc.weight"].fill_(3e38)
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(ModelFileError, match=r"x\.pth: the logits for random images of .* are not finite"):
+        convert(tmp_path / "x.pth", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_become_float32(
+    theirs: Path, tmp_path: Path, in_this_process: None, dtype: torch.dtype
+) -> None:
+    state = torch.load(theirs, weights_only=True)
+    state["fc.weight"] = state["fc.weight"].to(dtype)
+    torch.save(state, tmp_path / "x.pth")
+    convert(tmp_path / "x.pth", tmp_path / "model")
+    assert torch.equal(load(tmp_path / "model").network.fc.weight, state["fc.weight"].float())
 
 
 def test_the_asked_for_network_replaces_the_assumed_one(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from residual.conversion.ecosystem import Exported, Recognition
 from residual.conversion.readers import read
 from residual.conversion.timm import Timm
 from residual.errors import ConfigurationError, ModelFileError
-from residual.models import create
+from residual.models import create, load, save
+from residual.models.convert import convert
 from residual.nn import ResNet
 from residual.preprocess import Preprocess
 from tests.parity.agreement import converted, largest_difference, randomize
@@ -141,15 +142,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"trust_remote_code": True}, "config.json has the unknown key 'trust_remote_code'"),
         ({"pretrained_cfg.class_path": "x.Y"}, "pretrained_cfg has the unknown key 'class_path'"),
         ({"architecture": "vit_base"}, "the architecture is 'vit_base'; expected one of resnet18"),
-        ({"architecture": 3}, "the architecture is '3'"),
+        ({"architecture": 3}, "the architecture is 3;"),
         (
             {"architecture": "resnet34"},
             "the architecture is 'resnet34' and the tensors are those of resnet18",
         ),
         ({"num_classes": 10}, "the classifier has 3 rows and the config says 10; expected the same"),
         ({"model_args": {"block": "os.system"}}, "model_args is .*; expected only in_chans, num_classes, "),
-        ({"model_args": {"in_chans": 1}}, "model_args.in_chans is '1'; expected 3"),
-        ({"model_args": {"num_classes": 4}}, "model_args.num_classes is '4'; expected 3"),
+        ({"model_args": {"in_chans": 1}}, "model_args.in_chans is 1; expected 3"),
+        ({"model_args": {"num_classes": 4}}, "model_args.num_classes is 4; expected 3"),
         ({"model_args": {"global_pool": "max"}}, "model_args.global_pool is 'max'; expected 'avg'"),
         ({"global_pool": "catavgmax"}, "global_pool is 'catavgmax'; expected 'avg'"),
         ({"model_args": {"output_stride": 7}}, "output_stride is 7; expected one of 4, 8, 16, 32"),
@@ -162,7 +163,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"pretrained_cfg.crop_mode": "border"}, "crop_mode is 'border'; expected center"),
         ({"pretrained_cfg.interpolation": "x"}, "interpolation is 'x'"),
         ({"pretrained_cfg": 3}, "pretrained_cfg is 3; expected an object"),
-        ({"label_names": ["a", 1, "c"]}, "label_names is not a list of strings"),
+        (
+            {"label_names": ["a", 1, "c"]},
+            r"label_names is \['a', 1, 'c'\]; expected a list of strings, or",
+        ),
+        ({"label_names": "abc"}, "label_names is 'abc'; expected a list of strings, or an object with one"),
+        (
+            {"label_names": {"0": "a", "2": "c", "1": ["b"]}},
+            "label_names is .*; expected a list of strings, or",
+        ),
+        (
+            {"label_names": {"0": "a", "1": "b", "7": "c"}},
+            "label_names is .*; expected a list of strings, or",
+        ),
+        (
+            {"model_args": {"block": "os.system"}},
+            "model_args is {'block': 'os.system'}; expected only",
+        ),
+        ({"pretrained_cfg.architecture": 1, "x" * 200_000: 1}, "config.json has the unknown key 'xxx"),
         ({"label_names": ["a", "b"]}, "label_names has 2 names, 2 of them distinct; expected 3, one a row"),
         ({"label_names": ["a", "b", "a"]}, "label_names has 3 names, 2 of them distinct; expected 3"),
     ],
@@ -176,8 +194,53 @@ def test_hostile_configurations_are_refused_by_field(
         (config[section] if section else config)[field] = value
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
-    with pytest.raises(ModelFileError, match=message):
+    with pytest.raises(ModelFileError, match=message) as caught:
         Timm().recognize(read(tmp_path))
+    assert len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"label_names": {"2": "c", "0": "a", "1": "b"}}, ("a", "b", "c")),
+        ({"pretrained_cfg.label_names": ["x", "y", "z"]}, ("x", "y", "z")),
+        (
+            {
+                "pretrained_cfg.label_names": ["n00000001", "n00000002", "n00000003"],
+                "pretrained_cfg.label_descriptions": {"n00000001": "ant", "n00000003": "cat"},
+                "label_names": ["n00000001", "n00000002", "n00000003"],
+            },
+            ("ant", "n00000002", "cat"),
+        ),
+        ({"label_names": []}, None),
+        ({"label_names": None, "model_args": {"drop_rate": 0.2, "zero_init_last": False}}, None),
+    ],
+)
+def test_class_names_are_taken_from_where_timm_has_them(
+    folder: Path, tmp_path: Path, change: dict[str, Any], names: tuple[str, ...] | None
+) -> None:
+    config = copy.deepcopy(json.loads((folder / "config.json").read_text()))
+    config.pop("label_names", None)
+    for key, value in change.items():
+        section, _, field = key.rpartition(".")
+        (config[section] if section else config)[field] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    recognition = Timm().recognize(read(tmp_path))
+    assert recognition is not None
+    assert recognition.label_names == names
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_model_of_ours_comes_back_from_timm_with_its_class_names(tmp_path: Path, safe: bool) -> None:
+    save(create("resnet18", num_classes=2, seed=1), tmp_path / "ours", label_names=["ants", "bees"])
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'ours'}", pretrained=True)
+    timm.models.save_for_hf(theirs, tmp_path / "theirs", safe_serialization=safe)
+    convert(tmp_path / "theirs", tmp_path / "back")
+    before, after = load(tmp_path / "ours"), load(tmp_path / "back")
+    assert (after.label_names, after.preprocess) == (before.label_names, before.preprocess)
+    weights = after.network.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in before.network.state_dict().items())
 
 
 @pytest.mark.parametrize(

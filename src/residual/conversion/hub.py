@@ -93,7 +93,7 @@ def fetch(hub_id: str) -> Path:
             remedy="run: pip install 'residual[hub]'",
         ) from error
     # Its warnings are not our user's business; the one sentence below is.
-    hub_logging.set_verbosity_error()
+    hub_logging.set_verbosity(hub_logging.ERROR)
     unreachable = _why_unreachable(hub_id)
     folder: Path | None = None
     for name in (*_FILES, _PICKLE):

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from residual.conversion.readers import keras_file, read
+from residual.conversion.values import type_name
 from residual.errors import MissingDependencyError, ModelFileError
 
 if TYPE_CHECKING:
@@ -112,15 +113,37 @@ def test_types_byte_orders_and_split_names_are_read(path: Path) -> None:
         file.create_dataset("scalar", data=np.int64(3))
         file.create_dataset("empty", data=np.zeros((0, 3), "f4"))
         file.create_dataset("text", data=b"x")
+        file.create_dataset("flag", data=np.array([True, False]))
+        file.create_dataset("count", data=np.array([2**62]))
+        file.create_dataset("huge", data=np.array([1e300]))
+        brain = file.create_dataset("brain", data=np.array([0x3F80, 0xC000], "<u2").view("V2"))
+        brain.attrs["dtype"] = "bfloat16"
+        file.create_dataset("bytes", data=np.array([0x3F80], "<u2").view("V2"))
         file.create_dataset("optimizer_weights/m", data=np.ones(2))
         file.attrs["layer_names0"], file.attrs["layer_names1"] = [b"a"], ["b"]
 
     tensors, metadata = keras_file.parse(write(path, fill))
-    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    assert {name: type_name(tensor.dtype) for name, tensor in tensors.items()} == {
+        "layer/kernel:0": "float32",
+        "half": "float16",
+        "big": "float64",
+        "scalar": "int64",
+        "empty": "float32",
+        "flag": "bool",
+        "count": "int64",
+        "huge": "float64",
+        "brain": "bfloat16",
+    }
+    assert tensors["brain"].tolist() == [1, -2]
+    assert tensors["huge"].tolist() == [1e300]
     assert tensors["big"].tolist() == [0, 1, 2]
     assert (tensors["scalar"].shape, tensors["empty"].shape) == ((), (0, 3))
     assert metadata["layer_names"] == ["a", "b"]
-    assert metadata["not_weights"] == ["optimizer_weights/m", "text"]
+    assert metadata["not_weights"] == {
+        "bytes": "no numbers",
+        "optimizer_weights/m": "the optimizer's; not used at inference",
+        "text": "no numbers",
+    }
 
 
 def assign(value: object) -> Callable[[Any], object]:

@@ -9,16 +9,20 @@ import os
 import pickle
 import sys
 import tarfile
+import tempfile
 import warnings
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from residual.conversion import readers
 from residual.conversion.readers import read, torch_file
+from residual.conversion.readers.strict_json import parse_object
 from residual.errors import ModelFileError
 from tests.conversion.readers.writers import Touch
 
@@ -180,6 +184,59 @@ def test_what_is_not_read_is_named(tmp_path: Path, content: bytes, text: str) ->
         read(tmp_path / "weights.pth")
 
 
+STARTS = (
+    b"PK\x03\x04",
+    b"\x80\x02",
+    b"\x89HDF\r\n\x1a\n",
+    b"\x08\x07\x12",
+    b"\xa2\x06\x05",
+    b"<html",
+    b"{}",
+    b"\x12\x01",
+)
+
+
+@given(
+    start=st.sampled_from(STARTS) | st.binary(max_size=12),
+    rest=st.binary(max_size=300),
+    suffix=st.sampled_from(
+        ["", ".pth", ".safetensors", ".caffemodel", ".index", ".keras", ".onnx", ".data-1-of-2"]
+    ),
+)
+def test_any_bytes_have_a_reader_or_are_refused_in_one_sentence(
+    start: bytes, rest: bytes, suffix: str
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"x{suffix}"
+        path.write_bytes(start + rest + b"x")
+        kind = message = ""
+        try:
+            kind = readers._kind_of(path, path.stat().st_size)
+        except ModelFileError as error:
+            message = str(error)
+        assert bool(kind) != bool(message)
+        assert message.isprintable()
+        assert len(message) < 1000
+
+
+@given(
+    st.binary(max_size=60)
+    | st.text(alphabet='{}[]",:\\u0123456789dD.eE+-antrufls \x00\ud800', max_size=60).map(
+        lambda text: text.encode("utf-8", "surrogatepass")
+    )
+)
+def test_any_bytes_are_a_json_object_or_refused_in_one_sentence(content: bytes) -> None:
+    found, message = None, ""
+    try:
+        found = parse_object(content, "x.json")
+    except ModelFileError as error:
+        message = str(error)
+    assert (found is None) == bool(message)
+    assert message.isprintable()
+    if found is not None:
+        json.dumps(found, allow_nan=False)
+
+
 def test_missing_empty_large_and_odd_paths_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="nothing does not exist"):
         read(tmp_path / "nothing")
@@ -201,7 +258,7 @@ def test_a_torchscript_program_is_named_before_its_members_are_judged(tmp_path: 
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch calls TorchScript deprecated
-        torch.jit.save(torch.jit.script(Doubled()), str(tmp_path / "x.pt"))  # type: ignore[no-untyped-call]
+        torch.jit.save(torch.jit.script(Doubled()), str(tmp_path / "x.pt"))
     with pytest.raises(
         ModelFileError,
         match=r"is a TorchScript program \(torch\.jit\.save\); expected a state dict; save its",

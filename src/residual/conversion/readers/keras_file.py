@@ -161,7 +161,9 @@ class _Walk:
         if name.split("/")[0] in _NOT_WEIGHTS:
             self.not_weights[name] = "the optimizer's; not used at inference"
             return
-        if dataset.dtype.kind not in "fiubc" or dataset.shape is None:
+        # HDF5 has no bfloat16: Keras stores the bytes and says so beside them.
+        is_bfloat16 = dataset.dtype == np.dtype("V2") and self._attribute(dataset, "dtype") == "bfloat16"
+        if not (is_bfloat16 or dataset.dtype.kind in "fiubc") or dataset.shape is None:
             self.not_weights[name] = "no numbers"
             return
         if dataset.dtype.itemsize > 8:
@@ -177,6 +179,9 @@ class _Walk:
             )
         # In the machine's byte order: torch has no big-endian numbers.
         array = np.asarray(dataset[()])
+        if is_bfloat16:
+            self.tensors[name] = torch.from_numpy(array.view("<i2").astype("=i2")).view(torch.bfloat16)
+            return
         self.tensors[name] = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
 
     # -- attributes ----------------------------------------------------------------------------------
