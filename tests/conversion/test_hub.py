@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.server
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -219,3 +221,20 @@ def test_a_mistyped_path_does_not_exist_and_nobody_is_asked(
             convert(source, tmp_path / "out")
         assert ("hf-hub:weights/missing" in str(caught.value)) is (source == "weights/missing")
     assert hub == []
+
+
+def test_a_mistyped_path_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom residual.cli import main\n"
+        "code = main(['convert', 'weights/missing.pth', 'out'])\n"
+        "sys.exit(code + 100 * ('torch' in sys.modules))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (3, "error: weights/missing.pth does not exist\n")

@@ -29,7 +29,8 @@ def convert(
 
     Args:
         source: A file or folder of torchvision, timm, transformers, Keras, TensorFlow 1, Caffe or Torch7, a
-            model or run folder, or owner/name on the Hugging Face Hub.
+            model or run folder, or owner/name on the Hugging Face Hub (hf-hub:owner/name where a folder
+            called owner is here).
         destination: The model folder to write; with --to, the file or folder that the library reads.
         model: Name of the network, where the checkpoint does not say enough; as asked, or 'residual models'.
         state_dict: Which weights to take where a file holds several, by key or prefix, such as
@@ -42,6 +43,9 @@ def convert(
             float32.
         json: Print one JSON document.
     """
+    from residual.conversion.hub import require_source
+
+    require_source(source)
     from residual.models.convert import convert as run_conversion
     from residual.runtime.console import printable
 

@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from residual.conversion.readers.known import WEIGHT_SUFFIXES
+from residual.conversion.known import WEIGHT_SUFFIXES
 from residual.errors import MissingDependencyError, ModelFileError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["fetch", "hub_id", "is_missing_folder"]
+__all__ = ["fetch", "hub_id", "require_source"]
 
 # Only what a conversion reads; a repository may hold much more, and code.
 _FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
@@ -51,10 +51,22 @@ def hub_id(source: str) -> str | None:
     return None if is_path and not explicit else name
 
 
-def is_missing_folder(source: str) -> bool:
-    """Return whether ``source`` would be an ``owner/name``, were there no folder of the owner's name here."""
+def require_source(source: str) -> None:
+    """Refuse a path of weights that does not exist; without torch, so that a typing error is told at once.
+
+    Raises:
+        ModelFileError: ``source`` is a path, nothing is there, and it is no ``owner/name``.
+    """
+    is_path = "/" in source or _is_file_name(source)
+    path = str(Path(source).expanduser()) if source.startswith("~/") else source
+    # A checkpoint of TensorFlow is named by the beginning of its files' names.
+    if not is_path or hub_id(source) or _exists(path) or _exists(f"{path}.index"):
+        return
     is_name = _OWNER_AND_NAME.fullmatch(source) is not None and not _is_file_name(source)
-    return is_name and not _exists(source) and _exists(source.partition("/")[0])
+    raise ModelFileError(
+        f"{source} does not exist",
+        remedy=f"for a repository of the Hugging Face Hub write {_PREFIX}{source}" if is_name else "",
+    )
 
 
 def _is_file_name(name: str) -> bool:

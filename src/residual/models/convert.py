@@ -17,7 +17,7 @@ from residual import zoo
 from residual.conversion.certificate import Certificate, certify
 from residual.conversion.detect import ecosystem, recognize
 from residual.conversion.ecosystem import Exported
-from residual.conversion.hub import fetch, hub_id, is_missing_folder
+from residual.conversion.hub import fetch, hub_id, require_source
 from residual.conversion.readers import read
 from residual.conversion.selection import select_network
 from residual.conversion.translation import read_tensors
@@ -122,6 +122,7 @@ def convert(
         raise ConfigurationError(f"{target} exists", remedy="choose another path")
     if half and to is not None:
         raise ConfigurationError("half and to are given together", expected="half for a model folder only")
+    require_source(str(source))
     if is_model_folder(source):
         given = "--model" if model is not None else "--state-dict" if state_dict is not None else ""
         if given:
@@ -178,11 +179,6 @@ class _Read:
 
 def _read(source: str, name: str | None, state_dict: str) -> _Read:
     repository = hub_id(source)
-    if repository is None and is_missing_folder(source):
-        raise ModelFileError(
-            f"{source} does not exist",
-            remedy=f"for a repository of the Hugging Face Hub write hf-hub:{source}",
-        )
     path = fetch(repository) if repository else expanded(source)
     whole = read(path, state_dict)
     selection = select_network(whole, state_dict)

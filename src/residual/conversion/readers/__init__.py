@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residual.conversion.checkpoint import Checkpoint
+from residual.conversion.known import TABLE_MAGIC, describe
 from residual.conversion.readers import sandbox
 from residual.conversion.readers.caffemodel import read_binaryproto
-from residual.conversion.readers.known import TABLE_MAGIC, describe
 from residual.conversion.readers.safetensors_file import open_tensors
 from residual.conversion.readers.tensorflow_checkpoint import files_of
 from residual.conversion.readers.torch_file import LEGACY_MAGIC

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from residual.conversion.readers.known import describe
+from residual.conversion.known import describe
 from residual.errors import ModelFileError, quoted
 from residual.runtime.strict_json import parse_object
 

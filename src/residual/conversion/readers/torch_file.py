@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from residual.conversion.readers.known import WEIGHT_SUFFIXES
+from residual.conversion.known import WEIGHT_SUFFIXES
 from residual.conversion.readers.stand_ins import STAND_INS, StandIn
 from residual.errors import ModelFileError, quoted
 
