@@ -197,6 +197,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"trust_remote_code": True}, "unknown key 'trust_remote_code'"),
         ({"model_type": "vit"}, "model_type is 'vit'; expected 'resnet'"),
         ({"depths": [0, 0, 0, 0]}, "depths holds 0; expected 1 to 10,000"),
+        ({"hidden_sizes": []}, r"hidden_sizes is \[\]; expected a list of whole numbers"),
+        ({"depths": []}, r"depths is \[\]; expected a list of whole numbers"),
         ({"depths": "2222"}, "depths is 2222; expected a list of whole numbers"),
         ({"hidden_sizes": [10**9] * 4, "embedding_size": 10**9}, "widths holds 1000000000"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; expected relu"),

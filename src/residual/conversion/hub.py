@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,7 @@ def fetch(hub_id: str) -> Path:
             remedy="run: pip install 'residual[hub]'",
         ) from error
     # Its warnings are not our user's business; the one sentence below is.
-    hub_logging.set_verbosity(hub_logging.ERROR)
+    hub_logging.set_verbosity(logging.ERROR)
     unreachable = _why_unreachable(hub_id)
     folder: Path | None = None
     for name in (*_FILES, _PICKLE):

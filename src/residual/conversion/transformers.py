@@ -171,7 +171,7 @@ def _name(name: str, spec: ResNetSpec) -> str:
 
 def _whole_numbers(config: Mapping[str, Any], key: str, default: list[int]) -> tuple[int, ...]:
     value = config.get(key, default)
-    if not isinstance(value, list) or not all(type(item) is int for item in value):
+    if not isinstance(value, list) or not value or not all(type(item) is int for item in value):
         raise ConfigurationError(f"{key} is {str(value)[:100]}", expected="a list of whole numbers")
     return tuple(value)
 
