@@ -23,7 +23,8 @@ with graph.as_default():
     mean = v1.get_variable("resnet/conv1/BatchNorm/moving_mean", [4], trainable=False)
     v1.get_variable("scalar", [], initializer=v1.constant_initializer(0.25))
     v1.get_variable("half", [], tf.bfloat16, initializer=v1.constant_initializer(0.5))
-    v1.get_variable("small", [2], tf.dtypes.experimental.float8_e4m3fn, initializer=v1.constant_initializer(0.5))
+    float8 = tf.dtypes.experimental.float8_e4m3fn
+    v1.get_variable("small", [2], float8, initializer=v1.constant_initializer(0.5))
     v1.get_variable("flag", [2], tf.bool, initializer=v1.constant_initializer(True))
     v1.get_variable("text", [], tf.string, initializer=v1.constant_initializer("x"))
     loss = tf.reduce_sum(kernel * kernel)
