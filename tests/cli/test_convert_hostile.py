@@ -90,7 +90,7 @@ def _configured_to_import(path: Path, marker: Path) -> None:
     ("make", "name", "message"),
     [
         (_plain_pickle, "evil.ckpt", "is a Python pickle that is no torch file"),
-        (_plain_pickle, "model.safetensors", "is damaged or no safetensors file"),
+        (_plain_pickle, "model.safetensors", "is a Python pickle that is no torch file"),
         (_torch_pickle, "evil.pt", "holds more than tensors"),
         (_torch_pickle_of_old, "evil.pth", "holds more than tensors"),
         (_hidden_in_arguments, "evil.pth.tar", "holds more than tensors"),
