@@ -20,8 +20,8 @@ from residual.conversion.torchvision import TorchVision
 from residual.errors import ConfigurationError, ModelFileError
 from residual.models import create, load, save
 from residual.models.convert import convert
-from tests.parity.agreement import randomize
 from tests.conversion.in_process import read_in_this_process
+from tests.parity.agreement import randomize
 
 
 @pytest.fixture(scope="module")

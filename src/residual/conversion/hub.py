@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from residual.conversion.known import WEIGHT_SUFFIXES
 from residual.errors import MissingDependencyError, ModelFileError, RunError
+from residual.runtime.files import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,7 @@ def require_source(source: str) -> None:
         ModelFileError: ``source`` is a path, nothing is there, and it is no ``owner/name``.
     """
     is_path = "/" in source or _is_file_name(source)
-    path = str(Path(source).expanduser()) if source.startswith("~/") else source
+    path = str(expanded(source)) if source.startswith("~") else source
     # A checkpoint of TensorFlow is named by the beginning of its files' names.
     if not is_path or hub_id(source) or _exists(path) or _exists(f"{path}.index"):
         return

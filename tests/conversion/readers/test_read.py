@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 
 from residual.conversion import readers
 from residual.conversion.readers import read, torch_file
-from residual.conversion.readers.strict_json import parse_object
 from residual.errors import ModelFileError
+from residual.runtime.strict_json import parse_object
 from tests.conversion.readers.writers import Touch
 
 
