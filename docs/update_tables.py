@@ -67,7 +67,7 @@ def zoo_table() -> str:
         "published error | verified against",
     )
     rows = [f"| {what} | {how_good} | source |", "|---|---|---|---|---:|---:|---|---|---|"]
-    for entry in zoo.ENTRIES:
+    for entry in zoo.entries():
         spec = entry.spec
         cells = (
             f"`{entry.name}`",
@@ -93,7 +93,7 @@ def parity_table() -> str:
     """Return the largest difference of logits by library and direction as Markdown."""
     rows = ["| compared with | direction | networks | largest difference of a logit |", "|---|---|---:|---:|"]
     by_library: dict[tuple[str, str], list[Comparison]] = {}
-    for entry in zoo.ENTRIES:
+    for entry in zoo.entries():
         for row in verified(entry.name):
             by_library.setdefault((str(row), row.direction), []).append(row)
     for (library, direction), compared in sorted(by_library.items()):

@@ -153,14 +153,14 @@ def test_no_published_network_of_table_5_strides_on_its_3x3() -> None:
         assert dataclasses.replace(row.spec, stride_on="3x3") == zoo.entry(f"resnet{layers}.preact").spec
 
 
-@pytest.mark.parametrize("entry", zoo.ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", zoo.entries(), ids=lambda entry: entry.name)
 def test_the_name_says_the_depth(entry: zoo.ZooEntry) -> None:
     match = re.search(r"\d+", entry.name)
     assert match is not None
     assert entry.spec.num_layers == int(match[0])
 
 
-@pytest.mark.parametrize("entry", zoo.ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", zoo.entries(), ids=lambda entry: entry.name)
 def test_every_spec_survives_json(entry: zoo.ZooEntry) -> None:
     assert ResNetSpec.from_dict(entry.spec.to_dict()) == entry.spec
 

@@ -14,7 +14,7 @@ from residual.zoo.table import stages
 from residual.zoo.verified import Comparison, verified
 
 
-@pytest.mark.parametrize("entry", zoo.ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", zoo.entries(), ids=lambda entry: entry.name)
 @pytest.mark.parametrize("px", [32, 224, 97])
 def test_rows_add_up(entry: zoo.ZooEntry, px: int) -> None:
     table = stages(entry.spec, px)

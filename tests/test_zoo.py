@@ -22,10 +22,10 @@ def test_a_name_like_nothing_gets_the_list() -> None:
 
 def test_patterns_select_names() -> None:
     assert zoo.list_models("plain*") == [f"plain{n}" for n in (18, 34, 20, 32, 44, 56, 110, 1202)]
-    assert len(zoo.list_models()) == len({entry.name for entry in zoo.ENTRIES}) == 75
+    assert len(zoo.list_models()) == len({entry.name for entry in zoo.entries()}) == 75
 
 
-@pytest.mark.parametrize("entry", zoo.ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", zoo.entries(), ids=lambda entry: entry.name)
 def test_an_architecture_knows_its_name_whatever_its_head(entry: zoo.ZooEntry) -> None:
     assert zoo.name_of(dataclasses.replace(entry.spec, num_classes=7, in_channels=1)) == entry.name
 

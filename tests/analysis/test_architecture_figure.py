@@ -18,7 +18,7 @@ from residual.cli import main
 from residual.errors import ConfigurationError, RunError, UnknownNameError
 from residual.spec import shortcut_form
 
-ONE_BY_ONE = [entry.name for entry in zoo.ENTRIES if entry.spec.num_layers <= MAX_LAYERS_DRAWN_ONE_BY_ONE]
+ONE_BY_ONE = [entry.name for entry in zoo.entries() if entry.spec.num_layers <= MAX_LAYERS_DRAWN_ONE_BY_ONE]
 
 
 def marks(path: Path) -> list[str]:

@@ -67,7 +67,7 @@ def test_models_lists_every_network_with_its_counts(capsys: Capture) -> None:
     assert isinstance(rows, list)
     assert [(row["name"], row["layers"], row["parameters"], row["macs"]) for row in rows] == [
         (entry.name, entry.spec.num_layers, entry.spec.num_parameters, entry.num_macs)
-        for entry in zoo.ENTRIES
+        for entry in zoo.entries()
     ]
 
 

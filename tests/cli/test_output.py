@@ -20,7 +20,7 @@ from residual.analysis.experiments import EXPERIMENTS
 from residual.cli import main
 from residual.cli.output import print_json, print_line, print_table
 from residual.models import Model, save
-from residual.zoo import ENTRIES
+from residual.zoo import entries
 
 Capture = pytest.CaptureFixture[str]
 
@@ -86,11 +86,11 @@ def test_models_and_experiments_are_named_at_every_width(monkeypatch: pytest.Mon
     assert main(["reproduce"]) == 0
     lines = [line.strip() for line in shown(terminal).splitlines()]
     first_words = {line.split()[0] for line in lines if line}
-    assert {entry.name for entry in ENTRIES} <= first_words
+    assert {entry.name for entry in entries()} <= first_words
     assert {experiment.name for experiment in EXPERIMENTS} <= first_words
     assert {"conv1", "conv2_x", "conv5_x", "fc", "total"} <= first_words
     text = shown(terminal)
-    for entry in ENTRIES:
+    for entry in entries():
         assert f"{entry.spec.num_parameters:,}" in text
     assert "…" not in text
 
@@ -140,7 +140,7 @@ def test_a_real_terminal_shows_every_experiment(width: int) -> None:
         os.close(ours)
     assert process.returncode == 0
     lines = re.sub(r"\x1b\[[\d;]*m", "", content.decode()).splitlines()
-    names = {entry.name for entry in ENTRIES if entry.name.startswith("resnet1")}
+    names = {entry.name for entry in entries() if entry.name.startswith("resnet1")}
     assert names <= {line.split()[0] for line in lines if line.strip()}
     assert max(map(len, lines[:-1])) <= width
 

@@ -43,7 +43,7 @@ def count_macs(network: ResNet, px: int) -> int:
     return macs
 
 
-@pytest.mark.parametrize("entry", zoo.ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", zoo.entries(), ids=lambda entry: entry.name)
 def test_closed_form_counts_equal_what_the_network_counts(entry: zoo.ZooEntry) -> None:
     with torch.device("meta"):
         network = ResNet(entry.spec)

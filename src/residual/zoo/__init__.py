@@ -20,10 +20,17 @@ if TYPE_CHECKING:
     from residual.preprocess import Preprocess
     from residual.spec import ResNetSpec
 
-__all__ = ["ENTRIES", "ZooEntry", "default_preprocess", "entry", "list_models", "name_of"]
+__all__ = ["ZooEntry", "default_preprocess", "entries", "entry", "list_models", "name_of"]
 
-ENTRIES: tuple[ZooEntry, ...] = (*imagenet.ENTRIES, *cifar.ENTRIES)
-_BY_NAME = {entry.name: entry for entry in ENTRIES}
+
+def entries() -> tuple[ZooEntry, ...]:
+    """Return all rows, in the order of the zoo; made when they are first asked for: that takes 0.1 s."""
+    return tuple(_by_name().values())
+
+
+@functools.cache
+def _by_name() -> dict[str, ZooEntry]:
+    return {row.name: row for row in (*imagenet.entries(), *cifar.entries())}
 
 
 def entry(name: str) -> ZooEntry:
@@ -32,14 +39,15 @@ def entry(name: str) -> ZooEntry:
     Raises:
         UnknownNameError: There is no such row; the message names the nearest ones.
     """
-    if name not in _BY_NAME:
-        raise UnknownNameError("model", str(name), _BY_NAME, remedy="list all with 'residual models'")
-    return _BY_NAME[name]
+    rows = _by_name()
+    if name not in rows:
+        raise UnknownNameError("model", str(name), rows, remedy="list all with 'residual models'")
+    return rows[name]
 
 
 def list_models(pattern: str = "*") -> list[str]:
     """Return the names of all networks that match the shell ``pattern``, in the order of the zoo."""
-    return [name for name in _BY_NAME if fnmatch.fnmatchcase(name, pattern)]
+    return [name for name in _by_name() if fnmatch.fnmatchcase(name, pattern)]
 
 
 def name_of(spec: ResNetSpec) -> str | None:
@@ -53,7 +61,7 @@ def name_of(spec: ResNetSpec) -> str | None:
 @functools.cache
 def _names() -> dict[ResNetSpec, str]:
     names: dict[ResNetSpec, str] = {}
-    for row in ENTRIES:
+    for row in entries():
         names.setdefault(_without_ends(row.spec), row.name)
     return names
 

@@ -13,12 +13,13 @@ does the authors' Torch code, KaimingHe/resnet-1k-layers, resnet-pre-act.lua).
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from residual.preprocess import Preprocess
 from residual.spec import Arrangement, ResNetSpec, Shortcut, Unit
 from residual.zoo.entry import ZooEntry
 
-__all__ = ["ENTRIES", "PREPROCESS"]
+__all__ = ["PREPROCESS", "entries"]
 
 PREPROCESS = Preprocess(
     crop_px=32,
@@ -64,59 +65,63 @@ _GATES: tuple[Shortcut, ...] = ("exclusive-gating", "shortcut-only-gating")
 _TABLE_1 = "He et al. 2016, section 3.1 and Table 1"
 _TABLE_6 = "He et al. 2015, section 4.2 and Table 6"
 
-ENTRIES = (
-    *(_entry(f"resnet{layers}", _spec(layers, "basic", "A"), _TABLE_6) for layers in _LAYERS),
-    *(_entry(f"plain{layers}", _spec(layers, "basic", "none"), _TABLE_6) for layers in _LAYERS),
-    *(
-        _entry(f"resnet{layers}", _spec(layers, "bottleneck", "B"), "He et al. 2016, Table 3")
-        for layers in (164, 1001)
-    ),
-    _entry(
-        "resnet110.preact",
-        _spec(110, "basic", "A", "full-preactivation"),
-        "He et al. 2016, figure 4 e and Table 2",
-    ),
-    *(
+
+@functools.cache
+def entries() -> tuple[ZooEntry, ...]:
+    """Return the rows, in the order in which they are listed."""
+    return (
+        *(_entry(f"resnet{layers}", _spec(layers, "basic", "A"), _TABLE_6) for layers in _LAYERS),
+        *(_entry(f"plain{layers}", _spec(layers, "basic", "none"), _TABLE_6) for layers in _LAYERS),
+        *(
+            _entry(f"resnet{layers}", _spec(layers, "bottleneck", "B"), "He et al. 2016, Table 3")
+            for layers in (164, 1001)
+        ),
         _entry(
-            f"resnet{layers}.preact",
-            _spec(layers, "bottleneck", "B", "full-preactivation"),
-            "He et al. 2016, figure 4 e and Tables 2 to 4",
-        )
-        for layers in (164, 1001)
-    ),
-    *(
+            "resnet110.preact",
+            _spec(110, "basic", "A", "full-preactivation"),
+            "He et al. 2016, figure 4 e and Table 2",
+        ),
+        *(
+            _entry(
+                f"resnet{layers}.preact",
+                _spec(layers, "bottleneck", "B", "full-preactivation"),
+                "He et al. 2016, figure 4 e and Tables 2 to 4",
+            )
+            for layers in (164, 1001)
+        ),
+        *(
+            _entry(
+                f"resnet{layers}.{short}",
+                _spec(110, "basic", "A", arrangement)
+                if layers == 110
+                else _spec(164, "bottleneck", "B", arrangement),
+                f"He et al. 2016, figure 4 and Table 2; {arrangement}",
+            )
+            for layers in (110, 164)
+            for short, arrangement in _OTHER_ARRANGEMENTS.items()
+        ),
+        *(
+            _entry(
+                f"resnet{layers}.akamaster",
+                _spec(layers, "basic", "A-both-sides"),
+                f"{_TABLE_6}, as akamaster/pytorch_resnet_cifar10; zeros on both sides",
+                _AKAMASTER,
+            )
+            for layers in _LAYERS
+        ),
+        _entry("resnet110.c", _spec(110, "basic", "C"), f"{_TABLE_1}; 1×1 convolutional shortcuts"),
         _entry(
-            f"resnet{layers}.{short}",
-            _spec(110, "basic", "A", arrangement)
-            if layers == 110
-            else _spec(164, "bottleneck", "B", arrangement),
-            f"He et al. 2016, figure 4 and Table 2; {arrangement}",
-        )
-        for layers in (110, 164)
-        for short, arrangement in _OTHER_ARRANGEMENTS.items()
-    ),
-    *(
-        _entry(
-            f"resnet{layers}.akamaster",
-            _spec(layers, "basic", "A-both-sides"),
-            f"{_TABLE_6}, as akamaster/pytorch_resnet_cifar10; zeros on both sides",
-            _AKAMASTER,
-        )
-        for layers in _LAYERS
-    ),
-    _entry("resnet110.c", _spec(110, "basic", "C"), f"{_TABLE_1}; 1×1 convolutional shortcuts"),
-    _entry(
-        "resnet110.scaled",
-        dataclasses.replace(_spec(110, "basic", "scaled"), shortcut_scale=0.5, residual_scale=0.5),
-        f"{_TABLE_1}; constant scaling, 0.5 and 0.5",
-    ),
-    *(
-        _entry(
-            f"resnet110.{kind}",
-            dataclasses.replace(_spec(110, "basic", kind), gate_bias=-6.0),
-            f"{_TABLE_1}; gates begin at b = −6",
-        )
-        for kind in _GATES
-    ),
-    _entry("resnet110.dropout", _spec(110, "basic", "dropout"), f"{_TABLE_1}; dropout of one half"),
-)
+            "resnet110.scaled",
+            dataclasses.replace(_spec(110, "basic", "scaled"), shortcut_scale=0.5, residual_scale=0.5),
+            f"{_TABLE_1}; constant scaling, 0.5 and 0.5",
+        ),
+        *(
+            _entry(
+                f"resnet110.{kind}",
+                dataclasses.replace(_spec(110, "basic", kind), gate_bias=-6.0),
+                f"{_TABLE_1}; gates begin at b = −6",
+            )
+            for kind in _GATES
+        ),
+        _entry("resnet110.dropout", _spec(110, "basic", "dropout"), f"{_TABLE_1}; dropout of one half"),
+    )

@@ -11,11 +11,13 @@ and implementations" as those of 2015. A suffix that names a library or release 
 
 from __future__ import annotations
 
+import functools
+
 from residual.preprocess import Preprocess
 from residual.spec import ResNetSpec
 from residual.zoo.entry import ZooEntry
 
-__all__ = ["ENTRIES", "PREPROCESS"]
+__all__ = ["PREPROCESS", "entries"]
 
 PREPROCESS = Preprocess(
     crop_px=224,
@@ -69,134 +71,139 @@ def _origin(layers: int) -> str:
     return "He et al. 2016, Table 5" if layers == 200 else "He et al. 2015, Table 1"
 
 
-ENTRIES = (
-    _row("resnet18", 18, "He et al. 2015, Table 1; option B"),
-    _row("resnet18.a", 18, "He et al. 2015, Tables 1 and 2; option A", shortcut="A"),
-    _row("resnet34", 34, "He et al. 2015, Tables 1 and 3; option B"),
-    _row("resnet34.a", 34, "He et al. 2015, Tables 1, 2 and 3; option A", shortcut="A"),
-    _row("resnet34.c", 34, "He et al. 2015, Tables 1 and 3; option C", shortcut="C"),
-    *(
-        row
-        for layers in (50, 101, 152, 200)
-        for row in (
+@functools.cache
+def entries() -> tuple[ZooEntry, ...]:
+    """Return the rows, in the order in which they are listed."""
+    return (
+        _row("resnet18", 18, "He et al. 2015, Table 1; option B"),
+        _row("resnet18.a", 18, "He et al. 2015, Tables 1 and 2; option A", shortcut="A"),
+        _row("resnet34", 34, "He et al. 2015, Tables 1 and 3; option B"),
+        _row("resnet34.a", 34, "He et al. 2015, Tables 1, 2 and 3; option A", shortcut="A"),
+        _row("resnet34.c", 34, "He et al. 2015, Tables 1 and 3; option C", shortcut="C"),
+        *(
+            row
+            for layers in (50, 101, 152, 200)
+            for row in (
+                _row(
+                    f"resnet{layers}",
+                    layers,
+                    f"{_origin(layers)}; stride on the 3×3 as fb.resnet.torch and torchvision",
+                ),
+                _row(
+                    f"resnet{layers}.v1",
+                    layers,
+                    f"{_origin(layers)}; stride on the first 1×1 as in the paper",
+                    stride_on="1x1",
+                ),
+            )
+        ),
+        *(
             _row(
-                f"resnet{layers}",
+                f"resnet{layers}.preact",
                 layers,
-                f"{_origin(layers)}; stride on the 3×3 as fb.resnet.torch and torchvision",
-            ),
+                "He et al. 2016, figure 4 e and Table 5; "
+                "first activation right after conv1, as fb.resnet.torch",
+                arrangement="full-preactivation",
+                first_activation="stem",
+            )
+            for layers in _DEPTHS
+        ),
+        *(
             _row(
-                f"resnet{layers}.v1",
+                f"resnet{layers}.preact-v1",
                 layers,
-                f"{_origin(layers)}; stride on the first 1×1 as in the paper",
+                "He et al. 2016, figure 4 e and Table 5; stride on the first 1×1 as in the paper",
                 stride_on="1x1",
-            ),
-        )
-    ),
-    *(
+                arrangement="full-preactivation",
+                first_activation="stem",
+            )
+            for layers in (152, 200)
+        ),
+        *(
+            _row(
+                f"resnet{layers}.v2",
+                layers,
+                f"He et al. 2016, figure 4 e; "
+                f"first activation in the first unit, as timm's resnetv2_{layers}",
+                arrangement="full-preactivation",
+                first_activation="branch" if layers < 50 else "unit",
+            )
+            for layers in (18, 34, 50, 101, 152)
+        ),
         _row(
-            f"resnet{layers}.preact",
-            layers,
-            "He et al. 2016, figure 4 e and Table 5; first activation right after conv1, as fb.resnet.torch",
-            arrangement="full-preactivation",
-            first_activation="stem",
-        )
-        for layers in _DEPTHS
-    ),
-    *(
-        _row(
-            f"resnet{layers}.preact-v1",
-            layers,
-            "He et al. 2016, figure 4 e and Table 5; stride on the first 1×1 as in the paper",
+            "resnet50.tf",
+            50,
+            "the TensorFlow ResNet-50 of the article; SAME padding, BN epsilon 1e-3 and decay 0.999",
             stride_on="1x1",
-            arrangement="full-preactivation",
-            first_activation="stem",
-        )
-        for layers in (152, 200)
-    ),
-    *(
-        _row(
-            f"resnet{layers}.v2",
-            layers,
-            f"He et al. 2016, figure 4 e; first activation in the first unit, as timm's resnetv2_{layers}",
-            arrangement="full-preactivation",
-            first_activation="branch" if layers < 50 else "unit",
-        )
-        for layers in (18, 34, 50, 101, 152)
-    ),
-    _row(
-        "resnet50.tf",
-        50,
-        "the TensorFlow ResNet-50 of the article; SAME padding, BN epsilon 1e-3 and decay 0.999",
-        stride_on="1x1",
-        padding="tensorflow",
-        bn_eps=1e-3,
-        bn_momentum=1e-3,
-        initialization="xavier",
-    ),
-    *(
-        _row(
-            f"resnet{layers}.caffe",
-            layers,
-            "He et al. 2015, Table 1, as released for Caffe; the pooling rounds up"
-            + ("; conv1 has a bias" if layers == 50 else ""),
-            preprocess=_CAFFE,
-            stride_on="1x1",
-            padding="caffe",
-            conv_bias="stem" if layers == 50 else "none",
-        )
-        for layers in (50, 101, 152)
-    ),
-    *(
-        _row(
-            f"resnet{layers}.keras",
-            layers,
-            f"Keras ResNet{layers}; convolutions have biases",
-            preprocess=_CAFFE,
-            stride_on="1x1",
-            padding="keras",
-            conv_bias="all",
-            bn_eps=1.001e-5,
-            bn_momentum=0.01,
+            padding="tensorflow",
+            bn_eps=1e-3,
+            bn_momentum=1e-3,
             initialization="xavier",
-        )
-        for layers in (50, 101, 152)
-    ),
-    *(
+        ),
+        *(
+            _row(
+                f"resnet{layers}.caffe",
+                layers,
+                "He et al. 2015, Table 1, as released for Caffe; the pooling rounds up"
+                + ("; conv1 has a bias" if layers == 50 else ""),
+                preprocess=_CAFFE,
+                stride_on="1x1",
+                padding="caffe",
+                conv_bias="stem" if layers == 50 else "none",
+            )
+            for layers in (50, 101, 152)
+        ),
+        *(
+            _row(
+                f"resnet{layers}.keras",
+                layers,
+                f"Keras ResNet{layers}; convolutions have biases",
+                preprocess=_CAFFE,
+                stride_on="1x1",
+                padding="keras",
+                conv_bias="all",
+                bn_eps=1.001e-5,
+                bn_momentum=0.01,
+                initialization="xavier",
+            )
+            for layers in (50, 101, 152)
+        ),
+        *(
+            _row(
+                f"resnet{layers}.keras-v2",
+                layers,
+                f"Keras ResNet{layers}V2; the last unit of a stage strides",
+                preprocess=_SYMMETRIC,
+                shortcut="B-subsampled",
+                stride_in="last",
+                arrangement="full-preactivation",
+                padding="keras",
+                conv_bias="unnormalized",
+                bn_eps=1.001e-5,
+                bn_momentum=0.01,
+                initialization="xavier",
+            )
+            for layers in (50, 101, 152)
+        ),
         _row(
-            f"resnet{layers}.keras-v2",
-            layers,
-            f"Keras ResNet{layers}V2; the last unit of a stage strides",
-            preprocess=_SYMMETRIC,
-            shortcut="B-subsampled",
-            stride_in="last",
-            arrangement="full-preactivation",
-            padding="keras",
-            conv_bias="unnormalized",
-            bn_eps=1.001e-5,
-            bn_momentum=0.01,
-            initialization="xavier",
-        )
-        for layers in (50, 101, 152)
-    ),
-    _row(
-        "resnet50.fb",
-        50,
-        "fb.resnet.torch's released ResNet-50; BN after the addition",
-        arrangement="bn-after-addition",
-    ),
-    _row(
-        "resnext50_32x4d",
-        50,
-        "Xie et al. 2017 (arXiv 1611.05431), Table 1; 32 groups of 4 channels",
-        groups=32,
-        inner_multiplier=2,
-    ),
-    _row(
-        "wide_resnet50_2",
-        50,
-        "Zagoruyko and Komodakis 2016 (arXiv 1605.07146), Table 8; inner channels doubled",
-        inner_multiplier=2,
-    ),
-    _row("plain18", 18, "He et al. 2015, Table 2; no shortcuts", shortcut="none"),
-    _row("plain34", 34, "He et al. 2015, Table 2; no shortcuts", shortcut="none"),
-)
+            "resnet50.fb",
+            50,
+            "fb.resnet.torch's released ResNet-50; BN after the addition",
+            arrangement="bn-after-addition",
+        ),
+        _row(
+            "resnext50_32x4d",
+            50,
+            "Xie et al. 2017 (arXiv 1611.05431), Table 1; 32 groups of 4 channels",
+            groups=32,
+            inner_multiplier=2,
+        ),
+        _row(
+            "wide_resnet50_2",
+            50,
+            "Zagoruyko and Komodakis 2016 (arXiv 1605.07146), Table 8; inner channels doubled",
+            inner_multiplier=2,
+        ),
+        _row("plain18", 18, "He et al. 2015, Table 2; no shortcuts", shortcut="none"),
+        _row("plain34", 34, "He et al. 2015, Table 2; no shortcuts", shortcut="none"),
+    )
