@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from residual.nn.padding import make_pointwise
+
 if TYPE_CHECKING:
     from residual.spec import ResNetSpec, UnitShape
 
@@ -68,7 +70,7 @@ class Gate(nn.Module):
 
     def __init__(self, shape: UnitShape, bias: float, *, exclusive: bool) -> None:
         super().__init__()
-        self.gate = nn.Conv2d(shape.in_channels, shape.out_channels, kernel_size=1, stride=shape.stride)
+        self.gate = make_pointwise(shape.in_channels, shape.out_channels, shape.stride, bias=True)
         self.first_bias = bias
         self.exclusive = exclusive
 

@@ -10,11 +10,23 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from residual.spec import Convolution, Padding
 
-__all__ = ["SamePadConv2d", "SamePadMaxPool2d", "make_convolution", "make_max_pool"]
+__all__ = [
+    "SamePadConv2d",
+    "SamePadMaxPool2d",
+    "SubsampledConv2d",
+    "make_convolution",
+    "make_max_pool",
+    "make_pointwise",
+]
+
+# Channels that one AVX2 register holds in float32.
+_AVX2_CHANNELS = 8
 
 
 def make_convolution(conv: Convolution, padding: Padding) -> nn.Conv2d:
     """Build a convolution that keeps the map but for its stride: H → ⌈H/stride⌉."""
+    if conv.kernel_px == 1 and conv.groups == 1:
+        return make_pointwise(conv.in_channels, conv.out_channels, conv.stride, bias=conv.bias)
     # Where nothing strides, SAME is symmetric; and a 1×1 needs no padding.
     same = padding == "tensorflow" and conv.stride > 1 and conv.kernel_px > 1
     return (SamePadConv2d if same else nn.Conv2d)(
@@ -27,6 +39,13 @@ def make_convolution(conv: Convolution, padding: Padding) -> nn.Conv2d:
         groups=conv.groups,
         bias=conv.bias,
     )
+
+
+def make_pointwise(in_channels: int, out_channels: int, stride: int, *, bias: bool) -> nn.Conv2d:
+    """Build a 1×1 convolution: ``(N, in, H, W)`` → ``(N, out, ⌈H/stride⌉, ⌈W/stride⌉)``."""
+    strides_over_few = stride > 1 and in_channels < _AVX2_CHANNELS
+    kind = SubsampledConv2d if strides_over_few else nn.Conv2d
+    return kind(in_channels, out_channels, kernel_size=1, stride=stride, bias=bias)
 
 
 def make_max_pool(padding: Padding) -> nn.Module:
@@ -52,6 +71,20 @@ class SamePadConv2d(nn.Conv2d):
         """Return the convolution of the padded input."""
         span = self.dilation[0] * (self.kernel_size[0] - 1) + 1
         return super().forward(_pad_same(x, span, self.stride[0], 0.0))
+
+
+class SubsampledConv2d(nn.Conv2d):
+    """A 1×1 convolution that takes every s-th pixel first, and then strides no more: the same function.
+
+    On CPUs with AVX2 and no AVX-512, oneDNN's weight gradient of a strided 1×1 convolution over channels-last
+    maps of fewer than eight channels writes beyond its buffer (``jit_1x1:avx2``, torch 2.14.1): the process
+    aborts, then or later.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of every s-th pixel."""
+        down, right = self.stride
+        return functional.conv2d(x[:, :, ::down, ::right], self.weight, self.bias)
 
 
 class SamePadMaxPool2d(nn.Module):

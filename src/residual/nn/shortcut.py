@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 from torch import nn
 from torch.nn import functional
 
+from residual.nn.padding import make_pointwise
 from residual.spec import shortcut_form
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def make_shortcut(spec: ResNetSpec, shape: UnitShape) -> nn.Module | None:
             shortcut = PaddedIdentity(in_channels, out_channels, stride, zeros_before=half)
         case "projection":
             bias = spec.has_projection_bias
-            conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=bias)
+            conv = make_pointwise(in_channels, out_channels, stride, bias=bias)
             if spec.is_preactivated:
                 return nn.Sequential(conv)
             bn = nn.BatchNorm2d(out_channels, eps=spec.bn_eps, momentum=spec.bn_momentum)
