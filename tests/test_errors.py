@@ -18,6 +18,7 @@ EXIT_CODES = {
     "ModelFileError": 3,
     "MissingDependencyError": 4,
     "DivergedError": 5,
+    "MachineError": 4,
 }
 
 

@@ -187,6 +187,7 @@ def test_doctor_finds_this_machine_healthy(capsys: Capture) -> None:
         "python",
         "torch",
         "device",
+        "load",
         "precision",
         "decoders",
         "network",

@@ -421,15 +421,6 @@ def test_a_pointer_in_place_of_the_data_is_named_with_the_remedy(
         open_source(tmp_path / name if alone or name == "train.csv" else tmp_path)
 
 
-def test_images_that_are_pointers_are_named_with_the_remedy_when_they_are_read(tmp_path: Path) -> None:
-    for place in ("train/cat/0.png", "train/dog/0.png"):
-        (tmp_path / place).parent.mkdir(parents=True)
-        (tmp_path / place).write_bytes(_POINTER)
-    split = open_source(tmp_path).splits["train"]
-    with pytest.raises(DataError, match=r"^train/cat/0\.png is a Git LFS pointer .+; run 'git lfs pull' in"):
-        split.read(0)
-
-
 def test_an_archive_of_cifar_that_is_a_pointer_is_named_with_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "cifar-10-python.tar.gz"
     path.write_bytes(_POINTER)

@@ -257,7 +257,7 @@ def test_an_echo_is_not_printed_again(
         error.is_echo = os.environ["RANK"] == "1"
         raise error
 
-    monkeypatch.setattr("tyro.extras.subcommand_cli_from_dict", refuse)
+    monkeypatch.setattr("tyro.cli", refuse)
     for rank, said in (("0", "error: damaged\n"), ("1", "")):
         monkeypatch.setenv("RANK", rank)
         assert cli.main(["models"]) == 3

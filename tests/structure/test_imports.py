@@ -57,5 +57,12 @@ def test_the_list_of_commands_imports_no_command() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.rsplit("LOADED", 1)[1].split())
     ours = {name for name in loaded if name.startswith("residual")}
-    assert ours <= {"residual", "residual.cli", "residual.cli.streams", "residual.errors"}
+    assert ours <= {
+        "residual",
+        "residual.cli",
+        "residual.cli.streams",
+        "residual.errors",
+        "residual.runtime",
+        "residual.runtime.openmp",
+    }
     assert {"tyro", "rich"}.isdisjoint(loaded)

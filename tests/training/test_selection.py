@@ -27,8 +27,8 @@ def with_top1(monkeypatch: pytest.MonkeyPatch, *figures: float) -> list[dict[str
 
     evaluate, left, seen = Trainer._evaluate, list(figures), []
 
-    def told(self: Trainer, model: Model, split: str) -> Evaluation:
-        evaluation = evaluate(self, model, split)
+    def told(self: Trainer, model: Model, split: str, *, logs: bool = True) -> Evaluation:
+        evaluation = evaluate(self, model, split, logs=logs)
         if split != "val":
             return evaluation
         seen.append({name: tensor.clone() for name, tensor in model.network.state_dict().items()})

@@ -32,7 +32,7 @@ __all__ = ["Selection", "select_network"]
 
 # The first names of transformers' networks, of its bare models, of timm's resnetv2, and of torchvision's.
 _START = re.compile(
-    r"((?:.*?\.)?)(?:resnet\.embedder\.embedder|embedder\.embedder|stages\.0\.blocks\.0|layer1\.0\.conv1)\.",
+    r"((?:.*?\.)??)(?:resnet\.embedder\.embedder|embedder\.embedder|stages\.0\.blocks\.0|layer1\.0\.conv1)\.",
     re.DOTALL,
 )
 _OWN = re.compile(r"conv1|bn1|layer\d+|stem|stages|norm|resnet|embedder|encoder")

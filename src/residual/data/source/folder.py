@@ -29,7 +29,6 @@ from residual.data.source.base import (
 )
 from residual.data.source.files import hidden_folders, list_folder, split_in_name, walk
 from residual.errors import DataError
-from residual.runtime.git_lfs import FOUND, REMEDY, is_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -181,8 +180,6 @@ class FolderSplit:
             content = Path(os.fsdecode(self._root), key).read_bytes()
         except OSError as error:
             raise DataError(f"{key} cannot be read ({error.strerror})") from error
-        if is_pointer(content):
-            raise DataError(f"{key} is {FOUND}", remedy=REMEDY)
         return EncodedSample(key, content, int(self._labels[index]))
 
     def rows(self) -> Iterator[Row]:
