@@ -32,7 +32,7 @@ def test_a_precision_is_measured_or_cut_off() -> None:
     ).rows
     assert [row.name for row in rows] == ["auto-resnet20-fp32", "auto-resnet20-bf16"]
     for row in rows:
-        assert (row.ratio is not None and row.ratio.count == 2) or "cut off after one update" in row.reason
+        assert (row.ratio is not None and row.ratio.count == 2) or "cut off: two images" in row.reason
         assert row.details["auto"]
 
 
