@@ -4,7 +4,7 @@ Between two parallel regions GNU's OpenMP (libgomp), which the Linux wheels of t
 threads spinning for 300,000 turns (``GOMP_SPINCOUNT``). Alone on a machine that saves the time of waking
 them. Beside other programs a spinning thread takes a core from one that works, and training falls to a half
 with one other program and to a tenth with several. A short spin loses little when quiet and much less when
-busy (figures: docs/training.md). libgomp reads its setting once, when it is loaded, so it has to be in the
+busy (figures: docs/results.md). libgomp reads its setting once, when it is loaded, so it has to be in the
 environment before torch is imported; processes that are started from here inherit it. The computed bits do
 not depend on it. A setting of the user's own, ``GOMP_SPINCOUNT`` or ``OMP_WAIT_POLICY``, is left as it is.
 """
