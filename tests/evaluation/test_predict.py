@@ -200,3 +200,10 @@ def test_an_evaluation_names_model_and_image_and_leaves_no_file(red_is_nan: Mode
     ):
         evaluate(red_is_nan, photos, predictions=file, batch_size=4)
     assert not file.exists()
+
+
+def test_a_folder_without_images_names_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "not-found.gif").write_bytes(b"GIF89a" + bytes(20))
+    with pytest.raises(DataError, match=r"g holds no images; not-found\.gif is not used: GIF"):
+        find_images([tmp_path / "g"])

@@ -45,7 +45,7 @@ def explain(
     then 3. Pictures that are there already are not overwritten.
 
     Args:
-        model: A model folder or a run folder.
+        model: A model folder, a run folder or the name of a bundled model.
         paths: Image files, folders, or patterns such as 'photos/**/*.jpg'.
         method: grad-cam; grad-cam++ for several objects of a class; score-cam without gradients, slow.
         layer: A layer by name, such as layer3 or layer4.1; 'last' is the map that the classifier averages.

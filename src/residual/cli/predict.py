@@ -38,7 +38,7 @@ def predict(
     then 3. What exists by its very name is no pattern, and each file is predicted once.
 
     Args:
-        model: A model folder or a run folder.
+        model: A model folder, a run folder or the name of a bundled model.
         paths: Image files, folders, or patterns such as 'photos/**/*.jpg'.
         top_k: How many classes to show for each image.
         format: table, jsonl (a JSON object a line) or csv.

@@ -117,7 +117,8 @@ def _images_in(folder: str, ignored: dict[str, IgnoredFile]) -> list[str]:
         path = str(Path(folder, other.path))
         ignored.setdefault(_identity(path), IgnoredFile(path, other.reason))
     if not found:
-        raise DataError(f"{folder} holds no images", expected="JPEG, PNG, WebP or BMP files")
+        unused = f"; {passed_over[0].path} is not used: {passed_over[0].reason}" if passed_over else ""
+        raise DataError(f"{folder} holds no images{unused}", expected="JPEG, PNG, WebP or BMP files")
     return found
 
 

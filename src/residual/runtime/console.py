@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from residual.runtime.printable import printable, shortened
 from residual.runtime.speaker import speaks
@@ -121,11 +122,15 @@ class ProgressBar:
         self._total, self._done, self._label = total, done, label
         self._started, self._first, self._printed = time.monotonic(), done, time.monotonic()
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=16, table_column=Column(no_wrap=True, min_width=16)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+            # The last and the only one that gives way where the terminal is narrow.
+            TextColumn(
+                "{task.fields[status]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+            ),
+            expand=True,
             console=self._console,
             disable=not self._live,
             transient=True,
