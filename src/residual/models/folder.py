@@ -76,9 +76,10 @@ def save(
     require_free_or_model(path)
     weights = dict(model.network.state_dict())
     for name, tensor in weights.items():
-        # In the types that the network has when it is loaded, so that what cannot be loaded is not written.
+        # In the types that the network has when it is loaded, so that no value is written that is none there.
         is_counter = name.endswith("num_batches_tracked")
-        checked(tensor, torch.int64 if is_counter else torch.float32, "", name, name)
+        # A variance below 0 is a number all the same: who reads the folder is told of it, with its name.
+        checked(tensor, torch.int64 if is_counter else torch.float32, "", name, target="")
     if half:
         weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
     with atomic_folder(path, num_bytes=sum(tensor.nbytes for tensor in weights.values())) as folder:
