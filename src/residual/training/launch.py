@@ -151,22 +151,9 @@ def train(
                     num_workers=resolve_num_workers(num_workers, target, run.plan.preprocess.crop_px),
                     ranks=ranks,
                     stop=stop,
-                    weights=Path(weights) if weights is not None else None,
+                    weights=expanded(weights) if weights is not None else None,
                     checkpoint_minutes=checkpoint_minutes,
                 )
-            if tensorboard:
-                run.show_on_board()
-            trainer = Trainer(
-                run.plan,
-                source,
-                run,
-                target,
-                num_workers=resolve_num_workers(num_workers, target, run.plan.preprocess.crop_px),
-                ranks=ranks,
-                stop=stop,
-                weights=expanded(weights) if weights is not None else None,
-                checkpoint_minutes=checkpoint_minutes,
-            )
             chosen = run.checkpoints_path / f"step-{checkpoint}" if checkpoint is not None else None
             with freed_memory(freed_memory_of(run.plan, target)):
                 return _run(trainer, run, ranks, chosen)
