@@ -50,6 +50,7 @@ def escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
+        # Spaces of other widths are not "printable" to Python; Japanese names have them.
         letter
         if letter.isprintable() or unicodedata.category(letter) == "Zs"
         else letter.encode("unicode_escape").decode("ascii")

@@ -12,7 +12,7 @@ Example:
 
 from __future__ import annotations
 
-import unicodedata
+from residual.errors import escaped
 
 __all__ = ["MESSAGE_LENGTH", "printable", "shortened"]
 
@@ -22,15 +22,7 @@ MESSAGE_LENGTH = 4_000
 
 def printable(text: str) -> str:
     """Return text on one line, with the escapes of Python for what is not printed."""
-    if text.isprintable():
-        return text
-    return "".join(
-        # Spaces of other widths are not "printable" to Python; Japanese names have them.
-        character
-        if character.isprintable() or unicodedata.category(character) == "Zs"
-        else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+    return escaped(text)
 
 
 def shortened(text: str, length: int = MESSAGE_LENGTH) -> str:
