@@ -94,7 +94,7 @@ def test_what_stands_for_nothing_does_not_stop_the_others(here: Path) -> None:
     found = find_images(["photos/*", "gone/*.png", "gone.png", "gone"])
     assert found.files == ["photos/ant/a.png", "gone.png", "gone"]  # their predictions are errors
     assert [str(error) for error in found.unusable] == [
-        "photos/bee holds no images; expected JPEG, PNG, WebP or BMP files",
+        "photos/bee holds no images; note.txt is not used: text; only JPEG, PNG, WebP and BMP are used",
         "photos/new holds no images; expected JPEG, PNG, WebP or BMP files",
         "the pattern gone/*.png matches no file",
     ]

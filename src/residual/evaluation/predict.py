@@ -116,9 +116,11 @@ def _images_in(folder: str, ignored: dict[str, IgnoredFile]) -> list[str]:
     for other in passed_over:
         path = str(Path(folder, other.path))
         ignored.setdefault(_identity(path), IgnoredFile(path, other.reason))
+    if not found and passed_over:
+        first = passed_over[0]
+        raise DataError(f"{folder} holds no images; {first.path} is not used: {first.reason}")
     if not found:
-        unused = f"; {passed_over[0].path} is not used: {passed_over[0].reason}" if passed_over else ""
-        raise DataError(f"{folder} holds no images{unused}", expected="JPEG, PNG, WebP or BMP files")
+        raise DataError(f"{folder} holds no images", expected="JPEG, PNG, WebP or BMP files")
     return found
 
 
