@@ -11,8 +11,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,7 +25,6 @@ from residual.benchmarks.measurement import (
     make_result,
     median_interval,
     ratio,
-    unmeasured,
 )
 from residual.benchmarks.training_sides import OurTraining, PlainTraining, Problem
 from residual.errors import RunError
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from residual.benchmarks.measurement import Result
+    from residual.runtime.device import Precision
 
 __all__ = ["MACHINE_ROWS", "MachineSizes", "benchmark_machine"]
 
@@ -53,8 +54,10 @@ _SPINNING = {
 }
 _PRECISION = ("resnet20", "resnet18", "resnet50")
 
-# A side that takes so many times as long as the other is cut off: its ratio is known well enough.
-_CUT_OFF = 5.0
+# Emulated bf16 takes many times as long: beyond this multiple a few updates of two images show the ratio.
+_FAR_BEHIND = 3.0
+_FEW_PAIRS = 6
+_FEW_IMAGES = 2
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ class MachineSizes:
     spin_model: str = "resnet20"
     spin_batch: int = 128
     spin_steps: int = 2
-    cifar_batch: int = 128
-    imagenet_batch: int = 16
+    cifar_batch: int = 64
+    imagenet_batch: int = 4
     imagenet_px: int = 224
 
 
@@ -123,8 +126,8 @@ def benchmark_machine(
     chosen = chosen_rows(list(by_name), rows)
     measured: list[Row] = []
     for name in chosen:
-        note(f"measuring {name}")
         if name in _SPINNING:
+            note(f"measuring {name}")
             measured.append(_spinning(by_name[name], repetitions, sizes, spin_count))
     for model in _PRECISION:
         wanted = [by_name[f"auto-{model}-{other}"] for other in ("fp32", "bf16")]
@@ -170,29 +173,23 @@ def _precisions(model: str, rows: list[Row], repetitions: int, sizes: MachineSiz
         total_steps=1,  # eager, as the choice is measured
         device=_CPU,
     )
-    settled = settle_precision("auto", spec, _CPU, image_px=problem.image_px)
-    chosen = OurTraining(problem)
+    started = time.perf_counter()
+    settle_precision("auto", spec, _CPU, image_px=problem.image_px)
+    settling_s = time.perf_counter() - started
+    ours = OurTraining(problem)
+    few = replace(problem, batch_size=_FEW_IMAGES)
+    ours_of_few = OurTraining(few)
     measured: list[Row] = []
     for row in rows:
-        other = PlainTraining(
-            create(spec, seed=0),
-            problem,
-            layout="channels-last",
-            precision="bf16" if row.against == "bf16" else "fp32",
-        )
-        details: dict[str, Any] = {"auto": str(settled), "other": other.setup}
-        if row.against != settled.precision:
-            # Emulated bf16 takes minutes for a batch: two images show it.
-            few = replace(problem, batch_size=2)
-            few_other = PlainTraining(
-                create(spec, seed=0), few, layout="channels-last", precision=other.setup["precision"]
-            )
-            first, second = few_other.turn(1)(), OurTraining(few).turn(1)()
-            if first > _CUT_OFF * second:
-                reason = f"cut off: two images take {first:.2f} s in {row.against}, {second:.2f} s here"
-                measured.append(replace(unmeasured(row, reason), details=details))
-                continue
-        seconds = in_turn({"chosen": chosen.turn(1), "other": other.turn(1)}, repetitions)
+        note(f"measuring {row.name}")
+        precision: Precision = "bf16" if row.against == "bf16" else "fp32"
+        sides = _sides(ours_of_few, few, precision)
+        pairs = min(repetitions, _FEW_PAIRS)
+        seconds = in_turn(sides, pairs)
+        batch_size = few.batch_size
+        if min(seconds["other"]) < _FAR_BEHIND * max(seconds["chosen"]):
+            pairs, batch_size = repetitions, problem.batch_size
+            seconds = in_turn(_sides(ours, problem, precision), pairs)
         quotients = [below / above for above, below in zip(seconds["chosen"], seconds["other"], strict=True)]
         measured.append(
             replace(
@@ -200,10 +197,24 @@ def _precisions(model: str, rows: list[Row], repetitions: int, sizes: MachineSiz
                 ratio=ratio(seconds["other"], seconds["chosen"]),
                 ours=_median(seconds["chosen"]),
                 theirs=_median(seconds["other"]),
-                details={**details, "median_95": median_interval(quotients)},
+                details={
+                    "auto": f"{ours.plan.precision} ({ours.plan.precision_reason})",
+                    "auto_s": round(settling_s, 2),
+                    "batch_size": batch_size,
+                    "image_px": problem.image_px,
+                    "pairs": pairs,
+                    "median_95": median_interval(quotients),
+                },
             )
         )
     return measured
+
+
+def _sides(ours: OurTraining, problem: Problem, other: Precision) -> dict[str, Callable[[], float]]:
+    """Return an update of our trainer, in what ``auto`` chose, and a plain one in the other precision."""
+    network = create(ours.plan.spec, seed=0)
+    plain = PlainTraining(network, problem, layout="channels-last", precision=other)
+    return {"chosen": ours.turn(1, 0), "other": plain.turn(1, 0)}
 
 
 def _median(values: list[float]) -> float:
