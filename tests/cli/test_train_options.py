@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from residual.cli import main
 from residual.cli.recipe_options import RecipeOptions, recipe_changes
 from residual.recipe import Recipe, setting_homes
+from residual.recipe.recipes import NAMES
 from tests.recipe.test_fields import CHOICES, YES_NO, another
 
 PLAIN = Recipe(name="plain")
@@ -170,3 +172,10 @@ def test_a_value_out_of_range_is_one_line_and_exit_code_2(capsys: pytest.Capture
 def test_changes_hold_only_what_was_said() -> None:
     options = dataclasses.replace(RecipeOptions(), momentum=0.5, flip="no", batch_size="auto")
     assert recipe_changes(options) == {"momentum": 0.5, "flip": False}
+
+
+def test_the_help_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    shown = set(re.findall(r"\w+", capsys.readouterr().out))
+    assert set(NAMES) <= shown

@@ -48,8 +48,9 @@ def train(
         model: A network, see 'residual models'; chosen by the size of the images where left out.
         out: The run folder; runs/DATA-MODEL where left out.
         weights: A model folder to start from, for fine-tuning.
-        recipe: digits, cifar, cifar_fast, photos, finetune, cifar2015, cifar2016, imagenet2015, imagenet2016,
-            fb90, torchvision_v2, rsb_a1, rsb_a2 or rsb_a3; the one that suits data and model where left out.
+        recipe: digits, cifar, cifar_fast, photos, finetune, cifar2015, cifar2016, resnet1k_cifar,
+            imagenet2015, imagenet2016, resnet1k_imagenet, fb90, torchvision_v2, rsb_a1, rsb_a2 or rsb_a3; the
+            one that suits data and model where left out.
         validation: Share of the training images to hold out, to watch and to choose by.
         bad_samples: Stop at an image that cannot be used, or skip, name and count it.
         image_px: Side of the network's input in pixels.
