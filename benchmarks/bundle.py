@@ -12,17 +12,17 @@ import shlex
 import sys
 from pathlib import Path
 
-import residual
-from residual.models import bundled
-from residual.recipe import Recipe
+import deepresidual
+from deepresidual.models import bundled
+from deepresidual.recipe import Recipe
 
 
 def main(run: str, name: str, data: str, described: str) -> None:
     """Write the folder, evaluate it, and write it again with what was measured."""
     folder = Path(bundled.__file__).parent / name
-    residual.save(residual.load(run), folder, half=True)
-    model = residual.load(folder)
-    found = residual.evaluate(model, data, split="test")
+    deepresidual.save(deepresidual.load(run), folder, half=True)
+    model = deepresidual.load(folder)
+    found = deepresidual.evaluate(model, data, split="test")
     document = json.loads((Path(run) / "run.json").read_text("utf-8"))
     # The command without the places where data and run lay.
     words = [Path(word).name if "/" in word else word for word in document["command"]]
@@ -43,7 +43,7 @@ def main(run: str, name: str, data: str, described: str) -> None:
         "hardware": f"{document['hardware']['name']}, {document['hardware']['threads']} threads",
         "licence": "Apache-2.0, as Residual",
     }
-    residual.save(model, folder, half=True)
+    deepresidual.save(model, folder, half=True)
     print(f"{folder.name}: {found.top1:.4f} of {found.count:,}")  # noqa: T201  # what this program is for
 
 

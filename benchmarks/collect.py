@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from residual.analysis.experiments import experiment
-from residual.analysis.experiments.record import judged_again
+from deepresidual.analysis.experiments import experiment
+from deepresidual.analysis.experiments.record import judged_again
 
 ROOT = Path(__file__).parents[1]
 REPRODUCED = ROOT / "benchmarks" / "reproduced"

@@ -23,9 +23,9 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from residual.data.decode import decode, read_file
-from residual.errors import DataError
-from residual.preprocess import Interpolation, Preprocess
+from deepresidual.data.decode import decode, read_file
+from deepresidual.errors import DataError
+from deepresidual.preprocess import Interpolation, Preprocess
 
 _FORMATS = (".jpg", ".jpeg", ".png")
 # Side of the view, shorter side before it is cut, filters.

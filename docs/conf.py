@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
-from residual import __version__
+from deepresidual import __version__
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

@@ -12,17 +12,17 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from residual import zoo
-from residual.cli.recipe_options import explanations
-from residual.recipe import Recipe, setting_homes
-from residual.recipe.recipes import NAMES, named_recipe
-from residual.zoo.published import published
-from residual.zoo.verified import Comparison, verified
+from deepresidual import zoo
+from deepresidual.cli.recipe_options import explanations
+from deepresidual.recipe import Recipe, setting_homes
+from deepresidual.recipe.recipes import NAMES, named_recipe
+from deepresidual.zoo.published import published
+from deepresidual.zoo.verified import Comparison, verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from residual.analysis.experiments.experiment import Arm
+    from deepresidual.analysis.experiments.experiment import Arm
 
 DOCS = Path(__file__).parent
 REPRODUCED = DOCS.parent / "benchmarks" / "reproduced"
@@ -160,7 +160,7 @@ def _shown(value: object) -> str:
 
 def experiment_table() -> str:
     """Return the experiments with what is trained at two of their scales as Markdown."""
-    from residual.analysis.experiments import EXPERIMENTS
+    from deepresidual.analysis.experiments import EXPERIMENTS
 
     rows = ["| experiment | claim | source | laptop | paper |", "|---|---|---|---|---|"]
     for one in EXPERIMENTS:

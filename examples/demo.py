@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from residual.cli import main as residual
-from residual.data.source import open_source
+from deepresidual.cli import main as residual
+from deepresidual.data.source import open_source
 
 EXPECTED_TOP1 = 0.98  # every seed that was tried gave 0.99 (docs/results.md)
 

@@ -12,9 +12,9 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
-from residual.models import Model, create
-from residual.preprocess import Preprocess
-from residual.spec import ResNetSpec
+from deepresidual.models import Model, create
+from deepresidual.preprocess import Preprocess
+from deepresidual.spec import ResNetSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

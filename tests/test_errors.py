@@ -6,8 +6,16 @@ import pickle
 
 import pytest
 
-from residual import errors
-from residual.errors import MAX_CLAUSE, DataError, ResidualError, UnknownNameError, listed, nearest, quoted
+from deepresidual import errors
+from deepresidual.errors import (
+    MAX_CLAUSE,
+    DataError,
+    ResidualError,
+    UnknownNameError,
+    listed,
+    nearest,
+    quoted,
+)
 
 EXIT_CODES = {
     "ResidualError": 1,

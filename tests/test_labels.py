@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torchvision.models._meta import _IMAGENET_CATEGORIES
 
-from residual.zoo.labels import CIFAR10_CLASS_NAMES, imagenet_class_names, imagenet_wordnet_ids
+from deepresidual.zoo.labels import CIFAR10_CLASS_NAMES, imagenet_class_names, imagenet_wordnet_ids
 
 
 def test_imagenet_classes_are_a_thousand_in_the_order_of_their_ids() -> None:

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from residual.errors import ConfigurationError
-from residual.models.folder import load, save
-from residual.models.model import create
-from residual.preprocess import Channels, Interpolation, MeanImage, Preprocess
-from residual.spec import ResNetSpec
+from deepresidual.errors import ConfigurationError
+from deepresidual.models.folder import load, save
+from deepresidual.models.model import create
+from deepresidual.preprocess import Channels, Interpolation, MeanImage, Preprocess
+from deepresidual.spec import ResNetSpec
 from tests.conftest import examples
 from tests.data.pictures import noise, waves
 from tests.golden.resized import differing

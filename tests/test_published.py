@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torchvision.models
 
-from residual import zoo
-from residual.zoo.published import RESULTS, Published, published
+from deepresidual import zoo
+from deepresidual.zoo.published import RESULTS, Published, published
 
 TORCHVISION = (
     "resnet18",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from residual.data.source import open_source
+from deepresidual.data.source import open_source
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from residual import zoo
-from residual.errors import ConfigurationError
-from residual.spec import ResNetSpec, Shortcut, shortcut_form
+from deepresidual import zoo
+from deepresidual.errors import ConfigurationError
+from deepresidual.spec import ResNetSpec, Shortcut, shortcut_form
 
 # Parameters of He et al. 2015, Table 1, by shortcut option: exact counts for 1,000 classes.
 IMAGENET_PARAMETERS = {

@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from residual import zoo
-from residual.cli import main
-from residual.errors import ConfigurationError
-from residual.zoo.table import stages
-from residual.zoo.verified import Comparison, verified
+from deepresidual import zoo
+from deepresidual.cli import main
+from deepresidual.errors import ConfigurationError
+from deepresidual.zoo.table import stages
+from deepresidual.zoo.verified import Comparison, verified
 
 
 @pytest.mark.parametrize("entry", zoo.entries(), ids=lambda entry: entry.name)

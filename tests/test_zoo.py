@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from residual import zoo
-from residual.errors import UnknownNameError
+from deepresidual import zoo
+from deepresidual.errors import UnknownNameError
 
 
 def test_unknown_names_get_the_nearest_ones() -> None:

@@ -12,11 +12,11 @@ from xml.etree import ElementTree as ET
 import pytest
 from PIL import Image
 
-from residual import zoo
-from residual.analysis.architecture_figure import MAX_LAYERS_DRAWN_ONE_BY_ONE, _vgg19, draw_architecture
-from residual.cli import main
-from residual.errors import ConfigurationError, RunError, UnknownNameError
-from residual.spec import shortcut_form
+from deepresidual import zoo
+from deepresidual.analysis.architecture_figure import MAX_LAYERS_DRAWN_ONE_BY_ONE, _vgg19, draw_architecture
+from deepresidual.cli import main
+from deepresidual.errors import ConfigurationError, RunError, UnknownNameError
+from deepresidual.spec import shortcut_form
 
 ONE_BY_ONE = [entry.name for entry in zoo.entries() if entry.spec.num_layers <= MAX_LAYERS_DRAWN_ONE_BY_ONE]
 
@@ -119,7 +119,7 @@ def test_the_same_network_gives_the_same_bytes(suffix: str, tmp_path: Path) -> N
     draw_architecture("resnet20", tmp_path / f"here{suffix}")
     there = tmp_path / f"there{suffix}"
     code = (
-        "from pathlib import Path; from residual.analysis.architecture_figure import draw_architecture; "
+        "from pathlib import Path; from deepresidual.analysis.architecture_figure import draw_architecture; "
         f"draw_architecture('resnet20', Path({str(there)!r}))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

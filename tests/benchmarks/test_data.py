@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from residual.benchmarks import data as benchmark
-from residual.benchmarks.data import ROWS, benchmark_data
-from residual.errors import ConfigurationError, DataError, RunError
-from residual.preprocess import Preprocess
+from deepresidual.benchmarks import data as benchmark
+from deepresidual.benchmarks.data import ROWS, benchmark_data
+from deepresidual.errors import ConfigurationError, DataError, RunError
+from deepresidual.preprocess import Preprocess
 from tests.data.pictures import encode
 
 

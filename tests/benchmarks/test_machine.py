@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from residual.benchmarks import machine
-from residual.benchmarks.machine import MACHINE_ROWS, MachineSizes, benchmark_machine
-from residual.benchmarks.measurement import median_interval
-from residual.errors import RunError
+from deepresidual.benchmarks import machine
+from deepresidual.benchmarks.machine import MACHINE_ROWS, MachineSizes, benchmark_machine
+from deepresidual.benchmarks.measurement import median_interval
+from deepresidual.errors import RunError
 
 SMALL = MachineSizes(spin_batch=2, spin_steps=1, cifar_batch=2, imagenet_batch=1, imagenet_px=32)
 

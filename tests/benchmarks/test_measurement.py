@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from residual.benchmarks.measurement import (
+from deepresidual.benchmarks.measurement import (
     Ratio,
     Row,
     check_repetitions,
@@ -20,7 +20,7 @@ from residual.benchmarks.measurement import (
     seconds_of,
     unmeasured,
 )
-from residual.errors import ConfigurationError, RunError, UnknownNameError
+from deepresidual.errors import ConfigurationError, RunError, UnknownNameError
 
 ROW = Row("speed", "training", "the others", 2.0)
 

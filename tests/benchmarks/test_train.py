@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from residual.benchmarks import train
-from residual.benchmarks.plain_cifar import PlainCifarNet
-from residual.benchmarks.train import ROWS, Sizes, benchmark_training
-from residual.benchmarks.training_sides import OurTraining, PlainTraining, Problem
-from residual.errors import RunError
-from residual.models import create
+from deepresidual.benchmarks import train
+from deepresidual.benchmarks.plain_cifar import PlainCifarNet
+from deepresidual.benchmarks.train import ROWS, Sizes, benchmark_training
+from deepresidual.benchmarks.training_sides import OurTraining, PlainTraining, Problem
+from deepresidual.errors import RunError
+from deepresidual.models import create
 
 SMALL = Sizes(
     imagenet_model="resnet18",

@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from residual.cli import main
-from residual.models import Model, save
+from deepresidual.cli import main
+from deepresidual.models import Model, save
 
 Capture = pytest.CaptureFixture[str]
 Damage = Callable[[Path], None]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from residual.cli import main
-from residual.runtime.printable import printable
+from deepresidual.cli import main
+from deepresidual.runtime.printable import printable
 from tests.data.bad_files import ERRORS, WARNINGS, plant
 
 Capture = pytest.CaptureFixture[str]
@@ -149,7 +149,7 @@ def test_a_csv_that_cannot_be_written(photos: Path, tmp_path: Path, capsys: Capt
 
 def test_names_that_are_not_utf8_reach_every_form_of_output(tmp_path: Path) -> None:
     data = plant(tmp_path / "data", tuple(bad for bad in ERRORS if "\udce9" in bad.path))
-    command = [sys.executable, "-m", "residual", "check", str(data), "--out", str(tmp_path / "found.csv")]
+    command = [sys.executable, "-m", "deepresidual", "check", str(data), "--out", str(tmp_path / "found.csv")]
     done = subprocess.run([*command, "--json"], capture_output=True, check=False, timeout=120)
     assert done.returncode == 3, done.stderr
     (finding,) = json.loads(done.stdout)["findings"]
@@ -164,8 +164,8 @@ def test_names_that_are_not_utf8_reach_every_form_of_output(tmp_path: Path) -> N
 def test_ctrl_c_leaves_with_130_and_no_traceback(photos: Path) -> None:
     program = (
         "import os, signal, sys\n"
-        "from residual.cli import main\n"
-        "from residual.data import check\n"
+        "from deepresidual.cli import main\n"
+        "from deepresidual.data import check\n"
         "judge = check._judge_all\n"
         "def interrupted(indices):\n"
         "    os.kill(os.getppid(), signal.SIGINT)\n"

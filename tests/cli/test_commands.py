@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from residual import __version__, zoo
-from residual.cli import main
-from residual.models import Model, save
+from deepresidual import __version__, zoo
+from deepresidual.cli import main
+from deepresidual.models import Model, save
 
 Capture = pytest.CaptureFixture[str]
 
@@ -196,7 +196,7 @@ def test_doctor_finds_this_machine_healthy(capsys: Capture) -> None:
 
 
 def test_doctor_names_what_is_missing(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("residual.runtime.provenance._PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr("deepresidual.runtime.provenance._PACKAGES", ("torch", "no-such-package"))
     assert main(["doctor"]) == 4
     assert "BAD  python     ModuleNotFoundError: no-such-package not installed" in capsys.readouterr().out
 
@@ -208,7 +208,7 @@ def test_file_names_need_not_be_utf8(photos: Path, tmp_path: Path) -> None:
     folder = os.fsencode(photos / "test" / "red")
     for number, path in enumerate(sorted((photos / "test" / "red").iterdir())):
         path.rename(os.fsdecode(folder + b"/caf\xe9-%d.png" % number))
-    command = [sys.executable, "-m", "residual"]
+    command = [sys.executable, "-m", "deepresidual"]
     trained = subprocess.run(
         [*command, *train_arguments(photos, tmp_path / "run"), "--json"], capture_output=True, check=False
     )
@@ -225,7 +225,8 @@ def test_file_names_need_not_be_utf8(photos: Path, tmp_path: Path) -> None:
 
 
 def test_a_reader_that_leaves_is_no_error(model: str, photos: Path) -> None:
-    command = f"{sys.executable} -m residual predict {model} {photos} --format csv --batch-size 1 | head -n 1"
+    program = f"{sys.executable} -m deepresidual"
+    command = f"{program} predict {model} {photos} --format csv --batch-size 1 | head -n 1"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
     )
@@ -237,7 +238,7 @@ def test_a_reader_that_leaves_is_no_error(model: str, photos: Path) -> None:
 def test_ctrl_c_saves_and_leaves_with_130_and_the_run_goes_on(photos: Path, tmp_path: Path) -> None:
     arguments = train_arguments(photos, tmp_path / "run")
     arguments[arguments.index("--epochs") + 1] = "2000"
-    command = [sys.executable, "-m", "residual", *arguments, "--workers", "1"]
+    command = [sys.executable, "-m", "deepresidual", *arguments, "--workers", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command,

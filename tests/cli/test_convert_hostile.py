@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from residual.cli import main
-from residual.models import create, save
+from deepresidual.cli import main
+from deepresidual.models import create, save
 
 
 class _Marks:

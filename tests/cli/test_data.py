@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from residual.cli import main
-from residual.data.source import open_source
+from deepresidual.cli import main
+from deepresidual.data.source import open_source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,7 +193,7 @@ def _bad_data(folder: Path, kind: str) -> str:
 
 
 def _model(folder: Path) -> str:
-    from residual.models import Model, create, save
+    from deepresidual.models import Model, create, save
     from tests.conftest import COLORS, SMALL_INPUT, TINY
 
     save(Model(create(TINY), tuple(COLORS), SMALL_INPUT), folder / "model")

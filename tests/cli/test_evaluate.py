@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from residual.cli import main
-from residual.evaluation import evaluate
-from residual.models import Model, create, save
+from deepresidual.cli import main
+from deepresidual.evaluation import evaluate
+from deepresidual.models import Model, create, save
 from tests.conftest import SMALL_INPUT, TINY, write_photos
 
 Capture = pytest.CaptureFixture[str]

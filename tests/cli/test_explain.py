@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from residual.cli import main
-from residual.models import Model, save
+from deepresidual.cli import main
+from deepresidual.models import Model, save
 
 Capture = pytest.CaptureFixture[str]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import residual
-from residual.cli import main
-from residual.evaluation import compare, evaluate, find_images
-from residual.models import Model, create, save
-from residual.runtime.files import expanded
+import deepresidual
+from deepresidual.cli import main
+from deepresidual.evaluation import compare, evaluate, find_images
+from deepresidual.models import Model, create, save
+from deepresidual.runtime.files import expanded
 from tests.conftest import TINY
 
 Capture = pytest.CaptureFixture[str]
@@ -84,13 +84,13 @@ def test_patterns_begin_in_the_home_folder(home: Path, pattern: str) -> None:
 
 
 def test_python_takes_the_home_folder_too(home: Path) -> None:
-    model = residual.load("~/model")
+    model = deepresidual.load("~/model")
     assert len(model.predict("~/photos/test/red/red-000.png")) == 1
-    residual.save(create(TINY), "~/saved")
+    deepresidual.save(create(TINY), "~/saved")
     assert (home / "saved" / "config.json").exists()
     assert evaluate("~/model", "~/photos", predictions="~/all.csv").count == 15
     assert compare("~/all.csv", "~/all.csv").count == 15
-    residual.convert("~/model", "~/converted")
+    deepresidual.convert("~/model", "~/converted")
     assert (home / "converted" / "config.json").exists()
 
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from residual.analysis.experiments import EXPERIMENTS
-from residual.cli import main
-from residual.cli.output import print_json, print_line, print_table
-from residual.models import Model, save
-from residual.zoo import entries
+from deepresidual.analysis.experiments import EXPERIMENTS
+from deepresidual.cli import main
+from deepresidual.cli.output import print_json, print_line, print_table
+from deepresidual.models import Model, save
+from deepresidual.zoo import entries
 
 Capture = pytest.CaptureFixture[str]
 
@@ -122,7 +122,7 @@ def test_a_real_terminal_shows_every_experiment(width: int) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    program = "import sys, residual.cli; sys.exit(residual.cli.main(['models', 'resnet1*']))"
+    program = "import sys, deepresidual.cli; sys.exit(deepresidual.cli.main(['models', 'resnet1*']))"
     with subprocess.Popen(
         [sys.executable, "-c", program],
         stdin=theirs,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from residual.cli import main
-from residual.evaluation.results import read_results
-from residual.models import Model, save
+from deepresidual.cli import main
+from deepresidual.evaluation.results import read_results
+from deepresidual.models import Model, save
 
 Capture = pytest.CaptureFixture[str]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from residual.analysis.experiments import EXPERIMENTS
-from residual.cli import main
+from deepresidual.analysis.experiments import EXPERIMENTS
+from deepresidual.cli import main
 
 Capture = pytest.CaptureFixture[str]
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from residual.cli import main
-from residual.cli.streams import _guarded as guarded
-from residual.cli.streams import _Output as Output
-from residual.models import Model, save
+from deepresidual.cli import main
+from deepresidual.cli.streams import _guarded as guarded
+from deepresidual.cli.streams import _Output as Output
+from deepresidual.models import Model, save
 
 
 def run(arguments: str, redirection: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Run the command in a shell with its streams redirected."""
-    line = f"{shlex.quote(sys.executable)} -m residual {arguments} {redirection}"
+    line = f"{shlex.quote(sys.executable)} -m deepresidual {arguments} {redirection}"
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", line],
         capture_output=True,

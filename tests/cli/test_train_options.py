@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from residual.cli import main
-from residual.cli.recipe_options import RecipeOptions, recipe_changes
-from residual.recipe import Recipe, setting_homes
-from residual.recipe.recipes import NAMES
+from deepresidual.cli import main
+from deepresidual.cli.recipe_options import RecipeOptions, recipe_changes
+from deepresidual.recipe import Recipe, setting_homes
+from deepresidual.recipe.recipes import NAMES
 from tests.recipe.test_fields import CHOICES, YES_NO, another
 
 PLAIN = Recipe(name="plain")
@@ -19,14 +19,14 @@ PLAIN = Recipe(name="plain")
 
 @pytest.fixture
 def received(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Return the arguments of ``residual.training.train``, filled once a command was run."""
+    """Return the arguments of ``deepresidual.training.train``, filled once a command was run."""
     arguments: dict[str, Any] = {}
 
     def listen(data: object, model: object, out: object, **options: Any) -> None:
         arguments.update(options, data=data, model=model, out=out)
         raise KeyboardInterrupt  # enough was heard
 
-    monkeypatch.setattr("residual.training.train", listen)
+    monkeypatch.setattr("deepresidual.training.train", listen)
     return arguments
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from residual.conversion.readers import sandbox
+from deepresidual.conversion.readers import sandbox
 
 
 def read_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,9 @@ from typing import ClassVar
 import huggingface_hub.constants
 import pytest
 
-from residual.conversion.hub import fetch, hub_id
-from residual.errors import ModelFileError, RunError
-from residual.models.convert import convert
+from deepresidual.conversion.hub import fetch, hub_id
+from deepresidual.errors import ModelFileError, RunError
+from deepresidual.models.convert import convert
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -225,7 +225,7 @@ def test_a_mistyped_path_does_not_exist_and_nobody_is_asked(
 
 def test_a_mistyped_path_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom residual.cli import main\n"
+        "import sys\nfrom deepresidual.cli import main\n"
         "code = main(['convert', 'weights/missing.pth', 'out'])\n"
         "sys.exit(code + 100 * ('torch' in sys.modules))"
     )

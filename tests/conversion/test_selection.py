@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from residual.conversion.checkpoint import Checkpoint
-from residual.conversion.detect import recognize
-from residual.conversion.selection import Selection, select_network
-from residual.conversion.translation import read_tensors
-from residual.errors import ModelFileError
-from residual.models import create
-from residual.models.model import empty_network
-from residual.spec import ResNetSpec
+from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.detect import recognize
+from deepresidual.conversion.selection import Selection, select_network
+from deepresidual.conversion.translation import read_tensors
+from deepresidual.errors import ModelFileError
+from deepresidual.models import create
+from deepresidual.models.model import empty_network
+from deepresidual.spec import ResNetSpec
 
 SPEC = ResNetSpec(unit="basic", depths=(1, 1, 1), widths=(4, 8, 16), stem="cifar", num_classes=3)
 State = dict[str, Tensor]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from residual.conversion.translation import (
+from deepresidual.conversion.translation import (
     Rule,
     Translation,
     num_batches_tracked,
     read_tensors,
     write_tensors,
 )
-from residual.errors import ModelFileError
+from deepresidual.errors import ModelFileError
 
 TARGET = {"conv.weight": torch.empty(2, 3, 5, 5), "fc.weight": torch.empty(4, 2), "n": torch.tensor(0)}
 RULES = (Rule("conv.weight", "kernel", "conv-hwio"), Rule("fc.weight", "dense", "linear-io"))

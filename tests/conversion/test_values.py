@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from residual.conversion.values import checked
-from residual.errors import ModelFileError
+from deepresidual.conversion.values import checked
+from deepresidual.errors import ModelFileError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

@@ -155,7 +155,7 @@ def declare_official(
     archive: tuple[str, bytes] | None = None,
 ) -> None:
     """Put the checksums of made-up files into the table of official ones, with the hash used there."""
-    from residual.data.source.cifar import CHECKSUMS
+    from deepresidual.data.source.cifar import CHECKSUMS
 
     for name, content in files.items():
         if (entry := f"{folder}/{name}") in CHECKSUMS:

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from residual.data.augment import Choice, apply, choose
-from residual.errors import ConfigurationError
-from residual.preprocess import Channels, Interpolation, MeanImage, Preprocess
-from residual.recipe import Augment, CropKind, Policy
-from residual.runtime.random import SampleRandom
+from deepresidual.data.augment import Choice, apply, choose
+from deepresidual.errors import ConfigurationError
+from deepresidual.preprocess import Channels, Interpolation, MeanImage, Preprocess
+from deepresidual.recipe import Augment, CropKind, Policy
+from deepresidual.runtime.random import SampleRandom
 from tests.conftest import examples
 from tests.data.pictures import noise, waves
 

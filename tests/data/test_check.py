@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from residual.data import check as check_module
-from residual.data.check import KINDS, CheckReport, Finding, check
-from residual.data.decode import decode
-from residual.data.loader import evaluation_batches
-from residual.data.source import EncodedSample, SampleSource, open_source
-from residual.data.source.base import Row
-from residual.errors import ConfigurationError, DataError
-from residual.preprocess import Preprocess
+from deepresidual.data import check as check_module
+from deepresidual.data.check import KINDS, CheckReport, Finding, check
+from deepresidual.data.decode import decode
+from deepresidual.data.loader import evaluation_batches
+from deepresidual.data.source import EncodedSample, SampleSource, open_source
+from deepresidual.data.source.base import Row
+from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.preprocess import Preprocess
 from tests.data.bad_files import ERRORS, WARNINGS, plant
 from tests.data.pictures import encode, noise, waves
 

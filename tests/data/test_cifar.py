@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from residual.data.decode import decode, sniff
-from residual.data.source import cifar, open_source
-from residual.data.source.base import fingerprint_of
-from residual.data.source.cifar import CHECKSUMS
-from residual.errors import ConfigurationError, DataError
+from deepresidual.data.decode import decode, sniff
+from deepresidual.data.source import cifar, open_source
+from deepresidual.data.source.base import fingerprint_of
+from deepresidual.data.source.cifar import CHECKSUMS
+from deepresidual.errors import ConfigurationError, DataError
 from tests.data.cifar_files import (
     ARCHIVES,
     FOLDERS,
@@ -33,7 +33,7 @@ from tests.data.cifar_files import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from residual.data.source import SampleSource
+    from deepresidual.data.source import SampleSource
 
 _VERSIONS = list(FOLDERS)
 _PYTHON10 = ("cifar10", "python")

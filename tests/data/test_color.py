@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from residual.data.augment import Choice, apply, choose
-from residual.data.augment.color import ColorChoice, apply_color, choose_color
-from residual.errors import ConfigurationError
-from residual.preprocess import Preprocess
-from residual.recipe import Augment
-from residual.runtime.random import SampleRandom, sample_generator
+from deepresidual.data.augment import Choice, apply, choose
+from deepresidual.data.augment.color import ColorChoice, apply_color, choose_color
+from deepresidual.errors import ConfigurationError
+from deepresidual.preprocess import Preprocess
+from deepresidual.recipe import Augment
+from deepresidual.runtime.random import SampleRandom, sample_generator
 from tests.data.pictures import noise, waves
 
 _RGB = Preprocess(16, 16, (0.5,) * 3, (0.25,) * 3)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from residual.data.source import SampleSource, open_source
-from residual.data.source.base import EncodedSample, fingerprint_of, held_out_by_name
-from residual.errors import ConfigurationError, DataError
+from deepresidual.data.source import SampleSource, open_source
+from deepresidual.data.source.base import EncodedSample, fingerprint_of, held_out_by_name
+from deepresidual.errors import ConfigurationError, DataError
 from tests.data.pictures import encode, noise
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from residual.data.decode import _decode_with_simplejpeg, decode, from_pillow, open_image, sniff
-from residual.errors import DataError
+from deepresidual.data.decode import _decode_with_simplejpeg, decode, from_pillow, open_image, sniff
+from deepresidual.errors import DataError
 from tests.conftest import examples
 from tests.data.pictures import (
     LFS_POINTER,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from residual.data.decode import decode, sniff
-from residual.data.source import SampleSource, open_source
-from residual.data.source.base import fingerprint_of
+from deepresidual.data.decode import decode, sniff
+from deepresidual.data.source import SampleSource, open_source
+from deepresidual.data.source.base import fingerprint_of
 
 
 @pytest.fixture(scope="module")

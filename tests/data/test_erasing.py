@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from residual.data.augment import apply, choose
-from residual.data.augment.erasing import choose_rectangle, erase
-from residual.preprocess import Preprocess
-from residual.recipe import Augment
-from residual.runtime.random import SampleRandom, sample_generator
+from deepresidual.data.augment import apply, choose
+from deepresidual.data.augment.erasing import choose_rectangle, erase
+from deepresidual.preprocess import Preprocess
+from deepresidual.recipe import Augment
+from deepresidual.runtime.random import SampleRandom, sample_generator
 from tests.data.pictures import noise
 
 

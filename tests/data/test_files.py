@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from residual.data.source import SampleSource, open_source
-from residual.data.source.base import IgnoredFile, held_out_by_name
-from residual.data.source.files import data_files, files_by_split, split_in_name, split_of_file, walk
-from residual.errors import DataError
+from deepresidual.data.source import SampleSource, open_source
+from deepresidual.data.source.base import IgnoredFile, held_out_by_name
+from deepresidual.data.source.files import data_files, files_by_split, split_in_name, split_of_file, walk
+from deepresidual.errors import DataError
 from tests.data.pictures import encode, noise
 
 if TYPE_CHECKING:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from residual.data.source import SampleSource, list_images, open_source
-from residual.data.source.base import (
+from deepresidual.data.source import SampleSource, list_images, open_source
+from deepresidual.data.source.base import (
     EncodedSample,
     IgnoredFile,
     canonical_split,
     fingerprint_of,
     held_out_by_name,
 )
-from residual.data.source.validation import hold_out
-from residual.errors import ConfigurationError, DataError
+from deepresidual.data.source.validation import hold_out
+from deepresidual.errors import ConfigurationError, DataError
 from tests.data.pictures import encode, noise
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from residual.data.augment import choose
-from residual.data.decode import decode
-from residual.data.loader import BadSample, Batch, evaluation_batches, training_batches
-from residual.data.sampler import TrainingOrder
-from residual.data.source import EncodedSample
-from residual.errors import ConfigurationError, DataError
-from residual.preprocess import Channels, Preprocess
-from residual.recipe import Augment
-from residual.runtime.random import SampleRandom
+from deepresidual.data.augment import choose
+from deepresidual.data.decode import decode
+from deepresidual.data.loader import BadSample, Batch, evaluation_batches, training_batches
+from deepresidual.data.sampler import TrainingOrder
+from deepresidual.data.source import EncodedSample
+from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.preprocess import Channels, Preprocess
+from deepresidual.recipe import Augment
+from deepresidual.runtime.random import SampleRandom
 from tests.data.pictures import encode, noise, waves
 
 _COUNT = 11

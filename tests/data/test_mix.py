@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from residual.data.mix import MixChoice, apply_mix, choose_mix, soft_targets
-from residual.recipe import Mix
-from residual.runtime.random import step_generator
+from deepresidual.data.mix import MixChoice, apply_mix, choose_mix, soft_targets
+from deepresidual.recipe import Mix
+from deepresidual.runtime.random import step_generator
 
 
 def _images(count: int, channels: int = 2, side: int = 6) -> torch.Tensor:

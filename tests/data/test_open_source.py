@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from residual.data.source import open_source
-from residual.data.source.csv import open_csv
-from residual.data.source.folder import open_folder
-from residual.data.source.shards import open_shards
-from residual.errors import DataError, UnknownNameError
+from deepresidual.data.source import open_source
+from deepresidual.data.source.csv import open_csv
+from deepresidual.data.source.folder import open_folder
+from deepresidual.data.source.shards import open_shards
+from deepresidual.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
     from pathlib import Path

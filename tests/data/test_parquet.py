@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from residual.data.loader import evaluation_batches
-from residual.data.source import open_source
-from residual.data.source.base import EncodedSample, fingerprint_of, held_out_by_name
-from residual.data.source.parquet import ParquetSplit, _Place
-from residual.errors import DataError
-from residual.preprocess import Preprocess
+from deepresidual.data.loader import evaluation_batches
+from deepresidual.data.source import open_source
+from deepresidual.data.source.base import EncodedSample, fingerprint_of, held_out_by_name
+from deepresidual.data.source.parquet import ParquetSplit, _Place
+from deepresidual.errors import DataError
+from deepresidual.preprocess import Preprocess
 from tests.data.pictures import encode
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residual.data.source.plain_pickle import read_plain_pickle
-from residual.errors import DataError
+from deepresidual.data.source.plain_pickle import read_plain_pickle
+from deepresidual.errors import DataError
 from tests.data.cifar_files import python2_pickle, python2_text_pickle
 
 if TYPE_CHECKING:

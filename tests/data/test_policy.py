@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from residual.data.augment import apply, choose
-from residual.data.augment.policy import (
+from deepresidual.data.augment import apply, choose
+from deepresidual.data.augment.policy import (
     _RAND_AUGMENT,
     _TRIVIAL_AUGMENT,
     Operation,
@@ -21,9 +21,9 @@ from residual.data.augment.policy import (
     apply_operations,
     choose_operations,
 )
-from residual.preprocess import Channels, Preprocess
-from residual.recipe import Augment, Policy
-from residual.runtime.random import SampleRandom, sample_generator
+from deepresidual.preprocess import Channels, Preprocess
+from deepresidual.recipe import Augment, Policy
+from deepresidual.runtime.random import SampleRandom, sample_generator
 from tests.data.pictures import noise, waves
 
 _MEAN = (0.485, 0.456, 0.406)

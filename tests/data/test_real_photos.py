@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from residual.data.augment import apply, choose
-from residual.data.decode import decode
-from residual.data.loader import training_view
-from residual.data.source import open_source
-from residual.preprocess import Preprocess
-from residual.recipe import Augment
-from residual.runtime.random import SampleRandom
+from deepresidual.data.augment import apply, choose
+from deepresidual.data.decode import decode
+from deepresidual.data.loader import training_view
+from deepresidual.data.source import open_source
+from deepresidual.preprocess import Preprocess
+from deepresidual.recipe import Augment
+from deepresidual.runtime.random import SampleRandom
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from residual.data.loader import training_batches
-from residual.data.resident import ResidentImages, can_be_resident
-from residual.data.sampler import TrainingOrder
-from residual.data.source import EncodedSample
-from residual.data.source.base import Row
-from residual.preprocess import Channels, MeanImage, Preprocess
-from residual.recipe import Augment
+from deepresidual.data.loader import training_batches
+from deepresidual.data.resident import ResidentImages, can_be_resident
+from deepresidual.data.sampler import TrainingOrder
+from deepresidual.data.source import EncodedSample
+from deepresidual.data.source.base import Row
+from deepresidual.preprocess import Channels, MeanImage, Preprocess
+from deepresidual.recipe import Augment
 from tests.data.pictures import encode, noise
 
 CPU = torch.device("cpu")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residual.data.sampler import InOrder, Position, TrainingOrder, steps_until_epoch
-from residual.runtime.random import order_of_epoch, sample_generator, sample_uniforms
+from deepresidual.data.sampler import InOrder, Position, TrainingOrder, steps_until_epoch
+from deepresidual.runtime.random import order_of_epoch, sample_generator, sample_uniforms
 
 _NUM_SAMPLES = st.integers(1, 60)
 _BATCH_SIZE = st.integers(1, 80)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 import webdataset
 
-from residual.data.decode import decode
-from residual.data.shard_writer import write_shards
-from residual.data.source import EncodedSample, SampleSource, open_source
-from residual.data.source.base import Row
-from residual.errors import ConfigurationError, DataError, RunError
+from deepresidual.data.decode import decode
+from deepresidual.data.shard_writer import write_shards
+from deepresidual.data.source import EncodedSample, SampleSource, open_source
+from deepresidual.data.source.base import Row
+from deepresidual.errors import ConfigurationError, DataError, RunError
 from tests.data.pictures import encode, noise
 
 if TYPE_CHECKING:

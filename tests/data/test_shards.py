@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residual.data.source import SampleSource, open_source, shards
-from residual.data.source.base import EncodedSample, IgnoredFile, fingerprint_of, held_out_by_name
-from residual.errors import ConfigurationError, DataError
+from deepresidual.data.source import SampleSource, open_source, shards
+from deepresidual.data.source.base import EncodedSample, IgnoredFile, fingerprint_of, held_out_by_name
+from deepresidual.errors import ConfigurationError, DataError
 from tests.data.pictures import encode, noise
 
 if TYPE_CHECKING:

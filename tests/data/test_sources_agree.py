@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from residual.data.decode import decode
-from residual.data.loader import Batch, evaluation_batches, training_batches
-from residual.data.sampler import TrainingOrder
-from residual.data.shard_writer import write_shards
-from residual.data.source import SampleSource, open_source
-from residual.preprocess import Preprocess
-from residual.recipe import Augment
+from deepresidual.data.decode import decode
+from deepresidual.data.loader import Batch, evaluation_batches, training_batches
+from deepresidual.data.sampler import TrainingOrder
+from deepresidual.data.shard_writer import write_shards
+from deepresidual.data.source import SampleSource, open_source
+from deepresidual.preprocess import Preprocess
+from deepresidual.recipe import Augment
 from tests.data.pictures import encode, noise
 
 if TYPE_CHECKING:

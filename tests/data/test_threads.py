@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from residual.data.threads import in_order
+from deepresidual.data.threads import in_order
 
 
 def _slow_square(number: int) -> int:

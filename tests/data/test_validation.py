@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residual.data.source import SampleSource, open_source
-from residual.data.source.base import fingerprint_of
-from residual.data.source.validation import Subset, hold_out
-from residual.errors import ConfigurationError
+from deepresidual.data.source import SampleSource, open_source
+from deepresidual.data.source.base import fingerprint_of
+from deepresidual.data.source.validation import Subset, hold_out
+from deepresidual.errors import ConfigurationError
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
-from residual.cli import main
+from deepresidual.cli import main
 from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
 
 RUN_KINDS = ("bash", "console", "python")
@@ -148,7 +148,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     bundle = sklearn.datasets.load_digits()
     few = {**bundle, "images": bundle.images[:100], "target": bundle.target[:100]}
     monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: type(bundle)(**few))
-    monkeypatch.setattr("residual.training.loop.write_report", lambda _path: None)
+    monkeypatch.setattr("deepresidual.training.loop.write_report", lambda _path: None)
     monkeypatch.chdir(tmp_path)
     for name, wanted in (("cats", 3), ("dogs", 7)):
         Path("photos", name).mkdir(parents=True)

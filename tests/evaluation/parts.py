@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from residual.data.source import EncodedSample, SampleSource
-from residual.models import Model
-from residual.preprocess import Preprocess
-from residual.spec import ResNetSpec
+from deepresidual.data.source import EncodedSample, SampleSource
+from deepresidual.models import Model
+from deepresidual.preprocess import Preprocess
+from deepresidual.spec import ResNetSpec
 
 # The network reads pixels as they are: 0 to 255.
 RAW = Preprocess(crop_px=2, resize_px=2, mean=(0.0,) * 3, std=(1 / 255,) * 3)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from torchmetrics.classification import MulticlassCalibrationError
 
-from residual.errors import ConfigurationError, DataError
-from residual.evaluation import evaluate
-from residual.evaluation.calibration import bins_of, expected_calibration_error, fit_temperature
-from residual.evaluation.metrics import Tally
+from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.evaluation import evaluate
+from deepresidual.evaluation.calibration import bins_of, expected_calibration_error, fit_temperature
+from deepresidual.evaluation.metrics import Tally
 from tests.evaluation.parts import Gray, Memory, by_hand, source_of
 
 

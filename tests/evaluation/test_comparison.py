@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap, chi2
 
-from residual.errors import ConfigurationError, DataError
-from residual.evaluation import compare
-from residual.evaluation.intervals import mcnemar_p_value, paired_difference_interval
+from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.evaluation import compare
+from deepresidual.evaluation.intervals import mcnemar_p_value, paired_difference_interval
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (0, 1), (5, 0), (3, 9), (12, 12), (24, 0), (7, 17)])

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from residual.errors import ConfigurationError
-from residual.evaluation import evaluate, evaluate_ensemble
-from residual.evaluation.ensemble import choose_members
-from residual.evaluation.results import read_results
-from residual.models import Model, create
+from deepresidual.errors import ConfigurationError
+from deepresidual.evaluation import evaluate, evaluate_ensemble
+from deepresidual.evaluation.ensemble import choose_members
+from deepresidual.evaluation.results import read_results
+from deepresidual.models import Model, create
 from tests.conftest import SMALL_INPUT, TINY
 from tests.evaluation.parts import Gray, Memory, by_hand, softmax, source_of
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import residual
-from residual.errors import ConfigurationError, DataError
-from residual.evaluation import evaluate, find_images, predict_files
-from residual.models import Model, create, save
+import deepresidual
+from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.evaluation import evaluate, find_images, predict_files
+from deepresidual.models import Model, create, save
 from tests.conftest import SMALL_INPUT, TINY
 
 
@@ -42,7 +42,7 @@ def test_workers_do_not_change_the_figures(photos: Path, tiny_model: Model) -> N
 
 def test_evaluate_takes_folders_by_path(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
     save(tiny_model, tmp_path / "model")
-    assert residual.evaluate(tmp_path / "model", photos, num_workers=0) == evaluate(
+    assert deepresidual.evaluate(tmp_path / "model", photos, num_workers=0) == evaluate(
         tiny_model, photos, num_workers=0
     )
 

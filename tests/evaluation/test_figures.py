@@ -10,11 +10,11 @@ import torch
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from residual.evaluation import Evaluation
-from residual.evaluation.calibration import Temperature, bins_of
-from residual.evaluation.intervals import wilson_interval
-from residual.evaluation.measurement import FittedTemperature, Measurement
-from residual.evaluation.scoring import ScoredBatch
+from deepresidual.evaluation import Evaluation
+from deepresidual.evaluation.calibration import Temperature, bins_of
+from deepresidual.evaluation.intervals import wilson_interval
+from deepresidual.evaluation.measurement import FittedTemperature, Measurement
+from deepresidual.evaluation.scoring import ScoredBatch
 
 
 def measured(seed: int, num_classes: int, count: int = 300) -> tuple[Evaluation, np.ndarray, np.ndarray]:

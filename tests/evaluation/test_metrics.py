@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 
-from residual.evaluation.metrics import Tally
-from residual.evaluation.results import columns_of
+from deepresidual.evaluation.metrics import Tally
+from deepresidual.evaluation.results import columns_of
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 7, 12])

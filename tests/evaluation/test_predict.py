@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from residual.errors import ConfigurationError, DataError, ModelFileError
-from residual.evaluation import evaluate, find_images, predict_files
-from residual.explanation import explain_files
-from residual.models import Model
+from deepresidual.errors import ConfigurationError, DataError, ModelFileError
+from deepresidual.evaluation import evaluate, find_images, predict_files
+from deepresidual.explanation import explain_files
+from deepresidual.models import Model
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from residual.cli import main
+from deepresidual.cli import main
 
 SHARED = Path(__file__).parents[3] / "shared"
 

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from residual.errors import ConfigurationError, DataError, RunError
-from residual.evaluation import compare, evaluate
-from residual.evaluation.results import columns_of, read_results
-from residual.models import Model
+from deepresidual.errors import ConfigurationError, DataError, RunError
+from deepresidual.evaluation import compare, evaluate
+from deepresidual.evaluation.results import columns_of, read_results
+from deepresidual.models import Model
 from tests.evaluation.parts import Gray, Memory, by_hand, noise, softmax, source_of
 
 
@@ -67,7 +67,7 @@ def test_every_format_holds_the_same_in_the_order_of_the_split(tmp_path: Path) -
 
 
 def test_many_rows_go_through_parquet_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("residual.evaluation.results._ROW_GROUP", 4)
+    monkeypatch.setattr("deepresidual.evaluation.results._ROW_GROUP", 4)
     source = source_of(test=Memory([noise(seed, 2, 2) for seed in range(11)], [0] * 11))
     evaluate(by_hand(Gray()), source, predictions=tmp_path / "a.parquet", batch_size=3, num_workers=0)
     assert pq.ParquetFile(tmp_path / "a.parquet").metadata.num_row_groups == 2
@@ -85,7 +85,7 @@ def test_odd_names_come_back(tmp_path: Path) -> None:
     scores, labels = torch.eye(3), torch.tensor([0, 1, 2])
     keys = ["caf\udce9.png", 'with "quotes", commas\nand lines', "日本.png"]
     columns = columns_of(scores, labels, torch.zeros(3), keys, ("a", "b", "c"), 1)
-    from residual.evaluation.results import result_writer
+    from deepresidual.evaluation.results import result_writer
 
     for name in ("a.csv", "a.jsonl", "a.parquet"):
         with result_writer(tmp_path / name) as write:

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from residual.errors import ConfigurationError
-from residual.evaluation import Corruption, evaluate, evaluate_robustness, parse_corruptions
-from residual.models import Model
-from residual.preprocess import Preprocess
+from deepresidual.errors import ConfigurationError
+from deepresidual.evaluation import Corruption, evaluate, evaluate_robustness, parse_corruptions
+from deepresidual.models import Model
+from deepresidual.preprocess import Preprocess
 from tests.evaluation.parts import Gray, Memory, by_hand, noise, source_of
 
 RECORD = Preprocess(8, 8, (0.5,) * 3, (0.25,) * 3, interpolation="bicubic")

@@ -9,15 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from residual.data.loader import BadSample
-from residual.data.source import EncodedSample
-from residual.evaluation import Views, evaluate
-from residual.evaluation.scoring import mean_of_probabilities, scored_batches
-from residual.evaluation.views import ViewKind
-from residual.models import Model, create
-from residual.preprocess import Preprocess
-from residual.runtime.distributed import Ranks
-from residual.spec import ResNetSpec
+from deepresidual.data.loader import BadSample
+from deepresidual.data.source import EncodedSample
+from deepresidual.evaluation import Views, evaluate
+from deepresidual.evaluation.scoring import mean_of_probabilities, scored_batches
+from deepresidual.evaluation.views import ViewKind
+from deepresidual.models import Model, create
+from deepresidual.preprocess import Preprocess
+from deepresidual.runtime.distributed import Ranks
+from deepresidual.spec import ResNetSpec
 from tests.conftest import SMALL_INPUT, TINY
 from tests.evaluation.parts import RAW, Gray, Memory, by_hand, noise, softmax, source_of
 

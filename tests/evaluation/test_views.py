@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as transforms
 
-from residual.errors import ConfigurationError
-from residual.evaluation import Views
-from residual.evaluation.views import ViewKind
-from residual.preprocess import MeanImage, Preprocess
+from deepresidual.errors import ConfigurationError
+from deepresidual.evaluation import Views
+from deepresidual.evaluation.views import ViewKind
+from deepresidual.preprocess import MeanImage, Preprocess
 from tests.evaluation.parts import noise
 
 PHOTO = Preprocess(crop_px=24, resize_px=28, mean=(0.5,) * 3, std=(0.25,) * 3)

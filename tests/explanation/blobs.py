@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from residual.models import Model, create
-from residual.preprocess import Preprocess
-from residual.spec import ResNetSpec
+from deepresidual.models import Model, create
+from deepresidual.preprocess import Preprocess
+from deepresidual.spec import ResNetSpec
 from tests.conftest import COLORS
 
 SIDE, BLOB = 32, 8

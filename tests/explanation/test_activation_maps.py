@@ -12,13 +12,13 @@ from captum.attr import LayerGradCam
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from residual.errors import ConfigurationError, UnknownNameError
-from residual.explanation import LAST_MAP, METHODS, Method, activation_maps, enlarged, layer_names
-from residual.explanation.activation_maps import score_cam
-from residual.models import Model, create
-from residual.nn import ResNet
-from residual.preprocess import Preprocess
-from residual.spec import ResNetSpec
+from deepresidual.errors import ConfigurationError, UnknownNameError
+from deepresidual.explanation import LAST_MAP, METHODS, Method, activation_maps, enlarged, layer_names
+from deepresidual.explanation.activation_maps import score_cam
+from deepresidual.models import Model, create
+from deepresidual.nn import ResNet
+from deepresidual.preprocess import Preprocess
+from deepresidual.spec import ResNetSpec
 
 BASIC = ResNetSpec(unit="basic", depths=(2, 2), widths=(4, 8), stem="cifar", shortcut="A", num_classes=5)
 BOTTLENECK = ResNetSpec(

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from residual.errors import ConfigurationError, UnknownNameError
-from residual.explanation import Explanation, activation_maps, draw_explanation, explain_files, overlay
-from residual.explanation.drawing import _characters, _fitting, _font, _width
-from residual.explanation.files import class_row
-from residual.models import Model, create
-from residual.preprocess import Channels, Preprocess
+from deepresidual.errors import ConfigurationError, UnknownNameError
+from deepresidual.explanation import Explanation, activation_maps, draw_explanation, explain_files, overlay
+from deepresidual.explanation.drawing import _characters, _fitting, _font, _width
+from deepresidual.explanation.files import class_row
+from deepresidual.models import Model, create
+from deepresidual.preprocess import Channels, Preprocess
 from tests.conftest import SMALL_INPUT, TINY
 
 

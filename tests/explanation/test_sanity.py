@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from residual.explanation import METHODS, Method, activation_maps, enlarged
-from residual.models import Model
-from residual.nn import ResNet, initialize
+from deepresidual.explanation import METHODS, Method, activation_maps, enlarged
+from deepresidual.models import Model
+from deepresidual.nn import ResNet, initialize
 from tests.conftest import COLORS
 from tests.explanation.blobs import BLOB, CORNERS, SIDE, picture, trained
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import PIL
 
-from residual.preprocess import Interpolation, Preprocess
+from deepresidual.preprocess import Interpolation, Preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

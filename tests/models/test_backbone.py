@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import residual
-from residual.cli import main
-from residual.errors import ConfigurationError, ModelFileError
-from residual.explanation import activation_maps
-from residual.models import Model, create, load, save
+import deepresidual
+from deepresidual.cli import main
+from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.explanation import activation_maps
+from deepresidual.models import Model, create, load, save
 from tests.conftest import SMALL_INPUT, TINY
 
 BACKBONE = dataclasses.replace(TINY, num_classes=0)
@@ -76,7 +76,7 @@ def test_weights_that_contradict_the_config_are_refused(backbone: Path, tmp_path
 
 
 def test_training_starts_from_it_with_a_new_classifier(backbone: Path, photos: Path, tmp_path: Path) -> None:
-    result = residual.train(
+    result = deepresidual.train(
         photos,
         None,
         tmp_path / "run",
@@ -112,7 +112,7 @@ def test_functions_that_need_classes_refuse_it(backbone: Path) -> None:
         lambda: model.logits(pixels),
         lambda: model.rank(torch.zeros(1, 0)),
         lambda: activation_maps(model, pixels),
-        lambda: residual.evaluate(model, "digits"),
+        lambda: deepresidual.evaluate(model, "digits"),
     ):
         with pytest.raises(ModelFileError, match=REFUSED):
             ask()

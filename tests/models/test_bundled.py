@@ -10,9 +10,9 @@ import pytest
 import safetensors
 from PIL import Image
 
-import residual
-from residual.errors import ModelFileError
-from residual.models import Model, bundled, load, save
+import deepresidual
+from deepresidual.errors import ModelFileError
+from deepresidual.models import Model, bundled, load, save
 
 NAMES = bundled.names()
 DIGITS = "resnet20-digits"
@@ -39,7 +39,7 @@ def test_each_is_small_and_says_where_it_comes_from(name: str) -> None:
 
 
 def test_the_figure_on_the_card_is_what_evaluation_finds() -> None:
-    found = residual.evaluate(DIGITS, "digits")
+    found = deepresidual.evaluate(DIGITS, "digits")
     (figures,) = load(DIGITS).metrics.values()
     assert found.count == figures["count"]
     assert found.top1 == pytest.approx(figures["top1"])
@@ -47,21 +47,21 @@ def test_the_figure_on_the_card_is_what_evaluation_finds() -> None:
 
 def test_a_photo_is_named_from_the_command_line(tmp_path: Path) -> None:
     Image.new("RGB", (200, 150), (90, 140, 220)).save(tmp_path / "sky.jpg")
-    command = [sys.executable, "-m", "residual", "predict", "resnet20-cifar10", str(tmp_path / "sky.jpg")]
+    command = [sys.executable, "-m", "deepresidual", "predict", "resnet20-cifar10", str(tmp_path / "sky.jpg")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert any(name in done.stdout for name in load("resnet20-cifar10").label_names)
 
 
 def test_training_goes_on_from_one(tmp_path: Path) -> None:
-    result = residual.train(
+    result = deepresidual.train(
         "digits", None, tmp_path / "run", weights=DIGITS, changes={"steps": 1, "batch_size": 8}, num_workers=0
     )
     assert load(result.path).spec == load(DIGITS).spec
 
 
 def test_one_is_converted_by_its_name(tmp_path: Path) -> None:
-    residual.convert(DIGITS, tmp_path / "three", num_classes=3)
+    deepresidual.convert(DIGITS, tmp_path / "three", num_classes=3)
     ours, theirs = load(DIGITS).network, load(tmp_path / "three").network
     assert theirs.fc.weight.shape[0] == 3
     assert ours.conv1.weight.equal(theirs.conv1.weight)
@@ -84,7 +84,7 @@ def test_another_name_is_told_which_there_are(tmp_path: Path) -> None:
 
 
 def test_half_precision_halves_the_weights_and_keeps_the_logits(tmp_path: Path) -> None:
-    network = residual.create("resnet20", seed=0)
+    network = deepresidual.create("resnet20", seed=0)
     save(network, tmp_path / "whole")
     save(network, tmp_path / "half", half=True)
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
@@ -97,7 +97,7 @@ def test_half_precision_halves_the_weights_and_keeps_the_logits(tmp_path: Path) 
 
 
 def test_a_weight_beyond_half_precision_is_refused(tmp_path: Path) -> None:
-    network = residual.create("resnet20", seed=0)
+    network = deepresidual.create("resnet20", seed=0)
     network.fc.weight.data[0, 0] = 7e4
     with pytest.raises(ModelFileError, match="fc.weight has values up to 7e"):
         save(network, tmp_path / "half", half=True)

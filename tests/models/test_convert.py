@@ -13,13 +13,13 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-import residual
-from residual.cli import main
-from residual.conversion.ecosystem import Reference
-from residual.conversion.torchvision import TorchVision
-from residual.errors import ConfigurationError, ModelFileError
-from residual.models import create, load, save
-from residual.models.convert import convert
+import deepresidual
+from deepresidual.cli import main
+from deepresidual.conversion.ecosystem import Reference
+from deepresidual.conversion.torchvision import TorchVision
+from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.models import create, load, save
+from deepresidual.models.convert import convert
 from tests.conversion.in_process import read_in_this_process
 from tests.parity.agreement import randomize
 
@@ -202,7 +202,7 @@ def test_a_configuration_that_nobody_reads_is_not_ignored(tmp_path: Path) -> Non
 
 
 def test_a_state_dict_cannot_say_how_it_dilates(tmp_path: Path) -> None:
-    spec = dataclasses.replace(residual.create("resnet18", num_classes=3).spec, output_stride=8)
+    spec = dataclasses.replace(deepresidual.create("resnet18", num_classes=3).spec, output_stride=8)
     save(create(spec), tmp_path / "model")
     with pytest.raises(ConfigurationError, match="output_stride is 8"):
         convert(tmp_path / "model", tmp_path / "out.pth", to="torchvision")
@@ -224,7 +224,7 @@ def test_a_model_folder_says_itself_what_it_is(theirs: Path, tmp_path: Path) -> 
         ConfigurationError, match="is a model folder and says itself what it is; leave out --model"
     ):
         convert(tmp_path / "model", tmp_path / "copy", model="resnet18")
-    done = residual.convert(tmp_path / "model", tmp_path / "copy")
+    done = deepresidual.convert(tmp_path / "model", tmp_path / "copy")
     assert done.certificate.reason == "both sides are the same implementation"
 
 
@@ -239,7 +239,7 @@ def test_the_command_prints_what_it_did(
     assert main(["convert", str(theirs), str(tmp_path / "model"), "--num-classes", "2", "--json"]) == 0
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert document["schema_version"] == 1
-    assert set(document) - {"schema_version"} == set(residual.Conversion.__dataclass_fields__)
+    assert set(document) - {"schema_version"} == set(deepresidual.Conversion.__dataclass_fields__)
 
 
 def test_a_network_of_nobody_is_refused(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ import torch
 import torchvision
 from torch import Tensor
 
-import residual
-from residual.cli import main
-from residual.errors import ConfigurationError, ModelFileError
-from residual.models import create, load, save
-from residual.models.convert import convert
-from residual.spec import ResNetSpec
+import deepresidual
+from deepresidual.cli import main
+from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.models import create, load, save
+from deepresidual.models.convert import convert
+from deepresidual.spec import ResNetSpec
 from tests.conversion.in_process import read_in_this_process
 from tests.parity.agreement import randomize
 
@@ -213,8 +213,8 @@ def test_a_classifier_of_another_name_becomes_fc(tmp_path: Path) -> None:
 
 
 def test_the_python_api_returns_features(tmp_path: Path) -> None:
-    residual.convert(saved({"teacher": under("backbone.", backbone())}, tmp_path), tmp_path / "m")
-    model = residual.load(tmp_path / "m")
+    deepresidual.convert(saved({"teacher": under("backbone.", backbone())}, tmp_path), tmp_path / "m")
+    model = deepresidual.load(tmp_path / "m")
     whole = create(SPEC).eval()
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from residual import zoo
-from residual.errors import ConfigurationError, ModelFileError, RunError
-from residual.models import Model, create, load, save
-from residual.preprocess import Preprocess
+from deepresidual import zoo
+from deepresidual.errors import ConfigurationError, ModelFileError, RunError
+from deepresidual.models import Model, create, load, save
+from deepresidual.preprocess import Preprocess
 from tests.conftest import SMALL_INPUT, TINY
 
 

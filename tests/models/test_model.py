@@ -11,20 +11,20 @@ import pytest
 import torch
 from PIL import Image
 
-import residual
-from residual.errors import ConfigurationError, DataError, UnknownNameError
-from residual.models import Model, create
+import deepresidual
+from deepresidual.errors import ConfigurationError, DataError, UnknownNameError
+from deepresidual.models import Model, create
 from tests.conftest import SMALL_INPUT, TINY, write_photos
 
 
 def test_create_takes_a_name_or_a_spec() -> None:
-    assert residual.create("resnet20", num_classes=4).fc.out_features == 4
-    assert residual.create(TINY, in_channels=1).conv1.in_channels == 1
+    assert deepresidual.create("resnet20", num_classes=4).fc.out_features == 4
+    assert deepresidual.create(TINY, in_channels=1).conv1.in_channels == 1
 
 
 def test_create_names_the_nearest_networks() -> None:
     with pytest.raises(UnknownNameError, match="unknown model 'resnet21'"):
-        residual.create("resnet21")
+        deepresidual.create("resnet21")
 
 
 def test_predict_gives_the_same_for_a_path_an_image_and_an_array(tmp_path: Path, tiny_model: Model) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from residual.errors import ConfigurationError
-from residual.models import precision
-from residual.models.precision import SettledPrecision, settle_precision
-from residual.zoo import entry
+from deepresidual.errors import ConfigurationError
+from deepresidual.models import precision
+from deepresidual.models.precision import SettledPrecision, settle_precision
+from deepresidual.zoo import entry
 from tests.conftest import TINY
 
 CPU = torch.device("cpu")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from residual.models import Model, create
-from residual.models.ranking import best_classes, class_ranks
+from deepresidual.models import Model, create
+from deepresidual.models.ranking import best_classes, class_ranks
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from residual.models import create
-from residual.nn import ResNet
-from residual.spec import Arrangement, ResNetSpec, Unit
+from deepresidual.models import create
+from deepresidual.nn import ResNet
+from deepresidual.spec import Arrangement, ResNetSpec, Unit
 
 relu = functional.relu
 

@@ -12,11 +12,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from residual import zoo
-from residual.models import create
-from residual.nn import ResNet
-from residual.nn.shortcut import PaddedIdentity, make_shortcut
-from residual.spec import Arrangement, ResNetSpec, Shortcut, Stem, Unit, UnitShape
+from deepresidual import zoo
+from deepresidual.models import create
+from deepresidual.nn import ResNet
+from deepresidual.nn.shortcut import PaddedIdentity, make_shortcut
+from deepresidual.spec import Arrangement, ResNetSpec, Shortcut, Stem, Unit, UnitShape
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

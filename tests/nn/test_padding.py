@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from residual.models import create
-from residual.nn.padding import SubsampledConv2d, make_pointwise
-from residual.spec import Shortcut, Unit
+from deepresidual.models import create
+from deepresidual.nn.padding import SubsampledConv2d, make_pointwise
+from deepresidual.spec import Shortcut, Unit
 from tests.conftest import TINY
 
 

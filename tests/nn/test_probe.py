@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from residual.errors import UnknownNameError
-from residual.models import create
-from residual.nn import ResNet
-from residual.nn.probe import Probe, layer_names, response_names, unit_names
-from residual.spec import ResNetSpec
+from deepresidual.errors import UnknownNameError
+from deepresidual.models import create
+from deepresidual.nn import ResNet
+from deepresidual.nn.probe import Probe, layer_names, response_names, unit_names
+from deepresidual.spec import ResNetSpec
 from tests.conftest import TINY
 
 IMAGES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))

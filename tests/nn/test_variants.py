@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from residual import zoo
-from residual.models import create
-from residual.nn import ResNet
-from residual.nn.addition import StochasticDepth
-from residual.nn.padding import SamePadConv2d, SamePadMaxPool2d, make_max_pool
-from residual.spec import FirstActivation, Padding, ResNetSpec
+from deepresidual import zoo
+from deepresidual.models import create
+from deepresidual.nn import ResNet
+from deepresidual.nn.addition import StochasticDepth
+from deepresidual.nn.padding import SamePadConv2d, SamePadMaxPool2d, make_max_pool
+from deepresidual.spec import FirstActivation, Padding, ResNetSpec
 
 SPEC = ResNetSpec(unit="basic", depths=(2, 2), widths=(4, 8), stem="cifar", shortcut="A", num_classes=3)
 IMAGES = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -213,7 +213,7 @@ def test_activation_checkpointing_changes_no_bit(name: str) -> None:
 _STEP = """
 import dataclasses, resource, sys
 import torch
-from residual import create, zoo
+from deepresidual import create, zoo
 spec = dataclasses.replace(zoo.entry(sys.argv[1]).spec, activation_checkpointing=True)
 network = create(spec)
 optimizer = torch.optim.SGD(network.parameters(), lr=0.01)

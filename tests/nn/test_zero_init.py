@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from residual import zoo
-from residual.errors import ConfigurationError
-from residual.models import create
-from residual.spec import Arrangement, ResNetSpec, Shortcut, Unit
+from deepresidual import zoo
+from deepresidual.errors import ConfigurationError
+from deepresidual.models import create
+from deepresidual.spec import Arrangement, ResNetSpec, Shortcut, Unit
 
 SPEC = ResNetSpec(unit="basic", depths=(2, 2), widths=(4, 8), stem="cifar", num_classes=4)
 ENDS_WITH_BN: tuple[Arrangement, ...] = ("original", "relu-before-addition", "relu-only-preactivation")

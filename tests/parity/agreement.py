@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from residual.conversion.checkpoint import Checkpoint
-from residual.conversion.ecosystem import Ecosystem, Recognition
-from residual.conversion.translation import read_tensors
-from residual.models.model import empty_network
-from residual.nn import ResNet
+from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.ecosystem import Ecosystem, Recognition
+from deepresidual.conversion.translation import read_tensors
+from deepresidual.models.model import empty_network
+from deepresidual.nn import ResNet
 
 
 def randomize(network: nn.Module, seed: int) -> nn.Module:

@@ -2,7 +2,7 @@
 
     pytest tests/parity --record-parity
 
-rewrites ``src/residual/zoo/parity.json``, which `residual models` and the documentation show.
+rewrites ``src/deepresidual/zoo/parity.json``, which `residual models` and the documentation show.
 """
 
 from __future__ import annotations

@@ -13,16 +13,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from residual import zoo
-from residual.conversion.caffe import Caffe
-from residual.conversion.readers import caffemodel, read
-from residual.conversion.translation import read_tensors
-from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
-from residual.models.model import empty_network
+from deepresidual import zoo
+from deepresidual.conversion.caffe import Caffe
+from deepresidual.conversion.readers import caffemodel, read
+from deepresidual.conversion.translation import read_tensors
+from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
+from deepresidual.models.model import empty_network
 from tests.parity.agreement import largest_difference
 
 if TYPE_CHECKING:
-    from residual.spec import ResNetSpec
+    from deepresidual.spec import ResNetSpec
     from tests.parity.conftest import Parity
 
 cv2: Any = pytest.importorskip("cv2", reason="OpenCV is not installed")

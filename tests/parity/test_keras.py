@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from residual import zoo
-from residual.conversion.ecosystem import Exported
-from residual.conversion.keras import Keras
-from residual.conversion.readers import read
-from residual.conversion.translation import read_tensors
-from residual.errors import ConfigurationError
-from residual.models.model import create, empty_network
+from deepresidual import zoo
+from deepresidual.conversion.ecosystem import Exported
+from deepresidual.conversion.keras import Keras
+from deepresidual.conversion.readers import read
+from deepresidual.conversion.translation import read_tensors
+from deepresidual.errors import ConfigurationError
+from deepresidual.models.model import create, empty_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from residual.nn import ResNet
-    from residual.spec import ResNetSpec
+    from deepresidual.nn import ResNet
+    from deepresidual.spec import ResNetSpec
     from tests.parity.conftest import Parity
 
 pytestmark = [
@@ -58,7 +58,7 @@ def _one_model_at_a_time() -> Iterator[None]:
 
 def library() -> Any:
     """Keras, on torch unless the environment says otherwise."""
-    from residual.conversion.keras import _import_keras
+    from deepresidual.conversion.keras import _import_keras
 
     return _import_keras()
 
@@ -316,7 +316,7 @@ def test_other_suffixes_are_refused(tmp_path: Path) -> None:
 
 
 def test_failed_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from residual.errors import RunError
+    from deepresidual.errors import RunError
 
     path = tmp_path / "out.weights.h5"
     path.write_text("old")

@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 import torch
 
-from residual import zoo
-from residual.conversion.checkpoint import Checkpoint
-from residual.conversion.readers import read
-from residual.conversion.tensorflow import TensorFlow
-from residual.conversion.translation import read_tensors, write_tensors
-from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
-from residual.models import load
-from residual.models.convert import convert
-from residual.models.model import create, empty_network
+from deepresidual import zoo
+from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.readers import read
+from deepresidual.conversion.tensorflow import TensorFlow
+from deepresidual.conversion.translation import read_tensors, write_tensors
+from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
+from deepresidual.models import load
+from deepresidual.models.convert import convert
+from deepresidual.models.model import create, empty_network
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from residual.spec import ResNetSpec
+    from deepresidual.spec import ResNetSpec
     from tests.parity.conftest import Parity
 
 needs_tensorflow = pytest.mark.skipif(

@@ -12,15 +12,15 @@ import pytest
 import timm
 import torch
 
-from residual import zoo
-from residual.conversion.ecosystem import Exported, Recognition
-from residual.conversion.readers import read
-from residual.conversion.timm import Timm
-from residual.errors import ConfigurationError, ModelFileError
-from residual.models import create, load, save
-from residual.models.convert import convert
-from residual.nn import ResNet
-from residual.preprocess import Preprocess
+from deepresidual import zoo
+from deepresidual.conversion.ecosystem import Exported, Recognition
+from deepresidual.conversion.readers import read
+from deepresidual.conversion.timm import Timm
+from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.models import create, load, save
+from deepresidual.models.convert import convert
+from deepresidual.nn import ResNet
+from deepresidual.preprocess import Preprocess
 from tests.parity.agreement import converted, largest_difference, randomize
 from tests.parity.conftest import Parity
 

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from residual import zoo
-from residual.conversion.checkpoint import Checkpoint
-from residual.conversion.readers import read
-from residual.conversion.torch7 import Torch7
-from residual.errors import ConfigurationError, ModelFileError
-from residual.nn import ResNet
-from residual.spec import ResNetSpec
-from residual.zoo import cifar
-from residual.zoo.labels import CIFAR10_CLASS_NAMES, imagenet_class_names
+from deepresidual import zoo
+from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.readers import read
+from deepresidual.conversion.torch7 import Torch7
+from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.nn import ResNet
+from deepresidual.spec import ResNetSpec
+from deepresidual.zoo import cifar
+from deepresidual.zoo.labels import CIFAR10_CLASS_NAMES, imagenet_class_names
 from tests.conversion.readers.writers import Module, write_torch7
 from tests.parity.agreement import converted, largest_difference
 from tests.parity.conftest import Parity

@@ -10,15 +10,15 @@ import pytest
 import torch
 import torchvision
 
-from residual import zoo
-from residual.conversion.checkpoint import Checkpoint
-from residual.conversion.ecosystem import Exported
-from residual.conversion.readers import read
-from residual.conversion.selection import select_network
-from residual.conversion.torchvision import TorchVision
-from residual.errors import ConfigurationError, MissingDependencyError, ModelFileError
-from residual.models import create
-from residual.nn import ResNet
+from deepresidual import zoo
+from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.ecosystem import Exported
+from deepresidual.conversion.readers import read
+from deepresidual.conversion.selection import select_network
+from deepresidual.conversion.torchvision import TorchVision
+from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
+from deepresidual.models import create
+from deepresidual.nn import ResNet
 from tests.parity.agreement import converted, largest_difference, randomize
 from tests.parity.conftest import Parity
 

@@ -13,14 +13,14 @@ import transformers
 from PIL import Image
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from residual import zoo
-from residual.conversion.ecosystem import Exported, Recognition
-from residual.conversion.readers import read
-from residual.conversion.transformers import Transformers
-from residual.errors import ConfigurationError, ModelFileError
-from residual.models import create
-from residual.nn import ResNet
-from residual.preprocess import Preprocess
+from deepresidual import zoo
+from deepresidual.conversion.ecosystem import Exported, Recognition
+from deepresidual.conversion.readers import read
+from deepresidual.conversion.transformers import Transformers
+from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.models import create
+from deepresidual.nn import ResNet
+from deepresidual.preprocess import Preprocess
 from tests.parity.agreement import converted, largest_difference, randomize
 from tests.parity.conftest import Parity
 

@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
-from residual.errors import ConfigurationError
-from residual.recipe import Augment, Mix, Recipe, setting_homes
-from residual.recipe.fields import check_fields, field_types, number
+from deepresidual.errors import ConfigurationError
+from deepresidual.recipe import Augment, Mix, Recipe, setting_homes
+from deepresidual.recipe.fields import check_fields, field_types, number
 
 PLAIN = Recipe(name="plain")
 HOMES = setting_homes()

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from residual import zoo
-from residual.errors import ConfigurationError, UnknownNameError
-from residual.recipe import Recipe
-from residual.recipe.recipes import NAMES, named_recipe, recipe_for
+from deepresidual import zoo
+from deepresidual.errors import ConfigurationError, UnknownNameError
+from deepresidual.recipe import Recipe
+from deepresidual.recipe.recipes import NAMES, named_recipe, recipe_for
 
 SMALL = zoo.entry("resnet20").spec
 LARGE = zoo.entry("resnet18").spec

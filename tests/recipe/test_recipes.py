@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from residual import zoo
-from residual.data.sampler import steps_until_epoch
-from residual.recipe import Augment, Mix, Recipe
-from residual.recipe.recipes import NAMES, left_out, named_recipe
-from residual.training.schedule import learning_rate
+from deepresidual import zoo
+from deepresidual.data.sampler import steps_until_epoch
+from deepresidual.recipe import Augment, Mix, Recipe
+from deepresidual.recipe.recipes import NAMES, left_out, named_recipe
+from deepresidual.training.schedule import learning_rate
 
 RESNET50 = zoo.entry("resnet50").spec
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from residual.reporting import write_comparison
+from deepresidual.reporting import write_comparison
 from tests.reporting.browser import measured, screenshot
 from tests.reporting.page import Page
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from residual.reporting.charts import Curve, _top, draw_curves, draw_reliability
+from deepresidual.reporting.charts import Curve, _top, draw_curves, draw_reliability
 from tests.reporting.page import Page
 
 BINS = [

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from residual.cli import main
-from residual.errors import ConfigurationError, ModelFileError
-from residual.reporting import write_comparison
-from residual.reporting.charts import run_style
-from residual.reporting.comparison import _letter
-from residual.reporting.pages import settings_of
+from deepresidual.cli import main
+from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.reporting import write_comparison
+from deepresidual.reporting.charts import run_style
+from deepresidual.reporting.comparison import _letter
+from deepresidual.reporting.pages import settings_of
 from tests.reporting.page import Page
 
 Capture = pytest.CaptureFixture[str]

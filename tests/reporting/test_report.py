@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from residual.errors import ConfigurationError, ModelFileError
-from residual.reporting import write_report
+from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.reporting import write_report
 from tests.reporting.conftest import HOSTILE
 from tests.reporting.page import Page
 
@@ -86,7 +86,7 @@ def test_the_recipe_is_there_in_full(finished: Path) -> None:
 
 @pytest.mark.parametrize("page", ["report", "comparison"])
 def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(finished: Path, tmp_path: Path, page: str) -> None:
-    from residual.reporting import write_comparison
+    from deepresidual.reporting import write_comparison
 
     path = finished / "report.html"
     if page == "comparison":

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from residual.runtime.allocator import freed_memory
+from deepresidual.runtime.allocator import freed_memory
 
 _needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 
@@ -16,7 +16,7 @@ _needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="onl
 _PROGRAM = """
 import os, sys
 from pathlib import Path
-from residual.runtime.allocator import freed_memory
+from deepresidual.runtime.allocator import freed_memory
 
 def resident_after_blocks():
     # The second is there when the first is freed, so that the end of the heap is in use.

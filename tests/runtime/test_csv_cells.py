@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residual.runtime.csv_cells import csv_text, marked, original
+from deepresidual.runtime.csv_cells import csv_text, marked, original
 
 
 @pytest.mark.parametrize(

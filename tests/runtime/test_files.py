@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from residual.errors import RunError
-from residual.runtime import files
-from residual.runtime.files import (
+from deepresidual.errors import RunError
+from deepresidual.runtime import files
+from deepresidual.runtime.files import (
     FolderLock,
     atomic_file,
     atomic_folder,

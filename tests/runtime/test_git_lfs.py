@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from residual.errors import DataError
-from residual.runtime import git_lfs
+from deepresidual.errors import DataError
+from deepresidual.runtime import git_lfs
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 46830571\n"
 

@@ -8,13 +8,13 @@ import sys
 import pytest
 import torch
 
-from residual.runtime.memory import peak_memory
+from deepresidual.runtime.memory import peak_memory
 
 CPU = torch.device("cpu")
 # What a process of its own holds at most, with and without 200 MB more.
 CODE = """
 import sys, torch
-from residual.runtime.memory import peak_memory
+from deepresidual.runtime.memory import peak_memory
 more = torch.ones(int(sys.argv[1]), dtype=torch.uint8)
 print(peak_memory(torch.device("cpu")))
 """

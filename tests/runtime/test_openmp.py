@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from residual.runtime.openmp import SPIN_COUNT
+from deepresidual.runtime.openmp import SPIN_COUNT
 
 NAMES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "RESIDUAL_SPINCOUNT")
 SHOW = (
-    "import os; from residual.runtime.openmp import *; "
+    "import os; from deepresidual.runtime.openmp import *; "
     "print(spin_source(), '|', describe_spinning(), '|', os.environ.get('GOMP_SPINCOUNT'))"
 )
 
@@ -20,7 +20,7 @@ SHOW = (
 def told(before: str = "", **environment: str) -> list[str]:
     clean = {name: value for name, value in os.environ.items() if name not in NAMES}
     done = subprocess.run(
-        [sys.executable, "-c", f"{before}\nimport residual\n{SHOW}"],
+        [sys.executable, "-c", f"{before}\nimport deepresidual\n{SHOW}"],
         env={**clean, **environment},
         capture_output=True,
         text=True,
@@ -47,14 +47,14 @@ def test_after_torch_nothing_is_set() -> None:
     # A stand-in: what counts is that a module of this name is loaded.
     source, description, spin = told("import sys, types; sys.modules['torch'] = types.ModuleType('torch')")
     assert (source, spin) == ("torch imported first", "None")
-    assert "torch was imported before residual" in description
+    assert "torch was imported before deepresidual" in description
 
 
 def test_a_process_that_was_started_from_here_knows_whose_setting_it_is() -> None:
     clean = {name: value for name, value in os.environ.items() if name not in NAMES}
     inherited = {**clean, "GOMP_SPINCOUNT": str(SPIN_COUNT), "RESIDUAL_SPINCOUNT": str(SPIN_COUNT)}
     done = subprocess.run(
-        [sys.executable, "-c", f"import residual\n{SHOW}"],
+        [sys.executable, "-c", f"import deepresidual\n{SHOW}"],
         env=inherited,
         capture_output=True,
         text=True,
@@ -67,7 +67,7 @@ def test_torch_computes_with_the_setting() -> None:
     """OpenMP itself says at its start what it has read."""
     clean = {name: value for name, value in os.environ.items() if name not in NAMES}
     done = subprocess.run(
-        [sys.executable, "-c", "import residual, torch; torch.ones(8, 8) @ torch.ones(8, 8)"],
+        [sys.executable, "-c", "import deepresidual, torch; torch.ones(8, 8) @ torch.ones(8, 8)"],
         env={**clean, "OMP_DISPLAY_ENV": "verbose"},
         capture_output=True,
         text=True,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from residual.runtime.console import warn
-from residual.runtime.printable import printable, shortened
+from deepresidual.runtime.console import warn
+from deepresidual.runtime.printable import printable, shortened
 
 
 @pytest.mark.parametrize(

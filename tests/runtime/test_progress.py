@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from residual.runtime import console
-from residual.runtime.console import ProgressBar
+from deepresidual.runtime import console
+from deepresidual.runtime.console import ProgressBar
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])

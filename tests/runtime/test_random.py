@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from residual.runtime.random import (
+from deepresidual.runtime.random import (
     NUM_UNIFORMS,
     SampleRandom,
     network_seed,

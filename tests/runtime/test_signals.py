@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from residual.runtime.console import ProgressBar, note, warn
-from residual.runtime.signals import StopRequest
+from deepresidual.runtime.console import ProgressBar, note, warn
+from deepresidual.runtime.signals import StopRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

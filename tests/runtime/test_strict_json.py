@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residual.errors import ModelFileError
-from residual.runtime.strict_json import (
+from deepresidual.errors import ModelFileError
+from deepresidual.runtime.strict_json import (
     Between,
     RecordError,
     check,

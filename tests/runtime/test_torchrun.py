@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from residual.errors import (
+from deepresidual.errors import (
     ConfigurationError,
     DataError,
     MachineError,
@@ -17,10 +17,10 @@ from residual.errors import (
     RunError,
     UnknownNameError,
 )
-from residual.runtime import distributed
-from residual.runtime.distributed import ALONE, Ranks
-from residual.runtime.speaker import speaks
-from residual.runtime.torchrun import launched_by_torchrun, place
+from deepresidual.runtime import distributed
+from deepresidual.runtime.distributed import ALONE, Ranks
+from deepresidual.runtime.speaker import speaks
+from deepresidual.runtime.torchrun import launched_by_torchrun, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,7 +250,7 @@ def test_one_process_fails_as_ever() -> None:
 def test_an_echo_is_not_printed_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from residual import cli
+    from deepresidual import cli
 
     def refuse(*_: object, **__: object) -> int:
         error = DataError("damaged")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from residual.analysis.experiments import EXPERIMENTS
+from deepresidual.analysis.experiments import EXPERIMENTS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -21,25 +21,30 @@ HEAVY = {
 }
 
 
+def command(words: list[str]) -> str:
+    """Return the code of a command that may leave with an exit code."""
+    return f"import deepresidual.cli\ntry: deepresidual.cli.main({words})\nexcept SystemExit: pass"
+
+
 @pytest.mark.parametrize(
     "code",
     [
-        "import residual",
-        "import residual; residual.list_models()",
-        "import residual.cli; residual.cli.main(['models', '--json'])",
-        "import residual.cli\ntry: residual.cli.main(['--help'])\nexcept SystemExit: pass",
-        "import residual.cli\ntry: residual.cli.main(['train', '--help'])\nexcept SystemExit: pass",
-        "import residual.cli\ntry: residual.cli.main(['check', '--help'])\nexcept SystemExit: pass",
-        "import residual.cli\ntry: residual.cli.main(['data', '--help'])\nexcept SystemExit: pass",
-        "import residual.cli\ntry: residual.cli.main(['evaluate', '--help'])\nexcept SystemExit: pass",
-        "import residual.cli\ntry: residual.cli.main(['compare', '--help'])\nexcept SystemExit: pass",
-        "import residual.cli\ntry: residual.cli.main(['benchmark', '--help'])\nexcept SystemExit: pass",
-        "import residual.cli\ntry: residual.cli.main(['explain', '--help'])\nexcept SystemExit: pass",
-        "import residual.cli\ntry: residual.cli.main(['report', '--help'])\nexcept SystemExit: pass",
-        "import residual.cli\ntry: residual.cli.main(['reproduce', '--help'])\nexcept SystemExit: pass",
-        "import residual.spec, residual.preprocess, residual.zoo",
-        "import residual.recipe, residual.recipe.recipes",
-        "import residual.cli\ntry: residual.cli.main(['train', '--learnin-rate'])\nexcept SystemExit: pass",
+        "import deepresidual",
+        "import deepresidual; deepresidual.list_models()",
+        command(["models", "--json"]),
+        command(["--help"]),
+        command(["train", "--help"]),
+        command(["check", "--help"]),
+        command(["data", "--help"]),
+        command(["evaluate", "--help"]),
+        command(["compare", "--help"]),
+        command(["benchmark", "--help"]),
+        command(["explain", "--help"]),
+        command(["report", "--help"]),
+        command(["reproduce", "--help"]),
+        "import deepresidual.spec, deepresidual.preprocess, deepresidual.zoo",
+        "import deepresidual.recipe, deepresidual.recipe.recipes",
+        command(["train", "--learnin-rate"]),
     ],
 )
 def test_nothing_heavy_is_imported(code: str) -> None:
@@ -51,18 +56,18 @@ def test_nothing_heavy_is_imported(code: str) -> None:
 
 def test_the_list_of_commands_imports_no_command() -> None:
     program = (
-        "import residual.cli, sys\ntry: residual.cli.main(['--help'])\nexcept SystemExit: pass\n"
+        "import deepresidual.cli, sys\ntry: deepresidual.cli.main(['--help'])\nexcept SystemExit: pass\n"
         "print('\\nLOADED', *sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.rsplit("LOADED", 1)[1].split())
-    ours = {name for name in loaded if name.startswith("residual")}
+    ours = {name for name in loaded if name.startswith("deepresidual")}
     assert ours <= {
-        "residual",
-        "residual.cli",
-        "residual.cli.streams",
-        "residual.errors",
-        "residual.runtime",
-        "residual.runtime.openmp",
+        "deepresidual",
+        "deepresidual.cli",
+        "deepresidual.cli.streams",
+        "deepresidual.errors",
+        "deepresidual.runtime",
+        "deepresidual.runtime.openmp",
     }
     assert {"tyro", "rich"}.isdisjoint(loaded)

@@ -9,33 +9,33 @@ from pathlib import Path
 
 import pytest
 
-import residual
-from residual.cli import COMMANDS, command, main
+import deepresidual
+from deepresidual.cli import COMMANDS, command, main
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "public_api.json").read_text())
 
 
 def test_public_names() -> None:
-    assert sorted(residual.__all__) == GOLDEN["names"]
-    for name in residual.__all__:
-        assert getattr(residual, name) is not None
-    assert dir(residual) == sorted(residual.__all__)
+    assert sorted(deepresidual.__all__) == GOLDEN["names"]
+    for name in deepresidual.__all__:
+        assert getattr(deepresidual, name) is not None
+    assert dir(deepresidual) == sorted(deepresidual.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="module 'residual' has no attribute 'trian'"):
-        _ = residual.trian
+    with pytest.raises(AttributeError, match="module 'deepresidual' has no attribute 'trian'"):
+        _ = deepresidual.trian
 
 
 @pytest.mark.parametrize("name", ["convert", "create", "evaluate", "list_models", "load", "save", "train"])
 def test_public_parameters(name: str) -> None:
-    function = getattr(residual, name)
+    function = getattr(deepresidual, name)
     assert list(inspect.signature(function).parameters) == GOLDEN["parameters"][name]
 
 
 @pytest.mark.parametrize("name", ["convert", "create", "evaluate", "list_models", "load", "save", "train"])
 def test_public_docstrings_name_every_parameter(name: str) -> None:
-    function = getattr(residual, name)
+    function = getattr(deepresidual, name)
     documentation = inspect.getdoc(function) or ""
     for parameter in inspect.signature(function).parameters:
         assert re.search(rf"(^\s*|``){parameter}(:|``)", documentation, re.MULTILINE), parameter

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from residual.training.loop import RunResult, Trainer
-from residual.training.updater import Updater
+from deepresidual.training.loop import RunResult, Trainer
+from deepresidual.training.updater import Updater
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from residual.data.loader import Batch
+    from deepresidual.data.loader import Batch
 
 __all__ = ["plant"]
 

@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from residual.data.source import SampleSource, open_source
-from residual.errors import ResidualError
-from residual.runtime.console import stderr
-from residual.training import launch, loop, train
+from deepresidual.data.source import SampleSource, open_source
+from deepresidual.errors import ResidualError
+from deepresidual.runtime.console import stderr
+from deepresidual.training import launch, loop, train
 from tests.survival import plants, system_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from residual.data.source import EncodedSample, Split
+    from deepresidual.data.source import EncodedSample, Split
 
 
 class Obstructed:

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from residual.errors import ResidualError
-from residual.runtime import files
-from residual.runtime.files import atomic_folder, write_bytes
-from residual.training.checkpoint import (
+from deepresidual.errors import ResidualError
+from deepresidual.runtime import files
+from deepresidual.runtime.files import atomic_folder, write_bytes
+from deepresidual.training.checkpoint import (
     Checkpoint,
     Progress,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
 )
-from residual.training.meter import Sums
+from deepresidual.training.meter import Sums
 from tests.survival.tracing import can_trace, run_until
 
 if TYPE_CHECKING:

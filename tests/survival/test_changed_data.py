@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from residual.data.shard_writer import write_shards
-from residual.data.source import SampleSource, open_source
-from residual.data.source.base import fingerprint_of
-from residual.errors import ConfigurationError
-from residual.training.run import Run
+from deepresidual.data.shard_writer import write_shards
+from deepresidual.data.source import SampleSource, open_source
+from deepresidual.data.source.base import fingerprint_of
+from deepresidual.errors import ConfigurationError
+from deepresidual.training.run import Run
 from tests.conftest import write_photos
 from tests.training.parts import a_plan
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from residual.errors import ModelFileError
-from residual.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from deepresidual.errors import ModelFileError
+from deepresidual.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from tests.survival.system_calls import a_checkpoint, said_by
 
 if TYPE_CHECKING:

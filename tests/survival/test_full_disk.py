@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from residual.training.checkpoint import newest_checkpoint
+from deepresidual.training.checkpoint import newest_checkpoint
 from tests.survival.trials import Trials, Variant, record_of
 
 if TYPE_CHECKING:

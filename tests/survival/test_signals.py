@@ -184,7 +184,7 @@ def test_a_terminal_that_is_closed_saves_and_ends(trials: Trials, tmp_path: Path
     words += ["--model", "resnet20", "--image-px", "8", "--batch-size", "12", "--workers", "0"]
     process, terminal = pty.fork()
     if not process:
-        os.execv(sys.executable, [sys.executable, "-m", "residual", *words, "--compile", "no"])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-m", "deepresidual", *words, "--compile", "no"])  # noqa: S606
     shown = b""
     while not (tmp_path / "parts" / "evaluation.json").exists():
         shown += os.read(terminal, 1 << 16)

@@ -39,7 +39,7 @@ STOPPING_SECONDS = 10.0
 RANK = """
 import os, sys, time
 from pathlib import Path
-from residual.cli import main
+from deepresidual.cli import main
 out = Path(sys.argv[1])
 (out.with_name(f"pid-{os.environ['RANK']}")).write_text(str(os.getpid()))
 code = main(sys.argv[2:])

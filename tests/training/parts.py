@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from residual.data.loader import BadSample, Batch
-from residual.models import Model, create, load, save
-from residual.nn import ResNet
-from residual.preprocess import Preprocess
-from residual.recipe import Recipe
-from residual.runtime.distributed import ALONE
-from residual.spec import ResNetSpec
-from residual.training import RunResult, train
-from residual.training.meter import Meter
-from residual.training.plan import Plan
-from residual.training.updater import Updater
+from deepresidual.data.loader import BadSample, Batch
+from deepresidual.models import Model, create, load, save
+from deepresidual.nn import ResNet
+from deepresidual.preprocess import Preprocess
+from deepresidual.recipe import Recipe
+from deepresidual.runtime.distributed import ALONE
+from deepresidual.spec import ResNetSpec
+from deepresidual.training import RunResult, train
+from deepresidual.training.meter import Meter
+from deepresidual.training.plan import Plan
+from deepresidual.training.updater import Updater
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 
 CPU = torch.device("cpu")

@@ -9,9 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from residual.models import create
-from residual.runtime.distributed import ALONE
-from residual.training.averages import MicroBatchStatistics, WeightAverage, batch_norms, precise_statistics
+from deepresidual.models import create
+from deepresidual.runtime.distributed import ALONE
+from deepresidual.training.averages import (
+    MicroBatchStatistics,
+    WeightAverage,
+    batch_norms,
+    precise_statistics,
+)
 from tests.conftest import TINY
 from tests.training.parts import a_batch, a_plan, an_update, an_updater, changed, state
 

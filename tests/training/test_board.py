@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from residual.cli import main
+from deepresidual.cli import main
 from tests.training.parts import a_run, a_start, rows
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -64,6 +64,6 @@ def test_where_it_is_missing_one_sentence_says_what_to_install(
     assert main(arguments) == 4
     assert capsys.readouterr().err == (
         "error: --tensorboard needs the package tensorboard, which is not installed; "
-        "pip install 'residual[tensorboard]'\n"
+        "run: pip install 'deepresidual[tensorboard]'\n"
     )
     assert not out.exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from residual.training import train
+from deepresidual.training import train
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])

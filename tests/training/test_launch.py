@@ -16,19 +16,19 @@ from typing import Any
 import pytest
 import torch
 
-import residual
-from residual import zoo
-from residual.data.loader import Batch
-from residual.data.source import open_source
-from residual.errors import ConfigurationError, DivergedError, MissingDependencyError, RunError
-from residual.models import load
-from residual.models.precision import SettledPrecision
-from residual.recipe.recipes import named_recipe
-from residual.runtime.distributed import ALONE, Ranks
-from residual.training import train
-from residual.training.launch import _check_split, _introduce
-from residual.training.loop import Trainer
-from residual.training.memory import fitting_micro_batch, is_out_of_memory
+import deepresidual
+from deepresidual import zoo
+from deepresidual.data.loader import Batch
+from deepresidual.data.source import open_source
+from deepresidual.errors import ConfigurationError, DivergedError, MissingDependencyError, RunError
+from deepresidual.models import load
+from deepresidual.models.precision import SettledPrecision
+from deepresidual.recipe.recipes import named_recipe
+from deepresidual.runtime.distributed import ALONE, Ranks
+from deepresidual.training import train
+from deepresidual.training.launch import _check_split, _introduce
+from deepresidual.training.loop import Trainer
+from deepresidual.training.memory import fitting_micro_batch, is_out_of_memory
 from tests.conftest import TINY, write_photos
 from tests.training.parts import CPU, a_plan, a_run, a_start, changed, record_of, rows, state, weights_of
 
@@ -79,13 +79,13 @@ def test_an_automatic_precision_is_settled_once(
     def measured(precision: str) -> Callable[..., SettledPrecision]:
         return lambda *_, **__: SettledPrecision(precision, f"measured: {precision}")  # type: ignore[arg-type]
 
-    monkeypatch.setattr("residual.training.plan._FLOP_WORTH_MEASURING", 0)
-    monkeypatch.setattr("residual.training.plan.settle_precision", measured(faster))
+    monkeypatch.setattr("deepresidual.training.plan._FLOP_WORTH_MEASURING", 0)
+    monkeypatch.setattr("deepresidual.training.plan.settle_precision", measured(faster))
     stopped(photos, tmp_path / "run", monkeypatch, precision="auto")
     plan = record_of(tmp_path / "run")["plan"]
     assert (plan["precision"], plan["precision_reason"]) == (faster, f"measured: {faster}")
     other = "fp32" if faster == "bf16" else "bf16"
-    monkeypatch.setattr("residual.training.plan.settle_precision", measured(other))
+    monkeypatch.setattr("deepresidual.training.plan.settle_precision", measured(other))
     assert a_run(photos, tmp_path / "run", precision="auto", resume=True).status == "finished"
     assert record_of(tmp_path / "run")["plan"]["precision"] == faster
 
@@ -183,7 +183,7 @@ def edited(out: Path, **facts: Any) -> None:
 def test_a_resumed_run_takes_as_many_threads_as_it_began_with(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("residual.training.launch.usable_cores", lambda: 4)
+    monkeypatch.setattr("deepresidual.training.launch.usable_cores", lambda: 4)
     torch.set_num_threads(3)
     a_run(photos, tmp_path / "run", {"steps": 1})
     torch.set_num_threads(1)
@@ -199,7 +199,7 @@ def test_more_threads_than_cores_are_said(
     torch.set_num_threads(2)
     a_run(photos, tmp_path / "run", {"steps": 1})
     torch.set_num_threads(1)
-    monkeypatch.setattr("residual.training.launch.usable_cores", lambda: 1)
+    monkeypatch.setattr("deepresidual.training.launch.usable_cores", lambda: 1)
     a_run(photos, tmp_path / "run", {"steps": 1}, resume=True)
     assert "the run began on 2 threads, and as many are used on 1 cores for the same bits; that is slow" in (
         capsys.readouterr().err
@@ -271,7 +271,7 @@ def test_a_batch_must_divide_among_the_ranks(fields: dict[str, Any], size: int, 
 def test_ranks_that_do_not_divide_the_batch_are_refused_on_resume(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from residual.training import launch
+    from deepresidual.training import launch
 
     stopped(photos, tmp_path / "run", monkeypatch)
     seen: list[int] = []
@@ -304,7 +304,7 @@ def test_a_new_classifier_is_drawn_for_other_classes(
     start = a_start(tmp_path / "other", labels=labels)
     before = state(load(start).network)
     after = first_weights(photos, tmp_path / "run", weights=start)
-    drawn = state(residual.create(TINY, seed=0))
+    drawn = state(deepresidual.create(TINY, seed=0))
     assert torch.equal(after["fc.weight"], drawn["fc.weight"])
     body = {name: tensor for name, tensor in after.items() if not name.startswith("fc.")}
     assert {name for name in changed(body, before) if "num_batches" not in name} == set()
@@ -350,13 +350,13 @@ def test_the_micro_batch_is_halved_until_it_fits(monkeypatch: pytest.MonkeyPatch
         if size > 16:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr("residual.training.memory._try_update", update)
+    monkeypatch.setattr("deepresidual.training.memory._try_update", update)
     assert fitting_micro_batch(a_plan(batch_size=96), CPU, 96) == 12
     assert tried == [96, 48, 24, 12]
 
 
 def test_what_fits_at_once_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("residual.training.memory._try_update", lambda *_: None)
+    monkeypatch.setattr("deepresidual.training.memory._try_update", lambda *_: None)
     assert fitting_micro_batch(a_plan(), CPU, 12) == 12
 
 
@@ -368,7 +368,7 @@ def test_no_memory_for_anything_is_said(monkeypatch: pytest.MonkeyPatch, error: 
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("residual.training.memory._try_update", full)
+    monkeypatch.setattr("deepresidual.training.memory._try_update", full)
     with pytest.raises(RunError, match="there is no memory for 3 images of 8 px at a time; choose a smaller"):
         fitting_micro_batch(a_plan(), CPU, 12)
 
@@ -379,7 +379,7 @@ def test_another_error_while_trying_is_not_taken_for_a_lack_of_memory(
     def broken(*_: object) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("residual.training.memory._try_update", broken)
+    monkeypatch.setattr("deepresidual.training.memory._try_update", broken)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         fitting_micro_batch(a_plan(), CPU, 12)
 
@@ -398,13 +398,13 @@ def test_a_fitted_run_keeps_its_batch_and_remembers_its_micro_batch(
         if size > 5:
             raise MemoryError
 
-    monkeypatch.setattr("residual.training.memory._try_update", small)
+    monkeypatch.setattr("deepresidual.training.memory._try_update", small)
     stopped(photos, tmp_path / "run", monkeypatch, fit_memory=True)
     recipe = record_of(tmp_path / "run")["plan"]["recipe"]
     assert (recipe["batch_size"], recipe["micro_batch_size"]) == (10, 5)
     assert "5 images at a time instead of 10; the batch stays as it is" in capsys.readouterr().err
     # Going on is not a new try, on a machine with more memory either.
-    monkeypatch.setattr("residual.training.memory._try_update", lambda *_: pytest.fail("tried again"))
+    monkeypatch.setattr("deepresidual.training.memory._try_update", lambda *_: pytest.fail("tried again"))
     assert a_run(photos, tmp_path / "run", fit_memory=True, resume=True).status == "finished"
 
 
@@ -412,7 +412,7 @@ LIMITED = """
 import resource, sys
 import torch
 torch.set_num_threads(1)
-from residual.training.memory import fitting_micro_batch
+from deepresidual.training.memory import fitting_micro_batch
 from tests.training.parts import CPU, a_plan
 from tests.conftest import TINY
 import dataclasses
@@ -460,7 +460,7 @@ def test_a_lack_of_memory_is_known_by_its_error(error: Exception, expected: bool
 
 def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
     """Let the loss of these steps be infinite."""
-    from residual.training.updater import Updater
+    from deepresidual.training.updater import Updater
 
     gradients, loss = Updater.gradients, Updater._loss
     now = [0]
@@ -564,7 +564,7 @@ def test_the_report_says_how_a_run_failed_and_does_not_reload(
 def test_an_error_that_cannot_be_written_down_does_not_hide_itself(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from residual.training.run import Run
+    from deepresidual.training.run import Run
 
     fail_at(monkeypatch, ValueError("the first error"))
     set_status = Run.set_status
@@ -592,7 +592,7 @@ def test_a_failed_run_can_go_on(photos: Path, tmp_path: Path, monkeypatch: pytes
 def test_a_broken_connection_says_how_to_go_on(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from residual.training import launch
+    from deepresidual.training import launch
 
     class Stub:
         step = 3
@@ -630,7 +630,7 @@ def test_going_back_to_a_checkpoint_forgets_the_later_ones(
 
 
 def test_a_checkpoint_that_is_not_there_is_named(photos: Path, tmp_path: Path) -> None:
-    from residual.errors import ModelFileError
+    from deepresidual.errors import ModelFileError
 
     a_run(photos, tmp_path / "run")
     with pytest.raises(ModelFileError, match=r"step-3 cannot be used \(No such file or directory\)"):
@@ -684,8 +684,8 @@ def test_a_run_can_be_stopped_while_it_reads_its_images_into_memory(
 
     a_run(photos, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("residual.training.loop.can_be_resident", lambda *_: True)
-        patch.setattr("residual.training.loop.ResidentImages.read", reading)
+        patch.setattr("deepresidual.training.loop.can_be_resident", lambda *_: True)
+        patch.setattr("deepresidual.training.loop.ResidentImages.read", reading)
         assert a_run(photos, tmp_path / "parts").exit_code == 143
     assert record_of(tmp_path / "parts")["step"] == 0
     assert a_run(photos, tmp_path / "parts", resume=True).status == "finished"

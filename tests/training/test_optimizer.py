@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from residual.errors import ConfigurationError
-from residual.models import create
-from residual.nn import ResNet
-from residual.recipe import Recipe
-from residual.training.optimizer import (
+from deepresidual.errors import ConfigurationError
+from deepresidual.models import create
+from deepresidual.nn import ResNet
+from deepresidual.recipe import Recipe
+from deepresidual.training.optimizer import (
     Lamb,
     check_frozen_stages,
     freeze_stages,

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from residual.data.source import open_source
-from residual.evaluation import Evaluation, evaluate_split
-from residual.explanation import activation_maps, enlarged, overlay
-from residual.models import Model
-from residual.training import loop, train
-from residual.training.pictures import heat_maps_of, photos_of
+from deepresidual.data.source import open_source
+from deepresidual.evaluation import Evaluation, evaluate_split
+from deepresidual.explanation import activation_maps, enlarged, overlay
+from deepresidual.models import Model
+from deepresidual.training import loop, train
+from deepresidual.training.pictures import heat_maps_of, photos_of
 from tests.conftest import write_photos
 
 

@@ -13,19 +13,19 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from residual import zoo
-from residual.data.loader import training_view
-from residual.data.source import SampleSource, open_source
-from residual.data.source.validation import hold_out
-from residual.errors import ConfigurationError, MissingDependencyError
-from residual.models import Model, create, save
-from residual.models.precision import SettledPrecision
-from residual.preprocess import MeanImage
-from residual.recipe import Augment, Recipe
-from residual.recipe.recipes import NAMES, named_recipe
-from residual.runtime.random import SampleRandom
-from residual.training.compiling import resolve_compile
-from residual.training.plan import Plan, Wishes, make_plan
+from deepresidual import zoo
+from deepresidual.data.loader import training_view
+from deepresidual.data.source import SampleSource, open_source
+from deepresidual.data.source.validation import hold_out
+from deepresidual.errors import ConfigurationError, MissingDependencyError
+from deepresidual.models import Model, create, save
+from deepresidual.models.precision import SettledPrecision
+from deepresidual.preprocess import MeanImage
+from deepresidual.recipe import Augment, Recipe
+from deepresidual.recipe.recipes import NAMES, named_recipe
+from deepresidual.runtime.random import SampleRandom
+from deepresidual.training.compiling import resolve_compile
+from deepresidual.training.plan import Plan, Wishes, make_plan
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 from tests.training.parts import CPU, a_plan, a_start, an_updater
 
@@ -427,7 +427,7 @@ def test_images_without_variation_are_not_divided_by_nothing(tmp_path: Path) -> 
 def test_an_image_that_cannot_be_read_is_named_or_left_out_of_the_mean(photos: Path) -> None:
     (photos / "train" / "red" / "red-003.png").write_bytes(b"no picture")
     changes = {"mean": "channel"}
-    from residual.errors import DataError
+    from deepresidual.errors import DataError
 
     with pytest.raises(DataError, match=r"train/red/red-003\.png: .*; repair or remove this file"):
         planned(open_source(photos), changes=changes)
@@ -439,7 +439,9 @@ def test_an_image_that_cannot_be_read_is_named_or_left_out_of_the_mean(photos: P
 
 def test_a_measured_mean_is_not_measured_again(source: SampleSource, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = planned(source, changes={"mean": "channel"})
-    monkeypatch.setattr("residual.training.plan.measured_preprocess", lambda *_, **__: pytest.fail("again"))
+    monkeypatch.setattr(
+        "deepresidual.training.plan.measured_preprocess", lambda *_, **__: pytest.fail("again")
+    )
     again = planned(source, recorded, changes={"mean": "channel"})
     assert recorded.differences(again) == []
 
@@ -510,7 +512,7 @@ def test_weights_of_another_architecture_are_refused(source: SampleSource, tmp_p
 
 
 def test_the_model_is_that_of_the_weights(source: SampleSource, tmp_path: Path) -> None:
-    from residual import zoo
+    from deepresidual import zoo
 
     start = a_start(tmp_path / "start", spec=zoo.entry("resnet20").spec)
     plan = planned(source, weights=start, model=None)
@@ -524,7 +526,7 @@ def test_a_network_of_ones_own_has_no_name_of_the_zoo(source: SampleSource, tmp_
 
 
 def test_a_spec_is_a_network_too(source: SampleSource, tmp_path: Path) -> None:
-    from residual import zoo
+    from deepresidual import zoo
 
     plan = planned(source, model=TINY)
     assert (plan.model, plan.spec) == ("custom", TINY)
@@ -650,7 +652,7 @@ def test_a_short_run_is_float32_and_nothing_is_measured(monkeypatch: pytest.Monk
     def measure(*_: object, **__: object) -> None:
         raise AssertionError("measured")
 
-    monkeypatch.setattr("residual.training.plan.settle_precision", measure)
+    monkeypatch.setattr("deepresidual.training.plan.settle_precision", measure)
     plan = planned(open_source("digits"), model="resnet20", image_px=16, precision="auto")
     assert (plan.precision, plan.precision_reason) == ("fp32", "a short run")
 
@@ -662,7 +664,7 @@ def test_a_long_run_is_measured_at_the_size_of_its_training_images(monkeypatch: 
         asked.append(image_px)
         return SettledPrecision("bf16", "measured: faster")
 
-    monkeypatch.setattr("residual.training.plan.settle_precision", measure)
+    monkeypatch.setattr("deepresidual.training.plan.settle_precision", measure)
     changes = {"epochs": 2000}  # 10^14 operations
     plan = planned(open_source("digits"), model="resnet20", image_px=16, precision="auto", changes=changes)
     assert (plan.precision, plan.precision_reason, asked) == ("bf16", "measured: faster", [16])

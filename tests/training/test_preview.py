@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from residual.cli import main
-from residual.errors import ConfigurationError
-from residual.training.preview import Preview, preview
-from residual.training.schedule import learning_rate
+from deepresidual.cli import main
+from deepresidual.errors import ConfigurationError
+from deepresidual.training.preview import Preview, preview
+from deepresidual.training.schedule import learning_rate
 from tests.training.parts import a_plan, a_start
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from residual.errors import ConfigurationError, ModelFileError
-from residual.reporting.run_files import FACTS, RECORD, read_run
-from residual.runtime.strict_json import damage_in
-from residual.training.loop import Trainer
-from residual.training.seeds import train_seeds
+from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.reporting.run_files import FACTS, RECORD, read_run
+from deepresidual.runtime.strict_json import damage_in
+from deepresidual.training.loop import Trainer
+from deepresidual.training.seeds import train_seeds
 from tests.conftest import write_photos
 from tests.training.parts import a_run, a_start, record_of, rows, weights_of
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from residual.data.loader import Batch
+    from deepresidual.data.loader import Batch
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
@@ -338,7 +338,7 @@ def test_a_run_whose_checkpoints_are_gone_says_that_it_begins_again(
 
 
 def test_checkpoints_of_another_network_are_refused(origin: Path, run: Path, tmp_path: Path) -> None:
-    from residual.spec import ResNetSpec
+    from deepresidual.spec import ResNetSpec
 
     other = ResNetSpec(unit="basic", depths=(1, 1), widths=(4, 16), stem="cifar", shortcut="A", num_classes=3)
     a_run(origin / "photos", tmp_path / "other", weights=a_start(tmp_path / "wider", other))
@@ -363,6 +363,6 @@ def test_a_report_that_cannot_be_made_does_not_end_a_run(
     def fail(_: Path) -> Path:
         raise ModelFileError("evaluation.json is damaged")
 
-    monkeypatch.setattr("residual.training.loop.write_report", fail)
+    monkeypatch.setattr("deepresidual.training.loop.write_report", fail)
     goes_on(origin, run)
     assert "there is no new report (evaluation.json is damaged)" in capsys.readouterr().err

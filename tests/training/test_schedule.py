@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residual.recipe import Recipe
-from residual.recipe.recipe import Schedule
-from residual.training.schedule import Measured, after_evaluation, after_window, learning_rate
+from deepresidual.recipe import Recipe
+from deepresidual.recipe.recipe import Schedule
+from deepresidual.training.schedule import Measured, after_evaluation, after_window, learning_rate
 
 
 def recipe(schedule: Schedule, **fields: Any) -> Recipe:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from residual.cli import main
-from residual.data.loader import Batch
-from residual.errors import ConfigurationError
-from residual.training.loop import Trainer
-from residual.training.seeds import SeedsResult, train_seeds
+from deepresidual.cli import main
+from deepresidual.data.loader import Batch
+from deepresidual.errors import ConfigurationError
+from deepresidual.training.loop import Trainer
+from deepresidual.training.seeds import SeedsResult, train_seeds
 from tests.training.parts import a_start, record_of
 
 pytestmark = pytest.mark.usefixtures("no_report")

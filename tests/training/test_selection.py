@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-import residual
-from residual.evaluation import Evaluation
-from residual.models import Model
-from residual.training.checkpoint import load_checkpoint
-from residual.training.loop import Trainer
+import deepresidual
+from deepresidual.evaluation import Evaluation
+from deepresidual.models import Model
+from deepresidual.training.checkpoint import load_checkpoint
+from deepresidual.training.loop import Trainer
 from tests.training.parts import a_run, changed, record_of, rows, weights_of
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -44,11 +44,11 @@ def evaluation_of(out: Path) -> dict[str, Any]:
 
 
 def measured_again(out: Path, photos: Path, split: str) -> dict[str, Any]:
-    from residual.data.source import open_source
-    from residual.data.source.validation import hold_out
+    from deepresidual.data.source import open_source
+    from deepresidual.data.source.validation import hold_out
 
     source = hold_out(open_source(photos), HELD_OUT)
-    return residual.evaluate(out, source, split=split, num_workers=0).summary()
+    return deepresidual.evaluate(out, source, split=split, num_workers=0).summary()
 
 
 @pytest.mark.parametrize(("select", "kept"), [("best", 1), ("last", 3)])
@@ -67,7 +67,7 @@ def test_the_weights_that_were_chosen_are_kept(
     assert {name: document[name] for name in ("top1", "loss", "count")} == {
         name: result.evaluation.summary()[name] for name in ("top1", "loss", "count")
     }
-    assert residual.load(tmp_path / "run").metrics["test"]["top1"] == result.evaluation.top1
+    assert deepresidual.load(tmp_path / "run").metrics["test"]["top1"] == result.evaluation.top1
 
 
 def test_the_first_of_equals_is_the_best(
@@ -83,7 +83,7 @@ def test_the_best_model_says_what_it_was_chosen_by(
 ) -> None:
     with_top1(monkeypatch, 0.5, 0.9, 0.6)
     a_run(photos, tmp_path / "run", {"epochs": 3.0, "select": "best"}, validation=HELD_OUT)
-    metrics = residual.load(tmp_path / "run").metrics
+    metrics = deepresidual.load(tmp_path / "run").metrics
     assert metrics["val"]["top1"] == 0.9
     assert metrics["val"]["count"] == 12
 
@@ -97,7 +97,7 @@ def test_while_it_runs_the_figures_belong_to_the_weights(
 
     def compared(self: Trainer, status: str) -> None:
         keep(self, status)
-        kept = residual.load(tmp_path / "run")
+        kept = deepresidual.load(tmp_path / "run")
         pairs.append((evaluation_of(tmp_path / "run")["loss"], kept.metrics["val"]["loss"]))
         assert measured_again(tmp_path / "run", photos, "val")["loss"] == kept.metrics["val"]["loss"]
 
@@ -181,7 +181,10 @@ def test_the_average_is_what_is_measured_and_kept(photos: Path, tmp_path: Path) 
     assert changed(checkpoint.average, kept) == set()
     assert changed(checkpoint.network, kept) != set()
     assert result.evaluation is not None
-    assert residual.evaluate(tmp_path / "run", photos, num_workers=0).summary() == result.evaluation.summary()
+    assert (
+        deepresidual.evaluate(tmp_path / "run", photos, num_workers=0).summary()
+        == result.evaluation.summary()
+    )
 
 
 def test_without_an_average_the_weights_themselves_are_kept(photos: Path, tmp_path: Path) -> None:
@@ -221,7 +224,7 @@ def test_precise_statistics_change_only_what_is_measured(
 
 def test_precise_statistics_leave_frozen_stages_as_they_were(photos: Path, tmp_path: Path) -> None:
     a_run(photos, tmp_path / "run", {"precise_bn": 48, "frozen_stages": 2})
-    before = residual.load(photos.parent / "start").network.state_dict()
+    before = deepresidual.load(photos.parent / "start").network.state_dict()
     moved = {name.split(".")[0] for name in changed(dict(before), weights_of(tmp_path / "run"))}
     assert moved == {"layer2", "fc"}
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-import residual
-from residual.data.loader import Batch
-from residual.data.source import SampleSource, open_source
-from residual.errors import ConfigurationError, DataError, DivergedError, ModelFileError, RunError
-from residual.training import RunResult, train
-from residual.training.plan import Plan, Wishes, make_plan
-from residual.training.run import Run
+import deepresidual
+from deepresidual.data.loader import Batch
+from deepresidual.data.source import SampleSource, open_source
+from deepresidual.errors import ConfigurationError, DataError, DivergedError, ModelFileError, RunError
+from deepresidual.training import RunResult, train
+from deepresidual.training.plan import Plan, Wishes, make_plan
+from deepresidual.training.run import Run
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
@@ -55,7 +55,7 @@ def planned(source: SampleSource, **wishes: Any) -> Plan:
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
-    return residual.load(out).network.state_dict()
+    return deepresidual.load(out).network.state_dict()
 
 
 def same_bits(first: Path, second: Path) -> bool:
@@ -74,7 +74,7 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals = signal.SIGINT) -> None:
     """Send this process a signal while update ``step`` is being done."""
-    from residual.training.loop import Trainer
+    from deepresidual.training.loop import Trainer
 
     update = Trainer._update
 
@@ -114,8 +114,8 @@ def test_a_run_leaves_everything_that_the_contract_names(photos: Path, tmp_path:
     assert result.evaluation is not None
     last = {name: rows[-1][name] for name in ("split", "top1", "top5", "loss", "count")}
     assert last == result.evaluation.summary()
-    assert last == residual.evaluate(out, photos, num_workers=0).summary()
-    model = residual.load(out)
+    assert last == deepresidual.evaluate(out, photos, num_workers=0).summary()
+    model = deepresidual.load(out)
     assert model.label_names == ("blue", "green", "red")
     assert model.metrics["test"]["top1"] == last["top1"]
     assert model.provenance["recipe"] == "cifar"
@@ -159,10 +159,10 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     assert (result.status, result.exit_code) == ("interrupted", 130)
     assert json.loads((tmp_path / "parts" / "run.json").read_text())["step"] == step
     # The model can be used, and its figures belong to its weights.
-    figures = residual.load(tmp_path / "parts").metrics.get("test")
+    figures = deepresidual.load(tmp_path / "parts").metrics.get("test")
     assert (figures is None) == (step <= 5)  # at step 5 the evaluation is broken off
     if figures is not None:
-        measured = residual.evaluate(tmp_path / "parts", photos, num_workers=0).summary()
+        measured = deepresidual.evaluate(tmp_path / "parts", photos, num_workers=0).summary()
         assert figures == {name: value for name, value in measured.items() if name != "split"}
     result = run(photos, tmp_path / "parts", resume=True)
     assert (result.status, result.exit_code) == ("finished", 0)
@@ -270,7 +270,7 @@ def test_a_learning_rate_out_of_all_proportion_ends_in_divergence(photos: Path, 
 def test_a_loss_that_is_not_finite_stops_before_the_update(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from residual.training.loop import Trainer
+    from deepresidual.training.loop import Trainer
 
     update = Trainer._update
 
@@ -289,7 +289,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     assert (record["status"], record["step"]) == ("diverged", 6)
     with pytest.raises(ConfigurationError, match="diverged; start anew in another --out with a lower"):
         run(photos, tmp_path / "run", resume=True)
-    assert residual.load(tmp_path / "run").metrics["test"]["count"] == 15  # the model of epoch 1 is untouched
+    assert (
+        deepresidual.load(tmp_path / "run").metrics["test"]["count"] == 15
+    )  # the model of epoch 1 is untouched
 
 
 def test_running_out_of_memory_says_what_to_do(
@@ -298,7 +300,7 @@ def test_running_out_of_memory_says_what_to_do(
     def full(*arguments: object) -> bool:
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
-    monkeypatch.setattr("residual.training.loop.Trainer._update", full)
+    monkeypatch.setattr("deepresidual.training.loop.Trainer._update", full)
     with pytest.raises(
         RunError, match="out of memory with 10 images of 8 px at a time; choose --batch-size auto"
     ):
@@ -375,7 +377,7 @@ def test_only_one_of_two_runs_gets_the_folder(
         path.mkdir()
         (path / "run.json").write_text("theirs")
 
-    monkeypatch.setattr("residual.training.run.make_folder", other_process_is_quicker)
+    monkeypatch.setattr("deepresidual.training.run.make_folder", other_process_is_quicker)
     with pytest.raises(ConfigurationError, match="already holds a run; choose another --out"):
         run(photos, tmp_path / "run")
     assert (tmp_path / "run" / "run.json").read_text() == "theirs"

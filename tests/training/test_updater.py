@@ -12,14 +12,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from residual.data.mix import apply_mix, choose_mix, soft_targets
-from residual.models import create
-from residual.nn import ResNet
-from residual.runtime.random import step_generator
-from residual.spec import ResNetSpec
-from residual.training.averages import batch_norms
-from residual.training.plan import Plan
-from residual.training.updater import Updater, learning_norms
+from deepresidual.data.mix import apply_mix, choose_mix, soft_targets
+from deepresidual.models import create
+from deepresidual.nn import ResNet
+from deepresidual.runtime.random import step_generator
+from deepresidual.spec import ResNetSpec
+from deepresidual.training.averages import batch_norms
+from deepresidual.training.plan import Plan
+from deepresidual.training.updater import Updater, learning_norms
 from tests.conftest import TINY
 from tests.training.parts import a_batch, a_plan, an_update, an_updater, changed, gradients, state
 
@@ -339,7 +339,7 @@ def test_micro_batches_of_a_step_draw_for_themselves(monkeypatch: pytest.MonkeyP
         seeds.append((seed, step, micro_batch))
         return 1
 
-    monkeypatch.setattr("residual.training.updater.network_seed", listen)
+    monkeypatch.setattr("deepresidual.training.updater.network_seed", listen)
     plan = drawing(micro_batch_size=4, seed=8)
     an_updater(plan).gradients(a_batch(plan), 2)
     assert seeds == [(8, 2, 0), (8, 2, 1), (8, 2, 2)]

@@ -9,4 +9,4 @@ import pytest
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the report of every run, whose figures take longer than training a tiny network."""
     for module in ("loop", "launch"):
-        monkeypatch.setattr(f"residual.training.{module}.write_report", lambda _: None)
+        monkeypatch.setattr(f"deepresidual.training.{module}.write_report", lambda _: None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from residual.analysis.experiments.experiment import Arm, ArmResult, Measurement, Results, Scale
-from residual.recipe import Recipe
-from residual.zoo.published import Published
+from deepresidual.analysis.experiments.experiment import Arm, ArmResult, Measurement, Results, Scale
+from deepresidual.recipe import Recipe
+from deepresidual.zoo.published import Published
 from tests.conftest import TINY
 
 

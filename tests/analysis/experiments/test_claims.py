@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from residual.analysis.experiments import EXPERIMENTS, SCALES, Experiment, Scale, experiment
-from residual.analysis.experiments.experiment import ArmResult, Measurement, Results, Verdict
-from residual.analysis.experiments.record import judged_again
+from deepresidual.analysis.experiments import EXPERIMENTS, SCALES, Experiment, Scale, experiment
+from deepresidual.analysis.experiments.experiment import ArmResult, Measurement, Results, Verdict
+from deepresidual.analysis.experiments.record import judged_again
 
 REPRODUCED = Path(__file__).parents[3] / "benchmarks" / "reproduced"
 

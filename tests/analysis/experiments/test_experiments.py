@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from residual.analysis.experiments import EXPERIMENTS, Experiment, experiment, reproduce
-from residual.analysis.experiments.complexity import WINNERS
-from residual.recipe.recipes import named_recipe
-from residual.zoo import name_of
+from deepresidual.analysis.experiments import EXPERIMENTS, Experiment, experiment, reproduce
+from deepresidual.analysis.experiments.complexity import WINNERS
+from deepresidual.recipe.recipes import named_recipe
+from deepresidual.zoo import name_of
 
 pytestmark = pytest.mark.usefixtures("no_report")
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from residual.analysis.experiments import chosen_arms, experiment, usual_jobs
-from residual.analysis.experiments.estimate import ArmEstimate, elapsed_seconds
-from residual.analysis.experiments.experiment import FinishedRun, Measurement
-from residual.analysis.experiments.jobs import check_jobs, share_of_cores
-from residual.analysis.experiments.runner import _Session
-from residual.analysis.experiments.trial import Trial
-from residual.errors import ConfigurationError, DataError, ResidualError, RunError
-from residual.runtime.cores import usable_cores
+from deepresidual.analysis.experiments import chosen_arms, experiment, usual_jobs
+from deepresidual.analysis.experiments.estimate import ArmEstimate, elapsed_seconds
+from deepresidual.analysis.experiments.experiment import FinishedRun, Measurement
+from deepresidual.analysis.experiments.jobs import check_jobs, share_of_cores
+from deepresidual.analysis.experiments.runner import _Session
+from deepresidual.analysis.experiments.trial import Trial
+from deepresidual.errors import ConfigurationError, DataError, ResidualError, RunError
+from deepresidual.runtime.cores import usable_cores
 from tests.analysis.experiments.test_runner import TOY, document, run
 
 ONE_CORE_EACH = max(2, min(64, usable_cores()))  # as many threads as these tests have: the same bits
@@ -31,7 +31,7 @@ ONE_CORE_EACH = max(2, min(64, usable_cores()))  # as many threads as these test
 def test_several_at_a_time_stop_and_go_on_to_the_same_figures(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("residual.analysis.experiments.jobs._NEWS_EVERY_S", 0.0)
+    monkeypatch.setattr("deepresidual.analysis.experiments.jobs._NEWS_EVERY_S", 0.0)
     whole = run(photos, tmp_path / "whole")
     take, done = _Session._take, []
 
@@ -101,7 +101,7 @@ def test_a_run_that_fails_is_heard(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left(number: signal.Signals, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "residual", "reproduce", "degradation", "--scale", "smoke"]
+    command = [sys.executable, "-m", "deepresidual", "reproduce", "degradation", "--scale", "smoke"]
     command += ["--jobs", "2", "--out", str(out), "--device", "cpu"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as parent:
         deadline = time.monotonic() + 120
@@ -128,11 +128,11 @@ def _children(process: int) -> list[str]:
 
 
 def test_how_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("residual.analysis.experiments.jobs.usable_cores", lambda: 6)
+    monkeypatch.setattr("deepresidual.analysis.experiments.jobs.usable_cores", lambda: 6)
     assert usual_jobs("laptop", "cpu") == 6
     assert usual_jobs("smoke", "cpu") == usual_jobs("paper", "cpu") == 1
     assert [share_of_cores(num_jobs) for num_jobs in (1, 2, 4, 7)] == [6, 3, 1, 1]
-    monkeypatch.setattr("residual.analysis.experiments.jobs.usable_cores", lambda: 32)
+    monkeypatch.setattr("deepresidual.analysis.experiments.jobs.usable_cores", lambda: 32)
     assert usual_jobs("laptop", "cpu") == 8
     for num_jobs in (0, 65, True):
         with pytest.raises(ConfigurationError, match="expected 1 to 64"):

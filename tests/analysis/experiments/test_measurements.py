@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from residual.analysis.experiments.experiment import FinishedRun
-from residual.analysis.experiments.gradients import gradient_norms, least_ratio
-from residual.analysis.experiments.lesions import units_swapped, without_units
-from residual.analysis.experiments.responses import response_deviations
-from residual.analysis.experiments.views_of_data import Images
-from residual.analysis.experiments.warmup import WARMUP
-from residual.data.source import open_source
-from residual.errors import ConfigurationError, UnknownNameError
-from residual.models import Model, create
-from residual.spec import ResNetSpec
+from deepresidual.analysis.experiments.experiment import FinishedRun
+from deepresidual.analysis.experiments.gradients import gradient_norms, least_ratio
+from deepresidual.analysis.experiments.lesions import units_swapped, without_units
+from deepresidual.analysis.experiments.responses import response_deviations
+from deepresidual.analysis.experiments.views_of_data import Images
+from deepresidual.analysis.experiments.warmup import WARMUP
+from deepresidual.data.source import open_source
+from deepresidual.errors import ConfigurationError, UnknownNameError
+from deepresidual.models import Model, create
+from deepresidual.spec import ResNetSpec
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 
 SPEC = dataclasses.replace(TINY, depths=(3, 3))

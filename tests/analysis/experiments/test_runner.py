@@ -13,9 +13,9 @@ from typing import Any, cast
 import pytest
 from matplotlib.figure import Figure
 
-from residual.analysis.experiments import EXPERIMENTS, chosen_arms, experiment, reproduce, runner
-from residual.analysis.experiments.errors_of_runs import ERROR_COLUMNS, curves, measure_errors
-from residual.analysis.experiments.experiment import (
+from deepresidual.analysis.experiments import EXPERIMENTS, chosen_arms, experiment, reproduce, runner
+from deepresidual.analysis.experiments.errors_of_runs import ERROR_COLUMNS, curves, measure_errors
+from deepresidual.analysis.experiments.experiment import (
     Arm,
     DataUse,
     Experiment,
@@ -25,13 +25,13 @@ from residual.analysis.experiments.experiment import (
     Scale,
     Verdict,
 )
-from residual.analysis.experiments.figures import draw_arms
-from residual.analysis.experiments.runner import Reproduction
-from residual.analysis.experiments.verdicts import gap
-from residual.errors import ConfigurationError, DataError, UnknownNameError
-from residual.recipe import Recipe
-from residual.training.loop import Trainer
-from residual.training.updater import Updater
+from deepresidual.analysis.experiments.figures import draw_arms
+from deepresidual.analysis.experiments.runner import Reproduction
+from deepresidual.analysis.experiments.verdicts import gap
+from deepresidual.errors import ConfigurationError, DataError, UnknownNameError
+from deepresidual.recipe import Recipe
+from deepresidual.training.loop import Trainer
+from deepresidual.training.updater import Updater
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -284,7 +284,7 @@ def test_runs_are_listed_by_seed_in_whatever_order_they_end(
 
 
 def test_seeds_come_in_turn_so_that_all_arms_are_as_far() -> None:
-    from residual.analysis.experiments.runner import _in_turn
+    from deepresidual.analysis.experiments.runner import _in_turn
 
     first, second = two_arms("smoke")
     turns = _in_turn((first, dataclasses.replace(second, num_seeds=3)))
@@ -316,7 +316,7 @@ def test_a_run_of_an_experiment_beside_is_measured_where_it_lies(
 ) -> None:
     first = run(photos, tmp_path / "first")
     with monkeypatch.context() as patched:
-        patched.setattr("residual.analysis.experiments.trial.train", None)  # would fail
+        patched.setattr("deepresidual.analysis.experiments.trial.train", None)  # would fail
         second = run(photos, tmp_path / "second")
     for before, after in zip(first.document["arms"], second.document["arms"], strict=True):
         assert before == after

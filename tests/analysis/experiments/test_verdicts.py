@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from residual.analysis.experiments.experiment import Verdict
-from residual.analysis.experiments.verdicts import compared_with_published, failing, gap
+from deepresidual.analysis.experiments.experiment import Verdict
+from deepresidual.analysis.experiments.verdicts import compared_with_published, failing, gap
 from tests.analysis.experiments.parts import a_published, some_results
 
 HIGH, LOW, NEAR = (0.31, 0.33, 0.32), (0.21, 0.22, 0.20), (0.30, 0.36, 0.25)

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residual.conversion.readers import caffemodel, read, read_binaryproto
-from residual.errors import MissingDependencyError, ModelFileError
+from deepresidual.conversion.readers import caffemodel, read, read_binaryproto
+from deepresidual.errors import MissingDependencyError, ModelFileError
 
 pytest.importorskip("google.protobuf")
 
@@ -182,7 +182,9 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
 
 def test_without_protobuf_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "google.protobuf", None)
-    with pytest.raises(MissingDependencyError, match=r"needs protobuf; run: pip install 'residual\[caffe\]'"):
+    with pytest.raises(
+        MissingDependencyError, match=r"needs protobuf; run: pip install 'deepresidual\[caffe\]'"
+    ):
         caffemodel.require()
 
 

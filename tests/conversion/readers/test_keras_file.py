@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from residual.conversion.readers import keras_file, read
-from residual.conversion.values import type_name
-from residual.errors import MissingDependencyError, ModelFileError
+from deepresidual.conversion.readers import keras_file, read
+from deepresidual.conversion.values import type_name
+from deepresidual.errors import MissingDependencyError, ModelFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -260,5 +260,5 @@ def test_an_archive_that_swells_or_leads_elsewhere_is_refused(
 
 def test_without_h5py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(MissingDependencyError, match=r"needs h5py; run: pip install 'residual\[keras\]'"):
+    with pytest.raises(MissingDependencyError, match=r"needs h5py; run: pip install 'deepresidual\[keras\]'"):
         keras_file.require()

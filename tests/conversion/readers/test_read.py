@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from residual.conversion import readers
-from residual.conversion.readers import read, torch_file
-from residual.errors import ModelFileError
-from residual.runtime.strict_json import parse_object
+from deepresidual.conversion import readers
+from deepresidual.conversion.readers import read, torch_file
+from deepresidual.errors import ModelFileError
+from deepresidual.runtime.strict_json import parse_object
 from tests.conversion.readers.writers import Touch
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
-from residual.conversion.readers import read, safetensors_file
-from residual.errors import ModelFileError
+from deepresidual.conversion.readers import read, safetensors_file
+from deepresidual.errors import ModelFileError
 from tests.conversion.readers.writers import Touch, write_safetensors
 
 ENTRY = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from residual.conversion.readers import read, sandbox
-from residual.errors import MissingDependencyError, ModelFileError, RunError
+from deepresidual.conversion.readers import read, sandbox
+from deepresidual.errors import MissingDependencyError, ModelFileError, RunError
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from residual.conversion.readers import torch_file
-from residual.conversion.readers.stand_ins import STAND_INS
-from residual.errors import ModelFileError
+from deepresidual.conversion.readers import torch_file
+from deepresidual.conversion.readers.stand_ins import STAND_INS
+from deepresidual.errors import ModelFileError
 from tests.conversion.readers.writers import Touch
 
 FORMS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -235,7 +235,7 @@ def test_torch_forgets_the_stand_ins_after_reading(tmp_path: Path) -> None:
 
 def test_no_stand_in_is_the_thing_itself() -> None:
     for name, kind in STAND_INS.items():
-        assert kind.__module__ == "residual.conversion.readers.stand_ins", name
+        assert kind.__module__ == "deepresidual.conversion.readers.stand_ins", name
         assert not name.startswith(("os.", "sys.", "builtins.getattr", "builtins.eval", "posix."))
 
 

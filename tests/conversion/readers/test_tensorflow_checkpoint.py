@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from residual.conversion.readers import read, tensorflow_checkpoint
-from residual.errors import MissingDependencyError, ModelFileError
+from deepresidual.conversion.readers import read, tensorflow_checkpoint
+from deepresidual.errors import MissingDependencyError, ModelFileError
 
 WRITE = """
 import sys, numpy, tensorflow as tf
@@ -147,5 +147,5 @@ def test_what_only_training_needed_is_known_by_name(name: str, reason: str) -> N
 
 def test_without_tensorflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(MissingDependencyError, match=r"run: pip install 'residual\[tensorflow\]'"):
+    with pytest.raises(MissingDependencyError, match=r"run: pip install 'deepresidual\[tensorflow\]'"):
         tensorflow_checkpoint.require()

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residual.conversion.readers import read, torch7
-from residual.errors import ModelFileError
+from deepresidual.conversion.readers import read, torch7
+from deepresidual.errors import ModelFileError
 from tests.conversion.readers.writers import Function, Module, Torch7Writer, torch7_network, write_torch7
 
 VALID = bytes(Torch7Writer().write(torch7_network()).out)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from residual.conversion.readers import read, torch_file
-from residual.errors import ModelFileError
+from deepresidual.conversion.readers import read, torch_file
+from deepresidual.errors import ModelFileError
 from tests.conversion.readers.writers import Touch
 
 SHARED = Path(__file__).parents[4] / "shared"

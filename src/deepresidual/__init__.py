@@ -1,0 +1,86 @@
+"""Residual: deep residual learning in Python, on PyTorch.
+
+    >>> import deepresidual
+    >>> network = deepresidual.create("resnet50", num_classes=10)      # a torch module, He-initialized
+    >>> model = deepresidual.load("runs/photos-resnet18")              # with class names and preprocessing
+    >>> model.predict("photo.jpg", top_k=3)
+
+Nothing heavy is imported before it is used: neither ``import deepresidual`` nor ``residual --help`` loads
+torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from deepresidual.runtime.openmp import limit_spinning
+
+if TYPE_CHECKING:
+    from deepresidual.errors import ResidualError
+    from deepresidual.evaluation import Evaluation, evaluate
+    from deepresidual.models import Model, Prediction, create, load, save
+    from deepresidual.models.convert import Conversion, convert
+    from deepresidual.nn import ResNet
+    from deepresidual.preprocess import Preprocess
+    from deepresidual.recipe import Recipe
+    from deepresidual.spec import ResNetSpec
+    from deepresidual.training import RunResult, train
+    from deepresidual.zoo import list_models
+
+__version__ = "0.1.0.dev0"
+
+limit_spinning()  # has to be in the environment before torch is loaded
+
+__all__ = [
+    "Conversion",
+    "Evaluation",
+    "Model",
+    "Prediction",
+    "Preprocess",
+    "Recipe",
+    "ResNet",
+    "ResNetSpec",
+    "ResidualError",
+    "RunResult",
+    "__version__",
+    "convert",
+    "create",
+    "evaluate",
+    "list_models",
+    "load",
+    "save",
+    "train",
+]
+
+_HOMES = {
+    "Conversion": "deepresidual.models.convert",
+    "Evaluation": "deepresidual.evaluation",
+    "Model": "deepresidual.models",
+    "Prediction": "deepresidual.models",
+    "Preprocess": "deepresidual.preprocess",
+    "Recipe": "deepresidual.recipe",
+    "ResNet": "deepresidual.nn",
+    "ResNetSpec": "deepresidual.spec",
+    "ResidualError": "deepresidual.errors",
+    "RunResult": "deepresidual.training",
+    "convert": "deepresidual.models.convert",
+    "create": "deepresidual.models",
+    "evaluate": "deepresidual.evaluation",
+    "list_models": "deepresidual.zoo",
+    "load": "deepresidual.models",
+    "save": "deepresidual.models",
+    "train": "deepresidual.training",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

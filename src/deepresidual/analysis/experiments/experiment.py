@@ -1,0 +1,266 @@
+"""An experiment as a value: a claim, the networks that are trained to test it, what is made of them.
+
+An experiment has arms: networks that differ in what the claim is about and in nothing else, each trained with
+several seeds. Three functions make of them what a paper prints: ``measure`` takes figures from one finished
+run, ``draw`` makes pictures and ``judge`` verdicts of all of them. Training, resuming and writing are the
+business of :mod:`.runner`; nothing here touches a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from deepresidual.analysis.experiments.statistics import Summary, difference, summarize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import torch
+    from matplotlib.figure import Figure
+
+    from deepresidual.data.source import SampleSource
+    from deepresidual.models import Model
+    from deepresidual.recipe import Recipe
+    from deepresidual.spec import ResNetSpec
+    from deepresidual.zoo.published import Published
+
+__all__ = [
+    "SCALES",
+    "Arm",
+    "ArmResult",
+    "Column",
+    "DataUse",
+    "Experiment",
+    "FinishedRun",
+    "Measurement",
+    "Results",
+    "Scale",
+    "Verdict",
+]
+
+Scale: TypeAlias = Literal["smoke", "laptop", "paper"]
+"""``smoke``: seconds, to see that all works. ``laptop``: the effect on two cores in under an hour. ``paper``:
+the schedule and the networks of the paper."""
+
+SCALES: tuple[Scale, ...] = get_args(Scale)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One network trained in one way.
+
+    Attributes:
+        name: Name of its folder, such as ``plain-56``.
+        label: What figures call it.
+        network: The architecture.
+        recipe: How it is trained.
+        num_seeds: How many runs.
+        image_px: Side of the network's input in pixels; its usual one where ``None``.
+        published: The papers' results of the network that this one stands for, which at ``paper`` it is.
+        first_seed: The seed of the first run; those of the others follow it. Not 0 where the design of the
+            experiment was tried with other seeds than it is judged by.
+    """
+
+    name: str
+    label: str
+    network: ResNetSpec
+    recipe: Recipe
+    num_seeds: int
+    image_px: int | None = None
+    published: tuple[Published, ...] = ()
+    first_seed: int = 0
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of its runs."""
+        return range(self.first_seed, self.first_seed + self.num_seeds)
+
+
+@dataclass(frozen=True)
+class DataUse:
+    """How much of a data set an experiment takes: the first of a fixed permutation, or all.
+
+    Attributes:
+        num_train: Training images at most; ``None``: all.
+        num_test: Images of the split that errors are measured on at most; ``None``: all.
+        default: The data set where none is named; empty where one must be.
+    """
+
+    num_train: int | None = None
+    num_test: int | None = None
+    default: str = ""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one run, as JSON types.
+
+    Attributes:
+        figures: Name → number; errors are fractions from 0 to 1.
+        series: Name → numbers in order, such as a curve or a figure a layer.
+        note: Why there are no figures: the run diverged.
+    """
+
+    figures: dict[str, float] = field(default_factory=dict)
+    series: dict[str, list[float]] = field(default_factory=dict)
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        return {"figures": self.figures, "series": self.series, "note": self.note}
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that has come to its end, to be measured.
+
+    Attributes:
+        path: The run folder.
+        arm: What was trained.
+        seed: With which seed.
+        model: The model of the run, on ``device``.
+        source: The images, as many of them as were used.
+        device: Where to compute.
+    """
+
+    path: Path
+    arm: Arm
+    seed: int
+    model: Model
+    source: SampleSource
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """An arm and what was measured of its runs, by seed."""
+
+    arm: Arm
+    runs: Mapping[int, Measurement]
+
+    def values(self, figure: str) -> list[float]:
+        """Return a figure of every run that has it."""
+        return [run.figures[figure] for run in self.runs.values() if figure in run.figures]
+
+    def series(self, name: str) -> list[list[float]]:
+        """Return a series of every run that has it."""
+        return [run.series[name] for run in self.runs.values() if name in run.series]
+
+    def summary(self, figure: str) -> Summary | None:
+        """Return what a figure comes to over the seeds; ``None`` where no run has it."""
+        values = self.values(figure)
+        return summarize(values) if values else None
+
+    @property
+    def num_diverged(self) -> int:
+        """Runs that diverged."""
+        return sum(bool(run.note) for run in self.runs.values())
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that was measured in an experiment so far.
+
+    Attributes:
+        scale: The scale.
+        arms: Name → arm with its runs, in the experiment's order; arms without a run are left out.
+        comparable: Whether absolute figures compare with the paper's: its schedule on its images.
+    """
+
+    scale: Scale
+    arms: Mapping[str, ArmResult]
+    comparable: bool
+
+    def difference(self, figure: str, first: str, second: str) -> Summary | None:
+        """Return a figure of arm ``first`` minus that of ``second``; ``None`` where one has none."""
+        values = [self.arms[name].values(figure) if name in self.arms else [] for name in (first, second)]
+        return difference(*values) if all(values) else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One row of the verdict table.
+
+    Attributes:
+        claim: What should be so.
+        measured: What is, with its interval.
+        published: What the source says; empty where it prints no number.
+        tolerance: What passes.
+        passed: Whether it did; ``None`` where it was not measured, or the seeds show neither.
+        source: Paper and table.
+    """
+
+    claim: str
+    measured: str
+    published: str
+    tolerance: str
+    passed: bool | None
+    source: str
+
+    @property
+    def word(self) -> str:
+        """``PASS``, ``FAIL``, or ``open``."""
+        return "open" if self.passed is None else "PASS" if self.passed else "FAIL"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        return {
+            "claim": self.claim,
+            "measured": self.measured,
+            "published": self.published,
+            "tolerance": self.tolerance,
+            "verdict": self.word,
+            "source": self.source,
+        }
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure in the table of arms.
+
+    Attributes:
+        figure: Its name in :attr:`Measurement.figures`.
+        title: Head of the column.
+        kind: How it is written: an ``error`` in per cent, or a plain ``number``.
+    """
+
+    figure: str
+    title: str
+    kind: Literal["error", "number"] = "error"
+
+
+def _no_tables(_results: Results) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One claim and how it is tested.
+
+    Attributes:
+        name: What the command line calls it.
+        claim: What the source claims, in a sentence.
+        source: Paper, tables and figures.
+        arms: What is trained at a scale; nothing where the claim needs no training.
+        data: How much data a scale takes.
+        measure: What is taken from a finished run; deterministic.
+        draw: Results → figures by file name; no figure for arms that are missing.
+        judge: Results → rows of the verdict table.
+        columns: Figures in the table of arms.
+        needs: What data the paper used, for a message that asks for it.
+        tables: Results → more tables, as Markdown.
+    """
+
+    name: str
+    claim: str
+    source: str
+    arms: Callable[[Scale], tuple[Arm, ...]]
+    data: Mapping[Scale, DataUse]
+    measure: Callable[[FinishedRun], Measurement]
+    draw: Callable[[Results], dict[str, Figure]]
+    judge: Callable[[Results], list[Verdict]]
+    columns: tuple[Column, ...]
+    needs: str = "CIFAR-10"
+    tables: Callable[[Results], str] = _no_tables

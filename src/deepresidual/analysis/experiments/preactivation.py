@@ -1,0 +1,164 @@
+"""``preactivation``: full pre-activation helps, and the more the deeper the net.
+
+He et al. 2016, Table 3 and figures 1 and 6: ResNet-110, 164 and 1001, original and pre-activated. At 1001
+layers the original unit errs more than at 164; the proposed one less.
+
+On training images the paper finds two things (section 4.2). At 1001 layers the original unit is harder to
+optimize, and its training loss is the highest (figure 1). At 110 and 164 layers both train well, and the
+proposed unit ends at a slightly *higher* training loss and a lower test error: BN regularizes there (figure 6
+right). So a higher training error of the original unit is claimed at 1001 layers alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deepresidual.analysis.experiments.errors_of_runs import ERROR_COLUMNS, measure_errors
+from deepresidual.analysis.experiments.experiment import Arm, Experiment, Results, Scale, Verdict
+from deepresidual.analysis.experiments.figures import (
+    STYLES,
+    finish,
+    new_figure,
+    plot_band,
+    plot_summaries,
+)
+from deepresidual.analysis.experiments.settings import DATA, arm, network
+from deepresidual.analysis.experiments.verdicts import compared_with_published, gap
+from deepresidual.zoo.published import published
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.figure import Figure
+
+    from deepresidual.spec import Arrangement, Unit
+
+__all__ = ["PREACTIVATION"]
+
+_TABLE_3 = "He et al. 2016, Table 3"
+_LAYERS: Mapping[Scale, tuple[tuple[int, Unit], ...]] = {
+    "smoke": ((8, "basic"), (14, "basic")),
+    "laptop": ((20, "basic"), (56, "basic")),
+    "paper": ((110, "basic"), (164, "bottleneck"), (1001, "bottleneck")),
+}
+_SEEDS: Mapping[Scale, int] = {"smoke": 1, "laptop": 3, "paper": 5}
+_KINDS: dict[str, tuple[str, Arrangement, str]] = {
+    "original": ("original", "original", ""),
+    "full": ("pre-activation", "full-preactivation", ".preact"),
+}
+_PRINTED = (110, 164, 1001)
+
+
+def _arms(scale: Scale) -> tuple[Arm, ...]:
+    return tuple(
+        arm(
+            scale,
+            f"{name}-{layers}",
+            f"{label}, {layers} layers",
+            network(scale, layers, "A" if unit == "basic" else "B", unit=unit, arrangement=arrangement),
+            num_seeds=_SEEDS[scale],
+            paper="cifar2016",
+            twin=f"resnet{layers}{suffix}",
+            source="He et al. 2016",
+        )
+        for layers, unit in _LAYERS[scale]
+        for name, (label, arrangement, suffix) in _KINDS.items()
+    )
+
+
+def _draw(results: Results) -> dict[str, Figure]:
+    figure, (left, middle, right) = new_figure(3, width=4.0)
+    layers = [depth for depth, _ in _LAYERS[results.scale]]
+    styles = {"original": STYLES[1], "full": STYLES[0]}
+    for name, (label, _, _) in _KINDS.items():
+        result = results.arms.get(f"{name}-{layers[-1]}")
+        if result is not None and result.series("epoch"):
+            epochs = result.series("epoch")[0]
+            tested, trained = result.series("test_error"), result.series("training_error")
+            plot_band(left, epochs, tested, styles[name], f"{label}, test", scale=100, linestyle="-")
+            plot_band(
+                left, epochs, trained, styles[name], f"{label}, training", scale=100, width=1, linestyle=":"
+            )
+        names = [f"{name}-{depth}" for depth in layers]
+        plot_summaries(middle, layers, results, names, "test_error", styles[name], label)
+    left.set_ylim(bottom=0)
+    finish(left, x="epoch", y="error (%)", title=f"{layers[-1]} layers")
+    middle.set_xticks(layers)
+    finish(middle, x="layers", y="test error (%)", title=f"measured, {results.scale}; 95 % intervals")
+    for name, (label, _, suffix) in _KINDS.items():
+        errors = [
+            next(row.top1_error for row in published(f"resnet{depth}{suffix}") if _is_median(row.protocol))
+            for depth in _PRINTED
+        ]
+        style = styles[name]
+        right.plot(
+            _PRINTED,
+            errors,
+            color=style.color,
+            marker=style.marker,
+            linestyle=style.linestyle,
+            markerfacecolor="white",
+            label=label,
+        )
+    right.set_xscale("log")
+    right.set_xticks(_PRINTED, [str(depth) for depth in _PRINTED])
+    right.minorticks_off()
+    finish(right, x="layers (logarithmic)", y="test error (%)", title="published, CIFAR-10 (Table 3)")
+    return {"preactivation": figure}
+
+
+def _is_median(protocol: str) -> bool:
+    return "median" in protocol
+
+
+def _judge(results: Results) -> list[Verdict]:
+    rows = [
+        gap(
+            results,
+            "test_error",
+            f"original-{layers}",
+            f"full-{layers}",
+            what="test error",
+            source=_TABLE_3,
+        )
+        for layers, _ in _LAYERS[results.scale]
+    ]
+    if results.scale == "paper":
+        rows += [
+            gap(
+                results,
+                "training_loss",
+                f"full-{layers}",
+                f"original-{layers}",
+                what="training loss at the end",
+                published="a curve, without numbers",
+                source="He et al. 2016, section 4.2 and figure 6 right",
+                is_error=False,
+            )
+            for layers in (110, 164)
+        ]
+        rows.append(
+            gap(
+                results,
+                "training_error",
+                "original-1001",
+                "full-1001",
+                what="training error",
+                published="a curve, without numbers",
+                source="He et al. 2016, figure 1",
+            )
+        )
+    return [*rows, *compared_with_published(results, tolerance=0.6)]
+
+
+PREACTIVATION = Experiment(
+    name="preactivation",
+    claim="Full pre-activation errs less than the original unit, the more so the deeper the net.",
+    source="He et al. 2016, Table 3, figures 1 and 6",
+    arms=_arms,
+    data=DATA,
+    measure=measure_errors,
+    draw=_draw,
+    judge=_judge,
+    columns=ERROR_COLUMNS,
+)

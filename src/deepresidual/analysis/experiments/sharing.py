@@ -1,0 +1,56 @@
+"""Runs that another experiment has trained already: ``depth`` and ``lesions`` need nets of ``degradation``.
+
+A run is a function of its network, recipe, images, seed, precision, versions and hardware. Where an
+experiment in a folder beside this one has finished a run that agrees in all of these, training it again would
+give the same bits.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from deepresidual.errors import ModelFileError
+from deepresidual.reporting.run_files import FACTS, RECORD
+from deepresidual.runtime.strict_json import read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["run_beside"]
+
+
+def run_beside(
+    path: Path, setting: Mapping[str, Any], precision: str, frame: Mapping[str, Any]
+) -> Path | None:
+    """Return the folder of a finished run that is the one asked for; ``None`` where there is none.
+
+    Args:
+        path: Folder of the experiment that asks; its neighbours are looked through.
+        setting: Network, recipe, size, seed and data, as JSON types.
+        precision: What training computes in; of ``auto`` it is not known beforehand, and no run is returned.
+        frame: ``versions`` and ``hardware`` of this experiment.
+    """
+    if precision == "auto":
+        return None
+    own = path.resolve()
+    for file in sorted(own.parent.glob(f"*/arms/*/seed-{setting['seed']}.json")):
+        run = file.with_suffix("")
+        if own in file.parents or not run.is_dir():
+            continue
+        try:
+            measured = read_record(file, {"setting": dict})
+            trained = read_record(run / "run.json", RECORD | FACTS)
+        except (FileNotFoundError, ModelFileError):
+            continue  # damaged or of another form: its own experiment will say so
+        agrees = (
+            measured["setting"] == setting
+            and trained["status"] == "finished"
+            and trained["plan"]["precision"] == precision
+            and all(trained[name] == frame[name] for name in ("versions", "hardware"))
+        )
+        if agrees:
+            # As the experiments lie to each other, so that their common folder can be moved.
+            return path / os.path.relpath(run, own)
+    return None

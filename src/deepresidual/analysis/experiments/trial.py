@@ -1,0 +1,216 @@
+"""A trial: one arm of an experiment with one seed, trained where nobody has, and measured.
+
+OUT/arms/ARM/seed-N/        the run folder
+OUT/arms/ARM/seed-N.json    what was measured of that run
+
+A trial whose measurement is there is not touched again; one that was interrupted goes on; one that an
+experiment beside this one has trained is measured where it lies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deepresidual.analysis.experiments.experiment import FinishedRun, Measurement
+from deepresidual.analysis.experiments.sharing import run_beside
+from deepresidual.errors import ConfigurationError, DivergedError, ModelFileError
+from deepresidual.models import load
+from deepresidual.runtime.console import note, warn
+from deepresidual.runtime.device import PrecisionChoice, describe_hardware, resolve_device
+from deepresidual.runtime.files import make_folder, write_json
+from deepresidual.runtime.provenance import versions
+from deepresidual.runtime.signals import StopRequested
+from deepresidual.runtime.strict_json import Kind, read_record
+from deepresidual.training import train
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deepresidual.analysis.experiments.experiment import Arm, Experiment
+    from deepresidual.data.source import SampleSource
+    from deepresidual.runtime.signals import StopRequest
+
+__all__ = ["Machine", "Trial"]
+
+_MEASUREMENT: Kind = {
+    "setting": dict,
+    "figures": {str: float},
+    "series": {str: [float]},
+    "note": str,
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What training is told of the machine.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        num_workers: How many load images; ``None``: as many as suit.
+        precision: What it computes in.
+    """
+
+    device: str
+    num_workers: int | None
+    precision: PrecisionChoice
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm with one seed.
+
+    Attributes:
+        experiment: Whose.
+        arm: What is trained.
+        seed: With which seed.
+        path: The folder of the experiment.
+        source: The images.
+        data: Name, sizes and fingerprints of the images, as JSON types.
+        machine: How it is computed.
+    """
+
+    experiment: Experiment
+    arm: Arm
+    seed: int
+    path: Path
+    source: SampleSource
+    data: dict[str, Any]
+    machine: Machine
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.arm.name}, seed {self.seed}"
+
+    @property
+    def progress(self) -> str:
+        """What messages call it where they say how many runs its arm has."""
+        return f"{self.label} ({self.arm.seeds.index(self.seed) + 1} of {self.arm.num_seeds})"
+
+    @property
+    def run_path(self) -> Path:
+        """The run folder, where it is trained here."""
+        return self.path / "arms" / self.arm.name / f"seed-{self.seed}"
+
+    @property
+    def log_path(self) -> Path:
+        """What it says, where it runs in a process of its own."""
+        return self.run_path.with_name(f"seed-{self.seed}.log")
+
+    def measurement(self) -> Measurement | None:
+        """Return what was measured; ``None`` where nothing was yet.
+
+        One that is damaged is named in a warning, and measured again: its run has not gone.
+
+        Raises:
+            ConfigurationError: The file is of another network, recipe or data set.
+        """
+        file = self._measurement_path
+        try:
+            document = read_record(file, _MEASUREMENT)
+        except FileNotFoundError:
+            return None
+        except ModelFileError as error:
+            warn(f"{error}; the run is measured again")
+            return None
+        if document["setting"] != self._setting():
+            raise ConfigurationError(
+                f"{file} is of another network, recipe or data set", remedy="choose another --out"
+            )
+        return Measurement(document["figures"], document["series"], document["note"])
+
+    def complete(self, stop: StopRequest) -> int:
+        """Train it where nobody has, measure it and write that down.
+
+        Returns:
+            0, or the exit code that a signal asks for: then there is no measurement yet.
+        """
+        beside = None if self.run_path.exists() else self._beside()
+        where = f", trained in {beside}" if beside is not None else ""
+        note(f"{self.progress}{where}")
+        started = time.monotonic()
+        measured, exit_code = self._trained(stop) if beside is None else self._measured(beside, stop)
+        if measured is not None:
+            document = {
+                "setting": self._setting(),
+                "run": os.path.relpath(beside or self.run_path, self.run_path.parent),
+                "seconds": time.monotonic() - started,
+                **measured.to_dict(),
+            }
+            make_folder(self.run_path.parent)
+            write_json(self._measurement_path, document)
+        return exit_code
+
+    def _beside(self) -> Path | None:
+        hardware = describe_hardware(resolve_device(self.machine.device))
+        return run_beside(
+            self.path,
+            self._setting(),
+            self.machine.precision,
+            {"versions": versions(), "hardware": hardware},
+        )
+
+    def _trained(self, stop: StopRequest) -> tuple[Measurement | None, int]:
+        """Train a run to its end and measure it; no measurement and an exit code where it was stopped."""
+        if reason := _divergence(self.run_path):
+            return Measurement(note=f"diverged: {reason}"), 0
+        try:
+            result = train(
+                self.source,
+                self.arm.network,
+                self.run_path,
+                recipe=self.arm.recipe,
+                image_px=self.arm.image_px,
+                seed=self.seed,
+                resume=(self.run_path / "run.json").exists(),
+                device=self.machine.device,
+                num_workers=self.machine.num_workers,
+                precision=self.machine.precision,
+            )
+        except DivergedError as error:
+            warn(f"{self.label}: {error}")
+            return Measurement(note=f"diverged: {error}"), 0
+        if result.exit_code:
+            return None, result.exit_code
+        return self._measured(self.run_path, stop)
+
+    def _measured(self, run_path: Path, stop: StopRequest) -> tuple[Measurement | None, int]:
+        """Measure a finished run; no measurement and an exit code where that was stopped."""
+        device = resolve_device(self.machine.device)
+        try:
+            # Measuring changes nothing, so it can be broken off anywhere.
+            with stop.at_once():
+                model = load(run_path).to(device)
+                run = FinishedRun(run_path, self.arm, self.seed, model, self.source, device)
+                return self.experiment.measure(run), 0
+        except StopRequested:
+            return None, stop.exit_code
+
+    def _setting(self) -> dict[str, Any]:
+        """Return what decides a run, as it reads back from JSON: a change of it is another run."""
+        setting = {
+            "network": self.arm.network.to_dict(),
+            "recipe": self.arm.recipe.to_dict(),
+            "image_px": self.arm.image_px,
+            "seed": self.seed,
+            "data": self.data,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(setting))
+        return plain
+
+    @property
+    def _measurement_path(self) -> Path:
+        return self.run_path.with_name(f"seed-{self.seed}.json")
+
+
+def _divergence(run_path: Path) -> str:
+    """Return how a run diverged before a kill kept that from being noted; empty: it did not."""
+    try:
+        document = read_record(run_path / "run.json", {"error": str, "status": str})
+    except (FileNotFoundError, ModelFileError):
+        return ""  # not begun, or damaged, which training says better
+    return str(document["error"]) if document["status"] == "diverged" else ""

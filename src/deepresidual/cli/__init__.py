@@ -1,0 +1,147 @@
+"""The command line: one file a command; here is what they share (dispatch, errors, exit codes).
+
+Exit codes: 0 done · 1 the run failed · 2 usage or configuration · 3 bad data or model file ·
+4 environment · 5 diverged · 130 interrupt · 143 terminated.
+
+Results go to stdout, messages and progress to stderr. A command's file is imported when the command is
+called, and imports torch inside its function, so ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shutil
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+from deepresidual import __version__
+from deepresidual.cli.streams import OutputLostError, guard_streams
+from deepresidual.errors import ResidualError, RunError, UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["COMMANDS", "command", "entry_point", "main"]
+
+COMMANDS = {
+    "models": "List the networks, or show one with its layers and published results.",
+    "check": (
+        "Read and decode every image; report damage, duplicates, leaks between splits, and uneven classes."
+    ),
+    "train": "Train a network and leave a run folder: model, checkpoints, metrics and a report to look at.",
+    "evaluate": (
+        "Measure a model on held-out images, each counted exactly once; several models as an ensemble."
+    ),
+    "compare": "Compare two models by McNemar's test on the images that only one of them has right.",
+    "predict": "Predict the classes of images: files, folders and patterns.",
+    "explain": (
+        "Draw where in images the evidence for a class lies: a PNG for each, photo and heat map side by side."
+    ),
+    "report": "Write the report of a run again from its files; of several runs, a page that compares them.",
+    "convert": (
+        "Turn a checkpoint from elsewhere into a model folder, or a model into another library's checkpoint."
+    ),
+    "data": "Write a data set as shards: tar files in the layout of WebDataset, with the images as they are.",
+    "reproduce": "Run an experiment of the papers: train its networks, draw the figure, judge the claims.",
+    "benchmark": "Measure this installation against its peers: ratios, both sides in turn in one process.",
+    "doctor": "Check the installation: versions, hardware, decoders, and a forward pass.",
+}
+"""Name of each command, which is the name of its file and function, and the first sentence of its help."""
+
+_DESCRIPTION = """Deep residual learning: train, evaluate and use the networks of the ResNet papers.
+
+Start with:  residual train PHOTOS --out RUN   (PHOTOS: one folder of images a class)
+             residual evaluate RUN PHOTOS
+             residual predict RUN photo.jpg"""
+
+
+def command(name: str) -> Callable[..., int]:
+    """Import the command called ``name`` and return its function."""
+    function: Callable[..., int] = getattr(importlib.import_module(f"deepresidual.cli.{name}"), name)
+    return function
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; deliberate errors become one line on stderr."""
+    try:
+        try:
+            return _outcome(list(arguments))
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OutputLostError as lost:
+        if lost.reader_has_gone:
+            return 0  # it has seen enough (`| head`)
+        _complain(f"cannot write the output ({lost.reason.strerror})")
+        return RunError.exit_code
+
+
+def _outcome(arguments: list[str]) -> int:
+    try:
+        return _run(arguments)
+    except ResidualError as error:
+        if not error.is_echo:
+            _complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+    except OSError as error:
+        reason = error.strerror or str(error)
+        _complain(f"{error.filename}: {reason}" if error.filename else reason)
+        return RunError.exit_code
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0].startswith("-"):
+        _parser().parse_args(arguments or ["--help"])  # leaves, unless it is --version
+        from deepresidual.cli.output import print_line
+
+        print_line(f"residual {__version__}")
+        return 0
+    name, *options = arguments
+    if name not in COMMANDS:
+        raise UnknownNameError("command", name, COMMANDS, remedy="see 'residual --help'")
+    import tyro
+
+    return tyro.cli(
+        command(name),
+        prog=f"residual {name}",
+        args=options,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser of what stands before a command; the options of a command are tyro's."""
+    parser = argparse.ArgumentParser(
+        prog="residual",
+        usage="%(prog)s COMMAND [OPTION ...]",
+        description=f"{_DESCRIPTION}\n\ncommands:\n{_summaries()}",
+        epilog="See 'residual COMMAND --help' for what a command takes.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    return parser
+
+
+def _summaries() -> str:
+    columns = min(shutil.get_terminal_size().columns, 110) - 2
+    return "\n".join(
+        textwrap.fill(summary, columns, initial_indent=f"  {name:<11}", subsequent_indent=" " * 13)
+        for name, summary in COMMANDS.items()
+    )
+
+
+def entry_point() -> None:
+    """Run the command line of this process and leave with its exit code."""
+    guard_streams()
+    raise SystemExit(main(sys.argv[1:]))
+
+
+def _complain(message: str) -> None:
+    from deepresidual.cli.output import complain
+
+    complain(message)

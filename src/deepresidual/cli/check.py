@@ -1,0 +1,96 @@
+"""``residual check``: what is wrong with a data set, before a network finds out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from deepresidual.cli.options import LocalPath, Maybe
+from deepresidual.cli.output import print_json, print_line, print_table
+from deepresidual.errors import DataError
+from deepresidual.runtime.printable import shortened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deepresidual.data.check import CheckReport
+
+__all__ = ["check"]
+
+# How many findings of one kind the table shows; --json and --out have all.
+_SHOWN = 20
+
+
+def check(
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")],
+    /,
+    *,
+    min_px: int = 16,
+    out: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE.csv")]] = None,
+    workers: Maybe[int] = None,
+    json: bool = False,
+) -> int:
+    """Read and decode every image; report damage, duplicates, leaks between splits, and uneven classes.
+
+    The exit code is 3 where training would stop at something, 0 where there are warnings at most.
+
+    Args:
+        data: 'digits', a folder of images by class, a .parquet, .csv or .tar file or folder, cifar10:PATH,
+            cifar100:PATH, csv:FILE or shards:PATTERN.
+        min_px: Images whose shorter side has fewer pixels are reported as tiny.
+        out: Write all findings into this file, too.
+        workers: Processes that decode; one a core where left out.
+        json: Print one JSON document.
+    """
+    from deepresidual.data.check import check as run_check
+
+    report = run_check(data, min_px=min_px, num_workers=workers)
+    if out is not None:
+        _write_csv(report, out)
+    if json:
+        print_json({"data": data, **report.summary()})
+    else:
+        _print(data, report)
+    return 0 if report.ok else DataError.exit_code
+
+
+def _print(data: str, report: CheckReport) -> None:
+    if not report.num_samples:
+        print_line(f"error: {shortened(report.findings[0].detail)}")
+        return
+    rows = []
+    for kind, count in report.counts.items():
+        findings = [finding for finding in report.findings if finding.kind == kind]
+        rows += [
+            (finding.severity, kind, finding.split, finding.key, finding.detail)
+            for finding in findings[:_SHOWN]
+        ]
+        if count > _SHOWN:
+            rows.append((findings[0].severity, kind, "", "", f"and {count - _SHOWN:,} more like these"))
+    if rows:
+        print_table(("", "kind", "split", "about", "what"), rows)
+    images = ", ".join(f"{name} {count:,}" for name, count in report.num_samples.items())
+    num_errors = sum(finding.severity == "error" for finding in report.findings)
+    verdict = (
+        f"{_counted(num_errors, 'error')}, {_counted(len(report.findings) - num_errors, 'warning')}"
+        if report.findings
+        else "nothing to find fault with"
+    )
+    print_line(f"{shortened(data)}: images in {images}; {verdict}")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _write_csv(report: CheckReport, path: Path) -> None:
+    from deepresidual.runtime.csv_cells import csv_text
+    from deepresidual.runtime.files import write_text
+
+    header = ("severity", "kind", "split", "about", "what")
+    rows = [
+        (finding.severity, finding.kind, finding.split, finding.key, finding.detail)
+        for finding in report.findings
+    ]
+    write_text(path, csv_text([header, *rows]))

@@ -1,0 +1,189 @@
+"""``residual evaluate``: how good a model, or an ensemble of models, is on held-out images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from deepresidual.cli.evaluation_tables import (
+    print_choice,
+    print_details,
+    print_figures,
+    print_members,
+    print_robustness,
+)
+from deepresidual.cli.options import LocalPath, Maybe
+from deepresidual.cli.output import print_json
+from deepresidual.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deepresidual.evaluation import Views
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    models: Annotated[tyro.conf.Positional[list[str]], tyro.conf.arg(metavar="MODEL... DATA")],
+    /,
+    *,
+    split: Maybe[str] = None,
+    views: Literal["one", "flip", "ten-crop", "multi-scale"] = "one",
+    sizes: Maybe[Annotated[str, tyro.conf.arg(metavar="N,N,...")]] = None,
+    image_px: Maybe[Annotated[int, tyro.conf.arg(metavar="N")]] = None,
+    resize_px: Maybe[Annotated[int, tyro.conf.arg(metavar="N")]] = None,
+    validation: float = 0.0,
+    choose_on: Maybe[Annotated[str, tyro.conf.arg(metavar="SPLIT")]] = None,
+    fit_temperature: Maybe[Annotated[str, tyro.conf.arg(metavar="SPLIT")]] = None,
+    predictions: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
+    top_k: int = 1,
+    corrupt: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KIND=N,N,...", help_behavior_hint="")] = (),
+    details: bool = False,
+    batch_size: int = 100,
+    precision: Literal["auto", "fp32", "bf16"] = "fp32",
+    device: str = "auto",
+    workers: Maybe[int] = None,
+    json: bool = False,
+) -> int:
+    """Measure a model on held-out images, each counted exactly once; several models as an ensemble.
+
+    Args:
+        models: One model folder or run folder, or several, whose probabilities are averaged; and last the
+            data: 'digits' (also where one model stands alone), a folder of images by class, a .parquet file.
+        split: train, val or test; test where there is one, else val.
+        views: What the network sees of an image: the central crop; it and its mirror image; four corners and
+            the center and theirs; or whole images at several sizes, fully convolutionally.
+        sizes: Shorter sides for multi-scale, in pixels; left out, the paper's in proportion to the crop.
+        image_px: Side of the crop, in pixels; left out, the model's own.
+        resize_px: Shorter side before the crop, in pixels; left out, in the model's ratio to the crop.
+        validation: Share of the training images to call val, the same that training holds out.
+        choose_on: Choose the members of the ensemble greedily on this split.
+        fit_temperature: Fit a temperature on this split, and say what it does to the calibration.
+        predictions: Write the result of every image into this file, .csv, .jsonl or .parquet.
+        top_k: How many classes to name there for each image.
+        corrupt: Measure spoiled images, too: jpeg=10,50 (quality) size=16 (pixels) blur=1,2 (deviation).
+        details: Print the figures of every class, the confusions and the calibration, too.
+        batch_size: Images at a time.
+        precision: fp32 for figures that do not depend on the hardware; bf16 is faster.
+        device: auto, cpu, cuda, cuda:1, mps.
+        workers: Threads that load images; does not change the result.
+        json: Print one JSON document, accuracies as fractions.
+    """
+    members, data = _members_and_data(models)
+    _require_sensible(len(members), choose_on, fit_temperature, predictions, top_k, corrupt)
+    seen = _views(views, sizes, image_px, resize_px)
+    from deepresidual.evaluation import evaluate as evaluate_one
+    from deepresidual.evaluation import evaluate_ensemble, evaluate_robustness, parse_corruptions
+
+    shown = {"views": seen.to_dict()}
+    if corrupt:
+        rows = evaluate_robustness(
+            members[0],
+            data,
+            parse_corruptions(corrupt),
+            split=split,
+            views=seen,
+            validation=validation,
+            batch_size=batch_size,
+            num_workers=workers,
+            device=device,
+            precision=precision,
+        )
+        if json:
+            spoiled = [row.to_dict() for row in rows[1:]]
+            plain = rows[0].evaluation.to_dict()
+            print_json({"model": members[0], "data": data, **shown, **plain, "corruptions": spoiled})
+        else:
+            print_robustness(rows)
+        return 0
+    if len(members) > 1:
+        together = evaluate_ensemble(
+            members,
+            data,
+            choose_on=choose_on,
+            split=split,
+            views=seen,
+            validation=validation,
+            fit_temperature=fit_temperature,
+            predictions=predictions,
+            top_k=top_k,
+            batch_size=batch_size,
+            num_workers=workers,
+            device=device,
+            precision=precision,
+        )
+        if json:
+            print_json({"models": members, "data": data, **shown, **together.to_dict()})
+            return 0
+        print_choice(together)
+        print_members(together)
+        measured = together.evaluation
+    else:
+        measured = evaluate_one(
+            members[0],
+            data,
+            split=split,
+            views=seen,
+            validation=validation,
+            fit_temperature=fit_temperature,
+            predictions=predictions,
+            top_k=top_k,
+            batch_size=batch_size,
+            num_workers=workers,
+            device=device,
+            precision=precision,
+        )
+        if json:
+            print_json({"model": members[0], "data": data, **shown, **measured.to_dict()})
+            return 0
+    print_figures(measured)
+    if details:
+        print_details(measured)
+    return 0
+
+
+def _members_and_data(arguments: list[str]) -> tuple[list[str], str]:
+    """Return the models and the data set, which is the last of several."""
+    if not arguments:
+        raise ConfigurationError("there is no MODEL", expected="a model folder or a run folder, and DATA")
+    return (arguments, "digits") if len(arguments) == 1 else (arguments[:-1], arguments[-1])
+
+
+def _require_sensible(
+    num_members: int,
+    choose_on: str | None,
+    fit_temperature: str | None,
+    predictions: Path | None,
+    top_k: int,
+    corrupt: tuple[str, ...],
+) -> None:
+    if choose_on is not None and num_members == 1:
+        raise ConfigurationError("--choose-on is given for one model", expected="two models or more")
+    if top_k != 1 and predictions is None:
+        raise ConfigurationError("--top-k is given without --predictions", remedy="name a file for them")
+    if not corrupt:
+        return
+    if num_members > 1:
+        raise ConfigurationError(
+            f"--corrupt is given for {num_members} models",
+            expected="one model",
+            remedy="run one after the other",
+        )
+    others = {"--fit-temperature": fit_temperature, "--predictions": predictions}
+    given = next((name for name, value in others.items() if value is not None), None)
+    if given:
+        raise ConfigurationError(f"--corrupt is given with {given}", expected="one of the two")
+
+
+def _views(kind: str, sizes: str | None, image_px: int | None, resize_px: int | None) -> Views:
+    from deepresidual.evaluation import Views
+
+    try:
+        numbers = () if sizes is None else tuple(int(size) for size in sizes.split(","))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--sizes is {sizes!r}", expected="whole numbers with commas between them, such as 224,256"
+        ) from error
+    return Views(kind, numbers, image_px, resize_px)  # type: ignore[arg-type]  # checked there

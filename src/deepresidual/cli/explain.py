@@ -1,0 +1,139 @@
+"""``residual explain``: where in an image a model finds the evidence for a class."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from deepresidual.cli.options import LocalPath, Maybe
+from deepresidual.cli.output import flush_output, print_json, print_line, shown_class
+from deepresidual.cli.unusable import exit_code_of
+from deepresidual.errors import ConfigurationError
+from deepresidual.runtime.printable import shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deepresidual.explanation import FileExplanation
+
+__all__ = ["explain"]
+
+# File systems take 255 bytes; this leaves room for the method, a number and the ending.
+_MOST_STEM_BYTES = 200
+
+
+def explain(
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")],
+    paths: Annotated[tyro.conf.Positional[list[str]], tyro.conf.arg(metavar="PATH...")],
+    /,
+    *,
+    method: Literal["grad-cam", "grad-cam++", "score-cam"] = "grad-cam",
+    layer: str = "last",
+    class_: Annotated[Maybe[str], tyro.conf.arg(name="class", metavar="NAME", help_behavior_hint="")] = None,
+    out: LocalPath = Path("explanations"),
+    batch_size: int = 8,
+    device: str = "auto",
+    workers: Maybe[int] = None,
+    json: bool = False,
+) -> int:
+    """Draw where in images the evidence for a class lies: a PNG for each, photo and heat map side by side.
+
+    A file that cannot be used is named with the reason and does not stop the others; the exit code is
+    then 3. Pictures that are there already are not overwritten.
+
+    Args:
+        model: A model folder, a run folder or the name of a bundled model.
+        paths: Image files, folders, or patterns such as 'photos/**/*.jpg'.
+        method: grad-cam; grad-cam++ for several objects of a class; score-cam without gradients, slow.
+        layer: A layer by name, such as layer3 or layer4.1; 'last' is the map that the classifier averages.
+        class_: The class to look for, by name or number; left out, the most probable one of each image.
+        out: Folder for the pictures.
+        batch_size: Images at a time.
+        device: auto, cpu, cuda, cuda:1, mps.
+        workers: Threads that read and decode.
+        json: Print one JSON document at the end instead of a line for each file.
+    """
+    from deepresidual.evaluation import find_images
+    from deepresidual.explanation import draw_explanation, explain_files
+    from deepresidual.models import load, require_classifier
+    from deepresidual.runtime.console import warn, warn_each
+    from deepresidual.runtime.device import resolve_device
+    from deepresidual.runtime.files import make_folder, write_bytes
+
+    if not paths:
+        raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
+    found = find_images(paths)
+    pictures = _picture_paths(found.files, out, method)
+    loaded = load(model, resolve_device(device))
+    require_classifier(loaded, model)
+    results = explain_files(
+        loaded,
+        found.files,
+        method=method,
+        layer=layer,
+        class_name=class_,
+        batch_size=batch_size,
+        num_workers=workers,
+    )
+    warn_each([*found.ignored, *found.unusable])
+    make_folder(out)
+    if not json:
+        print_line(f"{'class':<24} {'probability':>11}  picture")
+    rows: list[dict[str, Any]] = []
+    for result, picture in zip(results, pictures, strict=True):
+        if result.explanation is None:
+            warn(f"{result.path}: {result.error}")
+        else:
+            write_bytes(picture, draw_explanation(result.explanation))
+            if not json:
+                name, probability = result.explanation.label, result.explanation.probability
+                print_line(f"{shown_class(name)} {probability:>11.4f}  {shortened(str(picture))}")
+                flush_output()
+        rows.append(_as_dict(result, picture))
+    if json:
+        print_json({"method": method, "layer": layer, "count": len(rows), "results": rows})
+    return exit_code_of(model, found, [row["error"] for row in rows if "error" in row])
+
+
+def _picture_paths(files: Sequence[str], out: Path, method: str) -> list[Path]:
+    """Return where the picture of each file goes: ``OUT/STEM-METHOD.png``, with a number where that is taken.
+
+    Raises:
+        ConfigurationError: One of them is there already, or ``out`` is not a folder.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigurationError(f"{out} is not a folder", remedy="choose another --out")
+    taken: set[str] = set()
+    pictures = []
+    for file in files:
+        stem = os.fsdecode(os.fsencode(Path(file).stem)[:_MOST_STEM_BYTES])
+        name, number = f"{stem}-{method}.png", 2
+        # Some file systems do not tell upper from lower case.
+        while name.casefold() in taken:
+            name, number = f"{stem}-{method}-{number}.png", number + 1
+        taken.add(name.casefold())
+        pictures.append(out / name)
+    present = [picture for picture in pictures if os.path.lexists(picture)]
+    if present:
+        others = f" and {len(present) - 1} more" if len(present) > 1 else ""
+        raise ConfigurationError(
+            f"{present[0]}{others} would be overwritten",
+            remedy="choose another --out, or remove what is there",
+        )
+    return pictures
+
+
+def _as_dict(result: FileExplanation, picture: Path) -> dict[str, Any]:
+    explanation = result.explanation
+    if explanation is None:
+        return {"path": result.path, "error": result.error}
+    return {
+        "path": result.path,
+        "picture": str(picture),
+        "class": explanation.label,
+        "probability": explanation.probability,
+        "predicted": {"class": explanation.predicted, "probability": explanation.predicted_probability},
+    }

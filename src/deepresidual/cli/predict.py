@@ -1,0 +1,161 @@
+"""``residual predict``: what a model sees in images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+import tyro
+
+from deepresidual.cli.options import Maybe
+from deepresidual.cli.output import flush_output, json_line, print_json, print_line, print_raw, shown_class
+from deepresidual.cli.unusable import exit_code_of
+from deepresidual.errors import ConfigurationError
+from deepresidual.runtime.csv_cells import csv_text
+from deepresidual.runtime.printable import shortened
+
+if TYPE_CHECKING:
+    from deepresidual.evaluation import FilePrediction
+
+__all__ = ["predict"]
+
+
+def predict(
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")],
+    paths: Annotated[tyro.conf.Positional[list[str]], tyro.conf.arg(metavar="PATH...")],
+    /,
+    *,
+    top_k: int = 1,
+    format: Literal["table", "jsonl", "csv"] = "table",  # noqa: A002  # the name of the option
+    batch_size: int = 32,
+    precision: Literal["auto", "fp32", "bf16"] = "fp32",
+    device: str = "auto",
+    workers: Maybe[int] = None,
+    json: bool = False,
+) -> int:
+    """Predict the classes of images: files, folders and patterns. Rows appear as they are computed.
+
+    A file that cannot be used is named with the reason and does not stop the others; the exit code is
+    then 3. What exists by its very name is no pattern, and each file is predicted once.
+
+    Args:
+        model: A model folder, a run folder or the name of a bundled model.
+        paths: Image files, folders, or patterns such as 'photos/**/*.jpg'.
+        top_k: How many classes to show for each image.
+        format: table, jsonl (a JSON object a line) or csv.
+        batch_size: Images at a time.
+        precision: fp32 as in evaluation; bf16 is faster.
+        device: auto, cpu, cuda, cuda:1, mps.
+        workers: Threads that read and decode.
+        json: Print one JSON document at the end instead.
+    """
+    from deepresidual.evaluation import find_images, predict_files
+    from deepresidual.models import load, require_classifier
+    from deepresidual.runtime.console import warn, warn_each
+    from deepresidual.runtime.device import resolve_device
+
+    if not paths:
+        raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
+    found = find_images(paths)
+    loaded = load(model, resolve_device(device))
+    require_classifier(loaded, model)
+    warn_each([*found.ignored, *found.unusable])
+    results = predict_files(
+        loaded, found.files, top_k=top_k, batch_size=batch_size, num_workers=workers, precision=precision
+    )
+    writer = _Document() if json else _writer(format, top_k)
+    errors = []
+    for result in results:
+        if result.error:
+            errors.append(result.error)
+            warn(f"{result.path}: {result.error}")
+        writer.write(result)
+    writer.close()
+    return exit_code_of(model, found, errors)
+
+
+class _Writer(Protocol):
+    def write(self, result: FilePrediction) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _as_dict(result: FilePrediction) -> dict[str, Any]:
+    if result.prediction is None:
+        return {"path": result.path, "predictions": [], "error": result.error}
+    pairs = zip(result.prediction.classes, result.prediction.probabilities, strict=True)
+    return {
+        "path": result.path,
+        "predictions": [{"class": name, "probability": value} for name, value in pairs],
+    }
+
+
+class _Table:
+    """Rows of aligned text; widths are fixed beforehand, because rows are printed as they come."""
+
+    def __init__(self, top_k: int) -> None:
+        print_line(f"{'class':<24} {'probability':>11}  " * top_k + "file")
+
+    def write(self, result: FilePrediction) -> None:
+        if result.prediction is not None:
+            pairs = zip(result.prediction.classes, result.prediction.probabilities, strict=True)
+            cells = (f"{shown_class(name)} {value:>11.4f}  " for name, value in pairs)
+            print_line("".join(cells) + shortened(result.path))
+            flush_output()
+
+    def close(self) -> None:
+        pass
+
+
+class _JsonLines:
+    """One JSON object a line."""
+
+    def write(self, result: FilePrediction) -> None:
+        print_raw(json_line(_as_dict(result)))
+        flush_output()
+
+    def close(self) -> None:
+        pass
+
+
+class _Csv:
+    """Columns: path, class, probability, then class_2, probability_2, … for ``--top-k``, and error."""
+
+    def __init__(self, top_k: int) -> None:
+        numbers = ["", *(f"_{number}" for number in range(2, top_k + 1))]
+        self._width = 2 * top_k
+        pairs = [name for number in numbers for name in (f"class{number}", f"probability{number}")]
+        print_raw(csv_text([["path", *pairs, "error"]]))
+
+    def write(self, result: FilePrediction) -> None:
+        cells: list[str] = [""] * self._width
+        if result.prediction is not None:
+            pairs = zip(result.prediction.classes, result.prediction.probabilities, strict=True)
+            cells = [cell for name, value in pairs for cell in (name, f"{value:.6f}")]
+        print_raw(csv_text([[result.path, *cells, result.error]]))
+        flush_output()
+
+    def close(self) -> None:
+        pass
+
+
+class _Document:
+    """All results in one JSON document."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+
+    def write(self, result: FilePrediction) -> None:
+        self._rows.append(_as_dict(result))
+
+    def close(self) -> None:
+        print_json({"count": len(self._rows), "results": self._rows})
+
+
+def _writer(kind: Literal["table", "jsonl", "csv"], top_k: int) -> _Writer:
+    match kind:
+        case "table":
+            return _Table(top_k)
+        case "jsonl":
+            return _JsonLines()
+        case "csv":
+            return _Csv(top_k)

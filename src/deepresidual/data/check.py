@@ -1,0 +1,410 @@
+"""Checking a data set before a network meets it: what a training run would stop at, and what spoils it.
+
+Every sample of every split is read and decoded as training does. An *error* is what training would stop at:
+a file that is damaged, truncated, empty, too large, or no image. A *warning* is what it would pass over or
+learn wrongly: files that are not used, tiny images, the same picture twice, under two labels, or in training
+and evaluation, and classes with few or no samples.
+
+Pictures are compared by the SHA-256 of their decoded pixels. Two files of the same photo that were compressed
+differently are different pictures here; finding those is guesswork, and this module does not guess.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from deepresidual.data.decode import ACCEPTED, decode, sniff
+from deepresidual.data.source import SampleSource, open_source
+from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.runtime.console import ProgressBar
+from deepresidual.runtime.cores import usable_cores
+from deepresidual.runtime.processes import WorkerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from deepresidual.data.source import Split
+
+__all__ = ["KINDS", "CheckReport", "Finding", "check"]
+
+Severity: TypeAlias = Literal["error", "warning"]
+
+KINDS: dict[str, Severity] = {
+    "structure": "error",
+    "unreadable": "error",
+    "empty": "error",
+    "unsupported": "error",
+    "truncated": "error",
+    "corrupt": "error",
+    "too-large": "error",
+    "crash": "error",
+    "ignored": "warning",
+    "tiny": "warning",
+    "oversized": "warning",
+    "two-labels": "warning",
+    "leak": "warning",
+    "duplicate-file": "warning",
+    "duplicate-pixels": "warning",
+    "missing-class": "warning",
+    "few-samples": "warning",
+    "imbalance": "warning",
+}
+"""Every kind of finding, and whether a training run would stop at it."""
+
+_FEW_SAMPLES = 10
+_IMBALANCE = 10.0
+# Training at 224 px reads 256 px; from four times that on, decoding costs more than the network on a GPU.
+_OVERSIZED_PX = 1024
+_CHUNK = 16
+# Below so many samples the pool's start takes longer than the work.
+_ALONE = 128
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a data set that somebody should look at.
+
+    Attributes:
+        kind: One of :data:`KINDS`.
+        severity: ``error`` where a training run would stop, else ``warning``.
+        split: The split it is about; empty where it is about the whole data set.
+        key: The sample, class or file it is about; empty where it is about all.
+        detail: What was found, as a clause.
+    """
+
+    kind: str
+    severity: Severity
+    split: str
+    key: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What :func:`check` found.
+
+    Attributes:
+        num_samples: Samples of every split.
+        num_classes: Classes of the data set; 0 where it could not be opened.
+        findings: Errors first, then warnings.
+    """
+
+    num_samples: Mapping[str, int]
+    num_classes: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether training could read everything."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Findings of every kind that occurred, in the order of :data:`KINDS`."""
+        found = [finding.kind for finding in self.findings]
+        return {kind: found.count(kind) for kind in KINDS if kind in set(found)}
+
+    def summary(self) -> dict[str, Any]:
+        """Return everything as JSON types."""
+        return {
+            "ok": self.ok,
+            "num_samples": dict(self.num_samples),
+            "num_classes": self.num_classes,
+            "counts": self.counts,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def check(
+    data: SampleSource | str | Path, *, min_px: int = 16, num_workers: int | None = None
+) -> CheckReport:
+    """Read and decode every sample of a data set, and report what is wrong with it.
+
+    Args:
+        data: A data set, opened or by name.
+        min_px: Images whose shorter side has fewer pixels are reported as tiny.
+        num_workers: Processes that decode; 0 decodes in this one. One a core where left out.
+
+    Returns:
+        The report. A data set that cannot be opened is a finding of its own, and so is one by name that lacks
+        a split which training needs.
+
+    Raises:
+        ConfigurationError: An option is out of range, or ``data`` does not name a kind of data set.
+    """
+    if type(min_px) is not int or not 0 <= min_px <= 16_384:
+        raise ConfigurationError(f"min_px is {min_px!r}", expected="0 to 16384")
+    if num_workers is not None and (type(num_workers) is not int or not 0 <= num_workers <= 256):
+        raise ConfigurationError(f"num_workers is {num_workers!r}", expected="0 to 256")
+    try:
+        source = data if isinstance(data, SampleSource) else open_source(data)
+    except DataError as error:
+        return CheckReport({}, 0, (_finding("structure", "", "", str(error)),))
+    findings = [_finding("ignored", "", file.path, file.reason) for file in source.ignored]
+    if not isinstance(data, SampleSource):  # of one that was opened already, a part may be all that is wanted
+        findings += _lacking_splits(source)
+    num_samples = {name: len(split) for name, split in source.splits.items()}
+    total = sum(num_samples.values())
+    workers = (usable_cores() if total >= _ALONE else 0) if num_workers is None else num_workers
+    measured: dict[str, _Measured] = {}
+    done = 0
+    with ProgressBar(total, label="checking") as bar:
+        for name, split in source.splits.items():
+            measured[name] = _Measured(split)
+            for verdict in _verdicts(split, workers):
+                if verdict.kind:
+                    findings.append(_finding(verdict.kind, name, verdict.key, verdict.detail))
+                else:
+                    measured[name].add(verdict)
+                done += 1
+                bar.update(done, f"{name}, {len(findings):,} findings")
+    for name, measurement in measured.items():
+        findings += _sizes(name, measurement, min_px)
+        findings += _duplicates(name, measurement, source.classes)
+        findings += _classes(name, measurement, source.classes)
+    findings += _leaks(measured, source.classes)
+    places = {kind: place for place, kind in enumerate(KINDS)}
+    findings.sort(key=lambda finding: (finding.severity != "error", places[finding.kind]))
+    return CheckReport(num_samples, len(source.classes), tuple(findings))
+
+
+def _lacking_splits(source: SampleSource) -> Iterator[Finding]:
+    try:
+        source.require_training_splits()
+    except DataError as error:
+        yield _finding("structure", "", "", str(error))
+
+
+def _finding(kind: str, split: str, key: str, detail: str) -> Finding:
+    return Finding(kind, KINDS[kind], split, key, detail)
+
+
+# -- one sample -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What was found in one sample: a kind of error, or hashes and sizes."""
+
+    index: int
+    kind: str = ""
+    key: str = ""
+    detail: str = ""
+    content_hash: bytes = b""
+    pixel_hash: bytes = b""
+    shorter_px: int = 0
+
+
+def _judge(split: Split, index: int) -> _Verdict:
+    try:
+        sample = split.read(index)
+    except DataError as error:
+        key = split.key(index)
+        return _Verdict(index, "unreadable", key, str(error).removeprefix(f"{key} "))
+    try:
+        pixels = decode(sample.content)
+    except DataError as error:
+        return _Verdict(index, _kind_of(sample.content, error), sample.key, str(error))
+    height, width = pixels.shape[:2]
+    picture = hashlib.sha256(f"{height}x{width}".encode())
+    picture.update(pixels.data)
+    return _Verdict(
+        index,
+        content_hash=hashlib.sha256(sample.content).digest()[:_HASH_BYTES],
+        pixel_hash=picture.digest()[:_HASH_BYTES],
+        shorter_px=min(height, width),
+    )
+
+
+def _kind_of(content: bytes, error: DataError) -> str:
+    if not content:
+        return "empty"
+    if sniff(content) not in ACCEPTED:
+        return "unsupported"
+    # decode tells these apart by its words alone, and the decoders below it by theirs.
+    text = error.found.casefold()
+    if "too large" in text:
+        return "too-large"
+    if sniff(content) == "WEBP" and int.from_bytes(content[4:8], "little") + 8 > len(content):
+        return "truncated"
+    return "truncated" if any(word in text for word in _TRUNCATED) else "corrupt"
+
+
+_TRUNCATED = ("missing", "truncated", "premature", "end of file", "ends", "incomplete", "not enough")
+
+
+# -- all samples, in parallel -----------------------------------------------------------------------------
+
+
+def _verdicts(split: Split, num_workers: int) -> Iterator[_Verdict]:
+    """Yield the verdict on every sample, in any order.
+
+    In processes, not threads: they are as fast, and a file that brings a decoder down takes one of them
+    along instead of the whole command. (Besides, decoding changes the filters of warnings, which all threads
+    of a process share.)
+    """
+    if not num_workers:
+        for index in range(len(split)):
+            yield _judge(split, index)
+        return
+    waiting = deque(range(first, min(first + _CHUNK, len(split))) for first in range(0, len(split), _CHUNK))
+    while waiting:
+        suspects: list[range] = []
+        running: dict[Future[list[_Verdict]], range] = {}
+        with WorkerPool(num_workers, _begin, split) as pool:
+            try:
+                while waiting or running:
+                    # A short queue: results must not pile up, nor must work that an interrupt leaves behind.
+                    while waiting and len(running) < 4 * num_workers:
+                        indices = waiting.popleft()
+                        running[pool.submit(_judge_all, indices)] = indices
+                    for future in pool.first_done(running):
+                        yield from future.result()
+                        del running[future]
+            except BrokenProcessPool:
+                suspects = list(running.values())
+        yield from _one_by_one(split, deque(index for indices in suspects for index in indices))
+
+
+def _one_by_one(split: Split, waiting: deque[int]) -> Iterator[_Verdict]:
+    """Yield the verdict on samples of which some bring down the process that decodes them."""
+    while waiting:
+        with WorkerPool(1, _begin, split) as pool:
+            try:
+                while waiting:
+                    (verdicts,) = pool.map(_judge_all, [range(waiting[0], waiting[0] + 1)])
+                    waiting.popleft()
+                    yield from verdicts
+            except BrokenProcessPool:
+                index = waiting.popleft()
+                yield _Verdict(index, "crash", split.key(index), "the process that decoded it died")
+
+
+_split: Split | None = None
+"""In a worker process: the split that it reads."""
+
+
+def _begin(split: Split) -> None:
+    global _split  # the process exists for this split alone
+    _split = split
+
+
+def _judge_all(indices: range) -> list[_Verdict]:
+    if _split is None:
+        raise RuntimeError("the process was not begun")
+    return [_judge(_split, index) for index in indices]
+
+
+# -- a whole split ----------------------------------------------------------------------------------------
+
+
+class _Measured:
+    """Hashes and sizes of the good samples of a split: 36 bytes a sample, whatever the images take."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+        self.labels = np.array(split.labels, dtype=np.int64)
+        self.content_hashes = np.zeros(len(split), dtype=_HASH)
+        self.pixel_hashes = np.zeros(len(split), dtype=_HASH)
+        self.shorter_px = np.zeros(len(split), dtype=np.int32)  # 0: not a good sample
+
+    def add(self, verdict: _Verdict) -> None:
+        """Note a good sample."""
+        self.content_hashes[verdict.index] = verdict.content_hash
+        self.pixel_hashes[verdict.index] = verdict.pixel_hash
+        self.shorter_px[verdict.index] = verdict.shorter_px
+
+    @property
+    def good(self) -> NDArray[np.int64]:
+        """Places of the good samples, in order."""
+        return np.flatnonzero(self.shorter_px)
+
+
+# 128 bits: among 10⁹ pictures two equal hashes by chance have a probability of 10⁻²¹.
+_HASH_BYTES = 16
+_HASH = np.dtype(f"S{_HASH_BYTES}")
+
+
+def _sizes(name: str, measured: _Measured, min_px: int) -> Iterator[Finding]:
+    sides = measured.shorter_px[measured.good]
+    if not len(sides):
+        return
+    tiny = measured.good[sides < min_px]
+    if len(tiny) > len(sides) / 2:
+        # Small pictures on purpose, as digits are: one word about them is enough.
+        detail = f"{len(tiny):,} of {len(sides):,} images have a shorter side under {min_px} px"
+        yield _finding("tiny", name, "", detail)
+    else:
+        for index in tiny.tolist():
+            side = measured.shorter_px[index]
+            yield _finding("tiny", name, measured.split.key(index), f"the shorter side has {side} px")
+    median = int(np.median(sides))
+    if median >= _OVERSIZED_PX:
+        detail = (
+            f"half of the images have a shorter side of {median:,} px or more; smaller copies train faster"
+        )
+        yield _finding("oversized", name, "", detail)
+
+
+def _duplicates(name: str, measured: _Measured, classes: Sequence[str]) -> Iterator[Finding]:
+    """Yield a finding for every picture that has come before in its split."""
+    good = measured.good
+    _, firsts, groups = np.unique(measured.pixel_hashes[good], return_index=True, return_inverse=True)
+    for place in np.flatnonzero(firsts[groups] != np.arange(len(good))).tolist():
+        index, first = int(good[place]), int(good[firsts[groups[place]]])
+        key, original = measured.split.key(index), measured.split.key(first)
+        if measured.labels[index] != measured.labels[first]:
+            here, there = classes[measured.labels[index]], classes[measured.labels[first]]
+            detail = f"{here} here, and {there} as {original}: the same picture"
+            yield _finding("two-labels", name, key, detail)
+        elif measured.content_hashes[index] == measured.content_hashes[first]:
+            yield _finding("duplicate-file", name, key, f"the same file as {original}")
+        else:
+            yield _finding("duplicate-pixels", name, key, f"the same picture as {original}")
+
+
+def _leaks(measured: Mapping[str, _Measured], classes: Sequence[str]) -> Iterator[Finding]:
+    """Yield a finding for every picture of another split that training sees, too."""
+    if "train" not in measured:
+        return
+    train = measured["train"]
+    hashes, firsts = np.unique(train.pixel_hashes[train.good], return_index=True)
+    for name, other in measured.items():
+        if name == "train" or not len(hashes):
+            continue
+        wanted = other.pixel_hashes[other.good]
+        places = np.searchsorted(hashes, wanted).clip(max=len(hashes) - 1)
+        for place in np.flatnonzero(hashes[places] == wanted).tolist():
+            index, first = int(other.good[place]), int(train.good[firsts[places[place]]])
+            label, trained = other.labels[index], train.labels[first]
+            suffix = f", where it is {classes[trained]} and not {classes[label]}" if label != trained else ""
+            detail = f"training sees the same picture as {train.split.key(first)}{suffix}"
+            yield _finding("leak", name, other.split.key(index), detail)
+
+
+def _classes(name: str, measured: _Measured, classes: Sequence[str]) -> Iterator[Finding]:
+    counts = np.bincount(measured.labels, minlength=len(classes))
+    for label in np.flatnonzero(counts == 0).tolist():
+        yield _finding("missing-class", name, classes[label], "no sample of this class")
+    if name != "train":
+        return
+    for label in np.flatnonzero((counts > 0) & (counts < _FEW_SAMPLES)).tolist():
+        yield _finding("few-samples", name, classes[label], f"only {counts[label]} to learn from")
+    largest, smallest = int(counts.argmax()), int(np.where(counts, counts, counts.max() + 1).argmin())
+    ratio = counts[largest] / counts[smallest]
+    if ratio > _IMBALANCE:
+        detail = (
+            f"{classes[largest]} has {counts[largest]:,} samples and {classes[smallest]} "
+            f"{counts[smallest]:,}: {ratio:,.0f} times as many"
+        )
+        yield _finding("imbalance", name, "", detail)

@@ -1,0 +1,138 @@
+"""Which sample comes when: a pure function of the seed and the position in the run.
+
+A run is one stream of samples: the permutation of epoch 0, then of epoch 1, and so on. Step ``s`` takes
+positions ``s·B`` to ``(s+1)·B``, so every sample comes once an epoch, every batch is full (a batch may
+span two epochs; batch normalization never meets a rest of one sample), and to resume at any step takes
+that step's number alone. The papers count training the same way: 64,000 iterations of 128.
+
+Each of several ranks takes its part of every batch, so the stream is the same for any number of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from deepresidual.runtime.random import order_of_epoch, sample_uniforms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+__all__ = ["InOrder", "Position", "TrainingOrder", "steps_until_epoch"]
+
+
+class Position(NamedTuple):
+    """One sample of the stream.
+
+    Attributes:
+        epoch: Which pass over the data it belongs to.
+        sample: Which sample of the split it is.
+        repeat: How often the sample has come in this epoch before.
+        side_px: Side of the square to cut from it; 0: the usual one.
+        uniforms: The first random numbers of its augmentation, drawn for a whole batch at once.
+    """
+
+    epoch: int
+    sample: int
+    repeat: int = 0
+    side_px: int = 0
+    uniforms: tuple[float, ...] | None = None
+
+
+def steps_until_epoch(epoch: float, num_samples: int, batch_size: int) -> int:
+    """Return the first step at which ``epoch`` epochs of samples have been seen."""
+    return -int(-epoch * num_samples // batch_size)
+
+
+@dataclass(frozen=True)
+class TrainingOrder(Sampler[list[Position]]):
+    """One rank's batches of positions for steps ``first_step`` to ``last_step`` (exclusive).
+
+    Attributes:
+        seed: The run's seed.
+        num_samples: Size of the training split.
+        batch_size: Samples of a step, over all ranks.
+        first_step: The first step.
+        last_step: The step after the last.
+        repeats: How often a sample comes, within 2·``repeats`` positions; an epoch still has ``num_samples``
+            positions, so it sees the first ``1 / repeats`` of its permutation. Two samples alternate (a b a b
+            …), since neighbours are mixed in pairs, and a sample mixed with itself would be no mix.
+        rank: Which rank's part of each batch.
+        num_ranks: How many ranks share a batch; divides it.
+        side_px: Side of the images of a step in pixels; ``None``: the usual one.
+    """
+
+    seed: int
+    num_samples: int
+    batch_size: int
+    first_step: int
+    last_step: int
+    repeats: int = 1
+    rank: int = 0
+    num_ranks: int = 1
+    side_px: Callable[[int], int] | None = None
+
+    def __len__(self) -> int:
+        return self.last_step - self.first_step
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        part = self.batch_size // self.num_ranks
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        for step in range(self.first_step, self.last_step):
+            side_px = self.side_px(step) if self.side_px is not None else 0
+            first = step * self.batch_size + self.rank * part
+            batch: list[Position] = []
+            while len(batch) < part:
+                position = first + len(batch)
+                if position // self.num_samples != epoch:
+                    epoch = position // self.num_samples
+                    order = order_of_epoch(self.seed, epoch, self.num_samples)
+                begin = position % self.num_samples
+                within = np.arange(begin, min(begin + part - len(batch), self.num_samples))
+                pairs, places = np.divmod(within, 2 * self.repeats)
+                batch += self._positions(epoch, order[2 * pairs + places % 2], places // 2, side_px)
+            yield batch
+
+    def _positions(
+        self, epoch: int, samples: NDArray[np.int64], repeats: NDArray[np.int64], side_px: int
+    ) -> list[Position]:
+        uniforms = sample_uniforms(self.seed, epoch, samples, repeats)
+        return [
+            Position(epoch, sample, repeat, side_px, tuple(row))
+            for sample, repeat, row in zip(samples.tolist(), repeats.tolist(), uniforms.tolist(), strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class InOrder(Sampler[list[Position]]):
+    """Every sample once, in order; the last batch is as short as it is. For evaluation.
+
+    Attributes:
+        num_samples: Size of the split.
+        batch_size: Samples at a time.
+        rank: Which rank's batches: every ``num_ranks``-th, so that all batches are those of one rank alone.
+        num_ranks: How many ranks share the split.
+    """
+
+    num_samples: int
+    batch_size: int
+    rank: int = 0
+    num_ranks: int = 1
+
+    def __len__(self) -> int:
+        return len(self._firsts())
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        for first in self._firsts():
+            yield [
+                Position(0, index) for index in range(first, min(first + self.batch_size, self.num_samples))
+            ]
+
+    def _firsts(self) -> range:
+        stride = self.num_ranks * self.batch_size
+        return range(self.rank * self.batch_size, self.num_samples, stride)

@@ -1,0 +1,117 @@
+"""Where samples come from: the DATA argument of every command."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Literal
+
+from deepresidual.data.decode import EXTENSIONS
+from deepresidual.data.source.base import EncodedSample, IgnoredFile, SampleSource, Split
+from deepresidual.data.source.files import walk
+from deepresidual.data.source.folder import list_images
+from deepresidual.errors import ConfigurationError, DataError, UnknownNameError
+from deepresidual.runtime.files import expanded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["EncodedSample", "IgnoredFile", "SampleSource", "Split", "list_images", "open_source"]
+
+_PREFIXES = ("cifar10", "cifar100", "csv", "shards")
+
+
+def open_source(data: str | Path) -> SampleSource:
+    """Open a data set.
+
+    Args:
+        data: ``digits`` (bundled); a folder of images sorted by class; a ``.parquet`` file or a folder of
+            them; a ``.csv`` file or ``csv:FILE``; a ``.tar`` file, a folder of them or ``shards:PATTERN``;
+            ``cifar10:PATH`` or ``cifar100:PATH``.
+
+    Raises:
+        DataError: There is no such data set, or it cannot be used; the message says why.
+        ConfigurationError: The word before the colon is unknown, or nothing stands behind it.
+    """
+    try:
+        return _open(data)
+    except OSError as error:
+        raise DataError(f"{error.filename or data} cannot be read ({error.strerror or error})") from error
+
+
+def _open(data: str | Path) -> SampleSource:
+    if data == "digits":
+        from deepresidual.data.source.digits import open_digits
+
+        return open_digits()
+    path = expanded(data)
+    # One letter is a drive of Windows, and an existing file may have a colon in its name.
+    prefixed = re.match(r"([A-Za-z][\w+-]+):(.*)", str(data), re.DOTALL)
+    if isinstance(data, str) and prefixed and not path.exists():
+        return _open_prefixed(*prefixed.groups())
+    if not path.exists():
+        raise DataError(
+            f"{data} does not exist",
+            expected="'digits', a folder of images by class, a .parquet file or folder, a .csv file, a .tar "
+            "file or folder, cifar10:PATH or cifar100:PATH",
+        )
+    kind = _kind_of_folder(path) if path.is_dir() else ""
+    match path.suffix.casefold() if path.is_file() else kind:
+        case ".parquet":
+            from deepresidual.data.source.parquet import open_parquet
+
+            return open_parquet(path)
+        case ".csv":
+            from deepresidual.data.source.csv import open_csv
+
+            return open_csv(path)
+        case ".tar":
+            from deepresidual.data.source.shards import open_shards
+
+            return open_shards(str(path))
+    if path.is_dir():
+        from deepresidual.data.source.folder import open_folder
+
+        return open_folder(path)
+    raise DataError(
+        f"{data} is a file", expected="a folder of images by class, or a .parquet, .csv or .tar file"
+    )
+
+
+def _open_prefixed(kind: str, rest: str) -> SampleSource:
+    """Open a data set whose kind is said before a colon."""
+    if kind not in _PREFIXES:
+        raise UnknownNameError("kind of data", kind, _PREFIXES)
+    if not rest:
+        raise ConfigurationError(f"nothing stands behind '{kind}:'", expected=f"{kind}:PATH")
+    path = expanded(rest)
+    match kind:
+        case "shards":
+            from deepresidual.data.source.shards import open_shards
+
+            return open_shards(rest)
+        case "csv":
+            from deepresidual.data.source.csv import open_csv
+
+            return open_csv(path)
+        case _:
+            from deepresidual.data.source.cifar import open_cifar
+
+            return open_cifar("cifar10" if kind == "cifar10" else "cifar100", path)
+
+
+def _kind_of_folder(folder: Path) -> Literal[".parquet", ".tar", ""]:
+    """Return the kind of the first folder with data in it, from the top: parquet files, tars, or images."""
+    for listing in walk(folder):
+        kinds = {os.path.splitext(name)[1].casefold() for name in listing.files}  # noqa: PTH122  # called a million times
+        # An image at the top belongs to no class; beside the other kinds or above them it is a banner.
+        banner = listing.folder == folder and (
+            kinds.isdisjoint((".parquet", ".tar")) or not (listing.folders or listing.links)
+        )
+        if kinds & EXTENSIONS and not banner:
+            return ""
+        if ".parquet" in kinds:
+            return ".parquet"
+        if ".tar" in kinds:
+            return ".tar"
+    return ""

@@ -1,0 +1,332 @@
+"""What every source of samples gives: named splits of (key, bytes, label), and the names of the classes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from deepresidual.errors import ConfigurationError, DataError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+__all__ = [
+    "EncodedSample",
+    "IgnoredFile",
+    "SampleSource",
+    "Split",
+    "canonical_split",
+    "check_class_names",
+    "class_of_spelling",
+    "divide_by_name",
+    "fingerprint_of",
+    "held_out_by_name",
+    "listed",
+    "told_apart",
+]
+
+TRAIN = "train"
+
+# How people call the parts of a data set, and what we call them.
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSample:
+    """One sample as it lies in its source.
+
+    Attributes:
+        key: Name of the sample within its split, stable across machines.
+        content: The bytes of the image file.
+        label: Index into the classes of the data set.
+    """
+
+    key: str
+    content: bytes
+    label: int
+
+
+@dataclass(frozen=True)
+class IgnoredFile:
+    """A file that lies among the samples and is not used, and why."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path} is not used: {self.reason}"
+
+
+class Split(Protocol):
+    """One part of a data set: a fixed list of samples, read one at a time.
+
+    ``read`` may be called in any order and from several processes.
+    """
+
+    @property
+    def labels(self) -> list[int]:
+        """The label of every sample, in order."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+    def key(self, index: int) -> str:
+        """Return the name of sample ``index``, without reading it."""
+        ...
+
+    def read(self, index: int) -> EncodedSample:
+        """Return sample ``index``; raise :class:`DataError` naming it where it cannot be read."""
+        ...
+
+    def rows(self) -> Iterator[Row]:
+        """Yield what :func:`fingerprint_of` hashes of every sample, in order, without reading images."""
+        ...
+
+
+@dataclass(frozen=True)
+class SampleSource:
+    """A data set: what the DATA argument of a command names.
+
+    Attributes:
+        name: Short name, for reports and folder names.
+        classes: Names of the classes; a label is an index into them.
+        splits: The parts by name: ``train`` and ``val`` or ``test`` or both.
+        ignored: Files among the samples that are not used.
+        held_out: How the splits came to be, when the data set did not say; empty when it did.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Split]
+    ignored: tuple[IgnoredFile, ...] = ()
+    held_out: str = field(default="")
+
+    def split(self, name: str) -> Split:
+        """Return the split called ``name``.
+
+        Raises:
+            ConfigurationError: There is none; the message lists those that there are.
+        """
+        name = canonical_split(name) or name
+        if name not in self.splits:
+            raise ConfigurationError(
+                f"{self.name} has no split {name!r}",
+                expected=f"one of {', '.join(nearest(name, self.splits) or self.splits)}",
+            )
+        return self.splits[name]
+
+    @property
+    def evaluation_split(self) -> str:
+        """Name of the split that a final figure is measured on: ``test``, else ``val``.
+
+        Raises:
+            DataError: There is only a training split.
+        """
+        for name in ("test", "val"):
+            if name in self.splits:
+                return name
+        raise DataError(
+            f"{self.name} has only a training split{self._unused}",
+            remedy="add a folder or file called 'val' or 'test', "
+            "or hold out training images with --validation 0.2",
+        )
+
+    @property
+    def validation_split(self) -> str:
+        """Name of the split that training watches: ``val``, else ``test``."""
+        return "val" if "val" in self.splits else self.evaluation_split
+
+    @property
+    def _unused(self) -> str:
+        """What is called like a split and is not used, for a message on one that is looked for."""
+        return next((f" ({file})" for file in self.ignored if _is_called_like_a_split(file.path)), "")
+
+    def require_training_splits(self) -> None:
+        """Refuse a data set without a split to train on or one to measure on.
+
+        Raises:
+            DataError: There is no training split, or nothing else.
+        """
+        if TRAIN not in self.splits:
+            raise DataError(
+                f"{self.name} has no training split{self._unused}",
+                expected="a folder or file called 'train'",
+            )
+        _ = self.validation_split
+
+
+def canonical_split(name: str) -> str | None:
+    """Return ``train``, ``val`` or ``test`` for any of their usual spellings, else ``None``."""
+    return _SPLIT_NAMES.get(name.casefold())
+
+
+def _is_called_like_a_split(path: str) -> bool:
+    whole, name = path.rstrip("/"), path.rsplit("/", 1)[-1]
+    if name.casefold().endswith((".parquet", ".tar")):
+        whole = re.split(r"[-_.]", name)[0]
+    return canonical_split(whole) is not None
+
+
+def held_out_by_name(key: str) -> bool:
+    """Return whether a sample belongs to the test fifth of a data set without splits.
+
+    Decided by the SHA-256 of the file name alone: the same on every machine, and adding files moves none.
+    """
+    return _in_test_fifth(key.rsplit("/", 1)[-1])
+
+
+def _in_test_fifth(name: str) -> bool:
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()[0] < 51  # 51 / 256 = 0.199
+
+
+def divide_by_name(
+    place: Path, keys: Sequence[str], labels: Sequence[int], classes: Sequence[str], *, remedy: str
+) -> dict[str, list[int]]:
+    """Return which samples of a data set without splits are ``train``, and which the held-out ``test``.
+
+    Args:
+        place: The data set, for messages.
+        keys: Name of every sample.
+        labels: Label of every sample.
+        classes: Names of the classes.
+        remedy: How to name splits in this kind of data set.
+
+    Raises:
+        DataError: A class is left without a training image, or there is no test image at all.
+    """
+    names = [key.rsplit("/", 1)[-1] for key in keys]
+    rows = _divided([held_out_by_name(name) for name in names])
+    if _lacking(rows, labels, classes) and len(set(zip(names, labels, strict=True))) < len(names):
+        # Names that come again in a class, as those of 0001/image.jpg, divide nothing; whole paths do.
+        rows = _divided([_in_test_fifth(key) for key in keys])
+    for name, missing in _lacking(rows, labels, classes).items():
+        raise DataError(
+            f"{place}: holding out a fifth leaves no {name} image of {listed(missing)}",
+            remedy=f"add images, or {remedy}",
+        )
+    return rows
+
+
+def _divided(held_out: Sequence[bool]) -> dict[str, list[int]]:
+    return {
+        name: [index for index, test in enumerate(held_out) if test == (name == "test")]
+        for name in (TRAIN, "test")
+    }
+
+
+def _lacking(
+    rows: Mapping[str, Sequence[int]], labels: Sequence[int], classes: Sequence[str]
+) -> dict[str, set[str]]:
+    """Return the classes without a training image, and all classes where there is no test image at all."""
+    lacking = {}
+    for name, chosen in rows.items():
+        missing = set(range(len(classes))) - {labels[index] for index in chosen}
+        if missing and (name == TRAIN or len(missing) == len(classes)):
+            lacking[name] = {classes[label] for label in missing}
+    return lacking
+
+
+HELD_OUT = "a fifth is held out by the hash of the file name"
+"""What :attr:`SampleSource.held_out` says after :func:`divide_by_name`."""
+
+
+def check_class_names(place: Path, classes: Sequence[str], *, remedy: str) -> None:
+    """Refuse fewer than two classes, and names that a reader would take for the same.
+
+    Args:
+        place: The data set, for messages.
+        classes: Names of the classes.
+        remedy: How to add a class to this kind of data set.
+
+    Raises:
+        DataError: There is only one class, or two differ only in case or Unicode form.
+    """
+    if len(classes) < 2:
+        raise DataError(
+            f"{place} has only one class ({classes[0]})" if classes else f"{place} has no classes",
+            expected="at least 2",
+            remedy=remedy,
+        )
+    seen: dict[str, str] = {}
+    for name in classes:
+        # Bytes of a file name that are not UTF-8 arrive as U+DC80 to U+DCFF, and leave as they came.
+        if re.search("[\ud800-\udc7f\udd00-\udfff]", name):
+            raise DataError(f"{place}: the class {name!r} is no text", expected="whole characters")
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        if folded in seen:
+            raise _twins(place, seen[folded], name)
+        seen[folded] = name
+
+
+def class_of_spelling(place: Path, parts: Iterable[Collection[str]]) -> dict[str, str]:
+    """Return the class that every spelling of a name means, for splits from different systems.
+
+    macOS hands out names in which é is e and an accent (NFD); other systems have one character (NFC).
+    Where two splits spell a name in these two ways, both mean the class of the name in NFC; a name that has
+    one spelling stays as it is.
+
+    Args:
+        place: The data set, for messages.
+        parts: The names that occur, for each split.
+
+    Raises:
+        DataError: One split spells a name in two ways.
+    """
+    spellings: dict[str, set[str]] = {}
+    for names in parts:
+        here: dict[str, str] = {}
+        for name in sorted(names):
+            normal = unicodedata.normalize("NFC", name)
+            if normal in here:
+                raise _twins(place, here[normal], name)
+            here[normal] = name
+            spellings.setdefault(normal, set()).add(name)
+    return {name: normal if len(forms) > 1 else name for normal, forms in spellings.items() for name in forms}
+
+
+def _twins(place: Path, one: str, other: str) -> DataError:
+    alike = unicodedata.normalize("NFKC", one) == unicodedata.normalize("NFKC", other)
+    shown = [ascii(name) if alike else repr(name) for name in (one, other)]
+    return DataError(
+        f"{place}: classes {shown[0]} and {shown[1]} differ only in case or Unicode form",
+        remedy="merge or rename them",
+    )
+
+
+def told_apart(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Return names for a message, with escapes where a reader could not tell one from one of ``others``."""
+    forms = {unicodedata.normalize("NFKC", other) for other in others}
+    return [ascii(name)[1:-1] if unicodedata.normalize("NFKC", name) in forms else name for name in names]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return up to eight names, sorted, for a message."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:8]) + (", …" if len(ordered) > 8 else "") if ordered else "none"
+
+
+Row: TypeAlias = tuple[str, int, int]
+"""Key, label, and size in bytes or checksum of a sample."""
+
+
+def fingerprint_of(split: Split) -> str:
+    """Return a hash that changes when a sample is added, removed, renamed, relabelled or resized."""
+    digest = hashlib.sha256()
+    for key, label, content in split.rows():
+        digest.update(f"{key}\0{label}\0{content}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:32]

@@ -1,0 +1,304 @@
+"""Image folders: ``train|val|test/class/*`` or plain ``class/*``.
+
+Class names are the folder names, sorted; labels follow from them, never from a count of folders, so a
+class that is missing in one split cannot shift the others. Without split folders a fixed fifth is held
+out by the hash of the file name. Every file that is not used is named.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deepresidual.data.decode import ACCEPTED, EXTENSIONS, sniff
+from deepresidual.data.source.base import (
+    HELD_OUT,
+    TRAIN,
+    EncodedSample,
+    IgnoredFile,
+    SampleSource,
+    canonical_split,
+    check_class_names,
+    class_of_spelling,
+    divide_by_name,
+    listed,
+    told_apart,
+)
+from deepresidual.data.source.files import hidden_folders, list_folder, split_in_name, walk
+from deepresidual.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from deepresidual.data.source.base import Row
+
+__all__ = ["FolderSplit", "list_images", "open_folder"]
+
+
+def open_folder(root: Path) -> SampleSource:
+    """Open a folder of images.
+
+    Raises:
+        DataError: There are no classes, only one, one without images, splits whose classes differ, or a
+            folder that cannot be read.
+    """
+    ignored: list[IgnoredFile] = []
+    folders = _subfolders(root)
+    parts = _splits_among(root, folders)
+    if not parts:
+        return _open_unsplit(root, folders, ignored)
+    ignored += [
+        IgnoredFile(f"{folder.name}/", _why_no_split(folder))
+        for folder in folders
+        if folder not in parts.values()
+    ]
+    ignored += _no_folders(root, root)
+    classes = _agreed_classes(root, parts)
+    splits: dict[str, FolderSplit] = {}
+    for name, folder in parts.items():
+        files, labels = _read_classes(root, folder, classes, ignored)
+        splits[name] = FolderSplit(root, files, labels)
+    names = tuple(sorted(set(classes.values())))
+    check_class_names(root, names, remedy="add a folder for another class")
+    return SampleSource(_name_of(root), names, splits, tuple(ignored))
+
+
+def _splits_among(root: Path, folders: list[Path]) -> dict[str, Path]:
+    """Return the folders that are splits, the one for training first; none where all are classes."""
+    # A class may be called "train" (a vehicle); a split is a folder of that name that holds folders.
+    named = {folder: canonical_split(folder.name) for folder in folders}
+    splits = {folder: split for folder, split in named.items() if split and _subfolders(folder)}
+    if not splits and len(folders) > 1 and all(named.values()) and any(map(_num_images, folders)):
+        raise DataError(
+            f"{root} has no class folders in {listed(folder.name for folder in folders)}",
+            expected=f"{folders[0].name}/CLASS/IMAGE",
+            remedy="sort the images into one folder a class, or give a .csv table of path and label",
+        )
+    if not any(named.values()):
+        # imagenet-train/ and imagenet-val/, where there is nothing else.
+        within = {folder: split_in_name(folder.name) for folder in folders}
+        if all(within.values()) and len(set(within.values())) > 1 and all(map(_subfolders, folders)):
+            splits = {folder: split for folder, split in within.items() if split}
+    parts: dict[str, Path] = {}
+    for folder, split in splits.items():
+        if split in parts:
+            raise DataError(
+                f"{root} has two {split} splits ({parts[split].name}, {folder.name})", remedy="keep one"
+            )
+        parts[split] = folder
+    return dict(sorted(parts.items(), key=lambda part: part[0] != TRAIN))
+
+
+def _why_no_split(folder: Path) -> str:
+    if canonical_split(folder.name) is None:
+        return "not a split: neither train, val nor test"
+    num_images = _num_images(folder)
+    images = f"{num_images:,} image{'' if num_images == 1 else 's'}"
+    return f"{images} without class folders" if num_images else "it has no class folders"
+
+
+def _num_images(folder: Path) -> int:
+    return sum(Path(name).suffix.casefold() in EXTENSIONS for name in list_folder(folder).files)
+
+
+def _agreed_classes(root: Path, parts: dict[str, Path]) -> dict[str, str]:
+    """Return the class of every class folder of every split, by the folder's name."""
+    names = {folder.name: [path.name for path in _class_folders(folder)] for folder in parts.values()}
+    classes = class_of_spelling(root, names.values())
+    (first, here), *others = (
+        (split, {classes[name] for name in folders}) for split, folders in names.items()
+    )
+    for other, there in others:
+        if here != there:
+            missing, added = here - there, there - here
+            raise DataError(
+                f"{root}: the classes of {first} and {other} differ "
+                f"(only in {first}: {listed(told_apart(missing, added))}; "
+                f"only in {other}: {listed(told_apart(added, missing))})",
+                remedy="give both the same class folders"
+                + (f", or move {other} away if its images have no classes" if len(there) == 1 else ""),
+            )
+    return classes
+
+
+def _open_unsplit(root: Path, folders: list[Path], ignored: list[IgnoredFile]) -> SampleSource:
+    if not folders:
+        tables = [name for name in list_folder(root).files if name.casefold().endswith(".csv")]
+        raise DataError(
+            f"{root} has no class folders",
+            expected="train/CLASS/IMAGE and val/CLASS/IMAGE, or CLASS/IMAGE",
+            remedy=f"give the table itself: {root / tables[0]}"
+            if tables
+            else "sort the images into one folder a class",
+        )
+    # Two spellings of one name, which a split of its own is not, are refused.
+    classes = class_of_spelling(root, [[folder.name for folder in folders]])
+    files, labels = _read_classes(root, root, classes, ignored)
+    names = tuple(classes)
+    check_class_names(root, names, remedy="add a folder for another class")
+    rows = divide_by_name(root, files, labels, names, remedy="sort them into train/ and test/ yourself")
+    splits = {
+        name: FolderSplit(root, [files[index] for index in chosen], [labels[index] for index in chosen])
+        for name, chosen in rows.items()
+    }
+    return SampleSource(
+        _name_of(root),
+        names,
+        splits,
+        tuple(ignored),
+        held_out=HELD_OUT,
+    )
+
+
+class FolderSplit:
+    """Files of one split. Paths lie in one numpy array, which worker processes share without copying."""
+
+    def __init__(self, root: Path, files: list[str], labels: list[int]) -> None:
+        self._root = os.fsencode(root)
+        self._files = np.array([os.fsencode(file) for file in files], dtype=np.bytes_)
+        self._labels = np.array(labels, dtype=np.int64)
+
+    @property
+    def labels(self) -> list[int]:
+        """The label of every file."""
+        return [int(label) for label in self._labels]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def key(self, index: int) -> str:
+        """Return the path of file ``index``, relative to the root."""
+        return os.fsdecode(bytes(self._files[index]))
+
+    def read(self, index: int) -> EncodedSample:
+        """Return file ``index``."""
+        key = self.key(index)
+        try:
+            content = Path(os.fsdecode(self._root), key).read_bytes()
+        except OSError as error:
+            raise DataError(f"{key} cannot be read ({error.strerror})") from error
+        return EncodedSample(key, content, int(self._labels[index]))
+
+    def rows(self) -> Iterator[Row]:
+        """Yield path, label and size of every file."""
+        root = os.fsdecode(self._root)
+        keys = [self.key(index) for index in range(len(self))]
+        try:
+            sizes = [Path(root, key).stat().st_size for key in keys]
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
+        yield from zip(keys, self.labels, sizes, strict=True)
+
+
+def list_images(folder: Path, ignored: list[IgnoredFile], root: Path) -> Iterator[str]:
+    """Yield every image file below ``folder``, sorted, as a path relative to ``root`` with ``/``.
+
+    Files of other kinds are added to ``ignored``, and so are hidden folders with images in them; hidden files
+    and operating-system litter are passed over. Links to folders are not followed, so a loop of links cannot
+    hang the walk.
+
+    Raises:
+        DataError: A folder cannot be read; the message names it.
+    """
+    for listing in walk(folder):
+        place = listing.folder.relative_to(root)
+        ignored += [
+            IgnoredFile(f"{(place / name).as_posix()}/", "a link to a folder inside a class")
+            for name in listing.links
+        ]
+        ignored += hidden_folders(root, listing, _ENDINGS)
+        files = set(listing.files)
+        for name in sorted((*listing.files, *listing.others)):
+            relative = (place / name).as_posix()
+            if name not in files:
+                ignored.append(IgnoredFile(relative, "not a regular file"))
+            elif Path(name).suffix.casefold() in EXTENSIONS:
+                yield relative
+            else:
+                ignored.append(IgnoredFile(relative, _why_not(listing.folder / name)))
+
+
+_ENDINGS = tuple(sorted(EXTENSIONS))
+
+
+def _why_not(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            found = sniff(file.read(512))
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    if found in ACCEPTED:
+        return f"{found} under the name {path.suffix or 'without an extension'}; rename it to use it"
+    kind = "an unknown format" if found == "unknown" else found
+    return f"{kind}; only JPEG, PNG, WebP and BMP are used"
+
+
+def _read_classes(
+    root: Path, folder: Path, classes: Mapping[str, str], ignored: list[IgnoredFile]
+) -> tuple[list[str], list[int]]:
+    """Return the image files of ``folder`` relative to ``root``, and their labels.
+
+    Args:
+        root: The data set.
+        folder: A split, or the data set itself.
+        classes: The class of every class folder.
+        ignored: Files and folders that are not used are added to this list.
+    """
+    listing = list_folder(folder)
+    ignored += hidden_folders(root, listing, _ENDINGS)
+    ignored += _no_folders(root, folder)
+    ignored.extend(
+        IgnoredFile((folder / name).relative_to(root).as_posix(), "lies outside the class folders")
+        for name in listing.files
+        if Path(name).suffix.casefold() in EXTENSIONS
+    )
+    numbers = {name: number for number, name in enumerate(sorted(set(classes.values())))}
+    files: list[str] = []
+    labels: list[int] = []
+    for class_folder in _class_folders(folder):
+        found = list(list_images(class_folder, ignored, root))
+        if not found:
+            prefix = f"{class_folder.relative_to(root).as_posix()}/"
+            others = [file.path for file in ignored if file.path.startswith(prefix)]
+            raise DataError(
+                f"class {class_folder.name!r} has no images in {class_folder}"
+                + (f" ({len(others)} files of other kinds)" if others else ""),
+                remedy="add JPEG, PNG, WebP or BMP files or remove the folder",
+            )
+        files += found
+        labels += [numbers[classes[class_folder.name]]] * len(found)
+    return files, labels
+
+
+def _no_folders(root: Path, folder: Path) -> Iterator[IgnoredFile]:
+    """Yield what may have been meant for a folder of images in ``folder``, and is none."""
+    for name in list_folder(folder).others:
+        place = (folder / name).relative_to(root).as_posix()
+        yield IgnoredFile(place, "neither a folder nor a regular file")
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    folders = _subfolders(folder)
+    if not folders:
+        raise DataError(
+            f"{folder} has no class folders",
+            expected="CLASS/IMAGE in it",
+            remedy="sort the images into one folder a class",
+        )
+    return folders
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Return the folders in ``folder``, sorted, without hidden ones."""
+    listing = list_folder(folder)
+    # A link to a folder elsewhere may be a class; one that leads back up would be a class of everything.
+    here = folder.resolve()
+    links = [name for name in listing.links if not here.is_relative_to((folder / name).resolve())]
+    return [folder / name for name in sorted((*listing.folders, *links))]
+
+
+def _name_of(root: Path) -> str:
+    return root.resolve().name or "folder"

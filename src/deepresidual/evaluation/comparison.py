@@ -1,0 +1,118 @@
+"""Comparison of two models on the same images: McNemar's test, from two files of single results.
+
+Two accuracies on one test set are not independent: both models fail on the hard images. What tells them
+apart are the discordant images, which one has right and the other wrong; were both equally good, each would
+be as likely to win one as a fair coin (McNemar 1947; Dietterich 1998 recommends the test for models that
+can be trained only once).
+
+Example:
+    >>> compare("a.csv", "b.csv").p_value
+    0.0312
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deepresidual.errors import DataError
+from deepresidual.evaluation.intervals import EXACT_BELOW, mcnemar_p_value, paired_difference_interval
+from deepresidual.evaluation.results import read_results
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same images.
+
+    Attributes:
+        both_right: Images that both have right.
+        only_first: Images that the first alone has right.
+        only_second: Images that the second alone has right.
+        both_wrong: Images that neither has right.
+    """
+
+    both_right: int
+    only_first: int
+    only_second: int
+    both_wrong: int
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return self.both_right + self.only_first + self.only_second + self.both_wrong
+
+    @property
+    def top1(self) -> tuple[float, float]:
+        """Top-1 accuracy of the first and of the second."""
+        first, second = self.both_right + self.only_first, self.both_right + self.only_second
+        return first / self.count, second / self.count
+
+    @property
+    def difference(self) -> float:
+        """Top-1 accuracy of the second minus that of the first."""
+        return (self.only_second - self.only_first) / self.count
+
+    @property
+    def difference_interval(self) -> tuple[float, float]:
+        """95 % interval of the difference (Agresti and Min 2005)."""
+        return paired_difference_interval(self.only_first, self.only_second, self.count)
+
+    @property
+    def test(self) -> str:
+        """How the p-value was computed: ``exact binomial``, or ``chi-squared`` where there are many."""
+        return "exact binomial" if self.only_first + self.only_second < EXACT_BELOW else "chi-squared"
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p-value of McNemar's test."""
+        return mcnemar_p_value(self.only_first, self.only_second)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types."""
+        return {
+            "count": self.count,
+            "both_right": self.both_right,
+            "only_first": self.only_first,
+            "only_second": self.only_second,
+            "both_wrong": self.both_wrong,
+            "top1": list(self.top1),
+            "difference": self.difference,
+            "difference_interval": list(self.difference_interval),
+            "test": self.test,
+            "p_value": self.p_value,
+        }
+
+
+def compare(first: str | Path, second: str | Path) -> Comparison:
+    """Compare two files that ``residual evaluate --predictions`` wrote; images are matched by name.
+
+    Raises:
+        ConfigurationError: The name of a file does not end in a known format.
+        DataError: A file cannot be read, or the two are not about the same images and classes.
+    """
+    results, others = read_results(first), read_results(second)
+    for name, here, there in ((second, results, others), (first, others, results)):
+        missing = next((key for key in here if key not in there), None)
+        if missing is not None:
+            raise DataError(
+                f"{name} has no result of {missing!r}",
+                expected=f"the same images in both ({len(results):,} and {len(others):,} here)",
+                remedy="evaluate both models on the same split",
+            )
+    counts = {
+        (first_right, second_right): 0 for first_right in (True, False) for second_right in (True, False)
+    }
+    for key, (label, predicted) in results.items():
+        other_label, other_predicted = others[key]
+        if label != other_label:
+            raise DataError(
+                f"{key!r} is of class {label!r} in {first} and {other_label!r} in {second}",
+                expected="the same classes in both",
+            )
+        counts[predicted == label, other_predicted == label] += 1
+    return Comparison(counts[True, True], counts[True, False], counts[False, True], counts[False, False])

@@ -1,0 +1,210 @@
+"""``Evaluation``: what was measured, as a value; and how it becomes JSON and comes back.
+
+Fields are what was counted; whatever follows from them (intervals, figures of each class, calibration
+error) is a property, so the two cannot contradict each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from deepresidual.evaluation.calibration import Bin, Temperature, expected_calibration_error
+from deepresidual.evaluation.intervals import wilson_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ClassFigures", "Evaluation", "Hit", "Mistake"]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One sample that the model got wrong.
+
+    Attributes:
+        index: Which sample of the split.
+        key: Its name.
+        label: The true class.
+        predicted: The class that the model thought most probable.
+        probability: How probable the model thought that class, 0 to 1.
+        loss: Cross-entropy of the sample in nats.
+    """
+
+    index: int
+    key: str
+    label: str
+    predicted: str
+    probability: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One sample that the model got right.
+
+    Attributes:
+        index: Which sample of the split.
+        key: Its name.
+        label: Its class.
+        probability: How probable the model thought that class, 0 to 1.
+        loss: Cross-entropy of the sample in nats.
+    """
+
+    index: int
+    key: str
+    label: str
+    probability: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """How well one class is told from the others.
+
+    Attributes:
+        name: The class.
+        support: Samples of the class.
+        num_predicted: Samples that the model took for it.
+        precision: Share of those that are of the class; 0 where it took none for it.
+        recall: Share of the class that it took for it; 0 where there is no sample of the class.
+        f1: Harmonic mean of the two; 0 where both are.
+    """
+
+    name: str
+    support: int
+    num_predicted: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation measured.
+
+    Attributes:
+        split: Name of the split.
+        top1: Fraction whose most probable class is right.
+        top5: Fraction whose true class is among the five most probable.
+        loss: Mean cross-entropy in nats.
+        count: Number of samples; the size of the split.
+        classes: Names of the classes.
+        confusions: Rows (true, predicted, samples) for every pair of classes that occurred, right ones
+            included; a matrix without its zeros.
+        mistakes: The worst mistakes, highest loss first.
+        bins: Samples by the probability of the predicted class: a reliability diagram.
+        best: The surest hits of different classes, lowest loss first.
+        temperature: What dividing the logits by a fitted temperature changes; ``None``: none was fitted.
+    """
+
+    split: str
+    top1: float
+    top5: float
+    loss: float
+    count: int
+    classes: tuple[str, ...]
+    confusions: tuple[tuple[int, int, int], ...]
+    mistakes: tuple[Mistake, ...]
+    bins: tuple[Bin, ...] = ()
+    best: tuple[Hit, ...] = ()
+    temperature: Temperature | None = None
+
+    @property
+    def top1_count(self) -> int:
+        """Number of samples whose most probable class is right."""
+        return sum(count for true, predicted, count in self.confusions if true == predicted)
+
+    @property
+    def top5_count(self) -> int:
+        """Number of samples whose true class is among the five most probable."""
+        return round(self.top5 * self.count)
+
+    @property
+    def top1_interval(self) -> tuple[float, float]:
+        """95 % score interval of the top-1 accuracy (Wilson 1927)."""
+        return wilson_interval(self.top1_count, self.count)
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error over 15 bins of equal width, 0 to 1 (Guo et al. 2017)."""
+        return expected_calibration_error(self.bins)
+
+    @cached_property
+    def per_class(self) -> tuple[ClassFigures, ...]:
+        """Precision, recall and F1 of every class, in the order of ``classes``."""
+        support, taken, right = ([0] * len(self.classes) for _ in range(3))
+        for true, predicted, count in self.confusions:
+            support[true] += count
+            taken[predicted] += count
+            right[true] += count * (true == predicted)
+        return tuple(
+            ClassFigures(
+                name,
+                support[row],
+                taken[row],
+                right[row] / max(1, taken[row]),
+                right[row] / max(1, support[row]),
+                # 2PR / (P + R) without the divisions of P and R.
+                2 * right[row] / max(1, support[row] + taken[row]),
+            )
+            for row, name in enumerate(self.classes)
+        )
+
+    def matrix(self) -> list[list[int]]:
+        """Return the confusion matrix: a row for every true class, a column for every predicted one."""
+        rows = [[0] * len(self.classes) for _ in self.classes]
+        for true, predicted, count in self.confusions:
+            rows[true][predicted] = count
+        return rows
+
+    def summary(self) -> dict[str, Any]:
+        """Return the four figures and the split as JSON types."""
+        return {
+            "split": self.split,
+            "top1": self.top1,
+            "top5": self.top5,
+            "loss": self.loss,
+            "count": self.count,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types, with what follows from it: counts, interval, classes, ECE."""
+        document: dict[str, Any] = {
+            **self.summary(),
+            "top1_count": self.top1_count,
+            "top5_count": self.top5_count,
+            "top1_interval": list(self.top1_interval),
+            "ece": self.ece,
+        }
+        if self.temperature is not None:
+            document["temperature"] = {**dataclasses.asdict(self.temperature), "ece": self.temperature.ece}
+        return {
+            **document,
+            "bins": [dataclasses.asdict(part) for part in self.bins],
+            "classes": list(self.classes),
+            "per_class": [dataclasses.asdict(figures) for figures in self.per_class],
+            "confusions": [list(row) for row in self.confusions],
+            "mistakes": [dataclasses.asdict(mistake) for mistake in self.mistakes],
+            "best": [dataclasses.asdict(hit) for hit in self.best],
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Evaluation:
+        """Build an evaluation from what :meth:`to_dict` returned; what follows from the rest is not read.
+
+        ``bins``, ``best`` and ``temperature`` may be absent, as they are from files of older versions.
+        """
+        known = {name: fields[name] for name in ("split", "top1", "top5", "loss", "count")}
+        temperature = fields.get("temperature")
+        return cls(
+            **known,
+            classes=tuple(fields["classes"]),
+            confusions=tuple((true, predicted, count) for true, predicted, count in fields["confusions"]),
+            mistakes=tuple(Mistake(**mistake) for mistake in fields["mistakes"]),
+            bins=tuple(Bin(**row) for row in fields.get("bins", ())),
+            best=tuple(Hit(**hit) for hit in fields.get("best", ())),
+            temperature=None if temperature is None else Temperature.from_dict(temperature),
+        )

@@ -1,0 +1,114 @@
+"""Classification metrics as sums over real samples: added up batch by batch, divided once at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from deepresidual.models.ranking import class_ranks
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["CONFIDENCE_UNIT", "NUM_BINS", "SampleFigures", "Tally"]
+
+NUM_BINS = 15  # Guo et al. 2017, section 3
+CONFIDENCE_UNIT = 2.0**-32  # so fine that no digit that is reported feels it, and 64 bits hold 2³¹ samples
+# The inner edges; a confidence that lies on one belongs to the bin below: I_m = ((m − 1) / M, m / M].
+_EDGES = torch.arange(1, NUM_BINS, dtype=torch.float64) / NUM_BINS
+
+
+class SampleFigures(NamedTuple):
+    """What a tally found of each sample of a batch.
+
+    Attributes:
+        losses: Cross-entropy in nats, ``(N,)`` float64.
+        predicted: The most probable class, ``(N,)`` int64.
+        confidences: Its probability, ``(N,)`` float64.
+    """
+
+    losses: Tensor
+    predicted: Tensor
+    confidences: Tensor
+
+
+class Tally:
+    """Sums of top-1, top-5, loss, the confusion matrix and calibration over the samples seen so far.
+
+    Ties between logits go to the lower class index, in top-1 and in top-5. With five classes or fewer top-5
+    counts every sample as right, by definition.
+
+    Args:
+        num_classes: Number of classes.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.count = 0
+        self.top1_count = 0
+        self.top5_count = 0
+        self.loss_sum = 0.0
+        self.pairs: Counter[tuple[int, int]] = Counter()
+        """How many samples of a true class were given a predicted class: ``pairs[true, predicted]``."""
+        self.bins = torch.zeros(NUM_BINS, 3, dtype=torch.int64)
+        """Samples by the probability of the predicted class: their number, its sum, how many are right.
+
+        The sum counts units of ``CONFIDENCE_UNIT``: whole numbers add up to the same in any order, so on any
+        number of ranks.
+        """
+
+    def add(self, logits: Tensor, labels: Tensor) -> SampleFigures:
+        """Count a batch.
+
+        Args:
+            logits: ``(N, num_classes)`` float32 or float64.
+            labels: ``(N,)`` int64 on the same device.
+
+        Returns:
+            What was found of every sample.
+        """
+        # In float64 the order of the sum cannot show in the digits that are reported.
+        log_probabilities = logits.double().log_softmax(dim=1)
+        losses = -log_probabilities.gather(1, labels[:, None])[:, 0]
+        predicted = logits.argmax(dim=1)
+        confidences = log_probabilities.gather(1, predicted[:, None])[:, 0].exp()
+        is_right = predicted == labels
+        self.count += len(labels)
+        self.top1_count += int(is_right.sum())
+        self.top5_count += int((class_ranks(logits, labels) <= 5).sum())
+        self.loss_sum += float(losses.sum())
+        self.pairs.update(zip(labels.tolist(), predicted.tolist(), strict=True))
+        units = (confidences / CONFIDENCE_UNIT).round().long()
+        figures = torch.stack([torch.ones_like(units), units, is_right.long()], dim=1)
+        self.bins.index_add_(0, torch.bucketize(confidences, _EDGES), figures)
+        return SampleFigures(losses, predicted, confidences)
+
+    @classmethod
+    def merged(cls, parts: list[Tally]) -> Tally:
+        """Return the sums over the samples of all ``parts``, of which each has seen others."""
+        total = cls(parts[0].num_classes)
+        for part in parts:
+            total.count += part.count
+            total.top1_count += part.top1_count
+            total.top5_count += part.top5_count
+            total.loss_sum += part.loss_sum
+            total.pairs.update(part.pairs)
+            total.bins += part.bins
+        return total
+
+    @property
+    def top1(self) -> float:
+        """Fraction of samples whose most probable class is the true one."""
+        return self.top1_count / self.count
+
+    @property
+    def top5(self) -> float:
+        """Fraction of samples whose true class is among the five most probable."""
+        return self.top5_count / self.count
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return self.loss_sum / self.count

@@ -1,0 +1,254 @@
+"""Predicting files, as many as there are, one batch in memory at a time."""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepresidual.data.loader import evaluation_batches
+from deepresidual.data.source import IgnoredFile, list_images
+from deepresidual.data.source.listed import ListedFiles
+from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.models import require_classifier
+from deepresidual.models.model import NOT_FINITE
+from deepresidual.models.precision import settle_precision
+from deepresidual.runtime.device import Precision, PrecisionChoice, resolve_num_workers
+from deepresidual.runtime.files import expanded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from deepresidual.models import Model, Prediction
+
+__all__ = ["FilePrediction", "FoundImages", "find_images", "predict_files"]
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """What became of one file: a prediction, or the reason why there is none.
+
+    Attributes:
+        path: The file, as it was given or found.
+        prediction: The most probable classes; ``None`` where the file could not be used.
+        error: The reason; empty where there is a prediction.
+    """
+
+    path: str
+    prediction: Prediction | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """The image files that some paths stand for.
+
+    Attributes:
+        files: Every file once, in the order of the paths. A file that was named itself, or by a pattern, is
+            among them whatever it is, or is not: its own prediction or error is due.
+        ignored: Files in folders that are not images, with the reason.
+        unusable: What is wrong with folders without images, and with patterns that match no file.
+    """
+
+    files: list[str]
+    ignored: list[IgnoredFile]
+    unusable: list[DataError]
+
+
+def find_images(paths: Sequence[str | Path]) -> FoundImages:
+    """Find the image files that ``paths`` stand for, each once.
+
+    A path among several that stands for nothing does not stop the others.
+
+    Args:
+        paths: Files, folders (searched through, sorted) and patterns with ``*``, ``?``, ``[…]`` or ``**``.
+            What exists by this very name is no pattern, the folders that a pattern begins with included. A
+            leading ``~`` is the home folder.
+
+    Raises:
+        ConfigurationError: A path is empty.
+        DataError: None of the paths stands for an image.
+    """
+    files: dict[str, str] = {}
+    ignored: dict[str, IgnoredFile] = {}
+    unusable: list[DataError] = []
+    for given in paths:
+        if not str(given):
+            raise ConfigurationError("a PATH is empty", expected="an image file, a folder or a pattern")
+        path = str(expanded(given))
+        is_pattern = glob.has_magic(path) and not os.path.lexists(path)
+        matches = _matching(path, unusable) if is_pattern else [path]
+        if not matches:
+            unusable.append(DataError(f"the pattern {path} matches no file"))
+        for match in matches:
+            try:
+                found = _images_in(match, ignored) if Path(match).is_dir() else [match]
+            except DataError as error:
+                unusable.append(error)
+                continue
+            for file in found:
+                files.setdefault(_identity(file), file)
+    missing = [file for file in files.values() if not os.path.lexists(file)]
+    if len(missing) == len(files):
+        absent = [
+            DataError(f"{path} does not exist", expected="an image file, a folder or a pattern")
+            for path in missing
+        ]
+        raise _together([*absent, *unusable])
+    return FoundImages(list(files.values()), list(ignored.values()), unusable)
+
+
+def _identity(file: str) -> str:
+    # Another spelling of the same name, such as ./a.jpg; another name of the same file stays another file.
+    return os.path.normcase(os.path.abspath(file))  # noqa: PTH100  # called for every file
+
+
+def _images_in(folder: str, ignored: dict[str, IgnoredFile]) -> list[str]:
+    """Return the images below a folder, sorted, and add its other files to ``ignored``.
+
+    Raises:
+        DataError: There is no image, or the folder cannot be read.
+    """
+    passed_over: list[IgnoredFile] = []
+    found = [str(Path(folder, name)) for name in list_images(Path(folder), passed_over, Path(folder))]
+    for other in passed_over:
+        path = str(Path(folder, other.path))
+        ignored.setdefault(_identity(path), IgnoredFile(path, other.reason))
+    if not found and passed_over:
+        first = passed_over[0]
+        raise DataError(f"{folder} holds no images; {first.path} is not used: {first.reason}")
+    if not found:
+        raise DataError(f"{folder} holds no images", expected="JPEG, PNG, WebP or BMP files")
+    return found
+
+
+def _together(errors: list[DataError]) -> DataError:
+    """Return the first error, which says how many there are like it."""
+    first, *others = errors
+    if not others:
+        return first
+    paths = "1 more path stands" if len(others) == 1 else f"{len(others):,} more paths stand"
+    return DataError(f"{first.found}, and {paths} for no image", expected=first.expected)
+
+
+# -- patterns ------------------------------------------------------------------------------------------
+
+
+def _matching(pattern: str, unusable: list[DataError]) -> list[str]:
+    """Return what a pattern matches, sorted; folders that cannot be searched are added to ``unusable``.
+
+    A part of it that exists by this very name is that name: in ``shoot [2024]/*.jpg`` the brackets are no set
+    of characters. At the end ``**`` stands for the folder before it, elsewhere for that and all below.
+    """
+    path = Path(pattern)
+    parts = [part for part in path.parts if part != path.anchor]
+    if parts[-1] == "**":
+        parts.pop()
+    places = [path.anchor]
+    for part in parts:
+        places = [found for place in places for found in _matching_part(place, part, unusable)]
+    return sorted({place or os.curdir for place in places if not _leads_back(place)})
+
+
+def _leads_back(place: str) -> bool:
+    """Return whether a place is a link to a folder that it lies in, and so stands for nothing new."""
+    if not os.path.islink(place):  # noqa: PTH114  # called for every match
+        return False
+    return Path(place).parent.resolve().is_relative_to(Path(place).resolve())
+
+
+def _matching_part(place: str, part: str, unusable: list[DataError]) -> list[str]:
+    """Return what one part of a pattern matches in the folder ``place``; hidden names only by their dot."""
+    literal = os.path.join(place, part)  # noqa: PTH118  # where ``place`` is empty, so is its part of the name
+    if os.path.lexists(literal):
+        return [literal]
+    if part == "**":
+        return _folders_from(place, (), unusable)
+    if not glob.has_magic(part):
+        return []
+    names = glob.glob(part, root_dir=place or None)  # noqa: PTH207  # of one folder, without what is hidden
+    return [os.path.join(place, name) for name in names]  # noqa: PTH118
+
+
+def _folders_from(place: str, above: tuple[str, ...], unusable: list[DataError]) -> list[str]:
+    """Return a folder and all below it but hidden ones; a link that leads back up is not followed."""
+    here = os.path.realpath(place or os.curdir)
+    if here in above or _leads_back(place):
+        return []
+    try:
+        with os.scandir(place or os.curdir) as entries:
+            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except NotADirectoryError:
+        return []
+    except OSError as error:
+        unusable.append(DataError(f"{place} cannot be read ({error.strerror})"))
+        return []
+    found = [place]
+    for name in names:
+        found += _folders_from(os.path.join(place, name), (*above, here), unusable)  # noqa: PTH118
+    return found
+
+
+def predict_files(
+    model: Model,
+    files: Sequence[str],
+    *,
+    top_k: int = 1,
+    batch_size: int = 32,
+    num_workers: int | None = None,
+    precision: PrecisionChoice = "fp32",
+) -> Iterator[FilePrediction]:
+    """Return one result a file, in order, while the rest is still being read.
+
+    A file that cannot be used, or for which the network gives NaN or infinity, yields its error and does not
+    stop the others.
+
+    Args:
+        model: What :func:`deepresidual.load` returned, on the device to use.
+        files: Paths of image files.
+        top_k: How many classes to return for each, best first.
+        batch_size: Images at a time.
+        num_workers: Threads that read and decode; chosen for the machine where left out.
+        precision: ``fp32``, ``bf16``, or ``auto`` for the faster of both, measured
+            (:mod:`deepresidual.models.precision`).
+
+    Raises:
+        ModelFileError: The model has no classifier.
+        ConfigurationError: ``top_k`` is not between 1 and the number of classes.
+    """
+    require_classifier(model)
+    if not 1 <= top_k <= model.spec.num_classes:
+        raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {model.spec.num_classes}")
+    if batch_size < 1:
+        raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
+    if num_workers is None and len(files) <= 2 * batch_size:
+        num_workers = 0  # a few files are decoded sooner than threads start
+    workers = resolve_num_workers(num_workers, model.device, model.preprocess.crop_px)
+    settled = settle_precision(
+        precision, model.spec, model.device, image_px=model.preprocess.crop_px, training=False
+    )
+    return _stream(model, files, top_k, batch_size, workers, settled.precision)
+
+
+def _stream(
+    model: Model, files: Sequence[str], top_k: int, batch_size: int, num_workers: int, precision: Precision
+) -> Iterator[FilePrediction]:
+    batches = evaluation_batches(
+        ListedFiles(files), model.preprocess, batch_size=batch_size, num_workers=num_workers
+    )
+    for batch in batches:
+        results = {bad.index: FilePrediction(files[bad.index], None, bad.reason) for bad in batch.bad}
+        if len(batch):
+            logits = model.logits(batch.pixels, precision)
+            usable = logits.isfinite().all(dim=1)
+            ranked = iter(model.rank(logits[usable], top_k))
+            for index, is_usable in zip(batch.indices.tolist(), usable.tolist(), strict=True):
+                path = files[index]
+                results[index] = (
+                    FilePrediction(path, next(ranked))
+                    if is_usable
+                    else FilePrediction(path, None, NOT_FINITE)
+                )
+        yield from (results[index] for index in sorted(results))

@@ -1,0 +1,240 @@
+"""Results of single images in a file: CSV, JSON lines or parquet, written while the images are evaluated.
+
+One row an image, in the order of the split:
+
+``key``          name of the image
+``label``        its class
+``predicted``    the most probable class
+``probability``  its probability, 0 to 1
+``loss``         cross-entropy in nats
+``rank``         place of the true class among all by probability: 1 where the prediction is right; of classes
+                 that are equally probable the first in the model's order comes first
+
+and, where more classes are asked for, ``predicted_2``, ``probability_2`` and so on. The file comes to be
+whole or not at all. In CSV a name that a spreadsheet would take for a formula has an apostrophe in front,
+which :func:`read_results` takes away. It reads what another program wrote, too, if it has the first three
+columns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+
+from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.runtime.csv_cells import csv_text, original
+from deepresidual.runtime.files import atomic_file, expanded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    import torch
+
+__all__ = ["Columns", "check_destination", "columns_of", "read_results", "result_writer"]
+
+Columns: TypeAlias = dict[str, list[Any]]
+"""Rows by column: equally long lists of strings and numbers."""
+
+_FORMATS = (".csv", ".jsonl", ".parquet")
+_READ = ("key", "label", "predicted")
+# Parquet is written in row groups of so many; smaller ones cost space and time.
+_ROW_GROUP = 10_000
+
+
+def check_destination(path: Path, num_classes: int, top_k: int) -> None:
+    """Refuse a file of another format, and a number of classes that there is not.
+
+    Raises:
+        ConfigurationError: The name of the file does not end in a known format, or ``top_k`` is out of range.
+    """
+    if path.suffix.casefold() not in _FORMATS:
+        raise ConfigurationError(
+            f"the file for predictions is {path.name!r}", expected=f"a name in {', '.join(_FORMATS)}"
+        )
+    if type(top_k) is not int or not 1 <= top_k <= num_classes:
+        raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {num_classes}")
+
+
+def columns_of(
+    scores: torch.Tensor,
+    labels: torch.Tensor,
+    losses: torch.Tensor,
+    keys: list[str],
+    names: tuple[str, ...],
+    top_k: int,
+) -> Columns:
+    """Return the rows of a batch.
+
+    Args:
+        scores: ``(N, K)`` logits.
+        labels: ``(N,)`` int64.
+        losses: ``(N,)`` float64, in nats.
+        keys: Names of the images.
+        names: Names of the classes.
+        top_k: How many of the most probable classes to name.
+    """
+    from deepresidual.models.ranking import best_classes, class_ranks
+
+    best = best_classes(scores, top_k)
+    probabilities = scores.double().softmax(dim=1).gather(1, best)
+    readable = [_readable(name) for name in names]
+    columns: Columns = {
+        "key": [_readable(key) for key in keys],
+        "label": [readable[row] for row in labels.tolist()],
+    }
+    for place in range(top_k):
+        number = "" if place == 0 else f"_{place + 1}"
+        columns[f"predicted{number}"] = [readable[row] for row in best[:, place].tolist()]
+        columns[f"probability{number}"] = probabilities[:, place].tolist()
+        if place == 0:
+            columns["loss"] = losses.double().tolist()
+            columns["rank"] = class_ranks(scores, labels).tolist()
+    return columns
+
+
+def _readable(name: str) -> str:
+    # File names need not be UTF-8; of those that are not, the odd bytes become escapes.
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+# -- writing -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def result_writer(path: Path) -> Iterator[Callable[[Columns], None]]:
+    """Yield what writes the rows of a batch; the file is there when the block ends well.
+
+    Raises:
+        RunError: The file cannot be written.
+    """
+    with atomic_file(path) as file:
+        match path.suffix.casefold():
+            case ".csv":
+                yield _csv_writer(file)
+            case ".jsonl":
+                yield _json_writer(file)
+            case _:
+                with _parquet_writer(file) as write:
+                    yield write
+
+
+def _rows(columns: Columns) -> Iterable[tuple[Any, ...]]:
+    return zip(*columns.values(), strict=True)
+
+
+def _csv_writer(file: BinaryIO) -> Callable[[Columns], None]:
+    is_first = True
+
+    def write(columns: Columns) -> None:
+        nonlocal is_first
+        header = [tuple(columns)] if is_first else []
+        file.write(csv_text([*header, *_rows(columns)]).encode())
+        is_first = False
+
+    return write
+
+
+def _json_writer(file: BinaryIO) -> Callable[[Columns], None]:
+    def write(columns: Columns) -> None:
+        for row in _rows(columns):
+            line = json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False, allow_nan=False)
+            file.write(f"{line}\n".encode())
+
+    return write
+
+
+@contextlib.contextmanager
+def _parquet_writer(file: BinaryIO) -> Iterator[Callable[[Columns], None]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    waiting: list[Any] = []
+    with contextlib.ExitStack() as stack:
+        writer: Any = None
+
+        def write_group() -> None:
+            nonlocal writer
+            table = pa.concat_tables(waiting)
+            if writer is None:
+                writer = stack.enter_context(pq.ParquetWriter(file, table.schema))
+            writer.write_table(table)
+            waiting.clear()
+
+        def write(columns: Columns) -> None:
+            waiting.append(pa.table(columns))
+            if sum(map(len, waiting)) >= _ROW_GROUP:
+                write_group()
+
+        yield write
+        if waiting:
+            write_group()
+
+
+# -- reading -------------------------------------------------------------------------------------------
+
+
+def read_results(path: str | Path) -> dict[str, tuple[str, str]]:
+    """Return the true and the predicted class of every image of a file, by the name of the image.
+
+    Raises:
+        ConfigurationError: The name of the file does not end in a known format.
+        DataError: The file is missing or damaged, lacks a column, or names an image twice.
+    """
+    path = expanded(path)
+    if path.suffix.casefold() not in _FORMATS:
+        raise ConfigurationError(f"{path} is no file of results", expected=f"a name in {', '.join(_FORMATS)}")
+    try:
+        columns = _read(path)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror or error})",
+            expected="a file that 'residual evaluate --predictions' wrote",
+        ) from error
+    except (ValueError, csv.Error, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(f"{path} is damaged ({reason})", remedy="evaluate again") from error
+    if not any(columns.values()):
+        raise DataError(f"{path} holds no results", remedy="evaluate again")
+    missing = [name for name in _READ if name not in columns]
+    if missing:
+        raise DataError(f"{path} has no column {missing[0]!r}", expected=f"the columns {', '.join(_READ)}")
+    results: dict[str, tuple[str, str]] = {}
+    for key, label, predicted in zip(*(columns[name] for name in _READ), strict=True):
+        if not all(isinstance(cell, str) for cell in (key, label, predicted)):
+            raise DataError(
+                f"{path} has a row {key!r}, {label!r}, {predicted!r}", expected="three strings in every row"
+            )
+        if key in results:
+            raise DataError(f"{path} names {key!r} twice", expected="one row for every image")
+        results[key] = (label, predicted)
+    return results
+
+
+def _read(path: Path) -> Columns:
+    """Return the columns of a file; cells of rows that are too short are ``None``."""
+    match path.suffix.casefold():
+        case ".csv":
+            # A spreadsheet that has saved the file has put a byte-order mark in front.
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.DictReader(file)
+                rows, names = list(reader), reader.fieldnames or ()
+            return {name: [_named(row[name]) for row in rows] for name in names}
+        case ".jsonl":
+            with path.open(encoding="utf-8") as file:
+                objects = [json.loads(line) for line in file if line.strip()]
+            if not all(isinstance(row, dict) for row in objects):
+                raise ValueError("a line is no JSON object")
+            return {name: [row.get(name) for row in objects] for name in (objects[0] if objects else ())}
+        case _:
+            import pyarrow.parquet as pq
+
+            names = pq.read_schema(path).names
+            read: Columns = pq.read_table(path, columns=[name for name in _READ if name in names]).to_pydict()
+            return read
+
+
+def _named(cell: str | None) -> str | None:
+    return None if cell is None else original(cell)

@@ -1,0 +1,164 @@
+"""Explaining files, as many as there are, one batch in memory at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deepresidual.data.loader import evaluation_batches
+from deepresidual.data.source.listed import ListedFiles
+from deepresidual.errors import ConfigurationError, UnknownNameError
+from deepresidual.explanation.activation_maps import METHODS, Method, activation_maps
+from deepresidual.explanation.layers import LAST_MAP, captured_map
+from deepresidual.models import require_classifier
+from deepresidual.models.model import NOT_FINITE
+from deepresidual.runtime.device import resolve_num_workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from deepresidual.models import Model
+
+__all__ = ["Explanation", "FileExplanation", "class_row", "explain_files"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where one image holds the evidence for a class.
+
+    Attributes:
+        view: ``(S, S, 3)`` uint8 RGB, what the network saw of the image.
+        values: ``(h, w)`` float32, 0 or more: the map, at the resolution of the layer.
+        label: The class that the map is for.
+        probability: Its softmax probability, 0 to 1.
+        predicted: The most probable class.
+        predicted_probability: Its softmax probability, 0 to 1.
+        method: How the map was computed.
+        layer: Of which layer.
+    """
+
+    view: NDArray[np.uint8]
+    values: Tensor
+    label: str
+    probability: float
+    predicted: str
+    predicted_probability: float
+    method: Method
+    layer: str
+
+
+@dataclass(frozen=True)
+class FileExplanation:
+    """What became of one file: an explanation, or the reason why there is none.
+
+    Attributes:
+        path: The file, as it was given.
+        explanation: The explanation; ``None`` where the file could not be used.
+        error: The reason; empty where there is an explanation.
+    """
+
+    path: str
+    explanation: Explanation | None
+    error: str = ""
+
+
+def explain_files(
+    model: Model,
+    files: Sequence[str],
+    *,
+    method: Method = "grad-cam",
+    layer: str = LAST_MAP,
+    class_name: str | None = None,
+    batch_size: int = 8,
+    num_workers: int | None = None,
+) -> Iterator[FileExplanation]:
+    """Return one result a file, in order, while the rest is still being read.
+
+    A file that cannot be used, or for which the network gives NaN or infinity, yields its error and does not
+    stop the others.
+
+    Args:
+        model: What :func:`deepresidual.load` returned, on the device to use.
+        files: Paths of image files.
+        method: ``grad-cam``, ``grad-cam++`` or ``score-cam``.
+        layer: A name of :func:`layer_names`.
+        class_name: The class to explain, by name or by row of the classifier; the most probable class of each
+            image where left out.
+        batch_size: Images at a time.
+        num_workers: Threads that read and decode; chosen for the machine where left out.
+
+    Raises:
+        ModelFileError: The model has no classifier.
+        UnknownNameError: There is no such method or class.
+        ConfigurationError: There is no such layer, or a number is out of range.
+    """
+    require_classifier(model)
+    if method not in METHODS:
+        raise UnknownNameError("method", method, METHODS)
+    if batch_size < 1:
+        raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
+    with captured_map(model.network, layer):
+        pass  # said before the first image is read
+    row = None if class_name is None else class_row(model, class_name)
+    if num_workers is None and len(files) <= 2 * batch_size:
+        num_workers = 0  # a few files are decoded sooner than threads start
+    workers = resolve_num_workers(num_workers, model.device, model.preprocess.crop_px)
+    return _stream(model, files, method, layer, row, batch_size, workers)
+
+
+def class_row(model: Model, name: str) -> int:
+    """Return the classifier's row for a class, given by name or, where no class is called so, by number.
+
+    Raises:
+        UnknownNameError: There is no such class.
+    """
+    names = model.label_names
+    if name in names:
+        return names.index(name)
+    if name.isascii() and name.isdecimal() and int(name) < len(names):
+        return int(name)
+    raise UnknownNameError(
+        "class", name, names, remedy=f"give a class by its name, or by its number from 0 to {len(names) - 1}"
+    )
+
+
+def _stream(
+    model: Model,
+    files: Sequence[str],
+    method: Method,
+    layer: str,
+    row: int | None,
+    batch_size: int,
+    num_workers: int,
+) -> Iterator[FileExplanation]:
+    batches = evaluation_batches(
+        ListedFiles(files), model.preprocess, batch_size=batch_size, num_workers=num_workers
+    )
+    for batch in batches:
+        results = {bad.index: FileExplanation(files[bad.index], None, bad.reason) for bad in batch.bad}
+        if len(batch):
+            rows = None if row is None else [row] * len(batch)
+            maps = activation_maps(model, batch.pixels, method=method, layer=layer, rows=rows)
+            probabilities = maps.logits.softmax(dim=1)
+            usable = maps.logits.isfinite().all(dim=1) & maps.values.isfinite().all(dim=(1, 2))
+            for place, index in enumerate(batch.indices.tolist()):
+                if not usable[place]:
+                    results[index] = FileExplanation(files[index], None, NOT_FINITE)
+                    continue
+                shown, predicted = maps.rows[place], int(maps.logits[place].argmax())
+                explanation = Explanation(
+                    view=model.preprocess.to_rgb(batch.pixels[place].numpy()),
+                    values=maps.values[place],
+                    label=model.label_names[shown],
+                    probability=float(probabilities[place, shown]),
+                    predicted=model.label_names[predicted],
+                    predicted_probability=float(probabilities[place, predicted]),
+                    method=method,
+                    layer=layer,
+                )
+                results[index] = FileExplanation(files[index], explanation)
+        yield from (results[index] for index in sorted(results))

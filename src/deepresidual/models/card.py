@@ -1,0 +1,46 @@
+"""The model card: what a person needs to know about a model folder, as Markdown with the Hub's metadata."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jinja2
+
+from deepresidual import zoo
+
+if TYPE_CHECKING:
+    from deepresidual.models.model import Model
+
+__all__ = ["model_card"]
+
+
+def model_card(model: Model) -> str:
+    """Return the text of ``README.md`` for a model folder."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("deepresidual.models", "templates"),
+        autoescape=False,  # noqa: S701  # Markdown, not HTML; names from outside go through `plain`
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["plain"] = _plain
+    environment.filters["numbers"] = lambda values: ", ".join(f"{value:.4g}" for value in values)
+    return environment.get_template("card.md.jinja").render(
+        architecture=zoo.name_of(model.spec) or "custom",
+        spec=model.spec,
+        # Names of the Hub's own list.
+        task="image-classification" if model.spec.num_classes else "image-feature-extraction",
+        preprocess=model.preprocess,
+        label_names=model.label_names,
+        metrics=model.metrics,
+        provenance=model.provenance,
+    )
+
+
+def _plain(value: object) -> str:
+    """Return text that cannot break out of a Markdown table or smuggle in HTML."""
+    text = "".join(character if character.isprintable() else " " for character in str(value))
+    for character in "\\`*_{}[]<>|":
+        text = text.replace(character, f"\\{character}")
+    return text

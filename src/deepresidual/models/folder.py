@@ -1,0 +1,302 @@
+"""The model folder: ``config.json``, ``model.safetensors`` and a model card, written whole or not at all.
+
+``config.json`` has the layout that timm reads, so where timm has the network it opens the folder as
+``local-dir:FOLDER``; what only Residual needs lies under the one key ``residual``. A folder is never
+trusted: every field is checked, nothing is imported by name, and no pickle is read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from deepresidual import zoo
+from deepresidual.conversion.hub import hub_id
+from deepresidual.conversion.readers import safetensors_file
+from deepresidual.conversion.values import checked
+from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameError, listed, nearest, quoted
+from deepresidual.models import bundled
+from deepresidual.models.card import model_card
+from deepresidual.models.model import Model, empty_network
+from deepresidual.nn import ResNet
+from deepresidual.preprocess import Preprocess
+from deepresidual.runtime.device import resolve_device
+from deepresidual.runtime.files import atomic_folder, expanded, write_json, write_tensors, write_text
+from deepresidual.runtime.strict_json import read_object
+from deepresidual.spec import ResNetSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["is_model_folder", "load", "model_folder", "require_free_or_model", "save"]
+
+FORMAT_VERSION = 1
+_CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+_FIGURES = ("top1", "top5", "loss", "count")
+_SECTIONS = {"format_version", "spec", "preprocess", "metrics", "provenance"}
+
+
+def save(
+    model: Model | ResNet,
+    path: str | Path,
+    *,
+    label_names: Sequence[str] | None = None,
+    preprocess: Preprocess | None = None,
+    half: bool = False,
+) -> None:
+    """Write a model folder; an existing one at ``path`` is replaced whole.
+
+    Args:
+        model: What :func:`deepresidual.load` or :func:`deepresidual.create` returned.
+        path: The folder.
+        label_names: Class names for a bare network; ``"0"``, ``"1"``, … where left out.
+        preprocess: Preprocessing for a bare network; that of its stem's usual data set where left out.
+        half: Store the weights of convolutions and classifier as float16, in half the space. The network
+            computes in float32 all the same; its logits change by the rounding of the weights.
+
+    Raises:
+        RunError: The folder cannot be written.
+        ModelFileError: A weight is what :func:`load` would refuse: not finite, too large for float32 (with
+            ``half`` for float16), or a variance below 0.
+        ConfigurationError: The names or the preprocessing do not fit the network, or ``path`` holds
+            something that is not a model folder.
+    """
+    if isinstance(model, ResNet):
+        if isinstance(label_names, str):
+            raise ConfigurationError(f"label_names is {label_names!r}", expected="a list of strings")
+        names = label_names or [str(row) for row in range(model.spec.num_classes)]
+        model = Model(model, tuple(names), preprocess or zoo.default_preprocess(model.spec))
+    elif label_names is not None or preprocess is not None:
+        raise ConfigurationError(
+            "label_names and preprocess belong to a bare network; set the model's own fields"
+        )
+    path = expanded(path)
+    require_free_or_model(path)
+    weights = dict(model.network.state_dict())
+    for name, tensor in weights.items():
+        # In the types that the network has when it is loaded, so that no value is written that is none there.
+        is_counter = name.endswith("num_batches_tracked")
+        # A variance below 0 is a number all the same: who reads the folder is told of it, with its name.
+        checked(tensor, torch.int64 if is_counter else torch.float32, "", name, target="")
+    if half:
+        weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
+    with atomic_folder(path, num_bytes=sum(tensor.nbytes for tensor in weights.values())) as folder:
+        write_tensors(folder / _WEIGHTS, weights)
+        write_json(folder / _CONFIG, _config_of(model))
+        write_text(folder / _CARD, model_card(model))
+
+
+def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    # Vectors (BN, biases) are a hundredth of the bytes, and variances do not bear it.
+    if tensor.ndim < 2:
+        return tensor
+    rounded = tensor.half()
+    if not rounded.isfinite().all():
+        raise ModelFileError(
+            f"tensor {name} has values up to {float(tensor.abs().max()):.3g}",
+            expected=f"at most {torch.finfo(torch.float16).max:,.0f} in half precision",
+            remedy="save it in float32",
+        )
+    return rounded
+
+
+def require_free_or_model(path: Path) -> None:
+    """Refuse a destination that holds something other than a model folder.
+
+    Raises:
+        ConfigurationError: There is something else at ``path``.
+    """
+    if path.exists() and not (path / _CONFIG).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise ConfigurationError(f"{path} exists and is no model folder", remedy="choose another path")
+
+
+def model_folder(path: str | Path) -> Path:
+    """Return the folder itself: that of a run, or of a bundled model where ``path`` is its name.
+
+    What is none of these is returned as it is.
+    """
+    path = expanded(path)
+    if not _exists(path):
+        return bundled.folder_of(str(path)) or path
+    return path / "model" if (path / "model" / _CONFIG).is_file() else path
+
+
+def _exists(path: Path) -> bool:
+    # A name that is too long for the system, or has a NUL in it, is no error here: nothing is there.
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_model_folder(path: str | Path) -> bool:
+    """Return whether ``path`` is a folder that :func:`save` wrote, a run with one, or a bundled model."""
+    config = model_folder(path) / _CONFIG
+    # Other libraries' folders have a config.json too; ours has one more section.
+    return _exists(config) and config.is_file() and "residual" in read_object(config)
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
+    """Load a model folder, the model of a run folder, or a model that comes with Residual.
+
+    Args:
+        path: A folder that :func:`save` or ``residual train`` wrote, or where there is no such folder the
+            name of a bundled model, such as ``resnet20-cifar10``.
+        device: Where to put the weights.
+
+    Returns:
+        The model, in evaluation mode, with class names and preprocessing.
+
+    Raises:
+        ConfigurationError: There is no such device.
+        ModelFileError: The folder is missing, damaged, or its parts contradict each other.
+    """
+    folder, target = model_folder(path), resolve_device(str(device))
+    if not _exists(folder / _CONFIG) or not (folder / _CONFIG).is_file():
+        raise _no_model(path)
+    config = read_object(folder / _CONFIG)
+    try:
+        spec, label_names, preprocess, own = _parse_config(config, path)
+        network = empty_network(spec)
+        _fill(network, folder / _WEIGHTS)
+        model = Model(network, label_names, preprocess, own["metrics"], own["provenance"])
+    except ConfigurationError as error:
+        raise ModelFileError(
+            f"{folder / _CONFIG}: {error.found}", expected=error.expected, remedy=error.remedy
+        ) from error
+    model.network.eval()
+    return model.to(target)
+
+
+def _no_model(given: str | Path) -> ModelFileError:
+    path, remedy = expanded(given), ""
+    if _exists(path):
+        found = f"{path} is not a model"
+        if path.is_file():
+            remedy = f"turn weights into a model with 'residual convert {path} FOLDER'"
+    else:
+        close = nearest(str(path), bundled.names())
+        found = f"{path} does not exist" + (f" (nearest: {', '.join(close)})" if close else "")
+        if hub_id(str(given)):
+            remedy = f"fetch it from the Hugging Face Hub with 'residual convert {given} FOLDER'"
+    names = ", ".join(bundled.names())
+    expected = f"a folder with {_CONFIG} and {_WEIGHTS}, a run folder, or one of {names}"
+    return ModelFileError(found, expected=expected, remedy=remedy)
+
+
+# -- config.json -------------------------------------------------------------------------------------
+
+
+def _config_of(model: Model) -> dict[str, Any]:
+    spec, preprocess = model.spec, model.preprocess
+    return {
+        # timm cuts names at a dot and would take "resnet50.v1" for its own resnet50: the weights would
+        # load and the logits be wrong. With "_" it refuses, as it should for a network it does not have.
+        "architecture": (zoo.name_of(spec) or "custom").replace(".", "_"),
+        "num_classes": spec.num_classes,
+        "num_features": spec.num_features,
+        "label_names": list(model.label_names),
+        "pretrained_cfg": {
+            "input_size": [spec.in_channels, preprocess.crop_px, preprocess.crop_px],
+            "num_classes": spec.num_classes,
+            "interpolation": preprocess.interpolation,
+            "crop_pct": preprocess.crop_pct,
+            "crop_mode": "center",
+            # timm cannot subtract a mean image; of a network that has one this is the average.
+            "mean": list(preprocess.mean),
+            "std": list(preprocess.std),
+            "first_conv": "conv1",
+            "classifier": "fc",
+        },
+        # timm builds the network with these arguments.
+        "model_args": {"in_chans": spec.in_channels} if spec.in_channels != 3 else {},
+        "residual": {
+            "format_version": FORMAT_VERSION,
+            "spec": spec.to_dict(),
+            "preprocess": preprocess.to_dict(),
+            "metrics": model.metrics,
+            "provenance": model.provenance,
+        },
+    }
+
+
+def _is_measured(figures: Mapping[str, Any]) -> bool:
+    return set(figures) == set(_FIGURES) and all(type(value) in (int, float) for value in figures.values())
+
+
+def _parse_config(
+    config: Mapping[str, Any], path: str | Path
+) -> tuple[ResNetSpec, tuple[str, ...], Preprocess, dict[str, Any]]:
+    own = config.get("residual")
+    if not isinstance(own, dict):
+        raise ConfigurationError(
+            f"the architecture {quoted(config.get('architecture'))} comes without a 'residual' section",
+            remedy=f"a folder of another library becomes a model with 'residual convert {path} FOLDER'",
+        )
+    if own.get("format_version") != FORMAT_VERSION:
+        raise ConfigurationError(
+            f"format_version is {quoted(own.get('format_version'))}",
+            expected=str(FORMAT_VERSION),
+            remedy="update Residual to read a newer folder",
+        )
+    for name in own:
+        if name not in _SECTIONS:
+            raise UnknownNameError("section of 'residual'", name, _SECTIONS)
+    for name in ("spec", "preprocess"):
+        if not isinstance(own.get(name), dict):
+            raise ConfigurationError(f"section {name!r} is missing")
+    for name in ("metrics", "provenance"):
+        if not isinstance(own.get(name), dict):
+            raise ConfigurationError(f"section {name!r} is missing")
+    for split, figures in own["metrics"].items():
+        if not isinstance(figures, dict) or not _is_measured(figures):
+            raise ConfigurationError(
+                f"the metrics of {quoted(split)} are {quoted(figures)}",
+                expected=f"the numbers {', '.join(_FIGURES)}",
+            )
+    spec = ResNetSpec.from_dict(own["spec"])
+    if config.get("num_classes") != spec.num_classes:
+        raise ConfigurationError(
+            f"num_classes is {quoted(config.get('num_classes'))} and the spec says {spec.num_classes}",
+            expected="the same",
+        )
+    labels = config.get("label_names")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ConfigurationError("label_names is not a list of strings")
+    return spec, tuple(labels), Preprocess.from_dict(own["preprocess"]), own
+
+
+# -- model.safetensors -------------------------------------------------------------------------------
+
+
+def _fill(network: ResNet, path: Path) -> None:
+    """Fill ``network`` from a safetensors file; every tensor on both sides exactly once."""
+    target = network.state_dict()
+    with safetensors_file.opened(path) as file:
+        _check_names(file, target, path, network.spec.num_classes)
+        for name, tensor in target.items():
+            tensor.copy_(checked(file.get_tensor(name), tensor.dtype, str(path), name, name))
+
+
+def _check_names(file: Any, target: Mapping[str, torch.Tensor], path: Path, num_classes: int) -> None:
+    found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # not a dict
+    expected = {name: tuple(tensor.shape) for name, tensor in target.items()}
+    rows = found.get("fc.weight", (num_classes,))[0]
+    if rows != num_classes:
+        raise ModelFileError(
+            f"{path}: the classifier has {rows} rows and the config says {num_classes} classes",
+            expected="the same",
+        )
+    differences = [f"− {name} {expected[name]}" for name in expected if name not in found]
+    differences += [f"+ {name} {found[name]}" for name in found if name not in expected]
+    differences += [
+        f"± {name} {found[name]} for {expected[name]}"
+        for name in expected
+        if name in found and found[name] != expected[name]
+    ]
+    if differences:
+        raise ModelFileError(
+            f"{path} does not fit the network (missing −, extra +, other shape ±): {listed(differences)}"
+        )

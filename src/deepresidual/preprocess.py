@@ -1,0 +1,440 @@
+"""The one preprocessing record: how a decoded image becomes the input of a network.
+
+Training, evaluation, prediction, export and serving all read this record, and it travels with the
+weights, so a mismatch between training and use cannot be written. The way of an image is
+
+    decoded (H, W, 3) uint8 RGB → :meth:`Preprocess.to_channels` → (H, W, C) uint8
+      → :meth:`Preprocess.center_view` (evaluation) or an augmentation (training) → (S, S, C) uint8
+      → :meth:`Preprocess.normalize` on the device → (N, C, S, S) float32, channels last
+
+Pixels stay uint8 until they are on the device. Resizing is Pillow's, which always filters when it
+shrinks, so the same file gives the same pixels in every command. It goes over the width first and then over
+the height, in a call each: which of them comes first changes the rounding, and Pillow's own choice has
+changed from version to version.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
+
+from deepresidual.errors import ConfigurationError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from PIL.Image import Image, Resampling
+
+__all__ = ["Channels", "Interpolation", "MeanImage", "Preprocess"]
+
+Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Channels: TypeAlias = Literal["rgb", "bgr", "gray"]
+
+_MAX_PX = 16_384
+_MAX_MEAN_IMAGE_PX = 1_024  # 17 MB of JSON in three channels
+# An average summed in another order or precision; a level of 255 is 4e-3.
+_MEAN_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class MeanImage:
+    """The mean of every pixel of a training set, which AlexNet and the first ResNets subtract.
+
+    Attributes:
+        side_px: Side of the square image, in pixels.
+        channels: Number of channels.
+        values: ``(side_px, side_px, channels)`` float32, little endian, on the scale 0 to 1.
+
+    Raises:
+        ConfigurationError: A field is out of range, naming the field.
+    """
+
+    side_px: int
+    channels: int
+    values: bytes = dataclasses.field(repr=False)
+
+    def __post_init__(self) -> None:
+        num_bytes = _mean_image_bytes(self.side_px, self.channels)
+        if len(self.values) != num_bytes:
+            raise ConfigurationError(
+                f"mean_image has {len(self.values):,} bytes",
+                expected=f"{num_bytes:,} for {self.side_px}×{self.side_px} px of {self.channels} channels",
+            )
+        import numpy as np
+
+        if not np.isfinite(self.to_array()).all():
+            raise ConfigurationError("mean_image has values that are not finite", expected="finite numbers")
+
+    @classmethod
+    def from_array(cls, pixels: NDArray[np.floating[Any]]) -> MeanImage:
+        """Build an image from ``(S, S, C)`` numbers on the scale 0 to 1.
+
+        Raises:
+            ConfigurationError: The array has another shape, or values that are not finite.
+        """
+        if pixels.ndim != 3 or pixels.shape[0] != pixels.shape[1]:
+            raise ConfigurationError(
+                f"mean_image has the shape {pixels.shape}", expected="(S, S, C), as high as wide"
+            )
+        return cls(pixels.shape[0], pixels.shape[2], pixels.astype("<f4").tobytes())
+
+    def to_array(self) -> NDArray[np.float32]:
+        """Return a copy, ``(S, S, C)`` float32 on the scale 0 to 1."""
+        import numpy as np
+
+        flat = np.frombuffer(self.values, dtype="<f4").astype(np.float32)
+        return flat.reshape(self.side_px, self.side_px, self.channels)
+
+    def average(self) -> tuple[float, ...]:
+        """Return the mean of each channel, which stands in for the image where it does not fit."""
+        return tuple(float(value) for value in self.to_array().mean(axis=(0, 1), dtype="float64"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types; :meth:`from_dict` reads them back."""
+        return {
+            "side_px": self.side_px,
+            "channels": self.channels,
+            "float32_base64": base64.b64encode(self.values).decode("ascii"),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: object) -> MeanImage:
+        """Build an image from JSON types; nothing is decoded before its size is known to be right.
+
+        Raises:
+            ConfigurationError: A field is unknown, missing, of the wrong type or out of range.
+        """
+        names = {"side_px", "channels", "float32_base64"}
+        if not isinstance(fields, dict) or set(fields) != names:
+            found = ", ".join(sorted(map(str, fields)))[:80] if isinstance(fields, dict) else str(fields)[:80]
+            raise ConfigurationError(
+                f"mean_image holds {found or 'nothing'}", expected="side_px, channels and float32_base64"
+            )
+        side_px, channels, text = (fields[name] for name in ("side_px", "channels", "float32_base64"))
+        # Base64 has four characters for every three bytes begun.
+        count = -(-_mean_image_bytes(side_px, channels) // 3) * 4
+        if not isinstance(text, str) or len(text) != count:
+            found = f"{len(text):,} characters" if isinstance(text, str) else f"a {type(text).__name__}"
+            raise ConfigurationError(
+                f"float32_base64 of mean_image holds {found}", expected=f"{count:,} characters"
+            )
+        try:
+            values = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ConfigurationError(
+                "float32_base64 of mean_image is not in base64", expected="letters, digits, + and /"
+            ) from error
+        return cls(side_px, channels, values)
+
+
+def _mean_image_bytes(side_px: object, channels: object) -> int:
+    """Return the size of a mean image, whose sides are checked first."""
+    for field, value, high in (("side_px", side_px, _MAX_MEAN_IMAGE_PX), ("channels", channels, 3)):
+        if type(value) is not int or not 1 <= value <= high:
+            raise ConfigurationError(
+                f"{field} of mean_image is {str(value)[:80]}", expected=f"a whole number from 1 to {high}"
+            )
+    return cast(int, side_px) ** 2 * cast(int, channels) * 4
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a decoded image becomes the input of a network.
+
+    Attributes:
+        crop_px: Side of the square that the network sees, in pixels.
+        resize_px: Shorter side after resizing, before the central crop, in pixels.
+        mean: Mean of each channel on the scale 0 to 1, in the order of ``channels``.
+        std: Standard deviation of each channel on the scale 0 to 1, in the order of ``channels``.
+        interpolation: Filter of the resize.
+        channels: Channels and their order; ``gray`` is ITU-R 601 luma in one channel.
+        mean_image: What is subtracted instead of ``mean``, which is then its average: the mean of every
+            pixel of the crop, in the order of ``channels``. ``None``: ``mean`` is subtracted everywhere.
+
+    Raises:
+        ConfigurationError: A field is out of range, naming the field.
+    """
+
+    crop_px: int
+    resize_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Interpolation = "bilinear"
+    channels: Channels = "rgb"
+    mean_image: MeanImage | None = None
+
+    def __post_init__(self) -> None:
+        for field, allowed in (("interpolation", Interpolation), ("channels", Channels)):
+            if getattr(self, field) not in get_args(allowed):
+                raise ConfigurationError(
+                    f"{field} is {getattr(self, field)!r}", expected=f"one of {', '.join(get_args(allowed))}"
+                )
+        if not 1 <= self.crop_px <= self.resize_px <= _MAX_PX:
+            raise ConfigurationError(
+                f"crop_px is {self.crop_px} and resize_px is {self.resize_px}",
+                expected=f"1 ≤ crop_px ≤ resize_px ≤ {_MAX_PX}",
+            )
+        for field, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.num_channels or not all(math.isfinite(value) for value in values):
+                raise ConfigurationError(
+                    f"{field} is {list(values)}",
+                    expected=f"{self.num_channels} finite numbers, one a channel",
+                )
+        if min(self.std) <= 0:
+            raise ConfigurationError(f"std is {list(self.std)}", expected="numbers above 0")
+        if self.mean_image is not None:
+            self._check_mean_image(self.mean_image)
+
+    def _check_mean_image(self, image: MeanImage) -> None:
+        if (image.side_px, image.channels) != (self.crop_px, self.num_channels):
+            raise ConfigurationError(
+                f"mean_image has {image.side_px} px and {image.channels} channels, and the network reads "
+                f"{self.crop_px} px and {self.num_channels}",
+                expected="the same",
+            )
+        average = image.average()
+        if not all(
+            math.isclose(mean, value, rel_tol=_MEAN_TOLERANCE, abs_tol=_MEAN_TOLERANCE)
+            for mean, value in zip(self.mean, average, strict=True)
+        ):
+            raise ConfigurationError(
+                f"mean is {list(self.mean)}", expected=f"the average of mean_image, {list(average)}"
+            )
+
+    @property
+    def num_channels(self) -> int:
+        """Channels that the network reads."""
+        return 1 if self.channels == "gray" else 3
+
+    @property
+    def crop_pct(self) -> float:
+        """Crop over resize as timm writes it, such that its ``floor(crop / crop_pct)`` is ``resize_px``."""
+        ratio = self.crop_px / self.resize_px
+        while math.floor(self.crop_px / ratio) < self.resize_px:
+            ratio = math.nextafter(ratio, 0)
+        return ratio
+
+    def at_size(self, crop_px: int) -> Preprocess:
+        """Return the same record for another input side, keeping the ratio of resize to crop.
+
+        A mean image fits one side only; at any other its average, which is ``mean``, takes its place.
+        """
+        if not 1 <= crop_px <= _MAX_PX:
+            raise ConfigurationError(f"the image size is {crop_px} px", expected=f"1 to {_MAX_PX}")
+        resize_px = max(crop_px, round(self.resize_px * crop_px / self.crop_px))
+        image = self.mean_image if crop_px == self.crop_px else None
+        return dataclasses.replace(self, crop_px=crop_px, resize_px=resize_px, mean_image=image)
+
+    # -- pixels --------------------------------------------------------------------------------------
+
+    def to_channels(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return ``(H, W, 3)`` uint8 RGB as ``(H, W, C)`` uint8 in the order of ``channels``."""
+        match self.channels:
+            case "rgb":
+                return pixels
+            case "bgr":
+                return pixels[:, :, ::-1]
+            case "gray":
+                import numpy as np
+                from PIL import Image
+
+                return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
+
+    def to_rgb(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return ``(H, W, C)`` uint8 in the order of ``channels`` as ``(H, W, 3)`` uint8 RGB, to be shown."""
+        match self.channels:
+            case "rgb":
+                return pixels
+            case "bgr":
+                return pixels[:, :, ::-1]
+            case "gray":
+                import numpy as np
+
+                return np.repeat(pixels, 3, axis=2)
+
+    def center_view(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize the shorter side to ``resize_px`` and cut the central ``crop_px`` square.
+
+        Both happen in one step: the filter runs only over the part of the source that the crop shows.
+
+        Args:
+            pixels: ``(H, W, C)`` uint8, any size.
+
+        Returns:
+            ``(crop_px, crop_px, C)`` uint8.
+        """
+        return self.resize(pixels, self.center_box(*pixels.shape[:2]), self.crop_px, self.crop_px)
+
+    def center_box(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Return the part of an image that the central crop shows: left, top, right, bottom, in pixels.
+
+        It begins at whole pixels of the resized image, where torchvision's Resize and CenterCrop cut.
+        """
+        shorter = min(height, width)
+        resized_height, resized_width = (self.resize_px * side // shorter for side in (height, width))
+        top, left = (round((side - self.crop_px) / 2) for side in (resized_height, resized_width))
+        pixel_y, pixel_x = height / resized_height, width / resized_width
+        bottom, right = top + self.crop_px, left + self.crop_px
+        return (left * pixel_x, top * pixel_y, right * pixel_x, bottom * pixel_y)
+
+    def resize(
+        self, pixels: NDArray[np.uint8], box: tuple[float, float, float, float], width: int, height: int
+    ) -> NDArray[np.uint8]:
+        """Resize a part of an image.
+
+        Args:
+            pixels: ``(H, W, C)`` uint8.
+            box: The part: left, top, right, bottom, in pixels, within the image.
+            width: Width of the result in pixels.
+            height: Height of the result in pixels.
+
+        Returns:
+            ``(height, width, C)`` uint8; a view of ``pixels`` where nothing has to be resized.
+        """
+        import numpy as np
+
+        left, top, right, bottom = box
+        if (right - left, bottom - top) == (width, height) and left.is_integer() and top.is_integer():
+            return pixels[int(top) : int(bottom), int(left) : int(right)]
+        gray = pixels.shape[2] == 1
+        image = _resized(pixels[:, :, 0] if gray else pixels, box, width, height, self._resampling())
+        small = np.asarray(image)
+        return small[:, :, None] if gray else small
+
+    def normalize(self, batch: torch.Tensor) -> torch.Tensor:
+        """Normalize on the batch's own device: the one place where mean and std are applied.
+
+        Args:
+            batch: ``(N, S, S, C)`` uint8.
+
+        Returns:
+            ``(N, C, S, S)`` float32 in channels-last memory format, ``(x / 255 − mean) / std``, with the
+            mean image for the mean where there is one.
+
+        Raises:
+            ConfigurationError: There is a mean image, and the batch is of another size.
+        """
+        import torch
+
+        if self.mean_image is None:
+            mean = torch.tensor(self.mean, device=batch.device).mul_(255)
+        else:
+            if batch.shape[1:3] != (self.crop_px, self.crop_px):
+                raise ConfigurationError(
+                    f"the images have {batch.shape[1]}×{batch.shape[2]} pixels and mean_image has "
+                    f"{self.crop_px}×{self.crop_px}",
+                    expected="the same",
+                    remedy="take at_size() for another size",
+                )
+            mean = torch.from_numpy(self.mean_image.to_array()).mul_(255).to(batch.device)
+        std = torch.tensor(self.std, device=batch.device).mul_(255)
+        # (N, S, S, C) in memory is channels-last (N, C, S, S): the permutation copies nothing.
+        return batch.to(torch.float32).sub_(mean).div_(std).permute(0, 3, 1, 2)
+
+    def _resampling(self) -> Resampling:
+        from PIL.Image import Resampling
+
+        return Resampling[self.interpolation.upper()]
+
+    # -- JSON ----------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types; :meth:`from_dict` reads them back.
+
+        ``mean_image`` is there only where there is one.
+        """
+        fields = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name != "mean_image"
+        }
+        if self.mean_image is not None:
+            fields["mean_image"] = self.mean_image.to_dict()
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Preprocess:
+        """Build a record from JSON types; unknown, missing and mistyped fields are errors.
+
+        ``mean_image`` alone may be absent.
+
+        Raises:
+            ConfigurationError: A field is unknown, missing, of the wrong type or out of range.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in fields:
+            if name not in known:
+                close = nearest(name, known) or known
+                raise ConfigurationError(f"unknown field {name!r} in preprocess", expected=", ".join(close))
+        missing = [name for name in known if name not in fields and name != "mean_image"]
+        if missing:
+            raise ConfigurationError(f"preprocess has no field {missing[0]!r}")
+        for name in ("crop_px", "resize_px"):
+            if type(fields[name]) is not int:
+                raise ConfigurationError(f"{name} is {fields[name]!r}", expected="a whole number")
+        for name in ("mean", "std"):
+            value = fields[name]
+            if not isinstance(value, list | tuple) or not all(type(item) in (int, float) for item in value):
+                raise ConfigurationError(f"{name} is {value!r}", expected="a list of numbers")
+            if any(type(item) is int and abs(item) > _MAX_PX for item in value):
+                # JSON has whole numbers that no float can hold.
+                raise ConfigurationError(f"{name} is {str(value)[:80]}", expected="numbers like 0.5")
+        return cls(
+            crop_px=fields["crop_px"],
+            resize_px=fields["resize_px"],
+            mean=tuple(float(value) for value in fields["mean"]),
+            std=tuple(float(value) for value in fields["std"]),
+            interpolation=fields["interpolation"],
+            channels=fields["channels"],
+            mean_image=MeanImage.from_dict(fields["mean_image"]) if "mean_image" in fields else None,
+        )
+
+
+# -- resizing ------------------------------------------------------------------------------------------------
+
+# Pixels that a filter reaches to each side, when it does not shrink (Pillow's libImaging/Resample.c).
+_REACH_PX = {"BILINEAR": 1.0, "BICUBIC": 2.0, "LANCZOS": 3.0}
+
+
+def _resized(
+    pixels: NDArray[np.uint8],
+    box: tuple[float, float, float, float],
+    width: int,
+    height: int,
+    resampling: Resampling,
+) -> Image:
+    """Resize a part of ``(H, W)`` or ``(H, W, 3)`` pixels: over the width first, then over the height.
+
+    To the bit what ``Image.resize`` gives in one call where it takes the width first, too: always in Pillow
+    11, up to a height of 100 times the width in 12, less often in 13.
+    """
+    import numpy as np
+    from PIL import Image
+
+    rows, columns = pixels.shape[:2]
+    # Pillow computes from float32; so do the comparisons here, then.
+    left, top, right, bottom = np.array(box, dtype=np.float32).tolist()
+    one_pass = (left, right, width) == (0, columns, columns) or (top, bottom, height) == (0, rows, rows)
+    if one_pass or resampling.name not in _REACH_PX:
+        return Image.fromarray(pixels).resize((width, height), resampling, box)
+    # Rows beyond the reach of the filter are not read again, and are left out before anything is computed.
+    scale = (bottom - top) / height
+    reach = _REACH_PX[resampling.name] * max(scale, 1)
+    first = max(math.floor(top + scale / 2 - reach), 0)
+    last = min(math.ceil(bottom - scale / 2 + reach), rows)
+    image = Image.fromarray(pixels[first:last])
+    image = image.resize((width, last - first), resampling, (left, 0, right, last - first))
+    if first:
+        # The rows keep their places: a box that began elsewhere would be rounded differently. What stands
+        # above them is never read.
+        placed = Image.new(image.mode, (width, last), None)
+        placed.paste(image, (0, first))
+        image = placed
+    return image.resize((width, height), resampling, (0, top, width, bottom))

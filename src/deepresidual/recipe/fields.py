@@ -1,0 +1,85 @@
+"""Fields of a recipe that carry their own range, so that a value and what is allowed stand on one line.
+
+Example:
+    >>> @dataclass(frozen=True)
+    ... class Warmup:
+    ...     epochs: float = number(5.0, 0, 1e6)
+    ...     def __post_init__(self) -> None:
+    ...         check_fields(self)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from deepresidual.errors import ConfigurationError
+
+__all__ = ["check_fields", "field_types", "number"]
+
+_REQUIRED = dataclasses.MISSING
+
+
+def number(
+    default: Any = _REQUIRED, low: float = 0, high: float = 1e6, *, above: bool = False, below: bool = False
+) -> Any:
+    """Declare a number from ``low`` to ``high``; ``above`` and ``below`` leave that end out."""
+    return dataclasses.field(
+        default=default, metadata={"low": low, "high": high, "above": above, "below": below}
+    )
+
+
+def field_types(kind: type[Any]) -> dict[str, Any]:
+    """Return the resolved annotation of every field of a dataclass."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def check_fields(value: Any) -> None:
+    """Hold every field of a dataclass against its annotation and its range.
+
+    Raises:
+        ConfigurationError: A field has another type or is out of range; the message names both.
+    """
+    hints = field_types(type(value))
+    for field in dataclasses.fields(value):
+        _check(field.name, getattr(value, field.name), hints[field.name], field.metadata)
+
+
+def _check(name: str, value: Any, hint: Any, limits: Any) -> None:
+    if get_origin(hint) in (Union, types.UnionType):
+        if value is None:
+            return
+        hint = next(member for member in get_args(hint) if member is not type(None))
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ConfigurationError(f"{name} is {value!r}", expected=f"one of {', '.join(get_args(hint))}")
+    elif hint is bool:
+        if type(value) is not bool:
+            raise ConfigurationError(f"{name} is {value!r}", expected="True or False")
+    elif hint in (int, float):
+        _check_number(name, value, whole=hint is int, limits=limits)
+    elif get_origin(hint) is tuple:
+        if type(value) is not tuple:
+            raise ConfigurationError(f"{name} is {value!r}", expected="a tuple of numbers")
+        for item in value:
+            _check_number(name, item, whole=False, limits=limits)
+    elif hint is str and type(value) is not str:
+        raise ConfigurationError(f"{name} is {value!r}", expected="a text")
+    elif isinstance(hint, type) and dataclasses.is_dataclass(hint) and type(value) is not hint:
+        raise ConfigurationError(f"{name} is {value!r}", expected=f"an instance of {hint.__name__}")
+
+
+def _check_number(name: str, value: Any, *, whole: bool, limits: Any) -> None:
+    # True is an int to Python, and NaN a float.
+    if type(value) is not int and (whole or type(value) is not float):
+        raise ConfigurationError(f"{name} is {value!r}", expected=f"a {'whole ' if whole else ''}number")
+    if not limits:
+        return
+    low, high, above, below = limits["low"], limits["high"], limits["above"], limits["below"]
+    is_end = (above and value == low) or (below and value == high)
+    if not math.isfinite(value) or not low <= value <= high or is_end:
+        first, last = "above" if above else "from", "and below" if below else "to"
+        raise ConfigurationError(f"{name} is {value}", expected=f"a number {first} {low:g} {last} {high:g}")

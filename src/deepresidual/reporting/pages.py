@@ -1,0 +1,91 @@
+"""Pages of HTML: self-contained, without scripts, and everything that comes from a data set escaped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from deepresidual.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["percent", "percent_interval", "rendered", "require_ours", "settings_of"]
+
+# Stands in every page, so that a page can be told from somebody's own file.
+_GENERATOR = '<meta name="generator" content="residual report">'
+_HEAD_BYTES = 2_000  # it stands before that
+
+
+def rendered(template: str, **context: Any) -> str:
+    """Return a page.
+
+    Args:
+        template: A file of ``templates/``.
+        context: What it shows.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("deepresidual.reporting", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    environment.filters["percent_interval"] = percent_interval
+    return environment.get_template(template).render(generator=_GENERATOR, **context)
+
+
+def require_ours(path: Path) -> None:
+    """Refuse to write a page over a file that is no page of ours.
+
+    Raises:
+        ConfigurationError: Somebody else's file, or a folder, is there.
+    """
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a folder", expected="a file", remedy="name one with --out")
+    if path.exists():
+        with path.open("rb") as file:
+            if _GENERATOR.encode() not in file.read(_HEAD_BYTES):
+                raise ConfigurationError(
+                    f"{path} is no page of this command and would be overwritten",
+                    remedy="choose another --out",
+                )
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """Return a share, 0 to 1, in percent."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def percent_interval(bounds: Sequence[float]) -> str:
+    """Return an interval of shares, 0 to 1, in percent."""
+    low, high = bounds
+    return f"{100 * low:.2f} – {100 * high:.2f} %"
+
+
+def settings_of(fields: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested fields as one level of readable values: ``{"augment.crop": "pad", …}``."""
+    settings: dict[str, str] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            settings |= settings_of(value, f"{prefix}{name}.")
+        else:
+            settings[f"{prefix}{name}"] = _shown(value)
+    return settings
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None | "":
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.6g}"
+        case list():
+            return ", ".join(map(_shown, value))
+        case _:
+            return str(value)

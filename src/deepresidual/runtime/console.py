@@ -1,0 +1,170 @@
+"""What a person sees while something runs: messages and progress, always on stderr.
+
+With a terminal there is a live bar; without one, a plain line every few seconds. Results go to stdout
+and are no business of this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TextIO, cast
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+from deepresidual.runtime.printable import printable, shortened
+from deepresidual.runtime.speaker import speaks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+__all__ = ["ProgressBar", "leave_closed_terminal", "note", "printable", "stderr", "warn", "warn_each"]
+
+_PLAIN_SECONDS = 10.0
+
+
+def stderr() -> Console:
+    """Return a console on the current stderr; made anew so that redirection is respected."""
+    if not speaks() or sys.stderr is None:
+        return Console(file=io.StringIO(), highlight=False)
+    # While there is a bar, rich stands in front of stderr.
+    stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+    # A name such as a:bug:.jpg is no emoji.
+    return Console(file=cast("TextIO", _Unheard(stream)), highlight=False, soft_wrap=True, emoji=False)
+
+
+class _Unheard:
+    """A stream that takes what nobody can hear: its terminal is closed, its reader gone, its disk full.
+
+    What is said while a run saves must not keep it from saving.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._unheard():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._unheard():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _unheard(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EIO, errno.EPIPE):
+                # Gone for good. What waits in the buffer would fail again when the process ends.
+                with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+                    os.dup2(nowhere.fileno(), self._stream.fileno())
+
+
+def leave_closed_terminal() -> None:
+    """Let stdout and stderr lead nowhere where their terminal is closed; writing to them goes on."""
+    try:
+        import termios
+    except ImportError:  # Windows
+        return
+    for descriptor in (1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:  # else it is no terminal
+                with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+                    os.dup2(nowhere.fileno(), descriptor)
+
+
+def note(message: str) -> None:
+    """Tell the user something on stderr."""
+    stderr().print(escape(shortened(message)))
+
+
+def warn(message: str) -> None:
+    """Warn the user on stderr."""
+    stderr().print(f"[yellow]warning:[/] {escape(shortened(message))}")
+
+
+def warn_each(subjects: Sequence[object], most: int = 8) -> None:
+    """Warn of every subject by its ``str``; beyond ``most`` of them, say how many more there are."""
+    for subject in subjects[:most]:
+        warn(str(subject))
+    if len(subjects) > most:
+        warn(f"and {len(subjects) - most:,} more like these")
+
+
+class ProgressBar:
+    """Progress of a loop with a known number of steps.
+
+    Args:
+        total: Number of steps.
+        done: Steps that are done already, when a run is resumed.
+        label: First word of the bar.
+    """
+
+    def __init__(self, total: int, *, done: int = 0, label: str) -> None:
+        self._console = stderr()
+        self._live = self._console.is_terminal
+        self._total, self._done, self._label = total, done, label
+        self._started, self._first, self._printed = time.monotonic(), done, time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=16, table_column=Column(no_wrap=True, min_width=16)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+            # The last and the only one that gives way where the terminal is narrow.
+            TextColumn(
+                "{task.fields[status]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+            ),
+            expand=True,
+            console=self._console,
+            disable=not self._live,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        self._task = self._bar.add_task(
+            escape(self._label), total=self._total, completed=self._done, status=""
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, done: int, status: str) -> None:
+        """Show that ``done`` steps are done, with ``status`` behind the bar."""
+        self._done = done
+        if self._live and self._task is not None:
+            self._bar.update(self._task, completed=done, status=escape(status))
+        elif time.monotonic() - self._printed > _PLAIN_SECONDS:
+            self._printed = time.monotonic()
+            self.line(f"{self._label} {done}/{self._total} {status}, {self._time_left()} left")
+
+    def line(self, message: str) -> None:
+        """Print a line above the bar that stays."""
+        self._bar.console.print(escape(shortened(message)))
+
+    def _time_left(self) -> str:
+        steps = self._done - self._first
+        seconds = (time.monotonic() - self._started) / max(1, steps) * (self._total - self._done)
+        minutes, seconds = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

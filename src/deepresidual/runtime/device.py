@@ -1,0 +1,114 @@
+"""Devices and precisions; :mod:`deepresidual.models.precision` finds which one is faster."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import torch
+
+from deepresidual.errors import ConfigurationError
+from deepresidual.runtime.cores import usable_cores
+from deepresidual.runtime.openmp import describe_spinning
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+__all__ = [
+    "Precision",
+    "PrecisionChoice",
+    "autocast",
+    "describe_hardware",
+    "has_bf16",
+    "resolve_device",
+    "resolve_num_workers",
+]
+
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+PrecisionChoice: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called ``name``; ``auto`` is CUDA where there is one, else MPS, else the CPU.
+
+    Raises:
+        ConfigurationError: The name is unknown or the device is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+        if device.type not in ("cpu", "cuda", "mps") or (device.type == "cpu" and device.index):
+            raise RuntimeError("not a device to compute on")
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        available = ["auto", "cpu"]
+        available += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        available += ["mps"] if torch.backends.mps.is_available() else []
+        raise ConfigurationError(
+            f"device {name!r} is not available", expected=f"one of {', '.join(available)}"
+        ) from error
+    return device
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Return whether ``device`` says that it multiplies bfloat16; on a CPU that need not be faster."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(
+            capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
+        )
+    return False
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Return the context in which a forward pass computes in ``precision``; weights stay float32."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+def resolve_num_workers(choice: int | None, device: torch.device, image_px: int) -> int:
+    """Return how many threads load data: ``choice``, or as many as make training faster.
+
+    Args:
+        choice: 0 to 256, or ``None``.
+        device: Where the network computes.
+        image_px: Side of its input in pixels.
+
+    Raises:
+        ConfigurationError: The choice is out of range.
+    """
+    if choice is not None:
+        if type(choice) is not int or not 0 <= choice <= 256:
+            raise ConfigurationError(f"num_workers is {choice}", expected="0 to 256")
+        return choice
+    if device.type != "cpu":
+        return min(usable_cores(), 16)
+    # On the CPU the network uses every core, and workers only fill the gaps between its steps. Two cores,
+    # two workers against none: ResNet-18 on photos at 224 px 57 against 48 images/s, ResNet-20 at 32 px
+    # 1,254 against 1,310 (medians of 3 and 2; docs/results.md).
+    return usable_cores() if image_px >= 96 else 0
+
+
+def describe_hardware(device: torch.device) -> dict[str, Any]:
+    """Return what a run should remember of the machine, as JSON types."""
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor())
+    )
+    return {
+        "device": device.type,
+        "name": name,
+        "machine": platform.machine(),
+        "cores": usable_cores(),
+        "threads": torch.get_num_threads(),
+        "bf16": has_bf16(device),
+        "idle_threads": describe_spinning(),
+    }

@@ -1,0 +1,41 @@
+"""Where a result comes from: versions of everything that can change it, and when it was made."""
+
+from __future__ import annotations
+
+import datetime as dt
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+from deepresidual.errors import DISTRIBUTION
+
+__all__ = ["command_line", "now", "version_of", "versions"]
+
+_PACKAGES = ("torch", "numpy", "Pillow", "simplejpeg", "safetensors", "pyarrow", "scikit-learn")
+
+
+def versions() -> dict[str, Any]:
+    """Return the versions of Python, the system and the packages that results depend on."""
+    found: dict[str, Any] = {"python": platform.python_version(), "system": platform.system()}
+    # Under the product's name, as in documents from before the distribution had one of its own.
+    found["residual"] = version_of(DISTRIBUTION)
+    return found | {package: version_of(package) for package in _PACKAGES}
+
+
+def version_of(package: str) -> str | None:
+    """Return the installed version of a package; ``None`` where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def command_line() -> list[str]:
+    """Return the command that is running, program name first."""
+    return ["residual", *sys.argv[1:]]
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

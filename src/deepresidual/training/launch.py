@@ -1,0 +1,392 @@
+"""Starting a run and going on with one: from what was asked for to a trainer that works, and its errors."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from deepresidual.data.source import SampleSource, open_source
+from deepresidual.data.source.validation import hold_out
+from deepresidual.errors import ConfigurationError, DivergedError, ResidualError, RunError
+from deepresidual.models.precision import ASKED_FOR
+from deepresidual.recipe.recipes import left_out
+from deepresidual.reporting import write_report
+from deepresidual.runtime.allocator import freed_memory
+from deepresidual.runtime.console import note, warn, warn_each
+from deepresidual.runtime.cores import usable_cores
+from deepresidual.runtime.device import (
+    PrecisionChoice,
+    describe_hardware,
+    resolve_device,
+    resolve_num_workers,
+)
+from deepresidual.runtime.distributed import Ranks, launched_by_torchrun
+from deepresidual.runtime.files import expanded
+from deepresidual.runtime.openmp import spin_source
+from deepresidual.runtime.provenance import versions
+from deepresidual.runtime.signals import StopRequest
+from deepresidual.runtime.torchrun import place
+from deepresidual.training.board import require_tensorboard
+from deepresidual.training.loop import RunResult, Trainer
+from deepresidual.training.memory import fitting_micro_batch, freed_memory_of, is_out_of_memory
+from deepresidual.training.plan import BadSamples, Plan, Wishes, make_plan
+from deepresidual.training.run import Run, default_run_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from deepresidual.recipe import Recipe
+    from deepresidual.spec import ResNetSpec
+    from deepresidual.training.compiling import CompileChoice
+
+__all__ = ["train"]
+
+
+def train(
+    data: SampleSource | str | Path = "digits",
+    model: str | ResNetSpec | None = None,
+    out: str | Path | None = None,
+    *,
+    weights: str | Path | None = None,
+    recipe: Recipe | str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    fit_memory: bool = False,
+    image_px: int | None = None,
+    validation: float = 0.0,
+    bad_samples: BadSamples = "stop",
+    seed: int = 0,
+    precision: PrecisionChoice = "auto",
+    compile: CompileChoice = "auto",  # noqa: A002  # as the option is called
+    activation_checkpointing: bool = False,
+    device: str = "auto",
+    num_workers: int | None = None,
+    checkpoint_minutes: float = 15.0,
+    tensorboard: bool = False,
+    resume: bool = False,
+    checkpoint: int | None = None,
+) -> RunResult:
+    """Train a network and leave a run folder behind.
+
+    Under torchrun every process calls this with the same arguments; they share each batch.
+
+    Args:
+        data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder,
+            ``cifar10:PATH``, ``cifar100:PATH``, ``shards:PATTERN``, ``csv:FILE``.
+        model: A name of the zoo, or a spec of one's own; chosen by the size of the images where left out.
+        out: The run folder; ``runs/DATA-MODEL`` where left out.
+        weights: A model folder to start from; its classifier stays where the classes are the same.
+        recipe: A :class:`Recipe` or the name of one; the one that suits data and model where left out.
+        changes: Fields of the recipe to set, for example ``{"epochs": 5, "flip": False}``.
+        fit_memory: Find the largest micro-batch that fits into memory by halving, and keep the batch.
+        image_px: Side of the network's input in pixels; the usual one of the model where left out.
+        validation: Share of the training images to hold out, to watch and to choose by.
+        bad_samples: ``stop`` at a sample that cannot be used, or ``skip`` it, name it, and count it; beyond
+            one in a hundred the run stops all the same.
+        seed: Decides the first weights, the order of samples and every augmentation.
+        precision: ``auto`` is the faster of fp32 and bf16 for this network on this processor, measured
+            (:mod:`deepresidual.models.precision`); weights and updates stay float32. Bits are the same for
+            the same precision only.
+        compile: ``auto`` compiles the network where the run is long enough for it to pay.
+        activation_checkpointing: Keep only each unit's input for the backward pass: less memory, the same
+            bits, more time: a third for the network itself, and on the CPU for fetching memory anew.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        num_workers: How many load data; does not change the result.
+        checkpoint_minutes: Longest time between two checkpoints; each evaluation leaves one, too.
+        tensorboard: Whether to write the metrics for TensorBoard, too.
+        resume: Go on with the run in ``out`` from its newest checkpoint.
+        checkpoint: Go on from the checkpoint of this step, which must be whole; needs ``resume``.
+
+    Returns:
+        Where the run lies and how it ended.
+
+    Raises:
+        ConfigurationError: An option is not allowed, or ``out`` holds another run.
+        DataError: The data cannot be used; the message names the file.
+        DivergedError: The loss is not finite.
+        RunError: Something cannot be written, or there is too little memory.
+    """
+    if launched_by_torchrun():
+        place()  # what is wrong with it is said before all else
+    target = resolve_device(_of_this_rank(device))
+    path = _run_path(out, resume=resume, checkpoint=checkpoint)
+    resolve_num_workers(num_workers, target, 1)  # out of range is said before anything is written
+    if not 0 < checkpoint_minutes <= 1e6:
+        raise ConfigurationError(f"checkpoint_minutes is {checkpoint_minutes}", expected="a number above 0")
+    if tensorboard:
+        require_tensorboard()
+    # While the processes meet there is nothing to save: signals do their usual work.
+    with Ranks.join(target) as ranks, StopRequest() as stop:
+        # A worker that torchrun has started again goes on; the command that it was given says nothing of it.
+        restarted = ranks.num_restarts > 0 and path is not None and (path / "run.json").exists()
+        resume = ranks.from_first(resume or restarted)
+        with ranks.failing_together():
+            source = hold_out(data if isinstance(data, SampleSource) else open_source(data), validation)
+        wishes = Wishes(
+            model=model,
+            weights=weights,
+            recipe=recipe,
+            changes=changes or {},
+            image_px=image_px,
+            seed=seed,
+            precision=precision,
+            compile=compile,
+            activation_checkpointing=activation_checkpointing,
+            validation=validation,
+            bad_samples=bad_samples,
+        )
+        run = _opened_run(source, wishes, target, ranks, path, data, resume=resume, fit_memory=fit_memory)
+        with contextlib.closing(run):
+            with ranks.failing_together():
+                if tensorboard:
+                    run.show_on_board()
+                trainer = Trainer(
+                    run.plan,
+                    source,
+                    run,
+                    target,
+                    num_workers=resolve_num_workers(num_workers, target, run.plan.preprocess.crop_px),
+                    ranks=ranks,
+                    stop=stop,
+                    weights=expanded(weights) if weights is not None else None,
+                    checkpoint_minutes=checkpoint_minutes,
+                )
+            chosen = run.checkpoints_path / f"step-{checkpoint}" if checkpoint is not None else None
+            with freed_memory(freed_memory_of(run.plan, target)):
+                return _run(trainer, run, ranks, chosen)
+
+
+def _run(trainer: Trainer, run: Run, ranks: Ranks, checkpoint: Path | None) -> RunResult:
+    """Run a trainer to its end; what breaks it is written into the run."""
+    try:
+        return trainer.run_to_end(checkpoint)
+    except DivergedError as error:
+        _note_end(run, ranks, "diverged", trainer.step, str(error))
+        raise
+    except Exception as error:
+        _note_end(run, ranks, "failed", trainer.step, f"{type(error).__name__}: {error}")
+        if is_out_of_memory(error):
+            recipe = run.plan.recipe
+            raise RunError(
+                f"out of memory with {recipe.micro_batch_size or recipe.batch_size // ranks.size} images of "
+                f"{run.plan.train_px} px at a time",
+                remedy="choose --batch-size auto, a smaller model or --activation-checkpointing",
+            ) from error
+        if ranks.size > 1 and isinstance(error, RuntimeError):
+            raise ranks.lost(error) from error  # in the exchange of gradients
+        raise
+
+
+def _note_end(run: Run, ranks: Ranks, status: str, step: int, error: str) -> None:
+    """Write into the run how it ended; where that fails, too, the first error is the one to tell."""
+    with contextlib.suppress(ResidualError):
+        run.set_status(status, step, error)
+        if ranks.is_first:
+            write_report(run.path)
+
+
+def _of_this_rank(device: str) -> str:
+    """Return the device of this process: under torchrun each takes a GPU of its own."""
+    if launched_by_torchrun() and device in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda:{place().local_rank}"
+    return device
+
+
+def _run_path(out: str | Path | None, *, resume: bool, checkpoint: int | None) -> Path | None:
+    if out is not None and not str(out):
+        raise ConfigurationError("--out is empty", expected="the name of a folder")
+    if resume and out is None:
+        raise ConfigurationError("--resume does not say which run", remedy="name its folder with --out")
+    if checkpoint is not None and not resume:
+        raise ConfigurationError("--checkpoint goes with --resume", remedy="add --resume")
+    if out is None and launched_by_torchrun():
+        raise ConfigurationError(
+            "under torchrun --out says where the run lies, so that a restarted worker finds it",
+            remedy="name a folder with --out",
+        )
+    return expanded(out) if out is not None else None
+
+
+def _opened_run(
+    source: SampleSource,
+    wishes: Wishes,
+    device: torch.device,
+    ranks: Ranks,
+    path: Path | None,
+    data: SampleSource | str | Path,
+    *,
+    resume: bool,
+    fit_memory: bool,
+) -> Run:
+    """Settle the plan and open the run folder: the first rank does it, the others hear of it."""
+    opened: Run | None = None
+    with ranks.failing_together():
+        if ranks.is_first:
+            opened = (
+                _resumed(source, wishes, device, ranks, path)
+                if resume and path is not None
+                else _started(source, wishes, device, ranks, path, data, fit_memory=fit_memory)
+            )
+            _introduce(opened.plan, source, opened, ranks)
+    told: tuple[dict[str, Any], str, int] | None = None
+    if opened is not None:
+        told = opened.plan.to_dict(), str(opened.path), torch.get_num_threads()
+    told = ranks.from_first(told)
+    if opened is not None:
+        return opened
+    fields, where, threads = told or ({}, "", 1)
+    if resume and threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
+    return Run.seen_by_others(Path(where), Plan.from_dict(fields))
+
+
+def _started(
+    source: SampleSource,
+    wishes: Wishes,
+    device: torch.device,
+    ranks: Ranks,
+    path: Path | None,
+    data: SampleSource | str | Path,
+    *,
+    fit_memory: bool,
+) -> Run:
+    plan = make_plan(source, wishes, device)
+    _check_split(plan, ranks)
+    if fit_memory:
+        micro_batch_size = fitting_micro_batch(plan, device, plan.recipe.batch_size // ranks.size)
+        recipe = dataclasses.replace(plan.recipe, micro_batch_size=micro_batch_size)
+        plan = dataclasses.replace(plan, recipe=recipe)
+    path = default_run_path(plan) if path is None else _outside(path, data)
+    return Run.start(path, plan, source, _facts(source, device, ranks))
+
+
+def _facts(source: SampleSource, device: torch.device, ranks: Ranks) -> dict[str, Any]:
+    """Return what a run remembers beside its plan."""
+    return {
+        "hardware": describe_hardware(device),
+        "num_ranks": ranks.size,
+        "ignored": [{"path": file.path, "reason": file.reason} for file in source.ignored],
+    }
+
+
+def _resumed(source: SampleSource, wishes: Wishes, device: torch.device, ranks: Ranks, path: Path) -> Run:
+    recorded, _ = Run.read_plan(path)
+    if wishes.changes.get("micro_batch_size") is None and recorded.recipe.micro_batch_size is not None:
+        # Found by halving when the run began.
+        wishes = dataclasses.replace(
+            wishes, changes={**wishes.changes, "micro_batch_size": recorded.recipe.micro_batch_size}
+        )
+    plan = make_plan(source, wishes, device, recorded=recorded)
+    run = Run.resume(path, plan, source, _facts(source, device, ranks))
+    _check_split(run.plan, ranks)
+    _compute_alike(run.record, device)
+    if recorded.recipe.micro_batch_size is None and run.record["num_ranks"] != ranks.size:
+        warn(
+            f"the run began on {run.record['num_ranks']} ranks and goes on with {ranks.size}: BN takes its "
+            f"statistics from {recorded.recipe.batch_size // ranks.size} images now; a run with "
+            f"--micro-batch-size keeps them the same on any number of ranks"
+        )
+    return run
+
+
+def _compute_alike(record: Mapping[str, Any], device: torch.device) -> None:
+    """Take as many threads as the run began with, and warn of what makes its bits differ all the same."""
+    before, now = record["hardware"], describe_hardware(device)
+    if device.type == "cpu" and before["device"] == "cpu" and before["threads"] != now["threads"]:
+        torch.set_num_threads(before["threads"])
+        if before["threads"] > usable_cores():
+            warn(
+                f"the run began on {before['threads']} threads, and as many are used on "
+                f"{usable_cores()} cores for the same bits; that is slow"
+            )
+    changed = [
+        f"{name} {before.get(name)} → {now[name]}"
+        for name in ("device", "name", "bf16")
+        if before.get(name) != now[name]
+    ]
+    changed += [
+        f"{name} {before_version} → {versions().get(name)}"
+        for name, before_version in record["versions"].items()
+        if versions().get(name) != before_version
+    ]
+    if changed:
+        warn(
+            f"not the machine or the software that the run began with ({', '.join(changed)}); bits may differ"
+        )
+
+
+def _check_split(plan: Plan, ranks: Ranks) -> None:
+    recipe = plan.recipe
+    if recipe.batch_size % ranks.size:
+        raise ConfigurationError(
+            f"batch_size is {recipe.batch_size} for {ranks.size} ranks",
+            expected=f"a multiple of {ranks.size}",
+        )
+    part = recipe.batch_size // ranks.size
+    if recipe.micro_batch_size is not None and part % recipe.micro_batch_size:
+        raise ConfigurationError(
+            f"micro_batch_size is {recipe.micro_batch_size} and each of {ranks.size} ranks has {part} images",
+            expected="a divisor of that",
+        )
+
+
+def _outside(out: Path, data: SampleSource | str | Path) -> Path:
+    """Return ``out``, unless it lies in the data, where the run's pictures would be taken for samples."""
+    if isinstance(data, SampleSource) or data == "digits":
+        return out  # not known to lie anywhere, or bundled
+    if out.resolve().is_relative_to(expanded(data).resolve()):
+        raise ConfigurationError(f"{out} lies inside the data {data}", remedy="choose an --out elsewhere")
+    return out
+
+
+def _introduce(plan: Plan, source: SampleSource, run: Run, ranks: Ranks) -> None:
+    splits = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
+    note(f"data       {source.name}: {splits}; {len(source.classes)} classes")
+    if source.held_out:
+        note(f"           {source.held_out}")
+    warn_each(source.ignored)
+    macs = plan.spec.num_macs(plan.preprocess.crop_px)
+    note(
+        f"model      {plan.model}: {plan.spec.num_parameters:,} parameters, {macs / 1e6:,.0f} million "
+        f"multiply-adds at {plan.preprocess.crop_px} px"
+    )
+    recipe = plan.recipe
+    note(
+        f"recipe     {recipe.name} ({recipe.fingerprint()}): {plan.total_steps:,} steps of "
+        f"{recipe.batch_size}, {recipe.optimizer}, learning rate {recipe.learning_rate:g} ({recipe.schedule})"
+    )
+    for line in _changed_fields(recipe):
+        note(f"           {line}")
+    for change in left_out(recipe.name, plan.spec):
+        if not getattr(recipe, change.field):
+            note(f"           without {change.field} on this network: {change.reason}")
+    if not plan.weights and (recipe.frozen_stages or recipe.batch_norm == "frozen"):
+        what = f"frozen_stages {recipe.frozen_stages}" if recipe.frozen_stages else "batch_norm frozen"
+        warn(f"{what} holds still what was never trained; start from a model with --weights")
+    reason = f" ({plan.precision_reason})" if plan.precision_reason not in ("", ASKED_FOR) else ""
+    how = [f"{plan.precision}{reason}", "compiled" if plan.compiled else "not compiled", f"seed {plan.seed}"]
+    how += [f"{ranks.size} ranks"] if ranks.size > 1 else []
+    note(f"computing  {', '.join(how)}")
+    if spin_source() == "torch imported first":
+        note(
+            "           torch was imported before deepresidual, so idle threads spin as long as OpenMP lets "
+            "them, which is slow beside other programs; import deepresidual first"
+        )
+    mirrored = "mirrored (--flip no for digits and text)" if recipe.augment.flip else "not mirrored"
+    note(f"images     {recipe.augment.crop} crop, {mirrored}")
+    note(f"run        {run.path}")
+
+
+def _changed_fields(recipe: Recipe) -> list[str]:
+    """Return the fields that are not at their default, a few a line."""
+    words = [
+        f"{field.name} {value}"
+        for part in (recipe, recipe.augment, recipe.mix)
+        for field in dataclasses.fields(part)
+        if field.name not in ("name", "augment", "mix", "batch_size", "optimizer", "schedule")
+        and (value := getattr(part, field.name)) != field.default
+    ]
+    return [", ".join(words[first : first + 5]) for first in range(0, len(words), 5)]

@@ -1,0 +1,85 @@
+"""How training deals with memory: how many images fit at a time (``--batch-size auto``), and what is kept."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from deepresidual.errors import RunError
+from deepresidual.models import create
+from deepresidual.runtime.console import note
+from deepresidual.runtime.device import autocast
+
+if TYPE_CHECKING:
+    from deepresidual.runtime.allocator import FreedMemory
+    from deepresidual.training.plan import Plan
+
+__all__ = ["fitting_micro_batch", "freed_memory_of", "is_out_of_memory"]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory could not be had, on a GPU or for the process."""
+    # On the CPU torch raises a plain RuntimeError with this text.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def freed_memory_of(plan: Plan, device: torch.device) -> FreedMemory:
+    """Return what becomes of memory that a run frees: on the CPU it is kept for the next step.
+
+    Who asks for activation checkpointing wants memory more than speed; there it is returned.
+    """
+    if device.type != "cpu":
+        return "as ever"
+    return "returned" if plan.spec.activation_checkpointing else "kept"
+
+
+def fitting_micro_batch(plan: Plan, device: torch.device, most: int) -> int:
+    """Return the largest of ``most``, ``most / 2``, … images that one update has memory for.
+
+    Tries updates of a copy of the network with blank images, the largest first.
+
+    Args:
+        plan: The plan: network, size of images, precision.
+        device: Where the network computes.
+        most: Images of a batch that one rank has.
+
+    Raises:
+        RunError: Not even one fits, or an odd number does not.
+    """
+    size = most
+    while True:
+        try:
+            _try_update(plan, device, size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if size % 2:
+                raise RunError(
+                    f"there is no memory for {size} images of {plan.train_px} px at a time",
+                    remedy="choose a smaller --image-px, a smaller model, or --activation-checkpointing",
+                ) from error
+        else:
+            if size < most:
+                note(f"memory     {size} images at a time instead of {most}; the batch stays as it is")
+            return size
+        size //= 2
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _try_update(plan: Plan, device: torch.device, size: int) -> None:
+    network = create(plan.spec).to(device).to(memory_format=torch.channels_last).train()
+    side, channels = plan.train_px, plan.preprocess.num_channels
+    images = torch.zeros(size, channels, side, side, device=device).to(memory_format=torch.channels_last)
+    labels = torch.zeros(size, dtype=torch.int64, device=device)
+    devices = [device] if device.type == "cuda" else []
+    # Dropout and stochastic depth draw from torch's global state, which stays as it was.
+    with torch.random.fork_rng(devices), autocast(device, plan.precision):
+        logits = network(images)
+    functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+    # The optimizer will keep as much again for every weight.
+    _ = [torch.empty_like(parameter) for parameter in network.parameters()]

@@ -1,0 +1,502 @@
+"""The plan of a run: everything that decides its bits, settled before a file is written.
+
+What was left open ("auto", no recipe named) is decided here once and recorded; a resumed run reads the
+record instead of deciding again, so a choice never changes half-way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+from deepresidual import zoo
+from deepresidual.data.augment import check_augment
+from deepresidual.data.decode import decode
+from deepresidual.data.sampler import steps_until_epoch
+from deepresidual.data.source.base import fingerprint_of
+from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.models import Model, load, model_folder
+from deepresidual.models.precision import settle_precision
+from deepresidual.preprocess import Preprocess
+from deepresidual.recipe import Recipe
+from deepresidual.recipe.recipes import earlier_recipe, named_recipe, recipe_for
+from deepresidual.runtime.cores import usable_cores
+from deepresidual.spec import ResNetSpec
+from deepresidual.training.compiling import CompileChoice, resolve_compile
+from deepresidual.training.optimizer import check_frozen_stages
+from deepresidual.training.pixel_statistics import measured_preprocess
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from deepresidual.data.source import SampleSource
+    from deepresidual.runtime.device import Precision, PrecisionChoice
+
+__all__ = ["BadSamples", "Plan", "Wishes", "make_plan"]
+
+BadSamples: TypeAlias = Literal["stop", "skip"]
+
+# digits of scikit-learn: mean 4.88 and standard deviation 6.02 of ink, on a scale of 0 to 16.
+_DIGITS = Preprocess(crop_px=16, resize_px=16, mean=(0.305,), std=(0.376,), channels="gray")
+
+# Sides of growing training images are multiples of this: few sizes, and whole pixels after every stride.
+_SIDE_MULTIPLE = 4
+
+# A run of fewer operations than this is over in a minute on two cores: to measure which precision is faster
+# would take a part of what there is to win.
+_FLOP_WORTH_MEASURING = 5e12
+
+_SHOWN_CHARACTERS = 80  # of a value in a list of differences
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller asks of a run; what is ``None`` or ``auto`` is settled by :func:`make_plan`.
+
+    Attributes:
+        model: Name of a network, or the spec of one's own; chosen by the size of the images where left out.
+        weights: A model folder to start from.
+        recipe: A recipe or its name; the one that suits data and network where left out.
+        changes: Fields of the recipe that take the place of the recipe's own.
+        image_px: Side of the network's input; the usual one where left out.
+        seed: Decides the first weights, the order and every augmentation.
+        precision: Precision of the forward and backward pass.
+        compile: Whether the network is compiled.
+        activation_checkpointing: Whether only each unit's input is kept for the backward pass.
+        validation: Share of the training images to hold out and watch instead of the test images.
+        bad_samples: ``stop`` at one that cannot be used, or ``skip`` it.
+    """
+
+    model: str | ResNetSpec | None
+    weights: str | Path | None
+    recipe: Recipe | str | None
+    changes: Mapping[str, Any]
+    image_px: int | None
+    seed: int
+    precision: PrecisionChoice
+    compile: CompileChoice
+    activation_checkpointing: bool
+    validation: float
+    bad_samples: BadSamples
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it starts.
+
+    Attributes:
+        model: Name of the network in the zoo.
+        spec: Its architecture, with the classes and channels of the data.
+        preprocess: How images become its input.
+        recipe: How it is trained.
+        seed: Decides the first weights, the order and every augmentation.
+        precision: Precision of the forward and backward pass.
+        precision_reason: Why this one: asked for, or what was measured; empty in runs of older versions.
+        compiled: Whether the network is compiled.
+        weights: SHA-256 of the weights to start from; empty where they are drawn.
+        data: Name of the data set.
+        classes: Names of its classes.
+        num_samples: Size of its training split.
+        num_held_out: Size of the split that training watches.
+        validation: Share of the training images that is held out.
+        bad_samples: What becomes of samples that cannot be used.
+        fingerprint: Hashes of the splits.
+    """
+
+    model: str
+    spec: ResNetSpec
+    preprocess: Preprocess
+    recipe: Recipe
+    seed: int
+    precision: Precision
+    precision_reason: str
+    compiled: bool
+    weights: str
+    data: str
+    classes: tuple[str, ...]
+    num_samples: int
+    num_held_out: int
+    validation: float
+    bad_samples: BadSamples
+    fingerprint: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
+            raise ConfigurationError(f"seed is {self.seed!r}", expected="a whole number from 0 to 2^63 - 1")
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of the whole run."""
+        return self.recipe.steps or self.first_step_of_epoch(self.recipe.epochs)
+
+    @property
+    def warmup_steps(self) -> int:
+        """Updates of the warm-up, at most the whole run."""
+        steps = self.recipe.warmup_steps
+        if steps is None:
+            steps = self.first_step_of_epoch(self.recipe.warmup_epochs)
+        return min(steps, self.total_steps)
+
+    @property
+    def train_px(self) -> int:
+        """Side of the training images at the end of the run, in pixels."""
+        return self.recipe.train_px or self.preprocess.crop_px
+
+    def side_px(self, step: int) -> int:
+        """Return the side of the training images of update ``step``, in pixels."""
+        first, last = self.recipe.start_px, self.train_px
+        if first is None or first >= last:
+            return last
+        progress = min(1.0, step / (self.recipe.growing * self.total_steps))
+        return min(last, first + int(progress * (last - first) / _SIDE_MULTIPLE + 0.5) * _SIDE_MULTIPLE)
+
+    def first_step_of_epoch(self, epoch: float) -> int:
+        """Return the number of updates after which ``epoch`` epochs have been seen."""
+        return steps_until_epoch(epoch, self.num_samples, self.recipe.batch_size)
+
+    def evaluation_steps(self) -> list[int]:
+        """Return the steps after which the run is evaluated and saved; the last step is always one."""
+        ends: list[int] = []
+        number = 1
+        while (end := self.first_step_of_epoch(number * self.recipe.evaluate_every)) < self.total_steps:
+            ends += [end] if end > (ends[-1] if ends else 0) else []
+            number += 1
+        return [*ends, self.total_steps]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types; :meth:`from_dict` reads them back."""
+        return {
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "spec": self.spec.to_dict(),
+            "preprocess": self.preprocess.to_dict(),
+            "recipe": self.recipe.to_dict(),
+            "classes": list(self.classes),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Plan:
+        """Build a plan from what :meth:`to_dict` returned, in this version or an earlier one."""
+        try:
+            spec, recipe = ResNetSpec.from_dict(fields["spec"]), Recipe.from_dict(fields["recipe"])
+            if "bce_sum" not in fields["recipe"]:
+                recipe = _in_earlier_terms(recipe, spec.num_classes)
+            return cls(
+                **{
+                    "precision_reason": "",
+                    **fields,
+                    "spec": spec,
+                    "preprocess": Preprocess.from_dict(fields["preprocess"]),
+                    "recipe": recipe,
+                    "classes": tuple(fields["classes"]),
+                }
+            )
+        except (TypeError, KeyError) as error:
+            raise ConfigurationError(f"the plan cannot be read ({error})") from error
+
+    def differences(self, other: Plan) -> list[str]:
+        """Return ``field: here → there`` for every field in which ``other`` differs, but for reasons."""
+        alike = replace(other, precision_reason=self.precision_reason)
+        return _differences("", self.to_dict(), alike.to_dict())
+
+
+def make_plan(
+    source: SampleSource, wishes: Wishes, device: torch.device, *, recorded: Plan | None = None
+) -> Plan:
+    """Settle every choice of a run.
+
+    Args:
+        source: The data set, with a training split, after :func:`hold_out`.
+        wishes: What was asked for.
+        device: Where the network is trained.
+        recorded: The plan of the run that goes on: what it had decided itself is not decided again.
+
+    Raises:
+        ConfigurationError: A name is unknown or a value is out of range.
+        DataError: The data set has no split to train or to evaluate on, or an image cannot be decoded.
+    """
+    source.require_training_splits()
+    start = load(wishes.weights) if wishes.weights is not None else None
+    name, spec = _settled_model(source, wishes.model, start, recorded)
+    if start and replace(spec, num_classes=1, in_channels=1) != replace(
+        start.spec, num_classes=1, in_channels=1
+    ):
+        raise ConfigurationError(
+            f"the weights are of {zoo.name_of(start.spec) or 'another network'} and the model is {name}",
+            remedy="leave out --model",
+        )
+    usual = _usual_preprocess(source, spec, start)
+    recipe = _settled_recipe(source, wishes, spec, usual.crop_px, recorded, has_weights=start is not None)
+    _check_selection(source, recipe)
+    check_frozen_stages(spec, recipe.frozen_stages)
+    preprocess = _settled_preprocess(source, wishes, recipe, usual, recorded)
+    spec = replace(
+        spec,
+        num_classes=len(source.classes),
+        in_channels=preprocess.num_channels,
+        zero_init_last_bn=_settled_zero_init(recipe, spec, recorded),
+        stochastic_depth=recipe.stochastic_depth or spec.stochastic_depth,
+        activation_checkpointing=wishes.activation_checkpointing or spec.activation_checkpointing,
+    )
+    plan = Plan(
+        model=name,
+        spec=spec,
+        preprocess=preprocess,
+        recipe=recipe,
+        seed=wishes.seed,
+        precision="fp32",
+        precision_reason="",
+        compiled=False,
+        weights=_digest(wishes.weights) if wishes.weights is not None else "",
+        data=source.name,
+        classes=source.classes,
+        num_samples=len(source.split("train")),
+        num_held_out=len(source.split(source.validation_split)),
+        validation=wishes.validation,
+        bad_samples=wishes.bad_samples,
+        fingerprint={split: fingerprint_of(samples) for split, samples in source.splits.items()},
+    )
+    if isinstance(wishes.recipe, Recipe) or "start_px" in wishes.changes:
+        _check_growth(plan)
+    _check_images(plan)
+    plan = _with_precision(plan, wishes, device, recorded)
+    return replace(plan, compiled=_settled_compile(plan, wishes, device, recorded))
+
+
+def _settled_model(
+    source: SampleSource, model: str | ResNetSpec | None, start: Model | None, recorded: Plan | None
+) -> tuple[str, ResNetSpec]:
+    """Return the network and its name, which is ``custom`` where the zoo has none."""
+    if isinstance(model, ResNetSpec):
+        return zoo.name_of(model) or "custom", model
+    if start is not None and model in (None, "custom"):
+        return model or zoo.name_of(start.spec) or "custom", start.spec
+    name = model or _default_model(source)
+    spec = zoo.entry(name).spec
+    # A row of the zoo may be mended; a run goes on with the network that its name meant when it began.
+    return name, recorded.spec.architecture if recorded is not None and recorded.model == name else spec
+
+
+def _settled_zero_init(recipe: Recipe, spec: ResNetSpec, recorded: Plan | None) -> bool:
+    """Return whether the last BNs begin at zero; the spec refuses it where they could not leave that state.
+
+    A run that began before that was refused goes on: its weights are there.
+    """
+    if recorded is not None and recorded.recipe.zero_init_last_bn and spec.why_no_zero_init:
+        return recorded.spec.zero_init_last_bn
+    return recipe.zero_init_last_bn or spec.zero_init_last_bn
+
+
+def _usual_preprocess(source: SampleSource, spec: ResNetSpec, start: Model | None) -> Preprocess:
+    if start is not None:
+        return start.preprocess
+    return _DIGITS if source.name == "digits" else zoo.default_preprocess(spec)
+
+
+def _settled_recipe(
+    source: SampleSource,
+    wishes: Wishes,
+    spec: ResNetSpec,
+    usual_px: int,
+    recorded: Plan | None,
+    *,
+    has_weights: bool,
+) -> Recipe:
+    if isinstance(wishes.recipe, Recipe):
+        chosen = wishes.recipe
+    elif wishes.recipe is not None:
+        chosen = named_recipe(wishes.recipe, spec)
+    else:
+        chosen = named_recipe("finetune", spec) if has_weights else recipe_for(source.name, spec)
+    changes = dict(wishes.changes)
+    own_px = chosen.crop_px or usual_px
+    if wishes.image_px not in (None, own_px) and not isinstance(wishes.recipe, Recipe):
+        # The sizes of a named recipe are those for its own input.
+        changes = {"train_px": None, "start_px": None, "crop_px": None, "resize_px": None, **changes}
+    recipe = chosen.changed(changes)
+    if recorded is not None and recipe != recorded.recipe:
+        bases = [chosen] if isinstance(wishes.recipe, Recipe) else [chosen, earlier_recipe(chosen)]
+        earlier = (_in_earlier_terms(base.changed(changes), len(source.classes)) for base in bases)
+        recipe = next((one for one in earlier if one == recorded.recipe), recipe)
+    if wishes.image_px is not None and recipe.crop_px not in (None, wishes.image_px):
+        raise ConfigurationError(
+            f"image_px is {wishes.image_px} and crop_px is {recipe.crop_px}", expected="one of both"
+        )
+    return recipe
+
+
+def _in_earlier_terms(recipe: Recipe, num_classes: int) -> Recipe:
+    """Return what a recipe meant before it had ``bce_sum``: a sum, of labels smoothed before the threshold.
+
+    Smoothing makes of a target t (1 − ε)·t + ε / classes, so where a threshold follows it only moves that.
+    """
+    if recipe.loss != "bce":
+        return recipe
+    threshold, smoothing = recipe.bce_threshold, recipe.label_smoothing
+    if threshold and 0 < smoothing < 1:
+        moved = (threshold - smoothing / num_classes) / (1 - smoothing)
+        recipe = replace(recipe, bce_threshold=min(max(moved, 1e-9), 1 - 1e-9), label_smoothing=0.0)
+    return replace(recipe, bce_sum=True)
+
+
+def _settled_preprocess(
+    source: SampleSource, wishes: Wishes, recipe: Recipe, preprocess: Preprocess, recorded: Plan | None
+) -> Preprocess:
+    image_px = wishes.image_px if wishes.image_px is not None else recipe.crop_px
+    if image_px is not None:
+        if type(image_px) is not int:
+            raise ConfigurationError(f"image_px is {image_px!r}", expected="a whole number")
+        preprocess = preprocess.at_size(image_px)
+    if recipe.resize_px is not None:
+        preprocess = replace(preprocess, resize_px=recipe.resize_px)
+    if recipe.interpolation is not None:
+        preprocess = replace(preprocess, interpolation=recipe.interpolation)
+    if recipe.mean == "fixed":
+        return preprocess
+    sides = _training_sides(recipe, preprocess)
+    if recipe.mean == "pixel" and sides != {preprocess.crop_px}:
+        raise ConfigurationError(
+            f"mean is 'pixel', and training images have {_listed(sides)} px and evaluated ones "
+            f"{preprocess.crop_px} px",
+            expected="the same size, or mean 'channel'",
+        )
+    if recorded is not None and recorded.recipe.mean == recipe.mean:
+        # Measured when the run began, on data whose fingerprint guards it; all else must be as it was.
+        before = recorded.preprocess
+        return replace(
+            preprocess,
+            mean=before.mean,
+            std=before.std,
+            mean_image=before.mean_image if before.crop_px == preprocess.crop_px else None,
+        )
+    return measured_preprocess(
+        source.split("train"),
+        preprocess,
+        per_pixel=recipe.mean == "pixel",
+        skip_bad=wishes.bad_samples == "skip",
+    )
+
+
+def _with_precision(plan: Plan, wishes: Wishes, device: torch.device, recorded: Plan | None) -> Plan:
+    """Return the plan with the precision that was asked for, recorded, or measured to be the faster."""
+    if wishes.precision == "auto" and recorded is not None:
+        return replace(plan, precision=recorded.precision, precision_reason=recorded.precision_reason)
+    # Multiply and add; the backward pass is two of the forward's.
+    flop = 6 * plan.spec.num_macs(plan.train_px) * plan.recipe.batch_size * plan.total_steps
+    if wishes.precision == "auto" and device.type == "cpu" and flop < _FLOP_WORTH_MEASURING:
+        return replace(plan, precision="fp32", precision_reason="a short run")
+    settled = settle_precision(wishes.precision, plan.spec, device, image_px=plan.train_px)
+    return replace(plan, precision=settled.precision, precision_reason=settled.reason)
+
+
+def _settled_compile(plan: Plan, wishes: Wishes, device: torch.device, recorded: Plan | None) -> bool:
+    if wishes.compile == "auto" and recorded is not None:
+        return recorded.compiled
+    steps = range(0, plan.total_steps, max(1, plan.total_steps // 1000))
+    return resolve_compile(
+        wishes.compile,
+        device,
+        plan.spec,
+        image_px=plan.train_px,
+        num_sizes=len({plan.side_px(step) for step in steps}),
+        batch_size=plan.recipe.batch_size,
+        total_steps=plan.total_steps,
+        num_cores=usable_cores(),
+    )
+
+
+def _training_sides(recipe: Recipe, preprocess: Preprocess) -> set[int]:
+    """Return the side of the training images at the start and at the end of a run, in pixels."""
+    last = recipe.train_px or preprocess.crop_px
+    return {min(recipe.start_px or last, last), last}
+
+
+def _listed(sides: set[int]) -> str:
+    return " to ".join(str(side) for side in sorted(sides))
+
+
+def _check_growth(plan: Plan) -> None:
+    """Refuse a start beyond the end that was asked for; one that a named recipe has is passed over."""
+    start_px = plan.recipe.start_px
+    if start_px is not None and start_px > plan.train_px:
+        raise ConfigurationError(
+            f"start_px is {start_px} and training images end with {plan.train_px} px",
+            expected=f"a start_px of at most {plan.train_px}",
+        )
+
+
+def _check_images(plan: Plan) -> None:
+    """Refuse what would fail at the first image, or at the first of another size."""
+    recipe, preprocess = plan.recipe, plan.preprocess
+    sides = _training_sides(recipe, preprocess)
+    smallest, largest = min(sides), max(sides)
+    if preprocess.mean_image is not None and sides != {preprocess.crop_px}:
+        raise ConfigurationError(
+            f"the mean image of the weights has {preprocess.crop_px} px and training images have "
+            f"{_listed(sides)} px",
+            expected="the same size",
+            remedy="choose one size with --image-px, for which its average takes its place",
+        )
+    check_augment(recipe.augment, preprocess, largest)
+    last_px = [layer.out_px for layer in plan.spec.layers(smallest) if layer.kind == "conv"][-1]
+    together = recipe.micro_batch_size or recipe.batch_size
+    if recipe.batch_norm == "train" and together * last_px**2 == 1:
+        name = "micro_batch_size" if recipe.micro_batch_size else "batch_size"
+        raise ConfigurationError(
+            f"{name} 1 at {smallest} px leaves batch normalization one value a channel",
+            remedy=f"raise --{name.replace('_', '-')} or --image-px",
+        )
+
+
+def _check_selection(source: SampleSource, recipe: Recipe) -> None:
+    """Refuse to choose by the images that are to give the final figure: it would flatter."""
+    chooses = recipe.select == "best" or recipe.early_stopping or recipe.schedule == "plateau"
+    if chooses and source.validation_split == "test":
+        what = "plateau" if recipe.schedule == "plateau" else "choosing the best weights or the end"
+        raise ConfigurationError(
+            f"{what} by the test images would spoil the figure that they are for",
+            remedy="hold out training images with --validation 0.1",
+        )
+
+
+def _default_model(source: SampleSource) -> str:
+    """Return the network for a data set when none is asked for: by the size of its first images."""
+    split = source.split("train")
+    sides = []
+    for index in range(min(8, len(split))):
+        sample = split.read(index)
+        try:
+            sides.append(min(decode(sample.content).shape[:2]))
+        except DataError as error:
+            raise DataError(
+                f"{sample.key}: {error}", remedy="repair or remove this file, then start again"
+            ) from error
+    return "resnet20" if np.median(sides) <= 64 else "resnet18"
+
+
+def _digest(model: str | Path) -> str:
+    with (model_folder(model) / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def _differences(prefix: str, here: Any, there: Any) -> list[str]:
+    if isinstance(here, dict) and isinstance(there, dict):
+        names = dict.fromkeys([*here, *there])
+        return [
+            line
+            for name in names
+            for line in _differences(f"{prefix}{name}.", here.get(name), there.get(name))
+        ]
+    if here == there:
+        return []
+    return [f"{prefix.removesuffix('.')}: {_short(here)} → {_short(there)}"]
+
+
+def _short(value: Any) -> str:
+    # A mean image is a hundred thousand characters.
+    text = str(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

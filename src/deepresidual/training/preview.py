@@ -1,0 +1,186 @@
+"""A run before it is started: its schedule as a picture, its steps, and an estimate of time and memory."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from deepresidual.data.loader import Batch
+from deepresidual.data.source import SampleSource, open_source
+from deepresidual.data.source.validation import hold_out
+from deepresidual.models import create
+from deepresidual.runtime.allocator import freed_memory
+from deepresidual.runtime.device import resolve_device
+from deepresidual.runtime.distributed import ALONE
+from deepresidual.runtime.memory import peak_memory
+from deepresidual.training.memory import freed_memory_of
+from deepresidual.training.meter import Meter
+from deepresidual.training.plan import Wishes, make_plan
+from deepresidual.training.schedule import learning_rate
+from deepresidual.training.updater import Updater
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deepresidual.spec import ResNetSpec
+    from deepresidual.training.plan import Plan
+
+__all__ = ["Preview", "preview"]
+
+_COLUMNS, _ROWS = 64, 8
+_TIMED_UPDATES = 3
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a run would do.
+
+    Attributes:
+        plan: Its plan.
+        learning_rates: The learning rate at equal distances over the run, as far as it is known beforehand.
+        seconds_a_step: Time of one update on blank images, data not counted.
+        memory_bytes: Most memory of the process so far, or of the GPU.
+    """
+
+    plan: Plan
+    learning_rates: tuple[float, ...]
+    seconds_a_step: float
+    memory_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Time of the whole run: its updates, and an image evaluated for a third of one trained on.
+
+        Of smaller images, where they grow, an update takes as much less as they have fewer pixels.
+        """
+        recipe, plan = self.plan.recipe, self.plan
+        steps = range(0, plan.total_steps, max(1, plan.total_steps // 1000))
+        pixels = statistics.fmean(plan.side_px(step) ** 2 for step in steps) / plan.train_px**2
+        trained = self.seconds_a_step * plan.total_steps * pixels
+        evaluated = self._evaluated_images() * self.seconds_a_step / recipe.batch_size / 3
+        return trained + evaluated
+
+    def _evaluated_images(self) -> int:
+        return len(self.plan.evaluation_steps()) * self.plan.num_held_out
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types."""
+        return {
+            "plan": self.plan.to_dict(),
+            "recipe_fingerprint": self.plan.recipe.fingerprint(),
+            "total_steps": self.plan.total_steps,
+            "warmup_steps": self.plan.warmup_steps,
+            "evaluations": len(self.plan.evaluation_steps()),
+            "learning_rates": list(self.learning_rates),
+            "seconds_a_step": self.seconds_a_step,
+            "seconds": self.seconds,
+            "memory_bytes": self.memory_bytes,
+        }
+
+    def to_text(self) -> str:
+        """Return a picture of the learning rate over the run, and the figures."""
+        plan, recipe = self.plan, self.plan.recipe
+        top = max(self.learning_rates)
+        lines = [f"learning rate of recipe {recipe.name} ({recipe.schedule})"]
+        for row in range(_ROWS, 0, -1):
+            label = f"{top:8.3g} ┤" if row == _ROWS else f"{0:8} ┤" if row == 1 else "         │"
+            lines.append(label + "".join(_cell(rate / top * _ROWS, row) for rate in self.learning_rates))
+        epochs = plan.total_steps * recipe.batch_size / plan.num_samples
+        lines.append("         └" + "─" * _COLUMNS)
+        lines.append(f"          0{f'{plan.total_steps:,} steps = {epochs:.1f} epochs':>{_COLUMNS - 1}}")
+        if recipe.schedule == "plateau" or recipe.warmup_until_error is not None:
+            lines.append("          (drops and the end of the warm-up follow from what will be measured)")
+        hours, rest = divmod(round(self.seconds), 3600)
+        lines += [
+            f"model       {plan.model}, {plan.spec.num_parameters:,} parameters",
+            f"images      {plan.num_samples:,} of {plan.data}, {plan.side_px(0)} px"
+            + (f" growing to {plan.train_px} px" if plan.side_px(0) != plan.train_px else "")
+            + (
+                f", evaluated at {plan.preprocess.crop_px} px"
+                if plan.train_px != plan.preprocess.crop_px
+                else ""
+            ),
+            f"steps       {plan.total_steps:,} of {recipe.batch_size} images, {plan.warmup_steps:,} warm-up",
+            f"evaluated   {len(plan.evaluation_steps())} times",
+            (
+                f"computing   {plan.precision} ({plan.precision_reason}), "
+                f"{'compiled' if plan.compiled else 'not compiled'}"
+            ),
+            f"time        about {hours}:{rest // 60:02d} h, reading data not counted"
+            + (", nor what compiling saves" if plan.compiled else "")
+            + f" ({self.seconds_a_step:.3g} s a step here)",
+            f"memory      {self.memory_bytes / 1e9:.1f} GB",
+        ]
+        return "\n".join(lines)
+
+
+def preview(
+    data: SampleSource | str | Path,
+    model: str | ResNetSpec | None,
+    *,
+    seed: int,
+    fit_memory: bool,
+    **wishes: Any,
+) -> Preview:
+    """Settle a run's plan, time three updates on blank images, and write nothing.
+
+    Args:
+        data: As for :func:`deepresidual.train`, as are the others.
+        model: The network.
+        seed: The seed.
+        fit_memory: Not looked at: the whole batch is tried.
+        **wishes: What else :class:`Wishes` holds, and ``device``.
+
+    Raises:
+        ConfigurationError: An option is not allowed.
+        DataError: The data cannot be used.
+    """
+    del fit_memory
+    device = resolve_device(wishes.pop("device"))
+    source = data if isinstance(data, SampleSource) else open_source(data)
+    source = hold_out(source, wishes["validation"])
+    plan = make_plan(source, Wishes(model=model, seed=seed, **wishes), device)
+    rates = tuple(
+        learning_rate(plan.recipe, column * plan.total_steps // _COLUMNS, plan.total_steps, plan.warmup_steps)
+        for column in range(_COLUMNS)
+    )
+    with freed_memory(freed_memory_of(plan, device)):
+        seconds = _seconds_a_step(plan, device)
+    return Preview(plan, rates, seconds, peak_memory(device))
+
+
+def _seconds_a_step(plan: Plan, device: torch.device) -> float:
+    eager = replace(plan, compiled=False)
+    network = create(plan.spec).to(device).to(memory_format=torch.channels_last)
+    updater = Updater(network, eager, ALONE, Meter(device))
+    size, side = plan.recipe.batch_size, plan.train_px
+    places = torch.arange(size)
+    batch = Batch(
+        pixels=torch.zeros(size, side, side, plan.preprocess.num_channels, dtype=torch.uint8),
+        labels=places % plan.spec.num_classes,
+        positions=torch.stack([torch.zeros_like(places), places, torch.zeros_like(places)], dim=1),
+        places=places,
+        keys=[""] * size,
+        bad=[],
+    )
+    seconds = math.inf
+    for step in range(1 + _TIMED_UPDATES):
+        started = time.perf_counter()
+        if updater.gradients(batch, step):
+            updater.apply(step, 0.0)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        # The first one fills caches; of the others the quickest was disturbed least.
+        seconds = min(seconds, time.perf_counter() - started) if step else seconds
+    return seconds
+
+
+def _cell(height: float, row: int) -> str:
+    part = min(max(height - (row - 1), 0.0), 1.0)
+    return _BLOCKS[round(part * (len(_BLOCKS) - 1))]

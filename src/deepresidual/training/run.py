@@ -1,0 +1,386 @@
+"""The run folder: what a run writes, and what it can be resumed and reported from.
+
+RUN/run.json          plan, command, versions, hardware, status
+RUN/metrics.jsonl     one line per window of steps and per evaluation
+RUN/metrics-damaged.jsonl  lines of it that could not be read when the run went on, as they were
+RUN/evaluation.json   the evaluation of that model: figures, confusions, worst mistakes, surest hits
+RUN/mistakes/         those mistakes as pictures
+RUN/best/             the surest hits as pictures
+RUN/heat-maps/        where the network saw the class that it said, for each of these pictures
+RUN/model/            the model folder, as of the last or the best evaluation
+RUN/checkpoints/      to resume from
+RUN/samples/          keys, labels and sizes of the samples, to know the data again
+RUN/report.html       all of it to look at
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.evaluation import Evaluation
+from deepresidual.reporting.run_files import FACTS, RECORD, read_evaluation, read_metrics
+from deepresidual.runtime.console import warn
+from deepresidual.runtime.files import (
+    FolderLock,
+    append_text,
+    atomic_folder,
+    flush,
+    make_folder,
+    put_back,
+    remove,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from deepresidual.runtime.provenance import command_line, now, versions
+from deepresidual.runtime.strict_json import damage_in, read_record
+from deepresidual.training.board import Board
+from deepresidual.training.plan import Plan
+from deepresidual.training.samples import first_difference, record_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from deepresidual.data.source import SampleSource
+    from deepresidual.runtime.strict_json import Line
+
+__all__ = ["Run", "default_run_path"]
+
+SCHEMA_VERSION = 1
+
+_NO_PLAN = "restore it from a copy, or start anew in another --out; the model folder is not touched"
+
+# A run that was killed before it had a run.json leaves no more than these, and can be started again.
+_OURS = {".writable.tmp", ".run.json.tmp", ".lock"}
+
+
+def default_run_path(plan: Plan) -> Path:
+    """Return ``runs/DATA-MODEL``, with a number behind it where that is taken."""
+    base = Path("runs", f"{plan.data}-{plan.model}")
+    path, number = base, 2
+    while path.exists():
+        path, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return path
+
+
+class Run:
+    """A run folder that is open for writing."""
+
+    def __init__(self, path: Path, plan: Plan, record: dict[str, Any], *, writes: bool = True) -> None:
+        self.path = path
+        self.plan = plan
+        self._record = record
+        self._writes = writes
+        self._lock: FolderLock | None = None
+        self._board: Board | None = None
+        self._num_metric_lines = 0
+
+    @classmethod
+    def seen_by_others(cls, path: Path, plan: Plan) -> Run:
+        """Return the run as the other ranks see it, who do not write."""
+        return cls(path, plan, {"status": "running"}, writes=False)
+
+    # -- open ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def start(cls, path: Path, plan: Plan, source: SampleSource, facts: Mapping[str, Any]) -> Run:
+        """Create the folder of a new run.
+
+        Args:
+            path: The folder; it must not exist, or be empty.
+            plan: What is going to be done.
+            source: The data, whose samples are written down.
+            facts: More to remember in ``run.json``: hardware, files that are not used.
+
+        Raises:
+            ConfigurationError: The folder holds another run or other files.
+            RunError: It cannot be written.
+        """
+        if (path / "run.json").exists():
+            raise ConfigurationError(
+                f"{path} already holds a run", remedy="continue it with --resume, or choose another --out"
+            )
+        if path.exists() and (not path.is_dir() or any(file.name not in _OURS for file in path.iterdir())):
+            raise ConfigurationError(f"{path} is not an empty folder", remedy="choose another --out")
+        make_folder(path)
+        run = cls(path, plan, {**_first_record(plan), **facts})
+        run._take()
+        if (path / "run.json").exists():  # another process came between the check and here
+            run.close()
+            raise ConfigurationError(f"{path} already holds a run", remedy="choose another --out")
+        run.set_status("running", 0)
+        run._complete(source)
+        return run
+
+    @classmethod
+    def resume(cls, path: Path, plan: Plan, source: SampleSource, facts: Mapping[str, Any]) -> Run:
+        """Open the folder of a run that was interrupted.
+
+        What ``run.json`` holds beside the plan is not needed to go on: where it is damaged, that is said, and
+        what holds now takes its place.
+
+        Args:
+            path: The folder.
+            plan: What is going to be done.
+            source: The data.
+            facts: As for :meth:`start`.
+
+        Raises:
+            ConfigurationError: There is no run, or it was started with another plan; lists the differences.
+            ModelFileError: The plan in ``run.json`` is damaged.
+        """
+        recorded, record = cls.read_plan(path)
+        damage = damage_in(record, FACTS)
+        if record.get("status") == "diverged":
+            raise ConfigurationError(
+                f"the run in {path} diverged",
+                remedy="start anew in another --out with a lower --learning-rate",
+            )
+        if recorded.fingerprint != plan.fingerprint:
+            difference = first_difference(path / "samples", source) or "the splits are others"
+            raise ConfigurationError(
+                f"the data have changed since the run in {path} began ({difference})",
+                remedy="resume with the same data, or start anew in another --out",
+            )
+        differences = recorded.differences(plan)
+        if differences:
+            raise ConfigurationError(
+                f"{path} was started differently ({'; '.join(differences[:8])})",
+                remedy="resume with the same options, or start anew in another --out",
+            )
+        make_folder(path)
+        run = cls(path, recorded, record)
+        run._take()
+        if damage:
+            problems = "; ".join(damage.values())
+            warn(f"{path / 'run.json'} is damaged ({problems}); what holds now takes its place")
+            for name in damage.keys() & record.keys():
+                del record[name]
+            run._record = {**_first_record(recorded), "updated": now(), "error": "", **facts, **record}
+        put_back(run.model_path)
+        run._complete(source)
+        return run
+
+    def _complete(self, source: SampleSource) -> None:
+        """Write what belongs to the beginning of a run, where a kill has not let it come to that."""
+        if not self.metrics_path.exists():
+            write_text(self.metrics_path, "")
+        if not (self.path / "samples").exists():
+            record_samples(self.path / "samples", source)
+
+    @staticmethod
+    def read_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
+        """Return the plan of the run in ``path`` and the whole of its ``run.json``."""
+        file = path / "run.json"
+        if not file.is_file():
+            raise ConfigurationError(
+                f"{path} holds no run to resume", remedy="leave out --resume to start one"
+            )
+        try:
+            record = read_record(file, RECORD)
+        except ModelFileError as error:
+            raise ModelFileError(error.found, remedy=_NO_PLAN) from error
+        try:
+            return Plan.from_dict(record["plan"]), record
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelFileError(f"{file} is damaged (plan: {reason})", remedy=_NO_PLAN) from error
+
+    def _take(self) -> None:
+        """Let no other process write the run while this one does; the system lets go of it at a kill."""
+        try:
+            self._lock = FolderLock(self.path)
+        except BlockingIOError as error:
+            raise ConfigurationError(
+                f"another process is writing the run in {self.path}",
+                remedy="wait for it, stop it, or choose another --out",
+            ) from error
+
+    def close(self) -> None:
+        """Let other processes write the run."""
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = None
+
+    # -- places --------------------------------------------------------------------------------------
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON document a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def model_path(self) -> Path:
+        """The model folder."""
+        return self.path / "model"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def status(self) -> str:
+        """``running``, ``finished``, ``interrupted``, ``diverged`` or ``failed``."""
+        return str(self._record["status"])
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What ``run.json`` holds."""
+        return self._record
+
+    @property
+    def num_metric_lines(self) -> int:
+        """Number of lines of ``metrics.jsonl``."""
+        return self._num_metric_lines
+
+    @property
+    def finished_at(self) -> int | None:
+        """Step at which the run came to its end; ``None``: it has not."""
+        return int(self._record["step"]) if self.status == "finished" else None
+
+    # -- write ---------------------------------------------------------------------------------------
+
+    def set_status(self, status: str, step: int, error: str = "", **facts: Any) -> None:
+        """Record how far the run is, how it stands, and other facts."""
+        self._record |= {"status": status, "step": step, "updated": now(), "error": error, **facts}
+        if self._writes:
+            write_json(self.path / "run.json", self._record)
+
+    def show_on_board(self) -> None:
+        """Write every line of metrics for TensorBoard, too.
+
+        Raises:
+            MissingDependencyError: tensorboard is not installed.
+        """
+        if self._writes:
+            self._board = Board(self.path / "tensorboard")
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append a line to ``metrics.jsonl``."""
+        if not self._writes:
+            return
+        append_text(self.metrics_path, json.dumps(row, allow_nan=False) + "\n")
+        self._num_metric_lines += 1
+        if self._board is not None:
+            self._board.add(row)
+
+    def flush_metrics(self) -> None:
+        """See that all lines are on the disk before a checkpoint says that they are."""
+        if self._writes and self.metrics_path.exists():
+            with self.metrics_path.open("a", encoding="utf-8") as file:
+                flush(file.fileno(), self.metrics_path)
+
+    def forget_after(
+        self, step: int, evaluated_step: int, final_split: str, num_lines: int | None = None
+    ) -> int:
+        """Drop the lines of ``metrics.jsonl`` that a resumed run writes again, and say what else is lost.
+
+        Lines that are damaged are put into ``metrics-damaged.jsonl`` as they are.
+
+        Args:
+            step: The last update that is done.
+            evaluated_step: The last update after which was evaluated.
+            final_split: What is evaluated at the very end only; empty where nothing is.
+            num_lines: How many lines there were up to here; ``None``: not known.
+
+        Returns:
+            How many lines are written again.
+        """
+        if not self._writes:
+            return 0
+        lines = read_metrics(self.path)
+        sound = [line for line in lines if not line.damage]
+        kept = [line for line in sound if _is_done(line.document, step, evaluated_step, final_split)]
+        damaged = [line for line in lines if line.damage and (line.is_whole or num_lines is not None)]
+        self._num_metric_lines = len(kept)
+        if num_lines is None:
+            is_lost = bool(damaged) or (evaluated_step > 0 and not kept)
+        else:
+            is_lost = len(kept) < num_lines
+        if is_lost:
+            self._say_lost(step, len(kept), num_lines, damaged)
+        if len(kept) < len(lines) or (lines and not lines[-1].is_whole):
+            write_bytes(self.metrics_path, b"".join(line.content + b"\n" for line in kept))
+        return len(sound) - len(kept)
+
+    def _say_lost(self, step: int, num_kept: int, num_lines: int | None, damaged: list[Line]) -> None:
+        """Say which of the lines up to a step are lost, and keep those that are damaged."""
+        count = f"{num_kept} lines" if num_lines is None else f"{num_kept} of {num_lines} lines"
+        text = f"{self.metrics_path} has {count} up to step {step}"
+        if damaged:
+            aside = self.path / "metrics-damaged.jsonl"
+            content = b"".join(line.content + b"\n" for line in damaged)
+            write_bytes(aside, (aside.read_bytes() if aside.is_file() else b"") + content)
+            numbers = ", ".join(str(line.number) for line in damaged[:8])
+            numbers += f" and {len(damaged) - 8} more" if len(damaged) > 8 else ""
+            lines, them = ("line", "it") if len(damaged) == 1 else ("lines", "them")
+            text += f": {lines} {numbers} cannot be read ({damaged[0].damage}; {aside.name} keeps {them})"
+        warn(f"{text}; the curves lack what is lost, the weights do not")
+
+    def record_evaluation(self, step: int, evaluation: Evaluation, photos: Mapping[str, bytes]) -> None:
+        """Write ``evaluation.json`` and the photos (PNG) of its mistakes and surest hits, by name.
+
+        The heat maps are those of another evaluation from then on, so they are removed.
+        """
+        remove(self.path / "heat-maps")
+        for name in ("mistakes", "best"):
+            inside = {place: photo for place, photo in photos.items() if place.startswith(f"{name}/")}
+            _write_pictures(self.path / name, {place.split("/")[1]: photo for place, photo in inside.items()})
+        document = {"schema_version": SCHEMA_VERSION, "step": step, **evaluation.to_dict()}
+        write_json(self.path / "evaluation.json", document)
+
+    def record_heat_maps(self, heat_maps: Mapping[str, bytes]) -> None:
+        """Write heat maps (PNG) of the evaluation that was recorded last, by name."""
+        _write_pictures(self.path / "heat-maps", heat_maps)
+
+    @property
+    def has_heat_maps(self) -> bool:
+        """Whether there are heat maps of the evaluation that was recorded last."""
+        return (self.path / "heat-maps").exists()
+
+    def read_evaluation(self) -> Evaluation | None:
+        """Return the evaluation of the model in ``model/``, or ``None`` where there is none.
+
+        One that is damaged is named in a warning; the model can be measured again.
+        """
+        path = self.path / "evaluation.json"
+        try:
+            document = read_evaluation(self.path)
+            if document is None or document.get("schema_version") != SCHEMA_VERSION:
+                return None
+            return Evaluation.from_dict(document)
+        except (ModelFileError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error) if isinstance(error, ModelFileError) else f"{path} is damaged ({error})"
+            warn(f"{reason}; the model is measured again")
+            remove(path)
+            return None
+
+
+def _first_record(plan: Plan) -> dict[str, Any]:
+    """Return what ``run.json`` holds before the first step."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": "running",
+        "step": 0,
+        "total_steps": plan.total_steps,
+        "started": now(),
+        "command": command_line(),
+        "plan": plan.to_dict(),
+        "versions": versions(),
+    }
+
+
+def _write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
+    with atomic_folder(path) as folder:
+        for name, picture in pictures.items():
+            (folder / f"{name}.png").write_bytes(picture)  # the folder sees that they are on the disk
+
+
+def _is_done(row: Mapping[str, Any], step: int, evaluated_step: int, final_split: str) -> bool:
+    if row["event"] != "evaluation":
+        return bool(row["step"] <= step)
+    return bool(row["step"] <= evaluated_step and row["split"] != final_split)

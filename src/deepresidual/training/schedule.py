@@ -1,0 +1,91 @@
+"""The learning rate: a pure function of the step, and of what has been measured where a rule needs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+if TYPE_CHECKING:
+    from deepresidual.recipe import Recipe
+
+__all__ = ["Measured", "after_evaluation", "after_window", "learning_rate"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a schedule has learned from the run so far; part of every checkpoint.
+
+    Attributes:
+        warmup_ended: Step at which the training error ended the warm-up; ``None``: it has not.
+        num_drops: Times that a plateau has lowered the learning rate.
+        best_error: Lowest held-out error so far, as a fraction.
+        num_without_gain: Evaluations since then, or since the last drop.
+        num_since_best: Evaluations since the lowest error, whatever dropped in between.
+    """
+
+    warmup_ended: int | None = None
+    num_drops: int = 0
+    best_error: float = math.inf
+    num_without_gain: int = 0
+    num_since_best: int = 0
+
+
+def learning_rate(
+    recipe: Recipe, step: int, total_steps: int, warmup_steps: int, measured: Measured | None = None
+) -> float:
+    """Return the learning rate of update ``step``.
+
+    Args:
+        recipe: The recipe; its schedule and highest learning rate.
+        step: Updates done before this one, 0 ≤ step < total_steps.
+        total_steps: Updates of the whole run.
+        warmup_steps: Updates of the warm-up. A linear one ends with its last step at the highest rate, so
+            from 0 the first is at 1 / warmup_steps of it.
+        measured: What has been measured so far; nothing where left out.
+    """
+    measured = measured or Measured()
+    ended = warmup_steps if measured.warmup_ended is None else min(warmup_steps, measured.warmup_ended)
+    low, high = recipe.warmup_learning_rate, recipe.learning_rate
+    if step < ended:
+        return low if recipe.warmup == "constant" else low + (high - low) * (step + 1) / warmup_steps
+    match recipe.schedule:
+        case "constant":
+            return high
+        case "step":
+            drops = sum(step >= at * total_steps for at in recipe.milestones)
+            return high * recipe.decay**drops
+        case "cosine":
+            progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+            last = recipe.final_learning_rate
+            return last + (high - last) * 0.5 * (1 + math.cos(math.pi * max(0.0, progress)))
+        case "plateau":
+            return high * recipe.decay**measured.num_drops
+        case _:
+            assert_never(recipe.schedule)
+
+
+def after_window(recipe: Recipe, measured: Measured, step: int, training_error: float) -> Measured:
+    """Return what is known after a window of training steps that ended before ``step``."""
+    if (
+        recipe.warmup_until_error is not None
+        and measured.warmup_ended is None
+        and training_error < recipe.warmup_until_error
+    ):
+        return dataclasses.replace(measured, warmup_ended=step)
+    return measured
+
+
+def after_evaluation(recipe: Recipe, measured: Measured, error: float) -> Measured:
+    """Return what is known after an evaluation with a top-1 ``error`` between 0 and 1."""
+    if error < measured.best_error:
+        return dataclasses.replace(measured, best_error=error, num_without_gain=0, num_since_best=0)
+    waited = measured.num_without_gain + 1
+    drops = recipe.schedule == "plateau" and waited >= recipe.patience
+    return dataclasses.replace(
+        measured,
+        num_drops=measured.num_drops + drops,
+        num_without_gain=0 if drops else waited,
+        num_since_best=measured.num_since_best + 1,
+    )

@@ -1,0 +1,148 @@
+"""The same run with several seeds, told as the papers tell it: median, mean ± standard deviation, best.
+
+He et al. 2016 report the median of five runs, He et al. 2015 the best of five with mean and deviation.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deepresidual.errors import ConfigurationError
+from deepresidual.runtime.console import note
+from deepresidual.runtime.device import resolve_device
+from deepresidual.runtime.distributed import Ranks
+from deepresidual.runtime.files import expanded, write_json
+from deepresidual.training.launch import train
+from deepresidual.training.run import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deepresidual.training.loop import RunResult
+
+__all__ = ["SeedsResult", "train_seeds"]
+
+
+@dataclass(frozen=True)
+class SeedsResult:
+    """What several runs ended with.
+
+    Attributes:
+        path: The folder that holds them as ``seed-N``.
+        seeds: Their seeds.
+        top1: What each measured, as a fraction.
+        split: On which split.
+        exit_code: 0, or that of the run that was interrupted.
+    """
+
+    path: Path
+    seeds: tuple[int, ...]
+    top1: tuple[float, ...]
+    split: str
+    exit_code: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the runs and what they come to as JSON types."""
+        document: dict[str, Any] = {
+            "run": str(self.path),
+            "status": "interrupted" if self.exit_code else "finished",
+            "split": self.split,
+            "seeds": list(self.seeds),
+            "top1": list(self.top1),
+        }
+        if self.top1:
+            document |= {
+                "median": statistics.median(self.top1),
+                "mean": statistics.fmean(self.top1),
+                # Of the runs as a sample of all seeds; one run says nothing of it.
+                "std": statistics.stdev(self.top1) if len(self.top1) > 1 else None,
+                "best": max(self.top1),
+            }
+        return document
+
+    def to_text(self) -> str:
+        """Return the same for people, as top-1 errors in per cent, as the papers have them."""
+        figures = self.to_dict()
+        lines = [
+            f"seed {seed}: {self.split} top-1 {top1:.2%}"
+            for seed, top1 in zip(self.seeds, self.top1, strict=True)
+        ]
+        if self.exit_code:
+            lines.append(f"interrupted; go on with the same command and --resume --out {self.path}")
+        if figures.get("std") is not None:
+            lines.append(
+                f"top-1 error: median {1 - figures['median']:.2%}, mean {1 - figures['mean']:.2%} ± "
+                f"{figures['std']:.2%}, best {1 - figures['best']:.2%} of {len(self.top1)} runs"
+            )
+        lines.append(f"runs    {self.path}")
+        return "\n".join(lines)
+
+
+def train_seeds(
+    data: Any,
+    model: str | None,
+    out: str | Path | None,
+    *,
+    first_seed: int,
+    num_seeds: int,
+    resume: bool,
+    **options: Any,
+) -> SeedsResult:
+    """Train with seeds ``first_seed`` to ``first_seed + num_seeds − 1`` one by one into ``out/seed-N``.
+
+    With ``resume`` runs that are finished stay as they are, one that was interrupted goes on, and the rest
+    follow. ``out/seeds.json`` says what they come to.
+
+    Args:
+        data: As for :func:`train`, and so are ``model`` and ``options``.
+        model: The network.
+        out: The folder of the runs.
+        first_seed: The first seed.
+        num_seeds: How many runs.
+        resume: Go on.
+        **options: What else :func:`train` takes.
+
+    Raises:
+        ConfigurationError: ``num_seeds`` is out of range, or ``out`` is missing or holds something else.
+    """
+    if type(num_seeds) is not int or not 1 <= num_seeds <= 1000:
+        raise ConfigurationError(f"seeds is {num_seeds}", expected="1 to 1000")
+    if out is None:
+        raise ConfigurationError("--seeds needs a folder for the runs", remedy="name it with --out")
+    path = expanded(out)
+    done: list[tuple[int, RunResult]] = []
+    with Ranks.join(resolve_device(options.get("device", "auto"))) as ranks:
+        resume = resume or ranks.num_restarts > 0
+        with ranks.failing_together():
+            if ranks.is_first:
+                _check_folder(path, resume=resume)
+        for seed in range(first_seed, first_seed + num_seeds):
+            run = path / f"seed-{seed}"
+            note(f"seed {seed} ({seed - first_seed + 1} of {num_seeds})")
+            goes_on = ranks.from_first(resume and (run / "run.json").is_file())
+            result = train(data, model, run, seed=seed, resume=goes_on, **options)
+            if result.evaluation is not None and not result.exit_code:
+                done.append((seed, result))
+            if result.exit_code:
+                break
+        evaluations = [(seed, result.evaluation) for seed, result in done if result.evaluation is not None]
+        several = SeedsResult(
+            path,
+            tuple(seed for seed, _ in evaluations),
+            tuple(evaluation.top1 for _, evaluation in evaluations),
+            evaluations[0][1].split if evaluations else "",
+            result.exit_code,
+        )
+        with ranks.failing_together():
+            if ranks.is_first:
+                write_json(path / "seeds.json", {"schema_version": SCHEMA_VERSION, **several.to_dict()})
+    return several
+
+
+def _check_folder(path: Path, *, resume: bool) -> None:
+    if (path / "run.json").exists() or (path.exists() and any(path.iterdir()) and not resume):
+        raise ConfigurationError(
+            f"{path} is not an empty folder", remedy="go on with --resume, or choose another --out"
+        )

@@ -1,0 +1,241 @@
+"""One update: micro-batches forward and backward, gradients over all ranks, the optimizer, the average.
+
+The loss of a step is the sum over its images by the batch's size, however they are spread over micro-batches
+and ranks, so how they are spread does not show in the gradient but for rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deepresidual.data.mix import apply_mix, choose_mix, soft_targets
+from deepresidual.runtime.device import autocast
+from deepresidual.runtime.random import network_seed, step_generator
+from deepresidual.training.averages import MicroBatchStatistics, WeightAverage, batch_norms
+from deepresidual.training.optimizer import freeze_stages, frozen_stages, make_optimizer, set_learning_rate
+from deepresidual.training.sync_batch_norm import synchronize_batch_norms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deepresidual.data.loader import Batch
+    from deepresidual.nn import ResNet
+    from deepresidual.recipe import Recipe
+    from deepresidual.runtime.distributed import Ranks
+    from deepresidual.training.meter import Meter
+    from deepresidual.training.plan import Plan
+
+__all__ = ["Updater", "learning_norms"]
+
+
+def learning_norms(network: ResNet, recipe: Recipe) -> list[nn.BatchNorm2d]:
+    """Return the BNs whose statistics training moves: those of neither frozen stages nor frozen BN."""
+    still = {norm for module in _held_still(network, recipe) for norm in batch_norms(module)}
+    return [norm for norm in batch_norms(network) if norm not in still]
+
+
+def _held_still(network: ResNet, recipe: Recipe) -> list[nn.Module]:
+    """Return the modules that stay in evaluation mode."""
+    modules: list[nn.Module] = list(frozen_stages(network, recipe.frozen_stages))
+    return modules + (list(batch_norms(network)) if recipe.batch_norm == "frozen" else [])
+
+
+class Updater:
+    """Network, optimizer and average of a run, and how a batch moves them.
+
+    Args:
+        network: The network on its device, channels last.
+        plan: The plan of the run.
+        ranks: The processes that train together.
+        meter: Counts losses and right answers.
+    """
+
+    def __init__(self, network: ResNet, plan: Plan, ranks: Ranks, meter: Meter) -> None:
+        recipe = plan.recipe
+        self.network, self._plan, self._recipe, self._ranks, self._meter = network, plan, recipe, ranks, meter
+        self._device = network.fc.weight.device
+        freeze_stages(network, recipe.frozen_stages)
+        if recipe.sync_batch_norm and ranks.size > 1:
+            synchronize_batch_norms(network, self._device)
+        self._held_still = _held_still(network, recipe)
+        self.optimizer = make_optimizer(network, recipe, fused=self._device.type in ("cpu", "cuda"))
+        self.average = WeightAverage(network, recipe.ema_decay) if recipe.ema_decay else None
+        self.scaler = torch.amp.GradScaler(self._device.type, enabled=plan.precision == "fp16")
+        self._num_micro_batches = recipe.batch_size // ranks.size // self._micro_batch_size
+        whole_batch = self._num_micro_batches == 1 and ranks.size == 1
+        moves = recipe.batch_norm == "train" and not whole_batch
+        learning = learning_norms(network, recipe)
+        self._statistics = MicroBatchStatistics(learning, plan.spec.bn_momentum) if moves else None
+        self._draws = plan.spec.stochastic_depth > 0 or plan.spec.shortcut == "dropout"
+        self._module = self._wrapped()
+        self._buffers_before: list[Tensor] = []
+        self._counted: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    @property
+    def _early_smoothing(self) -> float:
+        """Smoothing of soft targets before they are mixed, which leaves them as if it came after."""
+        recipe = self._recipe
+        return 0.0 if recipe.loss == "bce" and recipe.bce_threshold else recipe.label_smoothing
+
+    @property
+    def _micro_batch_size(self) -> int:
+        return self._recipe.micro_batch_size or self._recipe.batch_size // self._ranks.size
+
+    def _wrapped(self) -> nn.Module:
+        module: nn.Module = self.network
+        if self._plan.compiled:
+            # A size of image is compiled for itself: sizes that vary at run time cost speed.
+            module = cast("nn.Module", torch.compile(module, dynamic=False))
+        if self._ranks.size > 1:
+            devices = [self._device] if self._device.type == "cuda" else None
+            with warnings.catch_warnings():
+                # torch 2.14 has another name for this argument, which older ones do not know.
+                warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+                # Looking for unused parameters keeps torch from sorting gradients anew after its first step.
+                # A ring adds the ranks' parts in an order that depends on the place, so three ranks and more
+                # would come to other bits after a resume, whose first step is another one.
+                module = nn.parallel.DistributedDataParallel(
+                    module,
+                    device_ids=devices,
+                    broadcast_buffers=False,
+                    gradient_as_bucket_view=True,
+                    find_unused_parameters=self._ranks.size > 2,
+                )
+        return module
+
+    # -- one update ----------------------------------------------------------------------------------
+
+    def gradients(self, batch: Batch, step: int) -> bool:
+        """Compute the gradients of a step; but for them and BN's statistics nothing changes yet.
+
+        Args:
+            batch: This rank's images of the step.
+            step: Updates done before it.
+
+        Returns:
+            Whether losses and gradients are finite on every rank. Where they are not, there are no gradients,
+            and the statistics are as before unless the run is to stop at this.
+        """
+        self.network.train()
+        for module in self._held_still:
+            module.eval()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._buffers_before = self._buffers_to_keep()
+        if self._statistics is not None:
+            self._statistics.begin()
+        self._counted = []
+        for number, (pixels, labels) in enumerate(self._micro_batches(batch)):
+            last = number == self._num_micro_batches - 1
+            with contextlib.ExitStack() as stack:
+                if self._ranks.size > 1 and not last:
+                    stack.enter_context(cast("Any", self._module).no_sync())
+                loss, logits, labels = self._forward(pixels, labels, step, number)
+                scaled = self.scaler.scale(loss * (self._ranks.size / self._recipe.batch_size))
+                scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            if self._statistics is not None and len(labels):  # of no images there are no statistics
+                self._statistics.add()
+            self._counted.append((loss.detach(), logits.detach(), labels))
+        if not self._is_finite():
+            self._restore_buffers()
+            self.optimizer.zero_grad(set_to_none=True)
+            return False
+        if self._statistics is not None:
+            self._statistics.end(self._ranks)
+        return True
+
+    def apply(self, step: int, learning_rate: float) -> None:
+        """Move the weights by the gradients that :meth:`gradients` left, and count its images."""
+        set_learning_rate(self.optimizer, learning_rate)
+        if self._recipe.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self._recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None and (step + 1) % self._recipe.ema_every == 0:
+            self.average.update(self.network)
+        for loss, logits, labels in self._counted:
+            self._meter.add(loss, logits, labels)
+        self._buffers_before = []
+
+    def buffers_before(self) -> dict[str, Tensor]:
+        """Return BN's statistics as they were before a step that has begun and is not done."""
+        names = (name for name, _ in self.network.named_buffers())
+        return dict(zip(names, self._buffers_before, strict=False))
+
+    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+        # A batch that has lost bad samples is cut at the same places, so others keep their company.
+        if self._num_micro_batches == 1:
+            yield batch.pixels, batch.labels
+            return
+        for part in batch.parts(self._micro_batch_size):
+            yield batch.pixels[part], batch.labels[part]
+
+    def _forward(
+        self, pixels: Tensor, labels: Tensor, step: int, number: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sum of losses, logits and labels of a micro-batch."""
+        images = self._plan.preprocess.normalize(pixels.to(self._device, non_blocking=True))
+        labels = labels.to(self._device, non_blocking=True)
+        targets: Tensor = labels
+        recipe = self._recipe
+        if recipe.mix or recipe.loss == "bce":
+            targets = soft_targets(labels, self._plan.spec.num_classes, self._early_smoothing)
+        if recipe.mix:
+            generator = step_generator(self._plan.seed, step)
+            choice = choose_mix(recipe.mix, generator, images.shape[2], images.shape[3])
+            if choice is not None:
+                apply_mix(images, targets, choice)
+        micro_batch = self._ranks.rank * self._num_micro_batches + number
+        with self._own_draws(step, micro_batch), autocast(self._device, self._plan.precision):
+            logits = self._module(images)
+        return self._loss(logits.float(), targets), logits, labels
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        recipe, num_classes = self._recipe, logits.shape[1]
+        if recipe.loss == "bce":
+            if recipe.bce_threshold:
+                # Smoothed after, as the targets of "1 (or 1 − ε with smoothing)" of Wightman et al. 2021: the
+                # threshold would undo it.
+                present = (targets > recipe.bce_threshold).to(targets.dtype)
+                targets = present * (1 - recipe.label_smoothing) + recipe.label_smoothing / num_classes
+            total = functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+            return total if recipe.bce_sum else total / num_classes
+        smoothing = 0.0 if targets.is_floating_point() else recipe.label_smoothing
+        return functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+
+    @contextlib.contextmanager
+    def _own_draws(self, step: int, micro_batch: int) -> Iterator[None]:
+        """Let the network's own random choices follow from the step, and leave torch's state as it was."""
+        if not self._draws:
+            yield
+            return
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(network_seed(self._plan.seed, step, micro_batch))
+            yield
+
+    def _is_finite(self) -> bool:
+        values = [loss for loss, _, _ in self._counted]
+        if not self.scaler.is_enabled():  # which lowers its scale where a gradient overflows
+            gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
+            values.append(nn.utils.get_total_norm(gradients))
+        bad = not bool(torch.isfinite(torch.stack([value.float() for value in values])).all())
+        return self._ranks.most(bad) == [0]
+
+    def _buffers_to_keep(self) -> list[Tensor]:
+        # On a GPU the copies would cost a tenth of a small network's step, and nobody waits for one to end.
+        if self._recipe.non_finite == "stop" and self._device.type == "cuda":
+            return []
+        return [buffer.clone() for buffer in self.network.buffers()]
+
+    @torch.no_grad()
+    def _restore_buffers(self) -> None:
+        for buffer, value in zip(self.network.buffers(), self._buffers_before, strict=False):
+            buffer.copy_(value)
+        self._buffers_before = []

@@ -1,0 +1,209 @@
+"""Networks for ImageNet: 224 px, four stages, 1,000 classes (He et al. 2015, Table 1).
+
+``resnet50`` is today's practice, with the stride on the 3×3 convolution; ``resnet50.v1`` is the
+paper's own, with the stride on the first 1×1. ``.a`` and ``.c`` name the shortcut options of the
+paper's Tables 2 and 3; a name without either is option B, as in every later library.
+``.preact`` is full pre-activation, with today's stride as fb.resnet.torch has it, ``.preact-v1`` with the
+stride on the first 1×1, as the networks of 2016, Table 5, which were "trained using the same hyper-parameters
+and implementations" as those of 2015. A suffix that names a library or release (``.keras``, ``.caffe``,
+``.tf``, ``.fb``) is the network as that has it, peculiarities included; ``.v2`` is timm's resnetv2 with BN.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from deepresidual.preprocess import Preprocess
+from deepresidual.spec import ResNetSpec
+from deepresidual.zoo.entry import ZooEntry
+
+__all__ = ["PREPROCESS", "entries"]
+
+PREPROCESS = Preprocess(
+    crop_px=224,
+    resize_px=256,
+    # Mean and standard deviation of the ImageNet training set, as fb.resnet.torch published them.
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+
+# 2015, Table 1: layers → unit, units in each of the four stages
+_DEPTHS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),  # 2016, section 5: 16 units more than ResNet-152, on the map of 28 px
+}
+
+
+# What the released Caffe models, and Keras's first ones, subtract: blue, green, red, from 0 to 255.
+_CAFFE = Preprocess(
+    crop_px=224,
+    resize_px=256,
+    mean=(103.939 / 255, 116.779 / 255, 123.68 / 255),
+    std=(1 / 255, 1 / 255, 1 / 255),
+    channels="bgr",
+)
+# Keras's "tf" mode: pixels from -1 to 1.
+_SYMMETRIC = Preprocess(crop_px=224, resize_px=256, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def _base(layers: int) -> ResNetSpec:
+    """Option B with today's stride on the 3×3; every other row replaces some of its values."""
+    return ResNetSpec(unit="basic" if layers < 50 else "bottleneck", depths=_DEPTHS[layers])
+
+
+def _row(
+    name: str,
+    layers: int,
+    source: str,
+    *,
+    preprocess: Preprocess = PREPROCESS,
+    **values: object,
+) -> ZooEntry:
+    spec = ResNetSpec.from_dict({**_base(layers).to_dict(), **values})
+    return ZooEntry(name=name, spec=spec, preprocess=preprocess, source=source)
+
+
+def _origin(layers: int) -> str:
+    return "He et al. 2016, Table 5" if layers == 200 else "He et al. 2015, Table 1"
+
+
+@functools.cache
+def entries() -> tuple[ZooEntry, ...]:
+    """Return the rows, in the order in which they are listed."""
+    return (
+        _row("resnet18", 18, "He et al. 2015, Table 1; option B"),
+        _row("resnet18.a", 18, "He et al. 2015, Tables 1 and 2; option A", shortcut="A"),
+        _row("resnet34", 34, "He et al. 2015, Tables 1 and 3; option B"),
+        _row("resnet34.a", 34, "He et al. 2015, Tables 1, 2 and 3; option A", shortcut="A"),
+        _row("resnet34.c", 34, "He et al. 2015, Tables 1 and 3; option C", shortcut="C"),
+        *(
+            row
+            for layers in (50, 101, 152, 200)
+            for row in (
+                _row(
+                    f"resnet{layers}",
+                    layers,
+                    f"{_origin(layers)}; stride on the 3×3 as fb.resnet.torch and torchvision",
+                ),
+                _row(
+                    f"resnet{layers}.v1",
+                    layers,
+                    f"{_origin(layers)}; stride on the first 1×1 as in the paper",
+                    stride_on="1x1",
+                ),
+            )
+        ),
+        *(
+            _row(
+                f"resnet{layers}.preact",
+                layers,
+                "He et al. 2016, figure 4 e and Table 5; "
+                "first activation right after conv1, as fb.resnet.torch",
+                arrangement="full-preactivation",
+                first_activation="stem",
+            )
+            for layers in _DEPTHS
+        ),
+        *(
+            _row(
+                f"resnet{layers}.preact-v1",
+                layers,
+                "He et al. 2016, figure 4 e and Table 5; stride on the first 1×1 as in the paper",
+                stride_on="1x1",
+                arrangement="full-preactivation",
+                first_activation="stem",
+            )
+            for layers in (152, 200)
+        ),
+        *(
+            _row(
+                f"resnet{layers}.v2",
+                layers,
+                f"He et al. 2016, figure 4 e; "
+                f"first activation in the first unit, as timm's resnetv2_{layers}",
+                arrangement="full-preactivation",
+                first_activation="branch" if layers < 50 else "unit",
+            )
+            for layers in (18, 34, 50, 101, 152)
+        ),
+        _row(
+            "resnet50.tf",
+            50,
+            "the TensorFlow ResNet-50 of the article; SAME padding, BN epsilon 1e-3 and decay 0.999",
+            stride_on="1x1",
+            padding="tensorflow",
+            bn_eps=1e-3,
+            bn_momentum=1e-3,
+            initialization="xavier",
+        ),
+        *(
+            _row(
+                f"resnet{layers}.caffe",
+                layers,
+                "He et al. 2015, Table 1, as released for Caffe; the pooling rounds up"
+                + ("; conv1 has a bias" if layers == 50 else ""),
+                preprocess=_CAFFE,
+                stride_on="1x1",
+                padding="caffe",
+                conv_bias="stem" if layers == 50 else "none",
+            )
+            for layers in (50, 101, 152)
+        ),
+        *(
+            _row(
+                f"resnet{layers}.keras",
+                layers,
+                f"Keras ResNet{layers}; convolutions have biases",
+                preprocess=_CAFFE,
+                stride_on="1x1",
+                padding="keras",
+                conv_bias="all",
+                bn_eps=1.001e-5,
+                bn_momentum=0.01,
+                initialization="xavier",
+            )
+            for layers in (50, 101, 152)
+        ),
+        *(
+            _row(
+                f"resnet{layers}.keras-v2",
+                layers,
+                f"Keras ResNet{layers}V2; the last unit of a stage strides",
+                preprocess=_SYMMETRIC,
+                shortcut="B-subsampled",
+                stride_in="last",
+                arrangement="full-preactivation",
+                padding="keras",
+                conv_bias="unnormalized",
+                bn_eps=1.001e-5,
+                bn_momentum=0.01,
+                initialization="xavier",
+            )
+            for layers in (50, 101, 152)
+        ),
+        _row(
+            "resnet50.fb",
+            50,
+            "fb.resnet.torch's released ResNet-50; BN after the addition",
+            arrangement="bn-after-addition",
+        ),
+        _row(
+            "resnext50_32x4d",
+            50,
+            "Xie et al. 2017 (arXiv 1611.05431), Table 1; 32 groups of 4 channels",
+            groups=32,
+            inner_multiplier=2,
+        ),
+        _row(
+            "wide_resnet50_2",
+            50,
+            "Zagoruyko and Komodakis 2016 (arXiv 1605.07146), Table 8; inner channels doubled",
+            inner_multiplier=2,
+        ),
+        _row("plain18", 18, "He et al. 2015, Table 2; no shortcuts", shortcut="none"),
+        _row("plain34", 34, "He et al. 2015, Table 2; no shortcuts", shortcut="none"),
+    )

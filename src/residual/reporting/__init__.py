@@ -1,6 +1,0 @@
-"""Pages about runs, made from the files of their folders alone: one a run, and one that compares several."""
-
-from residual.reporting.comparison import write_comparison
-from residual.reporting.report import write_report
-
-__all__ = ["write_comparison", "write_report"]
