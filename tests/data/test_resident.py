@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from deepresidual.data.loader import training_batches
-from deepresidual.data.resident import ResidentImages, can_be_resident
+from deepresidual.data.resident import InMemoryImages, can_be_resident
 from deepresidual.data.sampler import TrainingOrder
 from deepresidual.data.source import EncodedSample
 from deepresidual.data.source.base import Row
@@ -71,7 +71,7 @@ def test_batches_are_those_of_the_loader(
         3, len(split), 4, 2, 9, repeats=2, side_px=lambda step: crop if step % 2 else crop - 4
     )
     assert can_be_resident(split, preprocess, augment)
-    images = ResidentImages.read(split, preprocess, augment, CPU)
+    images = InMemoryImages.read(split, preprocess, augment, CPU)
     assert images is not None
     resident = list(images.batches(order))
     loaded = list(training_batches(split, preprocess, augment, order, num_workers=0))
@@ -89,7 +89,7 @@ def test_batches_are_those_of_the_loader_around_a_mean_image() -> None:
     split = pictures(*[(16, 16)] * 7)
     preprocess = dataclasses.replace(record(16), mean=image.average(), mean_image=image)
     augment = Augment("pad", flip=True, pad_fill="mean")
-    images = ResidentImages.read(split, preprocess, augment, CPU)
+    images = InMemoryImages.read(split, preprocess, augment, CPU)
     assert images is not None
     order = TrainingOrder(3, len(split), 7, 0, 4)
     for ours, theirs in zip(
@@ -100,7 +100,7 @@ def test_batches_are_those_of_the_loader_around_a_mean_image() -> None:
 
 def test_a_rank_has_its_part() -> None:
     split, augment = pictures(*[(8, 8)] * 6), Augment("pad")
-    images = ResidentImages.read(split, record(8), augment, CPU)
+    images = InMemoryImages.read(split, record(8), augment, CPU)
     assert images is not None
     (whole,) = images.batches(TrainingOrder(0, 6, 4, 0, 1))
     parts = [next(images.batches(TrainingOrder(0, 6, 4, 0, 1, rank=rank, num_ranks=2))) for rank in (0, 1)]
@@ -109,12 +109,12 @@ def test_a_rank_has_its_part() -> None:
 
 @pytest.mark.parametrize("sides", [((8, 8), (8, 9)), ((8, 9), (8, 9)), ((8, 8), (9, 9))])
 def test_images_that_are_not_alike_and_square_are_loaded(sides: tuple[tuple[int, int], ...]) -> None:
-    assert ResidentImages.read(pictures(*sides), record(8), Augment("pad"), CPU) is None
+    assert InMemoryImages.read(pictures(*sides), record(8), Augment("pad"), CPU) is None
 
 
 def test_a_damaged_image_is_left_to_the_loader_to_name() -> None:
     split = Pictures((*pictures((8, 8)).contents, b"no image"))
-    assert ResidentImages.read(split, record(8), Augment("pad"), CPU) is None
+    assert InMemoryImages.read(split, record(8), Augment("pad"), CPU) is None
 
 
 @pytest.mark.parametrize(

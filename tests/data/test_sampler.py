@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepresidual.data.sampler import InOrder, Position, TrainingOrder, steps_until_epoch
+from deepresidual.data.sampler import SampleIndex, SequentialOrder, TrainingOrder, steps_until_epoch
 from deepresidual.runtime.random import order_of_epoch, sample_generator, sample_uniforms
 
 _NUM_SAMPLES = st.integers(1, 60)
@@ -17,7 +17,7 @@ _BATCH_SIZE = st.integers(1, 80)
 _SEEDS = st.integers(0, 2**63 - 1)
 
 
-def _stream(order: TrainingOrder) -> list[Position]:
+def _stream(order: TrainingOrder) -> list[SampleIndex]:
     return list(chain.from_iterable(order))
 
 
@@ -109,16 +109,16 @@ def test_parts_of_an_epoch_are_counted_in_steps(epoch: float, steps: int) -> Non
 
 @given(num_samples=st.integers(0, 100), batch_size=_BATCH_SIZE)
 def test_evaluation_takes_every_sample_once_in_order(num_samples: int, batch_size: int) -> None:
-    order = InOrder(num_samples, batch_size)
+    order = SequentialOrder(num_samples, batch_size)
     batches = list(order)
-    assert list(chain.from_iterable(batches)) == [Position(0, index) for index in range(num_samples)]
+    assert list(chain.from_iterable(batches)) == [SampleIndex(0, index) for index in range(num_samples)]
     assert len(batches) == len(order)
     assert all(len(batch) == batch_size for batch in batches[:-1])
 
 
 def test_the_last_batch_of_evaluation_is_as_short_as_it_is() -> None:
-    assert [len(batch) for batch in InOrder(10, 4)] == [4, 4, 2]
-    assert [len(batch) for batch in InOrder(8, 4)] == [4, 4]
+    assert [len(batch) for batch in SequentialOrder(10, 4)] == [4, 4, 2]
+    assert [len(batch) for batch in SequentialOrder(8, 4)] == [4, 4]
 
 
 # -- repeats -------------------------------------------------------------------------------------------
@@ -190,8 +190,8 @@ def test_the_parts_of_all_ranks_are_the_batch_of_one(
 def test_ranks_share_an_evaluation_in_whole_batches(
     num_samples: int, batch_size: int, num_ranks: int
 ) -> None:
-    whole = list(InOrder(num_samples, batch_size))
-    parts = [list(InOrder(num_samples, batch_size, rank, num_ranks)) for rank in range(num_ranks)]
+    whole = list(SequentialOrder(num_samples, batch_size))
+    parts = [list(SequentialOrder(num_samples, batch_size, rank, num_ranks)) for rank in range(num_ranks)]
     assert parts == [whole[rank::num_ranks] for rank in range(num_ranks)]
 
 

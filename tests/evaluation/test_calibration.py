@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassCalibrationError
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.evaluation import evaluate
 from deepresidual.evaluation.calibration import bins_of, expected_calibration_error, fit_temperature
-from deepresidual.evaluation.metrics import Tally
+from deepresidual.evaluation.metrics import ClassificationSums
 from tests.evaluation.parts import Gray, Memory, by_hand, source_of
 
 
@@ -30,7 +30,7 @@ def overconfident(seed: int, count: int, num_classes: int, scale: float) -> tupl
 @pytest.mark.parametrize(("num_classes", "scale"), [(2, 1.0), (3, 4.0), (10, 0.3), (100, 2.0)])
 def test_the_error_is_that_of_torchmetrics(num_classes: int, scale: float) -> None:
     logits, labels = overconfident(num_classes, 700, num_classes, scale)
-    tally = Tally(num_classes)
+    tally = ClassificationSums(num_classes)
     for first in range(0, 700, 64):
         tally.add(logits[first : first + 64], labels[first : first + 64])
     reference = MulticlassCalibrationError(num_classes, n_bins=15, norm="l1")
@@ -40,7 +40,7 @@ def test_the_error_is_that_of_torchmetrics(num_classes: int, scale: float) -> No
 
 
 def test_bins_say_where_samples_lie_by_hand() -> None:
-    tally = Tally(2)
+    tally = ClassificationSums(2)
     # Probabilities of the first class, which is predicted: 0.79 twice (bin 12 of 15), and 0.95 (bin 15).
     shares = torch.tensor([0.79, 0.79, 0.95], dtype=torch.float64)
     logits = torch.stack([shares.log(), (1 - shares).log()], dim=1)
@@ -53,7 +53,7 @@ def test_bins_say_where_samples_lie_by_hand() -> None:
 
 
 def test_a_confidence_on_an_edge_belongs_to_the_bin_below() -> None:
-    tally = Tally(3)
+    tally = ClassificationSums(3)
     # Of three equal logits the probability is 1/3, the upper edge of bin 5; of certainty it is 1.
     tally.add(torch.tensor([[0.0, 0.0, 0.0], [800.0, 0.0, 0.0]]), torch.tensor([0, 0]))
     assert [part.count for part in bins_of(tally)] == [1, 1]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 
-from deepresidual.evaluation.metrics import Tally
+from deepresidual.evaluation.metrics import ClassificationSums
 from deepresidual.evaluation.results import columns_of
 
 
@@ -17,7 +17,7 @@ def test_sums_over_batches_equal_scikit_learn_over_all(num_classes: int, batch_s
     generator = torch.Generator().manual_seed(num_classes)
     logits = torch.randn(101, num_classes, generator=generator) * 3
     labels = torch.randint(num_classes, (101,), generator=generator)
-    tally = Tally(num_classes)
+    tally = ClassificationSums(num_classes)
     found = [
         tally.add(logits[at : at + batch_size], labels[at : at + batch_size])
         for at in range(0, 101, batch_size)
@@ -42,7 +42,7 @@ def test_sums_over_batches_equal_scikit_learn_over_all(num_classes: int, batch_s
 
 
 def test_ties_go_to_the_lower_class() -> None:
-    tally = Tally(3)
+    tally = ClassificationSums(3)
     tally.add(torch.zeros(2, 3), torch.tensor([0, 1]))
     assert (tally.top1_count, tally.pairs) == (1, {(0, 0): 1, (1, 0): 1})
 
@@ -50,7 +50,7 @@ def test_ties_go_to_the_lower_class() -> None:
 def test_top5_of_equal_logits_has_the_five_lowest_classes() -> None:
     right = []
     for label in range(10):
-        tally = Tally(10)
+        tally = ClassificationSums(10)
         tally.add(torch.zeros(1, 10), torch.tensor([label]))
         right.append(tally.top5_count)
     assert right == [1] * 5 + [0] * 5
@@ -66,7 +66,7 @@ def test_top5_and_ranks_agree_where_logits_tie() -> None:
     labels = order.gather(1, places[:, None])[:, 0]
     fifth, sixth = (logits.gather(1, order[:, place : place + 1]) for place in (4, 5))
     assert int((fifth == sixth).sum()) > 100
-    tally = Tally(1000)
+    tally = ClassificationSums(1000)
     tally.add(logits, labels)
     names = tuple(map(str, range(1000)))
     rows = columns_of(logits, labels, torch.zeros(2000), [""] * 2000, names, 1)
@@ -81,13 +81,13 @@ def test_sums_of_ranks_are_those_of_one_to_the_last_bit(num_ranks: int) -> None:
         torch.randn(500, 10, generator=generator) * 4,
         torch.randint(10, (500,), generator=generator),
     )
-    alone = Tally(10)
+    alone = ClassificationSums(10)
     alone.add(logits, labels)
-    parts = [Tally(10) for _ in range(num_ranks)]
+    parts = [ClassificationSums(10) for _ in range(num_ranks)]
     for batch in range(25):
         rows = slice(20 * batch, 20 * batch + 20)
         parts[batch % num_ranks].add(logits[rows], labels[rows])
-    merged = Tally.merged(parts)
+    merged = ClassificationSums.merged(parts)
     assert torch.equal(merged.bins, alone.bins)
     assert (merged.count, merged.top1_count, merged.top5_count) == (500, alone.top1_count, alone.top5_count)
     assert merged.pairs == alone.pairs

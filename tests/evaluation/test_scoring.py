@@ -16,7 +16,7 @@ from deepresidual.evaluation.scoring import mean_of_probabilities, scored_batche
 from deepresidual.evaluation.views import ViewKind
 from deepresidual.models import Model, create
 from deepresidual.preprocess import Preprocess
-from deepresidual.runtime.distributed import Ranks
+from deepresidual.runtime.distributed import Processes
 from deepresidual.spec import ResNetSpec
 from tests.conftest import SMALL_INPUT, TINY
 from tests.evaluation.parts import RAW, Gray, Memory, by_hand, noise, softmax, source_of
@@ -138,7 +138,7 @@ def test_ranks_share_the_samples_out(kind: ViewKind, tiny_model: Model) -> None:
             batch_size=2,
             num_workers=0,
             precision="fp32",
-            ranks=Ranks(rank, 3),
+            processes=Processes(rank, 3),
         )
         for batch in batches:
             for index, label, key in zip(

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from deepresidual.runtime.allocator import freed_memory
+from deepresidual.runtime.allocator import allocator_policy
 
 _needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 
@@ -16,7 +16,7 @@ _needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="onl
 _PROGRAM = """
 import os, sys
 from pathlib import Path
-from deepresidual.runtime.allocator import freed_memory
+from deepresidual.runtime.allocator import allocator_policy
 
 def resident_after_blocks():
     # The second is there when the first is freed, so that the end of the heap is in use.
@@ -33,7 +33,7 @@ def touched(size):
     return block
 
 before = resident_after_blocks()
-with freed_memory(sys.argv[1]) as taken:
+with allocator_policy(sys.argv[1]) as taken:
     during = resident_after_blocks()
 print(int(taken), during - before, resident() - before)
 """
@@ -49,25 +49,25 @@ def _megabytes(policy: str) -> tuple[int, int]:
 
 
 @_needs_glibc
-def test_freed_memory_is_kept_and_returned_in_the_end() -> None:
+def test_allocator_policy_is_kept_and_returned_in_the_end() -> None:
     during, after = _megabytes("kept")
     assert during > 12
     assert after < 12
 
 
 @_needs_glibc
-def test_freed_memory_is_returned_at_once() -> None:
+def test_allocator_policy_is_returned_at_once() -> None:
     during, after = _megabytes("returned")
     assert during < 12
     assert after < 12
 
 
 def test_as_ever_touches_nothing() -> None:
-    with freed_memory("as ever") as taken:
+    with allocator_policy("default") as taken:
         assert not taken
 
 
 def test_nothing_happens_without_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    with freed_memory("kept") as taken:
+    with allocator_policy("kept") as taken:
         assert not taken

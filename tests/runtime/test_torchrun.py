@@ -18,7 +18,7 @@ from deepresidual.errors import (
     UnknownNameError,
 )
 from deepresidual.runtime import distributed
-from deepresidual.runtime.distributed import ALONE, Ranks
+from deepresidual.runtime.distributed import SINGLE, Processes
 from deepresidual.runtime.speaker import speaks
 from deepresidual.runtime.torchrun import launched_by_torchrun, place
 
@@ -85,7 +85,7 @@ def test_what_is_left_of_one_process_or_names_none_is_passed_over(
 ) -> None:
     told(left)
     assert not launched_by_torchrun()
-    assert Ranks.join(CPU) is ALONE
+    assert Processes.join(CPU) is SINGLE
     assert speaks()
 
 
@@ -108,7 +108,7 @@ def test_what_is_missing_is_named(
         ConfigurationError,
         match=f"^the environment of torchrun is incomplete: {said}; start with torchrun; to train in one",
     ):
-        Ranks.join(CPU)
+        Processes.join(CPU)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_what_is_missing_is_named(
 def test_what_is_wrong_is_named(told: Callable[..., None], name: str, value: str, expected: str) -> None:
     told(WHOLE, **{name: value})
     with pytest.raises(ConfigurationError, match=f"torchrun is wrong: {name} is '.*'; expected {expected};"):
-        Ranks.join(CPU)
+        Processes.join(CPU)
 
 
 def test_a_rank_that_was_left_behind_alone_is_not_silent(told: Callable[..., None]) -> None:
@@ -150,7 +150,7 @@ def test_an_address_that_is_nobodys_is_said_at_once(told: Callable[..., None], a
     with pytest.raises(
         MachineError, match=r"cannot meet at .*:29500: MASTER_ADDR has no address here"
     ) as caught:
-        Ranks.join(CPU)
+        Processes.join(CPU)
     assert caught.value.exit_code == 4
 
 
@@ -160,7 +160,7 @@ def test_a_port_that_is_taken_is_said(told: Callable[..., None]) -> None:
         other.listen()
         told(WHOLE, RANK="0", LOCAL_RANK="0", MASTER_PORT=str(other.getsockname()[1]))
         with pytest.raises(MachineError, match=r"the 4 processes cannot meet at 127.0.0.1:\d+ \(.*in use"):
-            Ranks.join(CPU)
+            Processes.join(CPU)
 
 
 def test_nobody_at_the_address_is_said_while_it_waits_and_in_the_end(
@@ -177,15 +177,15 @@ def test_nobody_at_the_address_is_said_while_it_waits_and_in_the_end(
     with pytest.raises(
         MachineError, match=rf"the 4 processes cannot meet at 127.0.0.1:{port} \(.+\); see that"
     ):
-        Ranks.join(CPU)
+        Processes.join(CPU)
     assert f"rank 1 waits for 4 processes to meet at 127.0.0.1:{port}" in capfd.readouterr().err
 
 
 # -- failing together ------------------------------------------------------------------------------------
 
 
-class Told(Ranks):
-    """Ranks of which the others' errors are known beforehand."""
+class Told(Processes):
+    """Processes of which the others' errors are known beforehand."""
 
     met: tuple[ResidualError | None, ...] = ()
 
@@ -195,10 +195,10 @@ class Told(Ranks):
 
 def ended(rank: int, met: tuple[ResidualError | None, ...], own: Exception | None) -> ResidualError:
     """Return what a rank ends with that meets ``own`` where the others meet ``met``."""
-    ranks = Told(rank, len(met))
-    object.__setattr__(ranks, "met", met)
+    processes = Told(rank, len(met))
+    object.__setattr__(processes, "met", met)
     try:
-        with ranks.failing_together():
+        with processes.failing_together():
             if own is not None:
                 raise own
     except ResidualError as error:
@@ -235,15 +235,15 @@ def test_a_rank_that_fails_says_why_although_the_others_are_gone(monkeypatch: py
     def gone(*_: object) -> None:
         raise RunError("rank 0 has lost the others")
 
-    monkeypatch.setattr(Ranks, "gather", gone)
-    with pytest.raises(DataError, match="^damaged$"), Ranks(0, 2).failing_together():
+    monkeypatch.setattr(Processes, "gather", gone)
+    with pytest.raises(DataError, match="^damaged$"), Processes(0, 2).failing_together():
         raise DataError("damaged")
-    with pytest.raises(RunError, match="has lost the others"), Ranks(0, 2).failing_together():
+    with pytest.raises(RunError, match="has lost the others"), Processes(0, 2).failing_together():
         pass
 
 
 def test_one_process_fails_as_ever() -> None:
-    with pytest.raises(KeyError, match="shape"), ALONE.failing_together():
+    with pytest.raises(KeyError, match="shape"), SINGLE.failing_together():
         raise KeyError("shape")
 
 

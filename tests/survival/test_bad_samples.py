@@ -55,10 +55,10 @@ def test_bad_samples_are_the_same_with_workers_and_after_a_kill(damaged: Trials)
 
 
 def test_two_ranks_know_of_the_same_bad_samples_after_a_kill_or_without(damaged: Trials) -> None:
-    ranks = variant("two ranks", num_ranks=2)
-    damaged.finish("whole", ranks)
-    damaged.run("parts", ranks, plants={"kill_at_step": 5}, plants_of=1)
-    damaged.finish("parts", ranks, resume=True)
+    processes = variant("two ranks", num_ranks=2)
+    damaged.finish("whole", processes)
+    damaged.run("parts", processes, plants={"kill_at_step": 5}, plants_of=1)
+    damaged.finish("parts", processes, resume=True)
     assert damaged.state("parts") == damaged.state("whole")
     assert len(damaged.state("whole")["record"]["bad_samples"]) == 2
 

@@ -82,12 +82,12 @@ def test_rollback_goes_back_to_the_start_where_there_is_less_before(trials: Tria
 
 @pytest.mark.slow
 def test_rollback_on_two_ranks_goes_on_after_a_kill(trials: Trials) -> None:
-    ranks = variant("rollback", 2, rollback_steps=2)
+    processes = variant("rollback", 2, rollback_steps=2)
     plants = {"not_finite": [1, BAD]}  # step 1 comes before the first evaluation
-    trials.finish("whole", ranks, plants=plants, plants_of=0)
+    trials.finish("whole", processes, plants=plants, plants_of=0)
     assert trials.state("whole")["record"]["not_finite"] == [1, BAD]
-    trials.run("parts", ranks, plants={**plants, "kill_at_step": BAD + 1}, plants_of=0)
-    trials.finish("parts", ranks, plants=plants, plants_of=0, resume=True)
+    trials.run("parts", processes, plants={**plants, "kill_at_step": BAD + 1}, plants_of=0)
+    trials.finish("parts", processes, plants=plants, plants_of=0, resume=True)
     assert trials.state("parts") == trials.state("whole")
 
 

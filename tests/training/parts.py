@@ -15,7 +15,7 @@ from deepresidual.models import Model, create, load, save
 from deepresidual.nn import ResNet
 from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Recipe
-from deepresidual.runtime.distributed import ALONE
+from deepresidual.runtime.distributed import SINGLE
 from deepresidual.spec import ResNetSpec
 from deepresidual.training import RunResult, train
 from deepresidual.training.meter import Meter
@@ -78,7 +78,7 @@ def a_batch(plan: Plan, seed: int = 0, *, missing: tuple[int, ...] = ()) -> Batc
 def an_updater(plan: Plan, network: ResNet | None = None) -> Updater:
     """Return the updater of a network, which is drawn from the plan's seed where none is given."""
     network = create(plan.spec, seed=plan.seed) if network is None else network
-    return Updater(network.to(memory_format=torch.channels_last), plan, ALONE, Meter(CPU))
+    return Updater(network.to(memory_format=torch.channels_last), plan, SINGLE, Meter(CPU))
 
 
 def an_update(updater: Updater, plan: Plan, step: int = 0, *, batch: Batch | None = None) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from deepresidual.models import create
-from deepresidual.runtime.distributed import ALONE
+from deepresidual.runtime.distributed import SINGLE
 from deepresidual.training.averages import (
     MicroBatchStatistics,
     WeightAverage,
@@ -102,7 +102,7 @@ def test_the_running_statistics_move_by_the_mean_of_the_micro_batches(count: int
     for part in parts:
         norm(part)
         statistics.add()
-    statistics.end(ALONE)
+    statistics.end(SINGLE)
     mean = torch.stack([part.mean(dim=(0, 2, 3)) for part in parts]).mean(dim=0)
     variance = torch.stack([part.var(dim=(0, 2, 3)) for part in parts]).mean(dim=0)
     after = state(norm)
@@ -119,7 +119,7 @@ def test_one_micro_batch_moves_them_as_torch_does() -> None:
     statistics.begin()
     ours(images)
     statistics.add()
-    statistics.end(ALONE)
+    statistics.end(SINGLE)
     for name, value in state(plain).items():
         torch.testing.assert_close(state(ours)[name], value)
 
@@ -132,7 +132,7 @@ def test_steps_do_not_see_each_others_statistics() -> None:
         statistics.begin()
         norm(torch.full((2, 3, 2, 2), value))
         statistics.add()
-        statistics.end(ALONE)
+        statistics.end(SINGLE)
         torch.testing.assert_close(state(norm)["running_mean"], 0.5 * before + 0.5 * value)
 
 
@@ -147,7 +147,7 @@ def some_batches(count: int = 4, size: int = 6) -> list[torch.Tensor]:
 def test_precise_statistics_are_those_of_all_images_together() -> None:
     network = create(TINY)
     batches = some_batches()
-    precise_statistics(network, batch_norms(network), iter(batches), ALONE)
+    precise_statistics(network, batch_norms(network), iter(batches), SINGLE)
     maps = network.conv1(torch.cat(batches))
     norm = network.bn1
     assert isinstance(norm, nn.BatchNorm2d)
@@ -167,7 +167,7 @@ def test_every_bn_gets_the_statistics_of_what_it_is_given() -> None:
     seen: dict[nn.Module, list[torch.Tensor]] = {norm: [] for norm in batch_norms(network)}
     for norm in batch_norms(network):
         norm.register_forward_pre_hook(lambda module, inputs: seen[module].append(inputs[0].clone()))
-    precise_statistics(network, batch_norms(network), iter(batches), ALONE)
+    precise_statistics(network, batch_norms(network), iter(batches), SINGLE)
     for norm in batch_norms(network):
         assert norm.running_mean is not None
         torch.testing.assert_close(
@@ -180,7 +180,7 @@ def test_precise_statistics_do_not_depend_on_the_running_ones() -> None:
     for norm in batch_norms(second):
         nn.init.constant_(norm.running_mean, 7.0)  # type: ignore[arg-type]
     for network in (first, second):
-        precise_statistics(network, batch_norms(network), iter(some_batches()), ALONE)
+        precise_statistics(network, batch_norms(network), iter(some_batches()), SINGLE)
     before, after = state(first), state(second)
     assert changed(before, after) == set()
 
@@ -188,7 +188,7 @@ def test_precise_statistics_do_not_depend_on_the_running_ones() -> None:
 def test_precise_statistics_leave_weights_momenta_and_the_mode_of_evaluation() -> None:
     network = create(TINY)
     before = {name: parameter.clone() for name, parameter in network.named_parameters()}
-    precise_statistics(network, batch_norms(network), iter(some_batches()), ALONE)
+    precise_statistics(network, batch_norms(network), iter(some_batches()), SINGLE)
     assert changed(before, dict(network.named_parameters())) == set()
     assert {norm.momentum for norm in batch_norms(network)} == {0.1}
     assert not any(module.training for module in network.modules())
@@ -197,7 +197,7 @@ def test_precise_statistics_leave_weights_momenta_and_the_mode_of_evaluation() -
 def test_statistics_that_are_held_still_stay_when_others_are_computed_anew() -> None:
     network = create(TINY)
     before = state(network)
-    precise_statistics(network, batch_norms(network.layer2), iter(some_batches()), ALONE)  # type: ignore[arg-type]
+    precise_statistics(network, batch_norms(network.layer2), iter(some_batches()), SINGLE)  # type: ignore[arg-type]
     moved = {name for name in changed(before, state(network)) if "running" in name}
     assert moved == {name for name in before if name.startswith("layer2") and "running" in name}
 
@@ -208,7 +208,7 @@ def test_precise_statistics_draw_no_random_numbers() -> None:
     for seed in (1, 2):
         torch.manual_seed(seed)
         before = torch.get_rng_state()
-        precise_statistics(network, batch_norms(network), iter(some_batches()), ALONE)
+        precise_statistics(network, batch_norms(network), iter(some_batches()), SINGLE)
         assert torch.equal(torch.get_rng_state(), before)
         results.append(state(network))
     statistics = [
@@ -229,7 +229,7 @@ def test_statistics_that_are_precise_make_the_network_independent_of_its_momentu
         for step in range(4):
             yield plan.preprocess.normalize(a_batch(plan, seed=step).pixels)
 
-    precise_statistics(updater.network, batch_norms(updater.network), images(), ALONE)
+    precise_statistics(updater.network, batch_norms(updater.network), images(), SINGLE)
     exact = state(updater.network)["bn1.running_mean"]
     maps = updater.network.conv1(torch.cat(list(images())))
     torch.testing.assert_close(exact, maps.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)

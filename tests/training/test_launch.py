@@ -24,7 +24,7 @@ from deepresidual.errors import ConfigurationError, DivergedError, MissingDepend
 from deepresidual.models import load
 from deepresidual.models.precision import SettledPrecision
 from deepresidual.recipe.recipes import named_recipe
-from deepresidual.runtime.distributed import ALONE, Ranks
+from deepresidual.runtime.distributed import SINGLE, Processes
 from deepresidual.training import train
 from deepresidual.training.launch import _check_split, _introduce
 from deepresidual.training.loop import Trainer
@@ -42,13 +42,13 @@ def test_what_a_recipe_leaves_out_on_a_network_is_said(
     recipe = named_recipe("rsb_a2", zoo.entry("plain20").spec)
     plan = dataclasses.replace(a_plan(zoo.entry("plain20").spec), recipe=recipe)
     run: Any = SimpleNamespace(path=tmp_path)
-    _introduce(plan, source, run, ALONE)
+    _introduce(plan, source, run, SINGLE)
     said = capsys.readouterr().err
     assert "without zero_init_last_bn on this network: shortcut is 'none': a plain net would" in said
     assert "without stochastic_depth on this network: a plain net would drop everything" in said
     residual_spec = zoo.entry("resnet18").spec
     recipe = named_recipe("rsb_a2", residual_spec)
-    _introduce(dataclasses.replace(a_plan(residual_spec), recipe=recipe), source, run, ALONE)
+    _introduce(dataclasses.replace(a_plan(residual_spec), recipe=recipe), source, run, SINGLE)
     assert "without" not in capsys.readouterr().err
 
 
@@ -265,7 +265,7 @@ def test_another_number_of_ranks_is_nothing_where_micro_batches_are_fixed(
 )
 def test_a_batch_must_divide_among_the_ranks(fields: dict[str, Any], size: int, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        _check_split(a_plan(**fields), Ranks(size=size))
+        _check_split(a_plan(**fields), Processes(size=size))
 
 
 def test_ranks_that_do_not_divide_the_batch_are_refused_on_resume(
@@ -610,7 +610,7 @@ def test_a_broken_connection_says_how_to_go_on(
         RunError,
         match=r"rank 1 has lost the others \(.*Connection closed by peer .*\); start again with --res",
     ):
-        launch._run(Stub(), Record(), Ranks(rank=1, size=2), None)  # type: ignore[arg-type]
+        launch._run(Stub(), Record(), Processes(rank=1, size=2), None)  # type: ignore[arg-type]
 
 
 # -- going back ----------------------------------------------------------------------------------------
@@ -685,7 +685,7 @@ def test_a_run_can_be_stopped_while_it_reads_its_images_into_memory(
     a_run(photos, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr("deepresidual.training.loop.can_be_resident", lambda *_: True)
-        patch.setattr("deepresidual.training.loop.ResidentImages.read", reading)
+        patch.setattr("deepresidual.training.loop.InMemoryImages.read", reading)
         assert a_run(photos, tmp_path / "parts").exit_code == 143
     assert record_of(tmp_path / "parts")["step"] == 0
     assert a_run(photos, tmp_path / "parts", resume=True).status == "finished"

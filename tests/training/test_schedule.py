@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipe import Schedule
-from deepresidual.training.schedule import Measured, after_evaluation, after_window, learning_rate
+from deepresidual.training.schedule import ScheduleState, after_evaluation, after_window, learning_rate
 
 
 def recipe(schedule: Schedule, **fields: Any) -> Recipe:
@@ -80,7 +80,7 @@ def waiting(**fields: Any) -> Recipe:
 
 def test_a_warm_up_ends_where_the_training_error_falls_below_80_percent() -> None:
     # 2015, section 4.2; akamaster's repository never leaves 0.01 again (its issue 21).
-    measured = Measured()
+    measured = ScheduleState()
     rates = []
     for step, error in ((39, 0.9), (78, 0.85), (117, 0.8), (156, 0.79), (195, 0.95), (234, 0.5)):
         measured = after_window(waiting(), measured, step, error)
@@ -90,24 +90,26 @@ def test_a_warm_up_ends_where_the_training_error_falls_below_80_percent() -> Non
 
 
 def test_a_warm_up_that_waits_ends_at_its_last_step_at_the_latest() -> None:
-    rates = [learning_rate(waiting(), step, 64_000, 4000, Measured()) for step in (3999, 4000)]
+    rates = [learning_rate(waiting(), step, 64_000, 4000, ScheduleState()) for step in (3999, 4000)]
     assert rates == pytest.approx([0.01, 0.1])
 
 
 def test_a_warm_up_that_does_not_wait_does_not_end_early() -> None:
-    measured = after_window(recipe("step"), Measured(), 10, 0.0)
-    assert measured == Measured()
+    measured = after_window(recipe("step"), ScheduleState(), 10, 0.0)
+    assert measured == ScheduleState()
 
 
 def test_an_early_end_of_the_warm_up_leaves_the_drops_where_they_are() -> None:
-    ended = Measured(warmup_ended=400)
+    ended = ScheduleState(warmup_ended=400)
     rates = [learning_rate(waiting(), step, 64_000, 4000, ended) for step in (31_999, 32_000, 48_000)]
     assert rates == pytest.approx([0.1, 0.01, 0.001])
 
 
 def test_a_cosine_begins_where_the_planned_warm_up_ends() -> None:
     cosine = recipe("cosine", warmup="constant", warmup_learning_rate=0.01, warmup_until_error=0.8)
-    rates = [learning_rate(cosine, step, 100, 20, Measured(warmup_ended=5)) for step in (4, 5, 19, 20, 60)]
+    rates = [
+        learning_rate(cosine, step, 100, 20, ScheduleState(warmup_ended=5)) for step in (4, 5, 19, 20, 60)
+    ]
     assert rates == pytest.approx([0.01, 0.1, 0.1, 0.1, 0.05])
 
 
@@ -121,8 +123,8 @@ def test_a_cosine_ends_above_its_final_rate() -> None:
     assert 0.02 < learning_rate(cosine, 999, 1000, 0) < 0.0201
 
 
-def evaluated(subject: Recipe, errors: list[float]) -> list[Measured]:
-    measured, history = Measured(), []
+def evaluated(subject: Recipe, errors: list[float]) -> list[ScheduleState]:
+    measured, history = ScheduleState(), []
     for error in errors:
         measured = after_evaluation(subject, measured, error)
         history.append(measured)
@@ -183,7 +185,8 @@ def schedules(draw: st.DrawFn) -> tuple[Recipe, int, int]:
 def test_the_rate_is_between_its_ends(case: tuple[Recipe, int, int], num_drops: int) -> None:
     subject, total, warmup = case
     rates = [
-        learning_rate(subject, step, total, warmup, Measured(num_drops=num_drops)) for step in range(total)
+        learning_rate(subject, step, total, warmup, ScheduleState(num_drops=num_drops))
+        for step in range(total)
     ]
     assert min(rates) >= 0
     assert max(rates) <= subject.learning_rate * (1 + 1e-12)

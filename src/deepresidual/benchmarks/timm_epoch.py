@@ -16,10 +16,10 @@ from deepresidual.data.loader import training_batches
 from deepresidual.data.sampler import TrainingOrder
 from deepresidual.data.source import open_source
 from deepresidual.models import create
-from deepresidual.runtime.allocator import freed_memory
+from deepresidual.runtime.allocator import allocator_policy
 from deepresidual.runtime.device import resolve_num_workers
-from deepresidual.runtime.distributed import ALONE
-from deepresidual.training.memory import freed_memory_of
+from deepresidual.runtime.distributed import SINGLE
+from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.meter import Meter
 from deepresidual.training.plan import Wishes, make_plan
 from deepresidual.training.updater import Updater
@@ -62,16 +62,16 @@ class OurEpoch:
         self._plan = plan = make_plan(self._source, wishes, device)
         network = create(plan.spec, seed=0).to(device).to(memory_format=torch.channels_last)
         self._meter = Meter(device)
-        self._updater = Updater(network, plan, ALONE, self._meter)
+        self._updater = Updater(network, plan, SINGLE, self._meter)
         self._epoch = 0
         self._num_workers = resolve_num_workers(None, device, image_px)
         self.num_samples = plan.num_samples
         self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
-        self._freed_memory = freed_memory_of(plan, device)
+        self._allocator_policy = allocator_policy_of(plan, device)
         self.setup: dict[str, Any] = {
             "precision": plan.precision,
             "compiled": plan.compiled,
-            "freed_memory": self._freed_memory,
+            "freed_memory": self._allocator_policy,
             "workers": self._num_workers,
             "augmentation": "random resized crop, mirroring",
         }
@@ -79,7 +79,7 @@ class OurEpoch:
     def seconds_an_image(self) -> float:
         """Train one epoch and return the seconds that an image took."""
         plan = self._plan
-        with freed_memory(self._freed_memory):
+        with allocator_policy(self._allocator_policy):
             started = time.perf_counter()
             first, last = (plan.first_step_of_epoch(self._epoch + more) for more in (0, 1))
             order = TrainingOrder(plan.seed, plan.num_samples, plan.recipe.batch_size, first, last)

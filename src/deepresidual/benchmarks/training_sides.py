@@ -16,12 +16,12 @@ from deepresidual.data.loader import Batch
 from deepresidual.models import create
 from deepresidual.models.precision import settle_precision
 from deepresidual.recipe import Recipe
-from deepresidual.runtime.allocator import freed_memory
+from deepresidual.runtime.allocator import allocator_policy
 from deepresidual.runtime.cores import usable_cores
 from deepresidual.runtime.device import autocast
-from deepresidual.runtime.distributed import ALONE
+from deepresidual.runtime.distributed import SINGLE
 from deepresidual.training.compiling import resolve_compile
-from deepresidual.training.memory import freed_memory_of
+from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.meter import Meter
 from deepresidual.training.plan import Plan
 from deepresidual.training.updater import Updater
@@ -177,7 +177,7 @@ class OurTraining(TrainingSide):
         network = create(self.plan.spec, seed=0).to(problem.device).to(memory_format=torch.channels_last)
         self.network = network
         self._meter = Meter(problem.device)
-        self._updater = Updater(network, self.plan, ALONE, self._meter)
+        self._updater = Updater(network, self.plan, SINGLE, self._meter)
         self._step = 0
         count = problem.batch_size
         places = torch.arange(count)
@@ -190,12 +190,12 @@ class OurTraining(TrainingSide):
             keys=[""] * count,
             bad=[],
         )
-        self._freed_memory = freed_memory_of(self.plan, problem.device)
+        self._allocator_policy = allocator_policy_of(self.plan, problem.device)
         self.setup = {
             "layout": "channels-last",
             "precision": self.plan.precision,
             "compiled": self.plan.compiled,
-            "freed_memory": self._freed_memory,
+            "freed_memory": self._allocator_policy,
         }
 
     def step(self) -> None:
@@ -212,7 +212,7 @@ class OurTraining(TrainingSide):
 
     def surroundings(self) -> AbstractContextManager[object]:
         """Return what surrounds a training run."""
-        return freed_memory(self._freed_memory)
+        return allocator_policy(self._allocator_policy)
 
 
 class PlainTraining(TrainingSide):

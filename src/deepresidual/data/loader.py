@@ -19,7 +19,7 @@ import torch
 
 from deepresidual.data.augment import apply, choose
 from deepresidual.data.decode import decode, open_image
-from deepresidual.data.sampler import InOrder
+from deepresidual.data.sampler import SequentialOrder
 from deepresidual.data.threads import in_order
 from deepresidual.errors import DataError
 from deepresidual.runtime.random import SampleRandom
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from deepresidual.data.sampler import Position, TrainingOrder
+    from deepresidual.data.sampler import SampleIndex, TrainingOrder
     from deepresidual.data.source import EncodedSample
     from deepresidual.preprocess import Preprocess
     from deepresidual.recipe import Augment
@@ -170,7 +170,7 @@ def evaluation_batches(
 
     Of several ranks each gets every ``num_ranks``-th batch.
     """
-    order = InOrder(len(split), batch_size, rank, num_ranks)
+    order = SequentialOrder(len(split), batch_size, rank, num_ranks)
     yield from _batches(_Reader(split, preprocess), order, num_workers, pin_memory)
 
 
@@ -206,7 +206,7 @@ def prepared_samples(
         except DataError as error:
             return BadSample(index, key, str(error).removeprefix(f"{key}: "))
 
-    order = InOrder(len(split), group_size, rank, num_ranks)
+    order = SequentialOrder(len(split), group_size, rank, num_ranks)
     groups = ([position.sample for position in positions] for positions in order)
     prepared = in_order(work, groups, num_threads=num_workers, groups_ahead=_GROUPS_AHEAD)
     with contextlib.closing(prepared):
@@ -254,7 +254,7 @@ class _Viewed:
 class _Part:
     """Some samples of a batch, and where their views belong: ``(n, S, S, C)`` uint8, memory of the batch."""
 
-    positions: Sequence[Position]
+    positions: Sequence[SampleIndex]
     views: NDArray[np.uint8]
 
 
@@ -267,14 +267,14 @@ class _Reader:
     augment: Augment | None = None
     seed: int = 0
 
-    def side_px(self, position: Position) -> int:
+    def side_px(self, position: SampleIndex) -> int:
         return position.side_px or self.preprocess.crop_px
 
     def fill(self, part: _Part) -> list[_Viewed | BadSample]:
         """Put the views of some samples where they belong."""
         return [self._fill(*place) for place in zip(part.positions, part.views, strict=True)]
 
-    def _fill(self, position: Position, place: NDArray[np.uint8]) -> _Viewed | BadSample:
+    def _fill(self, position: SampleIndex, place: NDArray[np.uint8]) -> _Viewed | BadSample:
         index = position.sample
         key = f"sample {index}"
         try:
@@ -285,7 +285,7 @@ class _Reader:
             return BadSample(index, key, str(error).removeprefix(f"{key}: "))
         return _Viewed(key, sample.label)
 
-    def _view(self, content: bytes, position: Position) -> NDArray[np.uint8]:
+    def _view(self, content: bytes, position: SampleIndex) -> NDArray[np.uint8]:
         if self.augment is None:
             return self.preprocess.center_view(self.preprocess.to_channels(decode(content)))
         random = SampleRandom(self.seed, position.epoch, position.sample, position.repeat, position.uniforms)
@@ -293,9 +293,9 @@ class _Reader:
 
 
 def _batches(
-    reader: _Reader, order: Iterable[list[Position]], num_workers: int, pin_memory: bool
+    reader: _Reader, order: Iterable[list[SampleIndex]], num_workers: int, pin_memory: bool
 ) -> Generator[Batch]:
-    begun: deque[tuple[list[Position], torch.Tensor]] = deque()
+    begun: deque[tuple[list[SampleIndex], torch.Tensor]] = deque()
 
     def parts() -> Iterator[list[_Part]]:
         for positions in order:
@@ -315,7 +315,7 @@ def _batches(
             yield dataclasses.replace(batch, labels=batch.labels.pin_memory()) if pin_memory else batch
 
 
-def _collate(positions: list[Position], pixels: torch.Tensor, samples: list[_Viewed | BadSample]) -> Batch:
+def _collate(positions: list[SampleIndex], pixels: torch.Tensor, samples: list[_Viewed | BadSample]) -> Batch:
     good = [(place, sample) for place, sample in enumerate(samples) if isinstance(sample, _Viewed)]
     places = torch.tensor([place for place, _ in good], dtype=torch.int64)
     return Batch(

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from deepresidual.data.sampler import Position, TrainingOrder
+    from deepresidual.data.sampler import SampleIndex, TrainingOrder
     from deepresidual.data.source import Split
     from deepresidual.preprocess import Preprocess
     from deepresidual.recipe import Augment
 
-__all__ = ["ResidentImages", "can_be_resident"]
+__all__ = ["InMemoryImages", "can_be_resident"]
 
 _MOST_BYTES = 1_000_000_000  # six times CIFAR
 _AT_A_TIME = 64
@@ -57,7 +57,7 @@ def can_be_resident(split: Split, preprocess: Preprocess, augment: Augment) -> b
     )
 
 
-class ResidentImages:
+class InMemoryImages:
     """The images of a split, decoded.
 
     Args:
@@ -85,7 +85,7 @@ class ResidentImages:
     @classmethod
     def read(
         cls, split: Split, preprocess: Preprocess, augment: Augment, device: torch.device
-    ) -> ResidentImages | None:
+    ) -> InMemoryImages | None:
         """Decode a split; ``None`` where its images are not square, differ in size, or one cannot be used."""
         pixels: NDArray[np.uint8] | None = None
 
@@ -116,7 +116,7 @@ class ResidentImages:
         for positions in order:
             yield self._batch(positions, positions[0].side_px or self._preprocess.crop_px)
 
-    def _batch(self, positions: list[Position], side_px: int) -> Batch:
+    def _batch(self, positions: list[SampleIndex], side_px: int) -> Batch:
         if side_px != self._side_px:
             self._side_px, self._views = side_px, self._resized(side_px).to(self._device)
         table = torch.tensor([position[:3] for position in positions], dtype=torch.int64)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["InOrder", "Position", "TrainingOrder", "steps_until_epoch"]
+__all__ = ["SampleIndex", "SequentialOrder", "TrainingOrder", "steps_until_epoch"]
 
 
-class Position(NamedTuple):
+class SampleIndex(NamedTuple):
     """One sample of the stream.
 
     Attributes:
@@ -50,7 +50,7 @@ def steps_until_epoch(epoch: float, num_samples: int, batch_size: int) -> int:
 
 
 @dataclass(frozen=True)
-class TrainingOrder(Sampler[list[Position]]):
+class TrainingOrder(Sampler[list[SampleIndex]]):
     """One rank's batches of positions for steps ``first_step`` to ``last_step`` (exclusive).
 
     Attributes:
@@ -80,13 +80,13 @@ class TrainingOrder(Sampler[list[Position]]):
     def __len__(self) -> int:
         return self.last_step - self.first_step
 
-    def __iter__(self) -> Iterator[list[Position]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         part = self.batch_size // self.num_ranks
         epoch, order = -1, np.empty(0, dtype=np.int64)
         for step in range(self.first_step, self.last_step):
             side_px = self.side_px(step) if self.side_px is not None else 0
             first = step * self.batch_size + self.rank * part
-            batch: list[Position] = []
+            batch: list[SampleIndex] = []
             while len(batch) < part:
                 position = first + len(batch)
                 if position // self.num_samples != epoch:
@@ -100,16 +100,16 @@ class TrainingOrder(Sampler[list[Position]]):
 
     def _positions(
         self, epoch: int, samples: NDArray[np.int64], repeats: NDArray[np.int64], side_px: int
-    ) -> list[Position]:
+    ) -> list[SampleIndex]:
         uniforms = sample_uniforms(self.seed, epoch, samples, repeats)
         return [
-            Position(epoch, sample, repeat, side_px, tuple(row))
+            SampleIndex(epoch, sample, repeat, side_px, tuple(row))
             for sample, repeat, row in zip(samples.tolist(), repeats.tolist(), uniforms.tolist(), strict=True)
         ]
 
 
 @dataclass(frozen=True)
-class InOrder(Sampler[list[Position]]):
+class SequentialOrder(Sampler[list[SampleIndex]]):
     """Every sample once, in order; the last batch is as short as it is. For evaluation.
 
     Attributes:
@@ -127,10 +127,11 @@ class InOrder(Sampler[list[Position]]):
     def __len__(self) -> int:
         return len(self._firsts())
 
-    def __iter__(self) -> Iterator[list[Position]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         for first in self._firsts():
             yield [
-                Position(0, index) for index in range(first, min(first + self.batch_size, self.num_samples))
+                SampleIndex(0, index)
+                for index in range(first, min(first + self.batch_size, self.num_samples))
             ]
 
     def _firsts(self) -> range:

@@ -4,7 +4,7 @@ from deepresidual.evaluation.calibration import Bin, Temperature
 from deepresidual.evaluation.comparison import Comparison, compare
 from deepresidual.evaluation.ensemble import EnsembleEvaluation, evaluate_ensemble
 from deepresidual.evaluation.evaluation import EvaluationStopped, evaluate, evaluate_split
-from deepresidual.evaluation.figures import ClassFigures, Evaluation, Hit, Mistake
+from deepresidual.evaluation.figures import ClassFigures, CorrectPrediction, Evaluation, Mistake
 from deepresidual.evaluation.predict import FilePrediction, FoundImages, find_images, predict_files
 from deepresidual.evaluation.robustness import (
     Corruption,
@@ -18,13 +18,13 @@ __all__ = [
     "Bin",
     "ClassFigures",
     "Comparison",
+    "CorrectPrediction",
     "Corruption",
     "EnsembleEvaluation",
     "Evaluation",
     "EvaluationStopped",
     "FilePrediction",
     "FoundImages",
-    "Hit",
     "Mistake",
     "RobustnessRow",
     "Temperature",

@@ -25,7 +25,7 @@ from deepresidual.evaluation.metrics import CONFIDENCE_UNIT, NUM_BINS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from deepresidual.evaluation.metrics import Tally
+    from deepresidual.evaluation.metrics import ClassificationSums
 
 __all__ = ["Bin", "Temperature", "bins_of", "expected_calibration_error", "fit_temperature"]
 
@@ -83,7 +83,7 @@ class Temperature:
         return cls(**known, bins=tuple(Bin(**row) for row in fields["bins"]))
 
 
-def bins_of(tally: Tally) -> tuple[Bin, ...]:
+def bins_of(tally: ClassificationSums) -> tuple[Bin, ...]:
     """Return the bins of a tally that hold samples, the least confident first."""
     return tuple(
         Bin(

@@ -22,7 +22,7 @@ from deepresidual.errors import ConfigurationError
 from deepresidual.evaluation.evaluation import opened_results
 from deepresidual.evaluation.intervals import wilson_interval
 from deepresidual.evaluation.measurement import FittedTemperature, Measurement
-from deepresidual.evaluation.metrics import Tally
+from deepresidual.evaluation.metrics import ClassificationSums
 from deepresidual.evaluation.scoring import mean_of_probabilities
 from deepresidual.evaluation.task import EVALUATION_BATCH_SIZE, fitted_temperature, open_task
 
@@ -180,8 +180,8 @@ def evaluate_ensemble(
         others.clear()
 
         together = Measurement(task.classes, temperature=temperature, write=write, top_k=top_k)
-        alone = [Tally(num_classes) for _ in names]
-        without = {member: Tally(num_classes) for member in chosen if len(chosen) > 1}
+        alone = [ClassificationSums(num_classes) for _ in names]
+        without = {member: ClassificationSums(num_classes) for member in chosen if len(chosen) > 1}
         for batch in task.scores(task.split, status=lambda: f"top-1 {together.tally.top1:.2%}"):
             for tally, scores in zip(alone, batch.scores, strict=True):
                 tally.add(scores, batch.labels)
@@ -205,7 +205,7 @@ def evaluate_ensemble(
     return EnsembleEvaluation(evaluation, members, chosen_on, tuple(steps))
 
 
-def choose_members(scores: torch.Tensor, labels: torch.Tensor) -> list[tuple[int, Tally]]:
+def choose_members(scores: torch.Tensor, labels: torch.Tensor) -> list[tuple[int, ClassificationSums]]:
     """Return members in the order in which they are added, each with the figures of the ensemble so far.
 
     One ensemble is better than another if it has more samples right, or as many and a lower loss. The choice
@@ -215,15 +215,15 @@ def choose_members(scores: torch.Tensor, labels: torch.Tensor) -> list[tuple[int
         scores: ``(M, N, K)`` of M members.
         labels: ``(N,)`` int64.
     """
-    picked: list[tuple[int, Tally]] = []
+    picked: list[tuple[int, ClassificationSums]] = []
     sums = torch.zeros(scores.shape[1:], dtype=torch.float64)  # of probabilities
     while len(picked) < len(scores):
         taken = {member for member, _ in picked}
-        found: list[tuple[tuple[int, float], int, Tally]] = []
+        found: list[tuple[tuple[int, float], int, ClassificationSums]] = []
         for member in range(len(scores)):
             if member in taken:
                 continue
-            tally = Tally(scores.shape[2])
+            tally = ClassificationSums(scores.shape[2])
             tally.add(_log_mean(sums, scores[member], len(picked) + 1), labels)
             found.append(((tally.top1_count, -tally.loss_sum), member, tally))
         # Of equally good ones the first that was named.

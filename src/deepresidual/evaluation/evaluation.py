@@ -15,7 +15,7 @@ from deepresidual.evaluation.results import Columns, check_destination, result_w
 from deepresidual.evaluation.scoring import scored_batches
 from deepresidual.evaluation.task import EVALUATION_BATCH_SIZE, fitted_temperature, open_task
 from deepresidual.evaluation.views import ViewKind, Views
-from deepresidual.runtime.distributed import ALONE, Ranks
+from deepresidual.runtime.distributed import SINGLE, Processes
 from deepresidual.runtime.files import expanded
 from deepresidual.runtime.signals import StopRequest, StopRequested
 
@@ -133,7 +133,7 @@ def evaluate_split(
     num_workers: int = 0,
     precision: Precision = "fp32",
     num_mistakes: int = 24,
-    ranks: Ranks = ALONE,
+    processes: Processes = SINGLE,
     skip_bad: bool = False,
     stop: StopRequest | None = None,
 ) -> Evaluation:
@@ -148,7 +148,7 @@ def evaluate_split(
         num_workers: How many load data.
         precision: Precision of the forward passes.
         num_mistakes: How many of the worst mistakes to name.
-        ranks: Processes among which the batches are dealt out; each sample still counts once.
+        processes: Processes among which the batches are dealt out; each sample still counts once.
         skip_bad: Whether samples that cannot be used are left out of the count; else they are an error.
         stop: Whether somebody asked to stop; heard between batches, and at once while waiting for data.
 
@@ -163,7 +163,7 @@ def evaluate_split(
         batch_size=batch_size,
         num_workers=num_workers,
         precision=precision,
-        ranks=ranks,
+        processes=processes,
     )
     stop = stop or StopRequest()
     while True:
@@ -177,7 +177,7 @@ def evaluate_split(
         if not skip_bad:
             require_none_bad(batch.bad)
         measurement.add(batch.scores[0], batch)
-    (exit_code,) = ranks.most(stop.exit_code)
+    (exit_code,) = processes.all_max(stop.exit_code)
     if exit_code:
         raise EvaluationStopped(exit_code)
-    return measurement.evaluation(name, ranks)
+    return measurement.evaluation(name, processes)

@@ -17,7 +17,7 @@ from deepresidual.evaluation.intervals import wilson_interval
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ClassFigures", "Evaluation", "Hit", "Mistake"]
+__all__ = ["ClassFigures", "CorrectPrediction", "Evaluation", "Mistake"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Hit:
+class CorrectPrediction:
     """One sample that the model got right.
 
     Attributes:
@@ -109,7 +109,7 @@ class Evaluation:
     confusions: tuple[tuple[int, int, int], ...]
     mistakes: tuple[Mistake, ...]
     bins: tuple[Bin, ...] = ()
-    best: tuple[Hit, ...] = ()
+    best: tuple[CorrectPrediction, ...] = ()
     temperature: Temperature | None = None
 
     @property
@@ -205,6 +205,6 @@ class Evaluation:
             confusions=tuple((true, predicted, count) for true, predicted, count in fields["confusions"]),
             mistakes=tuple(Mistake(**mistake) for mistake in fields["mistakes"]),
             bins=tuple(Bin(**row) for row in fields.get("bins", ())),
-            best=tuple(Hit(**hit) for hit in fields.get("best", ())),
+            best=tuple(CorrectPrediction(**hit) for hit in fields.get("best", ())),
             temperature=None if temperature is None else Temperature.from_dict(temperature),
         )

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from deepresidual.errors import DataError, DivergedError
 from deepresidual.evaluation.calibration import Temperature, bins_of
-from deepresidual.evaluation.figures import Evaluation, Hit, Mistake
-from deepresidual.evaluation.metrics import Tally
+from deepresidual.evaluation.figures import CorrectPrediction, Evaluation, Mistake
+from deepresidual.evaluation.metrics import ClassificationSums
 from deepresidual.evaluation.results import columns_of
-from deepresidual.runtime.distributed import ALONE, Ranks
+from deepresidual.runtime.distributed import SINGLE, Processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class Measurement:
         write: Callable[[Columns], None] | None = None,
         top_k: int = 1,
     ) -> None:
-        self.tally = Tally(len(classes))
+        self.tally = ClassificationSums(len(classes))
         self._classes = classes
         self._num_mistakes = num_mistakes
         self._worst: list[tuple[float, int, Mistake]] = []
@@ -71,7 +71,7 @@ class Measurement:
         # Class → loss, index, key and probability of the hit with the lowest loss.
         self._best: dict[int, tuple[float, int, str, float]] = {}
         self._temperature = temperature
-        self._cooled = Tally(len(classes))
+        self._cooled = ClassificationSums(len(classes))
         self._write, self._top_k = write, top_k
 
     def add(self, scores: torch.Tensor, batch: ScoredBatch) -> None:
@@ -115,7 +115,7 @@ class Measurement:
             if predicted == label and (label not in self._best or (loss, index) < self._best[label][:2]):
                 self._best[label] = (loss, index, key, float(figures.confidences[row]))
 
-    def _hits(self, parts: list[dict[int, tuple[float, int, str, float]]]) -> tuple[Hit, ...]:
+    def _hits(self, parts: list[dict[int, tuple[float, int, str, float]]]) -> tuple[CorrectPrediction, ...]:
         """Return the surest hits of different classes of all ranks."""
         best: dict[int, tuple[float, int, str, float]] = {}
         for part in parts:
@@ -123,20 +123,20 @@ class Measurement:
                 best[label] = min(best.get(label, entry), entry)
         ordered = sorted((entry, label) for label, entry in best.items())[: self._num_best]
         return tuple(
-            Hit(index, key, self._classes[label], probability, loss)
+            CorrectPrediction(index, key, self._classes[label], probability, loss)
             for (loss, index, key, probability), label in ordered
         )
 
-    def evaluation(self, split: str, ranks: Ranks = ALONE) -> Evaluation:
+    def evaluation(self, split: str, processes: Processes = SINGLE) -> Evaluation:
         """Return the figures over the samples of all ranks.
 
         Raises:
             DataError: There is no sample that could be used.
             DivergedError: The loss is not finite.
         """
-        tally = Tally.merged(ranks.gather(self.tally))
-        worst = [entry for part in ranks.gather(self._worst) for entry in part]
-        best = self._hits(ranks.gather(self._best))
+        tally = ClassificationSums.merged(processes.all_gather(self.tally))
+        worst = [entry for part in processes.all_gather(self._worst) for entry in part]
+        best = self._hits(processes.all_gather(self._best))
         if not tally.count:
             raise DataError(f"{split} has no sample that can be used", remedy="see 'residual check'")
         if not math.isfinite(tally.loss):
@@ -145,7 +145,7 @@ class Measurement:
             )
         temperature = None
         if self._temperature is not None:
-            fitted, cooled = self._temperature, Tally.merged(ranks.gather(self._cooled))
+            fitted, cooled = self._temperature, ClassificationSums.merged(processes.all_gather(self._cooled))
             temperature = Temperature(fitted.value, fitted.split, fitted.count, cooled.loss, bins_of(cooled))
         return Evaluation(
             split=split,

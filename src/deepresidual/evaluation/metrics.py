@@ -12,7 +12,7 @@ from deepresidual.models.ranking import class_ranks
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CONFIDENCE_UNIT", "NUM_BINS", "SampleFigures", "Tally"]
+__all__ = ["CONFIDENCE_UNIT", "NUM_BINS", "ClassificationSums", "SampleFigures"]
 
 NUM_BINS = 15  # Guo et al. 2017, section 3
 CONFIDENCE_UNIT = 2.0**-32  # so fine that no digit that is reported feels it, and 64 bits hold 2³¹ samples
@@ -34,7 +34,7 @@ class SampleFigures(NamedTuple):
     confidences: Tensor
 
 
-class Tally:
+class ClassificationSums:
     """Sums of top-1, top-5, loss, the confusion matrix and calibration over the samples seen so far.
 
     Ties between logits go to the lower class index, in top-1 and in top-5. With five classes or fewer top-5
@@ -86,7 +86,7 @@ class Tally:
         return SampleFigures(losses, predicted, confidences)
 
     @classmethod
-    def merged(cls, parts: list[Tally]) -> Tally:
+    def merged(cls, parts: list[ClassificationSums]) -> ClassificationSums:
         """Return the sums over the samples of all ``parts``, of which each has seen others."""
         total = cls(parts[0].num_classes)
         for part in parts:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from deepresidual.data.loader import evaluation_batches
 from deepresidual.data.source import IgnoredFile, list_images
-from deepresidual.data.source.listed import ListedFiles
+from deepresidual.data.source.listed import FileList
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.models import require_classifier
 from deepresidual.models.model import NOT_FINITE
@@ -236,7 +236,7 @@ def _stream(
     model: Model, files: Sequence[str], top_k: int, batch_size: int, num_workers: int, precision: Precision
 ) -> Iterator[FilePrediction]:
     batches = evaluation_batches(
-        ListedFiles(files), model.preprocess, batch_size=batch_size, num_workers=num_workers
+        FileList(files), model.preprocess, batch_size=batch_size, num_workers=num_workers
     )
     for batch in batches:
         results = {bad.index: FilePrediction(files[bad.index], None, bad.reason) for bad in batch.bad}

@@ -20,7 +20,7 @@ import torch
 
 from deepresidual.data.loader import BadSample, PreparedSample, evaluation_batches, prepared_samples
 from deepresidual.runtime.device import autocast
-from deepresidual.runtime.distributed import ALONE, Ranks
+from deepresidual.runtime.distributed import SINGLE, Processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -68,7 +68,7 @@ def scored_batches(
     num_workers: int,
     precision: Precision,
     change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
-    ranks: Ranks = ALONE,
+    processes: Processes = SINGLE,
 ) -> Iterator[ScoredBatch]:
     """Yield the scores of every sample of a split, once and in order.
 
@@ -80,13 +80,13 @@ def scored_batches(
         num_workers: Threads that load.
         precision: Precision of the forward passes.
         change: Changes every decoded image, ``(H, W, 3)`` uint8 RGB, before its views are made.
-        ranks: Processes among which batches are dealt out.
+        processes: Processes among which batches are dealt out.
     """
     seen = [dataclasses.replace(member, preprocess=views.preprocess(member.preprocess)) for member in members]
     if views.kind == "one" and change is None and len({member.preprocess for member in seen}) == 1:
-        yield from _scores_of_crops(seen, split, batch_size, num_workers, precision, ranks)
+        yield from _scores_of_crops(seen, split, batch_size, num_workers, precision, processes)
     else:
-        yield from _scores_of_views(seen, split, views, batch_size, num_workers, precision, change, ranks)
+        yield from _scores_of_views(seen, split, views, batch_size, num_workers, precision, change, processes)
 
 
 def mean_of_probabilities(scores: torch.Tensor) -> torch.Tensor:
@@ -112,15 +112,15 @@ def _scores_of_crops(
     batch_size: int,
     num_workers: int,
     precision: Precision,
-    ranks: Ranks,
+    processes: Processes,
 ) -> Iterator[ScoredBatch]:
     batches = evaluation_batches(
         split,
         members[0].preprocess,
         batch_size=batch_size,
         num_workers=num_workers,
-        rank=ranks.rank,
-        num_ranks=ranks.size,
+        rank=processes.rank,
+        num_ranks=processes.size,
     )
     for batch in batches:
         if len(batch):
@@ -157,7 +157,7 @@ def _scores_of_views(
     num_workers: int,
     precision: Precision,
     change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None,
-    ranks: Ranks,
+    processes: Processes,
 ) -> Iterator[ScoredBatch]:
     # Members that see images in the same way share the views.
     records = list(dict.fromkeys(member.preprocess for member in members))
@@ -172,8 +172,8 @@ def _scores_of_views(
         prepare,
         group_size=max(1, min(batch_size, _GROUP_BYTES // num_bytes)),
         num_workers=num_workers,
-        rank=ranks.rank,
-        num_ranks=ranks.size,
+        rank=processes.rank,
+        num_ranks=processes.size,
     )
     for samples in groups:
         good = [sample for sample in samples if isinstance(sample, PreparedSample)]

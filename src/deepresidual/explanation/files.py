@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deepresidual.data.loader import evaluation_batches
-from deepresidual.data.source.listed import ListedFiles
+from deepresidual.data.source.listed import FileList
 from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.explanation.activation_maps import METHODS, Method, activation_maps
 from deepresidual.explanation.layers import LAST_MAP, captured_map
@@ -136,7 +136,7 @@ def _stream(
     num_workers: int,
 ) -> Iterator[FileExplanation]:
     batches = evaluation_batches(
-        ListedFiles(files), model.preprocess, batch_size=batch_size, num_workers=num_workers
+        FileList(files), model.preprocess, batch_size=batch_size, num_workers=num_workers
     )
     for batch in batches:
         results = {bad.index: FileExplanation(files[bad.index], None, bad.reason) for bad in batch.bad}

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["FreedMemory", "freed_memory"]
+__all__ = ["AllocatorPolicy", "allocator_policy"]
 
-FreedMemory: TypeAlias = Literal["kept", "returned", "as ever"]
+AllocatorPolicy: TypeAlias = Literal["kept", "returned", "default"]
 
 # malloc.h
 _M_TRIM_THRESHOLD = -1
@@ -44,16 +44,16 @@ _USUAL = 32 << 20
 
 
 @contextlib.contextmanager
-def freed_memory(policy: FreedMemory) -> Iterator[bool]:
+def allocator_policy(policy: AllocatorPolicy) -> Iterator[bool]:
     """Decide what becomes of freed memory until the end of the block, which returns what was kept.
 
     Args:
-        policy: ``kept`` for the next step; ``returned`` where a block is large; or ``as ever``.
+        policy: ``kept`` for the next step; ``returned`` where a block is large; or ``default``.
 
     Yields:
         Whether the C library has taken it up.
     """
-    library = _glibc() if policy != "as ever" else None
+    library = _glibc() if policy != "default" else None
     if library is None:
         yield False
         return

@@ -1,12 +1,12 @@
-"""Ranks: the processes that torchrun starts, and the few things that they tell each other.
+"""Processes: the processes that torchrun starts, and the few things that they tell each other.
 
 Without torchrun there is one rank, and nothing here does anything. Messages of control travel over gloo on
 the CPU, gradients over NCCL where there are GPUs.
 
 Example:
-    >>> with Ranks.join(torch.device("cpu")) as ranks:
-    ...     if ranks.is_first:
-    ...         print(ranks.size)
+    >>> with Processes.join(torch.device("cpu")) as processes:
+    ...     if processes.is_main:
+    ...         print(processes.size)
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-__all__ = ["ALONE", "Ranks", "launched_by_torchrun"]
+__all__ = ["SINGLE", "Processes", "launched_by_torchrun"]
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ _SAID_AFTER_S = 10.0
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Processes:
     """One of ``size`` processes that train together.
 
     Attributes:
@@ -60,7 +60,7 @@ class Ranks:
     leaves: bool = False
 
     @classmethod
-    def join(cls, device: torch.device) -> Ranks:
+    def join(cls, device: torch.device) -> Processes:
         """Meet the other processes that torchrun started; alone where it started none.
 
         Where they have met already, in a block around this one, they go on together.
@@ -70,7 +70,7 @@ class Ranks:
             MachineError: The others cannot be met: the address is unknown, the port taken, nobody answers.
         """
         if not launched_by_torchrun():
-            return ALONE
+            return SINGLE
         here = place()
         meets = not dist.is_initialized()
         if meets:
@@ -88,11 +88,11 @@ class Ranks:
             dist.destroy_process_group()
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the rank that writes and speaks."""
         return self.rank == 0
 
-    def most(self, *values: int) -> list[int]:
+    def all_max(self, *values: int) -> list[int]:
         """Return the largest of each value over all ranks; every rank must call it at the same point."""
         if self.size == 1:
             return list(values)
@@ -101,7 +101,7 @@ class Ranks:
             dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return [int(value) for value in tensor]
 
-    def gather(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """Return every rank's value, in the order of ranks, on every rank."""
         if self.size == 1:
             return [value]
@@ -110,7 +110,7 @@ class Ranks:
             dist.all_gather_object(values, value)
         return values
 
-    def from_first(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return the first rank's value on every rank."""
         if self.size == 1:
             return value
@@ -119,7 +119,7 @@ class Ranks:
             dist.broadcast_object_list(values, src=0)
         return values[0]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
             with self._together():
@@ -141,7 +141,7 @@ class Ranks:
         except Exception as error:  # noqa: BLE001  # raised again below
             own = error
         try:
-            met = self.gather(None if own is None else _as_told(own, self.rank))
+            met = self.all_gather(None if own is None else _as_told(own, self.rank))
         except RunError:
             if own is not None:
                 raise own from None  # that the others are gone as well is not what to tell
@@ -184,7 +184,7 @@ class Ranks:
             raise self.lost(error) from error
 
 
-ALONE = Ranks()
+SINGLE = Processes()
 """The one rank of a process that torchrun did not start."""
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from deepresidual.nn import ResNet
-    from deepresidual.runtime.distributed import Ranks
+    from deepresidual.runtime.distributed import Processes
 
 __all__ = ["MicroBatchStatistics", "WeightAverage", "batch_norms", "precise_statistics"]
 
@@ -85,11 +85,11 @@ class MicroBatchStatistics:
         self._sum += self._flat()
         self._count += 1
 
-    def end(self, ranks: Ranks) -> None:
+    def end(self, processes: Processes) -> None:
         """Put the new running statistics into the network, the same on every rank."""
         assert self._sum is not None and self._before is not None  # noqa: PT018, S101
         mean = self._sum / self._count
-        ranks.average_([mean])
+        processes.average_([mean])
         running = self._before.lerp_(mean, self._momentum)
         offset = 0
         for buffer in self._buffers():
@@ -99,7 +99,7 @@ class MicroBatchStatistics:
 
 @torch.no_grad()
 def precise_statistics(
-    network: nn.Module, norms: Sequence[nn.BatchNorm2d], batches: Iterable[torch.Tensor], ranks: Ranks
+    network: nn.Module, norms: Sequence[nn.BatchNorm2d], batches: Iterable[torch.Tensor], processes: Processes
 ) -> None:
     """Replace BN's running statistics by those of many batches, seen with the present weights.
 
@@ -111,7 +111,7 @@ def precise_statistics(
         network: The network; left in evaluation mode.
         norms: Its BNs that learn; the others keep their statistics.
         batches: Normalized images ``(N, C, H, W)``.
-        ranks: Each sees its own batches; the moments are averaged over them.
+        processes: Each sees its own batches; the moments are averaged over them.
     """
     momenta = [norm.momentum for norm in norms]
     sums = [(torch.zeros_like(_mean(norm)), torch.zeros_like(_mean(norm))) for norm in norms]
@@ -131,7 +131,7 @@ def precise_statistics(
     for moments in sums:
         for moment in moments:
             moment /= max(count, 1)
-    ranks.average_([moment for moments in sums for moment in moments])
+    processes.average_([moment for moments in sums for moment in moments])
     for norm, (mean, square), momentum in zip(norms, sums, momenta, strict=True):
         norm.momentum = momentum
         _mean(norm).copy_(mean)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Board", "require_tensorboard"]
+__all__ = ["TensorBoardWriter", "require_tensorboard"]
 
 
 def require_tensorboard() -> None:
@@ -27,7 +27,7 @@ def require_tensorboard() -> None:
         ) from error
 
 
-class Board:
+class TensorBoardWriter:
     """Event files of TensorBoard.
 
     Args:

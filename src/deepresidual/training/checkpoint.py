@@ -25,7 +25,7 @@ from deepresidual.runtime.console import warn
 from deepresidual.runtime.files import atomic_folder, put_back, remove, write_json, write_tensors
 from deepresidual.runtime.strict_json import Between, check, parse
 from deepresidual.training.meter import Sums
-from deepresidual.training.schedule import Measured
+from deepresidual.training.schedule import ScheduleState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +79,7 @@ class Progress:
     evaluated_step: int
     windows: list[Sums]
     epoch: Sums
-    measured: Measured = field(default_factory=Measured)
+    measured: ScheduleState = field(default_factory=ScheduleState)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     not_finite: tuple[int, ...] = ()
     bad_samples: dict[str, str] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Progress:
                 **fields,
                 "windows": [Sums(**sums) for sums in fields["windows"]],
                 "epoch": Sums(**fields["epoch"]),
-                "measured": Measured(**measured),
+                "measured": ScheduleState(**measured),
                 "not_finite": tuple(fields["not_finite"]),
             }
         )

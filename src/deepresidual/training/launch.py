@@ -15,7 +15,7 @@ from deepresidual.errors import ConfigurationError, DivergedError, ResidualError
 from deepresidual.models.precision import ASKED_FOR
 from deepresidual.recipe.recipes import left_out
 from deepresidual.reporting import write_report
-from deepresidual.runtime.allocator import freed_memory
+from deepresidual.runtime.allocator import allocator_policy
 from deepresidual.runtime.console import note, warn, warn_each
 from deepresidual.runtime.cores import usable_cores
 from deepresidual.runtime.device import (
@@ -24,7 +24,7 @@ from deepresidual.runtime.device import (
     resolve_device,
     resolve_num_workers,
 )
-from deepresidual.runtime.distributed import Ranks, launched_by_torchrun
+from deepresidual.runtime.distributed import Processes, launched_by_torchrun
 from deepresidual.runtime.files import expanded
 from deepresidual.runtime.openmp import spin_source
 from deepresidual.runtime.provenance import versions
@@ -32,7 +32,7 @@ from deepresidual.runtime.signals import StopRequest
 from deepresidual.runtime.torchrun import place
 from deepresidual.training.board import require_tensorboard
 from deepresidual.training.loop import RunResult, Trainer
-from deepresidual.training.memory import fitting_micro_batch, freed_memory_of, is_out_of_memory
+from deepresidual.training.memory import allocator_policy_of, fitting_micro_batch, is_out_of_memory
 from deepresidual.training.plan import BadSamples, Plan, Wishes, make_plan
 from deepresidual.training.run import Run, default_run_path
 
@@ -119,11 +119,11 @@ def train(
     if tensorboard:
         require_tensorboard()
     # While the processes meet there is nothing to save: signals do their usual work.
-    with Ranks.join(target) as ranks, StopRequest() as stop:
+    with Processes.join(target) as processes, StopRequest() as stop:
         # A worker that torchrun has started again goes on; the command that it was given says nothing of it.
-        restarted = ranks.num_restarts > 0 and path is not None and (path / "run.json").exists()
-        resume = ranks.from_first(resume or restarted)
-        with ranks.failing_together():
+        restarted = processes.num_restarts > 0 and path is not None and (path / "run.json").exists()
+        resume = processes.broadcast(resume or restarted)
+        with processes.failing_together():
             source = hold_out(data if isinstance(data, SampleSource) else open_source(data), validation)
         wishes = Wishes(
             model=model,
@@ -138,9 +138,9 @@ def train(
             validation=validation,
             bad_samples=bad_samples,
         )
-        run = _opened_run(source, wishes, target, ranks, path, data, resume=resume, fit_memory=fit_memory)
+        run = _opened_run(source, wishes, target, processes, path, data, resume=resume, fit_memory=fit_memory)
         with contextlib.closing(run):
-            with ranks.failing_together():
+            with processes.failing_together():
                 if tensorboard:
                     run.show_on_board()
                 trainer = Trainer(
@@ -149,42 +149,42 @@ def train(
                     run,
                     target,
                     num_workers=resolve_num_workers(num_workers, target, run.plan.preprocess.crop_px),
-                    ranks=ranks,
+                    processes=processes,
                     stop=stop,
                     weights=expanded(weights) if weights is not None else None,
                     checkpoint_minutes=checkpoint_minutes,
                 )
             chosen = run.checkpoints_path / f"step-{checkpoint}" if checkpoint is not None else None
-            with freed_memory(freed_memory_of(run.plan, target)):
-                return _run(trainer, run, ranks, chosen)
+            with allocator_policy(allocator_policy_of(run.plan, target)):
+                return _run(trainer, run, processes, chosen)
 
 
-def _run(trainer: Trainer, run: Run, ranks: Ranks, checkpoint: Path | None) -> RunResult:
+def _run(trainer: Trainer, run: Run, processes: Processes, checkpoint: Path | None) -> RunResult:
     """Run a trainer to its end; what breaks it is written into the run."""
     try:
         return trainer.run_to_end(checkpoint)
     except DivergedError as error:
-        _note_end(run, ranks, "diverged", trainer.step, str(error))
+        _note_end(run, processes, "diverged", trainer.step, str(error))
         raise
     except Exception as error:
-        _note_end(run, ranks, "failed", trainer.step, f"{type(error).__name__}: {error}")
+        _note_end(run, processes, "failed", trainer.step, f"{type(error).__name__}: {error}")
         if is_out_of_memory(error):
             recipe = run.plan.recipe
             raise RunError(
-                f"out of memory with {recipe.micro_batch_size or recipe.batch_size // ranks.size} images of "
-                f"{run.plan.train_px} px at a time",
+                f"out of memory with {recipe.micro_batch_size or recipe.batch_size // processes.size} images "
+                f"of {run.plan.train_px} px at a time",
                 remedy="choose --batch-size auto, a smaller model or --activation-checkpointing",
             ) from error
-        if ranks.size > 1 and isinstance(error, RuntimeError):
-            raise ranks.lost(error) from error  # in the exchange of gradients
+        if processes.size > 1 and isinstance(error, RuntimeError):
+            raise processes.lost(error) from error  # in the exchange of gradients
         raise
 
 
-def _note_end(run: Run, ranks: Ranks, status: str, step: int, error: str) -> None:
+def _note_end(run: Run, processes: Processes, status: str, step: int, error: str) -> None:
     """Write into the run how it ended; where that fails, too, the first error is the one to tell."""
     with contextlib.suppress(ResidualError):
         run.set_status(status, step, error)
-        if ranks.is_first:
+        if processes.is_main:
             write_report(run.path)
 
 
@@ -214,7 +214,7 @@ def _opened_run(
     source: SampleSource,
     wishes: Wishes,
     device: torch.device,
-    ranks: Ranks,
+    processes: Processes,
     path: Path | None,
     data: SampleSource | str | Path,
     *,
@@ -223,18 +223,18 @@ def _opened_run(
 ) -> Run:
     """Settle the plan and open the run folder: the first rank does it, the others hear of it."""
     opened: Run | None = None
-    with ranks.failing_together():
-        if ranks.is_first:
+    with processes.failing_together():
+        if processes.is_main:
             opened = (
-                _resumed(source, wishes, device, ranks, path)
+                _resumed(source, wishes, device, processes, path)
                 if resume and path is not None
-                else _started(source, wishes, device, ranks, path, data, fit_memory=fit_memory)
+                else _started(source, wishes, device, processes, path, data, fit_memory=fit_memory)
             )
-            _introduce(opened.plan, source, opened, ranks)
+            _introduce(opened.plan, source, opened, processes)
     told: tuple[dict[str, Any], str, int] | None = None
     if opened is not None:
         told = opened.plan.to_dict(), str(opened.path), torch.get_num_threads()
-    told = ranks.from_first(told)
+    told = processes.broadcast(told)
     if opened is not None:
         return opened
     fields, where, threads = told or ({}, "", 1)
@@ -247,32 +247,34 @@ def _started(
     source: SampleSource,
     wishes: Wishes,
     device: torch.device,
-    ranks: Ranks,
+    processes: Processes,
     path: Path | None,
     data: SampleSource | str | Path,
     *,
     fit_memory: bool,
 ) -> Run:
     plan = make_plan(source, wishes, device)
-    _check_split(plan, ranks)
+    _check_split(plan, processes)
     if fit_memory:
-        micro_batch_size = fitting_micro_batch(plan, device, plan.recipe.batch_size // ranks.size)
+        micro_batch_size = fitting_micro_batch(plan, device, plan.recipe.batch_size // processes.size)
         recipe = dataclasses.replace(plan.recipe, micro_batch_size=micro_batch_size)
         plan = dataclasses.replace(plan, recipe=recipe)
     path = default_run_path(plan) if path is None else _outside(path, data)
-    return Run.start(path, plan, source, _facts(source, device, ranks))
+    return Run.start(path, plan, source, _facts(source, device, processes))
 
 
-def _facts(source: SampleSource, device: torch.device, ranks: Ranks) -> dict[str, Any]:
+def _facts(source: SampleSource, device: torch.device, processes: Processes) -> dict[str, Any]:
     """Return what a run remembers beside its plan."""
     return {
         "hardware": describe_hardware(device),
-        "num_ranks": ranks.size,
+        "num_ranks": processes.size,
         "ignored": [{"path": file.path, "reason": file.reason} for file in source.ignored],
     }
 
 
-def _resumed(source: SampleSource, wishes: Wishes, device: torch.device, ranks: Ranks, path: Path) -> Run:
+def _resumed(
+    source: SampleSource, wishes: Wishes, device: torch.device, processes: Processes, path: Path
+) -> Run:
     recorded, _ = Run.read_plan(path)
     if wishes.changes.get("micro_batch_size") is None and recorded.recipe.micro_batch_size is not None:
         # Found by halving when the run began.
@@ -280,13 +282,13 @@ def _resumed(source: SampleSource, wishes: Wishes, device: torch.device, ranks: 
             wishes, changes={**wishes.changes, "micro_batch_size": recorded.recipe.micro_batch_size}
         )
     plan = make_plan(source, wishes, device, recorded=recorded)
-    run = Run.resume(path, plan, source, _facts(source, device, ranks))
-    _check_split(run.plan, ranks)
+    run = Run.resume(path, plan, source, _facts(source, device, processes))
+    _check_split(run.plan, processes)
     _compute_alike(run.record, device)
-    if recorded.recipe.micro_batch_size is None and run.record["num_ranks"] != ranks.size:
+    if recorded.recipe.micro_batch_size is None and run.record["num_ranks"] != processes.size:
         warn(
-            f"the run began on {run.record['num_ranks']} ranks and goes on with {ranks.size}: BN takes its "
-            f"statistics from {recorded.recipe.batch_size // ranks.size} images now; a run with "
+            f"the run began on {run.record['num_ranks']} ranks and goes on with {processes.size}: BN takes "
+            f"its statistics from {recorded.recipe.batch_size // processes.size} images now; a run with "
             f"--micro-batch-size keeps them the same on any number of ranks"
         )
     return run
@@ -318,17 +320,18 @@ def _compute_alike(record: Mapping[str, Any], device: torch.device) -> None:
         )
 
 
-def _check_split(plan: Plan, ranks: Ranks) -> None:
+def _check_split(plan: Plan, processes: Processes) -> None:
     recipe = plan.recipe
-    if recipe.batch_size % ranks.size:
+    if recipe.batch_size % processes.size:
         raise ConfigurationError(
-            f"batch_size is {recipe.batch_size} for {ranks.size} ranks",
-            expected=f"a multiple of {ranks.size}",
+            f"batch_size is {recipe.batch_size} for {processes.size} ranks",
+            expected=f"a multiple of {processes.size}",
         )
-    part = recipe.batch_size // ranks.size
+    part = recipe.batch_size // processes.size
     if recipe.micro_batch_size is not None and part % recipe.micro_batch_size:
         raise ConfigurationError(
-            f"micro_batch_size is {recipe.micro_batch_size} and each of {ranks.size} ranks has {part} images",
+            f"micro_batch_size is {recipe.micro_batch_size} and each of {processes.size} ranks has "
+            f"{part} images",
             expected="a divisor of that",
         )
 
@@ -342,7 +345,7 @@ def _outside(out: Path, data: SampleSource | str | Path) -> Path:
     return out
 
 
-def _introduce(plan: Plan, source: SampleSource, run: Run, ranks: Ranks) -> None:
+def _introduce(plan: Plan, source: SampleSource, run: Run, processes: Processes) -> None:
     splits = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
     note(f"data       {source.name}: {splits}; {len(source.classes)} classes")
     if source.held_out:
@@ -368,7 +371,7 @@ def _introduce(plan: Plan, source: SampleSource, run: Run, ranks: Ranks) -> None
         warn(f"{what} holds still what was never trained; start from a model with --weights")
     reason = f" ({plan.precision_reason})" if plan.precision_reason not in ("", ASKED_FOR) else ""
     how = [f"{plan.precision}{reason}", "compiled" if plan.compiled else "not compiled", f"seed {plan.seed}"]
-    how += [f"{ranks.size} ranks"] if ranks.size > 1 else []
+    how += [f"{processes.size} ranks"] if processes.size > 1 else []
     note(f"computing  {', '.join(how)}")
     if spin_source() == "torch imported first":
         note(

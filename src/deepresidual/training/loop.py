@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from deepresidual.data.loader import training_batches
-from deepresidual.data.resident import ResidentImages, can_be_resident
+from deepresidual.data.resident import InMemoryImages, can_be_resident
 from deepresidual.data.sampler import TrainingOrder
 from deepresidual.errors import ConfigurationError, DataError, DivergedError, ModelFileError
 from deepresidual.evaluation import Evaluation, EvaluationStopped, evaluate_split
@@ -34,7 +34,7 @@ from deepresidual.training.checkpoint import (
 )
 from deepresidual.training.meter import Meter, Sums
 from deepresidual.training.pictures import heat_maps_of, photos_of
-from deepresidual.training.schedule import Measured, after_evaluation, after_window, learning_rate
+from deepresidual.training.schedule import ScheduleState, after_evaluation, after_window, learning_rate
 from deepresidual.training.updater import Updater, learning_norms
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from deepresidual.data.loader import Batch
     from deepresidual.data.source import SampleSource
     from deepresidual.nn import ResNet
-    from deepresidual.runtime.distributed import Ranks
+    from deepresidual.runtime.distributed import Processes
     from deepresidual.runtime.signals import StopRequest
     from deepresidual.training.plan import Plan
     from deepresidual.training.run import Run
@@ -89,7 +89,7 @@ class Trainer:
         run: The run folder.
         device: Where the network computes.
         num_workers: How many load data.
-        ranks: The processes that train together.
+        processes: The processes that train together.
         stop: Whether somebody asked to stop.
         weights: A model folder to begin with.
         checkpoint_minutes: Longest time between two checkpoints.
@@ -103,13 +103,13 @@ class Trainer:
         device: torch.device,
         *,
         num_workers: int,
-        ranks: Ranks,
+        processes: Processes,
         stop: StopRequest,
         weights: Path | None,
         checkpoint_minutes: float,
     ) -> None:
         self.plan, self.source, self.run = plan, source, run
-        self.device, self.ranks, self.stop = device, ranks, stop
+        self.device, self.processes, self.stop = device, processes, stop
         self.step = 0
         self.evaluation: Evaluation | None = None
         self._num_workers = num_workers
@@ -119,11 +119,11 @@ class Trainer:
         network = _first_network(plan, weights)
         self.model = Model(network, plan.classes, plan.preprocess, provenance=_provenance(plan)).to(device)
         self._meter = Meter(device)
-        self._updater = Updater(network, plan, ranks, self._meter)
-        self._resident: ResidentImages | None = None
+        self._updater = Updater(network, plan, processes, self._meter)
+        self._resident: InMemoryImages | None = None
         self._evaluated_step = 0
         self._epoch_sums = Sums()
-        self._measured = Measured()
+        self._measured = ScheduleState()
         self._not_finite: set[int] = set()
         self._bad_samples: dict[str, str] = {}
         self._status = ""
@@ -170,8 +170,8 @@ class Trainer:
             self.step,
             self.plan.total_steps,
             recipe.repeats,
-            self.ranks.rank,
-            self.ranks.size,
+            self.processes.rank,
+            self.processes.size,
             self.plan.side_px,
         )
         batches = self._stream(order)
@@ -193,7 +193,7 @@ class Trainer:
         split, preprocess = self.source.split("train"), self.plan.preprocess
         augment = self.plan.recipe.augment
         if self._resident is None and can_be_resident(split, preprocess, augment):
-            self._resident = ResidentImages.read(split, preprocess, augment, self.device)
+            self._resident = InMemoryImages.read(split, preprocess, augment, self.device)
         if self._resident is not None:
             yield from self._resident.batches(order)
             return
@@ -219,11 +219,11 @@ class Trainer:
 
     def _agree(self, batch: Batch | None) -> None:
         """Stop, save, and hear of bad samples, on every rank at the same step."""
-        due = self.ranks.is_first and time.monotonic() - self._saved_at > self._checkpoint_seconds
+        due = self.processes.is_main and time.monotonic() - self._saved_at > self._checkpoint_seconds
         bad = batch.bad if batch is not None else []
         unknown = {sample.key: sample.reason for sample in bad if sample.key not in self._bad_samples}
         nothing_left = batch is not None and not len(batch)
-        exit_code, due_anywhere, num_unknown, nothing_left_anywhere = self.ranks.most(
+        exit_code, due_anywhere, num_unknown, nothing_left_anywhere = self.processes.all_max(
             self.stop.exit_code, due, len(unknown), nothing_left
         )
         if exit_code:
@@ -235,7 +235,7 @@ class Trainer:
 
     def _leave_out(self, unknown: dict[str, str], *, nothing_left: bool) -> None:
         """Name the bad samples of all ranks, or end the run at them, which every rank does alike."""
-        for found in self.ranks.gather(unknown):
+        for found in self.processes.all_gather(unknown):
             for key, reason in found.items():
                 if self.plan.bad_samples == "stop":
                     raise DataError(f"{key}: {reason}", remedy="repair or remove this file, then start again")
@@ -317,7 +317,7 @@ class Trainer:
         return self.step * self.plan.recipe.batch_size / self.plan.num_samples
 
     def _log_window(self) -> None:
-        sums = Sums.of_ranks(self.ranks.gather(self._meter.take()))
+        sums = Sums.of_ranks(self.processes.all_gather(self._meter.take()))
         if not sums.count:
             return  # every step of it was left out
         rate = self._learning_rate(self.step - 1)
@@ -361,9 +361,9 @@ class Trainer:
 
     def _show(self) -> None:
         """Write the report, unless that would take more than a twentieth of the time."""
-        with self.ranks.failing_together():
+        with self.processes.failing_together():
             started = time.monotonic()
-            if self.ranks.is_first and started >= self._show_from:
+            if self.processes.is_main and started >= self._show_from:
                 self._write_report()
                 now = time.monotonic()
                 self._show_from = now + 20 * (now - started)
@@ -386,7 +386,7 @@ class Trainer:
             precise = create(self.plan.spec).to(self.device).to(memory_format=torch.channels_last)
             precise.load_state_dict(network.state_dict())
             norms = learning_norms(precise, self.plan.recipe)
-            precise_statistics(precise, norms, self._images_to_normalize_by(), self.ranks)
+            precise_statistics(precise, norms, self._images_to_normalize_by(), self.processes)
             network = precise
         return Model(
             network, self.model.label_names, self.model.preprocess, self.model.metrics, self.model.provenance
@@ -395,11 +395,11 @@ class Trainer:
     def _kept_model(self) -> Model:
         """Return the model of the run folder, which only the first rank need be able to read."""
         weights: Tensors = {}
-        with self.ranks.failing_together():
-            if self.ranks.is_first:
+        with self.processes.failing_together():
+            if self.processes.is_main:
                 weights = load(self.run.model_path).network.state_dict()
         network = create(self.plan.spec)
-        network.load_state_dict(self.ranks.from_first(weights))
+        network.load_state_dict(self.processes.broadcast(weights))
         names, preprocess = self.model.label_names, self.model.preprocess
         model = Model(network, names, preprocess, self.model.metrics, self.model.provenance)
         return model.to(self.device)
@@ -413,8 +413,8 @@ class Trainer:
             recipe.batch_size,
             0,
             steps,
-            rank=self.ranks.rank,
-            num_ranks=self.ranks.size,
+            rank=self.processes.rank,
+            num_ranks=self.processes.size,
             side_px=lambda _step: self.plan.train_px,
         )
         batches = training_batches(
@@ -426,7 +426,7 @@ class Trainer:
         )
         while True:
             batch = self._next(batches)
-            (exit_code,) = self.ranks.most(self.stop.exit_code)
+            (exit_code,) = self.processes.all_max(self.stop.exit_code)
             if exit_code:
                 raise _Interrupted(exit_code)
             if batch is None:
@@ -442,7 +442,7 @@ class Trainer:
                     self.source.split(split),
                     split,
                     num_workers=self._num_workers,
-                    ranks=self.ranks,
+                    processes=self.processes,
                     skip_bad=self.plan.bad_samples == "skip",
                     stop=self.stop,
                 )
@@ -460,8 +460,8 @@ class Trainer:
         self.model.metrics[evaluation.split] = {
             name: value for name, value in summary.items() if name != "split"
         }
-        with self.ranks.failing_together():
-            if self.ranks.is_first:
+        with self.processes.failing_together():
+            if self.processes.is_main:
                 split = self.source.split(evaluation.split)
                 self.run.record_evaluation(self.step, evaluation, photos_of(split, evaluation))
                 save(model, self.run.model_path)
@@ -486,8 +486,8 @@ class Trainer:
         )
 
     def _save_checkpoint(self, status: str) -> None:
-        windows = self.ranks.gather(self._meter.peek())
-        with self.ranks.failing_together():
+        windows = self.processes.all_gather(self._meter.peek())
+        with self.processes.failing_together():
             self._save(status, windows, network_tensors(self.model.network))
 
     def _saved_as_before(self) -> bool:
@@ -496,7 +496,7 @@ class Trainer:
         Until its gradients are there a step has changed nothing but BN's statistics, and an evaluation
         changes nothing. Of several ranks each knows its own sums only, so there the step has to end.
         """
-        if self.ranks.size > 1 or self.device.type == "cuda":
+        if self.processes.size > 1 or self.device.type == "cuda":
             return False
         network = network_tensors(self.model.network) | self._updater.buffers_before()
         self._save("interrupted", [self._meter.peek()], network)
@@ -504,7 +504,7 @@ class Trainer:
         return True
 
     def _save(self, status: str, windows: list[Sums], network: Tensors) -> None:
-        if self.ranks.is_first:
+        if self.processes.is_main:
             recipe, average = self.plan.recipe, self._updater.average
             progress = Progress(
                 step=self.step,
@@ -538,8 +538,8 @@ class Trainer:
     def _resume(self, path: Path | None) -> None:
         """Go on from a checkpoint: from the newest whole one, or from ``path``, which must be whole."""
         checkpoint = None
-        with self.ranks.failing_together():
-            if self.ranks.is_first:
+        with self.processes.failing_together():
+            if self.processes.is_main:
                 if path is None:
                     _, checkpoint = newest_checkpoint(self.run.checkpoints_path) or (None, None)
                 else:
@@ -552,8 +552,8 @@ class Trainer:
     def _go_back(self, step: int) -> None:
         """Go back to before a step; what was done since is done again, or left out."""
         checkpoint = None
-        with self.ranks.failing_together():
-            if self.ranks.is_first:
+        with self.processes.failing_together():
+            if self.processes.is_main:
                 _, checkpoint = newest_checkpoint(self.run.checkpoints_path, at_most=step) or (None, None)
                 if checkpoint is None:
                     raise ModelFileError(
@@ -565,9 +565,9 @@ class Trainer:
 
     def _restore(self, checkpoint: Checkpoint | None) -> None:
         """Take up the state that the first rank has read, if there is one."""
-        checkpoint, finished_at = self.ranks.from_first((checkpoint, self.run.finished_at))
+        checkpoint, finished_at = self.processes.broadcast((checkpoint, self.run.finished_at))
         if checkpoint is None:
-            with self.ranks.failing_together():
+            with self.processes.failing_together():
                 again = self.run.forget_after(self.step, self._evaluated_step, self._final_split)
                 if again or self.run.record.get("step"):
                     warn(f"there is no checkpoint to go on from: the run begins again{_written_again(again)}")
@@ -580,17 +580,17 @@ class Trainer:
         if progress.scaler:
             self._updater.scaler.load_state_dict(progress.scaler)
         self.step, self._evaluated_step = progress.step, progress.evaluated_step
-        self._meter.restore(_own_window(progress.windows, self.ranks))
+        self._meter.restore(_own_window(progress.windows, self.processes))
         self._epoch_sums, self._measured = progress.epoch, progress.measured
         self._not_finite, self._bad_samples = set(progress.not_finite), dict(progress.bad_samples)
         self.model.metrics.update(progress.metrics)
         self._is_finished = self.step == finished_at
         again = 0
-        with self.ranks.failing_together():
-            if self.ranks.is_first:
+        with self.processes.failing_together():
+            if self.processes.is_main:
                 self.evaluation = self.run.read_evaluation()
                 again = self._restore_records(progress.metric_lines)
-        self.evaluation = self.ranks.from_first(self.evaluation)
+        self.evaluation = self.processes.broadcast(self.evaluation)
         note(f"resuming at step {self.step} of {self.plan.total_steps}{_written_again(again)}")
 
     def _restore_records(self, num_lines: int | None) -> int:
@@ -635,8 +635,8 @@ class Trainer:
 
     def _interrupted(self, exit_code: int) -> RunResult:
         self._save_checkpoint("interrupted")
-        with self.ranks.failing_together():
-            if self.ranks.is_first:
+        with self.processes.failing_together():
+            if self.processes.is_main:
                 # The model folder keeps the weights that its figures were measured on; before there are
                 # figures, what has been learned so far is better than nothing.
                 if not self.run.model_path.exists():
@@ -647,14 +647,14 @@ class Trainer:
 
     def _finish(self) -> RunResult:
         """Measure the model that is kept on the split that nothing was chosen by."""
-        is_measured = self.ranks.from_first(self.evaluation is not None)
+        is_measured = self.processes.broadcast(self.evaluation is not None)
         is_final = bool(self._final_split) and not self._is_finished
         if is_final or not is_measured:
             model = self._kept_model()
             split = self._final_split or self.source.validation_split
             self._keep(model, self._evaluate(model, split, logs=is_final))
-        with self.ranks.failing_together():
-            if self.ranks.is_first:
+        with self.processes.failing_together():
+            if self.processes.is_main:
                 self._draw_what_is_missing()
                 self._set_status("finished")
                 self._write_report()
@@ -682,11 +682,11 @@ def _written_again(num_lines: int) -> str:
     return f"; later lines of metrics ({num_lines:,}) are written again" if num_lines else ""
 
 
-def _own_window(windows: list[Sums], ranks: Ranks) -> Sums:
+def _own_window(windows: list[Sums], processes: Processes) -> Sums:
     """Return this rank's part of a window; another number of ranks leaves all of it to the first."""
-    if len(windows) == ranks.size:
-        return windows[ranks.rank]
-    return sum(windows, start=Sums()) if ranks.is_first else Sums()
+    if len(windows) == processes.size:
+        return windows[processes.rank]
+    return sum(windows, start=Sums()) if processes.is_main else Sums()
 
 
 def _provenance(plan: Plan) -> dict[str, Any]:

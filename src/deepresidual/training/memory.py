@@ -14,10 +14,10 @@ from deepresidual.runtime.console import note
 from deepresidual.runtime.device import autocast
 
 if TYPE_CHECKING:
-    from deepresidual.runtime.allocator import FreedMemory
+    from deepresidual.runtime.allocator import AllocatorPolicy
     from deepresidual.training.plan import Plan
 
-__all__ = ["fitting_micro_batch", "freed_memory_of", "is_out_of_memory"]
+__all__ = ["allocator_policy_of", "fitting_micro_batch", "is_out_of_memory"]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -26,13 +26,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def freed_memory_of(plan: Plan, device: torch.device) -> FreedMemory:
+def allocator_policy_of(plan: Plan, device: torch.device) -> AllocatorPolicy:
     """Return what becomes of memory that a run frees: on the CPU it is kept for the next step.
 
     Who asks for activation checkpointing wants memory more than speed; there it is returned.
     """
     if device.type != "cpu":
-        return "as ever"
+        return "default"
     return "returned" if plan.spec.activation_checkpointing else "kept"
 
 

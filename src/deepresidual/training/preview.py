@@ -14,11 +14,11 @@ from deepresidual.data.loader import Batch
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.validation import hold_out
 from deepresidual.models import create
-from deepresidual.runtime.allocator import freed_memory
+from deepresidual.runtime.allocator import allocator_policy
 from deepresidual.runtime.device import resolve_device
-from deepresidual.runtime.distributed import ALONE
+from deepresidual.runtime.distributed import SINGLE
 from deepresidual.runtime.memory import peak_memory
-from deepresidual.training.memory import freed_memory_of
+from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.meter import Meter
 from deepresidual.training.plan import Wishes, make_plan
 from deepresidual.training.schedule import learning_rate
@@ -150,7 +150,7 @@ def preview(
         learning_rate(plan.recipe, column * plan.total_steps // _COLUMNS, plan.total_steps, plan.warmup_steps)
         for column in range(_COLUMNS)
     )
-    with freed_memory(freed_memory_of(plan, device)):
+    with allocator_policy(allocator_policy_of(plan, device)):
         seconds = _seconds_a_step(plan, device)
     return Preview(plan, rates, seconds, peak_memory(device))
 
@@ -158,7 +158,7 @@ def preview(
 def _seconds_a_step(plan: Plan, device: torch.device) -> float:
     eager = replace(plan, compiled=False)
     network = create(plan.spec).to(device).to(memory_format=torch.channels_last)
-    updater = Updater(network, eager, ALONE, Meter(device))
+    updater = Updater(network, eager, SINGLE, Meter(device))
     size, side = plan.recipe.batch_size, plan.train_px
     places = torch.arange(size)
     batch = Batch(

@@ -37,7 +37,7 @@ from deepresidual.runtime.files import (
 )
 from deepresidual.runtime.provenance import command_line, now, versions
 from deepresidual.runtime.strict_json import damage_in, read_record
-from deepresidual.training.board import Board
+from deepresidual.training.board import TensorBoardWriter
 from deepresidual.training.plan import Plan
 from deepresidual.training.samples import first_difference, record_samples
 
@@ -75,7 +75,7 @@ class Run:
         self._record = record
         self._writes = writes
         self._lock: FolderLock | None = None
-        self._board: Board | None = None
+        self._board: TensorBoardWriter | None = None
         self._num_metric_lines = 0
 
     @classmethod
@@ -257,7 +257,7 @@ class Run:
             MissingDependencyError: tensorboard is not installed.
         """
         if self._writes:
-            self._board = Board(self.path / "tensorboard")
+            self._board = TensorBoardWriter(self.path / "tensorboard")
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a line to ``metrics.jsonl``."""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, assert_never
 if TYPE_CHECKING:
     from deepresidual.recipe import Recipe
 
-__all__ = ["Measured", "after_evaluation", "after_window", "learning_rate"]
+__all__ = ["ScheduleState", "after_evaluation", "after_window", "learning_rate"]
 
 
 @dataclass(frozen=True)
-class Measured:
+class ScheduleState:
     """What a schedule has learned from the run so far; part of every checkpoint.
 
     Attributes:
@@ -33,7 +33,7 @@ class Measured:
 
 
 def learning_rate(
-    recipe: Recipe, step: int, total_steps: int, warmup_steps: int, measured: Measured | None = None
+    recipe: Recipe, step: int, total_steps: int, warmup_steps: int, measured: ScheduleState | None = None
 ) -> float:
     """Return the learning rate of update ``step``.
 
@@ -45,7 +45,7 @@ def learning_rate(
             from 0 the first is at 1 / warmup_steps of it.
         measured: What has been measured so far; nothing where left out.
     """
-    measured = measured or Measured()
+    measured = measured or ScheduleState()
     ended = warmup_steps if measured.warmup_ended is None else min(warmup_steps, measured.warmup_ended)
     low, high = recipe.warmup_learning_rate, recipe.learning_rate
     if step < ended:
@@ -66,7 +66,7 @@ def learning_rate(
             assert_never(recipe.schedule)
 
 
-def after_window(recipe: Recipe, measured: Measured, step: int, training_error: float) -> Measured:
+def after_window(recipe: Recipe, measured: ScheduleState, step: int, training_error: float) -> ScheduleState:
     """Return what is known after a window of training steps that ended before ``step``."""
     if (
         recipe.warmup_until_error is not None
@@ -77,7 +77,7 @@ def after_window(recipe: Recipe, measured: Measured, step: int, training_error: 
     return measured
 
 
-def after_evaluation(recipe: Recipe, measured: Measured, error: float) -> Measured:
+def after_evaluation(recipe: Recipe, measured: ScheduleState, error: float) -> ScheduleState:
     """Return what is known after an evaluation with a top-1 ``error`` between 0 and 1."""
     if error < measured.best_error:
         return dataclasses.replace(measured, best_error=error, num_without_gain=0, num_since_best=0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from deepresidual.errors import ConfigurationError
 from deepresidual.runtime.console import note
 from deepresidual.runtime.device import resolve_device
-from deepresidual.runtime.distributed import Ranks
+from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.files import expanded, write_json
 from deepresidual.training.launch import train
 from deepresidual.training.run import SCHEMA_VERSION
@@ -113,15 +113,15 @@ def train_seeds(
         raise ConfigurationError("--seeds needs a folder for the runs", remedy="name it with --out")
     path = expanded(out)
     done: list[tuple[int, RunResult]] = []
-    with Ranks.join(resolve_device(options.get("device", "auto"))) as ranks:
-        resume = resume or ranks.num_restarts > 0
-        with ranks.failing_together():
-            if ranks.is_first:
+    with Processes.join(resolve_device(options.get("device", "auto"))) as processes:
+        resume = resume or processes.num_restarts > 0
+        with processes.failing_together():
+            if processes.is_main:
                 _check_folder(path, resume=resume)
         for seed in range(first_seed, first_seed + num_seeds):
             run = path / f"seed-{seed}"
             note(f"seed {seed} ({seed - first_seed + 1} of {num_seeds})")
-            goes_on = ranks.from_first(resume and (run / "run.json").is_file())
+            goes_on = processes.broadcast(resume and (run / "run.json").is_file())
             result = train(data, model, run, seed=seed, resume=goes_on, **options)
             if result.evaluation is not None and not result.exit_code:
                 done.append((seed, result))
@@ -135,8 +135,8 @@ def train_seeds(
             evaluations[0][1].split if evaluations else "",
             result.exit_code,
         )
-        with ranks.failing_together():
-            if ranks.is_first:
+        with processes.failing_together():
+            if processes.is_main:
                 write_json(path / "seeds.json", {"schema_version": SCHEMA_VERSION, **several.to_dict()})
     return several
 

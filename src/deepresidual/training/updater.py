@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from deepresidual.data.loader import Batch
     from deepresidual.nn import ResNet
     from deepresidual.recipe import Recipe
-    from deepresidual.runtime.distributed import Ranks
+    from deepresidual.runtime.distributed import Processes
     from deepresidual.training.meter import Meter
     from deepresidual.training.plan import Plan
 
@@ -52,23 +52,29 @@ class Updater:
     Args:
         network: The network on its device, channels last.
         plan: The plan of the run.
-        ranks: The processes that train together.
+        processes: The processes that train together.
         meter: Counts losses and right answers.
     """
 
-    def __init__(self, network: ResNet, plan: Plan, ranks: Ranks, meter: Meter) -> None:
+    def __init__(self, network: ResNet, plan: Plan, processes: Processes, meter: Meter) -> None:
         recipe = plan.recipe
-        self.network, self._plan, self._recipe, self._ranks, self._meter = network, plan, recipe, ranks, meter
+        self.network, self._plan, self._recipe, self._processes, self._meter = (
+            network,
+            plan,
+            recipe,
+            processes,
+            meter,
+        )
         self._device = network.fc.weight.device
         freeze_stages(network, recipe.frozen_stages)
-        if recipe.sync_batch_norm and ranks.size > 1:
+        if recipe.sync_batch_norm and processes.size > 1:
             synchronize_batch_norms(network, self._device)
         self._held_still = _held_still(network, recipe)
         self.optimizer = make_optimizer(network, recipe, fused=self._device.type in ("cpu", "cuda"))
         self.average = WeightAverage(network, recipe.ema_decay) if recipe.ema_decay else None
         self.scaler = torch.amp.GradScaler(self._device.type, enabled=plan.precision == "fp16")
-        self._num_micro_batches = recipe.batch_size // ranks.size // self._micro_batch_size
-        whole_batch = self._num_micro_batches == 1 and ranks.size == 1
+        self._num_micro_batches = recipe.batch_size // processes.size // self._micro_batch_size
+        whole_batch = self._num_micro_batches == 1 and processes.size == 1
         moves = recipe.batch_norm == "train" and not whole_batch
         learning = learning_norms(network, recipe)
         self._statistics = MicroBatchStatistics(learning, plan.spec.bn_momentum) if moves else None
@@ -85,14 +91,14 @@ class Updater:
 
     @property
     def _micro_batch_size(self) -> int:
-        return self._recipe.micro_batch_size or self._recipe.batch_size // self._ranks.size
+        return self._recipe.micro_batch_size or self._recipe.batch_size // self._processes.size
 
     def _wrapped(self) -> nn.Module:
         module: nn.Module = self.network
         if self._plan.compiled:
             # A size of image is compiled for itself: sizes that vary at run time cost speed.
             module = cast("nn.Module", torch.compile(module, dynamic=False))
-        if self._ranks.size > 1:
+        if self._processes.size > 1:
             devices = [self._device] if self._device.type == "cuda" else None
             with warnings.catch_warnings():
                 # torch 2.14 has another name for this argument, which older ones do not know.
@@ -105,7 +111,7 @@ class Updater:
                     device_ids=devices,
                     broadcast_buffers=False,
                     gradient_as_bucket_view=True,
-                    find_unused_parameters=self._ranks.size > 2,
+                    find_unused_parameters=self._processes.size > 2,
                 )
         return module
 
@@ -133,10 +139,10 @@ class Updater:
         for number, (pixels, labels) in enumerate(self._micro_batches(batch)):
             last = number == self._num_micro_batches - 1
             with contextlib.ExitStack() as stack:
-                if self._ranks.size > 1 and not last:
+                if self._processes.size > 1 and not last:
                     stack.enter_context(cast("Any", self._module).no_sync())
                 loss, logits, labels = self._forward(pixels, labels, step, number)
-                scaled = self.scaler.scale(loss * (self._ranks.size / self._recipe.batch_size))
+                scaled = self.scaler.scale(loss * (self._processes.size / self._recipe.batch_size))
                 scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             if self._statistics is not None and len(labels):  # of no images there are no statistics
                 self._statistics.add()
@@ -146,7 +152,7 @@ class Updater:
             self.optimizer.zero_grad(set_to_none=True)
             return False
         if self._statistics is not None:
-            self._statistics.end(self._ranks)
+            self._statistics.end(self._processes)
         return True
 
     def apply(self, step: int, learning_rate: float) -> None:
@@ -191,7 +197,7 @@ class Updater:
             choice = choose_mix(recipe.mix, generator, images.shape[2], images.shape[3])
             if choice is not None:
                 apply_mix(images, targets, choice)
-        micro_batch = self._ranks.rank * self._num_micro_batches + number
+        micro_batch = self._processes.rank * self._num_micro_batches + number
         with self._own_draws(step, micro_batch), autocast(self._device, self._plan.precision):
             logits = self._module(images)
         return self._loss(logits.float(), targets), logits, labels
@@ -226,7 +232,7 @@ class Updater:
             gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
             values.append(nn.utils.get_total_norm(gradients))
         bad = not bool(torch.isfinite(torch.stack([value.float() for value in values])).all())
-        return self._ranks.most(bad) == [0]
+        return self._processes.all_max(bad) == [0]
 
     def _buffers_to_keep(self) -> list[Tensor]:
         # On a GPU the copies would cost a tenth of a small network's step, and nobody waits for one to end.

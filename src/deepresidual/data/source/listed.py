@@ -11,10 +11,10 @@ from deepresidual.runtime.files import expanded
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ListedFiles"]
+__all__ = ["FileList"]
 
 
-class ListedFiles:
+class FileList:
     """Image files that the loader reads by their place in the list; the label of each is −1.
 
     Args:
