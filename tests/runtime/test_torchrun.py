@@ -189,7 +189,7 @@ class Told(Processes):
 
     met: tuple[ResidualError | None, ...] = ()
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         return [*self.met[: self.rank], value, *self.met[self.rank + 1 :]]
 
 
@@ -235,7 +235,7 @@ def test_a_rank_that_fails_says_why_although_the_others_are_gone(monkeypatch: py
     def gone(*_: object) -> None:
         raise RunError("rank 0 has lost the others")
 
-    monkeypatch.setattr(Processes, "gather", gone)
+    monkeypatch.setattr(Processes, "all_gather", gone)
     with pytest.raises(DataError, match="^damaged$"), Processes(0, 2).failing_together():
         raise DataError("damaged")
     with pytest.raises(RunError, match="has lost the others"), Processes(0, 2).failing_together():
