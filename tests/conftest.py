@@ -12,7 +12,7 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
-from deepresidual.models import Model, create
+from deepresidual.models import TorchClassifier, create
 from deepresidual.preprocess import Preprocess
 from deepresidual.spec import ResNetSpec
 
@@ -60,9 +60,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def tiny_model() -> Model:
+def tiny_model() -> TorchClassifier:
     """A model of three classes that takes no time."""
-    return Model(create(TINY), tuple(COLORS), SMALL_INPUT)
+    return TorchClassifier(create(TINY), tuple(COLORS), SMALL_INPUT)
 
 
 def write_photos(root: Path, per_class: int, side: int = 24, seed: int = 0) -> Path:

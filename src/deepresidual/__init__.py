@@ -19,7 +19,7 @@ from deepresidual.runtime.openmp import limit_spinning
 if TYPE_CHECKING:
     from deepresidual.errors import ResidualError
     from deepresidual.evaluation import Evaluation, evaluate
-    from deepresidual.models import Model, Prediction, create, load, save
+    from deepresidual.models import Prediction, TorchClassifier, create, load, save
     from deepresidual.models.convert import Conversion, convert
     from deepresidual.nn import ResNet
     from deepresidual.preprocess import Preprocess
@@ -35,7 +35,6 @@ limit_spinning()  # has to be in the environment before torch is loaded
 __all__ = [
     "Conversion",
     "Evaluation",
-    "Model",
     "Prediction",
     "Preprocess",
     "Recipe",
@@ -43,6 +42,7 @@ __all__ = [
     "ResNetSpec",
     "ResidualError",
     "RunResult",
+    "TorchClassifier",
     "__version__",
     "convert",
     "create",
@@ -56,7 +56,7 @@ __all__ = [
 _HOMES = {
     "Conversion": "deepresidual.models.convert",
     "Evaluation": "deepresidual.evaluation",
-    "Model": "deepresidual.models",
+    "TorchClassifier": "deepresidual.models",
     "Prediction": "deepresidual.models",
     "Preprocess": "deepresidual.preprocess",
     "Recipe": "deepresidual.recipe",

@@ -20,14 +20,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from deepresidual.cli import main
-from deepresidual.models import Model, save
+from deepresidual.models import TorchClassifier, save
 
 Capture = pytest.CaptureFixture[str]
 Damage = Callable[[Path], None]
 
 
 @pytest.fixture
-def model(tmp_path: Path, tiny_model: Model) -> Path:
+def model(tmp_path: Path, tiny_model: TorchClassifier) -> Path:
     save(tiny_model, tmp_path / "model")
     return tmp_path / "model"
 

@@ -16,13 +16,13 @@ import pytest
 
 from deepresidual import __version__, zoo
 from deepresidual.cli import main
-from deepresidual.models import Model, save
+from deepresidual.models import TorchClassifier, save
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def model(tmp_path: Path, tiny_model: Model) -> str:
+def model(tmp_path: Path, tiny_model: TorchClassifier) -> str:
     save(tiny_model, tmp_path / "model")
     return str(tmp_path / "model")
 

@@ -193,8 +193,8 @@ def _bad_data(folder: Path, kind: str) -> str:
 
 
 def _model(folder: Path) -> str:
-    from deepresidual.models import Model, create, save
+    from deepresidual.models import TorchClassifier, create, save
     from tests.conftest import COLORS, SMALL_INPUT, TINY
 
-    save(Model(create(TINY), tuple(COLORS), SMALL_INPUT), folder / "model")
+    save(TorchClassifier(create(TINY), tuple(COLORS), SMALL_INPUT), folder / "model")
     return str(folder / "model")

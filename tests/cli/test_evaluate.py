@@ -11,17 +11,17 @@ import pytest
 
 from deepresidual.cli import main
 from deepresidual.evaluation import evaluate
-from deepresidual.models import Model, create, save
+from deepresidual.models import TorchClassifier, create, save
 from tests.conftest import SMALL_INPUT, TINY, write_photos
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def models(tmp_path: Path, tiny_model: Model) -> list[str]:
+def models(tmp_path: Path, tiny_model: TorchClassifier) -> list[str]:
     names = []
     for seed in (0, 1, 2):
-        model = Model(
+        model = TorchClassifier(
             create(TINY, seed=seed), tiny_model.label_names, dataclasses.replace(SMALL_INPUT, resize_px=9)
         )
         save(model, tmp_path / f"model-{seed}")
@@ -90,7 +90,7 @@ def test_several_models_are_an_ensemble_and_data_comes_last(
 
 def test_where_one_model_stands_alone_the_data_are_the_digits(tmp_path: Path, capsys: Capture) -> None:
     network = create(dataclasses.replace(TINY, num_classes=10))
-    save(Model(network, tuple("0123456789"), SMALL_INPUT), tmp_path / "model")
+    save(TorchClassifier(network, tuple("0123456789"), SMALL_INPUT), tmp_path / "model")
     assert main(["evaluate", str(tmp_path / "model"), "--json"]) == 0
     read = document(capsys)
     assert (read["data"], read["count"]) == ("digits", 351)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from deepresidual.cli import main
-from deepresidual.models import Model, save
+from deepresidual.models import TorchClassifier, save
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def model(tmp_path: Path, tiny_model: Model) -> str:
+def model(tmp_path: Path, tiny_model: TorchClassifier) -> str:
     save(tiny_model, tmp_path / "model")
     return str(tmp_path / "model")
 

@@ -10,7 +10,7 @@ import pytest
 import deepresidual
 from deepresidual.cli import main
 from deepresidual.evaluation import compare, evaluate, find_images
-from deepresidual.models import Model, create, save
+from deepresidual.models import TorchClassifier, create, save
 from deepresidual.runtime.files import expanded
 from tests.conftest import TINY
 
@@ -18,7 +18,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def home(photos: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(photos: Path, tiny_model: TorchClassifier, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a home folder with ``photos`` and ``model``; the current folder is another."""
     folder = photos.parent
     save(tiny_model, folder / "model")

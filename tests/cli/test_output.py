@@ -19,7 +19,7 @@ import pytest
 from deepresidual.analysis.experiments import EXPERIMENTS
 from deepresidual.cli import main
 from deepresidual.cli.output import print_json, print_line, print_table
-from deepresidual.models import Model, save
+from deepresidual.models import TorchClassifier, save
 from deepresidual.zoo import entries
 
 Capture = pytest.CaptureFixture[str]
@@ -97,7 +97,7 @@ def test_models_and_experiments_are_named_at_every_width(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_figures_and_findings_are_whole_at_every_width(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: Model, photos: Path, width: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: TorchClassifier, photos: Path, width: int
 ) -> None:
     terminal = opened(monkeypatch, width)
     save(tiny_model, tmp_path / "model")

@@ -11,13 +11,13 @@ import torch
 
 from deepresidual.cli import main
 from deepresidual.evaluation.results import read_results
-from deepresidual.models import Model, save
+from deepresidual.models import TorchClassifier, save
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def model(tmp_path: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> str:
+def model(tmp_path: Path, tiny_model: TorchClassifier, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the name of a model folder in the current folder, which holds ``photos`` where they are used."""
     monkeypatch.chdir(tmp_path)
     save(tiny_model, "model")
@@ -25,7 +25,7 @@ def model(tmp_path: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def broken(model: str, tiny_model: Model) -> str:
+def broken(model: str, tiny_model: TorchClassifier) -> str:
     """Return the name of a model whose weights are finite and whose outputs are not."""
     assert isinstance(tiny_model.network.bn1, torch.nn.BatchNorm2d)
     # Weights that are allowed and overflow: the sum over a window is infinite, in half of the channels.
@@ -108,8 +108,10 @@ def test_one_path_that_is_missing_is_an_error_at_once(model: str, capsys: Captur
 FORMULAS = ('=HYPERLINK("x")', "@SUM(A1)", "-1")
 
 
-def test_no_cell_of_a_prediction_is_a_formula(photos: Path, tiny_model: Model, capsys: Capture) -> None:
-    save(Model(tiny_model.network, FORMULAS, tiny_model.preprocess), photos.parent / "model")
+def test_no_cell_of_a_prediction_is_a_formula(
+    photos: Path, tiny_model: TorchClassifier, capsys: Capture
+) -> None:
+    save(TorchClassifier(tiny_model.network, FORMULAS, tiny_model.preprocess), photos.parent / "model")
     (photos / "test" / "red" / "red-000.png").rename(photos / "=1+1.png")
     assert (
         main(["predict", str(photos.parent / "model"), str(photos), "--format", "csv", "--top-k", "3"]) == 0
@@ -122,13 +124,13 @@ def test_no_cell_of_a_prediction_is_a_formula(photos: Path, tiny_model: Model, c
 
 
 def test_formulas_in_names_come_back_to_compare(
-    photos: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    photos: Path, tiny_model: TorchClassifier, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     for part in ("train", "test"):
         for name, formula in zip(("blue", "green", "red"), FORMULAS, strict=True):
             (photos / part / name).rename(photos / part / formula)
     names = sorted(FORMULAS)
-    save(Model(tiny_model.network, tuple(names), tiny_model.preprocess), photos.parent / "model")
+    save(TorchClassifier(tiny_model.network, tuple(names), tiny_model.preprocess), photos.parent / "model")
     monkeypatch.chdir(photos.parent)
     for file in ("a.csv", "b.jsonl"):
         assert main(["evaluate", "model", "photos", "--predictions", file]) == 0
@@ -143,14 +145,17 @@ def test_formulas_in_names_come_back_to_compare(
 
 
 def test_classes_that_are_no_text_are_written_as_escapes(
-    photos: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tiny_model: TorchClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import os
 
     odd = os.fsdecode(b"caf\xe9")
     for part in ("train", "test"):
         (photos / part / "green").rename(photos / part / odd)
-    save(Model(tiny_model.network, ("blue", odd, "red"), tiny_model.preprocess), photos.parent / "model")
+    save(
+        TorchClassifier(tiny_model.network, ("blue", odd, "red"), tiny_model.preprocess),
+        photos.parent / "model",
+    )
     monkeypatch.chdir(photos.parent)
     for file in ("a.csv", "a.jsonl", "a.parquet"):
         assert main(["evaluate", "model", "photos", "--details", "--predictions", file]) == 0

@@ -16,7 +16,7 @@ import pytest
 from deepresidual.cli import main
 from deepresidual.cli.streams import _guarded as guarded
 from deepresidual.cli.streams import _Output as Output
-from deepresidual.models import Model, save
+from deepresidual.models import TorchClassifier, save
 
 
 def run(arguments: str, redirection: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -67,7 +67,7 @@ def test_an_unbuffered_python_tells_the_same() -> None:
 
 
 def test_a_command_does_its_work_though_it_cannot_say_so(
-    tmp_path: Path, tiny_model: Model, photos: Path
+    tmp_path: Path, tiny_model: TorchClassifier, photos: Path
 ) -> None:
     save(tiny_model, tmp_path / "model")
     file = tmp_path / "all.csv"
@@ -83,7 +83,7 @@ def test_a_command_does_its_work_though_it_cannot_say_so(
 
 
 @pytest.fixture
-def model(tmp_path: Path, tiny_model: Model) -> str:
+def model(tmp_path: Path, tiny_model: TorchClassifier) -> str:
     save(tiny_model, tmp_path / "model")
     return str(tmp_path / "model")
 
@@ -128,10 +128,10 @@ def test_a_program_without_streams_may_call_the_command(
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_every_name_is_written_in_every_encoding(
-    tmp_path: Path, tiny_model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+    tmp_path: Path, tiny_model: TorchClassifier, photos: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
     names = ("大象🐘", "é\ud800", "\udce9=x")
-    save(Model(tiny_model.network, names, tiny_model.preprocess), tmp_path / "model")
+    save(TorchClassifier(tiny_model.network, names, tiny_model.preprocess), tmp_path / "model")
     name = os.fsencode(photos / "大象é") + b"-\xe9.png"
     Path(os.fsdecode(name)).write_bytes((photos / "test" / "red" / "red-000.png").read_bytes())
     arguments = ["predict", str(tmp_path / "model"), f"{photos}/*.png", "--top-k", "3"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deepresidual.data.source import EncodedSample, SampleSource
-from deepresidual.models import Model
+from deepresidual.models import TorchClassifier
 from deepresidual.preprocess import Preprocess
 from deepresidual.spec import ResNetSpec
 
@@ -53,8 +53,8 @@ class Gray(nn.Module):
 
 def by_hand(
     network: nn.Module, preprocess: Preprocess = RAW, names: Sequence[str] = ("a", "b", "c")
-) -> Model:
-    return Model(network, tuple(names), preprocess)  # type: ignore[arg-type]  # has what evaluation asks of a ResNet
+) -> TorchClassifier:
+    return TorchClassifier(network, tuple(names), preprocess)  # type: ignore[arg-type]  # has what evaluation asks of a ResNet
 
 
 class Memory:

@@ -13,7 +13,7 @@ from deepresidual.errors import ConfigurationError
 from deepresidual.evaluation import evaluate, evaluate_ensemble
 from deepresidual.evaluation.ensemble import choose_members
 from deepresidual.evaluation.results import read_results
-from deepresidual.models import Model, create
+from deepresidual.models import TorchClassifier, create
 from tests.conftest import SMALL_INPUT, TINY
 from tests.evaluation.parts import Gray, Memory, by_hand, softmax, source_of
 
@@ -32,8 +32,8 @@ def images_of(seed: int, count: int) -> Memory:
     return Memory(images, labels)
 
 
-def members(*seeds: int) -> list[Model]:
-    return [Model(create(TINY, seed=seed), NAMES, SMALL_INPUT) for seed in seeds]
+def members(*seeds: int) -> list[TorchClassifier]:
+    return [TorchClassifier(create(TINY, seed=seed), NAMES, SMALL_INPUT) for seed in seeds]
 
 
 def test_the_mean_of_probabilities_by_hand() -> None:
@@ -164,7 +164,7 @@ def test_a_temperature_of_an_ensemble_is_that_of_its_mean(tmp_path: Path) -> Non
 def test_what_cannot_be_an_ensemble_is_refused() -> None:
     source = source_of(val=images_of(0, 6), test=images_of(1, 6))
     (model,) = members(1)
-    other = Model(create(TINY), ("a", "b", "d"), SMALL_INPUT)
+    other = TorchClassifier(create(TINY), ("a", "b", "d"), SMALL_INPUT)
     with pytest.raises(ConfigurationError, match="an ensemble of 1; expected 2 models or more"):
         evaluate_ensemble([model], source)
     with pytest.raises(

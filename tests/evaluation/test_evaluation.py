@@ -12,18 +12,18 @@ from PIL import Image
 import deepresidual
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.evaluation import evaluate, find_images, predict_files
-from deepresidual.models import Model, create, save
+from deepresidual.models import TorchClassifier, create, save
 from tests.conftest import SMALL_INPUT, TINY
 
 
-def brute_force_top1(model: Model, photos: Path) -> float:
+def brute_force_top1(model: TorchClassifier, photos: Path) -> float:
     files = sorted(photos.glob("test/*/*.png"))
     return float(np.mean([model.predict(file)[0].classes[0] == file.parent.name for file in files]))
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_every_sample_is_counted_once_whatever_the_batch(
-    photos: Path, tiny_model: Model, batch_size: int
+    photos: Path, tiny_model: TorchClassifier, batch_size: int
 ) -> None:
     measured = evaluate(tiny_model, photos, batch_size=batch_size, num_workers=0)
     assert (measured.split, measured.count) == ("test", 15)
@@ -36,11 +36,11 @@ def test_every_sample_is_counted_once_whatever_the_batch(
     assert losses == sorted(losses, reverse=True)
 
 
-def test_workers_do_not_change_the_figures(photos: Path, tiny_model: Model) -> None:
+def test_workers_do_not_change_the_figures(photos: Path, tiny_model: TorchClassifier) -> None:
     assert evaluate(tiny_model, photos, num_workers=0) == evaluate(tiny_model, photos, num_workers=2)
 
 
-def test_evaluate_takes_folders_by_path(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+def test_evaluate_takes_folders_by_path(photos: Path, tiny_model: TorchClassifier, tmp_path: Path) -> None:
     save(tiny_model, tmp_path / "model")
     assert deepresidual.evaluate(tmp_path / "model", photos, num_workers=0) == evaluate(
         tiny_model, photos, num_workers=0
@@ -49,8 +49,8 @@ def test_evaluate_takes_folders_by_path(photos: Path, tiny_model: Model, tmp_pat
 
 def test_classes_are_matched_by_name_not_by_position(photos: Path) -> None:
     network = create(TINY)
-    model = Model(network, ("blue", "green", "red"), SMALL_INPUT)
-    turned = Model(create(TINY), ("red", "green", "blue"), SMALL_INPUT)
+    model = TorchClassifier(network, ("blue", "green", "red"), SMALL_INPUT)
+    turned = TorchClassifier(create(TINY), ("red", "green", "blue"), SMALL_INPUT)
     weight, bias = turned.network.fc.weight.data, turned.network.fc.bias.data
     weight.copy_(network.fc.weight.data.flip(0))
     bias.copy_(network.fc.bias.data.flip(0))
@@ -58,7 +58,7 @@ def test_classes_are_matched_by_name_not_by_position(photos: Path) -> None:
 
 
 def test_a_data_set_with_fewer_classes_can_be_evaluated(
-    photos: Path, tiny_model: Model, capsys: pytest.CaptureFixture[str]
+    photos: Path, tiny_model: TorchClassifier, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for part in ("train", "test"):
         shutil.rmtree(photos / part / "blue")
@@ -67,33 +67,35 @@ def test_a_data_set_with_fewer_classes_can_be_evaluated(
 
 
 def test_classes_that_the_model_does_not_know_are_named(photos: Path) -> None:
-    model = Model(create(TINY), ("blue", "green", "pink"), SMALL_INPUT)
+    model = TorchClassifier(create(TINY), ("blue", "green", "pink"), SMALL_INPUT)
     with pytest.raises(DataError, match=r"1 of 3 classes that the model does not know \(red\)"):
         evaluate(model, photos)
 
 
 def test_a_class_is_known_in_every_unicode_form(photos: Path) -> None:
     network = create(TINY)
-    before = evaluate(Model(network, ("blue", "green", "red"), SMALL_INPUT), photos)
+    before = evaluate(TorchClassifier(network, ("blue", "green", "red"), SMALL_INPUT), photos)
     for part in ("train", "test"):
         (photos / part / "red").rename(photos / part / "re\u0301d")
-    after = evaluate(Model(network, ("blue", "green", "r\u00e9d"), SMALL_INPUT), photos)
+    after = evaluate(TorchClassifier(network, ("blue", "green", "r\u00e9d"), SMALL_INPUT), photos)
     assert (after.count, after.loss) == (before.count, before.loss)
 
 
-def test_a_bad_sample_stops_the_evaluation_and_is_named(photos: Path, tiny_model: Model) -> None:
+def test_a_bad_sample_stops_the_evaluation_and_is_named(photos: Path, tiny_model: TorchClassifier) -> None:
     (photos / "test" / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
     with pytest.raises(DataError, match=r"test/red/broken\.jpg: damaged JPEG"):
         evaluate(tiny_model, photos)
 
 
-def test_an_unknown_split_is_named(photos: Path, tiny_model: Model) -> None:
+def test_an_unknown_split_is_named(photos: Path, tiny_model: TorchClassifier) -> None:
     with pytest.raises(ConfigurationError, match="has no split 'val'; expected one of train, test"):
         evaluate(tiny_model, photos, split="val")
 
 
 @pytest.mark.parametrize("batch_size", [0, -3])
-def test_a_batch_size_below_one_is_refused(photos: Path, tiny_model: Model, batch_size: int) -> None:
+def test_a_batch_size_below_one_is_refused(
+    photos: Path, tiny_model: TorchClassifier, batch_size: int
+) -> None:
     with pytest.raises(ConfigurationError, match=f"batch_size is {batch_size}"):
         evaluate(tiny_model, photos, batch_size=batch_size)
 
@@ -103,7 +105,7 @@ def test_a_batch_size_below_one_is_refused(photos: Path, tiny_model: Model, batc
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_files_are_predicted_in_order_and_bad_ones_reported_in_place(
-    photos: Path, tiny_model: Model, num_workers: int
+    photos: Path, tiny_model: TorchClassifier, num_workers: int
 ) -> None:
     good = sorted(str(path) for path in photos.glob("test/*/*.png"))[:5]
     (photos / "text.jpg").write_text("hello")
@@ -120,7 +122,7 @@ def test_files_are_predicted_in_order_and_bad_ones_reported_in_place(
         assert result.prediction.classes == tiny_model.predict(path)[0].classes
 
 
-def test_prediction_streams(photos: Path, tiny_model: Model) -> None:
+def test_prediction_streams(photos: Path, tiny_model: TorchClassifier) -> None:
     files = [str(path) for path in sorted(photos.glob("test/*/*.png"))]
     stream = predict_files(tiny_model, files, batch_size=2, num_workers=0)
     assert next(stream).path == files[0]

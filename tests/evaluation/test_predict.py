@@ -12,7 +12,7 @@ from PIL import Image
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError
 from deepresidual.evaluation import evaluate, find_images, predict_files
 from deepresidual.explanation import explain_files
-from deepresidual.models import Model
+from deepresidual.models import TorchClassifier
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_an_empty_path_is_refused(here: Path) -> None:
 
 
 @pytest.fixture
-def red_is_nan(tiny_model: Model) -> Model:
+def red_is_nan(tiny_model: TorchClassifier) -> TorchClassifier:
     """Return a model that gives NaN for red pictures, and numbers for all others."""
 
     def spoil(module: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
@@ -152,7 +152,7 @@ def red_is_nan(tiny_model: Model) -> Model:
     return tiny_model
 
 
-def test_the_other_images_of_a_batch_are_predicted(red_is_nan: Model, photos: Path) -> None:
+def test_the_other_images_of_a_batch_are_predicted(red_is_nan: TorchClassifier, photos: Path) -> None:
     files = [str(path) for path in sorted(photos.glob("test/*/*-00[01].png"))]
     results = list(predict_files(red_is_nan, files, batch_size=6, num_workers=0, top_k=2))
     assert [result.path for result in results] == files
@@ -167,14 +167,14 @@ def test_the_other_images_of_a_batch_are_predicted(red_is_nan: Model, photos: Pa
     assert [result.prediction for result in results[4:]] == [None, None]
 
 
-def test_the_other_images_of_a_batch_are_explained(red_is_nan: Model, photos: Path) -> None:
+def test_the_other_images_of_a_batch_are_explained(red_is_nan: TorchClassifier, photos: Path) -> None:
     files = [str(path) for path in sorted(photos.glob("test/*/*-00[01].png"))]
     results = list(explain_files(red_is_nan, files, batch_size=6, num_workers=0))
     assert [result.explanation is None for result in results] == [False] * 4 + [True] * 2
     assert results[5].error == "the outputs of the model are not finite"
 
 
-def test_python_names_the_image(red_is_nan: Model, photos: Path) -> None:
+def test_python_names_the_image(red_is_nan: TorchClassifier, photos: Path) -> None:
     paths = [photos / "test" / f"{name}/{name}-000.png" for name in ("blue", "red")]
     with pytest.raises(
         ModelFileError, match=r"red-000\.png: the outputs of the model are not finite; check its"
@@ -185,7 +185,7 @@ def test_python_names_the_image(red_is_nan: Model, photos: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_no_rank_among_logits_that_are_not_finite(tiny_model: Model, value: float) -> None:
+def test_no_rank_among_logits_that_are_not_finite(tiny_model: TorchClassifier, value: float) -> None:
     logits = torch.zeros(3, 3)
     assert len(tiny_model.rank(logits)) == 3
     logits[2, 1] = value
@@ -193,7 +193,9 @@ def test_no_rank_among_logits_that_are_not_finite(tiny_model: Model, value: floa
         tiny_model.rank(logits)
 
 
-def test_an_evaluation_names_model_and_image_and_leaves_no_file(red_is_nan: Model, photos: Path) -> None:
+def test_an_evaluation_names_model_and_image_and_leaves_no_file(
+    red_is_nan: TorchClassifier, photos: Path
+) -> None:
     file = photos.parent / "all.csv"
     with pytest.raises(
         ModelFileError, match=r"^model 1: its outputs are not finite for test/red/red-000\.png; "

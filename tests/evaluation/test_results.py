@@ -14,7 +14,7 @@ import torch
 from deepresidual.errors import ConfigurationError, DataError, RunError
 from deepresidual.evaluation import compare, evaluate
 from deepresidual.evaluation.results import columns_of, read_results
-from deepresidual.models import Model
+from deepresidual.models import TorchClassifier
 from tests.evaluation.parts import Gray, Memory, by_hand, noise, softmax, source_of
 
 
@@ -94,7 +94,9 @@ def test_odd_names_come_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
-def test_an_evaluation_that_fails_leaves_the_old_file(tiny_model: Model, photos: Path, name: str) -> None:
+def test_an_evaluation_that_fails_leaves_the_old_file(
+    tiny_model: TorchClassifier, photos: Path, name: str
+) -> None:
     (photos / "test" / "red" / "zz.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
     file = photos.parent / name
     file.write_text("what was there before")
@@ -104,7 +106,9 @@ def test_an_evaluation_that_fails_leaves_the_old_file(tiny_model: Model, photos:
     assert [path.name for path in photos.parent.iterdir() if path.name.endswith(".tmp")] == []
 
 
-def test_what_cannot_be_written_is_said_before_anything_is_computed(tiny_model: Model, photos: Path) -> None:
+def test_what_cannot_be_written_is_said_before_anything_is_computed(
+    tiny_model: TorchClassifier, photos: Path
+) -> None:
     with pytest.raises(
         ConfigurationError, match=r"the file for predictions is 'a\.xlsx'; expected a name in \.csv"
     ):

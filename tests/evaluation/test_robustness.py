@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from deepresidual.errors import ConfigurationError
 from deepresidual.evaluation import Corruption, evaluate, evaluate_robustness, parse_corruptions
-from deepresidual.models import Model
+from deepresidual.models import TorchClassifier
 from deepresidual.preprocess import Preprocess
 from tests.evaluation.parts import Gray, Memory, by_hand, noise, source_of
 
@@ -46,8 +46,8 @@ def test_blur_is_scipys(deviation: float, shape: tuple[int, int]) -> None:
     assert np.abs(blurred - expected).max() <= 0.51
 
 
-def test_every_row_is_a_whole_evaluation(tiny_model: Model) -> None:
-    model = Model(tiny_model.network, ("a", "b", "c"), tiny_model.preprocess)
+def test_every_row_is_a_whole_evaluation(tiny_model: TorchClassifier) -> None:
+    model = TorchClassifier(tiny_model.network, ("a", "b", "c"), tiny_model.preprocess)
     images = [noise(seed, 12, 12) for seed in range(30)]
     source = source_of(test=Memory(images, [seed % 3 for seed in range(30)]))
     corruptions = (Corruption("jpeg", 5), Corruption("blur", 2))

@@ -14,7 +14,7 @@ from deepresidual.data.source import EncodedSample
 from deepresidual.evaluation import Views, evaluate
 from deepresidual.evaluation.scoring import mean_of_probabilities, scored_batches
 from deepresidual.evaluation.views import ViewKind
-from deepresidual.models import Model, create
+from deepresidual.models import TorchClassifier, create
 from deepresidual.preprocess import Preprocess
 from deepresidual.runtime.distributed import Processes
 from deepresidual.spec import ResNetSpec
@@ -25,7 +25,11 @@ NAMES = ("a", "b", "c")
 
 
 def probabilities(
-    model: Model, split: Memory, views: Views | ViewKind, batch_size: int = 100, num_workers: int = 0
+    model: TorchClassifier,
+    split: Memory,
+    views: Views | ViewKind,
+    batch_size: int = 100,
+    num_workers: int = 0,
 ) -> np.ndarray:
     batches = scored_batches(
         [model],
@@ -76,7 +80,7 @@ def test_multi_scale_by_hand() -> None:
 
 @pytest.mark.parametrize("views", [Views("flip"), Views("ten-crop"), Views("multi-scale", (6, 8, 13))])
 def test_a_residual_network_agrees_with_loops_written_out(views: Views) -> None:
-    model = Model(create(TINY, seed=3), NAMES, dataclasses.replace(SMALL_INPUT, resize_px=10))
+    model = TorchClassifier(create(TINY, seed=3), NAMES, dataclasses.replace(SMALL_INPUT, resize_px=10))
     model.network.eval()
     images = [noise(seed, *shape) for seed, shape in enumerate([(12, 12), (9, 20), (31, 14), (12, 12)])]
     shares = probabilities(model, Memory(images, [0] * 4), views, batch_size=3)
@@ -98,7 +102,7 @@ def test_a_residual_network_agrees_with_loops_written_out(views: Views) -> None:
 
 
 @pytest.mark.parametrize("kind", ["one", "flip", "ten-crop", "multi-scale"])
-def test_batches_and_workers_change_nothing(kind: ViewKind, tiny_model: Model) -> None:
+def test_batches_and_workers_change_nothing(kind: ViewKind, tiny_model: TorchClassifier) -> None:
     images = [noise(seed, 8 + seed % 3, 10 + seed % 2) for seed in range(11)]
     split = Memory(images, [0] * 11)
     reference = probabilities(tiny_model, split, kind, batch_size=1)
@@ -109,14 +113,16 @@ def test_batches_and_workers_change_nothing(kind: ViewKind, tiny_model: Model) -
 
 
 def test_members_with_other_preprocessing_and_order_of_classes_share_a_pass() -> None:
-    first = Model(create(TINY, seed=1), NAMES, SMALL_INPUT)
+    first = TorchClassifier(create(TINY, seed=1), NAMES, SMALL_INPUT)
     turned = create(TINY, seed=1)
     turned.fc.weight.data, turned.fc.bias.data = (
         turned.fc.weight.data[[2, 0, 1]],
         turned.fc.bias.data[[2, 0, 1]],
     )
-    second = Model(turned, ("c", "a", "b"), SMALL_INPUT)
-    third = Model(create(TINY, seed=2), NAMES, dataclasses.replace(SMALL_INPUT, crop_px=6, resize_px=7))
+    second = TorchClassifier(turned, ("c", "a", "b"), SMALL_INPUT)
+    third = TorchClassifier(
+        create(TINY, seed=2), NAMES, dataclasses.replace(SMALL_INPUT, crop_px=6, resize_px=7)
+    )
     split = Memory([noise(seed, 9, 9) for seed in range(5)], [0] * 5)
     for members in ([first, second], [first, second, third]):
         (batch,) = scored_batches(members, split, Views(), batch_size=9, num_workers=0, precision="fp32")
@@ -127,7 +133,7 @@ def test_members_with_other_preprocessing_and_order_of_classes_share_a_pass() ->
 
 
 @pytest.mark.parametrize("kind", ["one", "flip"])
-def test_ranks_share_the_samples_out(kind: ViewKind, tiny_model: Model) -> None:
+def test_ranks_share_the_samples_out(kind: ViewKind, tiny_model: TorchClassifier) -> None:
     split = Memory([noise(seed, 9, 9) for seed in range(11)], [seed % 3 for seed in range(11)])
     seen: dict[int, tuple[int, str]] = {}
     for rank in range(3):
@@ -149,7 +155,7 @@ def test_ranks_share_the_samples_out(kind: ViewKind, tiny_model: Model) -> None:
     assert seen == {index: (index % 3, f"image-{index}") for index in range(11)}
 
 
-def test_a_bad_sample_is_named_on_the_general_way(tiny_model: Model) -> None:
+def test_a_bad_sample_is_named_on_the_general_way(tiny_model: TorchClassifier) -> None:
     class Broken(Memory):
         def read(self, index: int) -> EncodedSample:
             sample = super().read(index)
@@ -163,7 +169,7 @@ def test_a_bad_sample_is_named_on_the_general_way(tiny_model: Model) -> None:
     assert (batch.keys, batch.labels.tolist(), len(batch.scores[0])) == (["image-0", "image-2"], [0, 2], 2)
 
 
-def test_one_view_is_what_it_was_before_there_were_views(tiny_model: Model) -> None:
+def test_one_view_is_what_it_was_before_there_were_views(tiny_model: TorchClassifier) -> None:
     split = Memory([noise(seed, 9, 12) for seed in range(7)], [0, 1, 2, 0, 1, 2, 0])
     pixels = np.stack([tiny_model.preprocess.center_view(noise(seed, 9, 12)) for seed in range(7)])
     (batch,) = scored_batches([tiny_model], split, Views(), batch_size=9, num_workers=0, precision="fp32")
@@ -206,7 +212,7 @@ def test_the_window_is_the_map_of_the_size_that_the_network_was_trained_on() -> 
     spec = ResNetSpec(
         unit="basic", depths=(1, 1), widths=(4, 8), stem="imagenet", shortcut="A", num_classes=3
     )
-    model = Model(create(spec, seed=1), NAMES, Preprocess(32, 36, (0.5,) * 3, (0.25,) * 3))
+    model = TorchClassifier(create(spec, seed=1), NAMES, Preprocess(32, 36, (0.5,) * 3, (0.25,) * 3))
     model.network.eval()
     image = noise(0, 64, 64)
     (found,) = probabilities(model, Memory([image], [0]), Views("multi-scale", (64,)))

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from deepresidual.models import Model, create
+from deepresidual.models import TorchClassifier, create
 from deepresidual.preprocess import Preprocess
 from deepresidual.spec import ResNetSpec
 from tests.conftest import COLORS
@@ -30,10 +30,10 @@ def picture(
     return pixels.astype(np.uint8)
 
 
-def trained(seed: int = 0, steps: int = 60) -> Model:
+def trained(seed: int = 0, steps: int = 60) -> TorchClassifier:
     """Return a model that tells the colours of squares that lie anywhere, beside a gray one."""
     generator = np.random.default_rng(seed)
-    model = Model(create(SPEC, seed=seed), tuple(COLORS), INPUT)
+    model = TorchClassifier(create(SPEC, seed=seed), tuple(COLORS), INPUT)
     network, names = model.network.train(), tuple(COLORS)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(steps):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.explanation import LAST_MAP, METHODS, Method, activation_maps, enlarged, layer_names
 from deepresidual.explanation.activation_maps import score_cam
-from deepresidual.models import Model, create
+from deepresidual.models import TorchClassifier, create
 from deepresidual.nn import ResNet
 from deepresidual.preprocess import Preprocess
 from deepresidual.spec import ResNetSpec
@@ -38,7 +38,7 @@ SPECS = {
 SIDE = 24
 
 
-def model_of(name: str, seed: int = 0) -> Model:
+def model_of(name: str, seed: int = 0) -> TorchClassifier:
     """Return a model whose statistics are not those of a fresh one, and no channel is idle."""
     network = create(SPECS[name], seed=seed)
     generator = torch.Generator().manual_seed(seed)
@@ -49,7 +49,7 @@ def model_of(name: str, seed: int = 0) -> Model:
             nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
             nn.init.normal_(module.bias, 0, 0.3, generator=generator)
     preprocess = Preprocess(crop_px=SIDE, resize_px=SIDE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
-    return Model(network, tuple("abcde"), preprocess)
+    return TorchClassifier(network, tuple("abcde"), preprocess)
 
 
 def pixels_of(count: int = 3, seed: int = 1) -> Tensor:
@@ -60,7 +60,7 @@ def pixels_of(count: int = 3, seed: int = 1) -> Tensor:
 # -- captum ------------------------------------------------------------------------------------------------
 
 
-def captum_map(model: Model, pixels: Tensor, layer: str, rows: list[int]) -> Tensor:
+def captum_map(model: TorchClassifier, pixels: Tensor, layer: str, rows: list[int]) -> Tensor:
     network = model.network.eval()
     module = network.avgpool if layer == LAST_MAP else network.get_submodule(layer)
     attribution: Tensor = LayerGradCam(network, module).attribute(
@@ -119,7 +119,7 @@ def rest_of(network: ResNet, x: Tensor) -> Tensor:
 
 
 def map_and_gradients(
-    model: Model, pixels: Tensor, row: int
+    model: TorchClassifier, pixels: Tensor, row: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the output of ``layer1`` and the logit's derivatives by it, ``(K, h, w)``, in float64."""
     network = create(model.spec).double()

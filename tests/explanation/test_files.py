@@ -17,18 +17,18 @@ from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.explanation import Explanation, activation_maps, draw_explanation, explain_files, overlay
 from deepresidual.explanation.drawing import _characters, _fitting, _font, _width
 from deepresidual.explanation.files import class_row
-from deepresidual.models import Model, create
+from deepresidual.models import TorchClassifier, create
 from deepresidual.preprocess import Channels, Preprocess
 from tests.conftest import SMALL_INPUT, TINY
 
 
-def explained(model: Model, files: list[str], **options: str) -> list[Explanation]:
+def explained(model: TorchClassifier, files: list[str], **options: str) -> list[Explanation]:
     results = list(explain_files(model, files, **options))  # type: ignore[arg-type]
     assert [result.path for result in results] == files
     return [result.explanation for result in results if result.explanation is not None]
 
 
-def test_it_explains_what_predict_says(tiny_model: Model, photos: Path) -> None:
+def test_it_explains_what_predict_says(tiny_model: TorchClassifier, photos: Path) -> None:
     files = [str(path) for path in sorted((photos / "test").rglob("*.png"))]
     said = tiny_model.predict(files)
     for explanation, prediction in zip(explained(tiny_model, files), said, strict=True):
@@ -39,7 +39,7 @@ def test_it_explains_what_predict_says(tiny_model: Model, photos: Path) -> None:
 
 
 def test_predicted_and_explained_are_one_class_where_probabilities_are_equal(photos: Path) -> None:
-    model = Model(create(TINY, seed=0), ("red", "green", "blue"), SMALL_INPUT)
+    model = TorchClassifier(create(TINY, seed=0), ("red", "green", "blue"), SMALL_INPUT)
     higher = float(np.nextafter(np.float32(0.1), np.float32(1)))
     with torch.no_grad():
         model.network.fc.weight.zero_()
@@ -50,7 +50,7 @@ def test_predicted_and_explained_are_one_class_where_probabilities_are_equal(pho
     assert explanation.label == explanation.predicted == "green"
 
 
-def test_the_map_is_that_of_the_pixels_that_were_seen(tiny_model: Model, photos: Path) -> None:
+def test_the_map_is_that_of_the_pixels_that_were_seen(tiny_model: TorchClassifier, photos: Path) -> None:
     file = str(next((photos / "test").rglob("*.png")))
     (explanation,) = explained(tiny_model, [file], layer="layer1", method="grad-cam++", class_name="green")
     assert explanation.label == "green"
@@ -65,7 +65,7 @@ def test_the_view_is_shown_in_rgb(channels: Channels, photos: Path) -> None:
     preprocess = dataclasses.replace(
         SMALL_INPUT, channels=channels, mean=SMALL_INPUT.mean[:count], std=SMALL_INPUT.std[:count]
     )
-    model = Model(create(TINY, in_channels=count), ("a", "b", "c"), preprocess)
+    model = TorchClassifier(create(TINY, in_channels=count), ("a", "b", "c"), preprocess)
     file = next((photos / "test" / "red").glob("*.png"))
     (explanation,) = explained(model, [str(file)])
     pixels = np.asarray(Image.open(file).convert("RGB"))
@@ -77,7 +77,7 @@ def test_the_view_is_shown_in_rgb(channels: Channels, photos: Path) -> None:
 
 
 def test_a_bad_file_does_not_stop_the_others(
-    tiny_model: Model, photos: Path, damage: Callable[[Path], None]
+    tiny_model: TorchClassifier, photos: Path, damage: Callable[[Path], None]
 ) -> None:
     files = sorted((photos / "test" / "red").glob("*.png"))[:3]
     damage(files[1])
@@ -86,17 +86,17 @@ def test_a_bad_file_does_not_stop_the_others(
     assert "damaged PNG" in results[1].error
 
 
-def test_a_class_is_a_name_or_else_a_number(tiny_model: Model) -> None:
+def test_a_class_is_a_name_or_else_a_number(tiny_model: TorchClassifier) -> None:
     assert class_row(tiny_model, "red") == 2
     assert class_row(tiny_model, "1") == 1
-    digits = Model(create(TINY), ("2", "0", "1"), SMALL_INPUT)
+    digits = TorchClassifier(create(TINY), ("2", "0", "1"), SMALL_INPUT)
     assert [class_row(digits, name) for name in ("2", "0", "1")] == [0, 1, 2]  # names come first
     for unknown in ("3", "-1", "1.0", "²", "rde"):
         with pytest.raises(UnknownNameError, match=r"unknown class .*by its number from 0 to 2"):
             class_row(tiny_model, unknown)
 
 
-def test_what_cannot_be_is_said_before_a_file_is_read(tiny_model: Model) -> None:
+def test_what_cannot_be_is_said_before_a_file_is_read(tiny_model: TorchClassifier) -> None:
     nowhere = ["/nowhere.png"]
     with pytest.raises(ConfigurationError, match="unknown layer 'layer9'"):
         explain_files(tiny_model, nowhere, layer="layer9")

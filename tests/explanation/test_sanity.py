@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from deepresidual.explanation import METHODS, Method, activation_maps, enlarged
-from deepresidual.models import Model
+from deepresidual.models import TorchClassifier
 from deepresidual.nn import ResNet, initialize
 from tests.conftest import COLORS
 from tests.explanation.blobs import BLOB, CORNERS, SIDE, picture, trained
@@ -19,12 +19,12 @@ MARGIN = 4  # the layers around a position see somewhat more than their own pixe
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
+def model() -> TorchClassifier:
     return trained()
 
 
 def heat_of(
-    model: Model, pictures: list[NDArray[np.uint8]], method: Method, names: list[str]
+    model: TorchClassifier, pictures: list[NDArray[np.uint8]], method: Method, names: list[str]
 ) -> torch.Tensor:
     rows = [NAMES.index(name) for name in names]
     maps = activation_maps(model, torch.from_numpy(np.stack(pictures)), method=method, rows=rows)
@@ -38,7 +38,7 @@ def share_inside(heat: torch.Tensor, corner: tuple[int, int]) -> float:
     return float(heat[top:bottom, left:right].sum() / heat.sum())
 
 
-def test_the_network_has_learned_its_colours(model: Model) -> None:
+def test_the_network_has_learned_its_colours(model: TorchClassifier) -> None:
     generator = np.random.default_rng(5)
     pictures = [picture(generator, [(name, place)]) for name in NAMES for place in CORNERS.values()]
     said = model.predict(pictures)
@@ -46,7 +46,7 @@ def test_the_network_has_learned_its_colours(model: Model) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_object_in_a_corner_has_its_heat_there(model: Model, method: Method) -> None:
+def test_an_object_in_a_corner_has_its_heat_there(model: TorchClassifier, method: Method) -> None:
     generator = np.random.default_rng(6)
     cases = [(name, corner) for name in NAMES for corner in CORNERS.values()]
     pictures = [picture(generator, [(name, corner)]) for name, corner in cases]
@@ -60,7 +60,9 @@ def test_an_object_in_a_corner_has_its_heat_there(model: Model, method: Method) 
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "grad-cam++"])
-def test_of_two_objects_the_heat_is_on_the_one_that_is_asked_for(model: Model, method: Method) -> None:
+def test_of_two_objects_the_heat_is_on_the_one_that_is_asked_for(
+    model: TorchClassifier, method: Method
+) -> None:
     """The same picture twice: only the class that is asked for tells the maps apart."""
     generator = np.random.default_rng(7)
     for first, second in (("red", "blue"), ("green", "red"), ("blue", "green")):
@@ -72,7 +74,7 @@ def test_of_two_objects_the_heat_is_on_the_one_that_is_asked_for(model: Model, m
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_other_weights_give_another_map(model: Model, method: Method) -> None:
+def test_other_weights_give_another_map(model: TorchClassifier, method: Method) -> None:
     """Adebayo et al. 2018: a map that stays when the weights are drawn anew explains nothing."""
     generator = np.random.default_rng(8)
     cases = [(name, corner) for name in NAMES for corner in CORNERS.values()]
@@ -86,7 +88,7 @@ def test_other_weights_give_another_map(model: Model, method: Method) -> None:
     for seed in range(3):
         network = ResNet(model.spec)
         initialize(network, seed)
-        random = Model(network, model.label_names, model.preprocess)
+        random = TorchClassifier(network, model.label_names, model.preprocess)
         for one, other, (_, corner) in zip(
             learned, heat_of(random, pictures, method, names), cases, strict=True
         ):

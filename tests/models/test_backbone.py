@@ -13,7 +13,7 @@ import deepresidual
 from deepresidual.cli import main
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.explanation import activation_maps
-from deepresidual.models import Model, create, load, save
+from deepresidual.models import TorchClassifier, create, load, save
 from tests.conftest import SMALL_INPUT, TINY
 
 BACKBONE = dataclasses.replace(TINY, num_classes=0)
@@ -23,7 +23,7 @@ REFUSED = r"is a backbone without a classifier \(0 classes\); expected a model w
 @pytest.fixture
 def backbone(tmp_path: Path) -> Path:
     """A folder of a tiny network without a classifier."""
-    save(Model(create(BACKBONE), (), SMALL_INPUT), tmp_path / "backbone")
+    save(TorchClassifier(create(BACKBONE), (), SMALL_INPUT), tmp_path / "backbone")
     return tmp_path / "backbone"
 
 
@@ -65,7 +65,7 @@ def test_timm_opens_it_with_the_same_features(tmp_path: Path, name: str) -> None
 
 
 def test_weights_that_contradict_the_config_are_refused(backbone: Path, tmp_path: Path) -> None:
-    save(Model(create(TINY), ("a", "b", "c"), SMALL_INPUT), tmp_path / "whole")
+    save(TorchClassifier(create(TINY), ("a", "b", "c"), SMALL_INPUT), tmp_path / "whole")
     weights = (tmp_path / "whole" / "model.safetensors").read_bytes()
     (tmp_path / "whole" / "model.safetensors").write_bytes((backbone / "model.safetensors").read_bytes())
     (backbone / "model.safetensors").write_bytes(weights)

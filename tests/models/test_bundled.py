@@ -12,7 +12,7 @@ from PIL import Image
 
 import deepresidual
 from deepresidual.errors import ModelFileError
-from deepresidual.models import Model, bundled, load, save
+from deepresidual.models import TorchClassifier, bundled, load, save
 
 NAMES = bundled.names()
 DIGITS = "resnet20-digits"
@@ -68,7 +68,7 @@ def test_one_is_converted_by_its_name(tmp_path: Path) -> None:
 
 
 def test_a_folder_wins_over_a_name(
-    tmp_path: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_model: TorchClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save(tiny_model, "resnet20-cifar10")

@@ -19,13 +19,13 @@ from safetensors.torch import load_file, save_file
 
 from deepresidual import zoo
 from deepresidual.errors import ConfigurationError, ModelFileError, RunError
-from deepresidual.models import Model, create, load, save
+from deepresidual.models import TorchClassifier, create, load, save
 from deepresidual.preprocess import Preprocess
 from tests.conftest import SMALL_INPUT, TINY
 
 
 @pytest.fixture
-def folder(tmp_path: Path, tiny_model: Model) -> Path:
+def folder(tmp_path: Path, tiny_model: TorchClassifier) -> Path:
     tiny_model.metrics = {"test": {"top1": 0.5, "top5": 1.0, "loss": 0.7, "count": 12}}
     tiny_model.provenance = {"data": "colors"}
     save(tiny_model, tmp_path / "model")
@@ -44,7 +44,7 @@ def edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object]
     save_file(state, folder / "model.safetensors")
 
 
-def test_a_model_comes_back_bit_for_bit(folder: Path, tiny_model: Model) -> None:
+def test_a_model_comes_back_bit_for_bit(folder: Path, tiny_model: TorchClassifier) -> None:
     loaded = load(folder)
     for name, tensor in tiny_model.network.state_dict().items():
         assert torch.equal(tensor, loaded.network.state_dict()[name]), name
@@ -142,7 +142,7 @@ def test_a_network_of_ones_own_is_saved_as_custom(folder: Path) -> None:
 
 
 def test_the_card_states_the_facts_and_escapes_what_comes_from_outside(
-    tmp_path: Path, tiny_model: Model
+    tmp_path: Path, tiny_model: TorchClassifier
 ) -> None:
     tiny_model.label_names = ("a|b", "<script>", "line\nbreak")
     tiny_model.metrics = {"test": {"top1": 0.81, "top5": 1.0, "loss": 0.5, "count": 1234}}
@@ -152,7 +152,7 @@ def test_the_card_states_the_facts_and_escapes_what_comes_from_outside(
     assert r"a\|b, \<script\>, line break" in card
 
 
-def test_saving_over_something_else_is_refused(tmp_path: Path, tiny_model: Model) -> None:
+def test_saving_over_something_else_is_refused(tmp_path: Path, tiny_model: TorchClassifier) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
     with pytest.raises(ConfigurationError, match="exists and is no model folder"):
@@ -171,12 +171,14 @@ def test_loading_to_a_device_that_cannot_compute_is_refused(folder: Path) -> Non
             load(folder, device)
 
 
-def test_names_for_a_model_that_has_them_are_refused(tmp_path: Path, tiny_model: Model) -> None:
+def test_names_for_a_model_that_has_them_are_refused(tmp_path: Path, tiny_model: TorchClassifier) -> None:
     with pytest.raises(ConfigurationError, match="belong to a bare network"):
         save(tiny_model, tmp_path / "m", label_names=["x", "y", "z"])
 
 
-def test_a_failed_save_leaves_the_old_model(folder: Path, tiny_model: Model, monkeypatch: Any) -> None:
+def test_a_failed_save_leaves_the_old_model(
+    folder: Path, tiny_model: TorchClassifier, monkeypatch: Any
+) -> None:
     before = (folder / "model.safetensors").read_bytes()
 
     def full_disk(*args: object, **kwargs: object) -> None:
@@ -362,7 +364,7 @@ def test_no_value_is_saved_that_a_network_cannot_hold(
 
 def test_a_network_of_another_precision_is_saved_and_read(folder: Path, tmp_path: Path) -> None:
     model = load(folder)
-    save(Model(model.network.double(), model.label_names, model.preprocess), tmp_path / "new")
+    save(TorchClassifier(model.network.double(), model.label_names, model.preprocess), tmp_path / "new")
     assert load(tmp_path / "new").network.conv1.weight.dtype == torch.float32
 
 
@@ -450,7 +452,7 @@ JSON_VALUES = st.recursive(
 def test_a_config_of_any_types_loads_or_is_refused_in_one_sentence(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "model"
-        save(Model(create(TINY), ("blue", "green", "red"), SMALL_INPUT), folder)
+        save(TorchClassifier(create(TINY), ("blue", "green", "red"), SMALL_INPUT), folder)
         config = json.loads((folder / "config.json").read_text())
         at: Any = config
         for _ in range(data.draw(st.integers(1, 4))):

@@ -13,7 +13,7 @@ from PIL import Image
 
 import deepresidual
 from deepresidual.errors import ConfigurationError, DataError, UnknownNameError
-from deepresidual.models import Model, create
+from deepresidual.models import TorchClassifier, create
 from tests.conftest import SMALL_INPUT, TINY, write_photos
 
 
@@ -27,7 +27,9 @@ def test_create_names_the_nearest_networks() -> None:
         deepresidual.create("resnet21")
 
 
-def test_predict_gives_the_same_for_a_path_an_image_and_an_array(tmp_path: Path, tiny_model: Model) -> None:
+def test_predict_gives_the_same_for_a_path_an_image_and_an_array(
+    tmp_path: Path, tiny_model: TorchClassifier
+) -> None:
     path = write_photos(tmp_path, 1) / "red" / "red-000.png"
     pixels = np.asarray(Image.open(path))
     (single,) = tiny_model.predict(path)
@@ -36,7 +38,7 @@ def test_predict_gives_the_same_for_a_path_an_image_and_an_array(tmp_path: Path,
     assert [each.classes for each in tiny_model.predict([path, pixels])] == [single.classes] * 2
 
 
-def test_probabilities_are_a_softmax_best_first(tiny_model: Model) -> None:
+def test_probabilities_are_a_softmax_best_first(tiny_model: TorchClassifier) -> None:
     image = np.full((20, 30, 3), 90, dtype=np.uint8)
     (prediction,) = tiny_model.predict(image, top_k=3)
     view = torch.from_numpy(SMALL_INPUT.center_view(image)[None].copy())
@@ -48,27 +50,27 @@ def test_probabilities_are_a_softmax_best_first(tiny_model: Model) -> None:
     assert sum(prediction.probabilities) == pytest.approx(1)
 
 
-def test_a_gray_array_is_taken_as_gray(tiny_model: Model) -> None:
+def test_a_gray_array_is_taken_as_gray(tiny_model: TorchClassifier) -> None:
     gray = np.full((9, 9), 77, dtype=np.uint8)
     assert tiny_model.predict(gray) == tiny_model.predict(np.repeat(gray[:, :, None], 3, axis=2))
 
 
-def test_predicting_nothing_gives_nothing(tiny_model: Model) -> None:
+def test_predicting_nothing_gives_nothing(tiny_model: TorchClassifier) -> None:
     assert tiny_model.predict([]) == []
 
 
 @pytest.mark.parametrize("top_k", [0, 4, -1])
-def test_top_k_out_of_range_is_named(tiny_model: Model, top_k: int) -> None:
+def test_top_k_out_of_range_is_named(tiny_model: TorchClassifier, top_k: int) -> None:
     with pytest.raises(ConfigurationError, match=f"top_k is {top_k}; expected 1 to 3"):
         tiny_model.predict(np.zeros((8, 8, 3), dtype=np.uint8), top_k=top_k)
 
 
-def test_an_array_of_floats_is_refused(tiny_model: Model) -> None:
+def test_an_array_of_floats_is_refused(tiny_model: TorchClassifier) -> None:
     with pytest.raises(ConfigurationError, match=r"shape \(8, 8, 3\) and type float64; expected"):
         tiny_model.predict(np.zeros((8, 8, 3)))
 
 
-def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, tiny_model: Model) -> None:
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, tiny_model: TorchClassifier) -> None:
     (tmp_path / "note.jpg").write_text("no picture")
     with pytest.raises(DataError, match=r"note\.jpg: not an image that can be used \(found text\)"):
         tiny_model.predict(tmp_path / "note.jpg")
@@ -78,7 +80,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, tiny_model: Model) 
 
 @pytest.mark.parametrize("mode", ["EXIF", "RGBA", "I;16"])
 def test_an_open_image_is_decoded_by_the_same_rule_as_its_file(
-    tmp_path: Path, tiny_model: Model, mode: str
+    tmp_path: Path, tiny_model: TorchClassifier, mode: str
 ) -> None:
     generator = np.random.default_rng(0)
     path = tmp_path / "image.png"
@@ -94,14 +96,14 @@ def test_an_open_image_is_decoded_by_the_same_rule_as_its_file(
         assert tiny_model.predict(image) == tiny_model.predict(path)
 
 
-def test_a_damaged_open_image_is_a_data_error(tmp_path: Path, tiny_model: Model) -> None:
+def test_a_damaged_open_image_is_a_data_error(tmp_path: Path, tiny_model: TorchClassifier) -> None:
     path = write_photos(tmp_path, 1) / "red" / "red-000.png"
     path.write_bytes(path.read_bytes()[:-400])
     with Image.open(path) as image, pytest.raises(DataError, match="damaged PNG"):
         tiny_model.predict(image)
 
 
-def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path, tiny_model: Model) -> None:
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path, tiny_model: TorchClassifier) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(DataError, match=r"pipe\.jpg: not a regular file"):
         tiny_model.predict(tmp_path / "pipe.jpg")
@@ -115,7 +117,7 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path, tiny_model: Mod
         ("a\0b", "the path holds a null character"),
     ],
 )
-def test_what_is_no_image_is_refused(tiny_model: Model, image: Any, message: str) -> None:
+def test_what_is_no_image_is_refused(tiny_model: TorchClassifier, image: Any, message: str) -> None:
     with pytest.raises((ConfigurationError, DataError), match=message):
         tiny_model.predict([image])
 
@@ -145,11 +147,11 @@ def test_create_refuses_wrong_types(arguments: dict[str, Any], message: str) -> 
 )
 def test_label_names_must_fit(names: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        Model(create(TINY), names, SMALL_INPUT)
+        TorchClassifier(create(TINY), names, SMALL_INPUT)
 
 
 def test_channels_must_fit() -> None:
     with pytest.raises(
         ConfigurationError, match="preprocessing to rgb gives 3 channels and the network reads 1"
     ):
-        Model(create(TINY, in_channels=1), ("a", "b", "c"), SMALL_INPUT)
+        TorchClassifier(create(TINY, in_channels=1), ("a", "b", "c"), SMALL_INPUT)

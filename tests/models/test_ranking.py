@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepresidual.models import Model, create
+from deepresidual.models import TorchClassifier, create
 from deepresidual.models.ranking import best_classes, class_ranks
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 
@@ -44,7 +44,7 @@ def test_the_best_class_is_argmax_s_and_ranks_are_a_permutation() -> None:
 
 
 def test_a_model_ranks_by_logits_where_probabilities_are_equal() -> None:
-    model = Model(create(TINY), tuple(COLORS), SMALL_INPUT)
+    model = TorchClassifier(create(TINY), tuple(COLORS), SMALL_INPUT)
     (tied, close) = model.rank(
         torch.tensor([[0.5, 0.5, 0.5], [0.1, np.nextafter(np.float32(0.1), 1), -1]]), 3
     )

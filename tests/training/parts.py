@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from deepresidual.data.loader import BadSample, Batch
-from deepresidual.models import Model, create, load, save
+from deepresidual.models import TorchClassifier, create, load, save
 from deepresidual.nn import ResNet
 from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Recipe
@@ -111,7 +111,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 def a_start(folder: Path, spec: ResNetSpec = TINY, labels: tuple[str, ...] = tuple(COLORS)) -> Path:
     """Write a model folder for runs to start from, which makes them as quick as the network is small."""
     spec = dataclasses.replace(spec, num_classes=len(labels))
-    save(Model(create(spec, seed=11), labels, SMALL_INPUT), folder)
+    save(TorchClassifier(create(spec, seed=11), labels, SMALL_INPUT), folder)
     return folder
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from deepresidual.data.source import open_source
 from deepresidual.evaluation import Evaluation, evaluate_split
 from deepresidual.explanation import activation_maps, enlarged, overlay
-from deepresidual.models import Model
+from deepresidual.models import TorchClassifier
 from deepresidual.training import loop, train
 from deepresidual.training.pictures import heat_maps_of, photos_of
 from tests.conftest import write_photos
@@ -31,7 +31,7 @@ def pixels_of(png: bytes) -> NDArray[np.uint8]:
 
 
 @pytest.fixture
-def evaluation(tiny_model: Model, photos: Path) -> Evaluation:
+def evaluation(tiny_model: TorchClassifier, photos: Path) -> Evaluation:
     return evaluate_split(tiny_model, open_source(photos).split("test"), "test", num_mistakes=5)
 
 
@@ -48,7 +48,7 @@ def test_there_is_a_photo_of_each(photos: Path, evaluation: Evaluation) -> None:
 
 
 def test_the_heat_is_for_the_class_that_was_said(
-    tiny_model: Model, photos: Path, evaluation: Evaluation
+    tiny_model: TorchClassifier, photos: Path, evaluation: Evaluation
 ) -> None:
     split = open_source(photos).split("test")
     found = heat_maps_of(tiny_model, split, evaluation)
@@ -65,7 +65,7 @@ def test_the_heat_is_for_the_class_that_was_said(
         assert np.abs(pixels_of(drawn).astype(int) - expected).max() <= 4
 
 
-def test_large_photos_are_made_small(tiny_model: Model, tmp_path: Path) -> None:
+def test_large_photos_are_made_small(tiny_model: TorchClassifier, tmp_path: Path) -> None:
     write_photos(tmp_path / "train", 2, side=400)
     write_photos(tmp_path / "test", 2, side=400)
     split = open_source(tmp_path).split("test")
@@ -76,7 +76,7 @@ def test_large_photos_are_made_small(tiny_model: Model, tmp_path: Path) -> None:
         assert pixels_of(picture).shape == (128, 128, 3)
 
 
-def test_training_is_not_disturbed(tiny_model: Model, photos: Path, evaluation: Evaluation) -> None:
+def test_training_is_not_disturbed(tiny_model: TorchClassifier, photos: Path, evaluation: Evaluation) -> None:
     network = tiny_model.network.train()
     network.fc.weight.grad = torch.ones_like(network.fc.weight)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -89,7 +89,9 @@ def test_training_is_not_disturbed(tiny_model: Model, photos: Path, evaluation: 
     assert torch.equal(random, torch.get_rng_state())
 
 
-def test_nothing_to_show_is_nothing(tiny_model: Model, photos: Path, evaluation: Evaluation) -> None:
+def test_nothing_to_show_is_nothing(
+    tiny_model: TorchClassifier, photos: Path, evaluation: Evaluation
+) -> None:
     split = open_source(photos).split("test")
     nothing = dataclasses.replace(evaluation, mistakes=(), best=())
     assert photos_of(split, nothing) == heat_maps_of(tiny_model, split, nothing) == {}
@@ -129,7 +131,7 @@ def test_a_run_ends_with_the_heat_maps_of_its_model_however_little_time_there_wa
 
 
 def test_the_surest_hit_of_each_class_is_named(
-    tiny_model: Model, photos: Path, evaluation: Evaluation
+    tiny_model: TorchClassifier, photos: Path, evaluation: Evaluation
 ) -> None:
     """By hand: the hit of each class with the lowest loss, from the probabilities of single images."""
     split = open_source(photos).split("test")

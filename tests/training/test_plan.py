@@ -18,7 +18,7 @@ from deepresidual.data.loader import training_view
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, MissingDependencyError
-from deepresidual.models import Model, create, save
+from deepresidual.models import TorchClassifier, create, save
 from deepresidual.models.precision import SettledPrecision
 from deepresidual.preprocess import MeanImage
 from deepresidual.recipe import Augment, Recipe
@@ -112,7 +112,7 @@ def test_a_recipe_without_a_filter_leaves_that_of_the_weights(source: SampleSour
     for interpolation in ("bilinear", "bicubic"):
         record = dataclasses.replace(SMALL_INPUT, interpolation=interpolation)
         start = tmp_path / interpolation
-        save(Model(create(TINY), tuple(COLORS), record), start)
+        save(TorchClassifier(create(TINY), tuple(COLORS), record), start)
         plan = planned(source, weights=start, model=None, image_px=None)
         assert plan.preprocess.interpolation == interpolation
 
@@ -363,7 +363,7 @@ def test_frozen_bn_may_see_one_value_a_channel(source: SampleSource) -> None:
 def test_a_mean_image_of_the_weights_needs_its_own_size(source: SampleSource, tmp_path: Path) -> None:
     image = MeanImage.from_array(np.full((8, 8, 3), 0.5, dtype=np.float32))
     record = dataclasses.replace(SMALL_INPUT, mean=image.average(), mean_image=image)
-    save(Model(create(TINY), tuple(COLORS), record), tmp_path / "start")
+    save(TorchClassifier(create(TINY), tuple(COLORS), record), tmp_path / "start")
     options: dict[str, Any] = {"weights": tmp_path / "start", "model": None, "recipe": "cifar"}
     assert planned(source, **options).preprocess.mean_image == image
     with pytest.raises(
@@ -545,7 +545,7 @@ def test_the_preprocessing_is_that_of_the_weights(source: SampleSource, tmp_path
 
 def test_other_weights_show_in_the_plan(source: SampleSource, tmp_path: Path) -> None:
     start, other = a_start(tmp_path / "start"), tmp_path / "other"
-    save(Model(create(TINY, seed=99), tuple(COLORS), SMALL_INPUT), other)
+    save(TorchClassifier(create(TINY, seed=99), tuple(COLORS), SMALL_INPUT), other)
     first = planned(source, weights=start, model=None)
     second = planned(source, weights=other, model=None)
     assert first.weights != second.weights

@@ -11,7 +11,7 @@ import torch
 
 import deepresidual
 from deepresidual.evaluation import Evaluation
-from deepresidual.models import Model
+from deepresidual.models import TorchClassifier
 from deepresidual.training.checkpoint import load_checkpoint
 from deepresidual.training.loop import Trainer
 from tests.training.parts import a_run, changed, record_of, rows, weights_of
@@ -27,7 +27,7 @@ def with_top1(monkeypatch: pytest.MonkeyPatch, *figures: float) -> list[dict[str
 
     evaluate, left, seen = Trainer._evaluate, list(figures), []
 
-    def told(self: Trainer, model: Model, split: str, *, logs: bool = True) -> Evaluation:
+    def told(self: Trainer, model: TorchClassifier, split: str, *, logs: bool = True) -> Evaluation:
         evaluation = evaluate(self, model, split, logs=logs)
         if split != "val":
             return evaluation

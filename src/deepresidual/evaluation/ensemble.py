@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from deepresidual.data.source import SampleSource
     from deepresidual.evaluation.figures import Evaluation
     from deepresidual.evaluation.views import Views
-    from deepresidual.models import Model
+    from deepresidual.models import TorchClassifier
     from deepresidual.runtime.device import PrecisionChoice
 
 __all__ = ["ChoiceStep", "EnsembleEvaluation", "MemberFigures", "choose_members", "evaluate_ensemble"]
@@ -109,7 +109,7 @@ class EnsembleEvaluation:
 
 
 def evaluate_ensemble(
-    models: Sequence[Model | str | Path],
+    models: Sequence[TorchClassifier | str | Path],
     data: SampleSource | str | Path,
     *,
     choose_on: str | None = None,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from deepresidual.data.loader import Readable
     from deepresidual.data.source import SampleSource
     from deepresidual.evaluation.figures import Evaluation
-    from deepresidual.models import Model
+    from deepresidual.models import TorchClassifier
     from deepresidual.runtime.device import Precision, PrecisionChoice
 
 __all__ = ["EvaluationStopped", "evaluate", "evaluate_split", "opened_results"]
@@ -41,7 +41,7 @@ class EvaluationStopped(Exception):  # noqa: N818  # no error: somebody asked
 
 
 def evaluate(
-    model: Model | str | Path,
+    model: TorchClassifier | str | Path,
     data: SampleSource | str | Path,
     *,
     split: str | None = None,
@@ -124,7 +124,7 @@ def opened_results(
 
 
 def evaluate_split(
-    model: Model,
+    model: TorchClassifier,
     split: Readable,
     name: str,
     *,

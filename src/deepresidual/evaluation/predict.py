@@ -21,7 +21,7 @@ from deepresidual.runtime.files import expanded
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deepresidual.models import Model, Prediction
+    from deepresidual.models import Prediction, TorchClassifier
 
 __all__ = ["FilePrediction", "FoundImages", "find_images", "predict_files"]
 
@@ -192,7 +192,7 @@ def _folders_from(place: str, above: tuple[str, ...], unusable: list[DataError])
 
 
 def predict_files(
-    model: Model,
+    model: TorchClassifier,
     files: Sequence[str],
     *,
     top_k: int = 1,
@@ -233,7 +233,12 @@ def predict_files(
 
 
 def _stream(
-    model: Model, files: Sequence[str], top_k: int, batch_size: int, num_workers: int, precision: Precision
+    model: TorchClassifier,
+    files: Sequence[str],
+    top_k: int,
+    batch_size: int,
+    num_workers: int,
+    precision: Precision,
 ) -> Iterator[FilePrediction]:
     batches = evaluation_batches(
         FileList(files), model.preprocess, batch_size=batch_size, num_workers=num_workers

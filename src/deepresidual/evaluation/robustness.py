@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from deepresidual.data.source import SampleSource
     from deepresidual.evaluation.figures import Evaluation
     from deepresidual.evaluation.views import Views
-    from deepresidual.models import Model
+    from deepresidual.models import TorchClassifier
     from deepresidual.preprocess import Preprocess
     from deepresidual.runtime.device import PrecisionChoice
 
@@ -153,7 +153,7 @@ def parse_corruptions(texts: Sequence[str]) -> tuple[Corruption, ...]:
 
 
 def evaluate_robustness(
-    model: Model | str | Path,
+    model: TorchClassifier | str | Path,
     data: SampleSource | str | Path,
     corruptions: Sequence[Corruption],
     *,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from deepresidual.data.loader import Readable
     from deepresidual.evaluation.views import Views
-    from deepresidual.models import Model
+    from deepresidual.models import TorchClassifier
     from deepresidual.runtime.device import Precision
 
 __all__ = ["ScoredBatch", "mean_of_probabilities", "scored_batches"]
@@ -60,7 +60,7 @@ class ScoredBatch:
 
 
 def scored_batches(
-    members: Sequence[Model],
+    members: Sequence[TorchClassifier],
     split: Readable,
     views: Views,
     *,
@@ -107,7 +107,7 @@ def mean_of_probabilities(scores: torch.Tensor) -> torch.Tensor:
 
 
 def _scores_of_crops(
-    members: Sequence[Model],
+    members: Sequence[TorchClassifier],
     split: Readable,
     batch_size: int,
     num_workers: int,
@@ -133,7 +133,7 @@ def _scores_of_crops(
         yield ScoredBatch(scored, batch.labels, batch.indices, batch.keys, batch.bad)
 
 
-def _aligned(scores: list[torch.Tensor], members: Sequence[Model]) -> torch.Tensor:
+def _aligned(scores: list[torch.Tensor], members: Sequence[TorchClassifier]) -> torch.Tensor:
     """Stack the members' scores with their classes in the order of the first member's."""
     names = members[0].label_names
     return torch.stack(
@@ -150,7 +150,7 @@ def _aligned(scores: list[torch.Tensor], members: Sequence[Model]) -> torch.Tens
 
 
 def _scores_of_views(
-    members: Sequence[Model],
+    members: Sequence[TorchClassifier],
     split: Readable,
     views: Views,
     batch_size: int,
@@ -197,7 +197,7 @@ def _scores_of_views(
 
 
 def _averaged(
-    member: Model,
+    member: TorchClassifier,
     cuts: list[list[NDArray[np.uint8]]],
     views: Views,
     batch_size: int,
@@ -230,7 +230,9 @@ def _averaged(
     return mean_of_probabilities(by_image.transpose(0, 1))
 
 
-def _logits(member: Model, pixels: torch.Tensor, views: Views, precision: Precision) -> torch.Tensor:
+def _logits(
+    member: TorchClassifier, pixels: torch.Tensor, views: Views, precision: Precision
+) -> torch.Tensor:
     """Return the logits of ``(N, H, W, C)`` uint8 views; of whole images the mean over all positions."""
     if not views.are_whole:
         return member.logits(pixels, precision)

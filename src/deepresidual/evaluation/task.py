@@ -17,7 +17,7 @@ from deepresidual.evaluation.calibration import fit_temperature
 from deepresidual.evaluation.measurement import FittedTemperature
 from deepresidual.evaluation.scoring import ScoredBatch, scored_batches
 from deepresidual.evaluation.views import Views
-from deepresidual.models import Model, load, require_classifier
+from deepresidual.models import TorchClassifier, load, require_classifier
 from deepresidual.models.model import NOT_FINITE_REMEDY
 from deepresidual.models.precision import settle_precision
 from deepresidual.runtime.console import ProgressBar, note, warn, warn_each
@@ -59,7 +59,7 @@ class Task:
         rows: The classifier's row of every class of the data set.
     """
 
-    members: tuple[Model, ...]
+    members: tuple[TorchClassifier, ...]
     names: tuple[str, ...]
     source: SampleSource
     split: str
@@ -155,7 +155,7 @@ def fitted_temperature(scores: torch.Tensor, labels: torch.Tensor, split: str) -
 
 
 def open_task(
-    models: Sequence[Model | str | Path],
+    models: Sequence[TorchClassifier | str | Path],
     data: SampleSource | str | Path,
     *,
     split: str | None,
@@ -177,9 +177,11 @@ def open_task(
         raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
     seen = Views.of(views)
     target = resolve_device(device)
-    members = tuple((model if isinstance(model, Model) else load(model)).to(target) for model in models)
+    members = tuple(
+        (model if isinstance(model, TorchClassifier) else load(model)).to(target) for model in models
+    )
     names = tuple(
-        f"model {number}" if isinstance(model, Model) else str(model)
+        f"model {number}" if isinstance(model, TorchClassifier) else str(model)
         for number, model in enumerate(models, start=1)
     )
     for member, name in zip(members, names, strict=True):
@@ -225,7 +227,7 @@ class _Relabelled:
         return type(sample)(sample.key, sample.content, self._rows[sample.label])
 
 
-def _rows_of(model: Model, source: SampleSource) -> list[int]:
+def _rows_of(model: TorchClassifier, source: SampleSource) -> list[int]:
     """Return the classifier's row of every class of the data set, matched by name and never by position."""
     rows = {name: row for row, name in enumerate(model.label_names)}
     # The data set and the model may come from systems that spell names in different Unicode forms.
@@ -247,7 +249,7 @@ def _rows_of(model: Model, source: SampleSource) -> list[int]:
     return [rows[name] for name in source.classes]
 
 
-def _require_same_classes(members: Sequence[Model], names: Sequence[str]) -> None:
+def _require_same_classes(members: Sequence[TorchClassifier], names: Sequence[str]) -> None:
     first = set(members[0].label_names)
     for member, name in zip(members, names, strict=True):
         other = set(member.label_names)

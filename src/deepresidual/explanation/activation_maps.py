@@ -37,7 +37,7 @@ from deepresidual.models import require_classifier
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deepresidual.models import Model
+    from deepresidual.models import TorchClassifier
 
 __all__ = [
     "METHODS",
@@ -85,7 +85,7 @@ def enlarged(values: Tensor, side_px: int) -> Tensor:
 
 
 def activation_maps(
-    model: Model,
+    model: TorchClassifier,
     pixels: Tensor,
     *,
     method: Method = "grad-cam",

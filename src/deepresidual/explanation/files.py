@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from deepresidual.models import Model
+    from deepresidual.models import TorchClassifier
 
 __all__ = ["Explanation", "FileExplanation", "class_row", "explain_files"]
 
@@ -67,7 +67,7 @@ class FileExplanation:
 
 
 def explain_files(
-    model: Model,
+    model: TorchClassifier,
     files: Sequence[str],
     *,
     method: Method = "grad-cam",
@@ -110,7 +110,7 @@ def explain_files(
     return _stream(model, files, method, layer, row, batch_size, workers)
 
 
-def class_row(model: Model, name: str) -> int:
+def class_row(model: TorchClassifier, name: str) -> int:
     """Return the classifier's row for a class, given by name or, where no class is called so, by number.
 
     Raises:
@@ -127,7 +127,7 @@ def class_row(model: Model, name: str) -> int:
 
 
 def _stream(
-    model: Model,
+    model: TorchClassifier,
     files: Sequence[str],
     method: Method,
     layer: str,

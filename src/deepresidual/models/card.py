@@ -9,12 +9,12 @@ import jinja2
 from deepresidual import zoo
 
 if TYPE_CHECKING:
-    from deepresidual.models.model import Model
+    from deepresidual.models.model import TorchClassifier
 
 __all__ = ["model_card"]
 
 
-def model_card(model: Model) -> str:
+def model_card(model: TorchClassifier) -> str:
     """Return the text of ``README.md`` for a model folder."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("deepresidual.models", "templates"),

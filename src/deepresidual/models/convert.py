@@ -23,7 +23,7 @@ from deepresidual.conversion.selection import select_network
 from deepresidual.conversion.translation import read_tensors
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.models.folder import is_model_folder, load, require_free_or_model, save
-from deepresidual.models.model import Model, create, empty_network
+from deepresidual.models.model import TorchClassifier, create, empty_network
 from deepresidual.runtime.files import expanded, make_folder
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _same_implementation() -> Certificate:
 class _Read:
     """A model from elsewhere, and how it was recognized."""
 
-    model: Model
+    model: TorchClassifier
     ecosystem: str
     evidence: str
     assumed: tuple[str, ...] = ()
@@ -226,9 +226,9 @@ def _read(source: str, name: str | None, state_dict: str) -> _Read:
 
 def _model(
     network: ResNet, labels: tuple[str, ...], preprocess: Preprocess, provenance: dict[str, Any], path: Path
-) -> Model:
+) -> TorchClassifier:
     try:
-        return Model(network, labels, preprocess, provenance=provenance)
+        return TorchClassifier(network, labels, preprocess, provenance=provenance)
     except ConfigurationError as error:
         raise ModelFileError(f"{path}: {error}") from error
 
@@ -287,7 +287,7 @@ def _change(converted: _Read, num_classes: int | None, in_channels: int | None) 
     network.load_state_dict(state)
     provenance = {**model.provenance, "changed after the comparison": "; ".join(changed)}
     # What was measured was another network.
-    converted.model = Model(network.eval(), labels, preprocess, provenance=provenance)
+    converted.model = TorchClassifier(network.eval(), labels, preprocess, provenance=provenance)
     return tuple(changed)
 
 
@@ -313,7 +313,7 @@ def _adapted_preprocess(preprocess: Preprocess, in_channels: int) -> Preprocess:
 # -- out ---------------------------------------------------------------------------------------------
 
 
-def _write(exporter: Ecosystem, model: Model, path: Path) -> Certificate:
+def _write(exporter: Ecosystem, model: TorchClassifier, path: Path) -> Certificate:
     """Write for another library, read it back to the bit, and compare that library's logits with ours.
 
     All of that beside the destination, which comes to be only when it has ended well.

@@ -18,7 +18,7 @@ from deepresidual.conversion.values import checked
 from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameError, listed, nearest, quoted
 from deepresidual.models import bundled
 from deepresidual.models.card import model_card
-from deepresidual.models.model import Model, empty_network
+from deepresidual.models.model import TorchClassifier, empty_network
 from deepresidual.nn import ResNet
 from deepresidual.preprocess import Preprocess
 from deepresidual.runtime.device import resolve_device
@@ -39,7 +39,7 @@ _SECTIONS = {"format_version", "spec", "preprocess", "metrics", "provenance"}
 
 
 def save(
-    model: Model | ResNet,
+    model: TorchClassifier | ResNet,
     path: str | Path,
     *,
     label_names: Sequence[str] | None = None,
@@ -67,7 +67,7 @@ def save(
         if isinstance(label_names, str):
             raise ConfigurationError(f"label_names is {label_names!r}", expected="a list of strings")
         names = label_names or [str(row) for row in range(model.spec.num_classes)]
-        model = Model(model, tuple(names), preprocess or zoo.default_preprocess(model.spec))
+        model = TorchClassifier(model, tuple(names), preprocess or zoo.default_preprocess(model.spec))
     elif label_names is not None or preprocess is not None:
         raise ConfigurationError(
             "label_names and preprocess belong to a bare network; set the model's own fields"
@@ -138,7 +138,7 @@ def is_model_folder(path: str | Path) -> bool:
     return _exists(config) and config.is_file() and "residual" in read_object(config)
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
+def load(path: str | Path, device: torch.device | str = "cpu") -> TorchClassifier:
     """Load a model folder, the model of a run folder, or a model that comes with Residual.
 
     Args:
@@ -161,7 +161,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Model:
         spec, label_names, preprocess, own = _parse_config(config, path)
         network = empty_network(spec)
         _fill(network, folder / _WEIGHTS)
-        model = Model(network, label_names, preprocess, own["metrics"], own["provenance"])
+        model = TorchClassifier(network, label_names, preprocess, own["metrics"], own["provenance"])
     except ConfigurationError as error:
         raise ModelFileError(
             f"{folder / _CONFIG}: {error.found}", expected=error.expected, remedy=error.remedy
@@ -189,7 +189,7 @@ def _no_model(given: str | Path) -> ModelFileError:
 # -- config.json -------------------------------------------------------------------------------------
 
 
-def _config_of(model: Model) -> dict[str, Any]:
+def _config_of(model: TorchClassifier) -> dict[str, Any]:
     spec, preprocess = model.spec, model.preprocess
     return {
         # timm cuts names at a dot and would take "resnet50.v1" for its own resnet50: the weights would

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = [
     "NOT_FINITE",
     "NOT_FINITE_REMEDY",
-    "Model",
     "Prediction",
+    "TorchClassifier",
     "create",
     "empty_network",
     "require_classifier",
@@ -100,7 +100,7 @@ class Prediction:
 
 
 @dataclass
-class Model:
+class TorchClassifier:
     """A network with what it takes to use it; what :func:`deepresidual.load` returns.
 
     A model of 0 classes is a backbone: ``model.network(batch)`` gives features ``(N, num_features)``.
@@ -148,7 +148,7 @@ class Model:
         """Where the weights lie."""
         return next(iter(self.network.parameters())).device
 
-    def to(self, device: torch.device | str) -> Model:
+    def to(self, device: torch.device | str) -> TorchClassifier:
         """Move the weights to ``device``, channels last, and return the model itself."""
         self.network.to(device).to(memory_format=torch.channels_last)
         return self
@@ -239,7 +239,7 @@ def _require_finite(logits: torch.Tensor, names: list[str]) -> None:
         raise ModelFileError(f"{names[finite.index(False)]}: {NOT_FINITE}", remedy=NOT_FINITE_REMEDY)
 
 
-def require_classifier(model: Model, name: str = "the model") -> None:
+def require_classifier(model: TorchClassifier, name: str = "the model") -> None:
     """Refuse a backbone where classes are asked for.
 
     Args:

@@ -13,7 +13,7 @@ from deepresidual.data.resident import InMemoryImages, can_be_resident
 from deepresidual.data.sampler import TrainingOrder
 from deepresidual.errors import ConfigurationError, DataError, DivergedError, ModelFileError
 from deepresidual.evaluation import Evaluation, EvaluationStopped, evaluate_split
-from deepresidual.models import Model, create, load, save
+from deepresidual.models import TorchClassifier, create, load, save
 from deepresidual.reporting import write_report
 from deepresidual.runtime.console import ProgressBar, note, warn
 from deepresidual.runtime.memory import peak_memory
@@ -117,7 +117,9 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._show_from = self._draw_from = 0.0
         network = _first_network(plan, weights)
-        self.model = Model(network, plan.classes, plan.preprocess, provenance=_provenance(plan)).to(device)
+        self.model = TorchClassifier(network, plan.classes, plan.preprocess, provenance=_provenance(plan)).to(
+            device
+        )
         self._meter = Meter(device)
         self._updater = Updater(network, plan, processes, self._meter)
         self._resident: InMemoryImages | None = None
@@ -378,7 +380,7 @@ class Trainer:
         most = self.plan.recipe.early_stopping
         return bool(most) and self._measured.num_since_best >= most
 
-    def _evaluated_model(self) -> Model:
+    def _evaluated_model(self) -> TorchClassifier:
         """Return the model to evaluate and keep: averaged, or with exact statistics."""
         average = self._updater.average
         network = average.network if average is not None else self.model.network
@@ -388,11 +390,11 @@ class Trainer:
             norms = learning_norms(precise, self.plan.recipe)
             precise_statistics(precise, norms, self._images_to_normalize_by(), self.processes)
             network = precise
-        return Model(
+        return TorchClassifier(
             network, self.model.label_names, self.model.preprocess, self.model.metrics, self.model.provenance
         )
 
-    def _kept_model(self) -> Model:
+    def _kept_model(self) -> TorchClassifier:
         """Return the model of the run folder, which only the first rank need be able to read."""
         weights: Tensors = {}
         with self.processes.failing_together():
@@ -401,7 +403,7 @@ class Trainer:
         network = create(self.plan.spec)
         network.load_state_dict(self.processes.broadcast(weights))
         names, preprocess = self.model.label_names, self.model.preprocess
-        model = Model(network, names, preprocess, self.model.metrics, self.model.provenance)
+        model = TorchClassifier(network, names, preprocess, self.model.metrics, self.model.provenance)
         return model.to(self.device)
 
     def _images_to_normalize_by(self) -> Iterator[torch.Tensor]:
@@ -434,7 +436,7 @@ class Trainer:
             if len(batch):
                 yield self.plan.preprocess.normalize(batch.pixels.to(self.device))
 
-    def _evaluate(self, model: Model, split: str, *, logs: bool = True) -> Evaluation:
+    def _evaluate(self, model: TorchClassifier, split: str, *, logs: bool = True) -> Evaluation:
         try:
             with self.stop.or_else(self._saved_as_before):
                 evaluation = evaluate_split(
@@ -453,7 +455,7 @@ class Trainer:
             self.run.log({"event": "evaluation", "step": self.step, "epoch": self._epoch(), **summary})
         return evaluation
 
-    def _keep(self, model: Model, evaluation: Evaluation) -> None:
+    def _keep(self, model: TorchClassifier, evaluation: Evaluation) -> None:
         """Make ``model`` the model of the run."""
         self.evaluation = evaluation
         summary = evaluation.summary()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from deepresidual.data.source import EncodedSample, Split
     from deepresidual.evaluation import Evaluation
-    from deepresidual.models import Model
+    from deepresidual.models import TorchClassifier
 
 __all__ = ["heat_maps_of", "photos_of"]
 
@@ -45,7 +45,7 @@ def photos_of(split: Split, evaluation: Evaluation) -> dict[str, bytes]:
     return {name: _photo(split.read(index).content) for name, index in photos.items()}
 
 
-def heat_maps_of(model: Model, split: Split, evaluation: Evaluation) -> dict[str, bytes]:
+def heat_maps_of(model: TorchClassifier, split: Split, evaluation: Evaluation) -> dict[str, bytes]:
     """Return where the network saw the class that it said, for every image of :func:`photos_of`.
 
     This is Grad-CAM of the last map, which costs a forward pass of these images.
@@ -70,7 +70,9 @@ def heat_maps_of(model: Model, split: Split, evaluation: Evaluation) -> dict[str
     return dict(zip(names, heat_maps, strict=True))
 
 
-def _heat_maps(model: Model, split: Split, indices: Sequence[int], rows: Sequence[int]) -> list[bytes]:
+def _heat_maps(
+    model: TorchClassifier, split: Split, indices: Sequence[int], rows: Sequence[int]
+) -> list[bytes]:
     """Return a PNG of each of some samples as the network saw it, under the heat of one class."""
     drawn = []
     batches = evaluation_batches(

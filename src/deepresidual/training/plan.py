@@ -19,7 +19,7 @@ from deepresidual.data.decode import decode
 from deepresidual.data.sampler import steps_until_epoch
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.errors import ConfigurationError, DataError
-from deepresidual.models import Model, load, model_folder
+from deepresidual.models import TorchClassifier, load, model_folder
 from deepresidual.models.precision import settle_precision
 from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Recipe
@@ -268,7 +268,7 @@ def make_plan(
 
 
 def _settled_model(
-    source: SampleSource, model: str | ResNetSpec | None, start: Model | None, recorded: Plan | None
+    source: SampleSource, model: str | ResNetSpec | None, start: TorchClassifier | None, recorded: Plan | None
 ) -> tuple[str, ResNetSpec]:
     """Return the network and its name, which is ``custom`` where the zoo has none."""
     if isinstance(model, ResNetSpec):
@@ -291,7 +291,7 @@ def _settled_zero_init(recipe: Recipe, spec: ResNetSpec, recorded: Plan | None) 
     return recipe.zero_init_last_bn or spec.zero_init_last_bn
 
 
-def _usual_preprocess(source: SampleSource, spec: ResNetSpec, start: Model | None) -> Preprocess:
+def _usual_preprocess(source: SampleSource, spec: ResNetSpec, start: TorchClassifier | None) -> Preprocess:
     if start is not None:
         return start.preprocess
     return _DIGITS if source.name == "digits" else zoo.default_preprocess(spec)

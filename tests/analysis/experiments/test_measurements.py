@@ -19,7 +19,7 @@ from deepresidual.analysis.experiments.views_of_data import Images
 from deepresidual.analysis.experiments.warmup import WARMUP
 from deepresidual.data.source import open_source
 from deepresidual.errors import ConfigurationError, UnknownNameError
-from deepresidual.models import Model, create
+from deepresidual.models import TorchClassifier, create
 from deepresidual.spec import ResNetSpec
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 
@@ -32,9 +32,9 @@ IMAGES = Images(
 )
 
 
-def a_model(spec: ResNetSpec, seed: int = 5) -> Model:
+def a_model(spec: ResNetSpec, seed: int = 5) -> TorchClassifier:
     """Return a model whose running statistics are not those of the beginning."""
-    model = Model(create(spec, seed=seed), tuple(COLORS), SMALL_INPUT)
+    model = TorchClassifier(create(spec, seed=seed), tuple(COLORS), SMALL_INPUT)
     with torch.no_grad():
         model.network(SMALL_INPUT.normalize(IMAGES.pixels))
     model.network.eval()

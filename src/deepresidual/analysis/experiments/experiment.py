@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from deepresidual.data.source import SampleSource
-    from deepresidual.models import Model
+    from deepresidual.models import TorchClassifier
     from deepresidual.recipe import Recipe
     from deepresidual.spec import ResNetSpec
     from deepresidual.zoo.published import Published
@@ -128,7 +128,7 @@ class FinishedRun:
     path: Path
     arm: Arm
     seed: int
-    model: Model
+    model: TorchClassifier
     source: SampleSource
     device: torch.device
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from deepresidual.models import Model
+    from deepresidual.models import TorchClassifier
 
 __all__ = ["RESPONSES", "response_deviations"]
 
@@ -70,7 +70,7 @@ def _measure(run: FinishedRun) -> Measurement:
     )
 
 
-def response_deviations(model: Model, images: Images, batch_size: int = 100) -> list[float]:
+def response_deviations(model: TorchClassifier, images: Images, batch_size: int = 100) -> list[float]:
     """Return the standard deviation of every response of the main path, in order, conv1's first.
 
     Over images, channels and positions together. Sums are taken in float64, so that batches do not show.

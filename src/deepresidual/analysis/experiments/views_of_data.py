@@ -11,7 +11,7 @@ from deepresidual.data.loader import evaluation_batches
 
 if TYPE_CHECKING:
     from deepresidual.data.source import Split
-    from deepresidual.models import Model
+    from deepresidual.models import TorchClassifier
 
 __all__ = ["Images", "read_images"]
 
@@ -36,7 +36,7 @@ class Images:
         starts = range(0, len(self), size)
         return [(self.pixels[start : start + size], self.labels[start : start + size]) for start in starts]
 
-    def error(self, model: Model, batch_size: int = 250) -> float:
+    def error(self, model: TorchClassifier, batch_size: int = 250) -> float:
         """Return the share of images that the model gets wrong."""
         wrong = sum(
             int((model.logits(pixels).argmax(dim=1).cpu() != labels).sum())
@@ -45,7 +45,7 @@ class Images:
         return wrong / len(self)
 
 
-def read_images(split: Split, model: Model, count: int | None = None) -> Images:
+def read_images(split: Split, model: TorchClassifier, count: int | None = None) -> Images:
     """Read the first ``count`` images of a split, or all, at the center as in evaluation.
 
     Raises:
