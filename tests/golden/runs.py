@@ -35,7 +35,7 @@ RECIPES = {
     "--milestones 0.4 0.8 --warmup-epochs 0.2",
     "lamb": "--model resnet20 --recipe rsb_a2 --image-px 16 --repeats 2 --stochastic-depth 0.1 "
     "--min-area 0.3",
-    "average": "--model preresnet20 --recipe torchvision_v2 --image-px 16 --ema-decay 0.9 --ema-every 2 "
+    "average": "--model resnet110.preact --recipe torchvision_v2 --image-px 8 --ema-decay 0.9 --ema-every 2 "
     "--erasing 0.3 --label-smoothing 0.1",
     "everything": "--model resnet20 --recipe photos --image-px 16 --start-px 8 --evaluate-every 0.25 "
     "--validation 0.2 --schedule plateau --patience 1 --warmup constant --warmup-epochs 0.5 "
@@ -50,6 +50,11 @@ RECIPES = {
 RENAMED: dict[str, str] = {}
 
 _SECONDS = 300.0
+
+
+def options_of(name: str) -> list[str]:
+    """Return the words of a recipe's command, without data and destination."""
+    return [*_COMMON.split(), *RECIPES[name].split()]
 
 
 class Checkout:

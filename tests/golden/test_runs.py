@@ -1,0 +1,29 @@
+"""Six recipes train to the bits they came to before on known processors, and else to the same losses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.golden.recorded import STORED, machine, trained
+from tests.golden.runs import RECIPES
+
+GOLDEN = json.loads(STORED.read_text("utf-8"))
+
+
+# The others take a minute in all.
+_QUICK = ("sgd", "everything")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+)
+def test_a_golden_run_comes_to_what_it_came_to(name: str, tmp_path: Path) -> None:
+    run = trained(name, tmp_path / "run")
+    known = GOLDEN["machines"].get(machine())
+    expected = known[name] if known else trained(name, tmp_path / "again")["fingerprint"]
+    assert run["fingerprint"] == expected
+    # Rounding differs between processors and grows from step to step.
+    assert run["losses"] == pytest.approx(GOLDEN["losses"][name], rel=2e-2)
