@@ -18,7 +18,7 @@ from deepresidual.data.shard_writer import write_shards
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.errors import ConfigurationError
-from deepresidual.training.run import Run
+from deepresidual.runs.folder import Run
 from tests.conftest import write_photos
 from tests.training.parts import a_plan
 

@@ -15,11 +15,11 @@ from deepresidual.models import TorchClassifier, create, load, save
 from deepresidual.nn import ResNet
 from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Recipe
+from deepresidual.runs.plan import Plan
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.spec import ResNetSpec
 from deepresidual.training import RunResult, train
 from deepresidual.training.meter import Meter
-from deepresidual.training.plan import Plan
 from deepresidual.training.updater import Updater
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 

@@ -564,7 +564,7 @@ def test_the_report_says_how_a_run_failed_and_does_not_reload(
 def test_an_error_that_cannot_be_written_down_does_not_hide_itself(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deepresidual.training.run import Run
+    from deepresidual.runs.folder import Run
 
     fail_at(monkeypatch, ValueError("the first error"))
     set_status = Run.set_status

@@ -23,9 +23,10 @@ from deepresidual.models.precision import SettledPrecision
 from deepresidual.preprocess import MeanImage
 from deepresidual.recipe import Augment, Recipe
 from deepresidual.recipe.recipes import NAMES, named_recipe
+from deepresidual.runs.plan import Plan
 from deepresidual.runtime.random import SampleRandom
 from deepresidual.training.compiling import resolve_compile
-from deepresidual.training.plan import Plan, Wishes, make_plan
+from deepresidual.training.plan import Wishes, make_plan
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 from tests.training.parts import CPU, a_plan, a_start, an_updater
 

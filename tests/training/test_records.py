@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from deepresidual.errors import ConfigurationError, ModelFileError
-from deepresidual.reporting.run_files import FACTS, RECORD, read_run
+from deepresidual.runs.read import FACTS, RECORD, read_run
 from deepresidual.runtime.strict_json import damage_in
 from deepresidual.training.loop import Trainer
 from deepresidual.training.seeds import train_seeds

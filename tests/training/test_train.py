@@ -17,9 +17,10 @@ import deepresidual
 from deepresidual.data.loader import Batch
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import ConfigurationError, DataError, DivergedError, ModelFileError, RunError
+from deepresidual.runs.folder import Run
+from deepresidual.runs.plan import Plan
 from deepresidual.training import RunResult, train
-from deepresidual.training.plan import Plan, Wishes, make_plan
-from deepresidual.training.run import Run
+from deepresidual.training.plan import Wishes, make_plan
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
@@ -377,7 +378,7 @@ def test_only_one_of_two_runs_gets_the_folder(
         path.mkdir()
         (path / "run.json").write_text("theirs")
 
-    monkeypatch.setattr("deepresidual.training.run.make_folder", other_process_is_quicker)
+    monkeypatch.setattr("deepresidual.runs.folder.make_folder", other_process_is_quicker)
     with pytest.raises(ConfigurationError, match="already holds a run; choose another --out"):
         run(photos, tmp_path / "run")
     assert (tmp_path / "run" / "run.json").read_text() == "theirs"

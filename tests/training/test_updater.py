@@ -15,10 +15,10 @@ from torch.nn import functional
 from deepresidual.data.mix import apply_mix, choose_mix, soft_targets
 from deepresidual.models import create
 from deepresidual.nn import ResNet
+from deepresidual.runs.plan import Plan
 from deepresidual.runtime.random import step_generator
 from deepresidual.spec import ResNetSpec
 from deepresidual.training.averages import batch_norms
-from deepresidual.training.plan import Plan
 from deepresidual.training.updater import Updater, learning_norms
 from tests.conftest import TINY
 from tests.training.parts import a_batch, a_plan, an_update, an_updater, changed, gradients, state

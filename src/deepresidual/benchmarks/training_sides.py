@@ -16,6 +16,7 @@ from deepresidual.data.loader import Batch
 from deepresidual.models import create
 from deepresidual.models.precision import settle_precision
 from deepresidual.recipe import Recipe
+from deepresidual.runs.plan import Plan
 from deepresidual.runtime.allocator import allocator_policy
 from deepresidual.runtime.cores import usable_cores
 from deepresidual.runtime.device import autocast
@@ -23,7 +24,6 @@ from deepresidual.runtime.distributed import SINGLE
 from deepresidual.training.compiling import resolve_compile
 from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.meter import Meter
-from deepresidual.training.plan import Plan
 from deepresidual.training.updater import Updater
 from deepresidual.zoo import default_preprocess, entry
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deepresidual.errors import ConfigurationError
 from deepresidual.reporting.charts import MARKED_POINTS, Curve, draw_curves, points, run_style
 from deepresidual.reporting.pages import rendered, require_ours, settings_of
-from deepresidual.reporting.run_files import RunFiles, read_run
+from deepresidual.runs.read import RunFiles, read_run
 from deepresidual.runtime.files import expanded, write_text
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from deepresidual.reporting.charts import (
     points,
 )
 from deepresidual.reporting.pages import rendered, require_ours, settings_of
-from deepresidual.reporting.run_files import RunFiles, read_run
+from deepresidual.runs.read import RunFiles, read_run
 from deepresidual.runtime.files import expanded, write_text
 
 if TYPE_CHECKING:

@@ -15,6 +15,9 @@ from deepresidual.errors import ConfigurationError, DivergedError, ResidualError
 from deepresidual.models.precision import ASKED_FOR
 from deepresidual.recipe.recipes import left_out
 from deepresidual.reporting import write_report
+from deepresidual.runs.folder import Run, default_run_path
+from deepresidual.runs.plan import BadSamples, Plan
+from deepresidual.runs.tensorboard import require_tensorboard
 from deepresidual.runtime.allocator import allocator_policy
 from deepresidual.runtime.console import note, warn, warn_each
 from deepresidual.runtime.cores import usable_cores
@@ -30,11 +33,9 @@ from deepresidual.runtime.openmp import spin_source
 from deepresidual.runtime.provenance import versions
 from deepresidual.runtime.signals import StopRequest
 from deepresidual.runtime.torchrun import place
-from deepresidual.training.board import require_tensorboard
 from deepresidual.training.loop import RunResult, Trainer
 from deepresidual.training.memory import allocator_policy_of, fitting_micro_batch, is_out_of_memory
-from deepresidual.training.plan import BadSamples, Plan, Wishes, make_plan
-from deepresidual.training.run import Run, default_run_path
+from deepresidual.training.plan import Wishes, make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

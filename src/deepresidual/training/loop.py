@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from deepresidual.data.loader import Batch
     from deepresidual.data.source import SampleSource
     from deepresidual.nn import ResNet
+    from deepresidual.runs.folder import Run
+    from deepresidual.runs.plan import Plan
     from deepresidual.runtime.distributed import Processes
     from deepresidual.runtime.signals import StopRequest
-    from deepresidual.training.plan import Plan
-    from deepresidual.training.run import Run
 
 __all__ = ["RunResult", "Trainer"]
 
@@ -465,7 +465,7 @@ class Trainer:
         with self.processes.failing_together():
             if self.processes.is_main:
                 split = self.source.split(evaluation.split)
-                self.run.record_evaluation(self.step, evaluation, photos_of(split, evaluation))
+                self.run.record_evaluation(self.step, evaluation.to_dict(), photos_of(split, evaluation))
                 save(model, self.run.model_path)
                 # As the report, unless they would take more than a twentieth of the time; then at the end.
                 started = time.monotonic()
@@ -590,7 +590,7 @@ class Trainer:
         again = 0
         with self.processes.failing_together():
             if self.processes.is_main:
-                self.evaluation = self.run.read_evaluation()
+                self.evaluation = self.run.read_evaluation(Evaluation.from_dict)
                 again = self._restore_records(progress.metric_lines)
         self.evaluation = self.processes.broadcast(self.evaluation)
         note(f"resuming at step {self.step} of {self.plan.total_steps}{_written_again(again)}")

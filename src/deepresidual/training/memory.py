@@ -14,8 +14,8 @@ from deepresidual.runtime.console import note
 from deepresidual.runtime.device import autocast
 
 if TYPE_CHECKING:
+    from deepresidual.runs.plan import Plan
     from deepresidual.runtime.allocator import AllocatorPolicy
-    from deepresidual.training.plan import Plan
 
 __all__ = ["allocator_policy_of", "fitting_micro_batch", "is_out_of_memory"]
 

@@ -1,4 +1,4 @@
-"""The plan of a run: everything that decides its bits, settled before a file is written.
+"""Making the plan of a run: everything that decides its bits, settled before a file is written.
 
 What was left open ("auto", no recipe named) is decided here once and recorded; a resumed run reads the
 record instead of deciding again, so a choice never changes half-way.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ import torch
 from deepresidual import zoo
 from deepresidual.data.augment import check_augment
 from deepresidual.data.decode import decode
-from deepresidual.data.sampler import steps_until_epoch
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.models import TorchClassifier, load, model_folder
@@ -24,6 +23,7 @@ from deepresidual.models.precision import settle_precision
 from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import earlier_recipe, named_recipe, recipe_for
+from deepresidual.runs.plan import Plan, in_earlier_terms
 from deepresidual.runtime.cores import usable_cores
 from deepresidual.spec import ResNetSpec
 from deepresidual.training.compiling import CompileChoice, resolve_compile
@@ -35,23 +35,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deepresidual.data.source import SampleSource
-    from deepresidual.runtime.device import Precision, PrecisionChoice
+    from deepresidual.runs.plan import BadSamples
+    from deepresidual.runtime.device import PrecisionChoice
 
-__all__ = ["BadSamples", "Plan", "Wishes", "make_plan"]
-
-BadSamples: TypeAlias = Literal["stop", "skip"]
+__all__ = ["Wishes", "make_plan"]
 
 # digits of scikit-learn: mean 4.88 and standard deviation 6.02 of ink, on a scale of 0 to 16.
 _DIGITS = Preprocess(crop_px=16, resize_px=16, mean=(0.305,), std=(0.376,), channels="gray")
 
-# Sides of growing training images are multiples of this: few sizes, and whole pixels after every stride.
-_SIDE_MULTIPLE = 4
-
 # A run of fewer operations than this is over in a minute on two cores: to measure which precision is faster
 # would take a part of what there is to win.
 _FLOP_WORTH_MEASURING = 5e12
-
-_SHOWN_CHARACTERS = 80  # of a value in a list of differences
 
 
 @dataclass(frozen=True)
@@ -83,125 +77,6 @@ class Wishes:
     activation_checkpointing: bool
     validation: float
     bad_samples: BadSamples
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run before it starts.
-
-    Attributes:
-        model: Name of the network in the zoo.
-        spec: Its architecture, with the classes and channels of the data.
-        preprocess: How images become its input.
-        recipe: How it is trained.
-        seed: Decides the first weights, the order and every augmentation.
-        precision: Precision of the forward and backward pass.
-        precision_reason: Why this one: asked for, or what was measured; empty in runs of older versions.
-        compiled: Whether the network is compiled.
-        weights: SHA-256 of the weights to start from; empty where they are drawn.
-        data: Name of the data set.
-        classes: Names of its classes.
-        num_samples: Size of its training split.
-        num_held_out: Size of the split that training watches.
-        validation: Share of the training images that is held out.
-        bad_samples: What becomes of samples that cannot be used.
-        fingerprint: Hashes of the splits.
-    """
-
-    model: str
-    spec: ResNetSpec
-    preprocess: Preprocess
-    recipe: Recipe
-    seed: int
-    precision: Precision
-    precision_reason: str
-    compiled: bool
-    weights: str
-    data: str
-    classes: tuple[str, ...]
-    num_samples: int
-    num_held_out: int
-    validation: float
-    bad_samples: BadSamples
-    fingerprint: dict[str, str]
-
-    def __post_init__(self) -> None:
-        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
-            raise ConfigurationError(f"seed is {self.seed!r}", expected="a whole number from 0 to 2^63 - 1")
-
-    @property
-    def total_steps(self) -> int:
-        """Updates of the whole run."""
-        return self.recipe.steps or self.first_step_of_epoch(self.recipe.epochs)
-
-    @property
-    def warmup_steps(self) -> int:
-        """Updates of the warm-up, at most the whole run."""
-        steps = self.recipe.warmup_steps
-        if steps is None:
-            steps = self.first_step_of_epoch(self.recipe.warmup_epochs)
-        return min(steps, self.total_steps)
-
-    @property
-    def train_px(self) -> int:
-        """Side of the training images at the end of the run, in pixels."""
-        return self.recipe.train_px or self.preprocess.crop_px
-
-    def side_px(self, step: int) -> int:
-        """Return the side of the training images of update ``step``, in pixels."""
-        first, last = self.recipe.start_px, self.train_px
-        if first is None or first >= last:
-            return last
-        progress = min(1.0, step / (self.recipe.growing * self.total_steps))
-        return min(last, first + int(progress * (last - first) / _SIDE_MULTIPLE + 0.5) * _SIDE_MULTIPLE)
-
-    def first_step_of_epoch(self, epoch: float) -> int:
-        """Return the number of updates after which ``epoch`` epochs have been seen."""
-        return steps_until_epoch(epoch, self.num_samples, self.recipe.batch_size)
-
-    def evaluation_steps(self) -> list[int]:
-        """Return the steps after which the run is evaluated and saved; the last step is always one."""
-        ends: list[int] = []
-        number = 1
-        while (end := self.first_step_of_epoch(number * self.recipe.evaluate_every)) < self.total_steps:
-            ends += [end] if end > (ends[-1] if ends else 0) else []
-            number += 1
-        return [*ends, self.total_steps]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON types; :meth:`from_dict` reads them back."""
-        return {
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
-            "spec": self.spec.to_dict(),
-            "preprocess": self.preprocess.to_dict(),
-            "recipe": self.recipe.to_dict(),
-            "classes": list(self.classes),
-        }
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Plan:
-        """Build a plan from what :meth:`to_dict` returned, in this version or an earlier one."""
-        try:
-            spec, recipe = ResNetSpec.from_dict(fields["spec"]), Recipe.from_dict(fields["recipe"])
-            if "bce_sum" not in fields["recipe"]:
-                recipe = _in_earlier_terms(recipe, spec.num_classes)
-            return cls(
-                **{
-                    "precision_reason": "",
-                    **fields,
-                    "spec": spec,
-                    "preprocess": Preprocess.from_dict(fields["preprocess"]),
-                    "recipe": recipe,
-                    "classes": tuple(fields["classes"]),
-                }
-            )
-        except (TypeError, KeyError) as error:
-            raise ConfigurationError(f"the plan cannot be read ({error})") from error
-
-    def differences(self, other: Plan) -> list[str]:
-        """Return ``field: here → there`` for every field in which ``other`` differs, but for reasons."""
-        alike = replace(other, precision_reason=self.precision_reason)
-        return _differences("", self.to_dict(), alike.to_dict())
 
 
 def make_plan(
@@ -320,27 +195,13 @@ def _settled_recipe(
     recipe = chosen.changed(changes)
     if recorded is not None and recipe != recorded.recipe:
         bases = [chosen] if isinstance(wishes.recipe, Recipe) else [chosen, earlier_recipe(chosen)]
-        earlier = (_in_earlier_terms(base.changed(changes), len(source.classes)) for base in bases)
+        earlier = (in_earlier_terms(base.changed(changes), len(source.classes)) for base in bases)
         recipe = next((one for one in earlier if one == recorded.recipe), recipe)
     if wishes.image_px is not None and recipe.crop_px not in (None, wishes.image_px):
         raise ConfigurationError(
             f"image_px is {wishes.image_px} and crop_px is {recipe.crop_px}", expected="one of both"
         )
     return recipe
-
-
-def _in_earlier_terms(recipe: Recipe, num_classes: int) -> Recipe:
-    """Return what a recipe meant before it had ``bce_sum``: a sum, of labels smoothed before the threshold.
-
-    Smoothing makes of a target t (1 − ε)·t + ε / classes, so where a threshold follows it only moves that.
-    """
-    if recipe.loss != "bce":
-        return recipe
-    threshold, smoothing = recipe.bce_threshold, recipe.label_smoothing
-    if threshold and 0 < smoothing < 1:
-        moved = (threshold - smoothing / num_classes) / (1 - smoothing)
-        recipe = replace(recipe, bce_threshold=min(max(moved, 1e-9), 1 - 1e-9), label_smoothing=0.0)
-    return replace(recipe, bce_sum=True)
 
 
 def _settled_preprocess(
@@ -481,22 +342,3 @@ def _default_model(source: SampleSource) -> str:
 def _digest(model: str | Path) -> str:
     with (model_folder(model) / "model.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-
-
-def _differences(prefix: str, here: Any, there: Any) -> list[str]:
-    if isinstance(here, dict) and isinstance(there, dict):
-        names = dict.fromkeys([*here, *there])
-        return [
-            line
-            for name in names
-            for line in _differences(f"{prefix}{name}.", here.get(name), there.get(name))
-        ]
-    if here == there:
-        return []
-    return [f"{prefix.removesuffix('.')}: {_short(here)} → {_short(there)}"]
-
-
-def _short(value: Any) -> str:
-    # A mean image is a hundred thousand characters.
-    text = str(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

@@ -27,8 +27,8 @@ from deepresidual.training.updater import Updater
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from deepresidual.runs.plan import Plan
     from deepresidual.spec import ResNetSpec
-    from deepresidual.training.plan import Plan
 
 __all__ = ["Preview", "preview"]
 

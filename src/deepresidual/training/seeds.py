@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deepresidual.errors import ConfigurationError
+from deepresidual.runs.folder import SCHEMA_VERSION
 from deepresidual.runtime.console import note
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.files import expanded, write_json
 from deepresidual.training.launch import train
-from deepresidual.training.run import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from deepresidual.data.loader import Batch
     from deepresidual.nn import ResNet
     from deepresidual.recipe import Recipe
+    from deepresidual.runs.plan import Plan
     from deepresidual.runtime.distributed import Processes
     from deepresidual.training.meter import Meter
-    from deepresidual.training.plan import Plan
 
 __all__ = ["Updater", "learning_norms"]
 

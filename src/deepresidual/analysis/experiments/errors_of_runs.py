@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepresidual.analysis.experiments.experiment import Column, Measurement
 from deepresidual.evaluation import evaluate_split
-from deepresidual.reporting.run_files import read_metrics
+from deepresidual.runs.read import read_metrics
 from deepresidual.runtime.console import warn
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from deepresidual.errors import ModelFileError
-from deepresidual.reporting.run_files import FACTS, RECORD
+from deepresidual.runs.read import FACTS, RECORD
 from deepresidual.runtime.strict_json import read_record
 
 if TYPE_CHECKING:

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from deepresidual.errors import ConfigurationError, ModelFileError
-from deepresidual.evaluation import Evaluation
-from deepresidual.reporting.run_files import FACTS, RECORD, read_evaluation, read_metrics
+from deepresidual.runs.plan import Plan
+from deepresidual.runs.read import FACTS, RECORD, read_evaluation, read_metrics
+from deepresidual.runs.samples import first_difference, record_samples
+from deepresidual.runs.tensorboard import TensorBoardWriter
 from deepresidual.runtime.console import warn
 from deepresidual.runtime.files import (
     FolderLock,
@@ -37,12 +39,9 @@ from deepresidual.runtime.files import (
 )
 from deepresidual.runtime.provenance import command_line, now, versions
 from deepresidual.runtime.strict_json import damage_in, read_record
-from deepresidual.training.board import TensorBoardWriter
-from deepresidual.training.plan import Plan
-from deepresidual.training.samples import first_difference, record_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from deepresidual.data.source import SampleSource
     from deepresidual.runtime.strict_json import Line
@@ -50,6 +49,8 @@ if TYPE_CHECKING:
 __all__ = ["Run", "default_run_path"]
 
 SCHEMA_VERSION = 1
+
+T = TypeVar("T")
 
 _NO_PLAN = "restore it from a copy, or start anew in another --out; the model folder is not touched"
 
@@ -321,8 +322,10 @@ class Run:
             text += f": {lines} {numbers} cannot be read ({damaged[0].damage}; {aside.name} keeps {them})"
         warn(f"{text}; the curves lack what is lost, the weights do not")
 
-    def record_evaluation(self, step: int, evaluation: Evaluation, photos: Mapping[str, bytes]) -> None:
-        """Write ``evaluation.json`` and the photos (PNG) of its mistakes and surest hits, by name.
+    def record_evaluation(
+        self, step: int, evaluation: Mapping[str, Any], photos: Mapping[str, bytes]
+    ) -> None:
+        """Write an evaluation as ``evaluation.json``, and the photos (PNG) of its mistakes and surest hits.
 
         The heat maps are those of another evaluation from then on, so they are removed.
         """
@@ -330,7 +333,7 @@ class Run:
         for name in ("mistakes", "best"):
             inside = {place: photo for place, photo in photos.items() if place.startswith(f"{name}/")}
             _write_pictures(self.path / name, {place.split("/")[1]: photo for place, photo in inside.items()})
-        document = {"schema_version": SCHEMA_VERSION, "step": step, **evaluation.to_dict()}
+        document = {"schema_version": SCHEMA_VERSION, "step": step, **evaluation}
         write_json(self.path / "evaluation.json", document)
 
     def record_heat_maps(self, heat_maps: Mapping[str, bytes]) -> None:
@@ -342,8 +345,8 @@ class Run:
         """Whether there are heat maps of the evaluation that was recorded last."""
         return (self.path / "heat-maps").exists()
 
-    def read_evaluation(self) -> Evaluation | None:
-        """Return the evaluation of the model in ``model/``, or ``None`` where there is none.
+    def read_evaluation(self, build: Callable[[Mapping[str, Any]], T]) -> T | None:
+        """Return the evaluation of the model in ``model/``, built from its document; ``None``: there is none.
 
         One that is damaged is named in a warning; the model can be measured again.
         """
@@ -352,7 +355,7 @@ class Run:
             document = read_evaluation(self.path)
             if document is None or document.get("schema_version") != SCHEMA_VERSION:
                 return None
-            return Evaluation.from_dict(document)
+            return build(document)
         except (ModelFileError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error) if isinstance(error, ModelFileError) else f"{path} is damaged ({error})"
             warn(f"{reason}; the model is measured again")
