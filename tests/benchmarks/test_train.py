@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from deepresidual.benchmarks import train
-from deepresidual.benchmarks.plain_cifar import PlainCifarNet
-from deepresidual.benchmarks.train import ROWS, Sizes, benchmark_training
+from benchmarks import train
+from benchmarks.plain_cifar import PlainCifarNet
+from benchmarks.train import ROWS, benchmark_training
+from deepresidual.benchmarks.train import Sizes
 from deepresidual.benchmarks.training_sides import OurTraining, PlainTraining, Problem
 from deepresidual.errors import RunError
 from deepresidual.models import create

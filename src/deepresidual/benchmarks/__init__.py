@@ -1,4 +1,4 @@
-"""Benchmarks: what is as fast, or as small, as what people use otherwise; one file a benchmark.
+"""Benchmarks: how fast and how small this installation is; ``residual benchmark`` reaches them.
 
-Every row is a ratio: both sides measured in turn in one process. ``residual benchmark`` reaches them.
+Rows that compare with other libraries stand beside the package, in ``benchmarks/`` of a checkout.
 """

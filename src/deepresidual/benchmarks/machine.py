@@ -12,12 +12,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 
 from deepresidual.benchmarks.measurement import (
+    Result,
     Row,
     check_repetitions,
     chosen_rows,
@@ -32,16 +33,9 @@ from deepresidual.models import create
 from deepresidual.models.precision import settle_precision
 from deepresidual.runtime.console import note
 from deepresidual.runtime.cores import usable_cores
+from deepresidual.runtime.device import Precision
 from deepresidual.runtime.openmp import SPIN_COUNT
 from deepresidual.zoo import entry
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from deepresidual.benchmarks.measurement import Result
-    from deepresidual.runtime.device import Precision
-
-__all__ = ["MACHINE_ROWS", "MachineSizes", "benchmark_machine"]
 
 _CPU = torch.device("cpu")
 _DEFAULT_SPIN_COUNT = "300000"  # libgomp 14, env.c, where no policy is set

@@ -16,9 +16,10 @@ import shutil
 import statistics
 import subprocess
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from scipy.stats import quantile_test
@@ -27,25 +28,6 @@ from deepresidual.errors import ConfigurationError, RunError, UnknownNameError
 from deepresidual.runtime.device import describe_hardware
 from deepresidual.runtime.files import make_folder, write_json
 from deepresidual.runtime.provenance import command_line, now, version_of, versions
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-__all__ = [
-    "MIN_REPETITIONS",
-    "Ratio",
-    "Result",
-    "Row",
-    "check_repetitions",
-    "chosen_rows",
-    "in_turn",
-    "make_result",
-    "median_interval",
-    "ratio",
-    "require_alike",
-    "seconds_of",
-    "unmeasured",
-]
 
 MIN_REPETITIONS = 5
 """Fewest pairs of a published row."""
@@ -75,13 +57,13 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison.
+    """One comparison, or one speed or size alone.
 
     Attributes:
-        name: What is compared; ``--rows`` chooses by it.
+        name: What is measured; ``--rows`` chooses by it.
         what: The same in words.
-        against: What it is compared with.
-        target: The ratio that is aimed at.
+        against: What it is compared with; empty where there is no peer.
+        target: The ratio that is aimed at; ``None`` where there is no peer.
         at_most: Whether the target is a ceiling (memory) rather than a floor (speed).
         ratio: What was measured; ``None`` where nothing was.
         unit: Unit of ``ours`` and ``theirs``.
@@ -93,8 +75,8 @@ class Row:
 
     name: str
     what: str
-    against: str
-    target: float
+    against: str = ""
+    target: float | None = None
     at_most: bool = False
     ratio: Ratio | None = None
     unit: str = ""
@@ -106,7 +88,7 @@ class Row:
     @property
     def is_met(self) -> bool | None:
         """Whether the median reaches the target; ``None`` where nothing was measured."""
-        if self.ratio is None:
+        if self.ratio is None or self.target is None:
             return None
         return self.ratio.median <= self.target if self.at_most else self.ratio.median >= self.target
 
@@ -230,6 +212,12 @@ def unmeasured(row: Row, reason: str) -> Row:
     return Row(row.name, row.what, row.against, row.target, row.at_most, reason=f"unmeasured: {reason}")
 
 
+def alone(row: Row, measure: Callable[[], float], repetitions: int, **details: Any) -> Row:
+    """Return ``row`` with the median of what ``measure`` returns after one call that does not count."""
+    values = in_turn({"ours": measure}, repetitions)["ours"]
+    return replace(row, ours=statistics.median(values), details=details, reason="measured alone")
+
+
 def require_alike(what: str, ours: float, theirs: float, tolerance: float) -> None:
     """Refuse to time two sides that do not compute the same.
 
@@ -276,11 +264,17 @@ def _wait(device: torch.device | None) -> None:
         torch.cuda.synchronize(device)
 
 
+def checkout() -> Path | None:
+    """Return the folder of the sources that this file is run from; ``None`` of an installed package."""
+    here = Path(__file__).resolve()
+    root = here.parents[3]
+    return root if here.parents[2] == root / "src" else None
+
+
 def _commit() -> str:
     """Return the commit of the checkout that this file lies in; empty where there is none."""
-    git, here = shutil.which("git"), Path(__file__).resolve()
-    root = here.parents[3]
-    if git is None or not (root / ".git").exists() or here.parents[2] != root / "src":
+    git, root = shutil.which("git"), checkout()
+    if git is None or root is None or not (root / ".git").exists():
         return ""
 
     def ask(*arguments: str) -> str:

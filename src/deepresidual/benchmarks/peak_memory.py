@@ -1,6 +1,6 @@
-"""The most memory that a training takes, in a process of its own.
+"""Measure the most memory that a training takes, in a process of its own.
 
-``python -m deepresidual.benchmarks.peak_memory SIDE MODEL BATCH PX`` prints a JSON object.
+``python -m deepresidual.benchmarks.peak_memory MODEL BATCH PX [CHECKPOINTED]`` prints a JSON object.
 """
 
 from __future__ import annotations
@@ -8,21 +8,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import torch
 
-from deepresidual.benchmarks.training_sides import OurTraining, PlainTraining, Problem
+from deepresidual.benchmarks.training_sides import OurTraining, Problem, TrainingSide
 from deepresidual.errors import RunError
 from deepresidual.runtime.memory import peak_memory
-
-if TYPE_CHECKING:
-    from deepresidual.benchmarks.training_sides import TrainingSide
-
-__all__ = ["Peak", "Side", "measure_peak", "torchvision_training"]
-
-Side: TypeAlias = Literal["ours", "ours-checkpointed", "torchvision"]
 
 _STEPS = 4  # the peak does not rise after the third
 
@@ -45,43 +38,51 @@ class Peak:
         return self.peak - self.before
 
 
-def measure_peak(side: Side, problem: Problem) -> Peak:
+def our_peak(problem: Problem, *, activation_checkpointing: bool = False) -> Peak:
     """Train a few steps in a new process and return its memory.
 
     Raises:
         RunError: The process failed.
     """
-    size = [str(problem.batch_size), str(problem.image_px)]
-    command = [sys.executable, "-m", "deepresidual.benchmarks.peak_memory", side, problem.model, *size]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    program = ["-m", "deepresidual.benchmarks.peak_memory"]
+    return peak_of(program, problem, *(["checkpointed"] if activation_checkpointing else []))
+
+
+def peak_of(program: Sequence[str], problem: Problem, *words: str) -> Peak:
+    """Run a Python program that ends with :func:`report_peak`, and return what it reported.
+
+    Args:
+        program: Arguments of the interpreter.
+        problem: What is trained; model, batch and pixels follow ``program``.
+        words: Arguments after them.
+
+    Raises:
+        RunError: The process failed.
+    """
+    size = [problem.model, str(problem.batch_size), str(problem.image_px)]
+    done = subprocess.run(
+        [sys.executable, *program, *size, *words], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise RunError(f"the process that measures memory failed ({lines[-1]})")
     return Peak(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def torchvision_training(problem: Problem) -> PlainTraining:
-    """Return torchvision's network in its references' way: float32, NCHW, eager, SGD with momentum."""
-    from torchvision import models
-
-    return PlainTraining(models.get_model(problem.model), problem)
+def problem_of(model: str, batch_size: str, image_px: str) -> Problem:
+    """Return the problem that the arguments of such a program name."""
+    return Problem(model, int(batch_size), int(image_px), total_steps=1, device=torch.device("cpu"))
 
 
-def _main(side: Side, model: str, batch_size: int, image_px: int) -> None:
-    problem = Problem(model, batch_size, image_px, total_steps=1, device=torch.device("cpu"))
-    training: TrainingSide = (
-        torchvision_training(problem)
-        if side == "torchvision"
-        else OurTraining(problem, activation_checkpointing=side == "ours-checkpointed")
-    )
-    before = peak_memory(problem.device)
+def report_peak(training: TrainingSide) -> None:
+    """Train a few steps and print the memory of this process."""
+    device = torch.device("cpu")
+    before = peak_memory(device)
     with training.surroundings():
         for _ in range(_STEPS):
             training.step()
-    sys.stdout.write(json.dumps({"peak": peak_memory(problem.device), "before": before}) + "\n")
+    sys.stdout.write(json.dumps({"peak": peak_memory(device), "before": before}) + "\n")
 
 
 if __name__ == "__main__":
-    if sys.argv[1] not in get_args(Side):
-        raise SystemExit(f"unknown side {sys.argv[1]}")
-    _main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))  # type: ignore[arg-type]
+    report_peak(OurTraining(problem_of(*sys.argv[1:4]), activation_checkpointing=len(sys.argv) > 4))

@@ -1,55 +1,49 @@
-"""How fast and how small training is, against what people use: the rows of ``residual benchmark train``.
+"""Measure how fast and how small training is.
 
-The other sides are torchvision's reference way, the best that plain torch can do, the usual CIFAR network,
-and timm's way from a folder of photos. See docs/results.md for results.
+In a checkout of the repository, ``benchmarks/train.py`` measures torchvision, timm and plain torch beside it.
 """
 
 from __future__ import annotations
 
 import gc
-import math
-import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
 import torch
 
+from deepresidual.benchmarks.epoch import OurEpoch
 from deepresidual.benchmarks.measurement import (
     MIN_REPETITIONS,
+    Result,
     Row,
+    alone,
     check_repetitions,
     chosen_rows,
-    in_turn,
     make_result,
-    ratio,
-    require_alike,
     unmeasured,
 )
-from deepresidual.benchmarks.peak_memory import measure_peak, torchvision_training
-from deepresidual.benchmarks.plain_cifar import PlainCifarNet
-from deepresidual.benchmarks.timm_epoch import OurEpoch, TimmEpoch
-from deepresidual.benchmarks.training_sides import OurTraining, PlainTraining, Problem
+from deepresidual.benchmarks.peak_memory import our_peak
+from deepresidual.benchmarks.training_sides import OurTraining, Problem
 from deepresidual.runtime.console import note
-from deepresidual.runtime.device import has_bf16
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+IMAGENET_STEPS = 90 * 1_281_167 // 16  # the middle of a long run: 90 epochs at batch 16
+CIFAR_STEPS = 64_000  # He et al. 2015, section 4.2
 
-    from deepresidual.benchmarks.measurement import Result
-    from deepresidual.benchmarks.training_sides import TrainingSide
+CPU = Row("cpu", "ResNet-50 training on CPU, batch 16", unit="images/s")
+MEMORY = Row("memory", "peak memory of that training", at_most=True, unit="bytes")
+MEMORY_CHECKPOINTED = replace(
+    MEMORY, name="memory-checkpointed", what="peak memory of that training with --activation-checkpointing"
+)
+CIFAR = Row("cifar", "CIFAR ResNet-20 training on CPU, batch 128", unit="images/s")
+EPOCH = Row("epoch", "one epoch of a real image folder, end to end", unit="images/s")
+GPU = Row("gpu", "training on one GPU, ResNet-50, 224 px, bf16, synthetic data, batch 256", unit="images/s")
+GPU_CIFAR = Row(
+    "gpu-cifar", "the paper's CIFAR schedule (64,000 iterations at 128) on that GPU", unit="images/s"
+)
 
-__all__ = ["ROWS", "Sizes", "benchmark_training"]
-
-_PEERS = ("torchvision", "timm")
-
-# The first loss of both sides from the same weights, and their losses after some updates.
-_FP32_TOLERANCE = 1e-4
-_BF16_TOLERANCE = 2e-2
-
-_IMAGENET_STEPS = 90 * 1_281_167 // 16  # the middle of a long run: 90 epochs at batch 16
-_CIFAR_STEPS = 64_000  # He et al. 2015, section 4.2
+NO_GPU = "no GPU here"
+NO_PHOTOS = "no folder of photos was named (residual benchmark train DATA)"
 
 
 @dataclass(frozen=True)
@@ -78,51 +72,18 @@ class Sizes:
     epoch_px: int = 224
     compile_peers: bool = True
 
+    def imagenet(self) -> Problem:
+        """Return the ImageNet network's training on the CPU."""
+        steps = IMAGENET_STEPS if self.compile_peers else 1
+        return Problem(self.imagenet_model, self.imagenet_batch, self.imagenet_px, steps, torch.device("cpu"))
 
-_WHICH_COMPILED = "bf16 only where the hardware multiplies it; elsewhere it is emulated, slower than fp32"
+    def cifar(self, device: str) -> Problem:
+        """Return the CIFAR network's training."""
+        return Problem(self.cifar_model, self.cifar_batch, 32, CIFAR_STEPS, torch.device(device))
 
-_CPU_REFERENCE = Row(
-    "cpu-torchvision",
-    "ResNet-50 training on CPU, batch 16",
-    "torchvision's reference way (fp32, NCHW, eager)",
-    2.5,
-)
-_CPU_BEST = Row(
-    "cpu-best",
-    "ResNet-50 training on CPU, batch 16",
-    "the best of eager/compiled × layout × precision in plain torch",
-    1.0,
-)
-_MEMORY = Row(
-    "memory", "peak memory of that training", "torchvision's reference way", 0.6, at_most=True, unit="bytes"
-)
-_MEMORY_CHECKPOINTED = replace(
-    _MEMORY, name="memory-checkpointed", what="peak memory of that training with --activation-checkpointing"
-)
-_CIFAR = Row(
-    "cifar", "CIFAR ResNet-20 training on CPU, batch 128", "the widespread eager fp32 implementation", 1.8
-)
-_EPOCH = Row(
-    "epoch",
-    "one epoch of a real image folder, end to end",
-    "timm's training way, same net, batch and size",
-    2.0,
-)
-_GPU = Row(
-    "gpu",
-    "training on one GPU, ResNet-50, 224 px, bf16, synthetic data, batch 256",
-    "the faster of timm's and torchvision's nets under AMP, channels last, compiled",
-    1.1,
-)
-_GPU_CIFAR = Row(
-    "gpu-cifar",
-    "the paper's CIFAR schedule (64,000 iterations at 128) on that GPU",
-    "the widespread implementation in eager",
-    4.0,
-)
-
-ROWS = (_CPU_REFERENCE, _CPU_BEST, _MEMORY, _MEMORY_CHECKPOINTED, _CIFAR, _EPOCH, _GPU, _GPU_CIFAR)
-"""What there is to measure."""
+    def gpu(self) -> Problem:
+        """Return the ImageNet network's training on one GPU."""
+        return Problem(self.imagenet_model, 256, self.imagenet_px, IMAGENET_STEPS, torch.device("cuda"))
 
 
 def benchmark_training(
@@ -132,279 +93,59 @@ def benchmark_training(
     repetitions: int = MIN_REPETITIONS,
     sizes: Sizes | None = None,
 ) -> Result:
-    """Measure training against its peers.
+    """Measure training without peers.
 
     Args:
         data: A folder of photos by class, for the row ``epoch``.
-        rows: Names of rows; all where empty.
-        repetitions: Pairs a row, 1 to 1,000.
+        rows: Names of rows. Default: all.
+        repetitions: How often each row is measured, 1 to 1,000.
         sizes: What is trained.
 
     Raises:
         ConfigurationError: ``repetitions`` is out of range or a row is unknown.
-        RunError: Two sides do not compute the same.
     """
     check_repetitions(repetitions)
     sizes = sizes or Sizes()
-    names = chosen_rows([row.name for row in ROWS], rows)
-    note(f"{torch.get_num_threads()} threads, {repetitions} repetitions")
-    measured: dict[str, Row] = {}
-    steps: list[tuple[tuple[Row, ...], Callable[[], list[Row]]]] = [
-        ((_CPU_REFERENCE, _CPU_BEST), lambda: _cpu_rows(sizes, repetitions, names)),
-        ((_MEMORY, _MEMORY_CHECKPOINTED), lambda: _memory_rows(sizes, repetitions, names)),
-        ((_CIFAR,), lambda: [_cifar_row(sizes, repetitions)]),
-        ((_EPOCH,), lambda: [_epoch_row(sizes, repetitions, data)]),
-        ((_GPU,), lambda: [_gpu_row(sizes, repetitions)]),
-        ((_GPU_CIFAR,), lambda: [_gpu_cifar_row(sizes, repetitions)]),
+
+    def speed(row: Row, problem: Problem, num_steps: int, num_before: int = 1) -> Row:
+        if problem.device.type == "cuda" and not torch.cuda.is_available():
+            return unmeasured(row, NO_GPU)
+        ours = OurTraining(problem)
+        turn = ours.turn(num_steps, num_before)
+        return alone(row, lambda: round(problem.batch_size / turn(), 3), repetitions, ours=ours.setup)
+
+    def memory(row: Row, *, checkpointed: bool = False) -> Row:
+        peak = our_peak(sizes.imagenet(), activation_checkpointing=checkpointed)
+        return replace(row, ours=peak.peak, reason="measured alone", details={"before": peak.before})
+
+    def epoch(row: Row) -> Row:
+        if data is None:
+            return unmeasured(row, NO_PHOTOS)
+        ours = OurEpoch(data, sizes.epoch_model, sizes.epoch_batch, sizes.epoch_px)
+        return alone(row, lambda: round(1 / ours.seconds_an_image(), 3), repetitions, ours=ours.setup)
+
+    steps: list[tuple[Row, Callable[[Row], Row]]] = [
+        (CPU, lambda row: speed(row, sizes.imagenet(), 2)),
+        (MEMORY, memory),
+        (MEMORY_CHECKPOINTED, lambda row: memory(row, checkpointed=True)),
+        (CIFAR, lambda row: speed(row, sizes.cifar("cpu"), 10, 3)),
+        (EPOCH, epoch),
+        (GPU, lambda row: speed(row, sizes.gpu(), 20, 10)),
+        (GPU_CIFAR, lambda row: speed(row, sizes.cifar("cuda"), 500, 50)),
     ]
-    for together, measure in steps:
-        if any(row.name in names for row in together):
-            for row in measure():
-                measured[row.name] = row
-                note(f"{row.name}: {row.ratio or row.reason}")
-            _forget_networks()
+    chosen = chosen_rows([row.name for row, _ in steps], rows)
+    measured = []
+    for row, measure in steps:
+        if row.name in chosen:
+            note(f"measuring {row.name}")
+            measured.append(measure(row))
+            forget_networks()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return make_result("train", [measured[name] for name in names], repetitions, device, _PEERS)
+    return make_result("train", measured, repetitions, device)
 
 
-# -- ResNet-50 on the CPU ----------------------------------------------------------------------------------
-
-
-def _cpu_rows(sizes: Sizes, repetitions: int, names: Sequence[str]) -> list[Row]:
-    wanted = [row for row in (_CPU_REFERENCE, _CPU_BEST) if row.name in names]
-    if not _is_installed("torchvision"):
-        return [unmeasured(row, "torchvision is not installed") for row in wanted]
-    problem = _cpu_problem(sizes)
-    ours = OurTraining(problem)
-    reference = _with_our_weights(torchvision_training(problem), ours)
-    _require_same_losses(ours, reference)
-    sides: dict[str, TrainingSide] = {"ours": ours}
-    details: dict[str, Any] = {}
-    if _CPU_REFERENCE in wanted:
-        sides[_CPU_REFERENCE.name] = reference
-    if _CPU_BEST in wanted:
-        best, details["seconds a step of one trial"] = _best_of_plain_torch(problem, reference, sizes)
-        details["compiled"] = _WHICH_COMPILED
-        sides[_CPU_BEST.name] = best
-    seconds = in_turn({name: side.turn(2) for name, side in sides.items()}, repetitions)
-    rows = [_speed_row(row, problem, ours, sides[row.name], seconds) for row in wanted]
-    return [
-        replace(row, details=row.details | details) if row.name == _CPU_BEST.name else row for row in rows
-    ]
-
-
-def _best_of_plain_torch(
-    problem: Problem, reference: PlainTraining, sizes: Sizes
-) -> tuple[PlainTraining, dict[str, float]]:
-    """Try every way of plain torch, and return the fastest and what each took."""
-    from torchvision import models
-
-    trials: dict[str, float] = {}
-    best, best_seconds = reference, math.inf
-    fast_bf16 = has_bf16(problem.device)
-    for compiled in (False, True) if sizes.compile_peers else (False,):
-        for layout in ("NCHW", "channels-last"):
-            for precision in ("fp32", "bf16"):
-                name = f"{'compiled' if compiled else 'eager'}, {layout}, {precision}"
-                if compiled and precision == "bf16" and not fast_bf16:
-                    continue
-                side = (
-                    reference
-                    if name == "eager, NCHW, fp32"
-                    else PlainTraining(
-                        models.get_model(problem.model),
-                        problem,
-                        layout=layout,
-                        precision=precision,
-                        compiled=compiled,
-                    )
-                )
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # whatever torch's compiler has to say
-                    trials[name] = round(min(side.turn(1)() for _ in range(3)), 4)
-                note(f"  plain torch, {name}: {problem.batch_size / trials[name]:.2f} images/s")
-                if trials[name] < best_seconds:
-                    best, best_seconds = side, trials[name]
-                del side
-                gc.collect()
-    return best, trials
-
-
-# -- memory ------------------------------------------------------------------------------------------------
-
-
-def _memory_rows(sizes: Sizes, repetitions: int, names: Sequence[str]) -> list[Row]:
-    wanted = [row for row in (_MEMORY, _MEMORY_CHECKPOINTED) if row.name in names]
-    if not _is_installed("torchvision"):
-        return [unmeasured(row, "torchvision is not installed") for row in wanted]
-    problem = _cpu_problem(sizes)
-    # Memory hardly varies: two processes a side show how much.
-    count = min(repetitions, 2)
-    theirs = [measure_peak("torchvision", problem) for _ in range(count)]
-    rows = []
-    for row in wanted:
-        side = "ours" if row.name == _MEMORY.name else "ours-checkpointed"
-        ours = [measure_peak(side, problem) for _ in range(count)]  # type: ignore[arg-type]
-        our_rise, their_rise = (sum(peak.rise for peak in side) for side in (ours, theirs))
-        rows.append(
-            replace(
-                row,
-                ratio=ratio([peak.peak for peak in ours], [peak.peak for peak in theirs]),
-                ours=ours[0].peak,
-                theirs=theirs[0].peak,
-                details={
-                    "ratio of the rise above libraries and weights": round(our_rise / their_rise, 3)
-                    if their_rise
-                    else None,
-                    "ours before the first step": ours[0].before,
-                    "theirs before the first step": theirs[0].before,
-                },
-            )
-        )
-    return rows
-
-
-# -- CIFAR -------------------------------------------------------------------------------------------------
-
-
-def _cifar_row(sizes: Sizes, repetitions: int) -> Row:
-    problem = Problem(sizes.cifar_model, sizes.cifar_batch, 32, _CIFAR_STEPS, torch.device("cpu"))
-    ours, theirs = _cifar_sides(problem)
-    seconds = in_turn({"ours": ours.turn(10, 3), _CIFAR.name: theirs.turn(10, 3)}, repetitions)
-    return _speed_row(_CIFAR, problem, ours, theirs, seconds)
-
-
-def _cifar_sides(problem: Problem) -> tuple[OurTraining, PlainTraining]:
-    ours = OurTraining(problem)
-    network = PlainCifarNet(ours.plan.spec.num_layers, ours.plan.spec.num_classes)
-    theirs = _with_our_weights(PlainTraining(network, problem), ours)
-    _require_same_losses(ours, theirs)
-    return ours, theirs
-
-
-# -- an epoch of photos ------------------------------------------------------------------------------------
-
-
-def _epoch_row(sizes: Sizes, repetitions: int, data: Path | None) -> Row:
-    if data is None:
-        return unmeasured(_EPOCH, "no folder of photos was named (residual benchmark train DATA)")
-    if not _is_installed("timm"):
-        return unmeasured(_EPOCH, "timm is not installed")
-    ours = OurEpoch(data, sizes.epoch_model, sizes.epoch_batch, sizes.epoch_px)
-    theirs = TimmEpoch(data, sizes.epoch_model, sizes.epoch_batch, sizes.epoch_px)
-    require_alike("the number of training images", ours.num_samples, theirs.num_samples, 0)
-    require_alike("the number of parameters", ours.num_parameters, theirs.num_parameters, 0)
-    seconds = in_turn({"ours": ours.seconds_an_image, "timm": theirs.seconds_an_image}, repetitions)
-    return replace(
-        _EPOCH,
-        ratio=ratio(seconds["timm"], seconds["ours"]),
-        unit="images/s",
-        ours=_per_second(seconds["ours"], 1),
-        theirs=_per_second(seconds["timm"], 1),
-        details={"images": ours.num_samples, "ours": ours.setup, "theirs": theirs.setup},
-    )
-
-
-# -- one GPU -----------------------------------------------------------------------------------------------
-
-
-def _gpu_row(sizes: Sizes, repetitions: int) -> Row:
-    if not torch.cuda.is_available():
-        return unmeasured(_GPU, "no GPU here")
-    problem = Problem(sizes.imagenet_model, 256, sizes.imagenet_px, _IMAGENET_STEPS, torch.device("cuda"))
-    ours = OurTraining(problem)
-    sides: dict[str, TrainingSide] = {"ours": ours}
-    for name in _PEERS:
-        if _is_installed(name):
-            sides[name] = PlainTraining(
-                _network_of(name, problem.model),
-                problem,
-                layout="channels-last",
-                precision="bf16",
-                compiled=sizes.compile_peers,
-            )
-    if len(sides) == 1:
-        return unmeasured(_GPU, "neither timm nor torchvision is installed")
-    seconds = in_turn({name: side.turn(20, 10) for name, side in sides.items()}, repetitions)
-    fastest = min((name for name in seconds if name != "ours"), key=lambda name: sum(seconds[name]))
-    pair = {"ours": seconds["ours"], _GPU.name: seconds[fastest]}
-    row = _speed_row(_GPU, problem, ours, sides[fastest], pair)
-    return replace(row, details=row.details | {"network of": fastest})
-
-
-def _gpu_cifar_row(sizes: Sizes, repetitions: int) -> Row:
-    if not torch.cuda.is_available():
-        return unmeasured(_GPU_CIFAR, "no GPU here")
-    problem = Problem(sizes.cifar_model, sizes.cifar_batch, 32, _CIFAR_STEPS, torch.device("cuda"))
-    ours, theirs = _cifar_sides(problem)
-    seconds = in_turn({"ours": ours.turn(500, 50), _GPU_CIFAR.name: theirs.turn(500, 50)}, repetitions)
-    row = _speed_row(_GPU_CIFAR, problem, ours, theirs, seconds)
-    schedule = {
-        side: round(_CIFAR_STEPS * sorted(values)[len(values) // 2], 1)
-        for side, values in (("ours", seconds["ours"]), ("theirs", seconds[_GPU_CIFAR.name]))
-    }
-    return replace(row, details=row.details | {"seconds for 64,000 iterations": schedule})
-
-
-# -- what they share ---------------------------------------------------------------------------------------
-
-
-def _cpu_problem(sizes: Sizes) -> Problem:
-    return Problem(
-        sizes.imagenet_model,
-        sizes.imagenet_batch,
-        sizes.imagenet_px,
-        _IMAGENET_STEPS if sizes.compile_peers else 1,
-        torch.device("cpu"),
-    )
-
-
-def _speed_row(
-    row: Row, problem: Problem, ours: OurTraining, theirs: TrainingSide, seconds: dict[str, list[float]]
-) -> Row:
-    return replace(
-        row,
-        ratio=ratio(seconds[row.name], seconds["ours"]),
-        unit="images/s",
-        ours=_per_second(seconds["ours"], problem.batch_size),
-        theirs=_per_second(seconds[row.name], problem.batch_size),
-        details={"ours": ours.setup, "theirs": theirs.setup},
-    )
-
-
-def _per_second(seconds: list[float], count: int) -> float:
-    return round(count / sorted(seconds)[len(seconds) // 2], 3)
-
-
-def _with_our_weights(theirs: PlainTraining, ours: OurTraining) -> PlainTraining:
-    theirs.network.load_state_dict(ours.network.state_dict())
-    return theirs
-
-
-def _require_same_losses(ours: OurTraining, theirs: PlainTraining) -> None:
-    tolerance = _FP32_TOLERANCE if ours.plan.precision == "fp32" else _BF16_TOLERANCE
-    with ours.surroundings():
-        our_loss = ours.loss()
-    require_alike("the loss of the first step", our_loss, theirs.loss(), tolerance)
-
-
-def _network_of(package: str, model: str) -> torch.nn.Module:
-    if package == "torchvision":
-        from torchvision import models
-
-        network: torch.nn.Module = models.get_model(model)
-        return network
-    import timm
-
-    created: torch.nn.Module = timm.create_model(model)
-    return created
-
-
-def _is_installed(package: str) -> bool:
-    return find_spec(package) is not None
-
-
-def _forget_networks() -> None:
+def forget_networks() -> None:
+    """Give back what networks and compiled code hold."""
     gc.collect()
     torch.compiler.reset()
     if torch.cuda.is_available():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,21 +21,13 @@ from deepresidual.recipe import Recipe
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.allocator import allocator_policy
 from deepresidual.runtime.cores import usable_cores
-from deepresidual.runtime.device import autocast
+from deepresidual.runtime.device import Precision, autocast
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.training.compiling import resolve_compile
 from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.meter import Meter
 from deepresidual.training.updater import Updater
 from deepresidual.zoo import default_preprocess, entry
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
-    from deepresidual.runtime.device import Precision
-
-__all__ = ["Layout", "OurTraining", "PlainTraining", "Problem", "TrainingSide"]
 
 Layout: TypeAlias = Literal["NCHW", "channels-last"]
 

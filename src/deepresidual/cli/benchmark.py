@@ -1,4 +1,4 @@
-"""``residual benchmark``: how fast and how small it is beside what people use otherwise."""
+"""``residual benchmark``: how fast and how small this installation is, beside its peers in a checkout."""
 
 from __future__ import annotations
 
@@ -26,20 +26,19 @@ def benchmark(
     out: Maybe[LocalPath] = None,
     json: bool = False,
 ) -> int:
-    """Measure this installation against its peers: ratios, both sides in turn in one process.
+    """Measure this installation; in a checkout of the repository against its peers, both sides in turn.
 
     Args:
         what: train: updates, memory, and an epoch of photos; data: decoding and loading of photos;
             machine: idle threads beside other programs, and the precision that auto chooses.
         data: A folder of photos by class, for the rows that read files.
-        rows: Names of rows; all where left out.
+        rows: Names of rows. Default: all.
         repetitions: Pairs a row, after a warm-up; published figures have 5 or more.
         out: Also write the result to this JSON file.
         json: Print one JSON document.
     """
-    from deepresidual.benchmarks.data import benchmark_data
     from deepresidual.benchmarks.machine import benchmark_machine
-    from deepresidual.benchmarks.train import benchmark_training
+    from deepresidual.benchmarks.peers import benchmark_data, benchmark_training
     from deepresidual.errors import ConfigurationError
 
     if what == "train":
@@ -62,10 +61,12 @@ def benchmark(
         [
             (
                 row.name,
-                row.against,
+                row.against or "–",
                 str(row.ratio) if row.ratio else "–",
-                f"{'≤' if row.at_most else '≥'} {row.target:g}",
-                {True: "met", False: "missed", None: row.reason}[row.is_met],
+                "–" if row.target is None else f"{'≤' if row.at_most else '≥'} {row.target:g}",
+                {True: "met", False: "missed", None: row.reason}[row.is_met]
+                if row.ours is None or row.target is not None
+                else f"{row.ours:,.4g} {row.unit}, {row.reason}",
             )
             for row in result.rows
         ],

@@ -6,15 +6,11 @@ the weights of ours under the same names, so both can be held to the same logits
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["PlainCifarNet"]
 
 
 class LambdaLayer(nn.Module):

@@ -1,0 +1,39 @@
+"""Measure against other libraries where that is possible: in a checkout; their side is not in the wheel."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deepresidual.benchmarks import data as data_alone
+from deepresidual.benchmarks import train as training_alone
+from deepresidual.benchmarks.measurement import Result, checkout
+from deepresidual.runtime.console import note
+
+
+def benchmark_training(data: Path | None, *, rows: Sequence[str], repetitions: int) -> Result:
+    """Measure training, against its peers in a checkout."""
+    module = _peers("train") or training_alone
+    result: Result = module.benchmark_training(data, rows=rows, repetitions=repetitions)
+    return result
+
+
+def benchmark_data(folder: Path, *, rows: Sequence[str], repetitions: int) -> Result:
+    """Measure decoding and loading, against their peers in a checkout."""
+    module = _peers("data") or data_alone
+    result: Result = module.benchmark_data(folder, rows=rows, repetitions=repetitions)
+    return result
+
+
+def _peers(what: str) -> Any:
+    """Return the module of the checkout that measures both sides; ``None`` of an installed package."""
+    root = checkout()
+    if root is None or not (root / "benchmarks" / f"{what}.py").is_file():
+        note("this installation is measured alone: the benchmarks of its peers are in a checkout")
+        return None
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    return importlib.import_module(f"benchmarks.{what}")
