@@ -1,17 +1,27 @@
-# Two commands: `make demo` shows what Residual does, `make test` checks everything.
+# Two commands: `make demo` shows what Residual does, `make test` checks what a change can break.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test style types layers pages pillow test-slow fuzz browser docs clean
+.PHONY: demo test test-all style types layers pages pillow fuzz browser docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.installed-dev
-	$(MAKE) --jobs 2 --output-sync style types layers pages
-	$(BIN)/pytest -n auto --dist worksteal
+	$(MAKE) --jobs 2 --output-sync style layers
+	$(BIN)/pytest $(WORKERS) --hold-ceilings
+
+# What takes long by nature: types, pages, whole runs, many kills, browsers, full networks, the fuzzers.
+test-all: test
+	$(MAKE) --jobs 2 --output-sync types pages
+	$(BIN)/pytest $(WORKERS) -m test_all
+	$(MAKE) fuzz
+
+# Tests compute on one thread each: as many at a time as there are cores. A worker's share is a row of neighbours, so
+# that most fixtures of a file or a folder are made once.
+WORKERS := -n auto --dist worksteal
 
 style types layers pages: $(VENV)/.installed-dev
 
@@ -39,15 +49,10 @@ $(PILLOWS): $(VENV)/pillow-%: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $@ 'Pillow==$*.*'
 	PYTHONPATH=src:$@ $(BIN)/python tests/golden/resized.py --version $*
 
-# Every kind of run killed at many points, every system call of a save: eight minutes on two cores; and the fuzzers.
-test-slow: $(VENV)/.installed-dev
-	$(BIN)/pytest -m slow -n 2
-	$(MAKE) fuzz
-
 # Every test of hypothesis with TIMES times the examples, others in each run.
 TIMES ?= 20
 fuzz: $(VENV)/.installed-dev
-	RESIDUAL_FUZZ_TIMES=$(TIMES) $(BIN)/pytest -m hypothesis -n auto --dist worksteal
+	RESIDUAL_FUZZ_TIMES=$(TIMES) $(BIN)/pytest $(WORKERS) -m hypothesis
 
 # What the tests open reports in; a package of the system, so on Debian and its kin and for the superuser.
 browser:

@@ -15,6 +15,7 @@ from PIL import Image
 from deepresidual.models import TorchClassifier, create
 from deepresidual.preprocess import Preprocess
 from deepresidual.spec import ResNetSpec
+from tests.cpu import CpuSeconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +40,18 @@ settings.register_profile(
     max_examples=examples(100),
 )
 settings.load_profile("residual")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cpu-seconds", metavar="FILE", help="write the CPU seconds of every test, as JSON")
+    parser.addoption(
+        "--hold-ceilings", action="store_true", help="fail where a folder uses more than budget.json"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(CpuSeconds(config), "cpu-seconds")
+
 
 TINY = ResNetSpec(unit="basic", depths=(1, 1), widths=(4, 8), stem="cifar", shortcut="A", num_classes=3)
 SMALL_INPUT = Preprocess(crop_px=8, resize_px=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

@@ -16,7 +16,7 @@ def test_names_of_rows_are_distinct() -> None:
     assert len({row.name for row in MACHINE_ROWS}) == len(MACHINE_ROWS)
 
 
-@pytest.mark.slow  # starts four processes, each of which imports torch
+@pytest.mark.test_all  # starts four processes, each of which imports torch
 def test_idle_threads_are_measured_in_processes_of_their_own() -> None:
     (row,) = benchmark_machine(rows=["spin-busy"], repetitions=6, sizes=SMALL).rows
     assert row.ratio is not None

@@ -42,8 +42,8 @@ def test_names_of_rows_are_distinct() -> None:
     "row",
     [
         "cpu-torchvision",
-        pytest.param("memory", marks=pytest.mark.slow),  # starts eight processes
-        pytest.param("cifar", marks=pytest.mark.slow),  # compiles
+        pytest.param("memory", marks=pytest.mark.test_all),  # starts eight processes
+        pytest.param("cifar", marks=pytest.mark.test_all),  # compiles
     ],
 )
 def test_a_row_is_measured(row: str) -> None:
@@ -63,7 +63,7 @@ def test_an_epoch_of_photos_is_measured(photos: Path) -> None:
     assert measured.details["images"] == 48
 
 
-@pytest.mark.slow  # a minute and more where bf16 is emulated; the other rows are in the fast form
+@pytest.mark.test_all  # a minute and more where bf16 is emulated; the other rows are in the fast form
 def test_the_best_of_plain_torch_is_named_with_all_that_were_tried() -> None:
     pytest.importorskip("torchvision")
     (measured,) = benchmark_training(rows=["cpu-best"], repetitions=1, sizes=SMALL).rows

@@ -155,7 +155,7 @@ def test_read_only_output_folder(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "residual",
+        "deepresidual",
         "train",
         "digits",
         "--steps",
@@ -204,7 +204,7 @@ def test_weights_that_do_not_fit_on_the_disk(photos: Path, tmp_path: Path) -> No
     command = [
         sys.executable,
         "-m",
-        "residual",
+        "deepresidual",
         "train",
         str(photos),
         "--model",

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
     [
         ("resnet20.akamaster", "resnet20-12fca82f.th", 8103),
         # Minutes of one core; the other goes the same way.
-        pytest.param("resnet56.akamaster", "resnet56-4bfd9763.th", 8320, marks=pytest.mark.slow),
+        pytest.param("resnet56.akamaster", "resnet56-4bfd9763.th", 8320, marks=pytest.mark.test_all),
     ],
 )
 def test_as_many_images_are_right_as_in_the_code_they_come_from(

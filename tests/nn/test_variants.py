@@ -226,7 +226,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.test_all
 @pytest.mark.parametrize("name", ["resnet1202", "resnet1001", "resnet1001.preact"])
 def test_the_deepest_networks_train_a_step_within_8_gb(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", _STEP, name], capture_output=True, text=True, check=False)

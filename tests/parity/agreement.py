@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from deepresidual.conversion.checkpoint import Checkpoint
 from deepresidual.conversion.ecosystem import Ecosystem, Recognition
-from deepresidual.conversion.translation import read_tensors
+from deepresidual.conversion.translation import read_tensors, write_tensors
 from deepresidual.models.model import empty_network
 from deepresidual.nn import ResNet
+from deepresidual.spec import ResNetSpec
+
+TINY = (1, 1, 1, 1)
+"""Units of a network that has every kind of layer of its family, and hardly any weight."""
+
+
+def short(names: Iterable[str], *kept: str) -> list[Any]:
+    """Return parameters of which ``make test`` runs those that are kept, and ``make test-all`` the others."""
+    return [name if name in kept else pytest.param(name, marks=pytest.mark.test_all) for name in names]
 
 
 def randomize(network: nn.Module, seed: int) -> nn.Module:
@@ -64,3 +75,45 @@ def converted(ecosystem: Ecosystem, checkpoint: Checkpoint) -> tuple[ResNet, Rec
     translation = ecosystem.translation(recognition.spec, checkpoint)
     network.load_state_dict(read_tensors(translation, checkpoint.tensors, network.state_dict(), "file"))
     return network.eval(), recognition
+
+
+def in_memory(network: nn.Module, prefix: str = "") -> Checkpoint:
+    """Return another library's network as if it had been read from a file."""
+    state = {prefix + name: tensor for name, tensor in network.state_dict().items()}
+    return Checkpoint(Path("file.pth"), "torch", state, "")
+
+
+def check_names_and_shapes(ecosystem: Ecosystem, spec: ResNetSpec, theirs: nn.Module) -> None:
+    """Hold our names and shapes, translated, against another library's network; both are on ``meta``."""
+    ours = ResNet(spec).state_dict()
+    written = write_tensors(ecosystem.translation(spec), ours)
+    expected = {name: tuple(tensor.shape) for name, tensor in theirs.state_dict().items()}
+    assert {name: tuple(tensor.shape) for name, tensor in written.items()} == expected
+
+
+def check_both_ways(
+    ecosystem: Ecosystem,
+    spec: ResNetSpec,
+    theirs: nn.Module,
+    logits: Callable[[Tensor], Tensor] | None = None,
+) -> None:
+    """Carry weights here and others there: the same logits both ways, and the same bits back.
+
+    Args:
+        ecosystem: Whose network it is.
+        spec: The same network here.
+        theirs: The network, of whatever weights.
+        logits: What it gives of images. Default: its output.
+    """
+    logits = logits or theirs
+    translation = ecosystem.translation(spec)
+    ours, empty = empty_network(spec).eval(), empty_network(spec).state_dict()
+    randomize(theirs, seed=1)
+    ours.load_state_dict(read_tensors(translation, theirs.state_dict(), empty, "file"))
+    for size in ((64, 64), (75, 97)):
+        assert largest_difference(ours, logits, size) <= 1e-5
+    randomize(ours, seed=2)
+    theirs.load_state_dict(write_tensors(translation, ours.state_dict()))
+    assert largest_difference(ours, logits) <= 1e-5
+    back = read_tensors(translation, theirs.state_dict(), empty, "file")
+    assert all(torch.equal(back[name], tensor) for name, tensor in ours.state_dict().items())

@@ -1,6 +1,6 @@
 """Comparisons with other libraries go through ``parity``; ``--record-parity`` writes what was measured.
 
-    pytest tests/parity --record-parity
+    pytest tests/parity --record-parity -m ''
 
 rewrites ``src/deepresidual/zoo/parity.json``, which `residual models` and the documentation show.
 """
@@ -18,7 +18,7 @@ import pytest
 
 from tests.conversion.in_process import read_in_this_process
 
-RESULTS = Path(__file__).parent.parent.parent / "src" / "residual" / "zoo" / "parity.json"
+RESULTS = Path(__file__).parent.parent.parent / "src" / "deepresidual" / "zoo" / "parity.json"
 _MEASURED = pytest.StashKey[dict[tuple[str, str, str], float]]()
 
 Parity = Callable[[str, str, str, float, float], None]

@@ -40,10 +40,10 @@ NUM_CLASSES = 7
 # What is between the smallest and the deepest adds no kind of layer.
 FUNCTIONS = [
     "ResNet50",
-    pytest.param("ResNet101", marks=pytest.mark.slow),
+    pytest.param("ResNet101", marks=pytest.mark.test_all),
     "ResNet152",
     "ResNet50V2",
-    pytest.param("ResNet101V2", marks=pytest.mark.slow),
+    pytest.param("ResNet101V2", marks=pytest.mark.test_all),
     "ResNet152V2",
 ]
 TOLERANCE = 1e-4

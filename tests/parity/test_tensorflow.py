@@ -112,7 +112,7 @@ def test_a_trained_checkpoint_of_a_short_form_of_the_article_gives_its_logits(
 
 
 @needs_tensorflow
-@pytest.mark.slow
+@pytest.mark.test_all
 @pytest.mark.parametrize(
     ("optimizer", "dropped"),
     [

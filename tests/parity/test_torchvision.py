@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from deepresidual import zoo
 from deepresidual.conversion.checkpoint import Checkpoint
@@ -19,7 +20,16 @@ from deepresidual.conversion.torchvision import TorchVision
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from deepresidual.models import create
 from deepresidual.nn import ResNet
-from tests.parity.agreement import converted, largest_difference, randomize
+from tests.parity.agreement import (
+    TINY,
+    check_both_ways,
+    check_names_and_shapes,
+    converted,
+    in_memory,
+    largest_difference,
+    randomize,
+    short,
+)
 from tests.parity.conftest import Parity
 
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "wide_resnet50_2")
@@ -29,12 +39,37 @@ def read_here(checkpoint: Checkpoint) -> ResNet:
     return converted(TorchVision(), checkpoint)[0]
 
 
-def in_memory(network: torch.nn.Module, prefix: str = "") -> Checkpoint:
-    state = {prefix + name: tensor for name, tensor in network.state_dict().items()}
-    return Checkpoint(Path("file.pth"), "torch", state, "")
+TINY_NETWORKS: dict[str, tuple[Any, dict[str, int]]] = {
+    "basic": (BasicBlock, {}),
+    "bottleneck": (Bottleneck, {}),
+    "groups": (Bottleneck, {"groups": 32, "width_per_group": 4}),
+    "wide": (Bottleneck, {"width_per_group": 128}),
+}
+
+
+def tiny(kind: str, **options: Any) -> Any:
+    block, widths = TINY_NETWORKS[kind]
+    return torchvision.models.ResNet(block, TINY, num_classes=7, **widths, **options)
+
+
+@pytest.mark.parametrize("kind", TINY_NETWORKS)
+def test_tiny_networks_are_the_same_here_and_there(kind: str) -> None:
+    theirs = tiny(kind)
+    check_both_ways(TorchVision(), converted(TorchVision(), in_memory(theirs))[1].spec, theirs)
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_every_network_has_the_names_and_shapes_of_torchvisions(name: str) -> None:
+    with torch.device("meta"):
+        theirs = getattr(torchvision.models, name)(num_classes=7)
+        spec = dataclasses.replace(zoo.entry(name).spec, num_classes=7)
+        check_names_and_shapes(TorchVision(), spec, theirs)
+    recognition = TorchVision().recognize(in_memory(theirs))
+    assert recognition is not None
+    assert zoo.name_of(recognition.spec) == name
+
+
+@pytest.mark.parametrize("name", short(NAMES, "resnet18"))
 def test_networks_of_torchvision_are_the_same_here(name: str, parity: Parity) -> None:
     theirs = randomize(getattr(torchvision.models, name)(num_classes=7), seed=1)
     ours = read_here(in_memory(theirs))
@@ -43,7 +78,7 @@ def test_networks_of_torchvision_are_the_same_here(name: str, parity: Parity) ->
         parity(name, "torchvision", "in", largest_difference(ours, theirs, size), 1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", short(NAMES, "resnet18"))
 def test_what_is_written_torchvision_loads(name: str, tmp_path: Path, parity: Parity) -> None:
     ours = randomize(create(name, num_classes=7), seed=2)
     assert isinstance(ours, ResNet)
@@ -60,27 +95,28 @@ def test_what_is_written_torchvision_loads(name: str, tmp_path: Path, parity: Pa
     ("output_stride", "dilate"),
     [(16, [False, False, True]), (8, [False, True, True]), (4, [True, True, True])],
 )
-def test_dilation_is_torchvisions(output_stride: int, dilate: list[bool], parity: Parity) -> None:
-    theirs = torchvision.models.resnet50(num_classes=7, replace_stride_with_dilation=dilate)
+def test_dilation_is_torchvisions(output_stride: int, dilate: list[bool]) -> None:
+    theirs = tiny("bottleneck", replace_stride_with_dilation=dilate)
     randomize(theirs, seed=3)
-    spec = dataclasses.replace(zoo.entry("resnet50").spec, output_stride=output_stride, num_classes=7)
+    spec = dataclasses.replace(
+        zoo.entry("resnet50").spec, depths=TINY, output_stride=output_stride, num_classes=7
+    )
     ours = ResNet(spec)
     ours.load_state_dict(theirs.state_dict())
-    difference = largest_difference(ours.eval(), theirs, (75, 97))
-    parity("resnet50", "torchvision", "in", difference, 1e-5)
+    assert largest_difference(ours.eval(), theirs, (75, 97)) <= 1e-5
     reference = TorchVision().reference(in_memory(theirs), spec)
     assert largest_difference(ours, reference.logits) <= 1e-5
 
 
 def test_prefixes_of_data_parallel_are_understood() -> None:
-    theirs = randomize(torchvision.models.resnet18(num_classes=7), seed=4)
+    theirs = randomize(tiny("basic"), seed=4)
     ours = read_here(select_network(in_memory(theirs, "module.")).checkpoint)
     assert largest_difference(ours, theirs) <= 1e-5
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_a_backbone_has_the_same_features(name: str) -> None:
-    theirs = randomize(getattr(torchvision.models, name)(), seed=6)
+@pytest.mark.parametrize("kind", ["basic", "bottleneck"])
+def test_a_backbone_has_the_same_features(kind: str) -> None:
+    theirs = randomize(tiny(kind), seed=6)
     theirs.fc = torch.nn.Identity()
     checkpoint = in_memory(theirs)
     ours = read_here(checkpoint)
@@ -90,7 +126,7 @@ def test_a_backbone_has_the_same_features(name: str) -> None:
 
 
 def test_counters_of_batches_may_be_missing() -> None:
-    theirs = randomize(torchvision.models.resnet18(num_classes=7), seed=7)
+    theirs = randomize(tiny("basic"), seed=7)
     checkpoint = in_memory(theirs)
     old = {name: t for name, t in checkpoint.tensors.items() if not name.endswith(".num_batches_tracked")}
     ours = read_here(dataclasses.replace(checkpoint, tensors=old))
@@ -99,7 +135,7 @@ def test_counters_of_batches_may_be_missing() -> None:
 
 
 def test_gray_images() -> None:
-    theirs = torchvision.models.resnet18(num_classes=7)
+    theirs = tiny("basic")
     theirs.conv1 = torch.nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
     randomize(theirs, seed=5)
     ours = read_here(in_memory(theirs))

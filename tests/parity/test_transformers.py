@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,16 @@ from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.models import create
 from deepresidual.nn import ResNet
 from deepresidual.preprocess import Preprocess
-from tests.parity.agreement import converted, largest_difference, randomize
+from deepresidual.spec import ResNetSpec
+from tests.parity.agreement import (
+    TINY,
+    check_both_ways,
+    check_names_and_shapes,
+    converted,
+    largest_difference,
+    randomize,
+    short,
+)
 from tests.parity.conftest import Parity
 
 VIT = {"image_processor_type": "ViTImageProcessor"}
@@ -44,9 +54,9 @@ def read_here(path: Path) -> tuple[ResNet, Recognition]:
     return converted(Transformers(), read(path))
 
 
-def config_of(name: str) -> Any:
-    spec = zoo.entry(name).spec
+def config_of(spec: ResNetSpec) -> Any:
     return ResNetConfig(
+        embedding_size=spec.widths[0],
         depths=list(spec.depths),
         hidden_sizes=[width * spec.expansion for width in spec.widths],
         layer_type=spec.unit,
@@ -55,9 +65,26 @@ def config_of(name: str) -> Any:
     )
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50.v1"])
+def test_tiny_networks_are_the_same_here_and_there(name: str) -> None:
+    spec = dataclasses.replace(zoo.entry(name).spec, depths=TINY, widths=(16, 32, 64, 128), num_classes=7)
+    theirs = ResNetForImageClassification(config_of(spec))
+    check_both_ways(Transformers(), spec, theirs, lambda images: theirs(images).logits)
+
+
 @pytest.mark.parametrize("name", NAMES)
+def test_every_network_has_the_names_and_shapes_of_transformers(name: str) -> None:
+    spec = dataclasses.replace(zoo.entry(name).spec, num_classes=7)
+    with torch.device("meta"):
+        check_names_and_shapes(Transformers(), spec, ResNetForImageClassification(config_of(spec)))
+
+
+FULL = short(NAMES, "resnet18")
+
+
+@pytest.mark.parametrize("name", FULL)
 def test_networks_of_transformers_are_the_same_here(name: str, tmp_path: Path, parity: Parity) -> None:
-    theirs = randomize(ResNetForImageClassification(config_of(name)), seed=1)
+    theirs = randomize(ResNetForImageClassification(config_of(zoo.entry(name).spec)), seed=1)
     theirs.save_pretrained(tmp_path / "theirs")  # type: ignore[operator]
     ours, recognition = read_here(tmp_path / "theirs")
     assert zoo.name_of(ours.spec) == name
@@ -66,7 +93,7 @@ def test_networks_of_transformers_are_the_same_here(name: str, tmp_path: Path, p
         parity(name, "transformers", "in", largest_difference(ours, lambda x: theirs(x).logits, size), 1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FULL)
 def test_what_is_written_transformers_opens(name: str, tmp_path: Path, parity: Parity) -> None:
     ours = randomize(create(name, num_classes=7), seed=2)
     assert isinstance(ours, ResNet)

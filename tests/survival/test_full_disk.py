@@ -88,9 +88,9 @@ def fill(place: Path, leave: int) -> Path:
     "leave",
     [
         0,
-        pytest.param(300_000, marks=pytest.mark.slow),
+        pytest.param(300_000, marks=pytest.mark.test_all),
         1_500_000,
-        pytest.param(3_000_000, marks=pytest.mark.slow),
+        pytest.param(3_000_000, marks=pytest.mark.test_all),
     ],
 )
 def test_a_full_disk_ends_the_run_and_a_resume_gives_the_same_bits(

@@ -122,7 +122,7 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
     assert trials.state("parts") == whole, points
 
 
-@pytest.mark.slow
+@pytest.mark.test_all
 @pytest.mark.parametrize(
     "variant",
     [
@@ -181,7 +181,7 @@ def test_a_run_killed_while_it_begins_can_be_begun_again_or_resumed(trials: Tria
     start_and_die_anywhere(trials, every=41)
 
 
-@pytest.mark.slow
+@pytest.mark.test_all
 def test_a_run_killed_at_any_operation_of_its_beginning_can_be_begun_again_or_resumed(trials: Trials) -> None:
     start_and_die_anywhere(trials, every=1)
 

@@ -49,7 +49,7 @@ def test_skip_leaves_the_step_out_for_good(trials: Trials) -> None:
     skips_for_good(trials, 1, [BAD + 1])
 
 
-@pytest.mark.slow
+@pytest.mark.test_all
 @pytest.mark.parametrize("num_ranks", [1, 2])
 def test_skip_leaves_the_step_out_for_good_on_all_ranks(trials: Trials, num_ranks: int) -> None:
     skips_for_good(trials, num_ranks, [BAD, BAD + 1, TOTAL_STEPS - 1])
@@ -57,7 +57,7 @@ def test_skip_leaves_the_step_out_for_good_on_all_ranks(trials: Trials, num_rank
 
 @pytest.mark.parametrize(
     "minutes",
-    [15.0, pytest.param(1e-6, marks=pytest.mark.slow)],
+    [15.0, pytest.param(1e-6, marks=pytest.mark.test_all)],
     ids=["from-the-epoch", "from-the-step-before"],
 )
 def test_rollback_leaves_out_the_steps_before_the_bad_one_too(trials: Trials, minutes: float) -> None:
@@ -80,7 +80,7 @@ def test_rollback_goes_back_to_the_start_where_there_is_less_before(trials: Tria
     assert trials.state("rollback")["files"] == trials.state("left out")["files"]
 
 
-@pytest.mark.slow
+@pytest.mark.test_all
 def test_rollback_on_two_ranks_goes_on_after_a_kill(trials: Trials) -> None:
     processes = variant("rollback", 2, rollback_steps=2)
     plants = {"not_finite": [1, BAD]}  # step 1 comes before the first evaluation

@@ -166,7 +166,7 @@ def test_a_signal_in_the_middle_of_a_validation_saves_and_ends(trials: Trials, t
     goes_on_to_the_same_bits(trials, PLAIN)
 
 
-@pytest.mark.slow
+@pytest.mark.test_all
 def test_a_terminal_that_is_closed_saves_and_ends(trials: Trials, tmp_path: Path) -> None:
     import pty
     import sys

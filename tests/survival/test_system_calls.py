@@ -51,7 +51,7 @@ def test_a_save_that_is_not_atomic_is_noticed(runner: Runner, tmp_path: Path) ->
     assert any("cannot be used" in fault for fault in found["faults"])
 
 
-@pytest.mark.slow
+@pytest.mark.test_all
 @pytest.mark.parametrize("trace", [True, False], ids=["traced", "hooked"])
 @pytest.mark.parametrize("exchange", [True, False], ids=["swapped", "renamed-twice"])
 @pytest.mark.parametrize("step", [3, 2], ids=["new-step", "same-step"])
@@ -63,7 +63,7 @@ def test_a_kill_before_any_call_of_a_save_leaves_a_whole_checkpoint(
     assert found["num_states"] > (20 if trace else 8)  # the hook sees no single writes
 
 
-@pytest.mark.slow
+@pytest.mark.test_all
 @pytest.mark.parametrize("trace", [True, False], ids=["traced", "hooked"])
 @pytest.mark.parametrize("exchange", [True, False], ids=["swapped", "renamed-twice"])
 def test_a_kill_before_any_call_of_a_replacement_leaves_the_old_folder_or_the_new_one(

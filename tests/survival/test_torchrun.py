@@ -103,14 +103,14 @@ def until(happened: Callable[[], bool], process: subprocess.Popen[str], log: Pat
 
 
 def test_a_rank_that_is_started_again_goes_on_although_its_command_does_not_say_so(trials: Trials) -> None:
-    # What torchrun does is told to the processes by their environment; the slow tests below use it itself.
+    # What torchrun does is told to the processes by their environment; tests below use it itself.
     trials.finish("whole", LONG)
     trials.run("parts", LONG, plants={"kill_at_step": 20}, plants_of=1)
     trials.finish("parts", LONG, environment={"TORCHELASTIC_RESTART_COUNT": "1"})
     assert trials.state("parts") == trials.state("whole")
 
 
-@pytest.mark.slow
+@pytest.mark.test_all
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_run_of_which_one_process_is_killed_ends_with_the_bits_of_one_that_was_not(
     trials: Trials, torchrun: Callable[[str, Variant], subprocess.Popen[str]], rank: int
@@ -127,7 +127,7 @@ def test_a_run_of_which_one_process_is_killed_ends_with_the_bits_of_one_that_was
     assert trials.state("parts") == trials.state("whole")
 
 
-@pytest.mark.slow
+@pytest.mark.test_all
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, "143"), (signal.SIGINT, "130")])
 def test_a_signal_to_torchrun_saves_the_run_and_ends_every_process(
     trials: Trials, torchrun: Callable[[str, Variant], subprocess.Popen[str]], number: int, code: str
@@ -147,7 +147,7 @@ def test_a_signal_to_torchrun_saves_the_run_and_ends_every_process(
     assert trials.state("parts") == trials.state("whole")
 
 
-@pytest.mark.slow
+@pytest.mark.test_all
 def test_several_seeds_are_trained_one_by_one_on_all_processes(
     trials: Trials, torchrun: Callable[..., subprocess.Popen[str]]
 ) -> None:

@@ -89,7 +89,7 @@ def test_a_number_of_ranks_that_does_not_divide_the_batch_cannot_go_on(
     assert said in children[0].said
 
 
-@pytest.mark.parametrize("num_ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_ranks", [2, pytest.param(3, marks=pytest.mark.test_all)])
 def test_synchronized_statistics_are_those_of_one_process(trials: Trials, num_ranks: int) -> None:
     # Parts of an even size, for images are mixed in pairs within a part. A kink that one rounding more takes
     # on the other side shows sooner where steps are long.
@@ -122,7 +122,7 @@ def test_evaluation_counts_every_sample_once_on_any_number_of_ranks(runner: Runn
         assert others == found[1]
 
 
-@pytest.mark.slow
+@pytest.mark.test_all
 @pytest.mark.parametrize("num_ranks", [2, 4])
 def test_a_run_with_everything_sees_the_same_samples(trials: Trials, num_ranks: int) -> None:
     for number in (1, num_ranks):

@@ -721,7 +721,7 @@ def test_the_rule_that_held_images_out_is_said(tmp_path: Path, capsys: pytest.Ca
 # -- compiled ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.test_all
 def test_a_compiled_network_is_trained(photos: Path, tmp_path: Path) -> None:
     for compile_choice in ("no", "yes"):
         out = tmp_path / compile_choice

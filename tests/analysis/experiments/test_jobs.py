@@ -97,7 +97,7 @@ def test_a_run_that_fails_is_heard(
         assert "a mistake of the program" in (tmp_path / "out/arms/resnet/seed-0.log").read_text("utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.test_all
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left(number: signal.Signals, tmp_path: Path) -> None:
     out = tmp_path / "out"
