@@ -18,7 +18,8 @@ from deepresidual.runtime.openmp import limit_spinning
 
 if TYPE_CHECKING:
     from deepresidual.errors import ResidualError
-    from deepresidual.evaluation import Evaluation, evaluate
+    from deepresidual.evaluation import Evaluation
+    from deepresidual.evaluation.evaluate import evaluate
     from deepresidual.models import Prediction, TorchClassifier, create, load, save
     from deepresidual.models.convert import Conversion, convert
     from deepresidual.nn import ResNet
@@ -56,7 +57,6 @@ __all__ = [
 _HOMES = {
     "Conversion": "deepresidual.models.convert",
     "Evaluation": "deepresidual.evaluation",
-    "TorchClassifier": "deepresidual.models",
     "Prediction": "deepresidual.models",
     "Preprocess": "deepresidual.preprocess",
     "Recipe": "deepresidual.recipe",
@@ -64,9 +64,10 @@ _HOMES = {
     "ResNetSpec": "deepresidual.spec",
     "ResidualError": "deepresidual.errors",
     "RunResult": "deepresidual.training",
+    "TorchClassifier": "deepresidual.models",
     "convert": "deepresidual.models.convert",
     "create": "deepresidual.models",
-    "evaluate": "deepresidual.evaluation",
+    "evaluate": "deepresidual.evaluation.evaluate",
     "list_models": "deepresidual.zoo",
     "load": "deepresidual.models",
     "save": "deepresidual.models",

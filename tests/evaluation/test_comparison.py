@@ -76,7 +76,7 @@ def test_images_are_matched_by_name(tmp_path: Path) -> None:
         )
     )
     compared = compare(first, tmp_path / "b.jsonl")
-    assert (compared.both_right, compared.only_first, compared.only_second, compared.both_wrong) == (
+    assert (compared.both_correct, compared.only_first, compared.only_second, compared.both_wrong) == (
         1,
         2,
         1,

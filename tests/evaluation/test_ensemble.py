@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from deepresidual.errors import ConfigurationError
-from deepresidual.evaluation import evaluate, evaluate_ensemble
+from deepresidual.evaluation import EvaluationSetup, evaluate
 from deepresidual.evaluation.ensemble import choose_members
 from deepresidual.evaluation.results import read_results
 from deepresidual.models import TorchClassifier, create
@@ -45,7 +45,7 @@ def test_the_mean_of_probabilities_by_hand() -> None:
     shares = np.stack(
         [softmax(np.array([1.0, 0, 0])), softmax(np.array([3.0, 0, 0])), softmax(np.array([0, 2.0, 0]))]
     )
-    measured = evaluate_ensemble(models, source, num_workers=0)
+    measured = EvaluationSetup.open(models, source, num_workers=0).ensemble()
     assert measured.evaluation.loss == pytest.approx(-np.log(shares.mean(axis=0)[0]))
     assert measured.evaluation.top1 == 1
     assert [member.top1 for member in measured.members] == [1, 1, 0]
@@ -55,9 +55,10 @@ def test_the_mean_of_probabilities_by_hand() -> None:
     assert [member.name for member in measured.members] == ["model 1", "model 2", "model 3"]
 
 
-def test_members_figures_are_those_they_have_alone() -> None:
+def test_metrics_of_members_are_those_they_have_alone() -> None:
     source, models = source_of(test=images_of(0, 60)), members(1, 2, 3)
-    together = evaluate_ensemble(models, source, num_workers=0, views="flip", batch_size=7)
+    setup = EvaluationSetup.open(models, source, num_workers=0, views="flip", batch_size=7)
+    together = setup.ensemble()
     for member, model in zip(together.members, models, strict=True):
         alone = evaluate(model, source, num_workers=0, views="flip")
         assert (member.top1, member.top5, member.top1_interval) == (
@@ -71,16 +72,16 @@ def test_members_figures_are_those_they_have_alone() -> None:
 
 def test_a_contribution_is_what_the_ensemble_loses_without_the_member() -> None:
     source, models = source_of(test=images_of(1, 90)), members(1, 2, 3)
-    together = evaluate_ensemble(models, source, num_workers=0)
+    together = EvaluationSetup.open(models, source, num_workers=0).ensemble()
     for number, member in enumerate(together.members):
         rest = [model for other, model in enumerate(models) if other != number]
-        without = evaluate_ensemble(rest, source, num_workers=0)
+        without = EvaluationSetup.open(rest, source, num_workers=0).ensemble()
         assert member.contribution == pytest.approx(together.evaluation.top1 - without.evaluation.top1)
 
 
 def test_an_ensemble_of_one_model_twice_is_that_model() -> None:
     source, (model,) = source_of(test=images_of(2, 40)), members(5)
-    together = evaluate_ensemble([model, model], source, num_workers=0).evaluation
+    together = EvaluationSetup.open([model, model], source, num_workers=0).ensemble().evaluation
     alone = evaluate(model, source, num_workers=0)
     assert together.confusions == alone.confusions
     assert together.loss == pytest.approx(alone.loss)
@@ -128,7 +129,7 @@ def test_of_equal_members_the_first_is_taken_and_no_more() -> None:
 def test_members_are_chosen_on_one_split_and_measured_on_another() -> None:
     source = source_of(val=images_of(3, 80), test=images_of(4, 50))
     models = [by_hand(Gray(0.05), SMALL_INPUT), *members(1, 2)]
-    measured = evaluate_ensemble(models, source, choose_on="val", num_workers=0)
+    measured = EvaluationSetup.open(models, source, num_workers=0).ensemble(choose_on="val")
     on_val = [evaluate(model, source, split="val", num_workers=0).top1 for model in models]
     assert measured.chosen_on == "val"
     assert measured.steps[0].top1 == max(on_val) == on_val[0]
@@ -137,7 +138,7 @@ def test_members_are_chosen_on_one_split_and_measured_on_another() -> None:
     again = (
         evaluate(chosen[0], source, num_workers=0)
         if len(chosen) == 1
-        else evaluate_ensemble(chosen, source, num_workers=0).evaluation
+        else EvaluationSetup.open(chosen, source, num_workers=0).ensemble().evaluation
     )
     assert measured.evaluation.top1 == again.top1
     assert (measured.evaluation.split, measured.evaluation.count) == ("test", 50)
@@ -148,13 +149,13 @@ def test_members_are_chosen_on_one_split_and_measured_on_another() -> None:
 
 def test_a_temperature_of_an_ensemble_is_that_of_its_mean(tmp_path: Path) -> None:
     source = source_of(val=images_of(3, 80), test=images_of(4, 50))
-    measured = evaluate_ensemble(
+    measured = EvaluationSetup.open(
         members(1, 2), source, fit_temperature="val", predictions=tmp_path / "a.csv", num_workers=0
-    )
+    ).ensemble()
     fitted = measured.evaluation.temperature
     assert fitted is not None
     assert (fitted.fit_count, fitted.split) == (80, "val")
-    on_val = evaluate_ensemble(members(1, 2), source, split="val", num_workers=0).evaluation
+    on_val = EvaluationSetup.open(members(1, 2), source, split="val", num_workers=0).ensemble().evaluation
     assert fitted.value != 1
     assert on_val.count == 80
     right = sum(label == predicted for label, predicted in read_results(tmp_path / "a.csv").values())
@@ -166,13 +167,13 @@ def test_what_cannot_be_an_ensemble_is_refused() -> None:
     (model,) = members(1)
     other = TorchClassifier(create(TINY), ("a", "b", "d"), SMALL_INPUT)
     with pytest.raises(ConfigurationError, match="an ensemble of 1; expected 2 models or more"):
-        evaluate_ensemble([model], source)
+        EvaluationSetup.open([model], source).ensemble()
     with pytest.raises(
         ConfigurationError,
         match=r"model 2 and model 1 know different classes \(only the first: d; only the second: c\)",
     ):
-        evaluate_ensemble([model, other], source)
+        EvaluationSetup.open([model, other], source).ensemble()
     with pytest.raises(
         ConfigurationError, match="'test' is the split to report and the one to choose members on"
     ):
-        evaluate_ensemble([model, model], source, choose_on="test")
+        EvaluationSetup.open([model, model], source).ensemble(choose_on="test")

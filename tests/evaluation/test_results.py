@@ -63,7 +63,7 @@ def test_every_format_holds_the_same_in_the_order_of_the_split(tmp_path: Path) -
         assert row["rank"] == order.index(label) + 1
     assert sum(row["rank"] == 1 for row in rows) == measured.top1_count
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(found)
-    assert compare(tmp_path / "a.csv", tmp_path / "a.parquet").both_right == measured.top1_count
+    assert compare(tmp_path / "a.csv", tmp_path / "a.parquet").both_correct == measured.top1_count
 
 
 def test_many_rows_go_through_parquet_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from deepresidual.errors import ConfigurationError
-from deepresidual.evaluation import Corruption, evaluate, evaluate_robustness, parse_corruptions
+from deepresidual.evaluation import Corruption, EvaluationSetup, evaluate, parse_corruptions
 from deepresidual.models import TorchClassifier
 from deepresidual.preprocess import Preprocess
 from tests.evaluation.parts import Gray, Memory, by_hand, noise, source_of
@@ -51,17 +51,17 @@ def test_every_row_is_a_whole_evaluation(tiny_model: TorchClassifier) -> None:
     images = [noise(seed, 12, 12) for seed in range(30)]
     source = source_of(test=Memory(images, [seed % 3 for seed in range(30)]))
     corruptions = (Corruption("jpeg", 5), Corruption("blur", 2))
-    rows = evaluate_robustness(model, source, corruptions, num_workers=0)
-    assert [row.corruption for row in rows] == [None, *corruptions]
-    assert rows[0].evaluation == evaluate(model, source, num_workers=0)
-    for row, corruption in zip(rows[1:], corruptions, strict=True):
+    measured = EvaluationSetup.open([model], source, num_workers=0).robustness(corruptions)
+    assert [row.corruption for row in measured.rows] == [*corruptions]
+    assert measured.evaluation == evaluate(model, source, num_workers=0)
+    for row, corruption in zip(measured.rows, corruptions, strict=True):
         spoiled = [corruption.apply(image, model.preprocess) for image in images]
         direct = evaluate(
             model, source_of(test=Memory(spoiled, [seed % 3 for seed in range(30)])), num_workers=0
         )
         assert row.evaluation == direct
-        assert row.evaluation.loss != rows[0].evaluation.loss
-    assert rows == evaluate_robustness(model, source, corruptions, num_workers=2)
+        assert row.evaluation.loss != measured.evaluation.loss
+    assert measured == EvaluationSetup.open([model], source, num_workers=2).robustness(corruptions)
 
 
 def test_blur_hides_a_fine_pattern() -> None:
@@ -69,12 +69,13 @@ def test_blur_hides_a_fine_pattern() -> None:
     image = np.zeros((2, 2, 3), np.uint8)
     image[:, 0] = 8
     source = source_of(test=Memory([image], [0]))
-    sharp, blurred = evaluate_robustness(
-        by_hand(Gray(halves=True)), source, [Corruption("blur", 50)], num_workers=0
+    measured = EvaluationSetup.open([by_hand(Gray(halves=True))], source, num_workers=0).robustness(
+        [Corruption("blur", 50)]
     )
-    assert sharp.evaluation.mistakes == ()
-    assert sharp.evaluation.loss < 0.001
-    assert blurred.evaluation.loss == pytest.approx(np.log(2), abs=0.02)
+    sharp, blurred = measured.evaluation, measured.rows[0].evaluation
+    assert sharp.mistakes == ()
+    assert sharp.loss < 0.001
+    assert blurred.loss == pytest.approx(np.log(2), abs=0.02)
 
 
 def test_words_become_corruptions() -> None:

@@ -31,9 +31,9 @@ from deepresidual.benchmarks.training_sides import OurTraining, PlainTraining, P
 from deepresidual.errors import RunError
 from deepresidual.models import create
 from deepresidual.models.precision import settle_precision
+from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.console import note
 from deepresidual.runtime.cores import usable_cores
-from deepresidual.runtime.device import Precision
 from deepresidual.runtime.openmp import SPIN_COUNT
 from deepresidual.zoo import entry
 

@@ -20,8 +20,9 @@ from deepresidual.models.precision import settle_precision
 from deepresidual.recipe import Recipe
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.allocator import allocator_policy
+from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.cores import usable_cores
-from deepresidual.runtime.device import Precision, autocast
+from deepresidual.runtime.device import autocast
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.training.compiling import resolve_compile
 from deepresidual.training.memory import allocator_policy_of

@@ -37,13 +37,13 @@ def compare(
         [
             (
                 f"{top1[0]:.2%}",
-                f"{compared.both_right + compared.only_first:,}",
+                f"{compared.both_correct + compared.only_first:,}",
                 f"{compared.only_first:,}",
                 first,
             ),
             (
                 f"{top1[1]:.2%}",
-                f"{compared.both_right + compared.only_second:,}",
+                f"{compared.both_correct + compared.only_second:,}",
                 f"{compared.only_second:,}",
                 second,
             ),
@@ -51,7 +51,7 @@ def compare(
     )
     low, high = compared.difference_interval
     print_line(
-        f"{compared.count:,} images: both right {compared.both_right:,}, both wrong {compared.both_wrong:,}"
+        f"{compared.count:,} images: both right {compared.both_correct:,}, both wrong {compared.both_wrong:,}"
     )
     print_line(
         f"difference {100 * compared.difference:+.2f} points "

@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from deepresidual.cli.evaluation_tables import (
-    print_choice,
-    print_details,
-    print_figures,
-    print_members,
-    print_robustness,
-)
+from deepresidual.cli.evaluation_tables import print_measured
 from deepresidual.cli.options import LocalPath, Maybe
 from deepresidual.cli.output import print_json
 from deepresidual.errors import ConfigurationError
@@ -20,7 +14,7 @@ from deepresidual.errors import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from deepresidual.evaluation import Views
+    from deepresidual.evaluation import EnsembleEvaluation, Evaluation, RobustnessEvaluation, Views
 
 __all__ = ["evaluate"]
 
@@ -74,73 +68,35 @@ def evaluate(
     members, data = _members_and_data(models)
     _require_sensible(len(members), choose_on, fit_temperature, predictions, top_k, corrupt)
     seen = _views(views, sizes, image_px, resize_px)
-    from deepresidual.evaluation import evaluate as evaluate_one
-    from deepresidual.evaluation import evaluate_ensemble, evaluate_robustness, parse_corruptions
+    from deepresidual.evaluation import EvaluationSetup, parse_corruptions
 
-    shown = {"views": seen.to_dict()}
-    if corrupt:
-        rows = evaluate_robustness(
-            members[0],
-            data,
-            parse_corruptions(corrupt),
-            split=split,
-            views=seen,
-            validation=validation,
-            batch_size=batch_size,
-            num_workers=workers,
-            device=device,
-            precision=precision,
-        )
-        if json:
-            spoiled = [row.to_dict() for row in rows[1:]]
-            plain = rows[0].evaluation.to_dict()
-            print_json({"model": members[0], "data": data, **shown, **plain, "corruptions": spoiled})
-        else:
-            print_robustness(rows)
-        return 0
-    if len(members) > 1:
-        together = evaluate_ensemble(
-            members,
-            data,
-            choose_on=choose_on,
-            split=split,
-            views=seen,
-            validation=validation,
-            fit_temperature=fit_temperature,
-            predictions=predictions,
-            top_k=top_k,
-            batch_size=batch_size,
-            num_workers=workers,
-            device=device,
-            precision=precision,
-        )
-        if json:
-            print_json({"models": members, "data": data, **shown, **together.to_dict()})
-            return 0
-        print_choice(together)
-        print_members(together)
-        measured = together.evaluation
+    corruptions = parse_corruptions(corrupt)
+    measured: Evaluation | EnsembleEvaluation | RobustnessEvaluation
+    setup = EvaluationSetup.open(
+        members,
+        data,
+        split=split,
+        views=seen,
+        validation=validation,
+        fit_temperature=fit_temperature,
+        predictions=predictions,
+        top_k=top_k,
+        batch_size=batch_size,
+        num_workers=workers,
+        device=device,
+        precision=precision,
+    )
+    if corruptions:
+        measured = setup.robustness(corruptions)
+    elif len(members) > 1:
+        measured = setup.ensemble(choose_on)
     else:
-        measured = evaluate_one(
-            members[0],
-            data,
-            split=split,
-            views=seen,
-            validation=validation,
-            fit_temperature=fit_temperature,
-            predictions=predictions,
-            top_k=top_k,
-            batch_size=batch_size,
-            num_workers=workers,
-            device=device,
-            precision=precision,
-        )
-        if json:
-            print_json({"model": members[0], "data": data, **shown, **measured.to_dict()})
-            return 0
-    print_figures(measured)
-    if details:
-        print_details(measured)
+        measured = setup.evaluate()
+    if json:
+        named = {"models": members} if len(members) > 1 else {"model": members[0]}
+        print_json({**named, "data": data, "views": seen.to_dict(), **measured.to_dict()})
+    else:
+        print_measured(measured, details=details)
     return 0
 
 

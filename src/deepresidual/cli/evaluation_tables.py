@@ -1,4 +1,4 @@
-"""How evaluations are printed: the figures, the members of an ensemble, classes, confusions, calibration."""
+"""Tables of an evaluation: metrics, members of an ensemble, classes, confusions, calibration."""
 
 from __future__ import annotations
 
@@ -7,17 +7,33 @@ from typing import TYPE_CHECKING
 from deepresidual.cli.output import print_line, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from deepresidual.evaluation import EnsembleEvaluation, Evaluation, RobustnessEvaluation
 
-    from deepresidual.evaluation import EnsembleEvaluation, Evaluation, RobustnessRow
-
-__all__ = ["print_choice", "print_details", "print_figures", "print_members", "print_robustness"]
+__all__ = ["print_measured"]
 
 # How many classes and confusions the tables show; --json has all.
 _SHOWN = 40
 
 
-def print_figures(measured: Evaluation) -> None:
+def print_measured(
+    measured: Evaluation | EnsembleEvaluation | RobustnessEvaluation, *, details: bool
+) -> None:
+    """Print a result of any kind; ``details`` adds classes, confusions and calibration."""
+    from deepresidual.evaluation import EnsembleEvaluation, RobustnessEvaluation
+
+    if isinstance(measured, RobustnessEvaluation):
+        _print_robustness(measured)
+        return
+    if isinstance(measured, EnsembleEvaluation):
+        _print_choice(measured)
+        _print_members(measured)
+        measured = measured.evaluation
+    _print_metrics(measured)
+    if details:
+        _print_details(measured)
+
+
+def _print_metrics(measured: Evaluation) -> None:
     """Print what was measured of the whole split in one row, and of a temperature in a sentence."""
     low, high = measured.top1_interval
     print_table(
@@ -43,7 +59,7 @@ def print_figures(measured: Evaluation) -> None:
         )
 
 
-def print_members(together: EnsembleEvaluation) -> None:
+def _print_members(together: EnsembleEvaluation) -> None:
     """Print the members of an ensemble: each alone, and what it contributes."""
     print_table(
         (">top-1", "95 % interval", ">top-5", ">loss", ">contribution", "member"),
@@ -69,7 +85,7 @@ def _contribution(value: float | None, *, chosen: bool) -> str:
     return f"{100 * value:+.2f} points"
 
 
-def print_choice(together: EnsembleEvaluation) -> None:
+def _print_choice(together: EnsembleEvaluation) -> None:
     """Print how members were chosen, where they were."""
     if together.steps:
         print_line(f"chosen on {together.chosen_on}, the best first:")
@@ -79,22 +95,22 @@ def print_choice(together: EnsembleEvaluation) -> None:
         )
 
 
-def print_details(measured: Evaluation) -> None:
+def _print_details(measured: Evaluation) -> None:
     """Print every class, the most frequent confusions and the bins of the calibration."""
-    classes = [figures for figures in measured.per_class if figures.support or figures.num_predicted]
-    weakest = sorted(classes, key=lambda figures: figures.f1)[:_SHOWN] if len(classes) > _SHOWN else classes
+    classes = [metrics for metrics in measured.per_class if metrics.support or metrics.num_predicted]
+    weakest = sorted(classes, key=lambda metrics: metrics.f1)[:_SHOWN] if len(classes) > _SHOWN else classes
     print_table(
         ("class", ">images", ">predicted", ">precision", ">recall", ">F1"),
         [
             (
-                figures.name,
-                f"{figures.support:,}",
-                f"{figures.num_predicted:,}",
-                f"{figures.precision:.2%}",
-                f"{figures.recall:.2%}",
-                f"{figures.f1:.2%}",
+                metrics.name,
+                f"{metrics.support:,}",
+                f"{metrics.num_predicted:,}",
+                f"{metrics.precision:.2%}",
+                f"{metrics.recall:.2%}",
+                f"{metrics.f1:.2%}",
             )
-            for figures in weakest
+            for metrics in weakest
         ],
     )
     if len(classes) > _SHOWN:
@@ -123,21 +139,28 @@ def print_details(measured: Evaluation) -> None:
     )
 
 
-def print_robustness(rows: Sequence[RobustnessRow]) -> None:
+def _print_robustness(measured: RobustnessEvaluation) -> None:
     """Print top-1 for every corruption beside that of the images as they are."""
-    plain = rows[0].evaluation
+    clean = measured.evaluation
+    changes = [f"{100 * (row.evaluation.top1 - clean.top1):+.2f} points" for row in measured.rows]
     print_table(
         ("images", ">top-1", "95 % interval", ">change", ">loss", ">ECE"),
         [
             (
-                "as they are" if row.corruption is None else str(row.corruption),
-                f"{row.evaluation.top1:.2%}",
-                _interval(*row.evaluation.top1_interval),
-                "" if row.corruption is None else f"{100 * (row.evaluation.top1 - plain.top1):+.2f} points",
-                f"{row.evaluation.loss:.4f}",
-                f"{row.evaluation.ece:.2%}",
+                name,
+                f"{evaluation.top1:.2%}",
+                _interval(*evaluation.top1_interval),
+                change,
+                f"{evaluation.loss:.4f}",
+                f"{evaluation.ece:.2%}",
             )
-            for row in rows
+            for name, evaluation, change in [
+                ("as they are", clean, ""),
+                *(
+                    (str(row.corruption), row.evaluation, change)
+                    for row, change in zip(measured.rows, changes, strict=True)
+                ),
+            ]
         ],
     )
 

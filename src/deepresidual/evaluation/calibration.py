@@ -17,13 +17,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from deepresidual.errors import DataError
 from deepresidual.evaluation.metrics import CONFIDENCE_UNIT, NUM_BINS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    import torch
 
     from deepresidual.evaluation.metrics import ClassificationSums
 
@@ -43,7 +43,7 @@ class Bin:
         high: Where it ends, inclusive.
         count: Samples in it; bins without any are left out.
         confidence: Mean probability of the predicted class.
-        accuracy: Share of the samples whose predicted class is right.
+        accuracy: Share of the samples whose predicted class is correct.
     """
 
     low: float
@@ -55,7 +55,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Temperature:
-    """What became of the figures when all logits were divided by a temperature.
+    """Metrics after temperature scaling: all logits divided by a temperature.
 
     Attributes:
         value: The temperature; above 1 where the model was too sure of itself.
@@ -83,17 +83,17 @@ class Temperature:
         return cls(**known, bins=tuple(Bin(**row) for row in fields["bins"]))
 
 
-def bins_of(tally: ClassificationSums) -> tuple[Bin, ...]:
-    """Return the bins of a tally that hold samples, the least confident first."""
+def bins_of(sums: ClassificationSums) -> tuple[Bin, ...]:
+    """Return the bins that hold samples, the least confident first."""
     return tuple(
         Bin(
             number / NUM_BINS,
             (number + 1) / NUM_BINS,
             count,
             units * CONFIDENCE_UNIT / count,
-            right / count,
+            correct / count,
         )
-        for number, (count, units, right) in enumerate(tally.bins.tolist())
+        for number, (count, units, correct) in enumerate(sums.bins.tolist())
         if count
     )
 

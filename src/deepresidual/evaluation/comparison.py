@@ -22,21 +22,19 @@ from deepresidual.evaluation.results import read_results
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Comparison", "compare"]
-
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """Two models on the same images.
 
     Attributes:
-        both_right: Images that both have right.
-        only_first: Images that the first alone has right.
-        only_second: Images that the second alone has right.
-        both_wrong: Images that neither has right.
+        both_correct: Images that both predict correctly.
+        only_first: Images that only the first predicts correctly.
+        only_second: Images that only the second predicts correctly.
+        both_wrong: Images that neither predicts correctly.
     """
 
-    both_right: int
+    both_correct: int
     only_first: int
     only_second: int
     both_wrong: int
@@ -44,12 +42,12 @@ class Comparison:
     @property
     def count(self) -> int:
         """Number of images."""
-        return self.both_right + self.only_first + self.only_second + self.both_wrong
+        return self.both_correct + self.only_first + self.only_second + self.both_wrong
 
     @property
     def top1(self) -> tuple[float, float]:
         """Top-1 accuracy of the first and of the second."""
-        first, second = self.both_right + self.only_first, self.both_right + self.only_second
+        first, second = self.both_correct + self.only_first, self.both_correct + self.only_second
         return first / self.count, second / self.count
 
     @property
@@ -76,7 +74,7 @@ class Comparison:
         """Return everything as JSON types."""
         return {
             "count": self.count,
-            "both_right": self.both_right,
+            "both_right": self.both_correct,
             "only_first": self.only_first,
             "only_second": self.only_second,
             "both_wrong": self.both_wrong,
@@ -88,7 +86,7 @@ class Comparison:
         }
 
 
-def compare(first: str | Path, second: str | Path) -> Comparison:
+def compare(first: str | Path, second: str | Path) -> PairedComparison:
     """Compare two files that ``residual evaluate --predictions`` wrote; images are matched by name.
 
     Raises:
@@ -105,7 +103,9 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
                 remedy="evaluate both models on the same split",
             )
     counts = {
-        (first_right, second_right): 0 for first_right in (True, False) for second_right in (True, False)
+        (first_correct, second_correct): 0
+        for first_correct in (True, False)
+        for second_correct in (True, False)
     }
     for key, (label, predicted) in results.items():
         other_label, other_predicted = others[key]
@@ -115,4 +115,6 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
                 expected="the same classes in both",
             )
         counts[predicted == label, other_predicted == label] += 1
-    return Comparison(counts[True, True], counts[True, False], counts[False, True], counts[False, False])
+    return PairedComparison(
+        counts[True, True], counts[True, False], counts[False, True], counts[False, False]
+    )

@@ -21,22 +21,22 @@ _Z = NormalDist().inv_cdf(0.975)  # two-sided 95 %
 EXACT_BELOW = 25
 
 
-def wilson_interval(right: int, count: int) -> tuple[float, float]:
+def wilson_interval(correct: int, count: int) -> tuple[float, float]:
     """Return the 95 % score interval of a share (Wilson 1927).
 
-    Unlike the mean ± 1.96 standard errors it stays within 0 to 1, and has a width where all are right.
+    Unlike the mean ± 1.96 standard errors it stays within 0 to 1, and has a width where all are correct.
 
     Args:
-        right: How many are right.
+        correct: How many are correct.
         count: Of how many; at least 1.
     """
-    share = right / count
+    share = correct / count
     scale = 1 + _Z**2 / count
     center = share + _Z**2 / (2 * count)
     half_width = _Z * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
     # All or none: exactly 1 or 0, which rounding would miss.
-    low = 0.0 if right == 0 else (center - half_width) / scale
-    high = 1.0 if right == count else (center + half_width) / scale
+    low = 0.0 if correct == 0 else (center - half_width) / scale
+    high = 1.0 if correct == count else (center + half_width) / scale
     return low, high
 
 
@@ -47,8 +47,8 @@ def mcnemar_p_value(only_first: int, only_second: int) -> float:
     continuity (Edwards 1948).
 
     Args:
-        only_first: Samples that the first model alone has right.
-        only_second: Samples that the second alone has right.
+        only_first: Samples that only the first model predicts correctly.
+        only_second: Samples that only the second predicts correctly.
     """
     discordant = only_first + only_second
     if discordant < EXACT_BELOW:
@@ -72,8 +72,8 @@ def paired_difference_interval(only_first: int, only_second: int, count: int) ->
     each of the four cells, which makes it cover what it promises in small samples, too.
 
     Args:
-        only_first: Samples that the first model alone has right.
-        only_second: Samples that the second alone has right.
+        only_first: Samples that only the first model predicts correctly.
+        only_second: Samples that only the second predicts correctly.
         count: All samples; at least 1.
     """
     first, second, total = only_first + 0.5, only_second + 0.5, count + 2

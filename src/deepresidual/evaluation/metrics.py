@@ -21,7 +21,7 @@ _EDGES = torch.arange(1, NUM_BINS, dtype=torch.float64) / NUM_BINS
 
 
 class SampleFigures(NamedTuple):
-    """What a tally found of each sample of a batch.
+    """Loss and prediction of each sample of a batch.
 
     Attributes:
         losses: Cross-entropy in nats, ``(N,)`` float64.
@@ -74,14 +74,14 @@ class ClassificationSums:
         losses = -log_probabilities.gather(1, labels[:, None])[:, 0]
         predicted = logits.argmax(dim=1)
         confidences = log_probabilities.gather(1, predicted[:, None])[:, 0].exp()
-        is_right = predicted == labels
+        is_correct = predicted == labels
         self.count += len(labels)
-        self.top1_count += int(is_right.sum())
+        self.top1_count += int(is_correct.sum())
         self.top5_count += int((class_ranks(logits, labels) <= 5).sum())
         self.loss_sum += float(losses.sum())
         self.pairs.update(zip(labels.tolist(), predicted.tolist(), strict=True))
         units = (confidences / CONFIDENCE_UNIT).round().long()
-        figures = torch.stack([torch.ones_like(units), units, is_right.long()], dim=1)
+        figures = torch.stack([torch.ones_like(units), units, is_correct.long()], dim=1)
         self.bins.index_add_(0, torch.bucketize(confidences, _EDGES), figures)
         return SampleFigures(losses, predicted, confidences)
 

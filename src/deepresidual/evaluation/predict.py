@@ -15,13 +15,14 @@ from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.models import require_classifier
 from deepresidual.models.model import NOT_FINITE
 from deepresidual.models.precision import settle_precision
-from deepresidual.runtime.device import Precision, PrecisionChoice, resolve_num_workers
+from deepresidual.runtime.device import resolve_num_workers
 from deepresidual.runtime.files import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from deepresidual.models import Prediction, TorchClassifier
+    from deepresidual.runtime.compute import Precision, PrecisionChoice
 
 __all__ = ["FilePrediction", "FoundImages", "find_images", "predict_files"]
 

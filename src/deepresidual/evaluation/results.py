@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Columns", "check_destination", "columns_of", "read_results", "result_writer"]
-
 Columns: TypeAlias = dict[str, list[Any]]
 """Rows by column: equally long lists of strings and numbers."""
 
@@ -101,6 +99,25 @@ def _readable(name: str) -> str:
 
 
 # -- writing -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def opened_results(
+    path: str | Path | None, num_classes: int, top_k: int
+) -> Iterator[Callable[[Columns], None] | None]:
+    """Yield what writes the results of single images, or ``None`` if ``path`` is ``None``.
+
+    Raises:
+        ConfigurationError: The file or ``top_k`` cannot be used.
+        RunError: The file cannot be written.
+    """
+    if path is None:
+        yield None
+        return
+    file = expanded(path)
+    check_destination(file, num_classes, top_k)
+    with result_writer(file) as write:
+        yield write
 
 
 @contextlib.contextmanager

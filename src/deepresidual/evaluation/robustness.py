@@ -12,7 +12,8 @@ of it is one evaluation of the whole split, as exact as any other.
     Gaussian blur with a standard deviation of S pixels, edges continued, cut at four deviations.
 
 Example:
-    >>> evaluate_robustness("runs/photos", "photos", [Corruption("jpeg", 10), Corruption("blur", 1.5)])
+    >>> setup = EvaluationSetup.open(["runs/photos"], "photos")
+    >>> setup.robustness([Corruption("jpeg", 10), Corruption("blur", 1.5)])
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, assert_never, get_args
 
 import numpy as np
@@ -28,23 +28,14 @@ from PIL import Image
 
 from deepresidual.data.decode import decode
 from deepresidual.errors import ConfigurationError, UnknownNameError
-from deepresidual.evaluation.measurement import Measurement
-from deepresidual.evaluation.task import EVALUATION_BATCH_SIZE, open_task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from deepresidual.data.source import SampleSource
-    from deepresidual.evaluation.figures import Evaluation
-    from deepresidual.evaluation.views import Views
-    from deepresidual.models import TorchClassifier
+    from deepresidual.evaluation.result import Evaluation
     from deepresidual.preprocess import Preprocess
-    from deepresidual.runtime.device import PrecisionChoice
-
-__all__ = ["Corruption", "CorruptionKind", "RobustnessRow", "evaluate_robustness", "parse_corruptions"]
 
 CorruptionKind: TypeAlias = Literal["jpeg", "size", "blur"]
 
@@ -109,27 +100,44 @@ class Corruption:
 
 @dataclass(frozen=True)
 class RobustnessRow:
-    """What was measured of images that were spoiled in one way.
+    """Result on images that were corrupted in one way.
 
     Attributes:
-        corruption: How; ``None``: not at all.
-        evaluation: The figures.
+        corruption: The corruption.
+        evaluation: The metrics.
     """
 
-    corruption: Corruption | None
+    corruption: Corruption
     evaluation: Evaluation
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the corruption and the figures of the whole split as JSON types."""
+        """Return the corruption and the metrics of the whole split as JSON types."""
         measured = self.evaluation
         return {
-            "kind": self.corruption.kind if self.corruption else "none",
-            "level": self.corruption.level if self.corruption else 0,
+            "kind": self.corruption.kind,
+            "level": self.corruption.level,
             **measured.summary(),
             "top1_count": measured.top1_count,
             "top1_interval": list(measured.top1_interval),
             "ece": measured.ece,
         }
+
+
+@dataclass(frozen=True)
+class RobustnessEvaluation:
+    """Result of evaluating a model on clean images, and again for every corruption.
+
+    Attributes:
+        evaluation: The metrics on clean images.
+        rows: The metrics for each corruption, in order.
+    """
+
+    evaluation: Evaluation
+    rows: tuple[RobustnessRow, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types."""
+        return {**self.evaluation.to_dict(), "corruptions": [row.to_dict() for row in self.rows]}
 
 
 def parse_corruptions(texts: Sequence[str]) -> tuple[Corruption, ...]:
@@ -150,58 +158,6 @@ def parse_corruptions(texts: Sequence[str]) -> tuple[Corruption, ...]:
             ) from error
         found += [Corruption(kind, number) for number in numbers]  # type: ignore[arg-type]  # checked there
     return tuple(dict.fromkeys(found))
-
-
-def evaluate_robustness(
-    model: TorchClassifier | str | Path,
-    data: SampleSource | str | Path,
-    corruptions: Sequence[Corruption],
-    *,
-    split: str | None = None,
-    views: Views | str = "one",
-    validation: float = 0.0,
-    batch_size: int = EVALUATION_BATCH_SIZE,
-    num_workers: int | None = None,
-    device: str = "auto",
-    precision: PrecisionChoice = "fp32",
-) -> tuple[RobustnessRow, ...]:
-    """Evaluate a model on images as they are, and again for every corruption.
-
-    Args:
-        model: As for :func:`deepresidual.evaluate`, like all arguments that are not here.
-        data: A data set.
-        corruptions: How to spoil the images.
-        split: Which split.
-        views: What the model sees of an image.
-        validation: Share of the training images to call ``val``.
-        batch_size: Images at a time.
-        num_workers: Threads that load data.
-        device: Where to compute.
-        precision: Precision of the forward passes.
-
-    Returns:
-        A row for the images as they are, then one for each corruption.
-    """
-    task = open_task(
-        [model],
-        data,
-        split=split,
-        views=views,
-        validation=validation,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        device=device,
-        precision=precision,
-    )
-    preprocess = task.members[0].preprocess
-    rows = []
-    for corruption in (None, *corruptions):
-        change = None if corruption is None else partial(corruption.apply, preprocess=preprocess)
-        measurement = Measurement(task.classes)
-        for batch in task.scores(task.split, label=str(corruption or task.split), change=change):
-            measurement.add(batch.scores[0], batch)
-        rows.append(RobustnessRow(corruption, measurement.evaluation(task.split)))
-    return tuple(rows)
 
 
 def _resized_and_back(pixels: NDArray[np.uint8], side_px: int, preprocess: Preprocess) -> NDArray[np.uint8]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from deepresidual.data.loader import Readable
     from deepresidual.evaluation.views import Views
     from deepresidual.models import TorchClassifier
-    from deepresidual.runtime.device import Precision
+    from deepresidual.runtime.compute import Precision
 
 __all__ = ["ScoredBatch", "mean_of_probabilities", "scored_batches"]
 

@@ -16,7 +16,7 @@ from deepresidual.data.decode import decode, from_pillow, read_file
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError
 from deepresidual.models.ranking import best_classes
 from deepresidual.nn import ResNet, initialize
-from deepresidual.runtime.device import Precision, autocast
+from deepresidual.runtime.device import autocast
 from deepresidual.runtime.files import expanded
 from deepresidual.spec import ResNetSpec
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepresidual.preprocess import Preprocess
+    from deepresidual.runtime.compute import Precision
 
 __all__ = [
     "NOT_FINITE",

@@ -28,7 +28,8 @@ import torch
 from deepresidual.errors import ConfigurationError
 from deepresidual.models.model import empty_network
 from deepresidual.runtime.cache import read_cache, write_cache
-from deepresidual.runtime.device import Precision, PrecisionChoice, autocast, has_bf16
+from deepresidual.runtime.compute import Precision, PrecisionChoice
+from deepresidual.runtime.device import autocast, has_bf16
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from deepresidual.spec import ResNetSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from deepresidual.runtime.device import Precision
+    from deepresidual.runtime.compute import Precision
 
 BadSamples: TypeAlias = Literal["stop", "skip"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,18 +15,15 @@ from deepresidual.runtime.openmp import describe_spinning
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from deepresidual.runtime.compute import Precision
+
 __all__ = [
-    "Precision",
-    "PrecisionChoice",
     "autocast",
     "describe_hardware",
     "has_bf16",
     "resolve_device",
     "resolve_num_workers",
 ]
-
-Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
-PrecisionChoice: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def resolve_device(name: str) -> torch.device:

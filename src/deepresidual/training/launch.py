@@ -21,12 +21,7 @@ from deepresidual.runs.tensorboard import require_tensorboard
 from deepresidual.runtime.allocator import allocator_policy
 from deepresidual.runtime.console import note, warn, warn_each
 from deepresidual.runtime.cores import usable_cores
-from deepresidual.runtime.device import (
-    PrecisionChoice,
-    describe_hardware,
-    resolve_device,
-    resolve_num_workers,
-)
+from deepresidual.runtime.device import describe_hardware, resolve_device, resolve_num_workers
 from deepresidual.runtime.distributed import Processes, launched_by_torchrun
 from deepresidual.runtime.files import expanded
 from deepresidual.runtime.openmp import spin_source
@@ -41,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from deepresidual.recipe import Recipe
+    from deepresidual.runtime.compute import PrecisionChoice
     from deepresidual.spec import ResNetSpec
     from deepresidual.training.compiling import CompileChoice
 

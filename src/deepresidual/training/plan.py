@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from deepresidual import zoo
 from deepresidual.data.augment import check_augment
@@ -34,9 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import torch
+
     from deepresidual.data.source import SampleSource
     from deepresidual.runs.plan import BadSamples
-    from deepresidual.runtime.device import PrecisionChoice
+    from deepresidual.runtime.compute import PrecisionChoice
 
 __all__ = ["Wishes", "make_plan"]
 

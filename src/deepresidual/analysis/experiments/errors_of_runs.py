@@ -31,9 +31,9 @@ def measure_errors(run: FinishedRun) -> Measurement:
     Figures: ``training_error``, ``training_loss``, ``test_error``, ``test_loss`` (nats), ``test_count``.
     Series: those of :func:`curves`.
     """
-    trained = evaluate_split(run.model, run.source.split("train"), "train", num_mistakes=1)
+    trained = evaluate_split(run.model, run.source.split("train"), "train")
     name = run.source.evaluation_split
-    held_out = evaluate_split(run.model, run.source.split(name), name, num_mistakes=1)
+    held_out = evaluate_split(run.model, run.source.split(name), name)
     return Measurement(
         figures={
             "training_error": 1 - trained.top1,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deepresidual.analysis.experiments.experiment import Arm, Experiment, Scale
-    from deepresidual.runtime.device import PrecisionChoice
+    from deepresidual.runtime.compute import PrecisionChoice
 
 __all__ = ["ArmEstimate", "elapsed_seconds", "estimate"]
 

@@ -29,7 +29,7 @@ from deepresidual.analysis.experiments.experiment import (
 )
 from deepresidual.analysis.experiments.figures import STYLES, draw_arms, finish, new_figure, plot_band
 from deepresidual.analysis.experiments.verdicts import compared_with_published, gap
-from deepresidual.evaluation.evaluation import evaluate_split
+from deepresidual.evaluation import evaluate_split
 from deepresidual.recipe.recipes import named_recipe
 from deepresidual.zoo.published import published
 
@@ -114,8 +114,8 @@ def _measure(run: FinishedRun) -> Measurement:
     measured = measure_errors(run)
     name = run.source.evaluation_split
     split = run.source.split(name)
-    ten = evaluate_split(run.model, split, name, views="ten-crop", num_mistakes=1)
-    whole = evaluate_split(run.model, split, name, views="multi-scale", num_mistakes=1)
+    ten = evaluate_split(run.model, split, name, views="ten-crop")
+    whole = evaluate_split(run.model, split, name, views="multi-scale")
     return Measurement(
         figures=measured.figures
         | {

@@ -30,7 +30,7 @@ from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameError
 from deepresidual.runtime.console import warn
-from deepresidual.runtime.device import PrecisionChoice, describe_hardware, resolve_device
+from deepresidual.runtime.device import describe_hardware, resolve_device
 from deepresidual.runtime.distributed import launched_by_torchrun
 from deepresidual.runtime.files import expanded, make_folder
 from deepresidual.runtime.provenance import command_line, now, versions
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deepresidual.analysis.experiments.experiment import Arm, Experiment
+    from deepresidual.runtime.compute import PrecisionChoice
 
 __all__ = ["Reproduction", "chosen_arms", "reproduce"]
 

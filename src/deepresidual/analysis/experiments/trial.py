@@ -20,7 +20,7 @@ from deepresidual.analysis.experiments.sharing import run_beside
 from deepresidual.errors import ConfigurationError, DivergedError, ModelFileError
 from deepresidual.models import load
 from deepresidual.runtime.console import note, warn
-from deepresidual.runtime.device import PrecisionChoice, describe_hardware, resolve_device
+from deepresidual.runtime.device import describe_hardware, resolve_device
 from deepresidual.runtime.files import make_folder, write_json
 from deepresidual.runtime.provenance import versions
 from deepresidual.runtime.signals import StopRequested
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from deepresidual.analysis.experiments.experiment import Arm, Experiment
     from deepresidual.data.source import SampleSource
+    from deepresidual.runtime.compute import PrecisionChoice
     from deepresidual.runtime.signals import StopRequest
 
 __all__ = ["Machine", "Trial"]

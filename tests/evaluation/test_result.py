@@ -1,4 +1,4 @@
-"""Figures of classes against scikit-learn, intervals against scipy; JSON there and back."""
+"""Metrics of classes against scikit-learn, intervals against scipy; JSON there and back."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from deepresidual.evaluation import Evaluation
+from deepresidual.evaluation.accumulator import Accumulator, FittedTemperature
 from deepresidual.evaluation.calibration import Temperature, bins_of
 from deepresidual.evaluation.intervals import wilson_interval
-from deepresidual.evaluation.measurement import FittedTemperature, Measurement
 from deepresidual.evaluation.scoring import ScoredBatch
 
 
@@ -24,12 +24,12 @@ def measured(seed: int, num_classes: int, count: int = 300) -> tuple[Evaluation,
     logits = torch.randn(count, num_classes, generator=generator)
     logits[torch.arange(count), labels] += 1
     logits[:, 0] -= 20
-    measurement = Measurement(
+    accumulator = Accumulator(
         tuple(f"class {row}" for row in range(num_classes)), temperature=FittedTemperature(2.0, "val", 9)
     )
     keys = [str(row) for row in range(count)]
-    measurement.add(logits, ScoredBatch(logits[None], labels, torch.arange(count), keys, []))
-    return measurement.evaluation("test"), labels.numpy(), logits.argmax(dim=1).numpy()
+    accumulator.add(logits, ScoredBatch(logits[None], labels, torch.arange(count), keys, []))
+    return accumulator.evaluation("test"), labels.numpy(), logits.argmax(dim=1).numpy()
 
 
 @pytest.mark.parametrize("num_classes", [3, 10])
@@ -83,4 +83,4 @@ def test_bins_add_up_to_the_whole() -> None:
     assert sum(part.count for part in evaluation.bins) == evaluation.count
     right = sum(part.count * part.accuracy for part in evaluation.bins)
     assert right == pytest.approx(evaluation.top1_count)
-    assert evaluation.bins != bins_of(Measurement(("a", "b")).tally)
+    assert evaluation.bins != bins_of(Accumulator(("a", "b")).sums)

@@ -1,4 +1,4 @@
-"""``Measurement``: sums, worst mistakes and results of single images, added up batch by batch."""
+"""``Accumulator``: sums, worst mistakes and best predictions of a split, added up batch by batch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from deepresidual.errors import DataError, DivergedError
 from deepresidual.evaluation.calibration import Temperature, bins_of
-from deepresidual.evaluation.figures import CorrectPrediction, Evaluation, Mistake
 from deepresidual.evaluation.metrics import ClassificationSums
+from deepresidual.evaluation.result import CorrectPrediction, Evaluation, Mistake
 from deepresidual.evaluation.results import columns_of
 from deepresidual.runtime.distributed import SINGLE, Processes
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from deepresidual.evaluation.results import Columns
     from deepresidual.evaluation.scoring import ScoredBatch
 
-__all__ = ["FittedTemperature", "Measurement"]
+# How many of the worst mistakes, and of the surest correct predictions, are named.
+_NUM_MISTAKES, _NUM_BEST = 24, 12
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,13 @@ class FittedTemperature:
     count: int
 
 
-class Measurement:
-    """What is measured of the scores of one model, or one ensemble, on one split.
+class Accumulator:
+    """Accumulate the scores of one model, or one ensemble, on one split into an :class:`Evaluation`.
 
     Args:
         classes: Names of the classes, in the order of the scores.
-        num_mistakes: How many of the worst mistakes to name.
-        num_best: How many of the surest hits to name, each of another class.
-        temperature: Measured as well, where there is one.
-        write: Takes the rows of every batch, where results of single images are wanted.
+        temperature: A temperature whose effect is measured as well.
+        write: Takes the rows of every batch: the results of single images.
         top_k: How many classes such a row names.
     """
 
@@ -57,106 +56,111 @@ class Measurement:
         self,
         classes: tuple[str, ...],
         *,
-        num_mistakes: int = 24,
-        num_best: int = 12,
         temperature: FittedTemperature | None = None,
         write: Callable[[Columns], None] | None = None,
         top_k: int = 1,
     ) -> None:
-        self.tally = ClassificationSums(len(classes))
+        self.sums = ClassificationSums(len(classes))
         self._classes = classes
-        self._num_mistakes = num_mistakes
         self._worst: list[tuple[float, int, Mistake]] = []
-        self._num_best = num_best
-        # Class → loss, index, key and probability of the hit with the lowest loss.
+        # Class → loss, index, key and probability of the correct prediction with the lowest loss.
         self._best: dict[int, tuple[float, int, str, float]] = {}
         self._temperature = temperature
-        self._cooled = ClassificationSums(len(classes))
+        self._cooled_sums = ClassificationSums(len(classes))
         self._write, self._top_k = write, top_k
+
+    def status(self) -> str:
+        """Return the top-1 accuracy so far, for a progress bar."""
+        return f"top-1 {self.sums.top1:.2%}"
 
     def add(self, scores: torch.Tensor, batch: ScoredBatch) -> None:
         """Count the scores ``(N, K)`` of a batch."""
         if not len(batch.labels):
             return
-        figures = self.tally.add(scores, batch.labels)
+        samples = self.sums.add(scores, batch.labels)
         if self._temperature is not None:
-            self._cooled.add(scores.double() / self._temperature.value, batch.labels)
-        for row in (figures.predicted != batch.labels).nonzero()[:, 0].tolist():
+            self._cooled_sums.add(scores.double() / self._temperature.value, batch.labels)
+        for row in (samples.predicted != batch.labels).nonzero()[:, 0].tolist():
             mistake = Mistake(
                 index=int(batch.indices[row]),
                 key=batch.keys[row],
                 label=self._classes[int(batch.labels[row])],
-                predicted=self._classes[int(figures.predicted[row])],
-                probability=float(figures.confidences[row]),
-                loss=float(figures.losses[row]),
+                predicted=self._classes[int(samples.predicted[row])],
+                probability=float(samples.confidences[row]),
+                loss=float(samples.losses[row]),
             )
             entry = (mistake.loss, -mistake.index, mistake)
-            if len(self._worst) < self._num_mistakes:
+            if len(self._worst) < _NUM_MISTAKES:
                 heapq.heappush(self._worst, entry)
             else:
                 heapq.heappushpop(self._worst, entry)
-        self._keep_best(figures, batch)
+        self._keep_best(samples, batch)
         if self._write is not None:
             self._write(
-                columns_of(scores, batch.labels, figures.losses, batch.keys, self._classes, self._top_k)
+                columns_of(scores, batch.labels, samples.losses, batch.keys, self._classes, self._top_k)
             )
 
-    def _keep_best(self, figures: SampleFigures, batch: ScoredBatch) -> None:
+    def _keep_best(self, samples: SampleFigures, batch: ScoredBatch) -> None:
         # As lists: to read one number of a tensor takes as long as this loop does for ten samples.
         rows = zip(
             batch.labels.tolist(),
-            figures.predicted.tolist(),
-            figures.losses.tolist(),
+            samples.predicted.tolist(),
+            samples.losses.tolist(),
             batch.indices.tolist(),
             batch.keys,
             strict=True,
         )
         for row, (label, predicted, loss, index, key) in enumerate(rows):
             if predicted == label and (label not in self._best or (loss, index) < self._best[label][:2]):
-                self._best[label] = (loss, index, key, float(figures.confidences[row]))
+                self._best[label] = (loss, index, key, float(samples.confidences[row]))
 
-    def _hits(self, parts: list[dict[int, tuple[float, int, str, float]]]) -> tuple[CorrectPrediction, ...]:
-        """Return the surest hits of different classes of all ranks."""
+    def _merged_best(
+        self, parts: list[dict[int, tuple[float, int, str, float]]]
+    ) -> tuple[CorrectPrediction, ...]:
+        """Return the surest correct predictions of all ranks, each of another class."""
         best: dict[int, tuple[float, int, str, float]] = {}
         for part in parts:
             for label, entry in part.items():
                 best[label] = min(best.get(label, entry), entry)
-        ordered = sorted((entry, label) for label, entry in best.items())[: self._num_best]
+        ordered = sorted((entry, label) for label, entry in best.items())[:_NUM_BEST]
         return tuple(
             CorrectPrediction(index, key, self._classes[label], probability, loss)
             for (loss, index, key, probability), label in ordered
         )
 
     def evaluation(self, split: str, processes: Processes = SINGLE) -> Evaluation:
-        """Return the figures over the samples of all ranks.
+        """Return the metrics over the samples of all ranks.
 
         Raises:
             DataError: There is no sample that could be used.
             DivergedError: The loss is not finite.
         """
-        tally = ClassificationSums.merged(processes.all_gather(self.tally))
+        sums = ClassificationSums.merged(processes.all_gather(self.sums))
         worst = [entry for part in processes.all_gather(self._worst) for entry in part]
-        best = self._hits(processes.all_gather(self._best))
-        if not tally.count:
+        best = self._merged_best(processes.all_gather(self._best))
+        if not sums.count:
             raise DataError(f"{split} has no sample that can be used", remedy="see 'residual check'")
-        if not math.isfinite(tally.loss):
+        if not math.isfinite(sums.loss):
             raise DivergedError(
-                f"the loss on {split} is {tally.loss}", remedy="train again with a lower learning rate"
+                f"the loss on {split} is {sums.loss}", remedy="train again with a lower learning rate"
             )
         temperature = None
         if self._temperature is not None:
-            fitted, cooled = self._temperature, ClassificationSums.merged(processes.all_gather(self._cooled))
+            fitted, cooled = (
+                self._temperature,
+                ClassificationSums.merged(processes.all_gather(self._cooled_sums)),
+            )
             temperature = Temperature(fitted.value, fitted.split, fitted.count, cooled.loss, bins_of(cooled))
         return Evaluation(
             split=split,
-            top1=tally.top1,
-            top5=tally.top5,
-            loss=tally.loss,
-            count=tally.count,
+            top1=sums.top1,
+            top5=sums.top5,
+            loss=sums.loss,
+            count=sums.count,
             classes=self._classes,
-            confusions=tuple((*pair, count) for pair, count in sorted(tally.pairs.items())),
-            mistakes=tuple(entry[2] for entry in heapq.nlargest(self._num_mistakes, worst)),
-            bins=bins_of(tally),
+            confusions=tuple((*pair, count) for pair, count in sorted(sums.pairs.items())),
+            mistakes=tuple(entry[2] for entry in heapq.nlargest(_NUM_MISTAKES, worst)),
+            bins=bins_of(sums),
             best=best,
             temperature=temperature,
         )

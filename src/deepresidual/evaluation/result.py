@@ -1,6 +1,6 @@
-"""``Evaluation``: what was measured, as a value; and how it becomes JSON and comes back.
+"""``Evaluation``: the result of an evaluation as a value, to JSON and back.
 
-Fields are what was counted; whatever follows from them (intervals, figures of each class, calibration
+Fields are what was counted; whatever follows from them (intervals, metrics of each class, calibration
 error) is a property, so the two cannot contradict each other.
 """
 
@@ -17,12 +17,10 @@ from deepresidual.evaluation.intervals import wilson_interval
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ClassFigures", "CorrectPrediction", "Evaluation", "Mistake"]
-
 
 @dataclass(frozen=True)
 class Mistake:
-    """One sample that the model got wrong.
+    """One sample that the model predicted wrongly.
 
     Attributes:
         index: Which sample of the split.
@@ -43,7 +41,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class CorrectPrediction:
-    """One sample that the model got right.
+    """One sample that the model predicted correctly.
 
     Attributes:
         index: Which sample of the split.
@@ -61,8 +59,8 @@ class CorrectPrediction:
 
 
 @dataclass(frozen=True)
-class ClassFigures:
-    """How well one class is told from the others.
+class ClassMetrics:
+    """Precision, recall and F1 of one class.
 
     Attributes:
         name: The class.
@@ -83,21 +81,21 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation measured.
+    """Result of an evaluation.
 
     Attributes:
         split: Name of the split.
-        top1: Fraction whose most probable class is right.
+        top1: Fraction whose most probable class is correct.
         top5: Fraction whose true class is among the five most probable.
         loss: Mean cross-entropy in nats.
         count: Number of samples; the size of the split.
         classes: Names of the classes.
-        confusions: Rows (true, predicted, samples) for every pair of classes that occurred, right ones
+        confusions: Rows (true, predicted, samples) for every pair of classes that occurred, correct ones
             included; a matrix without its zeros.
         mistakes: The worst mistakes, highest loss first.
         bins: Samples by the probability of the predicted class: a reliability diagram.
-        best: The surest hits of different classes, lowest loss first.
-        temperature: What dividing the logits by a fitted temperature changes; ``None``: none was fitted.
+        best: The surest correct predictions, each of another class, lowest loss first.
+        temperature: Metrics after temperature scaling; ``None``: no temperature was fitted.
     """
 
     split: str
@@ -114,7 +112,7 @@ class Evaluation:
 
     @property
     def top1_count(self) -> int:
-        """Number of samples whose most probable class is right."""
+        """Number of samples whose most probable class is correct."""
         return sum(count for true, predicted, count in self.confusions if true == predicted)
 
     @property
@@ -133,22 +131,22 @@ class Evaluation:
         return expected_calibration_error(self.bins)
 
     @cached_property
-    def per_class(self) -> tuple[ClassFigures, ...]:
+    def per_class(self) -> tuple[ClassMetrics, ...]:
         """Precision, recall and F1 of every class, in the order of ``classes``."""
-        support, taken, right = ([0] * len(self.classes) for _ in range(3))
+        support, taken, correct = ([0] * len(self.classes) for _ in range(3))
         for true, predicted, count in self.confusions:
             support[true] += count
             taken[predicted] += count
-            right[true] += count * (true == predicted)
+            correct[true] += count * (true == predicted)
         return tuple(
-            ClassFigures(
+            ClassMetrics(
                 name,
                 support[row],
                 taken[row],
-                right[row] / max(1, taken[row]),
-                right[row] / max(1, support[row]),
+                correct[row] / max(1, taken[row]),
+                correct[row] / max(1, support[row]),
                 # 2PR / (P + R) without the divisions of P and R.
-                2 * right[row] / max(1, support[row] + taken[row]),
+                2 * correct[row] / max(1, support[row] + taken[row]),
             )
             for row, name in enumerate(self.classes)
         )
@@ -161,7 +159,7 @@ class Evaluation:
         return rows
 
     def summary(self) -> dict[str, Any]:
-        """Return the four figures and the split as JSON types."""
+        """Return the four metrics and the split as JSON types."""
         return {
             "split": self.split,
             "top1": self.top1,
@@ -185,10 +183,10 @@ class Evaluation:
             **document,
             "bins": [dataclasses.asdict(part) for part in self.bins],
             "classes": list(self.classes),
-            "per_class": [dataclasses.asdict(figures) for figures in self.per_class],
+            "per_class": [dataclasses.asdict(metrics) for metrics in self.per_class],
             "confusions": [list(row) for row in self.confusions],
             "mistakes": [dataclasses.asdict(mistake) for mistake in self.mistakes],
-            "best": [dataclasses.asdict(hit) for hit in self.best],
+            "best": [dataclasses.asdict(prediction) for prediction in self.best],
         }
 
     @classmethod
@@ -205,6 +203,6 @@ class Evaluation:
             confusions=tuple((true, predicted, count) for true, predicted, count in fields["confusions"]),
             mistakes=tuple(Mistake(**mistake) for mistake in fields["mistakes"]),
             bins=tuple(Bin(**row) for row in fields.get("bins", ())),
-            best=tuple(CorrectPrediction(**hit) for hit in fields.get("best", ())),
+            best=tuple(CorrectPrediction(**row) for row in fields.get("best", ())),
             temperature=None if temperature is None else Temperature.from_dict(temperature),
         )

@@ -1,0 +1,113 @@
+"""Exact evaluation: every sample of a split counted once, no padding, no dropped rest.
+
+The forward pass is float32 unless another precision is asked for, in training as in ``residual
+evaluate``, so the result that a run ends with is the result that anyone gets from its model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Unpack
+
+from deepresidual.data.loader import require_none_bad
+from deepresidual.evaluation.accumulator import Accumulator
+from deepresidual.evaluation.scoring import scored_batches
+from deepresidual.evaluation.setup import EvaluationSetup
+from deepresidual.evaluation.views import ViewKind, Views
+from deepresidual.runtime.compute import ComputeOptions
+from deepresidual.runtime.distributed import SINGLE, Processes
+from deepresidual.runtime.signals import StopRequest, StopRequested
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deepresidual.data.loader import Readable
+    from deepresidual.data.source import SampleSource
+    from deepresidual.evaluation.options import EvaluationKeywords
+    from deepresidual.evaluation.result import Evaluation
+    from deepresidual.models import TorchClassifier
+
+
+def evaluate(
+    model: TorchClassifier | str | Path,
+    data: SampleSource | str | Path,
+    **options: Unpack[EvaluationKeywords],
+) -> Evaluation:
+    """Evaluate a model on a data set.
+
+    Args:
+        model: A model, a model folder, a run folder or the name of a bundled model.
+        data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder.
+        options: Fields of :class:`deepresidual.evaluation.EvaluationOptions`, for example ``split="val"``.
+
+    Returns:
+        The metrics, over every sample of the split.
+
+    Raises:
+        ConfigurationError: An option is out of range, or the temperature is to be fitted on that split.
+        DataError: The data cannot be used, or its classes are not the model's.
+        ModelFileError: The model cannot be loaded.
+        RunError: The file of predictions cannot be written.
+    """
+    return EvaluationSetup.open([model], data, **options).evaluate()
+
+
+class EvaluationStopped(Exception):  # noqa: N818  # no error: a stop was requested
+    """The evaluation ended early because a stop was requested; ``exit_code`` says how."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+def evaluate_split(
+    model: TorchClassifier,
+    split: Readable,
+    name: str,
+    *,
+    views: Views | ViewKind = "one",
+    num_workers: int = 0,
+    processes: Processes = SINGLE,
+    skip_bad: bool = False,
+    stop: StopRequest | None = None,
+) -> Evaluation:
+    """Evaluate on a split whose labels are rows of the model's classifier, in float32, as training does.
+
+    Args:
+        model: The model.
+        split: The split.
+        name: Its name.
+        views: What the network is shown of every image. Default: the central crop.
+        num_workers: Threads that load images.
+        processes: Processes among which the batches are dealt out; each sample still counts once.
+        skip_bad: Whether unreadable samples are left out of the count instead of being an error.
+        stop: Request to stop; checked between batches, and at once while waiting for data.
+
+    Raises:
+        EvaluationStopped: A stop was requested on any rank.
+    """
+    accumulator = Accumulator(model.label_names)
+    batches = scored_batches(
+        [model],
+        split,
+        Views.of(views),
+        batch_size=ComputeOptions.batch_size,
+        num_workers=num_workers,
+        precision="fp32",
+        processes=processes,
+    )
+    stop = stop or StopRequest()
+    while True:
+        try:
+            with stop.at_once():
+                batch = next(batches, None)
+        except StopRequested:
+            break
+        if batch is None:
+            break
+        if not skip_bad:
+            require_none_bad(batch.bad)
+        accumulator.add(batch.scores[0], batch)
+    (exit_code,) = processes.all_max(stop.exit_code)
+    if exit_code:
+        raise EvaluationStopped(exit_code)
+    return accumulator.evaluation(name, processes)

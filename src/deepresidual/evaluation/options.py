@@ -1,0 +1,51 @@
+"""``EvaluationOptions``: what of a data set is evaluated, how it is shown, and what is written down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deepresidual.runtime.compute import ComputeKeywords, ComputeOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deepresidual.evaluation.views import ViewKind, Views
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(ComputeOptions):
+    """What of a data set is evaluated, how it is shown to the models, and what is written down.
+
+    The fields of :class:`deepresidual.runtime.compute.ComputeOptions` come first.
+    """
+
+    split: str | None = None
+    """Name of the split to report. Default: ``test`` if there is one, else ``val``."""
+
+    views: Views | ViewKind = "one"
+    """``one``, ``flip``, ``ten-crop``, ``multi-scale``, or :class:`deepresidual.evaluation.Views`. Each
+    member of an ensemble keeps its own preprocessing."""
+
+    validation: float = 0.0
+    """Share of the training images to call ``val``, the same ones that training holds out."""
+
+    fit_temperature: str | None = None
+    """Another split, to fit a temperature on that calibrates the probabilities."""
+
+    predictions: str | Path | None = None
+    """A ``.csv``, ``.jsonl`` or ``.parquet`` file for the results of single images."""
+
+    top_k: int = 1
+    """How many of the most probable classes to name in that file."""
+
+
+class EvaluationKeywords(ComputeKeywords, total=False):
+    """The fields of :class:`EvaluationOptions` as keyword arguments."""
+
+    split: str | None
+    views: Views | ViewKind
+    validation: float
+    fit_temperature: str | None
+    predictions: str | Path | None
+    top_k: int

@@ -1,0 +1,52 @@
+"""Options are values: each dataclass of options has the same fields as its typed keywords."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepresidual.evaluation import options as evaluation_options
+from deepresidual.runtime import compute
+
+GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "public_api.json").read_text())
+
+PAIRS = [
+    (compute.ComputeOptions, compute.ComputeKeywords),
+    (evaluation_options.EvaluationOptions, evaluation_options.EvaluationKeywords),
+]
+
+
+def fields_as_written(kind: type[Any]) -> dict[str, Any]:
+    """Return the annotations of a class and its parents, as they are written."""
+    found: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        found |= inspect.get_annotations(base)
+    # ``TypedDict`` wraps the strings of the annotations.
+    return {name: getattr(hint, "__forward_arg__", hint) for name, hint in found.items()}
+
+
+@pytest.mark.parametrize(("options", "keywords"), PAIRS)
+def test_keywords_are_the_fields(options: type[Any], keywords: type[Any]) -> None:
+    assert fields_as_written(keywords) == fields_as_written(options)
+
+
+@pytest.mark.parametrize("options", [options for options, _ in PAIRS])
+def test_every_field_has_a_default_and_a_sentence(options: type[Any]) -> None:
+    assert all(field.default is not dataclasses.MISSING for field in dataclasses.fields(options))
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(options))).body
+    assert isinstance(tree, ast.ClassDef)
+    for field, sentence in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign):
+            assert isinstance(sentence, ast.Expr), ast.unparse(field)
+
+
+@pytest.mark.parametrize("options", [options for options, _ in PAIRS if options.__name__ in GOLDEN["fields"]])
+def test_the_fields_are_public(options: type[Any]) -> None:
+    assert sorted(field.name for field in dataclasses.fields(options)) == GOLDEN["fields"][options.__name__]
