@@ -15,6 +15,7 @@ from pathlib import Path
 import deepresidual
 from deepresidual.models import bundled
 from deepresidual.recipe import Recipe
+from deepresidual.runs.read import read_run_record
 
 
 def main(run: str, name: str, data: str, described: str) -> None:
@@ -23,7 +24,7 @@ def main(run: str, name: str, data: str, described: str) -> None:
     deepresidual.save(deepresidual.load(run), folder, half=True)
     model = deepresidual.load(folder)
     found = deepresidual.evaluate(model, data, split="test")
-    document = json.loads((Path(run) / "run.json").read_text("utf-8"))
+    document = read_run_record(Path(run))
     # The command without the places where data and run lay.
     words = [Path(word).name if "/" in word else word for word in document["command"]]
     model.metrics = {

@@ -17,8 +17,8 @@ import deepresidual
 from deepresidual.data.loader import Batch
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import ConfigurationError, DataError, DivergedError, ModelFileError, RunError
-from deepresidual.runs.folder import Run
 from deepresidual.runs.plan import Plan
+from deepresidual.runs.read import read_plan
 from deepresidual.training import RunResult, train
 from deepresidual.training.plan import Wishes, make_plan
 
@@ -444,4 +444,4 @@ def test_a_folder_without_splits_is_trained_and_tested_on_a_fixed_fifth(photos: 
     result = run(photos / "train", tmp_path / "run", {"steps": 1})
     assert result.evaluation is not None
     assert result.evaluation.split == "test"
-    assert Run.read_plan(tmp_path / "run")[0].num_samples + result.evaluation.count == 48
+    assert read_plan(tmp_path / "run")[0].num_samples + result.evaluation.count == 48

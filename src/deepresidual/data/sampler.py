@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from torch.utils.data import Sampler
 
 from deepresidual.runtime.random import order_of_epoch, sample_uniforms
 
@@ -50,7 +49,7 @@ def steps_until_epoch(epoch: float, num_samples: int, batch_size: int) -> int:
 
 
 @dataclass(frozen=True)
-class TrainingOrder(Sampler[list[SampleIndex]]):
+class TrainingOrder:
     """One rank's batches of positions for steps ``first_step`` to ``last_step`` (exclusive).
 
     Attributes:
@@ -109,7 +108,7 @@ class TrainingOrder(Sampler[list[SampleIndex]]):
 
 
 @dataclass(frozen=True)
-class SequentialOrder(Sampler[list[SampleIndex]]):
+class SequentialOrder:
     """Every sample once, in order; the last batch is as short as it is. For evaluation.
 
     Attributes:

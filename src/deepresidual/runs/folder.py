@@ -1,4 +1,4 @@
-"""The run folder: what a run writes, and what it can be resumed and reported from.
+"""Write a run folder, so that the run can be resumed and reported from it.
 
 RUN/run.json          plan, command, versions, hardware, status
 RUN/metrics.jsonl     one line per window of steps and per evaluation
@@ -16,12 +16,21 @@ RUN/report.html       all of it to look at
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from deepresidual.data.source import SampleSource
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.runs.plan import Plan
-from deepresidual.runs.read import FACTS, RECORD, read_evaluation, read_metrics
+from deepresidual.runs.read import (
+    FACTS,
+    SCHEMA_VERSION,
+    holds_run,
+    read_evaluation,
+    read_metrics,
+    read_plan,
+)
 from deepresidual.runs.samples import first_difference, record_samples
 from deepresidual.runs.tensorboard import TensorBoardWriter
 from deepresidual.runtime.console import warn
@@ -38,24 +47,12 @@ from deepresidual.runtime.files import (
     write_text,
 )
 from deepresidual.runtime.provenance import command_line, now, versions
-from deepresidual.runtime.strict_json import damage_in, read_record
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from deepresidual.data.source import SampleSource
-    from deepresidual.runtime.strict_json import Line
-
-__all__ = ["Run", "default_run_path"]
-
-SCHEMA_VERSION = 1
+from deepresidual.runtime.strict_json import Line, damage_in
 
 T = TypeVar("T")
 
-_NO_PLAN = "restore it from a copy, or start anew in another --out; the model folder is not touched"
-
 # A run that was killed before it had a run.json leaves no more than these, and can be started again.
-_OURS = {".writable.tmp", ".run.json.tmp", ".lock"}
+_RESUMABLE_LEFTOVERS = {".writable.tmp", ".run.json.tmp", ".lock"}
 
 
 def default_run_path(plan: Plan) -> Path:
@@ -81,7 +78,7 @@ class Run:
 
     @classmethod
     def seen_by_others(cls, path: Path, plan: Plan) -> Run:
-        """Return the run as the other ranks see it, who do not write."""
+        """Return the run for the other processes, which do not write."""
         return cls(path, plan, {"status": "running"}, writes=False)
 
     # -- open ----------------------------------------------------------------------------------------
@@ -92,24 +89,26 @@ class Run:
 
         Args:
             path: The folder; it must not exist, or be empty.
-            plan: What is going to be done.
-            source: The data, whose samples are written down.
-            facts: More to remember in ``run.json``: hardware, files that are not used.
+            plan: The plan of the run.
+            source: The data; keys, labels and sizes of its samples are recorded.
+            facts: More fields of ``run.json``: hardware, files that are not used.
 
         Raises:
             ConfigurationError: The folder holds another run or other files.
             RunError: It cannot be written.
         """
-        if (path / "run.json").exists():
+        if holds_run(path):
             raise ConfigurationError(
                 f"{path} already holds a run", remedy="continue it with --resume, or choose another --out"
             )
-        if path.exists() and (not path.is_dir() or any(file.name not in _OURS for file in path.iterdir())):
+        if path.exists() and not (
+            path.is_dir() and _RESUMABLE_LEFTOVERS.issuperset(file.name for file in path.iterdir())
+        ):
             raise ConfigurationError(f"{path} is not an empty folder", remedy="choose another --out")
         make_folder(path)
         run = cls(path, plan, {**_first_record(plan), **facts})
-        run._take()
-        if (path / "run.json").exists():  # another process came between the check and here
+        run._acquire_lock()
+        if holds_run(path):  # another process came between the check and here
             run.close()
             raise ConfigurationError(f"{path} already holds a run", remedy="choose another --out")
         run.set_status("running", 0)
@@ -120,20 +119,21 @@ class Run:
     def resume(cls, path: Path, plan: Plan, source: SampleSource, facts: Mapping[str, Any]) -> Run:
         """Open the folder of a run that was interrupted.
 
-        What ``run.json`` holds beside the plan is not needed to go on: where it is damaged, that is said, and
-        what holds now takes its place.
+        Only the plan in ``run.json`` is needed. If another field is damaged, a warning names it, and its
+        present value takes its place.
 
         Args:
             path: The folder.
-            plan: What is going to be done.
+            plan: The plan that today's options give.
             source: The data.
             facts: As for :meth:`start`.
 
         Raises:
-            ConfigurationError: There is no run, or it was started with another plan; lists the differences.
+            ConfigurationError: There is no run, it diverged, or it was started with another plan; the message
+                lists the differences.
             ModelFileError: The plan in ``run.json`` is damaged.
         """
-        recorded, record = cls.read_plan(path)
+        recorded, record = read_plan(path)
         damage = damage_in(record, FACTS)
         if record.get("status") == "diverged":
             raise ConfigurationError(
@@ -154,7 +154,7 @@ class Run:
             )
         make_folder(path)
         run = cls(path, recorded, record)
-        run._take()
+        run._acquire_lock()
         if damage:
             problems = "; ".join(damage.values())
             warn(f"{path / 'run.json'} is damaged ({problems}); what holds now takes its place")
@@ -166,32 +166,14 @@ class Run:
         return run
 
     def _complete(self, source: SampleSource) -> None:
-        """Write what belongs to the beginning of a run, where a kill has not let it come to that."""
+        """Write the files of the first step, if a kill came before them."""
         if not self.metrics_path.exists():
             write_text(self.metrics_path, "")
         if not (self.path / "samples").exists():
             record_samples(self.path / "samples", source)
 
-    @staticmethod
-    def read_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
-        """Return the plan of the run in ``path`` and the whole of its ``run.json``."""
-        file = path / "run.json"
-        if not file.is_file():
-            raise ConfigurationError(
-                f"{path} holds no run to resume", remedy="leave out --resume to start one"
-            )
-        try:
-            record = read_record(file, RECORD)
-        except ModelFileError as error:
-            raise ModelFileError(error.found, remedy=_NO_PLAN) from error
-        try:
-            return Plan.from_dict(record["plan"]), record
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ModelFileError(f"{file} is damaged (plan: {reason})", remedy=_NO_PLAN) from error
-
-    def _take(self) -> None:
-        """Let no other process write the run while this one does; the system lets go of it at a kill."""
+    def _acquire_lock(self) -> None:
+        """Keep other processes from writing the run; the system releases the lock of a killed process."""
         try:
             self._lock = FolderLock(self.path)
         except BlockingIOError as error:
@@ -201,7 +183,7 @@ class Run:
             ) from error
 
     def close(self) -> None:
-        """Let other processes write the run."""
+        """Release the lock: other processes may write the run."""
         if self._lock is not None:
             self._lock.release()
         self._lock = None
@@ -230,7 +212,7 @@ class Run:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """What ``run.json`` holds."""
+        """The document of ``run.json``."""
         return self._record
 
     @property
@@ -240,19 +222,19 @@ class Run:
 
     @property
     def finished_at(self) -> int | None:
-        """Step at which the run came to its end; ``None``: it has not."""
+        """The last step of a finished run; ``None``: not finished."""
         return int(self._record["step"]) if self.status == "finished" else None
 
     # -- write ---------------------------------------------------------------------------------------
 
     def set_status(self, status: str, step: int, error: str = "", **facts: Any) -> None:
-        """Record how far the run is, how it stands, and other facts."""
+        """Record status, step, error and other facts in ``run.json``."""
         self._record |= {"status": status, "step": step, "updated": now(), "error": error, **facts}
         if self._writes:
             write_json(self.path / "run.json", self._record)
 
     def show_on_board(self) -> None:
-        """Write every line of metrics for TensorBoard, too.
+        """Write the metrics for TensorBoard as well.
 
         Raises:
             MissingDependencyError: tensorboard is not installed.
@@ -270,7 +252,7 @@ class Run:
             self._board.add(row)
 
     def flush_metrics(self) -> None:
-        """See that all lines are on the disk before a checkpoint says that they are."""
+        """Flush the metrics to the disk, before a checkpoint counts their lines."""
         if self._writes and self.metrics_path.exists():
             with self.metrics_path.open("a", encoding="utf-8") as file:
                 flush(file.fileno(), self.metrics_path)
@@ -278,18 +260,18 @@ class Run:
     def forget_after(
         self, step: int, evaluated_step: int, final_split: str, num_lines: int | None = None
     ) -> int:
-        """Drop the lines of ``metrics.jsonl`` that a resumed run writes again, and say what else is lost.
+        """Drop the lines of ``metrics.jsonl`` that a resumed run writes again, and warn of lost ones.
 
-        Lines that are damaged are put into ``metrics-damaged.jsonl`` as they are.
+        Damaged lines are moved to ``metrics-damaged.jsonl`` as they are.
 
         Args:
             step: The last update that is done.
-            evaluated_step: The last update after which was evaluated.
-            final_split: What is evaluated at the very end only; empty where nothing is.
-            num_lines: How many lines there were up to here; ``None``: not known.
+            evaluated_step: The last update that was followed by an evaluation.
+            final_split: The split that is evaluated at the very end only; empty: none.
+            num_lines: Number of lines up to here; ``None``: not known.
 
         Returns:
-            How many lines are written again.
+            Number of lines that are written again.
         """
         if not self._writes:
             return 0
@@ -303,13 +285,13 @@ class Run:
         else:
             is_lost = len(kept) < num_lines
         if is_lost:
-            self._say_lost(step, len(kept), num_lines, damaged)
+            self._warn_of_lost(step, len(kept), num_lines, damaged)
         if len(kept) < len(lines) or (lines and not lines[-1].is_whole):
             write_bytes(self.metrics_path, b"".join(line.content + b"\n" for line in kept))
         return len(sound) - len(kept)
 
-    def _say_lost(self, step: int, num_kept: int, num_lines: int | None, damaged: list[Line]) -> None:
-        """Say which of the lines up to a step are lost, and keep those that are damaged."""
+    def _warn_of_lost(self, step: int, num_kept: int, num_lines: int | None, damaged: list[Line]) -> None:
+        """Warn of the lines up to a step that are lost, and set the damaged ones aside."""
         count = f"{num_kept} lines" if num_lines is None else f"{num_kept} of {num_lines} lines"
         text = f"{self.metrics_path} has {count} up to step {step}"
         if damaged:
@@ -327,7 +309,7 @@ class Run:
     ) -> None:
         """Write an evaluation as ``evaluation.json``, and the photos (PNG) of its mistakes and surest hits.
 
-        The heat maps are those of another evaluation from then on, so they are removed.
+        Heat maps of an earlier evaluation are removed.
         """
         remove(self.path / "heat-maps")
         for name in ("mistakes", "best"):
@@ -337,18 +319,18 @@ class Run:
         write_json(self.path / "evaluation.json", document)
 
     def record_heat_maps(self, heat_maps: Mapping[str, bytes]) -> None:
-        """Write heat maps (PNG) of the evaluation that was recorded last, by name."""
+        """Write the heat maps (PNG, by name) of the last recorded evaluation."""
         _write_pictures(self.path / "heat-maps", heat_maps)
 
     @property
     def has_heat_maps(self) -> bool:
-        """Whether there are heat maps of the evaluation that was recorded last."""
+        """Whether the last recorded evaluation has its heat maps."""
         return (self.path / "heat-maps").exists()
 
     def read_evaluation(self, build: Callable[[Mapping[str, Any]], T]) -> T | None:
-        """Return the evaluation of the model in ``model/``, built from its document; ``None``: there is none.
+        """Return the evaluation of the model in ``model/``, built from its document; ``None``: none is there.
 
-        One that is damaged is named in a warning; the model can be measured again.
+        A damaged one is named in a warning and removed; the model can be evaluated again.
         """
         path = self.path / "evaluation.json"
         try:
@@ -364,7 +346,7 @@ class Run:
 
 
 def _first_record(plan: Plan) -> dict[str, Any]:
-    """Return what ``run.json`` holds before the first step."""
+    """Return the document of ``run.json`` before the first step."""
     return {
         "schema_version": SCHEMA_VERSION,
         "status": "running",

@@ -5,19 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from deepresidual.data.sampler import steps_until_epoch
 from deepresidual.errors import ConfigurationError
 from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Recipe
+from deepresidual.runtime.compute import Precision
 from deepresidual.spec import ResNetSpec
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from deepresidual.runtime.compute import Precision
 
 BadSamples: TypeAlias = Literal["stop", "skip"]
 

@@ -1,4 +1,4 @@
-"""The records of a run folder, read and checked: for its report, for going on with it, for experiments.
+"""Read a run folder and check what is read: for reports, for resuming, for experiments. No torch.
 
 A run folder may come from elsewhere or be half written, so nothing is taken for granted: what a page shows
 is checked here, once, and a page never fails halfway. ``metrics.jsonl`` may end in the middle of a line, as
@@ -9,26 +9,17 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from deepresidual.errors import ConfigurationError, ModelFileError
-from deepresidual.runtime.strict_json import Between, RecordError, read_lines, read_record
+from deepresidual.runs.plan import Plan
+from deepresidual.runtime.strict_json import Between, Kind, Line, RecordError, read_lines, read_record
 
-if TYPE_CHECKING:
-    from pathlib import Path
+SCHEMA_VERSION = 1
 
-    from deepresidual.runtime.strict_json import Kind, Line
-
-__all__ = [
-    "FACTS",
-    "RECORD",
-    "RunFiles",
-    "read_evaluation",
-    "read_metrics",
-    "read_run",
-]
-
-_MOST_PICTURE_BYTES = 2_000_000
+_MAX_PICTURE_BYTES = 2_000_000
+_NO_PLAN = "restore it from a copy, or start anew in another --out; the model folder is not touched"
 
 _COUNT = Between(0, whole=True)
 _SHARE = Between(0, 1)
@@ -76,10 +67,9 @@ FACTS: dict[str, Kind] = {
     "bad_samples?": {str: str},
     "not_finite?": [_COUNT],
 }
-"""What ``run.json`` holds beside the plan: a run can go on without it."""
+"""The fields of ``run.json`` beside the plan: a run can go on without them."""
 
-RECORD: dict[str, Kind] = {"plan": _PLAN}
-"""What a run cannot go on without."""
+_RECORD: dict[str, Kind] = {"plan": _PLAN, **FACTS}
 
 _ROW: dict[str, Kind] = {"event": str, "step": _COUNT, "epoch": _EPOCH}
 _MEASURED: dict[str, Kind] = {"loss": _LOSS, "top1": _SHARE}
@@ -110,14 +100,14 @@ _EVALUATION: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The files of a run.
+    """The files of a run, read and checked.
 
     Attributes:
         path: The run folder.
         record: ``run.json``.
-        training: Lines of ``metrics.jsonl`` on training, in order.
-        held_out: Lines of it on evaluations, in order.
-        evaluation: ``evaluation.json``; ``None`` where there is none yet.
+        training: The lines of ``metrics.jsonl`` on training, in order.
+        held_out: The lines of ``metrics.jsonl`` on evaluations, in order.
+        evaluation: ``evaluation.json``; ``None``: not written yet.
     """
 
     path: Path
@@ -145,12 +135,17 @@ class RunFiles:
         """Return a PNG of the run folder as a ``data:`` address, or nothing where there is none."""
         path = self.path.joinpath(*parts)
         try:
-            if path.stat().st_size > _MOST_PICTURE_BYTES:
+            if path.stat().st_size > _MAX_PICTURE_BYTES:
                 return ""
             content = path.read_bytes()
         except OSError:
             return ""
         return f"data:image/png;base64,{base64.b64encode(content).decode()}" if _is_png(content) else ""
+
+
+def holds_run(path: Path) -> bool:
+    """Return whether a run was started in the folder ``path``."""
+    return (path / "run.json").is_file()
 
 
 def read_run(path: Path) -> RunFiles:
@@ -160,9 +155,9 @@ def read_run(path: Path) -> RunFiles:
         ConfigurationError: There is no run.
         ModelFileError: A file of the run is damaged; the message says which and how.
     """
-    if not (path / "run.json").is_file():
+    if not holds_run(path):
         raise ConfigurationError(f"{path} holds no run", expected="a folder that 'residual train' has made")
-    record = read_record(path / "run.json", RECORD | FACTS)
+    record = read_run_record(path)
     training: list[dict[str, Any]] = []
     held_out: list[dict[str, Any]] = []
     for line in read_metrics(path):
@@ -177,8 +172,44 @@ def read_run(path: Path) -> RunFiles:
     return RunFiles(path, record, training, held_out, read_evaluation(path))
 
 
+def read_run_record(run: Path, *fields: str) -> dict[str, Any]:
+    """Read a run's ``run.json``.
+
+    Args:
+        run: The run folder.
+        *fields: The fields to check; none: all. The others are returned as they are.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ModelFileError: One of the fields is damaged; the message says which and how.
+    """
+    kind = {name: _RECORD[name] for name in fields} if fields else _RECORD
+    record: dict[str, Any] = read_record(run / "run.json", kind)
+    return record
+
+
+def read_plan(run: Path) -> tuple[Plan, dict[str, Any]]:
+    """Read the plan of a run to resume, and the whole of its ``run.json``, of which only the plan is checked.
+
+    Raises:
+        ConfigurationError: There is no run.
+        ModelFileError: The plan is damaged; the message says how.
+    """
+    if not holds_run(run):
+        raise ConfigurationError(f"{run} holds no run to resume", remedy="leave out --resume to start one")
+    try:
+        record = read_run_record(run, "plan")
+    except ModelFileError as error:
+        raise ModelFileError(error.found, remedy=_NO_PLAN) from error
+    try:
+        return Plan.from_dict(record["plan"]), record
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelFileError(f"{run / 'run.json'} is damaged (plan: {reason})", remedy=_NO_PLAN) from error
+
+
 def read_metrics(run: Path) -> list[Line]:
-    """Return the lines of a run's ``metrics.jsonl``; none where there is no such file.
+    """Read the lines of a run's ``metrics.jsonl``; none if there is no such file.
 
     Raises:
         ModelFileError: The file cannot be read.
@@ -190,7 +221,7 @@ def read_metrics(run: Path) -> list[Line]:
 
 
 def read_evaluation(run: Path) -> dict[str, Any] | None:
-    """Return what a run's ``evaluation.json`` holds, or ``None`` where there is none yet.
+    """Read a run's ``evaluation.json``; ``None``: not written yet.
 
     Raises:
         ModelFileError: The file is damaged; the message says how.

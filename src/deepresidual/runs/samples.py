@@ -1,4 +1,4 @@
-"""The samples of a run as they were when it began, to say what has changed when it goes on.
+"""Record the samples of a run at its start, to name what has changed when it is resumed.
 
 ``RUN/samples/SPLIT.jsonl.gz`` has a line ``[key, label, size]`` a sample, in order.
 """
@@ -9,24 +9,18 @@ import gzip
 import itertools
 import json
 import zlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
+from deepresidual.data.source import SampleSource
 from deepresidual.runtime.files import atomic_folder, write_bytes
 from deepresidual.runtime.strict_json import RecordError, check, parse
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from deepresidual.data.source import SampleSource
-
-__all__ = ["first_difference", "record_samples"]
-
-_MOST_LINE_BYTES = 1_000_000  # a path has four thousand
+_MAX_LINE_BYTES = 1_000_000  # a path has four thousand
 
 
 def record_samples(folder: Path, source: SampleSource) -> None:
-    """Write the samples of every split of a data set down.
+    """Write key, label and size of every sample of a data set.
 
     Raises:
         RunError: They cannot be written.
@@ -58,7 +52,7 @@ def first_difference(folder: Path, source: SampleSource) -> str:
 
 def _recorded(path: Path) -> Iterator[list[str | int]]:
     with gzip.open(path, "rb") as file:
-        while line := file.readline(_MOST_LINE_BYTES):
+        while line := file.readline(_MAX_LINE_BYTES):
             row = parse(line)
             check(row, [(str, int)], "a line")
             if [type(value) for value in row] != [str, int, int]:

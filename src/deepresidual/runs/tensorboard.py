@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from deepresidual.errors import MissingDependencyError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-__all__ = ["TensorBoardWriter", "require_tensorboard"]
-
 
 def require_tensorboard() -> None:
-    """See that TensorBoard's writer can be used.
+    """Raise unless TensorBoard's writer can be used.
 
     Raises:
         MissingDependencyError: tensorboard is not installed.
@@ -31,7 +27,7 @@ class TensorBoardWriter:
     """Event files of TensorBoard.
 
     Args:
-        folder: Where they are written.
+        folder: The folder of the files.
 
     Raises:
         MissingDependencyError: tensorboard is not installed.

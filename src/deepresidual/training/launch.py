@@ -17,6 +17,7 @@ from deepresidual.recipe.recipes import left_out
 from deepresidual.reporting import write_report
 from deepresidual.runs.folder import Run, default_run_path
 from deepresidual.runs.plan import BadSamples, Plan
+from deepresidual.runs.read import holds_run, read_plan
 from deepresidual.runs.tensorboard import require_tensorboard
 from deepresidual.runtime.allocator import allocator_policy
 from deepresidual.runtime.console import note, warn, warn_each
@@ -118,7 +119,7 @@ def train(
     # While the processes meet there is nothing to save: signals do their usual work.
     with Processes.join(target) as processes, StopRequest() as stop:
         # A worker that torchrun has started again goes on; the command that it was given says nothing of it.
-        restarted = processes.num_restarts > 0 and path is not None and (path / "run.json").exists()
+        restarted = processes.num_restarts > 0 and path is not None and holds_run(path)
         resume = processes.broadcast(resume or restarted)
         with processes.failing_together():
             source = hold_out(data if isinstance(data, SampleSource) else open_source(data), validation)
@@ -272,7 +273,7 @@ def _facts(source: SampleSource, device: torch.device, processes: Processes) -> 
 def _resumed(
     source: SampleSource, wishes: Wishes, device: torch.device, processes: Processes, path: Path
 ) -> Run:
-    recorded, _ = Run.read_plan(path)
+    recorded, _ = read_plan(path)
     if wishes.changes.get("micro_batch_size") is None and recorded.recipe.micro_batch_size is not None:
         # Found by halving when the run began.
         wishes = dataclasses.replace(

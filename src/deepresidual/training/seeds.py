@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deepresidual.errors import ConfigurationError
-from deepresidual.runs.folder import SCHEMA_VERSION
+from deepresidual.runs.read import SCHEMA_VERSION, holds_run
 from deepresidual.runtime.console import note
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.distributed import Processes
@@ -121,7 +121,7 @@ def train_seeds(
         for seed in range(first_seed, first_seed + num_seeds):
             run = path / f"seed-{seed}"
             note(f"seed {seed} ({seed - first_seed + 1} of {num_seeds})")
-            goes_on = processes.broadcast(resume and (run / "run.json").is_file())
+            goes_on = processes.broadcast(resume and holds_run(run))
             result = train(data, model, run, seed=seed, resume=goes_on, **options)
             if result.evaluation is not None and not result.exit_code:
                 done.append((seed, result))
@@ -142,7 +142,7 @@ def train_seeds(
 
 
 def _check_folder(path: Path, *, resume: bool) -> None:
-    if (path / "run.json").exists() or (path.exists() and any(path.iterdir()) and not resume):
+    if holds_run(path) or (path.exists() and any(path.iterdir()) and not resume):
         raise ConfigurationError(
             f"{path} is not an empty folder", remedy="go on with --resume, or choose another --out"
         )

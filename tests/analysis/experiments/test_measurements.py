@@ -137,7 +137,7 @@ def test_responses_are_deviations_behind_bn_before_relu_and_addition() -> None:
 
 def test_early_loss_is_that_of_the_last_fifth_of_the_updates(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
-        {"event": "train", "step": step, "loss": loss, "top1": top1}
+        {"event": "train", "step": step, "epoch": step / 21, "loss": loss, "top1": top1}
         for step, loss, top1 in [
             (8, 9.0, 0.0),
             (16, 8.0, 0.1),
@@ -146,7 +146,7 @@ def test_early_loss_is_that_of_the_last_fifth_of_the_updates(tmp_path: Path) -> 
             (21, 1.0, 1.0),
         ]
     ]
-    rows.append({"event": "evaluation", "step": 21, "loss": 7.0, "top1": 0.0})
+    rows.append({"event": "evaluation", "step": 21, "epoch": 1.0, "split": "test", "loss": 7.0, "top1": 0.0})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (arm, *_) = WARMUP.arms("smoke")
     source = open_source("digits")

@@ -46,21 +46,24 @@ def measure_errors(run: FinishedRun) -> Measurement:
     )
 
 
-def curves(run: FinishedRun) -> dict[str, list[float]]:
-    """Return ``epoch``, ``training_error`` and ``test_error`` at every evaluation of the run.
-
-    The training error at an evaluation is the mean over the updates since the one before. Lines that cannot
-    be read are named in a warning and left out.
-    """
+def sound_rows(run: FinishedRun) -> list[dict[str, Any]]:
+    """Return the lines of the run's metrics; damaged ones are named in a warning and left out."""
     lines = read_metrics(run.path)
     if damaged := [line for line in lines if line.damage]:
         numbers = ", ".join(str(line.number) for line in damaged[:8]) + (", …" if len(damaged) > 8 else "")
         warn(f"{run.path / 'metrics.jsonl'}: lines left out of the curves: {numbers} ({damaged[0].damage})")
-    rows = [line.document for line in lines if not line.damage]
+    return [line.document for line in lines if not line.damage]
+
+
+def curves(run: FinishedRun) -> dict[str, list[float]]:
+    """Return ``epoch``, ``training_error`` and ``test_error`` at every evaluation of the run.
+
+    The training error at an evaluation is the mean over the updates since the one before.
+    """
     found: dict[str, list[float]] = {"epoch": [], "training_error": [], "test_error": []}
     windows: list[dict[str, Any]] = []
     last_step = 0
-    for row in rows:
+    for row in sound_rows(run):
         if row["event"] == "train":
             windows.append(row)
         elif row["event"] == "evaluation" and windows and windows[-1]["step"] > last_step:

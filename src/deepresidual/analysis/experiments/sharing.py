@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from deepresidual.errors import ModelFileError
-from deepresidual.runs.read import FACTS, RECORD
+from deepresidual.runs.read import read_run_record
 from deepresidual.runtime.strict_json import read_record
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run_beside(
             continue
         try:
             measured = read_record(file, {"setting": dict})
-            trained = read_record(run / "run.json", RECORD | FACTS)
+            trained = read_run_record(run)
         except (FileNotFoundError, ModelFileError):
             continue  # damaged or of another form: its own experiment will say so
         agrees = (

@@ -19,6 +19,7 @@ from deepresidual.analysis.experiments.experiment import FinishedRun, Measuremen
 from deepresidual.analysis.experiments.sharing import run_beside
 from deepresidual.errors import ConfigurationError, DivergedError, ModelFileError
 from deepresidual.models import load
+from deepresidual.runs.read import holds_run, read_run_record
 from deepresidual.runtime.console import note, warn
 from deepresidual.runtime.device import describe_hardware, resolve_device
 from deepresidual.runtime.files import make_folder, write_json
@@ -167,7 +168,7 @@ class Trial:
                 recipe=self.arm.recipe,
                 image_px=self.arm.image_px,
                 seed=self.seed,
-                resume=(self.run_path / "run.json").exists(),
+                resume=holds_run(self.run_path),
                 device=self.machine.device,
                 num_workers=self.machine.num_workers,
                 precision=self.machine.precision,
@@ -211,7 +212,7 @@ class Trial:
 def _divergence(run_path: Path) -> str:
     """Return how a run diverged before a kill kept that from being noted; empty: it did not."""
     try:
-        document = read_record(run_path / "run.json", {"error": str, "status": str})
+        document = read_run_record(run_path, "error", "status")
     except (FileNotFoundError, ModelFileError):
         return ""  # not begun, or damaged, which training says better
     return str(document["error"]) if document["status"] == "diverged" else ""

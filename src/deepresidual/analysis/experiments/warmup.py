@@ -15,11 +15,11 @@ The design was tried with seeds 0 to 2; those that are judged are others.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import statistics
 from typing import TYPE_CHECKING
 
+from deepresidual.analysis.experiments.errors_of_runs import sound_rows
 from deepresidual.analysis.experiments.experiment import (
     Arm,
     Column,
@@ -101,8 +101,7 @@ def _recipe(scale: Scale) -> Recipe:
 
 def _measure(run: FinishedRun) -> Measurement:
     """Return loss and error of the last fifth of the updates, as these counted them, and their curves."""
-    lines = (run.path / "metrics.jsonl").read_text("utf-8").splitlines()
-    windows = [row for row in map(json.loads, lines) if row["event"] == "train"]
+    windows = [row for row in sound_rows(run) if row["event"] == "train"]
     # Windows are of equal length, but for the last one where the updates do not divide.
     begins = [0, *(window["step"] for window in windows[:-1])]
     last = windows[-1]["step"]
