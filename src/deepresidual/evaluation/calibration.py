@@ -1,4 +1,4 @@
-"""Calibration: whether the probabilities that a model gives are how often it is right (Guo et al. 2017).
+"""Calibration: compare the probabilities that a model gives with how often it is correct (Guo et al. 2017).
 
 Samples are sorted into 15 bins of equal width by the probability of the predicted class. Where a model is
 calibrated the mean of that probability in a bin, its confidence, is the share that is right, its accuracy;
@@ -31,7 +31,6 @@ __all__ = ["Bin", "Temperature", "bins_of", "expected_calibration_error", "fit_t
 
 # Fits end here where the samples want all or no confidence: with every one right, the sharper the better.
 _COLDEST, _HOTTEST = 0.01, 100.0
-_MOST_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -108,9 +107,9 @@ def expected_calibration_error(bins: Iterable[Bin]) -> float:
 def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     """Return the temperature that minimizes the mean cross-entropy of ``logits / temperature``.
 
-    The cross-entropy is convex in the inverse β of the temperature; its slope, the mean of z over the
-    classes, weighted by their probabilities, minus z of the true class, is brought to zero by Newton's steps
-    that a bracket keeps from leaving. Computed in float64.
+    The cross-entropy is convex in the inverse β of the temperature. Its slope, the mean of z over the
+    classes, weighted by their probabilities, minus z of the true class, has one root, which Brent's method
+    finds on the scale of logarithms. Computed in float64.
 
     Args:
         logits: ``(N, K)``, or logarithms of probabilities.
@@ -122,30 +121,20 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     Raises:
         DataError: There are no samples.
     """
+    from scipy.optimize import brentq
+
     if not len(labels):
         raise DataError("there are no samples to fit a temperature on", remedy="name another split")
     scores = logits.double()
     true = scores.gather(1, labels[:, None])[:, 0]
 
-    def slope_and_curvature(beta: float) -> tuple[float, float]:
-        probabilities = (beta * scores).softmax(dim=1)
-        mean = (probabilities * scores).sum(dim=1)
-        square = (probabilities * scores.square()).sum(dim=1)
-        return float((mean - true).mean()), float((square - mean.square()).mean())
+    def slope(log_beta: float) -> float:
+        probabilities = (math.exp(log_beta) * scores).softmax(dim=1)
+        return float(((probabilities * scores).sum(dim=1) - true).mean())
 
-    low, high = 1 / _HOTTEST, 1 / _COLDEST
-    if slope_and_curvature(low)[0] >= 0:
+    low, high = -math.log(_HOTTEST), -math.log(_COLDEST)
+    if slope(low) >= 0:
         return _HOTTEST
-    if slope_and_curvature(high)[0] <= 0:
+    if slope(high) <= 0:
         return _COLDEST
-    beta = 1.0
-    for _ in range(_MOST_STEPS):
-        slope, curvature = slope_and_curvature(beta)
-        low, high = (beta, high) if slope < 0 else (low, beta)
-        newton = beta - slope / curvature if curvature > 0 else math.nan
-        # Outside the bracket, or nowhere: halve it, on the scale of logarithms.
-        following = newton if low < newton < high else math.sqrt(low * high)
-        if math.isclose(following, beta, rel_tol=1e-12):
-            break
-        beta = following
-    return 1 / beta
+    return math.exp(-brentq(slope, low, high, xtol=1e-12))

@@ -1,6 +1,7 @@
-"""How far a measured share can be trusted: intervals, and the test of a difference.
+"""Compute intervals of measured shares, and the test of a difference.
 
-Closed forms, so that nothing is imported for them; scipy holds them in the tests.
+Closed forms: `scipy.stats` takes 6 ms for each interval, a thousand of which stand in a table of classes, and
+most of a second to import. The tests hold them against it.
 
 Example:
     >>> wilson_interval(81, 100)

@@ -173,16 +173,9 @@ def _resized_and_back(pixels: NDArray[np.uint8], side_px: int, preprocess: Prepr
 
 def _blurred(pixels: NDArray[np.uint8], deviation: float) -> NDArray[np.uint8]:
     """Convolve rows and columns with a Gaussian; Pillow's own blur is boxes in its place."""
-    radius = round(_DEVIATIONS * deviation)
-    places = np.arange(-radius, radius + 1)
-    kernel = np.exp(-0.5 * (places / deviation) ** 2).astype(np.float32)
-    kernel /= kernel.sum()
-    blurred = pixels.astype(np.float32)
-    for _ in range(2):
-        # Rows, and after the turn columns, which another turn brings back.
-        padded = np.pad(blurred, ((radius, radius), (0, 0), (0, 0)), mode="edge")
-        blurred = np.zeros_like(blurred)
-        for place, weight in enumerate(kernel):
-            blurred += weight * padded[place : place + len(blurred)]
-        blurred = blurred.transpose(1, 0, 2)
-    return (blurred + 0.5).clip(0, 255).astype(np.uint8)
+    from scipy.ndimage import gaussian_filter
+
+    sharp = pixels.astype(np.float32)
+    blurred = gaussian_filter(sharp, (deviation, deviation, 0), mode="nearest", truncate=_DEVIATIONS)
+    rounded: NDArray[np.uint8] = (blurred + 0.5).clip(0, 255).astype(np.uint8)
+    return rounded
