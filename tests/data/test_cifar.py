@@ -305,7 +305,19 @@ _PLANES, _LABELS = images("cifar10", 4, 1)
         ),
         (python2_pickle({"data": _PLANES[:0], "labels": []}), r"has labels out of range; expected 0 to 9"),
         (b"\x80\x02]q\x01.", r"data_batch_1 holds no dictionary"),
-        (b"\x80\x02", r"data_batch_1: a damaged pickle \(ValueError\)"),
+        (
+            python2_pickle({"data": _PLANES, "labels": _LABELS})[:-3],
+            r"data_batch_1: a damaged pickle \(EOFErr",
+        ),
+        (b"\xff\xd8\xff", r"data_batch_1: a damaged pickle \(UnpicklingError\)"),
+        (b"\x80\x02h\x07.", r"data_batch_1: a damaged pickle \(UnpicklingError\)"),
+        (b"\x80\x02t.", r"data_batch_1: a damaged pickle \(UnpicklingError\)"),
+        (b"(iposix\nsystem\n.", r"asks for posix\.system; expected nothing but numpy arrays"),
+        (b"\x80\x02(cbuiltins\neval\no.", r"asks for builtins\.eval"),
+        (b"\x80\x02cnumpy\nload\n.", r"asks for numpy\.load"),
+        (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", r"asks for os\.system"),
+        (b"\x80\x02\x82\x01.", r"a damaged pickle \(ValueError\)"),  # an extension's code
+        (b"Pname\n.", r"a damaged pickle \(UnpicklingError\)"),  # an object kept elsewhere
     ],
 )
 def test_wrong_content_of_the_python_version_is_named(

@@ -5,7 +5,7 @@ images of 32×32 pixels, in 10 or (fine labels) 100 classes. PATH is an official
 its binary version, or a folder that holds it or the files that were in it. Nothing is downloaded.
 
 Every file is verified by its published checksum before a byte of it is interpreted. The Python version is
-made of pickles, of which :mod:`.plain_pickle` reads the data and runs nothing. Archives are read in memory;
+made of pickles, which may name what makes a numpy array and nothing else. Archives are read in memory;
 nothing is written to the disk.
 
 Both versions hold the same images in the same order, and give the same samples: pixels stay in one array,
@@ -17,16 +17,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 import struct
 import tarfile
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from deepresidual.data.source.base import EncodedSample, SampleSource, check_class_names
-from deepresidual.data.source.plain_pickle import read_plain_pickle
 from deepresidual.errors import DataError
 from deepresidual.runtime.git_lfs import FOUND, REMEDY, is_pointer
 
@@ -353,16 +353,43 @@ def _read_rows(
 
 
 def _images_in(file: str, found: object, path: Path) -> NDArray[np.uint8]:
-    if not (isinstance(found, np.ndarray) and found.ndim == 2 and found.shape[1] == _PIXEL_BYTES):
+    if not (
+        isinstance(found, np.ndarray)
+        and found.dtype == np.uint8
+        and found.ndim == 2
+        and found.shape[1] == _PIXEL_BYTES
+    ):
         raise DataError(f"{path}: {file} holds no images", expected=f"rows of {_PIXEL_BYTES:,} bytes")
     return np.ascontiguousarray(found)
 
 
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads numbers, text, lists, dictionaries and arrays; no other name in a pickle is looked up."""
+
+    # By the names of Python 2, which wrote the official files.
+    _NAMES: ClassVar[dict[tuple[str, str], Any]] = {
+        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._NAMES:
+            raise DataError(
+                f"the pickle asks for {module}.{name}"[:120],
+                expected="nothing but numpy arrays of bytes, lists, numbers and text",
+            )
+        return self._NAMES[module, name]
+
+
 def _document(file: str, content: bytes, path: Path) -> dict[Any, Any]:
     try:
-        document = read_plain_pickle(content)
+        document = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
     except DataError as error:
         raise DataError(f"{path}: {file}: {error}") from error
+    # What a damaged program raises is no more certain than this (`pickle.UnpicklingError` in the manual).
+    except (pickle.UnpicklingError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
+        raise DataError(f"{path}: {file}: a damaged pickle ({type(error).__name__})") from error
     if not isinstance(document, dict):
         raise DataError(f"{path}: {file} holds no dictionary")
     return document
