@@ -10,7 +10,7 @@ import pytest
 
 from deepresidual.cli import main
 from deepresidual.cli.recipe_options import RecipeOptions, recipe_changes
-from deepresidual.recipe import Recipe, setting_homes
+from deepresidual.recipe import RENAMED, Recipe, setting_homes
 from deepresidual.recipe.recipes import NAMES
 from tests.recipe.test_fields import CHOICES, YES_NO, another
 
@@ -138,6 +138,15 @@ def test_a_misspelled_option_gets_the_nearest(
     said = refused([misspelled, "0.1"], capsys)
     assert f"Unrecognized options: {misspelled}" in said
     assert meant in said.partition("Perhaps you meant:")[2]
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_option_is_answered_with_the_new_one(
+    old: str, new: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in ([option(old), "1"], [f"{option(old)}=1"]):
+        assert main(["train", *words]) == 2
+        assert capsys.readouterr().err == f"error: {option(old)} is now {option(new)}\n"
 
 
 @pytest.mark.parametrize("name", ["epochs", "steps", "micro_batch_size", "milestones", "mixup", "pad_px"])

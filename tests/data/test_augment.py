@@ -64,7 +64,7 @@ def _choose(
 def test_the_choice_is_a_function_of_the_random_numbers_alone(
     seed: int, epoch: int, kind: CropKind, size: tuple[int, int]
 ) -> None:
-    everything: dict[str, Any] = {"color_jitter": 0.4, "pca_color": 0.1, "erasing": 0.5}
+    everything: dict[str, Any] = {"color_jitter": 0.4, "pca_lighting": 0.1, "erasing": 0.5}
     augment = _augment(kind, flip=True, policy="rand-augment", **everything)
     first, second = (
         _choose(augment, *size, _record(28, 32), seed=seed, epoch=epoch, index=7) for _ in range(2)
@@ -296,7 +296,9 @@ def test_a_mirrored_view_is_the_view_mirrored(kind: CropKind) -> None:
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (50, 40)])
 def test_applying_is_pure(kind: CropKind, height: int, width: int) -> None:
     pixels, record = noise(height, width), _record()
-    augment = _augment(kind, flip=True, policy="rand-augment", color_jitter=0.4, pca_color=0.1, erasing=1.0)
+    augment = _augment(
+        kind, flip=True, policy="rand-augment", color_jitter=0.4, pca_lighting=0.1, erasing=1.0
+    )
     before = pixels.copy()
     pixels.setflags(write=False)
     choice = _choose(augment, height, width, record, seed=1, epoch=2, index=3)
@@ -311,7 +313,9 @@ def test_nothing_draws_from_the_global_random_state() -> None:
     python_before = python_random.getstate()
     for kind in _KINDS:
         for policy in get_args(Policy):
-            augment = _augment(kind, flip=True, policy=policy, color_jitter=0.4, pca_color=0.1, erasing=1.0)
+            augment = _augment(
+                kind, flip=True, policy=policy, color_jitter=0.4, pca_lighting=0.1, erasing=1.0
+            )
             apply(noise(9, 9), _choose(augment, 9, 9), _record(), 32)
     assert python_random.getstate() == python_before
     after = np.random.get_state(legacy=False)  # noqa: NPY002

@@ -78,7 +78,7 @@ def test_no_change_is_no_change() -> None:
 
 
 def test_weights_and_shifts_have_the_distributions_that_were_asked_for() -> None:
-    augment = Augment(color_jitter=0.4, pca_color=0.1)
+    augment = Augment(color_jitter=0.4, pca_lighting=0.1)
     choices = [choose_color(augment, sample_generator(0, 0, index)) for index in range(2000)]
     weights = np.array([(choice.brightness, choice.contrast, choice.saturation) for choice in choices])
     assert weights.min() >= 0.6
@@ -96,7 +96,7 @@ def test_only_what_was_asked_for_changes() -> None:
     jitter = choose_color(Augment(color_jitter=0.4), sample_generator(0, 0, 0))
     assert jitter == ColorChoice(jitter.brightness, jitter.contrast, jitter.saturation)
     assert 1 not in (jitter.brightness, jitter.contrast, jitter.saturation)
-    shift = choose_color(Augment(pca_color=0.1), sample_generator(0, 0, 0))
+    shift = choose_color(Augment(pca_lighting=0.1), sample_generator(0, 0, 0))
     assert shift == ColorChoice(components=shift.components)
     assert 0 not in shift.components
 
@@ -113,7 +113,9 @@ def test_gray_images_change_as_colours_without_saturation_do() -> None:
 
 def test_colours_in_the_order_blue_green_red_change_alike() -> None:
     pixels = noise(16, 16)
-    augment = Augment(color_jitter=0.4, pca_color=1.0, policy="rand-augment", num_operations=4, erasing=0.5)
+    augment = Augment(
+        color_jitter=0.4, pca_lighting=1.0, policy="rand-augment", num_operations=4, erasing=0.5
+    )
     for index in range(20):
         choice = choose(augment, SampleRandom(0, 0, index), 16, 16, _RGB, 16)
         rgb = apply(pixels, choice, _RGB, 16)
@@ -130,7 +132,7 @@ def test_the_view_is_mirrored_and_coloured() -> None:
 
 def test_components_of_gray_images_are_refused() -> None:
     expected = (
-        r"^pca_color is 0.1 and the network reads gray images; expected images in colour; set pca_color"
+        r"^pca_lighting is 0.1 and the network reads gray images; expected images in colour; set pca_lighting"
     )
     with pytest.raises(ConfigurationError, match=expected):
-        choose(Augment(pca_color=0.1), SampleRandom(0, 0, 0), 16, 16, _GRAY, 16)
+        choose(Augment(pca_lighting=0.1), SampleRandom(0, 0, 0), 16, 16, _GRAY, 16)

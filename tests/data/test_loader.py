@@ -276,7 +276,7 @@ def test_every_kind_of_variation_gives_the_same_bits_from_any_number_of_workers(
         min_side_px=16,
         max_side_px=40,
         color_jitter=0.4,
-        pca_color=0.1,
+        pca_lighting=0.1,
         policy="rand-augment",
         erasing=0.5,
     )

@@ -123,7 +123,7 @@ def test_a_damaged_image_is_left_to_the_loader_to_name() -> None:
         Augment("random-resized"),
         Augment("pad", policy="trivial-augment"),
         Augment("pad", color_jitter=0.4),
-        Augment("pad", pca_color=0.1),
+        Augment("pad", pca_lighting=0.1),
         Augment("pad", erasing=0.1),
     ],
 )

@@ -33,21 +33,30 @@ RECIPES = {
     "sgd": "--model resnet20 --recipe cifar --image-px 16 --evaluate-every 0.5",
     "plain": "--model plain20 --recipe cifar2015 --image-px 16 --micro-batch-size 20 --schedule step "
     "--milestones 0.4 0.8 --warmup-epochs 0.2",
-    "lamb": "--model resnet20 --recipe rsb_a2 --image-px 16 --repeats 2 --stochastic-depth 0.1 "
+    "lamb": "--model resnet20 --recipe rsb_a2 --image-px 16 --repeated-augmentation 2 --stochastic-depth 0.1 "
     "--min-area 0.3",
     "average": "--model resnet110.preact --recipe torchvision_v2 --image-px 8 --ema-decay 0.9 --ema-every 2 "
     "--erasing 0.3 --label-smoothing 0.1",
     "everything": "--model resnet20 --recipe photos --image-px 16 --start-px 8 --evaluate-every 0.25 "
     "--validation 0.2 --schedule plateau --patience 1 --warmup constant --warmup-epochs 0.5 "
-    "--warmup-learning-rate 0.01 --warmup-until-error 0.7 --precise-bn 240 --select best --clip-norm 1 "
+    "--warmup-learning-rate 0.01 --warmup-until-error 0.7 --precise-bn 240 --keep-model best --clip-norm 1 "
     "--mixup 0.4 --cutmix 1 --color-jitter 0.4 --non-finite rollback",
-    "finetune": "--weights resnet20-digits --recipe finetune --optimizer adamw --second-beta 0.99 "
-    "--frozen-stages 1 --batch-norm frozen --backbone-rate 0.1 --learning-rate 0.001",
+    "finetune": "--weights resnet20-digits --recipe finetune --optimizer adamw --beta2 0.99 "
+    "--frozen-stages 1 --batch-norm frozen --backbone-lr-scale 0.1 --learning-rate 0.001",
 }
 """Options of ``residual train``, by name."""
 
 # Options that had another name once: new name, old name.
-RENAMED: dict[str, str] = {}
+RENAMED = {
+    "--beta2": "--second-beta",
+    "--step-decay": "--decay",
+    "--backbone-lr-scale": "--backbone-rate",
+    "--repeated-augmentation": "--repeats",
+    "--growth-share": "--growing",
+    "--subtract-mean": "--mean",
+    "--pca-lighting": "--pca-color",
+    "--keep-model": "--select",
+}
 
 _SECONDS = 300.0
 

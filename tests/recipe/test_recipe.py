@@ -8,7 +8,7 @@ import pytest
 
 from deepresidual import zoo
 from deepresidual.errors import ConfigurationError, UnknownNameError
-from deepresidual.recipe import Recipe
+from deepresidual.recipe import RENAMED, Recipe, setting_homes, with_new_names
 from deepresidual.recipe.recipes import NAMES, named_recipe, recipe_for
 
 SMALL = zoo.entry("resnet20").spec
@@ -89,3 +89,33 @@ def test_the_recipe_follows_the_data_and_the_network() -> None:
 
 def test_digits_are_never_mirrored() -> None:
     assert not named_recipe("digits", SMALL).augment.flip
+
+
+def in_old_names(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what a version before the renaming wrote."""
+    old = {new: old for old, new in RENAMED.items()}
+    return {
+        old.get(name, name): in_old_names(value) if isinstance(value, dict) else value
+        for name, value in fields.items()
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_under_old_names_is_read(name: str) -> None:
+    recipe = named_recipe(name, LARGE)
+    fields = in_old_names(recipe.to_dict())
+    assert set(RENAMED) - {"pca_color"} < set(fields)
+    assert "pca_color" in fields["augment"]
+    assert Recipe.from_dict(fields) == recipe
+    assert with_new_names(fields) == recipe.to_dict()
+
+
+def test_every_new_name_is_a_field() -> None:
+    assert set(RENAMED.values()) <= set(setting_homes())
+    assert set(RENAMED).isdisjoint(setting_homes())
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_field_is_answered_with_the_new_one(old: str, new: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{old} is now {new}$"):
+        cifar().changed({old: 1})

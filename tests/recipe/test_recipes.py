@@ -30,13 +30,13 @@ FB90 = {
     "batch_size": 256,
     "schedule": "step",
     "milestones": (30 / 90, 60 / 90),
-    "decay": 0.1,
+    "step_decay": 0.1,
     "warmup_epochs": 0,
     "interpolation": "bicubic",
-    "mean": "fixed",
-    "augment": Augment("random-resized", flip=True, min_area=0.08, color_jitter=0.4, pca_color=0.1),
+    "subtract_mean": "fixed",
+    "augment": Augment("random-resized", flip=True, min_area=0.08, color_jitter=0.4, pca_lighting=0.1),
 }
-SCALE_JITTER = Augment(crop="scale-jitter", flip=True, min_side_px=256, max_side_px=480, pca_color=0.1)
+SCALE_JITTER = Augment(crop="scale-jitter", flip=True, min_side_px=256, max_side_px=480, pca_lighting=0.1)
 STRIKES_BACK = {
     "bce_threshold": 0.2,
     "optimizer": "lamb",
@@ -69,7 +69,7 @@ SOURCES: dict[str, dict[str, Any]] = {
         "start_px": 12,
         "crop_px": 28,
         "resize_px": 28,
-        "growing": 0.9,
+        "growth_share": 0.9,
         "augment": CIFAR_AUGMENT,
     },
     "cifar": {**PAPER, "epochs": 30, "batch_size": 128, "schedule": "cosine", "augment": CIFAR_AUGMENT},
@@ -82,7 +82,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     },
     "finetune": {
         "epochs": 10,
-        "backbone_rate": 0.1,
+        "backbone_lr_scale": 0.1,
         "frozen_stages": 1,
         "batch_norm": "train",
         "augment": Augment("random-resized", flip=True, min_area=0.25),
@@ -95,8 +95,8 @@ SOURCES: dict[str, dict[str, Any]] = {
         "bias_weight_decay": 0.0,
         "schedule": "step",
         "milestones": (32_000 / 64_000, 48_000 / 64_000),
-        "decay": 0.1,
-        "mean": "pixel",
+        "step_decay": 0.1,
+        "subtract_mean": "pixel",
         "augment": CIFAR_AUGMENT,
     },
     "cifar2016": {
@@ -106,12 +106,12 @@ SOURCES: dict[str, dict[str, Any]] = {
         **PAPER_DECAY,
         "schedule": "step",
         "milestones": (0.5, 0.75),
-        "decay": 0.1,
+        "step_decay": 0.1,
         "warmup": "constant",
         "warmup_learning_rate": 0.01,
         "warmup_steps": 400,
         "warmup_until_error": None,
-        "mean": "pixel",
+        "subtract_mean": "pixel",
         "augment": CIFAR_AUGMENT,
     },
     "resnet1k_cifar": {
@@ -123,10 +123,10 @@ SOURCES: dict[str, dict[str, Any]] = {
         "batch_size": 64,
         "schedule": "step",
         "milestones": (80 / 200, 121 / 200),
-        "decay": 0.1,
+        "step_decay": 0.1,
         "warmup_epochs": 0,
         "warmup_steps": None,
-        "mean": "channel",
+        "subtract_mean": "channel",
         "augment": Augment(crop="pad", pad_px=4, flip=True, pad_fill="mean"),
     },
     "resnet1k_imagenet": {**FB90, "train_px": 224, "crop_px": 320, "resize_px": 320},
@@ -137,9 +137,9 @@ SOURCES: dict[str, dict[str, Any]] = {
         "norm_weight_decay": 0.0,
         "bias_weight_decay": 0.0,
         "schedule": "plateau",
-        "decay": 0.1,
+        "step_decay": 0.1,
         "warmup_epochs": 0,
-        "mean": "pixel",
+        "subtract_mean": "pixel",
         "augment": SCALE_JITTER,
     },
     "imagenet2016": {
@@ -147,11 +147,11 @@ SOURCES: dict[str, dict[str, Any]] = {
         **PAPER_DECAY,
         "epochs": 90,
         "steps": None,
-        "mean": "channel",
+        "subtract_mean": "channel",
         "batch_size": 256,
         "schedule": "step",
         "milestones": (30 / 90, 60 / 90),
-        "decay": 0.1,
+        "step_decay": 0.1,
         "warmup_epochs": 0,
         "warmup_steps": None,
         "train_px": 224,
@@ -175,7 +175,7 @@ SOURCES: dict[str, dict[str, Any]] = {
         "norm_weight_decay": 0.0,
         "label_smoothing": 0.1,
         "ema_every": 32,
-        "repeats": 4,
+        "repeated_augmentation": 4,
         "train_px": 176,
         "crop_px": 224,
         "resize_px": 232,
@@ -189,7 +189,7 @@ SOURCES: dict[str, dict[str, Any]] = {
         "weight_decay": 0.01,
         "label_smoothing": 0.1,
         "stochastic_depth": 0.05,
-        "repeats": 3,
+        "repeated_augmentation": 3,
         "train_px": 224,
         "augment": Augment(
             "random-resized",
@@ -208,7 +208,7 @@ SOURCES: dict[str, dict[str, Any]] = {
         "weight_decay": 0.02,
         "label_smoothing": 0.0,
         "stochastic_depth": 0.05,
-        "repeats": 3,
+        "repeated_augmentation": 3,
         "train_px": 224,
         "augment": Augment(
             "random-resized",
@@ -227,7 +227,7 @@ SOURCES: dict[str, dict[str, Any]] = {
         "weight_decay": 0.02,
         "label_smoothing": 0.0,
         "stochastic_depth": 0.0,
-        "repeats": 1,
+        "repeated_augmentation": 1,
         "train_px": 160,
         "augment": Augment(
             "random-resized",
@@ -271,7 +271,14 @@ def test_only_what_a_source_has_is_turned_on(name: str) -> None:
     named = SOURCES[name]
     off = {
         field: getattr(plain, field)
-        for field in (*extras, "repeats", "ema_decay", "stochastic_depth", "label_smoothing", "mix")
+        for field in (
+            *extras,
+            "repeated_augmentation",
+            "ema_decay",
+            "stochastic_depth",
+            "label_smoothing",
+            "mix",
+        )
         if field not in named
     }
     if name == "torchvision_v2":
@@ -335,7 +342,7 @@ def test_imagenet2016_differs_from_2015_in_schedule_and_test_size_alone() -> Non
         for field in dataclasses.fields(Recipe)
         if getattr(of_2015, field.name) != getattr(of_2016, field.name)
     }
-    sizes = {"train_px", "crop_px", "resize_px", "mean"}
+    sizes = {"train_px", "crop_px", "resize_px", "subtract_mean"}
     assert differing == {"name", "epochs", "steps", "schedule", "milestones", *sizes}
 
 

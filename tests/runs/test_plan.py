@@ -50,7 +50,7 @@ def test_evaluations_come_every_so_many_epochs_and_at_the_end(every: float, step
 
 
 def test_the_side_grows_on_a_line_and_then_stays() -> None:
-    plan = a_plan(steps=100, start_px=8, train_px=24, growing=0.8)
+    plan = a_plan(steps=100, start_px=8, train_px=24, growth_share=0.8)
     sides = [plan.side_px(step) for step in range(100)]
     assert sides[0] == 8
     assert sides[80:] == [24] * 20

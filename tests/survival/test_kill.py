@@ -41,7 +41,8 @@ UNTIL_ERROR = Variant(
     },
 )
 ADAMW = Variant(
-    "adamw, bce, repeats", {"optimizer": "adamw", "learning_rate": 1e-3, "loss": "bce", "repeats": 2}
+    "adamw, bce, repeats",
+    {"optimizer": "adamw", "learning_rate": 1e-3, "loss": "bce", "repeated_augmentation": 2},
 )
 IN_MEMORY = Variant("in memory", {"steps": 10}, data="digits")
 TWO_RANKS = Variant("two ranks", num_ranks=2)

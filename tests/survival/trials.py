@@ -47,7 +47,7 @@ EVERYTHING: dict[str, Any] = {
     "warmup_until_error": 0.7,
     "precise_bn": 24,
     "clip_norm": 1.0,
-    "select": "best",
+    "keep_model": "best",
     "evaluate_every": 0.5,
     "crop": "random-resized",
     "color_jitter": 0.4,

@@ -108,7 +108,7 @@ def test_the_record_says_how_idle_threads_wait(photos: Path, tmp_path: Path) -> 
 def test_a_measured_mean_is_the_same_after_a_stop(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = {"mean": "pixel"}
+    changes = {"subtract_mean": "pixel"}
     a_run(photos, tmp_path / "whole", changes)
     stopped(photos, tmp_path / "parts", monkeypatch, changes=changes)
     a_run(photos, tmp_path / "parts", changes, resume=True)
@@ -125,7 +125,7 @@ def test_a_measured_mean_is_the_same_after_a_stop(
         {"stochastic_depth": 0.3},
         {"ema_decay": 0.8, "precise_bn": 20},
         {"schedule": "step", "warmup": "constant", "warmup_until_error": 0.99, "warmup_epochs": 1.0},
-        {"start_px": 4, "repeats": 2},
+        {"start_px": 4, "repeated_augmentation": 2},
         {"frozen_stages": 1, "batch_norm": "frozen"},
     ],
     ids=lambda changes: "-".join(changes),

@@ -62,7 +62,7 @@ def norm_names(network: ResNet) -> set[str]:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_parameter_is_in_one_group(name: str) -> None:
     network = create(name, num_classes=10)
-    recipe = a_recipe(norm_weight_decay=0.0, bias_weight_decay=0.0, backbone_rate=0.1)
+    recipe = a_recipe(norm_weight_decay=0.0, bias_weight_decay=0.0, backbone_lr_scale=0.1)
     optimizer = make_optimizer(network, recipe)
     listed = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     assert len(listed) == len(set(listed)) == len(list(network.parameters()))
@@ -93,7 +93,7 @@ def test_decay_that_is_left_out_is_that_of_the_weights() -> None:
 @pytest.mark.parametrize("kind", ["sgd", "adamw", "lamb"])
 def test_all_but_the_classifier_learn_at_the_rate_of_the_backbone(kind: str) -> None:
     network = create(TINY)
-    optimizer = make_optimizer(network, a_recipe(optimizer=kind, backbone_rate=0.1))
+    optimizer = make_optimizer(network, a_recipe(optimizer=kind, backbone_lr_scale=0.1))
     for rate in (0.5, 0.02):
         set_learning_rate(optimizer, rate)
         for name, (own, _) in settings(network, optimizer).items():
@@ -102,7 +102,7 @@ def test_all_but_the_classifier_learn_at_the_rate_of_the_backbone(kind: str) -> 
 
 def test_a_backbone_without_a_rate_stays() -> None:
     network = create(TINY)
-    optimizer = make_optimizer(network, a_recipe(backbone_rate=0.0))
+    optimizer = make_optimizer(network, a_recipe(backbone_lr_scale=0.0))
     set_learning_rate(optimizer, 0.1)
     before = copy.deepcopy(network.state_dict())
     loss = network(torch.randn(4, 3, 8, 8)).square().sum()
@@ -234,7 +234,7 @@ def test_sgd_is_torchs(fused: bool, nesterov: bool) -> None:
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_adamw_is_torchs(fused: bool) -> None:
-    recipe = a_recipe(optimizer="adamw", weight_decay=0.05, momentum=0.85, second_beta=0.95)
+    recipe = a_recipe(optimizer="adamw", weight_decay=0.05, momentum=0.85, beta2=0.95)
     network, reference = create(TINY), create(TINY)
     ours = trained(make_optimizer(network, recipe, fused=fused), network)
     plain = torch.optim.AdamW(
@@ -244,6 +244,6 @@ def test_adamw_is_torchs(fused: bool) -> None:
 
 
 def test_lamb_takes_the_recipes_betas() -> None:
-    recipe = a_recipe(optimizer="lamb", momentum=0.85, second_beta=0.95)
+    recipe = a_recipe(optimizer="lamb", momentum=0.85, beta2=0.95)
     (group,) = make_optimizer(create(TINY), recipe).param_groups
     assert group["betas"] == (0.85, 0.95)

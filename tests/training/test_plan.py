@@ -28,6 +28,7 @@ from deepresidual.runtime.random import SampleRandom
 from deepresidual.training.compiling import resolve_compile
 from deepresidual.training.plan import Wishes, make_plan
 from tests.conftest import COLORS, SMALL_INPUT, TINY
+from tests.recipe.test_recipe import in_old_names
 from tests.training.parts import CPU, a_plan, a_start, an_updater
 
 
@@ -142,6 +143,15 @@ def earlier(plan: Plan, **recipe: Any) -> Plan:
     return Plan.from_dict(fields)
 
 
+def test_a_record_under_old_names_is_the_same_plan(source: SampleSource) -> None:
+    plan = planned(source, changes={"growth_share": 0.7, "step_decay": 0.2})
+    fields = json.loads(json.dumps(plan.to_dict()))
+    fields["recipe"] = in_old_names(fields["recipe"])
+    assert {"growing", "decay"} < set(fields["recipe"])
+    assert plan.differences(Plan.from_dict(fields)) == []
+    assert Plan.from_dict(fields).recipe.fingerprint() == plan.recipe.fingerprint()
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith(("rsb", "resnet1k"))])
 def test_fields_that_came_later_are_not_in_the_record_of_recipes_without_them(
     source: SampleSource, name: str
@@ -163,7 +173,7 @@ def test_a_missing_field_has_the_meaning_of_then(source: SampleSource) -> None:
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("cifar2016", {"norm_weight_decay": None, "bias_weight_decay": None, "mean": "channel"}),
+        ("cifar2016", {"norm_weight_decay": None, "bias_weight_decay": None, "subtract_mean": "channel"}),
         ("imagenet2016", {"norm_weight_decay": None, "bias_weight_decay": None}),
         ("fb90", {}),
         ("rsb_a1", {"clip_norm": None, "zero_init_last_bn": False, "resize_px": 236}),
@@ -276,12 +286,12 @@ def test_sizes_that_are_asked_for_beside_the_input_stay(source: SampleSource) ->
             "start_px is 16 and training images end with 8 px; expected a start_px of at most 8",
         ),
         (
-            {"mean": "pixel", "train_px": 12},
-            "mean is 'pixel', and training images have 12 px and evaluated ones 8 px; expected the same size",
+            {"subtract_mean": "pixel", "train_px": 12},
+            "subtract_mean is 'pixel', and training images have 12 px and evaluated ones 8 px; expected",
         ),
         (
-            {"mean": "pixel", "start_px": 4},
-            "mean is 'pixel', and training images have 4 to 8 px and evaluated ones 8 px; expected the same",
+            {"subtract_mean": "pixel", "start_px": 4},
+            "subtract_mean is 'pixel', and training images have 4 to 8 px and evaluated ones 8 px; expect",
         ),
         ({"frozen_stages": 5}, r"frozen_stages is 5; expected 0 to 4 \(the stem and 3 stages\)"),
         (
@@ -306,8 +316,10 @@ def test_what_would_fail_later_is_refused_now(
 
 
 def test_colours_cannot_be_shifted_in_gray_images() -> None:
-    with pytest.raises(ConfigurationError, match="pca_color is 0.1 and the network reads gray images; exp"):
-        planned(open_source("digits"), image_px=None, changes={"pca_color": 0.1})
+    with pytest.raises(
+        ConfigurationError, match="pca_lighting is 0.1 and the network reads gray images; exp"
+    ):
+        planned(open_source("digits"), image_px=None, changes={"pca_lighting": 0.1})
 
 
 def test_frozen_bn_may_see_one_value_a_channel(source: SampleSource) -> None:
@@ -346,7 +358,7 @@ def start(tmp_path: Path) -> Path:
 
 
 def test_the_mean_of_a_channel_is_numpys(source: SampleSource, photos: Path, start: Path) -> None:
-    plan = planned(source, weights=start, model=None, recipe="cifar", changes={"mean": "channel"})
+    plan = planned(source, weights=start, model=None, recipe="cifar", changes={"subtract_mean": "channel"})
     views = pixels(photos)
     assert plan.preprocess.mean == pytest.approx(views.mean(axis=(0, 1, 2)).tolist())
     assert plan.preprocess.std == pytest.approx(views.std(axis=(0, 1, 2)).tolist())
@@ -354,7 +366,7 @@ def test_the_mean_of_a_channel_is_numpys(source: SampleSource, photos: Path, sta
 
 
 def test_the_mean_of_a_pixel_is_numpys(source: SampleSource, photos: Path, start: Path) -> None:
-    plan = planned(source, weights=start, model=None, recipe="cifar", changes={"mean": "pixel"})
+    plan = planned(source, weights=start, model=None, recipe="cifar", changes={"subtract_mean": "pixel"})
     views = pixels(photos)
     assert plan.preprocess.mean_image is not None
     np.testing.assert_allclose(plan.preprocess.mean_image.to_array(), views.mean(axis=0), rtol=1e-6)
@@ -363,7 +375,7 @@ def test_the_mean_of_a_pixel_is_numpys(source: SampleSource, photos: Path, start
 
 
 def test_held_out_images_are_not_in_the_mean(source: SampleSource) -> None:
-    changes = {"mean": "channel"}
+    changes = {"subtract_mean": "channel"}
     whole = planned(source, changes=changes)
     divided = planned(hold_out(source, 0.3), changes=changes, validation=0.3)
     assert whole.preprocess.mean != divided.preprocess.mean
@@ -375,13 +387,13 @@ def test_images_without_variation_are_not_divided_by_nothing(tmp_path: Path) -> 
             folder = tmp_path / "flat" / split / name
             folder.mkdir(parents=True)
             Image.new("RGB", (12, 12), (7, 7, 7)).save(folder / "1.png")
-    plan = planned(open_source(tmp_path / "flat"), changes={"mean": "channel"})
+    plan = planned(open_source(tmp_path / "flat"), changes={"subtract_mean": "channel"})
     assert plan.preprocess.std == pytest.approx((1 / 255,) * 3)
 
 
 def test_an_image_that_cannot_be_read_is_named_or_left_out_of_the_mean(photos: Path) -> None:
     (photos / "train" / "red" / "red-003.png").write_bytes(b"no picture")
-    changes = {"mean": "channel"}
+    changes = {"subtract_mean": "channel"}
     from deepresidual.errors import DataError
 
     with pytest.raises(DataError, match=r"train/red/red-003\.png: .*; repair or remove this file"):
@@ -393,17 +405,17 @@ def test_an_image_that_cannot_be_read_is_named_or_left_out_of_the_mean(photos: P
 
 
 def test_a_measured_mean_is_not_measured_again(source: SampleSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded = planned(source, changes={"mean": "channel"})
+    recorded = planned(source, changes={"subtract_mean": "channel"})
     monkeypatch.setattr(
         "deepresidual.training.plan.measured_preprocess", lambda *_, **__: pytest.fail("again")
     )
-    again = planned(source, recorded, changes={"mean": "channel"})
+    again = planned(source, recorded, changes={"subtract_mean": "channel"})
     assert recorded.differences(again) == []
 
 
 def test_another_size_shows_beside_a_measured_mean(source: SampleSource) -> None:
-    recorded = planned(source, changes={"mean": "channel"})
-    again = planned(source, recorded, changes={"mean": "channel"}, image_px=12)
+    recorded = planned(source, changes={"subtract_mean": "channel"})
+    again = planned(source, recorded, changes={"subtract_mean": "channel"}, image_px=12)
     assert recorded.differences(again) == [
         "preprocess.crop_px: 8 → 12",
         "preprocess.resize_px: 8 → 12",
@@ -487,7 +499,7 @@ def test_other_weights_show_in_the_plan(source: SampleSource, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"select": "best"}, "choosing the best weights or the end"),
+        ({"keep_model": "best"}, "choosing the best weights or the end"),
         ({"early_stopping": 3}, "choosing the best weights or the end"),
         ({"schedule": "plateau"}, "plateau"),
     ],

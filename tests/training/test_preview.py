@@ -97,7 +97,7 @@ def picture(text: str) -> list[str]:
 
 
 def test_the_picture_is_as_high_as_the_rate() -> None:
-    columns = picture(a_preview(schedule="step", milestones=(0.5, 0.75), decay=0.5, steps=640).to_text())
+    columns = picture(a_preview(schedule="step", milestones=(0.5, 0.75), step_decay=0.5, steps=640).to_text())
     assert columns[0] == columns[31] == "█" * 8
     assert columns[32] == columns[47] == "█" * 4 + " " * 4
     assert columns[48] == columns[63] == "█" * 2 + " " * 6

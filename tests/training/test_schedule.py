@@ -145,7 +145,7 @@ def test_after_a_drop_the_patience_begins_anew() -> None:
 
 
 def test_a_plateau_drops_by_the_recipes_factor() -> None:
-    subject = recipe("plateau", patience=1, decay=0.5)
+    subject = recipe("plateau", patience=1, step_decay=0.5)
     measured = evaluated(subject, [0.5, 0.5, 0.5])[-1]
     assert learning_rate(subject, 0, 10, 0, measured) == pytest.approx(0.025)
 
@@ -175,7 +175,7 @@ def schedules(draw: st.DrawFn) -> tuple[Recipe, int, int]:
         warmup=draw(st.sampled_from(["linear", "constant"])),
         warmup_learning_rate=draw(st.floats(0, high)),
         final_learning_rate=draw(st.floats(0, high)),
-        decay=draw(st.floats(0.01, 1)),
+        step_decay=draw(st.floats(0.01, 1)),
         milestones=tuple(sorted(draw(st.lists(st.floats(0.01, 0.99), max_size=4)))),
     )
     return subject, total, draw(st.integers(0, total))

@@ -56,7 +56,7 @@ def test_the_weights_that_were_chosen_are_kept(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, select: str, kept: int
 ) -> None:
     seen = with_top1(monkeypatch, 0.5, 0.9, 0.6, 0.8)
-    result = a_run(photos, tmp_path / "run", {"epochs": 4.0, "select": select}, validation=HELD_OUT)
+    result = a_run(photos, tmp_path / "run", {"epochs": 4.0, "keep_model": select}, validation=HELD_OUT)
     assert len(seen) == 4
     assert changed(seen[kept], weights_of(tmp_path / "run")) == set()
     # The figures in the run folder are those of exactly these weights.
@@ -74,7 +74,7 @@ def test_the_first_of_equals_is_the_best(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = with_top1(monkeypatch, 0.5, 0.7, 0.7)
-    a_run(photos, tmp_path / "run", {"epochs": 3.0, "select": "best"}, validation=HELD_OUT)
+    a_run(photos, tmp_path / "run", {"epochs": 3.0, "keep_model": "best"}, validation=HELD_OUT)
     assert changed(seen[1], weights_of(tmp_path / "run")) == set()
 
 
@@ -82,7 +82,7 @@ def test_the_best_model_says_what_it_was_chosen_by(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_top1(monkeypatch, 0.5, 0.9, 0.6)
-    a_run(photos, tmp_path / "run", {"epochs": 3.0, "select": "best"}, validation=HELD_OUT)
+    a_run(photos, tmp_path / "run", {"epochs": 3.0, "keep_model": "best"}, validation=HELD_OUT)
     metrics = deepresidual.load(tmp_path / "run").metrics
     assert metrics["val"]["top1"] == 0.9
     assert metrics["val"]["count"] == 12
@@ -102,7 +102,7 @@ def test_while_it_runs_the_figures_belong_to_the_weights(
         assert measured_again(tmp_path / "run", photos, "val")["loss"] == kept.metrics["val"]["loss"]
 
     monkeypatch.setattr(Trainer, "_save_checkpoint", compared)
-    a_run(photos, tmp_path / "run", {"epochs": 3.0, "select": "best"}, validation=HELD_OUT)
+    a_run(photos, tmp_path / "run", {"epochs": 3.0, "keep_model": "best"}, validation=HELD_OUT)
     assert len(pairs) == 3
     assert all(document == card for document, card in pairs)
 
@@ -112,7 +112,7 @@ def test_without_a_test_split_the_best_stays_as_it_was_measured(
 ) -> None:
     (photos / "test").rename(photos / "val")
     seen = with_top1(monkeypatch, 0.5, 0.9, 0.6)
-    result = a_run(photos, tmp_path / "run", {"epochs": 3.0, "select": "best"})
+    result = a_run(photos, tmp_path / "run", {"epochs": 3.0, "keep_model": "best"})
     assert result.evaluation is not None
     assert (result.evaluation.split, result.evaluation.top1) == ("val", 0.9)
     assert changed(seen[1], weights_of(tmp_path / "run")) == set()
@@ -122,7 +122,7 @@ def test_a_run_ends_after_so_many_evaluations_without_a_gain(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = with_top1(monkeypatch, 0.5, 0.9, 0.8, 0.9, 1.0)
-    changes = {"epochs": 50.0, "early_stopping": 2, "select": "best"}
+    changes = {"epochs": 50.0, "early_stopping": 2, "keep_model": "best"}
     result = a_run(photos, tmp_path / "run", changes, validation=HELD_OUT)
     assert result.status == "finished"
     assert len(seen) == 4
@@ -134,7 +134,7 @@ def test_a_run_ends_after_so_many_evaluations_without_a_gain(
 def test_a_run_that_ended_early_stays_ended(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = {"epochs": 50.0, "early_stopping": 1, "select": "best"}
+    changes = {"epochs": 50.0, "early_stopping": 1, "keep_model": "best"}
     with monkeypatch.context() as patch:
         with_top1(patch, 0.9, 0.5)
         first = a_run(photos, tmp_path / "run", changes, validation=HELD_OUT)
@@ -148,7 +148,7 @@ def test_a_plateau_lowers_the_rate_of_the_steps_that_follow(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_top1(monkeypatch, 0.5, 0.5, 0.5, 0.9)
-    changes = {"epochs": 4.0, "schedule": "plateau", "patience": 2, "decay": 0.5}
+    changes = {"epochs": 4.0, "schedule": "plateau", "patience": 2, "step_decay": 0.5}
     a_run(photos, tmp_path / "run", changes, validation=HELD_OUT)
     last = {int(row["epoch"] - 1e-9): row["learning_rate"] for row in rows(tmp_path / "run", "train")}
     assert [last[epoch] for epoch in range(4)] == [0.05, 0.05, 0.05, 0.025]

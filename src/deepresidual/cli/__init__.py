@@ -104,6 +104,10 @@ def _run(arguments: list[str]) -> int:
     name, *options = arguments
     if name not in COMMANDS:
         raise UnknownNameError("command", name, COMMANDS, remedy="see 'residual --help'")
+    if name == "train":
+        from deepresidual.cli.recipe_options import refuse_old_names
+
+        refuse_old_names(options)
     import tyro
 
     return tyro.cli(

@@ -9,12 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, 
 
 import tyro
 
-from deepresidual.recipe import setting_homes
+from deepresidual.errors import ConfigurationError
+from deepresidual.recipe import RENAMED, setting_homes
 from deepresidual.recipe.fields import field_types
 
-__all__ = ["NO_CHANGES", "RecipeOptions", "explanations", "recipe_changes"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["NO_CHANGES", "RecipeOptions", "explanations", "recipe_changes", "refuse_old_names"]
 
 YesNo = Literal["yes", "no"]
+
+
+def refuse_old_names(words: Sequence[str]) -> None:
+    """Answer an option that has another name now with that name.
+
+    Raises:
+        ConfigurationError: There is one among the words of a command line.
+    """
+    for word in words:
+        option = word.partition("=")[0]
+        new = RENAMED.get(option.removeprefix("--").replace("-", "_"))
+        if new and option.startswith("--"):
+            raise ConfigurationError(f"{option} is now --{new.replace('_', '-')}")
 
 
 def explanations(kind: type[Any]) -> dict[str, str]:

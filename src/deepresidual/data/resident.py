@@ -48,7 +48,7 @@ def can_be_resident(split: Split, preprocess: Preprocess, augment: Augment) -> b
         augment: How they are varied: by ``center`` or ``pad``, and by mirroring.
     """
     num_bytes = len(split) * preprocess.crop_px**2 * preprocess.num_channels
-    varies_more = augment.policy != "none" or augment.color_jitter or augment.pca_color or augment.erasing
+    varies_more = augment.policy != "none" or augment.color_jitter or augment.pca_lighting or augment.erasing
     return (
         augment.crop in ("center", "pad")
         and not varies_more

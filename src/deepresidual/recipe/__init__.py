@@ -1,6 +1,16 @@
 """Recipes: how networks are trained, as values without torch."""
 
 from deepresidual.recipe.augment import Augment, CropKind, Mix, PadFill, Policy
-from deepresidual.recipe.recipe import Recipe, setting_homes
+from deepresidual.recipe.recipe import RENAMED, Recipe, setting_homes, with_new_names
 
-__all__ = ["Augment", "CropKind", "Mix", "PadFill", "Policy", "Recipe", "setting_homes"]
+__all__ = [
+    "RENAMED",
+    "Augment",
+    "CropKind",
+    "Mix",
+    "PadFill",
+    "Policy",
+    "Recipe",
+    "setting_homes",
+    "with_new_names",
+]

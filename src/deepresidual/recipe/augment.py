@@ -44,7 +44,7 @@ class Augment:
         max_side_px: Longest shorter side for ``scale-jitter``, in pixels.
         color_jitter: Largest change of brightness, contrast and saturation, as a fraction, in random order
             (fb.resnet.torch: 0.4).
-        pca_color: Standard deviation of the shift along the principal components of ImageNet's colours
+        pca_lighting: Standard deviation of the shift along the principal components of ImageNet's colours
             (Krizhevsky et al. 2012, section 4.1: 0.1).
         policy: Automatic augmentation.
         num_operations: Operations an image for ``rand-augment``.
@@ -62,7 +62,7 @@ class Augment:
     min_side_px: int = number(256, 1, 16_384)
     max_side_px: int = number(480, 1, 16_384)
     color_jitter: float = number(0.0, 0, 1)
-    pca_color: float = number(0.0, 0, 10)
+    pca_lighting: float = number(0.0, 0, 10)
     policy: Policy = "none"
     num_operations: int = number(2, 1, 20)
     magnitude: float = number(9.0, 0, 10)

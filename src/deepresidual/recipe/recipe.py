@@ -15,17 +15,29 @@ from deepresidual.recipe.fields import check_fields, number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Recipe", "setting_homes"]
+__all__ = ["RENAMED", "Recipe", "setting_homes", "with_new_names"]
 
 Optimizer: TypeAlias = Literal["sgd", "adamw", "lamb"]
 Schedule: TypeAlias = Literal["constant", "step", "cosine", "plateau"]
 WarmupShape: TypeAlias = Literal["linear", "constant"]
 Loss: TypeAlias = Literal["cross-entropy", "bce"]
-Mean: TypeAlias = Literal["fixed", "channel", "pixel"]
+SubtractMean: TypeAlias = Literal["fixed", "channel", "pixel"]
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
 NonFinite: TypeAlias = Literal["stop", "skip", "rollback"]
-Select: TypeAlias = Literal["last", "best"]
+KeepModel: TypeAlias = Literal["last", "best"]
 BatchNorm: TypeAlias = Literal["train", "frozen"]
+
+RENAMED = {
+    "second_beta": "beta2",
+    "decay": "step_decay",
+    "backbone_rate": "backbone_lr_scale",
+    "repeats": "repeated_augmentation",
+    "growing": "growth_share",
+    "mean": "subtract_mean",
+    "pca_color": "pca_lighting",
+    "select": "keep_model",
+}
+"""Fields by their names before they had those of other libraries; run folders and checkpoints hold them."""
 
 
 @dataclass(frozen=True)
@@ -39,26 +51,26 @@ class Recipe:
         batch_size: Images an update, over all ranks.
         micro_batch_size: Images that go through the network together; a batch is so many of them, spread
             over ranks or one after the other. BN takes its statistics from one. Left out: what a rank holds.
-        repeats: How often an image comes in a batch, each time varied differently (Hoffer et al. 2019, arXiv
-            1901.09335). An epoch has as many images as ever, so it sees a 1/repeats of them.
+        repeated_augmentation: How often an image comes in a batch, each time varied differently (Hoffer et
+            al. 2019, arXiv 1901.09335). An epoch has as many images as ever: it sees this fraction of them.
         optimizer: ``sgd`` with momentum; ``adamw`` (Loshchilov and Hutter 2019, arXiv 1711.05101); ``lamb``
             (You et al. 2019, arXiv 1904.00962).
         learning_rate: Highest learning rate.
         momentum: Momentum of SGD; the first beta of AdamW and LAMB.
         nesterov: Whether SGD's momentum is Nesterov's.
-        second_beta: Decay of AdamW's and LAMB's mean of squares.
+        beta2: Decay of AdamW's and LAMB's mean of squares.
         weight_decay: L2 penalty of SGD; decoupled decay of AdamW and LAMB.
         norm_weight_decay: That of BN's scales and shifts; left out: as ``weight_decay``.
         bias_weight_decay: That of the other biases; left out: as ``weight_decay``.
-        backbone_rate: Learning rate of all but the classifier, as a multiple of ``learning_rate``.
+        backbone_lr_scale: Learning rate of all but the classifier, as a multiple of ``learning_rate``.
         frozen_stages: Stages, counted from the stem, that keep their weights: 1 is the stem alone.
         batch_norm: ``frozen``: BN keeps and uses the statistics that it came with.
         sync_batch_norm: Whether BN takes its statistics over all ranks' images.
-        schedule: What becomes of the learning rate: ``constant``; ``step``: times ``decay`` at each
-            milestone; ``cosine``: half a cosine down to ``final_learning_rate``; ``plateau``: times ``decay``
-            where the held-out error has not fallen for ``patience`` evaluations.
+        schedule: What becomes of the learning rate: ``constant``; ``step``: times ``step_decay`` at each
+            milestone; ``cosine``: half a cosine down to ``final_learning_rate``; ``plateau``: times
+            ``step_decay`` where the held-out error has not fallen for ``patience`` evaluations.
         milestones: Where ``step`` drops, as fractions of the run.
-        decay: Factor of each drop.
+        step_decay: Factor of each drop.
         patience: Evaluations without a lower error before ``plateau`` drops.
         final_learning_rate: Where ``cosine`` ends.
         warmup_epochs: Epochs before the highest learning rate.
@@ -83,7 +95,7 @@ class Recipe:
         precise_bn: Images over which BN's statistics are computed anew before every evaluation, with the
             weights held still (Wu and Johnson 2021, arXiv 2105.07576); 0: the running averages.
         evaluate_every: Epochs between two evaluations; the last epoch is always evaluated.
-        select: Which weights the run keeps as its model: of the last evaluation, or of the best one.
+        keep_model: Which weights the run keeps as its model: of the last evaluation, or of the best one.
         early_stopping: Evaluations without a lower error after which the run ends; 0: never.
         non_finite: What a loss or gradient that is not finite does before the update: ``stop`` the run;
             ``skip`` the update; ``rollback`` as if it and the ``rollback_steps`` before had not been tried.
@@ -92,14 +104,14 @@ class Recipe:
             went back by about 100 and left out 200 to 500).
         train_px: Side of the training images in pixels; left out: of the evaluated ones.
         start_px: Side of the training images at the start, from which it grows to ``train_px`` on a line
-            over the first ``growing`` of the run (Howard 2018; Tan and Le 2021, arXiv 2104.00298).
-        growing: Share of the run over which the side grows.
+            over the first ``growth_share`` of the run (Howard 2018; Tan and Le 2021, arXiv 2104.00298).
+        growth_share: Share of the run over which the side grows.
         crop_px: Side of the evaluated images in pixels; left out: the network's usual one.
         resize_px: Shorter side of the evaluated images before the crop; left out: the network's usual ratio.
         interpolation: Filter of every resize, in training and in evaluation; left out: the network's usual
             one, or that of the weights.
-        mean: What is subtracted: ``fixed`` numbers; the training images' mean of each ``channel``, with
-            their standard deviation; or that of each ``pixel`` (2015, sections 3.4 and 4.2).
+        subtract_mean: What is subtracted: ``fixed`` numbers; the training images' mean of each ``channel``,
+            with their standard deviation; or that of each ``pixel`` (2015, sections 3.4 and 4.2).
         augment: How training images are varied.
         mix: How they are mixed in pairs.
 
@@ -112,22 +124,22 @@ class Recipe:
     steps: int | None = number(None, 1, 1e9)
     batch_size: int = number(128, 1, 65_536)
     micro_batch_size: int | None = number(None, 1, 65_536)
-    repeats: int = number(1, 1, 64)
+    repeated_augmentation: int = number(1, 1, 64)
     optimizer: Optimizer = "sgd"
     learning_rate: float = number(0.1, 0, 1000, above=True)
     momentum: float = number(0.9, 0, 1, below=True)
     nesterov: bool = False
-    second_beta: float = number(0.999, 0, 1, below=True)
+    beta2: float = number(0.999, 0, 1, below=True)
     weight_decay: float = number(1e-4, 0, 1)
     norm_weight_decay: float | None = number(None, 0, 1)
     bias_weight_decay: float | None = number(None, 0, 1)
-    backbone_rate: float = number(1.0, 0, 1)
+    backbone_lr_scale: float = number(1.0, 0, 1)
     frozen_stages: int = number(0, 0, 9)
     batch_norm: BatchNorm = "train"
     sync_batch_norm: bool = False
     schedule: Schedule = "cosine"
     milestones: tuple[float, ...] = (0.5, 0.75)
-    decay: float = number(0.1, 0, 1, above=True)
+    step_decay: float = number(0.1, 0, 1, above=True)
     patience: int = number(5, 1, 10_000)
     final_learning_rate: float = number(0.0, 0, 1000)
     warmup_epochs: float = number(0.0)
@@ -146,17 +158,17 @@ class Recipe:
     ema_every: int = number(1, 1)
     precise_bn: int = number(0, 0, 1e9)
     evaluate_every: float = number(1.0, 0.001)
-    select: Select = "last"
+    keep_model: KeepModel = "last"
     early_stopping: int = number(0, 0, 10_000)
     non_finite: NonFinite = "stop"
     rollback_steps: int = number(100, 1, 1e9)
     train_px: int | None = number(None, 1, 16_384)
     start_px: int | None = number(None, 1, 16_384)
-    growing: float = number(0.8, 0, 1, above=True)
+    growth_share: float = number(0.8, 0, 1, above=True)
     crop_px: int | None = number(None, 1, 16_384)
     resize_px: int | None = number(None, 1, 16_384)
     interpolation: Interpolation | None = None
-    mean: Mean = "fixed"
+    subtract_mean: SubtractMean = "fixed"
     augment: Augment = dataclasses.field(default_factory=Augment)
     mix: Mix = dataclasses.field(default_factory=Mix)
 
@@ -191,9 +203,12 @@ class Recipe:
 
         Raises:
             UnknownNameError: There is no such field; the message names the nearest.
+            ConfigurationError: The field has another name now, or its value is not allowed.
         """
         homes = setting_homes()
         for name in changes:
+            if name in RENAMED:
+                raise ConfigurationError(f"{name} is now {RENAMED[name]}")
             if name not in homes:
                 raise UnknownNameError("recipe field", name, sorted(homes))
         own, augment, mix = (
@@ -212,8 +227,9 @@ class Recipe:
         )
 
     def fingerprint(self) -> str:
-        """Return a hash of every field."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+        """Return a hash of every field, under its first name: what model cards and records say stays so."""
+        fields = _renamed(self.to_dict(), {new: old for old, new in RENAMED.items()})
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; :meth:`from_dict` reads them back.
@@ -237,7 +253,7 @@ class Recipe:
         A field that is not there has the meaning that it had before there was one: ``bce`` was a sum then.
         """
         try:
-            values = dict(fields)
+            values = with_new_names(fields)
             values.setdefault("bce_sum", values.get("loss") == "bce")
             values["augment"] = Augment(**values["augment"])
             values["mix"] = Mix(**values["mix"])
@@ -245,6 +261,18 @@ class Recipe:
             return cls(**values)
         except (TypeError, KeyError) as error:
             raise ConfigurationError(f"the recipe cannot be read ({error})") from error
+
+
+def with_new_names(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON fields of a recipe, of this version or an earlier one, under the names of this one."""
+    return _renamed(fields, RENAMED)
+
+
+def _renamed(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        names.get(name, name): _renamed(value, names) if isinstance(value, dict) else value
+        for name, value in fields.items()
+    }
 
 
 def setting_homes() -> dict[str, type[Any]]:

@@ -78,7 +78,7 @@ def cifar_fast(_spec: ResNetSpec) -> Recipe:
         start_px=12,
         crop_px=28,
         resize_px=28,
-        growing=0.9,
+        growth_share=0.9,
         augment=Augment(crop="pad", flip=True, pad_px=4),
     )
 
@@ -114,7 +114,7 @@ def finetune(_spec: ResNetSpec) -> Recipe:
         epochs=10,
         batch_size=32,
         learning_rate=0.02,
-        backbone_rate=0.1,
+        backbone_lr_scale=0.1,
         frozen_stages=1,
         warmup_epochs=1,
         label_smoothing=0.1,
@@ -150,7 +150,7 @@ def cifar2015(spec: ResNetSpec) -> Recipe:
         warmup_until_error=0.8 if deep else None,
         # The rule has no end of its own; a net that has not learned by then will not.
         warmup_steps=4_000 if deep else 0,
-        mean="pixel",
+        subtract_mean="pixel",
         augment=Augment(crop="pad", flip=True, pad_px=4),
     )
 
@@ -197,7 +197,7 @@ def resnet1k_cifar(_spec: ResNetSpec) -> Recipe:
         nesterov=True,
         schedule="step",
         milestones=(80 / epochs, 121 / epochs),
-        mean="channel",
+        subtract_mean="channel",
         augment=Augment(crop="pad", flip=True, pad_px=4, pad_fill="mean"),
     )
 
@@ -222,8 +222,8 @@ def imagenet2015(_spec: ResNetSpec) -> Recipe:
         bias_weight_decay=0.0,
         schedule="plateau",
         patience=5,
-        mean="pixel",
-        augment=Augment(crop="scale-jitter", flip=True, min_side_px=256, max_side_px=480, pca_color=0.1),
+        subtract_mean="pixel",
+        augment=Augment(crop="scale-jitter", flip=True, min_side_px=256, max_side_px=480, pca_lighting=0.1),
     )
 
 
@@ -233,8 +233,8 @@ def imagenet2016(spec: ResNetSpec) -> Recipe:
     "Trained using the same hyper-parameters and implementations as" 2015 (Table 5): all else is
     ``imagenet2015``. Trained on 224 px from shorter sides of [256, 480]; tested on one 320 px crop of a
     shorter side of 320. A mean of each pixel fits one size only, so with two there is a mean of each channel;
-    with ``--crop-px 224 --resize-px 256 --mean pixel`` it is the paper's. The end is assumed: the paper gives
-    the drops alone, fb.resnet.torch with the same drops ends after 90 epochs.
+    with ``--crop-px 224 --resize-px 256 --subtract-mean pixel`` it is the paper's. The end is assumed: the
+    paper gives the drops alone, fb.resnet.torch with the same drops ends after 90 epochs.
 
     Expected: top-1 error 21.3 % for ``resnet152.v1``, 20.7 % for ``resnet200.preact-v1``, Table 5.
     Cost: 90 epochs.
@@ -249,7 +249,7 @@ def imagenet2016(spec: ResNetSpec) -> Recipe:
         train_px=224,
         crop_px=320,
         resize_px=320,
-        mean="channel",
+        subtract_mean="channel",
     )
 
 
@@ -287,7 +287,7 @@ def fb90(_spec: ResNetSpec) -> Recipe:
         schedule="step",
         milestones=(30 / 90, 60 / 90),
         interpolation="bicubic",
-        augment=Augment(crop="random-resized", flip=True, color_jitter=0.4, pca_color=0.1),
+        augment=Augment(crop="random-resized", flip=True, color_jitter=0.4, pca_lighting=0.1),
     )
 
 
@@ -303,7 +303,7 @@ def torchvision_v2(_spec: ResNetSpec) -> Recipe:
         name="torchvision_v2",
         epochs=epochs,
         batch_size=batch_size,
-        repeats=4,
+        repeated_augmentation=4,
         learning_rate=0.5,
         weight_decay=2e-5,
         norm_weight_decay=0.0,
@@ -355,7 +355,7 @@ def rsb_a3(spec: ResNetSpec) -> Recipe:
         mixup=0.1,
         magnitude=6.0,
         stochastic_depth=0.0,
-        repeats=1,
+        repeated_augmentation=1,
         train_px=160,
     )
 
@@ -371,7 +371,7 @@ def _resnet_strikes_back(
     label_smoothing: float = 0.0,
     magnitude: float = 7.0,
     stochastic_depth: float = 0.05,
-    repeats: int = 3,
+    repeated_augmentation: int = 3,
     train_px: int = 224,
 ) -> Recipe:
     """Return what the three procedures share: LAMB, BCE, batches of 2,048, RandAugment, mixing.
@@ -394,7 +394,7 @@ def _resnet_strikes_back(
         name=name,
         epochs=epochs,
         batch_size=2048,
-        repeats=repeats,
+        repeated_augmentation=repeated_augmentation,
         optimizer="lamb",
         learning_rate=learning_rate,
         weight_decay=weight_decay,
@@ -485,7 +485,7 @@ _STRIKES_BACK_BEFORE = {
     "interpolation": None,
 }
 _BEFORE: dict[str, dict[str, Any]] = {
-    "cifar2016": {"norm_weight_decay": None, "bias_weight_decay": None, "mean": "channel"},
+    "cifar2016": {"norm_weight_decay": None, "bias_weight_decay": None, "subtract_mean": "channel"},
     "imagenet2016": {"norm_weight_decay": None, "bias_weight_decay": None},
     "fb90": {"interpolation": None},
     **dict.fromkeys(("rsb_a1", "rsb_a2", "rsb_a3"), _STRIKES_BACK_BEFORE),

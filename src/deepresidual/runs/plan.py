@@ -91,7 +91,7 @@ class Plan:
         first, last = self.recipe.start_px, self.train_px
         if first is None or first >= last:
             return last
-        progress = min(1.0, step / (self.recipe.growing * self.total_steps))
+        progress = min(1.0, step / (self.recipe.growth_share * self.total_steps))
         return min(last, first + int(progress * (last - first) / _SIDE_MULTIPLE + 0.5) * _SIDE_MULTIPLE)
 
     def first_step_of_epoch(self, epoch: float) -> int:

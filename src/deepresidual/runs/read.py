@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.recipe import with_new_names
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.strict_json import Between, Kind, Line, RecordError, read_lines, read_record
 
@@ -158,6 +159,7 @@ def read_run(path: Path) -> RunFiles:
     if not holds_run(path):
         raise ConfigurationError(f"{path} holds no run", expected="a folder that 'residual train' has made")
     record = read_run_record(path)
+    record["plan"]["recipe"] = with_new_names(record["plan"]["recipe"])
     training: list[dict[str, Any]] = []
     held_out: list[dict[str, Any]] = []
     for line in read_metrics(path):

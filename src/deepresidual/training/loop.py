@@ -171,7 +171,7 @@ class Trainer:
             recipe.batch_size,
             self.step,
             self.plan.total_steps,
-            recipe.repeats,
+            recipe.repeated_augmentation,
             self.processes.rank,
             self.processes.size,
             self.plan.side_px,
@@ -355,7 +355,7 @@ class Trainer:
         self._evaluated_step = self.step
         bar.line(self._epoch_line(evaluation))
         self._epoch_sums = Sums()
-        if self.plan.recipe.select == "last" or self._measured.num_since_best == 0:
+        if self.plan.recipe.keep_model == "last" or self._measured.num_since_best == 0:
             self._keep(model, evaluation)
         self._save_checkpoint("running")
         self._show()

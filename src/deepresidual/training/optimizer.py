@@ -31,7 +31,8 @@ def make_optimizer(network: ResNet, recipe: Recipe, *, fused: bool = False) -> t
     """Return the recipe's optimizer over the parameters of ``network`` that learn.
 
     Parameters fall into groups by what they are: weights of convolutions and of the classifier, BN's scales
-    and shifts, other biases; each with its weight decay, and all but the classifier with ``backbone_rate``.
+    and shifts, other biases; each with its weight decay, and all except the classifier with
+    ``backbone_lr_scale``.
 
     Args:
         network: The network; parameters that need no gradient are left out.
@@ -49,10 +50,10 @@ def make_optimizer(network: ResNet, recipe: Recipe, *, fused: bool = False) -> t
                 fused=fused,
             )
         case "adamw":
-            betas = (recipe.momentum, recipe.second_beta)
+            betas = (recipe.momentum, recipe.beta2)
             return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, fused=fused)
         case "lamb":
-            return Lamb(groups, recipe.learning_rate, (recipe.momentum, recipe.second_beta))
+            return Lamb(groups, recipe.learning_rate, (recipe.momentum, recipe.beta2))
         case _:
             assert_never(recipe.optimizer)
 
@@ -95,7 +96,7 @@ def _groups(network: ResNet, recipe: Recipe) -> list[dict[str, Any]]:
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            rate = 1.0 if module_name == "fc" else recipe.backbone_rate
+            rate = 1.0 if module_name == "fc" else recipe.backbone_lr_scale
             weight_decay = recipe.weight_decay
             if isinstance(module, nn.BatchNorm2d) and recipe.norm_weight_decay is not None:
                 weight_decay = recipe.norm_weight_decay

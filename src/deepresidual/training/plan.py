@@ -217,16 +217,16 @@ def _settled_preprocess(
         preprocess = replace(preprocess, resize_px=recipe.resize_px)
     if recipe.interpolation is not None:
         preprocess = replace(preprocess, interpolation=recipe.interpolation)
-    if recipe.mean == "fixed":
+    if recipe.subtract_mean == "fixed":
         return preprocess
     sides = _training_sides(recipe, preprocess)
-    if recipe.mean == "pixel" and sides != {preprocess.crop_px}:
+    if recipe.subtract_mean == "pixel" and sides != {preprocess.crop_px}:
         raise ConfigurationError(
-            f"mean is 'pixel', and training images have {_listed(sides)} px and evaluated ones "
+            f"subtract_mean is 'pixel', and training images have {_listed(sides)} px and evaluated ones "
             f"{preprocess.crop_px} px",
-            expected="the same size, or mean 'channel'",
+            expected="the same size, or subtract_mean 'channel'",
         )
-    if recorded is not None and recorded.recipe.mean == recipe.mean:
+    if recorded is not None and recorded.recipe.subtract_mean == recipe.subtract_mean:
         # Measured when the run began, on data whose fingerprint guards it; all else must be as it was.
         before = recorded.preprocess
         return replace(
@@ -238,7 +238,7 @@ def _settled_preprocess(
     return measured_preprocess(
         source.split("train"),
         preprocess,
-        per_pixel=recipe.mean == "pixel",
+        per_pixel=recipe.subtract_mean == "pixel",
         skip_bad=wishes.bad_samples == "skip",
     )
 
@@ -316,7 +316,7 @@ def _check_images(plan: Plan) -> None:
 
 def _check_selection(source: SampleSource, recipe: Recipe) -> None:
     """Refuse to choose by the images that are to give the final figure: it would flatter."""
-    chooses = recipe.select == "best" or recipe.early_stopping or recipe.schedule == "plateau"
+    chooses = recipe.keep_model == "best" or recipe.early_stopping or recipe.schedule == "plateau"
     if chooses and source.validation_split == "test":
         what = "plateau" if recipe.schedule == "plateau" else "choosing the best weights or the end"
         raise ConfigurationError(

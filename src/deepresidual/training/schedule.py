@@ -55,13 +55,13 @@ def learning_rate(
             return high
         case "step":
             drops = sum(step >= at * total_steps for at in recipe.milestones)
-            return high * recipe.decay**drops
+            return high * recipe.step_decay**drops
         case "cosine":
             progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
             last = recipe.final_learning_rate
             return last + (high - last) * 0.5 * (1 + math.cos(math.pi * max(0.0, progress)))
         case "plateau":
-            return high * recipe.decay**measured.num_drops
+            return high * recipe.step_decay**measured.num_drops
         case _:
             assert_never(recipe.schedule)
 

@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from deepresidual.errors import ModelFileError
+from deepresidual.recipe import with_new_names
 from deepresidual.runs.read import read_run_record
 from deepresidual.runtime.strict_json import read_record
 
@@ -45,7 +46,7 @@ def run_beside(
         except (FileNotFoundError, ModelFileError):
             continue  # damaged or of another form: its own experiment will say so
         agrees = (
-            measured["setting"] == setting
+            with_new_names(measured["setting"]) == setting
             and trained["status"] == "finished"
             and trained["plan"]["precision"] == precision
             and all(trained[name] == frame[name] for name in ("versions", "hardware"))

@@ -19,6 +19,7 @@ from deepresidual.analysis.experiments.experiment import FinishedRun, Measuremen
 from deepresidual.analysis.experiments.sharing import run_beside
 from deepresidual.errors import ConfigurationError, DivergedError, ModelFileError
 from deepresidual.models import load
+from deepresidual.recipe import with_new_names
 from deepresidual.runs.read import holds_run, read_run_record
 from deepresidual.runtime.console import note, warn
 from deepresidual.runtime.device import describe_hardware, resolve_device
@@ -119,7 +120,7 @@ class Trial:
         except ModelFileError as error:
             warn(f"{error}; the run is measured again")
             return None
-        if document["setting"] != self._setting():
+        if with_new_names(document["setting"]) != self._setting():
             raise ConfigurationError(
                 f"{file} is of another network, recipe or data set", remedy="choose another --out"
             )

@@ -54,14 +54,14 @@ def check_augment(augment: Augment, preprocess: Preprocess, side_px: int) -> Non
 
     Raises:
         ConfigurationError: ``scale-jitter`` makes images that are smaller than the training image, or
-            ``pca_color`` is asked of gray images.
+            ``pca_lighting`` is asked of gray images.
     """
     check_crop(augment, side_px)
-    if augment.pca_color and preprocess.channels == "gray":
+    if augment.pca_lighting and preprocess.channels == "gray":
         raise ConfigurationError(
-            f"pca_color is {augment.pca_color:g} and the network reads gray images",
+            f"pca_lighting is {augment.pca_lighting:g} and the network reads gray images",
             expected="images in colour",
-            remedy="set pca_color to 0",
+            remedy="set pca_lighting to 0",
         )
 
 
@@ -89,7 +89,9 @@ def choose(
         box=choose_box(augment, random, height, width, preprocess, side_px),
         flip=augment.flip and random.uniforms[2] < 0.5,
         operations=choose_operations(augment, random.generator, side_px) if augment.policy != "none" else (),
-        color=choose_color(augment, random.generator) if augment.color_jitter or augment.pca_color else None,
+        color=choose_color(augment, random.generator)
+        if augment.color_jitter or augment.pca_lighting
+        else None,
         erased=choose_rectangle(augment.erasing, random.generator, side_px) if augment.erasing else None,
         exact=augment.crop in ("center", "pad"),
         fill=augment.pad_fill,

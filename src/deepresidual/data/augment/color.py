@@ -56,7 +56,7 @@ def choose_color(augment: Augment, generator: Generator) -> ColorChoice:
     """
     reach = augment.color_jitter
     brightness, contrast, saturation = generator.uniform(1 - reach, 1 + reach, 3).tolist()
-    first, second, third = generator.normal(0, augment.pca_color, 3).tolist()
+    first, second, third = generator.normal(0, augment.pca_lighting, 3).tolist()
     return ColorChoice(brightness, contrast, saturation, (first, second, third))
 
 
