@@ -134,9 +134,22 @@ class ConfigurationError(ResidualError, ValueError):
 
 
 class DataError(ResidualError):
-    """A data set or image cannot be used (exit code 3)."""
+    """A data set or image cannot be used (exit code 3).
+
+    Args:
+        found: As in every error, like ``expected`` and ``remedy``.
+        expected: What is allowed there.
+        remedy: What the user can do about it.
+        kind: Of an image, what is wrong with it: one of the kinds of errors in ``data.check``. It stays in
+            the process that raised the error.
+    """
 
     exit_code = 3
+    kind: str = ""
+
+    def __init__(self, found: str, *, expected: str = "", remedy: str = "", kind: str = "") -> None:
+        super().__init__(found, expected=expected, remedy=remedy)
+        self.kind = kind
 
 
 class ModelFileError(ResidualError):

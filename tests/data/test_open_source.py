@@ -11,7 +11,7 @@ import pytest
 from deepresidual.data.source import open_source
 from deepresidual.data.source.csv import open_csv
 from deepresidual.data.source.folder import open_folder
-from deepresidual.data.source.shards import open_shards
+from deepresidual.data.source.shards.source import open_shards
 from deepresidual.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:

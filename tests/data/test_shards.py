@@ -17,8 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepresidual.data.source import SampleSource, open_source, shards
+from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.base import EncodedSample, IgnoredFile, fingerprint_of, held_out_by_name
+from deepresidual.data.source.shards import index as indexing
+from deepresidual.data.source.shards import tar
 from deepresidual.errors import ConfigurationError, DataError
 from tests.data.pictures import encode, noise
 
@@ -156,9 +158,9 @@ def test_many_tars_are_indexed_by_several_processes_to_the_same(
         with pytest.raises(DataError, match=r"train-07\.tar: member '\.\./x\.png' leads out of the archive"):
             open_source(tmp_path)
         return
-    monkeypatch.setattr(shards, "usable_cores", lambda: 2)
+    monkeypatch.setattr(indexing, "usable_cores", lambda: 2)
     parallel = open_source(tmp_path)
-    monkeypatch.setattr(shards, "usable_cores", lambda: 1)
+    monkeypatch.setattr(indexing, "usable_cores", lambda: 1)
     serial = open_source(tmp_path)
     assert parallel.ignored == serial.ignored
     assert len(serial.ignored) == 12
@@ -489,7 +491,7 @@ def test_a_name_of_kilobytes_is_refused(tmp_path: Path) -> None:
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "_MAX_MEMBERS", 6)
+    monkeypatch.setattr(tar, "_MAX_MEMBERS", 6)
     _tar(tmp_path / "train.tar", _samples(0, 1, 0, 1))
     with pytest.raises(DataError, match=r"train\.tar has more than 6 members; make smaller shards$"):
         open_source(tmp_path)

@@ -82,9 +82,9 @@ def test_asking_for_epochs_takes_the_place_of_steps() -> None:
 
 
 def test_the_recipe_follows_the_data_and_the_network() -> None:
-    assert recipe_for("digits", SMALL).name == "digits"
-    assert recipe_for("anything", SMALL).name == "cifar"
-    assert recipe_for("anything", LARGE).name == "photos"
+    assert recipe_for(SMALL, "digits").name == "digits"
+    assert recipe_for(SMALL).name == "cifar"
+    assert recipe_for(LARGE).name == "photos"
 
 
 def test_digits_are_never_mirrored() -> None:

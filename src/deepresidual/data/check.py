@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from deepresidual.data.decode import ACCEPTED, decode, sniff
+from deepresidual.data.decode import decode, sniff
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.runtime.console import ProgressBar
@@ -227,20 +227,11 @@ def _judge(split: Split, index: int) -> _Verdict:
 
 
 def _kind_of(content: bytes, error: DataError) -> str:
-    if not content:
-        return "empty"
-    if sniff(content) not in ACCEPTED:
-        return "unsupported"
-    # decode tells these apart by its words alone, and the decoders below it by theirs.
-    text = error.found.casefold()
-    if "too large" in text:
-        return "too-large"
-    if sniff(content) == "WEBP" and int.from_bytes(content[4:8], "little") + 8 > len(content):
+    # Pillow says nothing of a WebP that ends early except that it cannot read it.
+    is_webp = error.kind == "corrupt" and sniff(content) == "WEBP"
+    if is_webp and int.from_bytes(content[4:8], "little") + 8 > len(content):
         return "truncated"
-    return "truncated" if any(word in text for word in _TRUNCATED) else "corrupt"
-
-
-_TRUNCATED = ("missing", "truncated", "premature", "end of file", "ends", "incomplete", "not enough")
+    return error.kind or "corrupt"
 
 
 # -- all samples, in parallel -----------------------------------------------------------------------------

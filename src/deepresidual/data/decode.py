@@ -232,7 +232,7 @@ def from_pillow(image: Image.Image) -> NDArray[np.uint8]:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"damaged {image.format or 'image'} ({_reason(error)})") from error
+        raise _damaged(image.format or "image", error) from error
 
 
 def read_file(path: str | Path) -> bytes:
@@ -253,14 +253,15 @@ def read_file(path: str | Path) -> bytes:
 
 def _accepted_format(content: bytes) -> str:
     if not content:
-        raise DataError("the file is empty (0 bytes)")
+        raise DataError("the file is empty (0 bytes)", kind="empty")
     found = sniff(content)
     if git_lfs.is_pointer(content):
-        raise DataError(f"the file is {git_lfs.FOUND}", remedy=git_lfs.REMEDY)
+        raise DataError(f"the file is {git_lfs.FOUND}", remedy=git_lfs.REMEDY, kind="unsupported")
     if found not in ACCEPTED:
         raise DataError(
             f"not an image that can be used (found {'an unknown format' if found == 'unknown' else found})",
             expected="JPEG, PNG, WebP or BMP",
+            kind="unsupported",
         )
     return found
 
@@ -274,16 +275,18 @@ def _as_data_error(found: str) -> Iterator[None]:
         raise
     except Image.DecompressionBombError as error:
         # Raised by Pillow's WebP reader, which looks at the canvas before we can.
-        raise DataError("the image is too large", expected=f"at most {_LIMIT}") from error
+        raise DataError("the image is too large", expected=f"at most {_LIMIT}", kind="too-large") from error
     except ValueError as error:
         if "MAX_TEXT" in str(error):
             # Pillow's limits of what it unpacks of a PNG's texts.
-            raise DataError("the metadata of the image is too large", expected="at most 1 MB") from error
-        raise DataError(f"damaged {found} ({_reason(error)})") from error
+            raise DataError(
+                "the metadata of the image is too large", expected="at most 1 MB", kind="too-large"
+            ) from error
+        raise _damaged(found, error) from error
     # Pillow's readers raise nearly anything on damaged input: OSError, SyntaxError, ValueError,
     # struct.error, EOFError, IndexError, OverflowError, zlib.error.
     except Exception as error:
-        raise DataError(f"damaged {found} ({_reason(error)})") from error
+        raise _damaged(found, error) from error
 
 
 def _decode_with_pillow(content: bytes, found: str) -> NDArray[np.uint8]:
@@ -399,9 +402,9 @@ def _is_last_warning(warning: str) -> bool:
 def _refuse_damage(warning: str, content: bytes) -> None:
     """Raise an error where a warning of libjpeg about a JPEG with a tidy header means damaged pixels."""
     if "premature end" in warning.casefold():
-        raise DataError("damaged JPEG (a part of the image data is missing)")
+        raise DataError("damaged JPEG (a part of the image data is missing)", kind="truncated")
     if any(text in warning for text in _BAD_CODES):
-        raise DataError("damaged JPEG (a part of the image data is wrong)")
+        raise DataError("damaged JPEG (a part of the image data is wrong)", kind="corrupt")
     found = _LEFT_OVER.search(warning)
     if found is None:
         return
@@ -411,16 +414,17 @@ def _refuse_damage(warning: str, content: bytes) -> None:
         end = content.find(b"\xff\xd9", jpeg_header_end(content))
         if count <= _MAX_STRAY_BYTES or len(set(content[max(end - count, 0) : end])) == 1:
             return
-    raise DataError(f"damaged JPEG ({count:,} bytes of the image data are left over)")
+    raise DataError(f"damaged JPEG ({count:,} bytes of the image data are left over)", kind="corrupt")
 
 
 def _check_size(width: int, height: int) -> None:
     if width < 1 or height < 1:
-        raise DataError("the image's width or height is zero")
+        raise DataError("the image's width or height is zero", kind="corrupt")
     if width * height > _MAX_PIXELS or max(width, height) > _MAX_SIDE:
         raise DataError(
             f"the image is too large ({width}×{height} px = {width * height / 1e6:,.0f} MP)",
             expected=f"at most {_LIMIT}",
+            kind="too-large",
         )
 
 
@@ -453,6 +457,19 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return np.asarray(image.convert("RGB"))
+
+
+# By what Pillow and simplejpeg say of a file that ends early.
+_ENDS_EARLY = ("missing", "truncated", "premature", "end of file", "ends", "incomplete", "not enough")
+
+
+def _damaged(found: str, error: Exception) -> DataError:
+    """Return the error for an image that a decoder could not read."""
+    text = f"damaged {found} ({_reason(error)})"
+    said = text.casefold()
+    ends_early = any(words in said for words in _ENDS_EARLY)
+    kind = "too-large" if "too large" in said else "truncated" if ends_early else "corrupt"
+    return DataError(text, kind=kind)
 
 
 def _reason(error: Exception) -> str:

@@ -21,7 +21,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Self
 
 from deepresidual.data.decode import sniff
-from deepresidual.data.source.shards import CLASSES_FILE
+from deepresidual.data.source.shards.classes import CLASSES_FILE
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.runtime.files import atomic_folder, expanded, write_json
 from deepresidual.runtime.random import order_of_epoch

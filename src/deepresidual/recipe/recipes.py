@@ -498,8 +498,11 @@ def earlier_recipe(recipe: Recipe) -> Recipe:
     return recipe.changed(_BEFORE.get(recipe.name, {}))
 
 
-def recipe_for(data_name: str, spec: ResNetSpec) -> Recipe:
-    """Return the recipe that suits a data set and a network when none is asked for."""
-    if data_name == "digits":
-        return digits(spec)
-    return cifar(spec) if spec.stem == "cifar" else photos(spec)
+def recipe_for(spec: ResNetSpec, suggested: str | None = None) -> Recipe:
+    """Return the recipe for a network when none is asked for.
+
+    Args:
+        spec: The network.
+        suggested: Name of the recipe for the data. Default: ``cifar`` for 32 px networks, else ``photos``.
+    """
+    return named_recipe(suggested or ("cifar" if spec.stem == "cifar" else "photos"), spec)

@@ -10,12 +10,13 @@ from PIL import Image
 
 from deepresidual.data.decode import decode
 from deepresidual.data.loader import evaluation_batches
+from deepresidual.data.source.validation import Subset
 from deepresidual.explanation import activation_maps, enlarged, overlay, png
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deepresidual.data.source import EncodedSample, Split
+    from deepresidual.data.source import Split
     from deepresidual.evaluation import Evaluation
     from deepresidual.models import TorchClassifier
 
@@ -76,7 +77,7 @@ def _heat_maps(
     """Return a PNG of each of some samples as the network saw it, under the heat of one class."""
     drawn = []
     batches = evaluation_batches(
-        _Chosen(split, indices), model.preprocess, batch_size=_AT_A_TIME, num_workers=0
+        Subset(split, indices), model.preprocess, batch_size=_AT_A_TIME, num_workers=0
     )
     for number, batch in enumerate(batches):
         batch.require_all_good()
@@ -88,19 +89,6 @@ def _heat_maps(
             how = Image.Resampling.NEAREST if len(pixels) <= _HEAT_PX // 2 else Image.Resampling.BILINEAR
             drawn.append(png(overlay(np.asarray(view.resize((_HEAT_PX, _HEAT_PX), how)), heat)))
     return drawn
-
-
-class _Chosen:
-    """Some samples of a split."""
-
-    def __init__(self, split: Split, indices: Sequence[int]) -> None:
-        self._split, self._indices = split, indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def read(self, index: int) -> EncodedSample:
-        return self._split.read(self._indices[index])
 
 
 def _photo(content: bytes) -> bytes:

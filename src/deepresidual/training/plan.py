@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Wishes", "make_plan"]
 
-# digits of scikit-learn: mean 4.88 and standard deviation 6.02 of ink, on a scale of 0 to 16.
-_DIGITS = Preprocess(crop_px=16, resize_px=16, mean=(0.305,), std=(0.376,), channels="gray")
-
 # A run of fewer operations than this is over in a minute on two cores: to measure which precision is faster
 # would take a part of what there is to win.
 _FLOP_WORTH_MEASURING = 5e12
@@ -170,7 +167,7 @@ def _settled_zero_init(recipe: Recipe, spec: ResNetSpec, recorded: Plan | None) 
 def _usual_preprocess(source: SampleSource, spec: ResNetSpec, start: TorchClassifier | None) -> Preprocess:
     if start is not None:
         return start.preprocess
-    return _DIGITS if source.name == "digits" else zoo.default_preprocess(spec)
+    return source.preprocess or zoo.default_preprocess(spec)
 
 
 def _settled_recipe(
@@ -187,7 +184,7 @@ def _settled_recipe(
     elif wishes.recipe is not None:
         chosen = named_recipe(wishes.recipe, spec)
     else:
-        chosen = named_recipe("finetune", spec) if has_weights else recipe_for(source.name, spec)
+        chosen = recipe_for(spec, "finetune" if has_weights else source.suggested_recipe)
     changes = dict(wishes.changes)
     own_px = chosen.crop_px or usual_px
     if wishes.image_px not in (None, own_px) and not isinstance(wishes.recipe, Recipe):

@@ -66,7 +66,7 @@ def _open(data: str | Path) -> SampleSource:
 
             return open_csv(path)
         case ".tar":
-            from deepresidual.data.source.shards import open_shards
+            from deepresidual.data.source.shards.source import open_shards
 
             return open_shards(str(path))
     if path.is_dir():
@@ -87,7 +87,7 @@ def _open_prefixed(kind: str, rest: str) -> SampleSource:
     path = expanded(rest)
     match kind:
         case "shards":
-            from deepresidual.data.source.shards import open_shards
+            from deepresidual.data.source.shards.source import open_shards
 
             return open_shards(rest)
         case "csv":

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from deepresidual.errors import ConfigurationError, DataError, nearest
+from deepresidual.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -108,13 +109,17 @@ class SampleSource:
         splits: The parts by name: ``train`` and ``val`` or ``test`` or both.
         ignored: Files among the samples that are not used.
         held_out: How the splits came to be, when the data set did not say; empty when it did.
+        preprocess: How a network that begins from nothing sees the images. Default: by the network.
+        suggested_recipe: Name of the recipe for them. Default: by the network.
     """
 
     name: str
     classes: tuple[str, ...]
     splits: Mapping[str, Split]
     ignored: tuple[IgnoredFile, ...] = ()
-    held_out: str = field(default="")
+    held_out: str = ""
+    preprocess: Preprocess | None = None
+    suggested_recipe: str | None = None
 
     def split(self, name: str) -> Split:
         """Return the split called ``name``.

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from deepresidual.data.source.base import EncodedSample, SampleSource, held_out_by_name
+from deepresidual.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,15 @@ def open_digits() -> SampleSource:
         )
         for name, rows in (("train", ~test), ("test", test))
     }
-    return SampleSource("digits", tuple(str(digit) for digit in range(10)), splits)
+    # Of the ink, on a scale of 0 to 16: mean 4.88, standard deviation 6.02.
+    seen = Preprocess(crop_px=16, resize_px=16, mean=(0.305,), std=(0.376,), channels="gray")
+    return SampleSource(
+        "digits",
+        tuple(str(digit) for digit in range(10)),
+        splits,
+        preprocess=seen,
+        suggested_recipe="digits",
+    )
 
 
 class DigitsSplit:

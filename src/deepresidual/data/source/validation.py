@@ -12,17 +12,19 @@ from deepresidual.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import ArrayLike
+
     from deepresidual.data.source.base import EncodedSample, Row, SampleSource, Split
 
 __all__ = ["Subset", "hold_out"]
 
 
 class Subset:
-    """Some samples of a split, in the split's order."""
+    """Some samples of a split; where :meth:`rows` is asked for, in the split's order."""
 
-    def __init__(self, split: Split, indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+    def __init__(self, split: Split, indices: ArrayLike) -> None:
         self._split = split
-        self._indices = indices
+        self._indices = np.asarray(indices, dtype=np.int64)
 
     @property
     def labels(self) -> list[int]:
