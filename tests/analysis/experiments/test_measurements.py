@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from deepresidual.analysis.experiments.experiment import FinishedRun
 from deepresidual.analysis.experiments.gradients import gradient_norms, least_ratio
+from deepresidual.analysis.experiments.images import Images
 from deepresidual.analysis.experiments.lesions import units_swapped, without_units
 from deepresidual.analysis.experiments.responses import response_deviations
-from deepresidual.analysis.experiments.views_of_data import Images
 from deepresidual.analysis.experiments.warmup import WARMUP
 from deepresidual.data.source import open_source
 from deepresidual.errors import ConfigurationError, UnknownNameError

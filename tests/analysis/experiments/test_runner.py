@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from deepresidual.analysis.experiments import EXPERIMENTS, chosen_arms, experiment, reproduce, runner
-from deepresidual.analysis.experiments.errors_of_runs import ERROR_COLUMNS, curves, measure_errors
+from deepresidual.analysis.experiments.errors import ERROR_COLUMNS, curves, measure_errors
 from deepresidual.analysis.experiments.experiment import (
     Arm,
     DataUse,

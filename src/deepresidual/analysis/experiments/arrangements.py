@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deepresidual.analysis.experiments.errors_of_runs import ERROR_COLUMNS, measure_errors
+from deepresidual.analysis.experiments.errors import ERROR_COLUMNS, measure_errors
 from deepresidual.analysis.experiments.experiment import Arm, Experiment, Results, Scale, Verdict
 from deepresidual.analysis.experiments.figures import draw_arms
 from deepresidual.analysis.experiments.settings import DATA, arm, network

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from deepresidual.analysis.experiments.jobs import check_jobs, share_of_cores
-from deepresidual.analysis.experiments.part import part_of
+from deepresidual.analysis.experiments.subsample import subsample
 from deepresidual.data.sampler import steps_until_epoch
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.training.preview import preview
@@ -80,7 +80,7 @@ def estimate(
     chosen = data if data is not None else use.default or None
     if chosen is None or not arms:
         return [ArmEstimate(arm, arm.recipe.steps, None) for arm in arms]
-    source = part_of(chosen if isinstance(chosen, SampleSource) else open_source(chosen), use)
+    source = subsample(chosen if isinstance(chosen, SampleSource) else open_source(chosen), use)
     cheapest = min(arms, key=_work)
     with _threads_of_a_job(num_jobs):
         timed = preview(

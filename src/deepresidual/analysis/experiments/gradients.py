@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch.nn import functional
 
-from deepresidual.analysis.experiments.errors_of_runs import measure_errors
+from deepresidual.analysis.experiments.errors import measure_errors
 from deepresidual.analysis.experiments.experiment import (
     Arm,
     Column,
@@ -36,9 +36,9 @@ from deepresidual.analysis.experiments.experiment import (
     Verdict,
 )
 from deepresidual.analysis.experiments.figures import STYLES, finish, new_figure, plot_band
+from deepresidual.analysis.experiments.images import Images, read_images
 from deepresidual.analysis.experiments.settings import DATA, arm, network
 from deepresidual.analysis.experiments.verdicts import gap, not_measured
-from deepresidual.analysis.experiments.views_of_data import Images, read_images
 from deepresidual.models import create
 from deepresidual.nn.probe import Probe, layer_names, unit_names
 

@@ -15,7 +15,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from deepresidual import zoo
-from deepresidual.analysis.experiments.errors_of_runs import measure_errors
+from deepresidual.analysis.experiments.errors import measure_errors
 from deepresidual.analysis.experiments.experiment import (
     Arm,
     Column,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.nn import functional
 
-from deepresidual.analysis.experiments.errors_of_runs import measure_errors
+from deepresidual.analysis.experiments.errors import measure_errors
 from deepresidual.analysis.experiments.experiment import (
     Arm,
     Column,
@@ -31,9 +31,9 @@ from deepresidual.analysis.experiments.experiment import (
     Verdict,
 )
 from deepresidual.analysis.experiments.figures import INK, STYLES, finish, new_figure, plot_band
+from deepresidual.analysis.experiments.images import read_images
 from deepresidual.analysis.experiments.settings import DATA, twin
 from deepresidual.analysis.experiments.verdicts import gap
-from deepresidual.analysis.experiments.views_of_data import read_images
 from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.nn.probe import unit_names
 from deepresidual.nn.shortcut import PaddedIdentity

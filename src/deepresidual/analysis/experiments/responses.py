@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deepresidual.analysis.experiments.errors_of_runs import measure_errors
+from deepresidual.analysis.experiments.errors import measure_errors
 from deepresidual.analysis.experiments.experiment import (
     Arm,
     Column,
@@ -27,9 +27,9 @@ from deepresidual.analysis.experiments.experiment import (
     Verdict,
 )
 from deepresidual.analysis.experiments.figures import STYLES, finish, new_figure, plot_band
+from deepresidual.analysis.experiments.images import Images, read_images
 from deepresidual.analysis.experiments.settings import DATA, twin
 from deepresidual.analysis.experiments.verdicts import gap
-from deepresidual.analysis.experiments.views_of_data import Images, read_images
 from deepresidual.nn.probe import Probe, response_names
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from deepresidual.analysis.experiments.experiment import (
     Scale,
 )
 from deepresidual.analysis.experiments.jobs import check_jobs, complete_trials
-from deepresidual.analysis.experiments.part import part_of
 from deepresidual.analysis.experiments.record import SCHEMA_VERSION, record, write_results
+from deepresidual.analysis.experiments.subsample import subsample
 from deepresidual.analysis.experiments.trial import Machine, Trial
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.base import fingerprint_of
@@ -175,7 +175,7 @@ def _source(experiment: Experiment, data: SampleSource | str | Path | None, scal
             remedy=f"name it: residual reproduce {experiment.name} DATA --scale {scale}",
         )
     chosen = use.default if data is None else data
-    return part_of(chosen if isinstance(chosen, SampleSource) else open_source(chosen), use)
+    return subsample(chosen if isinstance(chosen, SampleSource) else open_source(chosen), use)
 
 
 def _described(source: SampleSource, data: SampleSource | str | Path | None) -> dict[str, Any]:

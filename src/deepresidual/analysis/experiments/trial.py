@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deepresidual.analysis.experiments.experiment import FinishedRun, Measurement
-from deepresidual.analysis.experiments.sharing import run_beside
+from deepresidual.analysis.experiments.reuse import reusable_run
 from deepresidual.errors import ConfigurationError, DivergedError, ModelFileError
 from deepresidual.models import load
 from deepresidual.recipe import with_new_names
@@ -150,7 +150,7 @@ class Trial:
 
     def _beside(self) -> Path | None:
         hardware = describe_hardware(resolve_device(self.machine.device))
-        return run_beside(
+        return reusable_run(
             self.path,
             self._setting(),
             self.machine.precision,

@@ -19,7 +19,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
-from deepresidual.analysis.experiments.errors_of_runs import sound_rows
+from deepresidual.analysis.experiments.errors import sound_rows
 from deepresidual.analysis.experiments.experiment import (
     Arm,
     Column,

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["run_beside"]
+__all__ = ["reusable_run"]
 
 
-def run_beside(
+def reusable_run(
     path: Path, setting: Mapping[str, Any], precision: str, frame: Mapping[str, Any]
 ) -> Path | None:
     """Return the folder of a finished run that is the one asked for; ``None`` where there is none.

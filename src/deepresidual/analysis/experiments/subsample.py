@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from deepresidual.analysis.experiments.experiment import DataUse
     from deepresidual.data.source import SampleSource, Split
 
-__all__ = ["part_of"]
+__all__ = ["subsample"]
 
 
-def part_of(source: SampleSource, use: DataUse) -> SampleSource:
+def subsample(source: SampleSource, use: DataUse) -> SampleSource:
     """Return the data set with as many training and evaluation samples as an experiment takes.
 
     A split that is smaller stays whole. Of validation and test samples only those that the final figure is
