@@ -5,12 +5,12 @@ He et al. 2016 report the median of five runs, He et al. 2015 the best of five w
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deepresidual.errors import ConfigurationError
 from deepresidual.runs.read import SCHEMA_VERSION, holds_run
+from deepresidual.runs.statistics import summarize
 from deepresidual.runtime.console import note
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.distributed import Processes
@@ -53,11 +53,11 @@ class SeedsResult:
             "top1": list(self.top1),
         }
         if self.top1:
+            summary = summarize(self.top1)
             document |= {
-                "median": statistics.median(self.top1),
-                "mean": statistics.fmean(self.top1),
-                # Of the runs as a sample of all seeds; one run says nothing of it.
-                "std": statistics.stdev(self.top1) if len(self.top1) > 1 else None,
+                "median": summary.median,
+                "mean": summary.mean,
+                "std": summary.std,
                 "best": max(self.top1),
             }
         return document

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from deepresidual.analysis.experiments.statistics import Summary, difference, summarize
+from deepresidual.runs.statistics import Summary, difference, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from deepresidual.analysis.experiments.experiment import Experiment
-    from deepresidual.analysis.experiments.statistics import Summary
+    from deepresidual.runs.statistics import Summary
 
 __all__ = ["SCHEMA_VERSION", "judged_again", "record", "write_results"]
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from deepresidual.analysis.experiments.experiment import Results
-    from deepresidual.analysis.experiments.statistics import Summary
+    from deepresidual.runs.statistics import Summary
 
 __all__ = [
     "compared_with_published",

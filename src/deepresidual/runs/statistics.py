@@ -1,4 +1,4 @@
-"""What several seeds come to: mean, deviation, median, and 95 % intervals by Student's t.
+"""Summarize a figure over several seeds: mean, deviation, median, and 95 % intervals by Student's t.
 
 Seeds are few (three to five), so intervals of means take t with n − 1 degrees of freedom, and intervals of
 differences Welch's (1947), which does not ask the arms to vary alike. Both take the runs of an arm as
@@ -8,15 +8,12 @@ seed would land, not how far other images would.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["CONFIDENCE", "Summary", "difference", "summarize"]
+from typing import Any
 
 CONFIDENCE = 0.95
 
@@ -29,9 +26,9 @@ class Summary:
         count: Number of seeds; of a difference, of the arm with fewer.
         mean: Mean, or difference of means.
         std: Sample standard deviation, or that of the difference of means (its standard error); ``None``
-            where one seed leaves it open.
+            for one seed.
         median: Median, or difference of medians.
-        low: Lower end of the 95 % interval of ``mean``; ``None`` where one seed leaves it open.
+        low: Lower end of the 95 % interval of ``mean``; ``None`` for one seed.
         high: Its upper end.
     """
 
@@ -44,18 +41,11 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types."""
-        return {
-            "count": self.count,
-            "mean": self.mean,
-            "std": self.std,
-            "median": self.median,
-            "low": self.low,
-            "high": self.high,
-        }
+        return dataclasses.asdict(self)
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """Return what the values of an arm's seeds, at least one, come to."""
+    """Summarize the values of one or more seeds."""
     count, mean, median = len(values), statistics.fmean(values), statistics.median(values)
     if count < 2:
         return Summary(count, mean, None, median, None, None)
@@ -65,7 +55,7 @@ def summarize(values: Sequence[float]) -> Summary:
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> Summary:
-    """Return ``first`` − ``second`` with Welch's interval; each holds the values of an arm's seeds."""
+    """Summarize ``first`` − ``second``, each the values of several seeds, with Welch's interval."""
     count = min(len(first), len(second))
     mean = statistics.fmean(first) - statistics.fmean(second)
     median = statistics.median(first) - statistics.median(second)

@@ -8,7 +8,7 @@ import statistics
 import pytest
 from scipy import stats
 
-from deepresidual.analysis.experiments.statistics import difference, summarize
+from deepresidual.runs.statistics import difference, summarize
 
 FIRST = (0.31, 0.35, 0.30, 0.33)
 SECOND = (0.21, 0.29, 0.25)
