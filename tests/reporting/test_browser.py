@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepresidual.reporting import write_comparison
+from deepresidual.reporting import write_side_by_side
 from tests.reporting.browser import measured, screenshot
 from tests.reporting.page import Page
 
@@ -32,7 +32,7 @@ def contrast(first: str, second: str) -> float:
 def comparison(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("comparison")
     shutil.copytree(finished, folder / "a run whose name is rather long, as names of runs are")
-    return write_comparison([finished, *folder.iterdir()], folder / "comparison.html")
+    return write_side_by_side([finished, *folder.iterdir()], folder / "comparison.html")
 
 
 @pytest.mark.parametrize(

@@ -86,12 +86,12 @@ def test_the_recipe_is_there_in_full(finished: Path) -> None:
 
 @pytest.mark.parametrize("page", ["report", "comparison"])
 def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(finished: Path, tmp_path: Path, page: str) -> None:
-    from deepresidual.reporting import write_comparison
+    from deepresidual.reporting import write_side_by_side
 
     path = finished / "report.html"
     if page == "comparison":
         shutil.copytree(finished, tmp_path / "other")
-        path = write_comparison([finished, tmp_path / "other"], tmp_path / "comparison.html")
+        path = write_side_by_side([finished, tmp_path / "other"], tmp_path / "comparison.html")
     document = Page(path.read_text())
     assert document.loads() == []
     assert document.scripts() == []

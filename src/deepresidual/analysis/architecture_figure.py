@@ -18,10 +18,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Outline
@@ -29,18 +32,8 @@ from matplotlib.path import Path as Outline
 from deepresidual import zoo
 from deepresidual.errors import ConfigurationError
 from deepresidual.runtime.files import expanded, write_bytes
-from deepresidual.spec import shortcut_form
+from deepresidual.spec import Convolution, ResNetSpec, UnitShape, shortcut_form
 from deepresidual.zoo.table import stages
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from matplotlib.axes import Axes
-
-    from deepresidual.spec import Convolution, ResNetSpec, UnitShape
-
-__all__ = ["MAX_LAYERS_DRAWN_ONE_BY_ONE", "draw_architecture"]
 
 MAX_LAYERS_DRAWN_ONE_BY_ONE = 40
 """Of networks with more weighted layers, units of the same shape are drawn once: a page holds some 40."""

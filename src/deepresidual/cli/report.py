@@ -13,7 +13,7 @@ from deepresidual.errors import ConfigurationError
 
 __all__ = ["report"]
 
-_COMPARISON = Path("comparison.html")
+_SIDE_BY_SIDE = Path("comparison.html")
 
 
 def report(
@@ -34,9 +34,9 @@ def report(
     """
     if not runs:
         raise ConfigurationError("there is no RUN", expected="one or more run folders")
-    from deepresidual.reporting import write_comparison, write_report
+    from deepresidual.reporting import write_report, write_side_by_side
 
-    path = write_report(runs[0], out) if len(runs) == 1 else write_comparison(runs, out or _COMPARISON)
+    path = write_report(runs[0], out) if len(runs) == 1 else write_side_by_side(runs, out or _SIDE_BY_SIDE)
     if json:
         print_json({"report": str(path), "runs": [str(run) for run in runs]})
     else:

@@ -10,27 +10,14 @@ import io
 import math
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 from markupsafe import Markup, escape
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.axes import Axes
-
-__all__ = [
-    "MARKED_POINTS",
-    "Curve",
-    "draw_curves",
-    "draw_reliability",
-    "held_out_style",
-    "points",
-    "run_style",
-]
 
 MARKED_POINTS = 40
 """With as many points or more, their markers would run into each other."""

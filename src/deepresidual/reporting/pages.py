@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import jinja2
 
 from deepresidual.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-__all__ = ["percent", "percent_interval", "rendered", "require_ours", "settings_of"]
 
 # Stands in every page, so that a page can be told from somebody's own file.
 _GENERATOR = '<meta name="generator" content="residual report">'

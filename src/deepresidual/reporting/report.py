@@ -6,7 +6,10 @@ hits with their heat maps, and how all of it was made. Nothing is loaded from el
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
 
 from deepresidual.reporting.charts import (
     MARKED_POINTS,
@@ -19,13 +22,6 @@ from deepresidual.reporting.charts import (
 from deepresidual.reporting.pages import rendered, require_ours, settings_of
 from deepresidual.runs.read import RunFiles, read_run
 from deepresidual.runtime.files import expanded, write_text
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from markupsafe import Markup
-
-__all__ = ["write_report"]
 
 _MATRIX_CLASSES = 24  # a wider matrix cannot be read; beyond it the most frequent confusions are listed
 _LISTED = 30  # rows of a table of classes or confusions

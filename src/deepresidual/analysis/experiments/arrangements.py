@@ -6,22 +6,16 @@ layers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
 
 from deepresidual.analysis.experiments.errors import ERROR_COLUMNS, measure_errors
 from deepresidual.analysis.experiments.experiment import Arm, Experiment, Results, Scale, Verdict
 from deepresidual.analysis.experiments.figures import draw_arms
 from deepresidual.analysis.experiments.settings import DATA, arm, network
 from deepresidual.analysis.experiments.verdicts import compared_with_published, gap
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from matplotlib.figure import Figure
-
-    from deepresidual.spec import Arrangement, Unit
-
-__all__ = ["ARRANGEMENTS"]
+from deepresidual.spec import Arrangement, Unit
 
 _TABLE_2 = "He et al. 2016, Table 2"
 _LAYERS: Mapping[Scale, tuple[tuple[int, Unit], ...]] = {

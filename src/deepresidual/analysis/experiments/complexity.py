@@ -8,7 +8,10 @@ year.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from deepresidual import zoo
 from deepresidual.analysis.experiments.experiment import (
@@ -24,12 +27,6 @@ from deepresidual.analysis.experiments.experiment import (
 from deepresidual.analysis.experiments.figures import INK, STYLES, finish, new_figure
 from deepresidual.zoo.published import published
 from deepresidual.zoo.table import stages
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-__all__ = ["COMPLEXITY"]
 
 _TABLE_1, _TABLE_6 = "He et al. 2015, Table 1", "He et al. 2015, Table 6"
 _PX = 224

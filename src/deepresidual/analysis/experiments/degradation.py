@@ -7,21 +7,16 @@ option A adds none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from deepresidual.analysis.experiments.errors import ERROR_COLUMNS, measure_errors
 from deepresidual.analysis.experiments.experiment import Arm, Experiment, Results, Scale, Verdict
 from deepresidual.analysis.experiments.figures import STYLES, finish, new_figure, plot_band, plot_summaries
 from deepresidual.analysis.experiments.settings import DATA, twin
 from deepresidual.analysis.experiments.verdicts import compared_with_published, failing, gap
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-__all__ = ["DEGRADATION"]
 
 _SOURCE = "He et al. 2015, figure 6"
 _CURVE = "a curve, without numbers"  # Table 6 has test errors of residual nets alone

@@ -5,7 +5,9 @@ He et al. 2015, Table 6 and figure 6: 20 to 110 layers on CIFAR-10, and 1202, wh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
 
 from deepresidual.analysis.experiments.errors import ERROR_COLUMNS, measure_errors
 from deepresidual.analysis.experiments.experiment import Arm, Experiment, Results, Scale, Verdict
@@ -20,13 +22,6 @@ from deepresidual.analysis.experiments.figures import (
 from deepresidual.analysis.experiments.settings import DATA, arm, network
 from deepresidual.analysis.experiments.verdicts import compared_with_published, gap, not_measured
 from deepresidual.zoo.published import published
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from matplotlib.figure import Figure
-
-__all__ = ["DEPTH"]
 
 _TABLE_6 = "He et al. 2015, Table 6"
 _LAYERS: Mapping[Scale, tuple[int, ...]] = {

@@ -7,17 +7,12 @@ papers' plots.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from deepresidual.analysis.experiments.experiment import Column, Measurement
+from deepresidual.analysis.experiments.experiment import Column, FinishedRun, Measurement
 from deepresidual.evaluation import evaluate_split
 from deepresidual.runs.read import read_metrics
 from deepresidual.runtime.console import warn
-
-if TYPE_CHECKING:
-    from deepresidual.analysis.experiments.experiment import FinishedRun
-
-__all__ = ["ERROR_COLUMNS", "curves", "measure_errors"]
 
 ERROR_COLUMNS = (
     Column("training_error", "training error"),

@@ -8,25 +8,20 @@ training are not counted.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from deepresidual.analysis.experiments.experiment import Arm, Experiment, Scale
 from deepresidual.analysis.experiments.jobs import check_jobs, share_of_cores
 from deepresidual.analysis.experiments.subsample import subsample
 from deepresidual.data.sampler import steps_until_epoch
 from deepresidual.data.source import SampleSource, open_source
+from deepresidual.runtime.compute import PrecisionChoice
 from deepresidual.training.preview import preview
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from deepresidual.analysis.experiments.experiment import Arm, Experiment, Scale
-    from deepresidual.runtime.compute import PrecisionChoice
-
-__all__ = ["ArmEstimate", "elapsed_seconds", "estimate"]
 
 _USUAL_PX = {"cifar": 32, "imagenet": 224}
 

@@ -8,37 +8,20 @@ business of :mod:`.runner`; nothing here touches a file.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
 
+import torch
+from matplotlib.figure import Figure
+
+from deepresidual.data.source import SampleSource
+from deepresidual.models import TorchClassifier
+from deepresidual.recipe import Recipe
 from deepresidual.runs.statistics import Summary, difference, summarize
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    import torch
-    from matplotlib.figure import Figure
-
-    from deepresidual.data.source import SampleSource
-    from deepresidual.models import TorchClassifier
-    from deepresidual.recipe import Recipe
-    from deepresidual.spec import ResNetSpec
-    from deepresidual.zoo.published import Published
-
-__all__ = [
-    "SCALES",
-    "Arm",
-    "ArmResult",
-    "Column",
-    "DataUse",
-    "Experiment",
-    "FinishedRun",
-    "Measurement",
-    "Results",
-    "Scale",
-    "Verdict",
-]
+from deepresidual.spec import ResNetSpec
+from deepresidual.zoo.published import Published
 
 Scale: TypeAlias = Literal["smoke", "laptop", "paper"]
 """``smoke``: seconds, to see that all works. ``laptop``: the effect on two cores in under an hour. ``paper``:

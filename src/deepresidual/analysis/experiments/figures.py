@@ -8,36 +8,19 @@ from __future__ import annotations
 
 import io
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from deepresidual.analysis.experiments.experiment import Results
 from deepresidual.runtime.files import write_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from matplotlib.axes import Axes
-
-    from deepresidual.analysis.experiments.experiment import Results
-    from deepresidual.zoo.published import Published
-
-__all__ = [
-    "INK",
-    "PUBLISHED",
-    "STYLES",
-    "Style",
-    "draw_arms",
-    "finish",
-    "new_figure",
-    "plot_band",
-    "plot_summaries",
-    "save_figure",
-]
+from deepresidual.zoo.published import Published
 
 INK, GRAY, PUBLISHED = "#1f2933", "#6b7680", "#8a8f98"
 _PNG_DOTS_PER_INCH = 144

@@ -19,9 +19,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
+from matplotlib.figure import Figure
+from torch import nn
 from torch.nn import functional
 
 from deepresidual.analysis.experiments.errors import measure_errors
@@ -40,19 +43,10 @@ from deepresidual.analysis.experiments.images import Images, read_images
 from deepresidual.analysis.experiments.settings import DATA, arm, network
 from deepresidual.analysis.experiments.verdicts import gap, not_measured
 from deepresidual.models import create
+from deepresidual.nn import ResNet
 from deepresidual.nn.probe import Probe, layer_names, unit_names
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from matplotlib.figure import Figure
-    from torch import nn
-
-    from deepresidual.nn import ResNet
-    from deepresidual.preprocess import Preprocess
-    from deepresidual.spec import Arrangement, ResNetSpec, Shortcut
-
-__all__ = ["GRADIENTS", "gradient_norms", "least_ratio"]
+from deepresidual.preprocess import Preprocess
+from deepresidual.spec import Arrangement, ResNetSpec, Shortcut
 
 _SOURCE = "He et al. 2016, equation 5; the article's derivation"
 _YANG = "Yang et al. 2019 (arXiv 1902.08129)"

@@ -12,7 +12,9 @@ wide, on 64 px and a part of the photos.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
 
 from deepresidual import zoo
 from deepresidual.analysis.experiments.errors import measure_errors
@@ -30,18 +32,10 @@ from deepresidual.analysis.experiments.experiment import (
 from deepresidual.analysis.experiments.figures import STYLES, draw_arms, finish, new_figure, plot_band
 from deepresidual.analysis.experiments.verdicts import compared_with_published, gap
 from deepresidual.evaluation import evaluate_split
+from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import named_recipe
+from deepresidual.spec import ResNetSpec
 from deepresidual.zoo.published import published
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from matplotlib.figure import Figure
-
-    from deepresidual.recipe import Recipe
-    from deepresidual.spec import ResNetSpec
-
-__all__ = ["IMAGENET"]
 
 _TABLE_2, _TABLE_3 = "He et al. 2015, Table 2", "He et al. 2015, Table 3"
 

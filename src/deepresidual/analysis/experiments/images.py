@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from deepresidual.data.loader import evaluation_batches
-
-if TYPE_CHECKING:
-    from deepresidual.data.source import Split
-    from deepresidual.models import TorchClassifier
-
-__all__ = ["Images", "read_images"]
+from deepresidual.data.source import Split
+from deepresidual.models import TorchClassifier
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,17 @@ import threading
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import torch
 
+from deepresidual.analysis.experiments.experiment import Measurement, Scale
+from deepresidual.analysis.experiments.trial import Trial
 from deepresidual.errors import ConfigurationError, ResidualError, RunError
 from deepresidual.runtime.console import note, printable
 from deepresidual.runtime.cores import usable_cores
@@ -32,16 +36,7 @@ from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.files import make_folder, write_bytes
 from deepresidual.runtime.signals import StopRequest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from multiprocessing.context import SpawnProcess
-
-    from deepresidual.analysis.experiments.experiment import Measurement, Scale
-    from deepresidual.analysis.experiments.trial import Trial
-
 Report: TypeAlias = "Callable[[Trial, Measurement], None]"
-
-__all__ = ["check_jobs", "complete_trials", "share_of_cores", "usual_jobs"]
 
 # Each holds its own torch and its own images: at `laptop` up to 1.0 GB was measured.
 _MOST_USUAL_JOBS = 8

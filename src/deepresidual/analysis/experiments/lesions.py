@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor, nn
 from torch.nn import functional
 
 from deepresidual.analysis.experiments.errors import measure_errors
@@ -35,19 +38,10 @@ from deepresidual.analysis.experiments.images import read_images
 from deepresidual.analysis.experiments.settings import DATA, twin
 from deepresidual.analysis.experiments.verdicts import gap
 from deepresidual.errors import ConfigurationError, UnknownNameError
+from deepresidual.nn import ResNet
 from deepresidual.nn.probe import unit_names
 from deepresidual.nn.shortcut import PaddedIdentity
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from matplotlib.figure import Figure
-    from torch import Tensor, nn
-
-    from deepresidual.nn import ResNet
-    from deepresidual.spec import UnitShape
-
-__all__ = ["LESIONS", "units_swapped", "without_units"]
+from deepresidual.spec import UnitShape
 
 _SOURCE = "Veit et al. 2016"
 _NETS: Mapping[Scale, tuple[tuple[str, int], ...]] = {

@@ -11,7 +11,9 @@ right). So a higher training error of the original unit is claimed at 1001 layer
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
 
 from deepresidual.analysis.experiments.errors import ERROR_COLUMNS, measure_errors
 from deepresidual.analysis.experiments.experiment import Arm, Experiment, Results, Scale, Verdict
@@ -24,16 +26,8 @@ from deepresidual.analysis.experiments.figures import (
 )
 from deepresidual.analysis.experiments.settings import DATA, arm, network
 from deepresidual.analysis.experiments.verdicts import compared_with_published, gap
+from deepresidual.spec import Arrangement, Unit
 from deepresidual.zoo.published import published
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from matplotlib.figure import Figure
-
-    from deepresidual.spec import Arrangement, Unit
-
-__all__ = ["PREACTIVATION"]
 
 _TABLE_3 = "He et al. 2016, Table 3"
 _LAYERS: Mapping[Scale, tuple[tuple[int, Unit], ...]] = {

@@ -6,23 +6,17 @@ experiment or the rule for its verdicts are put right.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from deepresidual.analysis.experiments.experiment import ArmResult, Measurement, Results
+from matplotlib.figure import Figure
+
+from deepresidual.analysis.experiments.experiment import ArmResult, Experiment, Measurement, Results
 from deepresidual.analysis.experiments.figures import save_figure
 from deepresidual.analysis.experiments.verdicts import per_cent
+from deepresidual.runs.statistics import Summary
 from deepresidual.runtime.files import write_json, write_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from matplotlib.figure import Figure
-
-    from deepresidual.analysis.experiments.experiment import Experiment
-    from deepresidual.runs.statistics import Summary
-
-__all__ = ["SCHEMA_VERSION", "judged_again", "record", "write_results"]
 
 SCHEMA_VERSION = 1
 

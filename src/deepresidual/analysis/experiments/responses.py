@@ -11,9 +11,10 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import torch
+from matplotlib.figure import Figure
 
 from deepresidual.analysis.experiments.errors import measure_errors
 from deepresidual.analysis.experiments.experiment import (
@@ -30,16 +31,8 @@ from deepresidual.analysis.experiments.figures import STYLES, finish, new_figure
 from deepresidual.analysis.experiments.images import Images, read_images
 from deepresidual.analysis.experiments.settings import DATA, twin
 from deepresidual.analysis.experiments.verdicts import gap
+from deepresidual.models import TorchClassifier
 from deepresidual.nn.probe import Probe, response_names
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from matplotlib.figure import Figure
-
-    from deepresidual.models import TorchClassifier
-
-__all__ = ["RESPONSES", "response_deviations"]
 
 _SOURCE = "He et al. 2015, figure 7"
 _NETS: Mapping[Scale, tuple[tuple[str, int], ...]] = {

@@ -8,18 +8,14 @@ give the same bits.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from deepresidual.errors import ModelFileError
 from deepresidual.recipe import with_new_names
 from deepresidual.runs.read import read_run_record
 from deepresidual.runtime.strict_json import read_record
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-__all__ = ["reusable_run"]
 
 
 def reusable_run(

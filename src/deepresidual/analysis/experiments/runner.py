@@ -12,12 +12,16 @@ as it has come.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from deepresidual.analysis.experiments.experiment import (
     SCALES,
+    Arm,
     ArmResult,
+    Experiment,
     Measurement,
     Results,
     Scale,
@@ -29,6 +33,7 @@ from deepresidual.analysis.experiments.trial import Machine, Trial
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameError
+from deepresidual.runtime.compute import PrecisionChoice
 from deepresidual.runtime.console import warn
 from deepresidual.runtime.device import describe_hardware, resolve_device
 from deepresidual.runtime.distributed import launched_by_torchrun
@@ -36,15 +41,6 @@ from deepresidual.runtime.files import expanded, make_folder
 from deepresidual.runtime.provenance import command_line, now, versions
 from deepresidual.runtime.signals import StopRequest
 from deepresidual.runtime.strict_json import Kind, read_record
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from deepresidual.analysis.experiments.experiment import Arm, Experiment
-    from deepresidual.runtime.compute import PrecisionChoice
-
-__all__ = ["Reproduction", "chosen_arms", "reproduce"]
 
 _DATA: Kind = {"name": str, "num_samples": {str: int}}
 _IMAGENET = (1_281_167, 50_000)  # photos for training and for validation

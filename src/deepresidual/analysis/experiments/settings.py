@@ -12,7 +12,8 @@ error in all settings tried (4, 8 and 16 channels; 1,000, 2,500 and 5,000 images
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from deepresidual.analysis.experiments.experiment import Arm, DataUse, Scale
 from deepresidual.errors import ConfigurationError
@@ -20,11 +21,6 @@ from deepresidual.recipe import Augment, Recipe
 from deepresidual.recipe.recipes import named_recipe
 from deepresidual.spec import Arrangement, ResNetSpec, Shortcut, Unit
 from deepresidual.zoo.published import published
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["DATA", "arm", "network", "recipe", "twin"]
 
 _SMALL_PX: Mapping[Scale, int | None] = {"smoke": 8, "laptop": 16, "paper": None}
 """Side of the images in pixels; the usual 32 at ``paper``."""

@@ -8,23 +8,18 @@ everywhere (C) on ImageNet: the differences there are small.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from deepresidual.analysis.experiments.errors import ERROR_COLUMNS, measure_errors
 from deepresidual.analysis.experiments.experiment import Arm, Experiment, Results, Scale, Verdict
 from deepresidual.analysis.experiments.figures import draw_arms
 from deepresidual.analysis.experiments.settings import DATA, arm, network
 from deepresidual.analysis.experiments.verdicts import compared_with_published, failing, gap
+from deepresidual.spec import Shortcut
 from deepresidual.zoo.published import Published
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from matplotlib.figure import Figure
-
-    from deepresidual.spec import Shortcut
-
-__all__ = ["SHORTCUTS"]
 
 _TABLE_1 = "He et al. 2016, Table 1"
 _LAYERS: Mapping[Scale, int] = {"smoke": 8, "laptop": 20, "paper": 110}

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepresidual.analysis.experiments.experiment import DataUse
+from deepresidual.data.source import SampleSource, Split
 from deepresidual.data.source.validation import Subset
-
-if TYPE_CHECKING:
-    from deepresidual.analysis.experiments.experiment import DataUse
-    from deepresidual.data.source import SampleSource, Split
-
-__all__ = ["subsample"]
 
 
 def subsample(source: SampleSource, use: DataUse) -> SampleSource:

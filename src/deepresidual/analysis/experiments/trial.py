@@ -13,31 +13,24 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from deepresidual.analysis.experiments.experiment import FinishedRun, Measurement
+from deepresidual.analysis.experiments.experiment import Arm, Experiment, FinishedRun, Measurement
 from deepresidual.analysis.experiments.reuse import reusable_run
+from deepresidual.data.source import SampleSource
 from deepresidual.errors import ConfigurationError, DivergedError, ModelFileError
 from deepresidual.models import load
 from deepresidual.recipe import with_new_names
 from deepresidual.runs.read import holds_run, read_run_record
+from deepresidual.runtime.compute import PrecisionChoice
 from deepresidual.runtime.console import note, warn
 from deepresidual.runtime.device import describe_hardware, resolve_device
 from deepresidual.runtime.files import make_folder, write_json
 from deepresidual.runtime.provenance import versions
-from deepresidual.runtime.signals import StopRequested
+from deepresidual.runtime.signals import StopRequest, StopRequested
 from deepresidual.runtime.strict_json import Kind, read_record
 from deepresidual.training import train
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from deepresidual.analysis.experiments.experiment import Arm, Experiment
-    from deepresidual.data.source import SampleSource
-    from deepresidual.runtime.compute import PrecisionChoice
-    from deepresidual.runtime.signals import StopRequest
-
-__all__ = ["Machine", "Trial"]
 
 _MEASUREMENT: Kind = {
     "setting": dict,

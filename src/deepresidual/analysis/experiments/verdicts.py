@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-from deepresidual.analysis.experiments.experiment import Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from deepresidual.analysis.experiments.experiment import Results
-    from deepresidual.runs.statistics import Summary
-
-__all__ = [
-    "compared_with_published",
-    "failing",
-    "gap",
-    "not_measured",
-    "per_cent",
-    "plain_difference",
-    "points",
-]
+from deepresidual.analysis.experiments.experiment import Results, Verdict
+from deepresidual.runs.statistics import Summary
 
 _FAIL = 0.2  # He et al. 2016, Table 1: "fail" is an error above 20 %
 # What published results of an arm are: errors on held-out images, ten crops of them in ``imagenet``.

@@ -17,7 +17,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
 
 from deepresidual.analysis.experiments.errors import sound_rows
 from deepresidual.analysis.experiments.experiment import (
@@ -42,15 +44,7 @@ from deepresidual.analysis.experiments.figures import (
 from deepresidual.analysis.experiments.settings import arm, network
 from deepresidual.analysis.experiments.verdicts import gap
 from deepresidual.recipe import Augment, Recipe
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from matplotlib.figure import Figure
-
-    from deepresidual.spec import Arrangement, Unit
-
-__all__ = ["WARMUP"]
+from deepresidual.spec import Arrangement, Unit
 
 _LAYERS: Mapping[Scale, tuple[tuple[int, Unit], ...]] = {
     "smoke": ((8, "basic"), (14, "basic")),

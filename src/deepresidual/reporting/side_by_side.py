@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import string
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
 
 from deepresidual.errors import ConfigurationError
 from deepresidual.reporting.charts import MARKED_POINTS, Curve, draw_curves, points, run_style
@@ -12,18 +16,10 @@ from deepresidual.reporting.pages import rendered, require_ours, settings_of
 from deepresidual.runs.read import RunFiles, read_run
 from deepresidual.runtime.files import expanded, write_text
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from markupsafe import Markup
-
-__all__ = ["write_comparison"]
-
 _HIDDEN = ("classes", "preprocess.mean_image")  # pages of names and pixels
 
 
-def write_comparison(runs: Sequence[Path], destination: Path) -> Path:
+def write_side_by_side(runs: Sequence[Path], destination: Path) -> Path:
     """Write a page that compares runs and return its path.
 
     Args:
@@ -41,7 +37,7 @@ def write_comparison(runs: Sequence[Path], destination: Path) -> Path:
     read = [read_run(run) for run in runs]
     names = [_letter(number) for number in range(len(read))]
     page = rendered(
-        "comparison.html.jinja",
+        "side_by_side.html.jinja",
         curves=_curves(read, names),
         rows=[
             _figures(files, name, number)

@@ -11,10 +11,10 @@ import pytest
 
 from deepresidual.cli import main
 from deepresidual.errors import ConfigurationError, ModelFileError
-from deepresidual.reporting import write_comparison
+from deepresidual.reporting import write_side_by_side
 from deepresidual.reporting.charts import run_style
-from deepresidual.reporting.comparison import _letter
 from deepresidual.reporting.pages import settings_of
+from deepresidual.reporting.side_by_side import _letter
 from tests.reporting.page import Page
 
 Capture = pytest.CaptureFixture[str]
@@ -37,7 +37,7 @@ def tables(page: Path) -> list[list[list[str]]]:
 
 def test_it_shows_curves_figures_and_the_settings_that_differ(finished: Path, tmp_path: Path) -> None:
     other = twin(finished, tmp_path / "other", seed=7, model="plain20", recipe={"learning_rate": 0.025})
-    page = write_comparison([finished, other], tmp_path / "comparison.html")
+    page = write_side_by_side([finished, other], tmp_path / "comparison.html")
     document = Page(page.read_text())
     assert len(document.all("svg")) == 4  # error and loss, in training and on the test images
     figures, differences = tables(page)
@@ -53,17 +53,17 @@ def test_it_shows_curves_figures_and_the_settings_that_differ(finished: Path, tm
 
 
 def test_runs_of_one_plan_have_no_difference(finished: Path, tmp_path: Path) -> None:
-    page = write_comparison([finished, twin(finished, tmp_path / "b")], tmp_path / "page.html")
+    page = write_side_by_side([finished, twin(finished, tmp_path / "b")], tmp_path / "page.html")
     assert "None: the runs are of one plan." in Page(page.read_text()).text
 
 
 def test_figures_on_different_images_are_said_not_to_compare(finished: Path, tmp_path: Path) -> None:
     other = twin(finished, tmp_path / "other", fingerprint={"train": "x", "test": "y"})
-    page = write_comparison([finished, other], tmp_path / "page.html")
+    page = write_side_by_side([finished, other], tmp_path / "page.html")
     assert "measured on different images: their figures do not compare" in Page(page.read_text()).text
     path = other / "evaluation.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "split": "val"}))
-    page = write_comparison([finished, other], tmp_path / "page.html")
+    page = write_side_by_side([finished, other], tmp_path / "page.html")
     assert "on different splits (test, val): their figures do not compare" in Page(page.read_text()).text
 
 
@@ -71,7 +71,7 @@ def test_a_run_that_has_just_begun_is_compared_by_what_there_is(finished: Path, 
     young = twin(finished, tmp_path / "young")
     (young / "evaluation.json").unlink()
     (young / "metrics.jsonl").write_text("")
-    page = write_comparison([finished, young], tmp_path / "page.html")
+    page = write_side_by_side([finished, young], tmp_path / "page.html")
     figures, *_ = tables(page)
     assert figures[2][2:10] == ["–"] * 8
     assert len(Page(page.read_text()).all("svg")) == 4
@@ -79,7 +79,7 @@ def test_a_run_that_has_just_begun_is_compared_by_what_there_is(finished: Path, 
 
 def test_names_of_runs_are_escaped(finished: Path, tmp_path: Path) -> None:
     other = twin(finished, tmp_path / "<img src=x onerror=alert(1)>", data="$x_1$ <b>")
-    text = write_comparison([finished, other], tmp_path / "page.html").read_text()
+    text = write_side_by_side([finished, other], tmp_path / "page.html").read_text()
     assert Page(text).all("img") == []
     assert Page(text).scripts() == []
 
@@ -108,27 +108,27 @@ def test_somebody_elses_file_is_not_overwritten(finished: Path, tmp_path: Path) 
     with pytest.raises(
         ConfigurationError, match="page.html is no page of this command and would be overwritten"
     ):
-        write_comparison(runs, page)
+        write_side_by_side(runs, page)
     assert page.read_text() == "<!doctype html>my own"
     page.unlink()
-    first = write_comparison(runs, page).read_bytes()
-    assert write_comparison(runs, page).read_bytes() == first
+    first = write_side_by_side(runs, page).read_bytes()
+    assert write_side_by_side(runs, page).read_bytes() == first
     with pytest.raises(ConfigurationError, match="is a folder; expected a file"):
-        write_comparison(runs, tmp_path)
+        write_side_by_side(runs, tmp_path)
 
 
 def test_what_cannot_be_compared_is_refused(finished: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     with pytest.raises(ConfigurationError, match="there is 1 run to compare; expected two or more"):
-        write_comparison([finished], page)
+        write_side_by_side([finished], page)
     with pytest.raises(ConfigurationError, match="is named twice"):
-        write_comparison([finished, finished / ".." / finished.name], page)
+        write_side_by_side([finished, finished / ".." / finished.name], page)
     with pytest.raises(ConfigurationError, match="holds no run"):
-        write_comparison([finished, tmp_path], page)
+        write_side_by_side([finished, tmp_path], page)
     damaged = twin(finished, tmp_path / "damaged")
     (damaged / "metrics.jsonl").write_text("nonsense\n")
     with pytest.raises(ModelFileError, match=r"damaged/metrics\.jsonl is damaged \(line 1: Expecting value"):
-        write_comparison([finished, damaged], page)
+        write_side_by_side([finished, damaged], page)
     assert not page.exists()
 
 
