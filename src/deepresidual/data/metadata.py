@@ -188,5 +188,6 @@ def _refuse_bomb(kind: bytes, body: memoryview) -> None:
                 raise DataError(
                     "the metadata of the image is too large",
                     expected=f"at most {_MAX_METADATA_BYTES // 10**6} MB unpacked",
+                    kind="too-large",
                 )
             packed = unpacker.unconsumed_tail
