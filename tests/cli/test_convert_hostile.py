@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from deepresidual.cli import main
 from deepresidual.models import create, save
+from tests.conversion.in_process import in_a_child_where_marked
 
 
 class _Marks:
@@ -86,12 +87,17 @@ def _configured_to_import(path: Path, marker: Path) -> None:
     (path / "config.json").write_text(json.dumps(config))
 
 
+@pytest.fixture(autouse=True)
+def _in_a_child_where_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_a_child_where_marked(request, monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("make", "name", "message"),
     [
         (_plain_pickle, "evil.ckpt", "is a Python pickle that is no torch file"),
         (_plain_pickle, "model.safetensors", "is a Python pickle that is no torch file"),
-        (_torch_pickle, "evil.pt", "holds more than tensors"),
+        pytest.param(_torch_pickle, "evil.pt", "holds more than tensors", marks=pytest.mark.child),
         (_torch_pickle_of_old, "evil.pth", "holds more than tensors"),
         (_hidden_in_arguments, "evil.pth.tar", "holds more than tensors"),
         (_deflated, "bomb.pt", "is compressed; expected stored members"),

@@ -14,7 +14,7 @@ from deepresidual.conversion.readers import sandbox
 def read_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read by the same functions, but not in a child process, which takes three seconds to begin.
 
-    ``tests/conversion/readers`` and the tests of hostile files have the child.
+    Tests marked ``child`` have one: one a reader, and one a limit.
     """
     in_child = sandbox.run
 
@@ -30,3 +30,9 @@ def read_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sandbox, "_limit", lambda *_: None)
     monkeypatch.setattr(sandbox, "run", run)
+
+
+def in_a_child_where_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in this process, except where the test is marked ``child``."""
+    if request.node.get_closest_marker("child") is None:
+        read_in_this_process(monkeypatch)

@@ -20,8 +20,13 @@ from deepresidual.conversion.torchvision import TorchVision
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.models import create, load, save
 from deepresidual.models.convert import convert
-from tests.conversion.in_process import read_in_this_process
+from tests.conversion.in_process import in_a_child_where_marked
 from tests.parity.agreement import randomize
+
+
+@pytest.fixture(autouse=True)
+def _in_a_child_where_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_a_child_where_marked(request, monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.child
 def test_a_checkpoint_becomes_a_model_folder_with_its_certificate(theirs: Path, tmp_path: Path) -> None:
     done = convert(theirs, tmp_path / "model")
     assert (done.network, done.from_ecosystem, done.to_ecosystem) == ("resnet18", "torchvision", "residual")
@@ -58,12 +64,6 @@ def test_out_and_back_is_the_same_to_the_bit(theirs: Path, tmp_path: Path, to: s
     assert (back.from_ecosystem, back.network) == (to, "resnet18")
     before, after = (load(tmp_path / name).network.state_dict() for name in ("model", "back"))
     assert all(torch.equal(before[name], after[name]) for name in before)
-
-
-@pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare the seconds that a child process takes to begin."""
-    read_in_this_process(monkeypatch)
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
@@ -91,7 +91,6 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_values_that_no_network_has_are_refused_before_anything_is_written(
     theirs: Path,
     tmp_path: Path,
-    in_this_process: None,
     suffix: str,
     name: str,
     change: Callable[[torch.Tensor], torch.Tensor],
@@ -106,9 +105,7 @@ def test_values_that_no_network_has_are_refused_before_anything_is_written(
     assert not (tmp_path / "model").exists()
 
 
-def test_weights_whose_logits_are_not_finite_are_refused(
-    theirs: Path, tmp_path: Path, in_this_process: None
-) -> None:
+def test_weights_whose_logits_are_not_finite_are_refused(theirs: Path, tmp_path: Path) -> None:
     state = torch.load(theirs, weights_only=True)
     state["fc.weight"].fill_(3e38)
     torch.save(state, tmp_path / "x.pth")
@@ -118,9 +115,7 @@ def test_weights_whose_logits_are_not_finite_are_refused(
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_floats_become_float32(
-    theirs: Path, tmp_path: Path, in_this_process: None, dtype: torch.dtype
-) -> None:
+def test_other_floats_become_float32(theirs: Path, tmp_path: Path, dtype: torch.dtype) -> None:
     state = torch.load(theirs, weights_only=True)
     state["fc.weight"] = state["fc.weight"].to(dtype)
     torch.save(state, tmp_path / "x.pth")

@@ -48,6 +48,7 @@ def a_net() -> Any:
 VALID = a_net().SerializeToString()
 
 
+@pytest.mark.child
 def test_a_net_comes_back_layer_by_layer_on_the_whole_way(tmp_path: Path) -> None:
     (tmp_path / "net").write_bytes(VALID)
     checkpoint = read(tmp_path / "net")

@@ -39,8 +39,11 @@ numpy.savez(sys.argv[1] + "/expected.npz", **weights)
 """
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["stored", pytest.param("fresh", marks=pytest.mark.test_all)])
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of the program above, as they lie beside this file, or written now."""
+    if request.param == "stored":
+        return Path(__file__).parent / "written" / "keras"
     folder = tmp_path_factory.mktemp("keras")
     ended = subprocess.run(
         [sys.executable, "-c", WRITE_WITH_KERAS, str(folder)],
@@ -90,6 +93,7 @@ def test_the_files_of_keras_3_are_read(written: Path, name: str) -> None:
         assert metadata["config"]["class_name"] == "Functional"
 
 
+@pytest.mark.child
 def test_a_keras_archive_goes_the_whole_way(written: Path) -> None:
     assert len(read(written / "model.keras").tensors) == 8
 

@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from deepresidual.conversion.readers import read, sandbox
 from deepresidual.errors import MissingDependencyError, ModelFileError, RunError
 
+pytestmark = pytest.mark.child
+
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -39,8 +39,11 @@ needs_tensorflow = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["stored", pytest.param("fresh", marks=pytest.mark.test_all)])
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the program above, as it lies beside this file, or written now."""
+    if request.param == "stored":
+        return Path(__file__).parent / "written" / "tensorflow"
     folder = tmp_path_factory.mktemp("tensorflow")
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run(
@@ -77,13 +80,22 @@ def test_variables_come_back_and_what_training_needed_is_left_out(written: Path)
     }
 
 
-@needs_tensorflow
-def test_a_damaged_checkpoint_and_its_other_files_are_refused(written: Path, tmp_path: Path) -> None:
+def test_other_files_of_a_checkpoint_are_refused(written: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(written, tmp_path / "copy")
     with pytest.raises(ModelFileError, match=r"a part of a TensorFlow checkpoint; .*; give .*model\.ckpt$"):
         read(folder / "model.ckpt.data-00000-of-00001")
+    if not (folder / "model.ckpt.meta").exists():
+        # A graph, which begins with the versions that it was made by.
+        (folder / "model.ckpt.meta").write_bytes(b"\x0a\xb5\x43\x0a\xa9\x1a\x0a\x19\x0a\x03Add\x12")
     with pytest.raises(ModelFileError, match=r"model\.ckpt\.meta is of no known format"):
         read(folder / "model.ckpt.meta")
+
+
+@needs_tensorflow
+@pytest.mark.test_all  # TensorFlow cannot read beside torch, and takes its time to start
+def test_a_damaged_checkpoint_is_refused(written: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(written, tmp_path / "copy")
+    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"')
     index = folder / "model.ckpt.index"
     content = bytearray(index.read_bytes())
     content[len(content) // 3] ^= 255

@@ -40,6 +40,7 @@ def table_of(value: bytes) -> bytes:
     return tag(3) + tag(9) + tag(1) + tag(2) + name("a") + value
 
 
+@pytest.mark.child
 def test_a_network_comes_back_by_module_path_on_the_whole_way(tmp_path: Path) -> None:
     network = torch7_network()
     checkpoint = read(write_torch7(tmp_path / "resnet.t7", network))

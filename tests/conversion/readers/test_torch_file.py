@@ -26,6 +26,7 @@ def save(document: object, path: Path, *, zipped: bool = True) -> Path:
     return path
 
 
+@pytest.mark.child
 @FORMS
 def test_odd_tensors_survive_the_way_through_the_child(tmp_path: Path, zipped: bool) -> None:
     base = torch.randn(4, 6)
@@ -104,6 +105,7 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(tmp_path: Path, name: str,
     assert not marker.exists()
 
 
+@pytest.mark.child
 def test_code_in_a_pickle_does_not_run_on_the_whole_way_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +206,7 @@ def test_many_views_of_one_storage_are_refused(tmp_path: Path) -> None:
         torch_file.parse(path)
 
 
+@pytest.mark.child
 def test_a_storage_that_claims_gigabytes_comes_to_the_limit_of_memory(tmp_path: Path) -> None:
     path = save({"a": torch.zeros(70_001)}, tmp_path / "x.pt", zipped=False)
     claimed = path.read_bytes().replace((70_001).to_bytes(4, "little"), (2**31 - 1).to_bytes(4, "little"))
