@@ -21,7 +21,7 @@ def test_an_update_is_measured_alone() -> None:
     assert row.reason == "measured alone"
 
 
-@pytest.mark.slow  # starts a process that trains
+@pytest.mark.test_all  # starts a process that trains
 def test_memory_is_measured_alone() -> None:
     (row,) = benchmark_training(rows=["memory-checkpointed"], repetitions=1, sizes=SMALL).rows
     assert row.ours

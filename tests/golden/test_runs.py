@@ -18,7 +18,7 @@ _QUICK = ("sgd", "everything")
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+    "name", [name if name in _QUICK else pytest.param(name, marks=pytest.mark.test_all) for name in RECIPES]
 )
 def test_a_golden_run_comes_to_what_it_came_to(name: str, tmp_path: Path) -> None:
     run = trained(name, tmp_path / "run")
