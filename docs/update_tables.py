@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepresidual import zoo
-from deepresidual.cli.recipe_options import explanations
+from deepresidual.fields import sentences
 from deepresidual.recipe import Recipe, setting_homes
 from deepresidual.recipe.recipes import NAMES, named_recipe
 from deepresidual.zoo.published import published
@@ -146,7 +146,7 @@ def field_table() -> str:
     for name, home in setting_homes().items():
         default = next(field.default for field in dataclasses.fields(home) if field.name == name)
         shown = _shown(default)
-        rows.append(f"| `{name}` | {shown} | {explanations(home)[name]} |")
+        rows.append(f"| `{name}` | {shown} | {sentences(home)[name]} |")
     return "\n".join(rows) + "\n"
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Any
 
 import pytest
 
 from deepresidual.cli import main
-from deepresidual.cli.recipe_options import RecipeOptions, recipe_changes
-from deepresidual.recipe import RENAMED, Recipe, setting_homes
+from deepresidual.cli.recipe_options import RecipeOptions
+from deepresidual.fields import sentences
+from deepresidual.recipe import GROUPS, RENAMED, Recipe, setting_homes
 from deepresidual.recipe.recipes import NAMES
 from tests.recipe.test_fields import CHOICES, YES_NO, another
 
@@ -102,18 +102,41 @@ def test_what_is_not_of_the_recipe_arrives_too(received: dict[str, Any]) -> None
     }
 
 
-def test_every_option_is_explained_by_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+def helped(word: str, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit, match="0"):
-        main(["train", "--help"])
-    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    explanations = [
-        field.type.__metadata__[0].help  # type: ignore[union-attr]  # Annotated, made by recipe_options
-        for field in dataclasses.fields(RecipeOptions)
-    ]
-    assert len(explanations) == len(setting_homes())
+        main(["train", word])
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_every_option_is_explained_by_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     # A word is cut at a dash where a line ends; compared without blanks.
-    bare = text.replace(" ", "")
-    assert [words for words in explanations if not words or words.replace(" ", "") not in bare] == []
+    bare = helped("--help-all", capsys).replace(" ", "")
+    explained = {name: sentences(home)[name] for name, home in setting_homes().items()}
+    assert [name for name, words in explained.items() if words.replace(" ", "") not in bare] == []
+    assert [name for name in explained if f"{option(name)}" not in bare] == []
+
+
+def test_options_of_the_recipe_stand_under_headings(capsys: pytest.CaptureFixture[str]) -> None:
+    text = helped("--help-all", capsys)
+    headings = [text.index(f" {heading} options ") for heading in GROUPS]
+    assert headings == sorted(headings)
+    assert (
+        text.index(" loss options ")
+        < text.index("--label-smoothing")
+        < text.index(" batch normalization options ")
+    )
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_the_help_shows_the_everyday_options_and_where_the_others_are(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = helped(word, capsys)
+    shown = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
+    assert {"--model", "--out", "--epochs", "--batch-size", "--learning-rate", "--resume"} <= shown
+    assert shown.isdisjoint({"--beta2", "--checkpoint-minutes", "--mixup"})
+    assert len(shown) < 20
+    assert text.endswith("Every option, under headings: residual train --help-all")
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -179,8 +202,9 @@ def test_a_value_out_of_range_is_one_line_and_exit_code_2(capsys: pytest.Capture
 
 
 def test_changes_hold_only_what_was_said() -> None:
-    options = dataclasses.replace(RecipeOptions(), momentum=0.5, flip="no", batch_size="auto")
-    assert recipe_changes(options) == {"momentum": 0.5, "flip": False}
+    options = RecipeOptions({"momentum": 0.5, "flip": "no", "batch_size": "auto"})
+    assert options.fit_memory
+    assert options.changes == {"momentum": 0.5, "flip": False}
 
 
 def test_the_help_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 
 from deepresidual.errors import ConfigurationError
+from deepresidual.fields import check_fields, field_types, number, sentences
 from deepresidual.recipe import Augment, Mix, Recipe, setting_homes
-from deepresidual.recipe.fields import check_fields, field_types, number
 
 PLAIN = Recipe(name="plain")
 HOMES = setting_homes()
@@ -48,8 +48,7 @@ def with_value(name: str, value: Any) -> Recipe:
 
 
 def read(recipe: Recipe, name: str) -> Any:
-    home = {Recipe: recipe, Augment: recipe.augment, Mix: recipe.mix}[HOMES[name]]
-    return getattr(home, name)
+    return getattr({Augment: recipe.augment, Mix: recipe.mix}.get(HOMES[name], recipe), name)
 
 
 def inside(name: str, end: str) -> float:
@@ -70,6 +69,12 @@ def outside(name: str, end: str) -> float:
     else:
         value = limits["high"] if limits["below"] else limits["high"] * 2
     return int(value) if name in WHOLE else float(value)
+
+
+def test_every_field_has_its_sentence_and_its_group() -> None:
+    names = {field.name for part in (Recipe, Augment, Mix) for field in dataclasses.fields(part)}
+    assert names - {"name", "augment", "mix"} == set(HOMES)
+    assert all(sentences(home)[name].endswith((".", ".)")) for name, home in HOMES.items())
 
 
 def test_every_field_is_of_a_kind_that_is_tested() -> None:
@@ -268,3 +273,24 @@ class Sample:
 def test_a_number_without_a_default_must_be_given() -> None:
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'required'"):
         Sample()
+
+
+class Other:
+    """A class beside the dataclass whose sentences are read."""
+
+    required: int = 7
+    """Of another class."""
+
+
+@dataclasses.dataclass(frozen=True)
+class More(Sample):
+    added: int = number(1)
+    """Over two lines, with
+    ``markup``."""
+    silent: int = 0
+
+
+def test_sentences_are_read_from_a_class_and_its_bases() -> None:
+    assert sentences(More) == {"added": "Over two lines, with markup."}
+    assert sentences(Recipe)["name"] == "What it is called."
+    assert sentences(Recipe)["epochs"].startswith("Passes over")

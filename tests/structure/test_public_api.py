@@ -44,7 +44,7 @@ def test_public_docstrings_name_every_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command_line_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
-        main([name, "--help"])
+        main([name, "--help-all"])
     options = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", capsys.readouterr().out)) - {"--help"})
     assert options == GOLDEN["options"][name]
 

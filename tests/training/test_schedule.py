@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepresidual.recipe import Recipe
-from deepresidual.recipe.recipe import Schedule
+from deepresidual.recipe.groups import Schedule
 from deepresidual.training.schedule import ScheduleState, after_evaluation, after_window, learning_rate
 
 

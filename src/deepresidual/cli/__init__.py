@@ -45,7 +45,9 @@ COMMANDS = {
     ),
     "data": "Write a data set as shards: tar files in the layout of WebDataset, with the images as they are.",
     "reproduce": "Run an experiment of the papers: train its networks, draw the figure, judge the claims.",
-    "benchmark": "Measure this installation against its peers: ratios, both sides in turn in one process.",
+    "benchmark": (
+        "Measure this installation; in a checkout of the repository against its peers, both sides in turn."
+    ),
     "doctor": "Check the installation: versions, hardware, decoders, and a forward pass.",
 }
 """Name of each command, which is the name of its file and function, and the first sentence of its help."""
@@ -108,14 +110,9 @@ def _run(arguments: list[str]) -> int:
         from deepresidual.cli.recipe_options import refuse_old_names
 
         refuse_old_names(options)
-    import tyro
+    from deepresidual.cli.options import run
 
-    return tyro.cli(
-        command(name),
-        prog=f"residual {name}",
-        args=options,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
-    )
+    return run(name, command(name), options)
 
 
 def _parser() -> argparse.ArgumentParser:

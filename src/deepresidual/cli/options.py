@@ -1,15 +1,34 @@
-"""How options are declared: one that may be left out, and the path of a file or folder."""
+"""How options are declared: one that may be left out, a path, and the fields of a dataclass of options."""
 
 from __future__ import annotations
 
+import dataclasses
+import types
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, TypeAlias, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import tyro
 
+from deepresidual.fields import sentences
 from deepresidual.runtime.files import expanded
 
-__all__ = ["LocalPath", "Maybe"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from tyro.constructors import StructConstructorSpec, StructFieldSpec, StructTypeInfo
+
+__all__ = ["REGISTRY", "LocalPath", "Maybe", "as_options", "is_brief", "option_spec", "run"]
 
 T = TypeVar("T")
 
@@ -27,3 +46,126 @@ LocalPath: TypeAlias = Annotated[
     ),
 ]
 """A file or folder; a leading ``~`` is expanded, which the shell does not do in ``--out=~/x``."""
+
+REGISTRY = tyro.constructors.ConstructorRegistry()
+"""How tyro builds dataclasses of options; :func:`as_options` adds one."""
+
+
+def as_options(
+    kind: type[Any], *, without: Collection[str] = (), renamed: Mapping[str, str] | None = None
+) -> None:
+    """Make an option of each field of a dataclass, explained by the sentence under the field.
+
+    Args:
+        kind: The dataclass.
+        without: Fields that are no options.
+        renamed: Names of options that differ from those of the fields.
+    """
+    names = {field.name: field.name for field in dataclasses.fields(kind) if field.name not in without}
+    names |= renamed or {}
+    explained, hints = sentences(kind), get_type_hints(kind)
+    fields = tuple(
+        tyro.constructors.StructFieldSpec(
+            names[field.name], _option_type(hints[field.name]), field.default, explained[field.name]
+        )
+        for field in dataclasses.fields(kind)
+        if field.name in names
+    )
+
+    def built(**values: Any) -> Any:
+        return kind(**{field: values[option] for field, option in names.items()})
+
+    @REGISTRY.struct_rule
+    def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+        return option_spec(built, fields) if info.type is kind else None
+
+
+# -- help ------------------------------------------------------------------------------------------------
+
+_EVERYDAY = {
+    "train": frozenset(
+        [
+            "model",
+            "out",
+            "weights",
+            "recipe",
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "validation",
+            "seed",
+            "precision",
+            "device",
+            "resume",
+            "dry_run",
+            "json",
+        ]
+    )
+}
+"""The options that ``--help`` of a command shows; ``--help-all`` shows every one."""
+
+_shown: ContextVar[frozenset[str] | None] = ContextVar("_shown", default=None)
+
+
+def run(name: str, function: Callable[..., int], words: Sequence[str]) -> int:
+    """Run a command with the words that follow its name, or show its help and leave."""
+    shown = _EVERYDAY.get(name) if {"-h", "--help"} & set(words) else None
+    outer = _shown.set(shown)
+    try:
+        return tyro.cli(
+            _with_everyday_options(function) if shown else function,
+            prog=f"residual {name}",
+            args=["--help" if word == "--help-all" else word for word in words],
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+            registry=REGISTRY,
+        )
+    finally:
+        _shown.reset(outer)
+        if shown:
+            from deepresidual.cli.output import print_line
+
+            print_line(f"Every option, under headings: residual {name} --help-all")
+
+
+def is_brief() -> bool:
+    """Return whether only the everyday options are shown."""
+    return _shown.get() is not None
+
+
+def option_spec(build: Callable[..., Any], fields: Sequence[StructFieldSpec]) -> StructConstructorSpec:
+    """Return how tyro builds a value from options; those that the help does not show are left out of it."""
+    return tyro.constructors.StructConstructorSpec(
+        build,
+        tuple(
+            dataclasses.replace(field, type=_hidden_unless_shown(field.name, field.type)) for field in fields
+        ),
+    )
+
+
+def _hidden_unless_shown(name: str, hint: Any) -> Any:
+    shown = _shown.get()
+    is_group = hasattr(hint, "__metadata__") and dataclasses.is_dataclass(hint.__origin__)
+    return hint if shown is None or name in shown or is_group else Annotated[hint, tyro.conf.Suppress]
+
+
+def _with_everyday_options(function: Callable[..., int]) -> Callable[..., int]:
+    """Return a copy of a command, to be shown, with its other options suppressed."""
+    assert isinstance(function, types.FunctionType)  # noqa: S101  # for mypy
+    copy = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__
+    )
+    copy.__kwdefaults__, copy.__doc__ = function.__kwdefaults__, function.__doc__
+    options = function.__kwdefaults__ or {}
+    copy.__annotations__ = {
+        name: _hidden_unless_shown(name, hint) if name in options else hint
+        for name, hint in get_type_hints(function, include_extras=True).items()
+    }
+    return copy
+
+
+def _option_type(hint: Any) -> Any:
+    """Return a type that can be written on the command line: ``str`` where one of several types is text."""
+    if not isinstance(hint, types.UnionType) and get_origin(hint) is not Union:
+        return hint
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    return Annotated[(str if str in kinds else kinds[0]) | None, tyro.conf.arg(help_behavior_hint="")]

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_origin
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 
+from deepresidual.cli.options import REGISTRY, is_brief, option_spec
 from deepresidual.errors import ConfigurationError
-from deepresidual.recipe import RENAMED, setting_homes
-from deepresidual.recipe.fields import field_types
+from deepresidual.fields import field_types, sentences
+from deepresidual.recipe import GROUPS, RENAMED, setting_homes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["NO_CHANGES", "RecipeOptions", "explanations", "recipe_changes", "refuse_old_names"]
+    from tyro.constructors import StructConstructorSpec, StructFieldSpec, StructTypeInfo
+
+__all__ = ["RecipeOptions", "refuse_old_names"]
 
 YesNo = Literal["yes", "no"]
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """Fields of the recipe that were set on the command line; the others are as the recipe has them."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fit_memory(self) -> bool:
+        """Whether the batch goes through the network in micro-batches that fit into memory."""
+        return self.values.get("batch_size") == "auto"
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The fields as :meth:`Recipe.changed` takes them."""
+        homes = setting_homes()
+        return {
+            name: value == "yes" if field_types(homes[name])[name] is bool else value
+            for name, value in self.values.items()
+            if value != "auto"
+        }
 
 
 def refuse_old_names(words: Sequence[str]) -> None:
@@ -34,13 +57,47 @@ def refuse_old_names(words: Sequence[str]) -> None:
             raise ConfigurationError(f"{option} is now --{new.replace('_', '-')}")
 
 
-def explanations(kind: type[Any]) -> dict[str, str]:
-    """Return what the docstring of a dataclass says of each attribute, on one line."""
-    text = inspect.getdoc(kind) or ""
-    _, _, attributes = text.partition("Attributes:\n")
-    attributes = attributes.split("\n\n")[0]
-    found = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", attributes, re.MULTILINE | re.DOTALL)
-    return {name: " ".join(words.split()).replace("``", "") for name, words in found}
+@REGISTRY.struct_rule
+def _rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Build the options from groups, each with its heading, and a group from its fields."""
+    if info.type is RecipeOptions:
+        return option_spec(_from_groups, [_group(heading, group) for heading, group in GROUPS.items()])
+    if info.type in GROUPS.values():
+        types, explained = field_types(info.type), sentences(info.type)
+        return option_spec(
+            dict,
+            [
+                tyro.constructors.StructFieldSpec(name, *_option(name, types[name], explained[name]))
+                for name in types
+            ],
+        )
+    return None
+
+
+def _group(heading: str, group: type[Any]) -> StructFieldSpec:
+    # The few options of the short help need no headings.
+    argument = tyro.conf.arg(name="" if is_brief() else heading, prefix_name=False)
+    kind: Any = Annotated[group, argument]
+    return tyro.constructors.StructFieldSpec(
+        heading, kind, tyro.MISSING_NONPROP, (group.__doc__ or "").partition("\n")[0]
+    )
+
+
+def _from_groups(**groups: dict[str, Any]) -> RecipeOptions:
+    values = {name: value for group in groups.values() for name, value in group.items()}
+    return RecipeOptions({name: value for name, value in values.items() if value is not None})
+
+
+def _option(name: str, hint: Any, explained: str) -> tuple[Any, None, str]:
+    """Return type, default and help of an option: none is the recipe's own value."""
+    kind = _option_type(hint)
+    if name == "batch_size":
+        kind = int | Literal["auto"]
+        explained += " auto: the recipe's, in micro-batches that fit into memory."
+    annotated: Any = Annotated[kind | None, tyro.conf.arg(help_behavior_hint="")]
+    if get_origin(kind) is Literal:
+        annotated = Annotated[annotated, _one_of(get_args(kind))]
+    return annotated, None, explained
 
 
 def _option_type(hint: Any) -> Any:
@@ -60,41 +117,3 @@ def _one_of(choices: tuple[str, ...]) -> tyro.constructors.PrimitiveConstructorS
         str_from_instance=lambda value: [value],
         choices=choices,
     )
-
-
-def _options() -> type[Any]:
-    fields: list[tuple[str, Any, Any]] = []
-    for name, home in setting_homes().items():
-        kind = _option_type(field_types(home)[name])
-        help_text = explanations(home).get(name, "")
-        if name == "batch_size":
-            kind = int | Literal["auto"]
-            help_text += " auto: the recipe's, in micro-batches that fit into memory."
-        option = tyro.conf.arg(help=help_text, help_behavior_hint="")
-        annotated: Any = Annotated[kind | None, option]
-        if get_origin(kind) is Literal:
-            annotated = Annotated[annotated, _one_of(get_args(kind))]
-        fields.append((name, annotated, dataclasses.field(default=None)))
-    return dataclasses.make_dataclass("RecipeOptions", fields, frozen=True)
-
-
-if TYPE_CHECKING:
-    RecipeOptions: TypeAlias = Any
-    NO_CHANGES: Any
-else:
-    RecipeOptions = _options()
-    """What may be changed of a recipe; ``None`` leaves the recipe's own value."""
-    NO_CHANGES = RecipeOptions()
-
-
-def recipe_changes(options: Any) -> dict[str, Any]:
-    """Return the fields that were set on the command line, as :meth:`Recipe.changed` takes them."""
-    changes: dict[str, Any] = {}
-    homes = setting_homes()
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if value is None or value == "auto":
-            continue
-        is_bool = field_types(homes[field.name])[field.name] is bool
-        changes[field.name] = value == "yes" if is_bool else value
-    return changes

@@ -8,7 +8,7 @@ import tyro
 
 from deepresidual.cli.options import Maybe
 from deepresidual.cli.output import print_json, print_line
-from deepresidual.cli.recipe_options import NO_CHANGES, RecipeOptions, recipe_changes
+from deepresidual.cli.recipe_options import RecipeOptions
 
 __all__ = ["train"]
 
@@ -37,7 +37,7 @@ def train(
     checkpoint: Maybe[int] = None,
     dry_run: bool = False,
     json: bool = False,
-    settings: tyro.conf.OmitArgPrefixes[RecipeOptions] = NO_CHANGES,
+    settings: tyro.conf.OmitArgPrefixes[RecipeOptions] = RecipeOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Train a network and leave a run folder: model, checkpoints, metrics and a report to look at.
 
@@ -77,8 +77,8 @@ def train(
     options: dict[str, Any] = {
         "weights": weights,
         "recipe": recipe,
-        "changes": recipe_changes(settings),
-        "fit_memory": settings.batch_size == "auto",
+        "changes": settings.changes,
+        "fit_memory": settings.fit_memory,
         "image_px": image_px,
         "validation": validation,
         "bad_samples": bad_samples,

@@ -1,9 +1,10 @@
 """Recipes: how networks are trained, as values without torch."""
 
 from deepresidual.recipe.augment import Augment, CropKind, Mix, PadFill, Policy
-from deepresidual.recipe.recipe import RENAMED, Recipe, setting_homes, with_new_names
+from deepresidual.recipe.recipe import GROUPS, RENAMED, Recipe, setting_homes, with_new_names
 
 __all__ = [
+    "GROUPS",
     "RENAMED",
     "Augment",
     "CropKind",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from deepresidual.errors import ConfigurationError
-from deepresidual.recipe.fields import check_fields, number
+from deepresidual.fields import check_fields, number
 
 __all__ = ["Augment", "CropKind", "Mix", "PadFill", "Policy"]
 
@@ -30,44 +30,41 @@ Hutter 2021, arXiv 2103.10158."""
 
 @dataclass(frozen=True)
 class Augment:
-    """How each training image is varied.
-
-    Attributes:
-        crop: How the square that the network sees is cut.
-        flip: Whether half of the images are mirrored; wrong for digits and text.
-        pad_px: Padding on each side for ``pad``, in pixels of the network's input; smaller training images
-            are padded in proportion.
-        pad_fill: What ``pad`` pads with: ``black``, or the ``mean`` that normalization makes zero, to within
-            half a level of 255.
-        min_area: Smallest part of the image for ``random-resized``, as a fraction of its area.
-        min_side_px: Shortest shorter side for ``scale-jitter``, in pixels.
-        max_side_px: Longest shorter side for ``scale-jitter``, in pixels.
-        color_jitter: Largest change of brightness, contrast and saturation, as a fraction, in random order
-            (fb.resnet.torch: 0.4).
-        pca_lighting: Standard deviation of the shift along the principal components of ImageNet's colours
-            (Krizhevsky et al. 2012, section 4.1: 0.1).
-        policy: Automatic augmentation.
-        num_operations: Operations an image for ``rand-augment``.
-        magnitude: Strength of the operations of ``rand-augment``, 0 to 10.
-        magnitude_std: Standard deviation of that strength (timm's ``mstd``).
-        erasing: Probability that a random rectangle is painted in the mean colour (Zhong et al. 2017, arXiv
-            1708.04896).
-    """
+    """How each training image is varied."""
 
     crop: CropKind = "center"
+    """How the square that the network sees is cut."""
     flip: bool = False
+    """Whether half of the images are mirrored; wrong for digits and text."""
     pad_px: int = number(4, 0, 1024)
+    """Padding on each side for ``pad``, in pixels of the network's input; smaller training images are padded
+    in proportion."""
     pad_fill: PadFill = "black"
+    """What ``pad`` pads with: ``black``, or the ``mean`` that normalization makes zero, to within half a
+    level of 255."""
     min_area: float = number(0.08, 0, 1, above=True)
+    """Smallest part of the image for ``random-resized``, as a fraction of its area."""
     min_side_px: int = number(256, 1, 16_384)
+    """Shortest shorter side for ``scale-jitter``, in pixels."""
     max_side_px: int = number(480, 1, 16_384)
+    """Longest shorter side for ``scale-jitter``, in pixels."""
     color_jitter: float = number(0.0, 0, 1)
+    """Largest change of brightness, contrast and saturation, as a fraction, in random order (fb.resnet.torch:
+    0.4)."""
     pca_lighting: float = number(0.0, 0, 10)
+    """Standard deviation of the shift along the principal components of ImageNet's colours (Krizhevsky et al.
+    2012, section 4.1: 0.1)."""
     policy: Policy = "none"
+    """Automatic augmentation."""
     num_operations: int = number(2, 1, 20)
+    """Operations an image for ``rand-augment``."""
     magnitude: float = number(9.0, 0, 10)
+    """Strength of the operations of ``rand-augment``, 0 to 10."""
     magnitude_std: float = number(0.0, 0, 10)
+    """Standard deviation of that strength (timm's ``mstd``)."""
     erasing: float = number(0.0, 0, 1)
+    """Probability that a random rectangle is painted in the mean colour (Zhong et al. 2017, arXiv
+    1708.04896)."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -80,18 +77,15 @@ class Augment:
 
 @dataclass(frozen=True)
 class Mix:
-    """How the images of a batch are mixed in pairs, together with their labels.
-
-    Attributes:
-        mixup: α of the Beta distribution of mixup's weight (Zhang et al. 2017, arXiv 1710.09412); 0: none.
-        cutmix: α of CutMix's (Yun et al. 2019, arXiv 1905.04899); 0: none. With both, each step takes one of
-            the two, as in torchvision and timm.
-        mix_probability: Share of the steps that mix at all.
-    """
+    """How the images of a batch are mixed in pairs, together with their labels."""
 
     mixup: float = number(0.0, 0, 100)
+    """α of the Beta distribution of mixup's weight (Zhang et al. 2017, arXiv 1710.09412); 0: none."""
     cutmix: float = number(0.0, 0, 100)
+    """α of CutMix's (Yun et al. 2019, arXiv 1905.04899); 0: none. With both, each step takes one of the two,
+    as in torchvision and timm."""
     mix_probability: float = number(1.0, 0, 1)
+    """Share of the steps that mix at all."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,23 +1,29 @@
-"""Fields of a recipe that carry their own range, so that a value and what is allowed stand on one line.
+"""Fields of values that carry their range and their sentence, so that all about one stands in one place.
 
 Example:
     >>> @dataclass(frozen=True)
     ... class Warmup:
     ...     epochs: float = number(5.0, 0, 1e6)
+    ...     "Epochs before the highest learning rate."
     ...     def __post_init__(self) -> None:
     ...         check_fields(self)
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import functools
+import inspect
+import itertools
 import math
+import sys
 import types
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from deepresidual.errors import ConfigurationError
 
-__all__ = ["check_fields", "field_types", "number"]
+__all__ = ["check_fields", "field_types", "number", "sentences"]
 
 _REQUIRED = dataclasses.MISSING
 
@@ -35,6 +41,33 @@ def field_types(kind: type[Any]) -> dict[str, Any]:
     """Return the resolved annotation of every field of a dataclass."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def sentences(kind: type[Any]) -> dict[str, str]:
+    """Return the sentence under each field of a dataclass and its bases, on one line and without markup."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        found |= _sentences(base.__module__).get(base.__name__, {})
+    return {name: found[name] for name in (field.name for field in dataclasses.fields(kind)) if name in found}
+
+
+@functools.cache
+def _sentences(module: str) -> dict[str, dict[str, str]]:
+    """Return the sentences under the fields of each class of a module."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {
+        owner.name: {
+            field.target.id: " ".join(under.value.value.split()).replace("``", "")
+            for field, under in itertools.pairwise(owner.body)
+            if isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(under, ast.Expr)
+            and isinstance(under.value, ast.Constant)
+            and isinstance(under.value.value, str)
+        }
+        for owner in tree.body
+        if isinstance(owner, ast.ClassDef)
+    }
 
 
 def check_fields(value: Any) -> None:
