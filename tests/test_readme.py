@@ -32,6 +32,7 @@ def test_every_linked_file_exists() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+@pytest.mark.test_all
 def test_blocks_run_in_order(tmp_path: Path) -> None:
     digits = open_source("digits").split("train")
     for name, wanted in (("cats", 3), ("dogs", 7)):

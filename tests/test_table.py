@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,11 @@ from deepresidual.zoo.table import stages
 from deepresidual.zoo.verified import Comparison, verified
 
 
-@pytest.mark.parametrize("entry", zoo.entries(), ids=lambda entry: entry.name)
+def deep(entry: zoo.ZooEntry) -> Any:
+    return pytest.param(entry, marks=pytest.mark.test_all) if entry.spec.num_layers >= 200 else entry
+
+
+@pytest.mark.parametrize("entry", [deep(entry) for entry in zoo.entries()], ids=lambda entry: entry.name)
 @pytest.mark.parametrize("px", [32, 224, 97])
 def test_rows_add_up(entry: zoo.ZooEntry, px: int) -> None:
     table = stages(entry.spec, px)

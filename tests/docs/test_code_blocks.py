@@ -75,6 +75,7 @@ def is_at(block: Block, page: str, beginning: str) -> bool:
     return block.page == page and block.text.startswith(beginning)
 
 
+@pytest.mark.test_all
 @pytest.mark.parametrize(
     "page",
     [

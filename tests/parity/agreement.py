@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -19,11 +18,6 @@ from deepresidual.spec import ResNetSpec
 
 TINY = (1, 1, 1, 1)
 """Units of a network that has every kind of layer of its family, and hardly any weight."""
-
-
-def short(names: Iterable[str], *kept: str) -> list[Any]:
-    """Return parameters of which ``make test`` runs those that are kept, and ``make test-all`` the others."""
-    return [name if name in kept else pytest.param(name, marks=pytest.mark.test_all) for name in names]
 
 
 def randomize(network: nn.Module, seed: int) -> nn.Module:

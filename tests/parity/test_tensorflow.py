@@ -56,6 +56,7 @@ def article(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.test_all
 @needs_tensorflow
 @pytest.mark.parametrize("side", SIDES)
 def test_checkpoint_gives_the_logits_of_the_article(article: Path, side: int, parity: Parity) -> None:

@@ -35,9 +35,9 @@ from tests.parity.agreement import (
     in_memory,
     largest_difference,
     randomize,
-    short,
 )
 from tests.parity.conftest import Parity
+from tests.suites import short
 
 NETWORKS = {
     **{name: name for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")},

@@ -242,10 +242,15 @@ SMALL = (8, 16, 32, 64)
     ("name", "arguments"),
     [
         ("resnet18", {"depths": (2, 2, 2, 2), "widths": FULL}),
-        ("resnet50", {"depths": (3, 4, 6, 3), "widths": FULL, "unit": "bottleneck"}),
-        (
+        pytest.param(
+            "resnet50",
+            {"depths": (3, 4, 6, 3), "widths": FULL, "unit": "bottleneck"},
+            marks=pytest.mark.test_all,
+        ),
+        pytest.param(
             "resnet50.fb",
             {"depths": (3, 4, 6, 3), "widths": FULL, "unit": "bottleneck", "kind": "bn-after-addition"},
+            marks=pytest.mark.test_all,
         ),
         ("resnet20", {"depths": (3, 3, 3), "widths": (16, 32, 64), "stem": "cifar", "option": "A"}),
     ],

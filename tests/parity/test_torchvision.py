@@ -28,9 +28,9 @@ from tests.parity.agreement import (
     in_memory,
     largest_difference,
     randomize,
-    short,
 )
 from tests.parity.conftest import Parity
+from tests.suites import short
 
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "wide_resnet50_2")
 

@@ -30,9 +30,9 @@ from tests.parity.agreement import (
     converted,
     largest_difference,
     randomize,
-    short,
 )
 from tests.parity.conftest import Parity
+from tests.suites import short
 
 VIT = {"image_processor_type": "ViTImageProcessor"}
 CONVNEXT = {"image_processor_type": "ConvNextImageProcessor", "do_center_crop": False}

@@ -16,6 +16,8 @@ from tests.reporting.page import Page
 
 PHONE, DESKTOP = 390, 1200
 
+pytestmark = pytest.mark.test_all
+
 
 def contrast(first: str, second: str) -> float:
     """Return the contrast of two CSS colours as WCAG 2 defines it, 1 to 21."""

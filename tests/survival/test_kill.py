@@ -108,6 +108,7 @@ def point_of(
     return {**point, "seconds": dice.uniform(0, seconds)}
 
 
+@pytest.mark.test_all
 @pytest.mark.parametrize("variant", [ALL_TWO_WORKERS, TWO_RANKS], ids=named)
 def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
     trials: Trials, undisturbed: Undisturbed, variant: Variant

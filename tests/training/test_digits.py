@@ -9,7 +9,8 @@ import pytest
 from deepresidual.training import train
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.test_all) for seed in (1, 2))])
+@pytest.mark.test_all
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_held_out_digits_are_recognized(tmp_path: Path, seed: int) -> None:
     result = train("digits", "resnet20", tmp_path / "run", seed=seed)
     assert result.evaluation is not None

@@ -17,6 +17,7 @@ from deepresidual.analysis.experiments import EXPERIMENTS, Experiment, experimen
 from deepresidual.analysis.experiments.complexity import WINNERS
 from deepresidual.recipe.recipes import named_recipe
 from deepresidual.zoo import name_of
+from tests.suites import short
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
@@ -58,7 +59,7 @@ def test_bottlenecks_at_paper_scale_are_the_zoos_with_the_stride_on_the_first_1x
         assert name_of(arm.network), arm.name
 
 
-@pytest.mark.parametrize("one", ON_CIFAR, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", short(ON_CIFAR, experiment("lesions")), ids=lambda one: one.name)
 def test_smoke_runs_to_its_end(one: Experiment, tmp_path: Path) -> None:
     result = reproduce(
         one, scale="smoke", out=tmp_path / "out", device="cpu", num_workers=0, precision="fp32"
@@ -109,6 +110,7 @@ def write_imagenet(root: Path) -> Path:
     return root
 
 
+@pytest.mark.test_all
 def test_imagenet_runs_on_a_miniature_of_its_folders(tmp_path: Path) -> None:
     data = write_imagenet(tmp_path / "imagenet")
     out = tmp_path / "out"

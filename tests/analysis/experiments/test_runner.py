@@ -33,6 +33,7 @@ from deepresidual.recipe import Recipe
 from deepresidual.training.loop import Trainer
 from deepresidual.training.updater import Updater
 from tests.conftest import TINY
+from tests.suites import short
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
@@ -133,7 +134,7 @@ def stopping_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None
     return lambda: monkeypatch.setattr(Trainer, "_update", update)
 
 
-@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("step", short([1, 3], 3))
 def test_one_that_was_stopped_goes_on_to_the_same_figures(
     step: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
