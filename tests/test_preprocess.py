@@ -16,7 +16,7 @@ from PIL import Image
 
 from deepresidual.errors import ConfigurationError
 from deepresidual.models.folder import load, save
-from deepresidual.models.model import create
+from deepresidual.models.network import create
 from deepresidual.preprocess import Channels, Interpolation, MeanImage, Preprocess
 from deepresidual.spec import ResNetSpec
 from tests.conftest import examples

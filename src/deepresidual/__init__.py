@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deepresidual.errors import ResidualError
     from deepresidual.evaluation import Evaluation
     from deepresidual.evaluation.evaluate import evaluate
-    from deepresidual.models import Prediction, TorchClassifier, create, load, save
+    from deepresidual.models import Classifier, Prediction, TorchClassifier, create, load, save
     from deepresidual.models.convert import Conversion, convert
     from deepresidual.nn import ResNet
     from deepresidual.preprocess import Preprocess
@@ -34,6 +34,7 @@ __version__ = "0.1.0.dev0"
 limit_spinning()  # has to be in the environment before torch is loaded
 
 __all__ = [
+    "Classifier",
     "Conversion",
     "Evaluation",
     "Prediction",
@@ -55,6 +56,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Classifier": "deepresidual.models",
     "Conversion": "deepresidual.models.convert",
     "Evaluation": "deepresidual.evaluation",
     "Prediction": "deepresidual.models",

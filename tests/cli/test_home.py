@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import deepresidual
+from deepresidual.backends import find_images
 from deepresidual.cli import main
-from deepresidual.evaluation import compare, evaluate, find_images
+from deepresidual.evaluation import compare, evaluate
 from deepresidual.models import TorchClassifier, create, save
 from deepresidual.runtime.files import expanded
 from tests.conftest import TINY

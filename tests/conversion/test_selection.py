@@ -15,7 +15,7 @@ from deepresidual.conversion.selection import Selection, select_network
 from deepresidual.conversion.translation import read_tensors
 from deepresidual.errors import ModelFileError
 from deepresidual.models import create
-from deepresidual.models.model import empty_network
+from deepresidual.nn import empty_network
 from deepresidual.spec import ResNetSpec
 
 SPEC = ResNetSpec(unit="basic", depths=(1, 1, 1), widths=(4, 8, 16), stem="cifar", num_classes=3)

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 import deepresidual
+from deepresidual.backends import find_images, predict_files
 from deepresidual.errors import ConfigurationError, DataError
-from deepresidual.evaluation import evaluate, find_images, predict_files
+from deepresidual.evaluation import evaluate
 from deepresidual.models import TorchClassifier, create, save
 from tests.conftest import SMALL_INPUT, TINY
 

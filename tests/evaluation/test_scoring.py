@@ -173,7 +173,7 @@ def test_one_view_is_what_it_was_before_there_were_views(tiny_model: TorchClassi
     split = Memory([noise(seed, 9, 12) for seed in range(7)], [0, 1, 2, 0, 1, 2, 0])
     pixels = np.stack([tiny_model.preprocess.center_view(noise(seed, 9, 12)) for seed in range(7)])
     (batch,) = scored_batches([tiny_model], split, Views(), batch_size=9, num_workers=0, precision="fp32")
-    assert torch.equal(batch.scores[0], tiny_model.logits(torch.from_numpy(pixels)))
+    assert torch.equal(batch.scores[0], torch.from_numpy(tiny_model.logits(pixels)))
 
 
 def test_a_class_that_all_hold_for_impossible_keeps_a_finite_score() -> None:

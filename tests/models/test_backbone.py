@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -109,8 +110,8 @@ def test_functions_that_need_classes_refuse_it(backbone: Path) -> None:
     pixels = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
     for ask in (
         lambda: model.predict(pixels[0].numpy()),
-        lambda: model.logits(pixels),
-        lambda: model.rank(torch.zeros(1, 0)),
+        lambda: model.logits(pixels.numpy()),
+        lambda: model.rank(np.zeros((1, 0), np.float32)),
         lambda: activation_maps(model, pixels),
         lambda: deepresidual.evaluate(model, "digits"),
     ):

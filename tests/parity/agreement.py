@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from deepresidual.conversion.checkpoint import Checkpoint
 from deepresidual.conversion.ecosystem import Ecosystem, Recognition
 from deepresidual.conversion.translation import read_tensors, write_tensors
-from deepresidual.models.model import empty_network
-from deepresidual.nn import ResNet
+from deepresidual.nn import ResNet, empty_network
 from deepresidual.spec import ResNetSpec
 
 TINY = (1, 1, 1, 1)

@@ -18,7 +18,7 @@ from deepresidual.conversion.caffe import Caffe
 from deepresidual.conversion.readers import caffemodel, read
 from deepresidual.conversion.translation import read_tensors
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
-from deepresidual.models.model import empty_network
+from deepresidual.nn import empty_network
 from tests.parity.agreement import largest_difference
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from deepresidual.conversion.keras import Keras
 from deepresidual.conversion.readers import read
 from deepresidual.conversion.translation import read_tensors
 from deepresidual.errors import ConfigurationError
-from deepresidual.models.model import create, empty_network
+from deepresidual.models.network import create
+from deepresidual.nn import empty_network
 from tests.suites import short
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from deepresidual.conversion.translation import read_tensors, write_tensors
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from deepresidual.models import load
 from deepresidual.models.convert import convert
-from deepresidual.models.model import create, empty_network
+from deepresidual.models.network import create
+from deepresidual.nn import empty_network
 
 if TYPE_CHECKING:
     from torch import Tensor

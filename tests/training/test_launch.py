@@ -18,11 +18,11 @@ import torch
 
 import deepresidual
 from deepresidual import zoo
+from deepresidual.backends.classifier import SettledPrecision
 from deepresidual.data.loader import Batch
 from deepresidual.data.source import open_source
 from deepresidual.errors import ConfigurationError, DivergedError, MissingDependencyError, RunError
 from deepresidual.models import load
-from deepresidual.models.precision import SettledPrecision
 from deepresidual.recipe.recipes import named_recipe
 from deepresidual.runtime.distributed import SINGLE, Processes
 from deepresidual.training import train

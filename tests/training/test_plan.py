@@ -14,12 +14,12 @@ from PIL import Image
 from torch.nn import functional
 
 from deepresidual import zoo
+from deepresidual.backends.classifier import SettledPrecision
 from deepresidual.data.loader import training_view
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, MissingDependencyError
 from deepresidual.models import TorchClassifier, create, save
-from deepresidual.models.precision import SettledPrecision
 from deepresidual.preprocess import MeanImage
 from deepresidual.recipe import Augment, Recipe
 from deepresidual.recipe.recipes import NAMES, named_recipe

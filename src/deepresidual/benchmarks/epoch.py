@@ -13,7 +13,7 @@ from deepresidual.data.sampler import TrainingOrder
 from deepresidual.data.source import open_source
 from deepresidual.models import create
 from deepresidual.runtime.allocator import allocator_policy
-from deepresidual.runtime.device import resolve_num_workers
+from deepresidual.runtime.cores import resolve_num_workers
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.meter import Meter
@@ -54,7 +54,7 @@ class OurEpoch:
         self._meter = Meter(device)
         self._updater = Updater(network, plan, SINGLE, self._meter)
         self._epoch = 0
-        self._num_workers = resolve_num_workers(None, device, image_px)
+        self._num_workers = resolve_num_workers(None, device.type, image_px)
         self.num_samples = plan.num_samples
         self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
         self._allocator_policy = allocator_policy_of(plan, device)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from deepresidual.backends.precision import settle_precision
 from deepresidual.benchmarks.measurement import (
     Result,
     Row,
@@ -30,7 +31,6 @@ from deepresidual.benchmarks.measurement import (
 from deepresidual.benchmarks.training_sides import OurTraining, PlainTraining, Problem
 from deepresidual.errors import RunError
 from deepresidual.models import create
-from deepresidual.models.precision import settle_precision
 from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.console import note
 from deepresidual.runtime.cores import usable_cores

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deepresidual.backends.precision import settle_precision
 from deepresidual.data.loader import Batch
 from deepresidual.models import create
-from deepresidual.models.precision import settle_precision
 from deepresidual.recipe import Recipe
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.allocator import allocator_policy

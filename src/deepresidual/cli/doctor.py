@@ -70,7 +70,7 @@ def _device() -> str:
 
 
 def _precision() -> str:
-    from deepresidual.models.precision import settle_precision
+    from deepresidual.backends.precision import settle_precision
     from deepresidual.runtime.device import resolve_device
     from deepresidual.zoo import entry
 

@@ -56,19 +56,19 @@ def explain(
         workers: Threads that read and decode.
         json: Print one JSON document at the end instead of a line for each file.
     """
-    from deepresidual.evaluation import find_images
+    from deepresidual.backends import find_images
     from deepresidual.explanation import draw_explanation, explain_files
-    from deepresidual.models import load, require_classifier
+    from deepresidual.models import load, require_classifier, require_torch
     from deepresidual.runtime.console import warn, warn_each
-    from deepresidual.runtime.device import resolve_device
     from deepresidual.runtime.files import make_folder, write_bytes
 
     if not paths:
         raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
     found = find_images(paths)
     pictures = _picture_paths(found.files, out, method)
-    loaded = load(model, resolve_device(device))
+    loaded = load(model, device)
     require_classifier(loaded, model)
+    require_torch(loaded, "heat maps", model)
     results = explain_files(
         loaded,
         found.files,

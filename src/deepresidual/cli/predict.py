@@ -14,7 +14,7 @@ from deepresidual.runtime.csv_cells import csv_text
 from deepresidual.runtime.printable import shortened
 
 if TYPE_CHECKING:
-    from deepresidual.evaluation import FilePrediction
+    from deepresidual.backends import FilePrediction
 
 __all__ = ["predict"]
 
@@ -48,15 +48,14 @@ def predict(
         workers: Threads that read and decode.
         json: Print one JSON document at the end instead.
     """
-    from deepresidual.evaluation import find_images, predict_files
+    from deepresidual.backends import find_images, predict_files
     from deepresidual.models import load, require_classifier
     from deepresidual.runtime.console import warn, warn_each
-    from deepresidual.runtime.device import resolve_device
 
     if not paths:
         raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
     found = find_images(paths)
-    loaded = load(model, resolve_device(device))
+    loaded = load(model, device)
     require_classifier(loaded, model)
     warn_each([*found.ignored, *found.unusable])
     results = predict_files(

@@ -10,7 +10,7 @@ from deepresidual.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deepresidual.evaluation import FoundImages
+    from deepresidual.backends import FoundImages
 
 __all__ = ["exit_code_of"]
 
@@ -23,7 +23,7 @@ def exit_code_of(model: str, found: FoundImages, errors: Sequence[str]) -> int:
         found: What there was to do.
         errors: Why files of it could not be used, one reason each.
     """
-    from deepresidual.models.model import NOT_FINITE, NOT_FINITE_REMEDY
+    from deepresidual.backends.classifier import NOT_FINITE, NOT_FINITE_REMEDY
 
     num_not_finite = sum(error == NOT_FINITE for error in errors)
     num_bad = len(errors) - num_not_finite

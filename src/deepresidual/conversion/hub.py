@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepresidual.conversion.known import WEIGHT_SUFFIXES
 from deepresidual.errors import MissingDependencyError, ModelFileError, RunError
 from deepresidual.runtime.files import expanded
+from deepresidual.runtime.known_formats import WEIGHT_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,11 +1,10 @@
-"""Measuring models on held-out samples, comparing them, and using one on new samples."""
+"""Measuring models on held-out samples, and comparing them."""
 
 from deepresidual.evaluation.calibration import Bin, Temperature
 from deepresidual.evaluation.comparison import PairedComparison, compare
 from deepresidual.evaluation.ensemble import EnsembleEvaluation
 from deepresidual.evaluation.evaluate import EvaluationStopped, evaluate, evaluate_split
 from deepresidual.evaluation.options import EvaluationOptions
-from deepresidual.evaluation.predict import FilePrediction, FoundImages, find_images, predict_files
 from deepresidual.evaluation.result import ClassMetrics, CorrectPrediction, Evaluation, Mistake
 from deepresidual.evaluation.robustness import (
     Corruption,
@@ -26,8 +25,6 @@ __all__ = [
     "EvaluationOptions",
     "EvaluationSetup",
     "EvaluationStopped",
-    "FilePrediction",
-    "FoundImages",
     "Mistake",
     "PairedComparison",
     "RobustnessEvaluation",
@@ -37,7 +34,5 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_split",
-    "find_images",
     "parse_corruptions",
-    "predict_files",
 ]

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from deepresidual.data.source import SampleSource
     from deepresidual.evaluation.options import EvaluationKeywords
     from deepresidual.evaluation.result import Evaluation
-    from deepresidual.models import TorchClassifier
+    from deepresidual.models import Classifier
 
 
 def evaluate(
-    model: TorchClassifier | str | Path,
+    model: Classifier | str | Path,
     data: SampleSource | str | Path,
     **options: Unpack[EvaluationKeywords],
 ) -> Evaluation:
@@ -60,7 +60,7 @@ class EvaluationStopped(Exception):  # noqa: N818  # no error: a stop was reques
 
 
 def evaluate_split(
-    model: TorchClassifier,
+    model: Classifier,
     split: Readable,
     name: str,
     *,

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from deepresidual.models.ranking import class_ranks
-
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CONFIDENCE_UNIT", "NUM_BINS", "ClassificationSums", "SampleFigures"]
+__all__ = ["CONFIDENCE_UNIT", "NUM_BINS", "ClassificationSums", "SampleFigures", "class_ranks"]
 
 NUM_BINS = 15  # Guo et al. 2017, section 3
 CONFIDENCE_UNIT = 2.0**-32  # so fine that no digit that is reported feels it, and 64 bits hold 2³¹ samples
@@ -112,3 +110,19 @@ class ClassificationSums:
     def loss(self) -> float:
         """Mean cross-entropy in nats."""
         return self.loss_sum / self.count
+
+
+def class_ranks(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the place of a class of each row among all, 1 for the best, ``(N,)`` int64.
+
+    Of equal scores the lower class index comes first, as in :mod:`deepresidual.backends.ranking`. Nothing is
+    sorted: the classes before it are counted.
+
+    Args:
+        scores: ``(N, K)`` logits, or anything that grows with the probability.
+        labels: The classes, ``(N,)`` int64 on the same device.
+    """
+    own = scores.gather(1, labels[:, None])
+    classes = torch.arange(scores.shape[1], device=scores.device)
+    is_before = (scores > own) | ((scores == own) & (classes < labels[:, None]))
+    return is_before.sum(dim=1) + 1

@@ -74,9 +74,12 @@ def columns_of(
         names: Names of the classes.
         top_k: How many of the most probable classes to name.
     """
-    from deepresidual.models.ranking import best_classes, class_ranks
+    import torch
 
-    best = best_classes(scores, top_k)
+    from deepresidual.backends.ranking import best_classes
+    from deepresidual.evaluation.metrics import class_ranks
+
+    best = torch.from_numpy(best_classes(scores.numpy(), top_k))
     probabilities = scores.double().softmax(dim=1).gather(1, best)
     readable = [_readable(name) for name in names]
     columns: Columns = {

@@ -9,7 +9,6 @@ as there are members costs minutes each time.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import defaultdict
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from deepresidual.backends.pytorch import require_torch
 from deepresidual.data.loader import BadSample, PreparedSample, evaluation_batches, prepared_samples
-from deepresidual.runtime.device import autocast
 from deepresidual.runtime.distributed import SINGLE, Processes
 
 if TYPE_CHECKING:
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
 
     from deepresidual.data.loader import Readable
     from deepresidual.evaluation.views import Views
-    from deepresidual.models import TorchClassifier
+    from deepresidual.models import Classifier
     from deepresidual.runtime.compute import Precision
 
-__all__ = ["ScoredBatch", "mean_of_probabilities", "scored_batches"]
+WHOLE_IMAGES = "scores of whole images (multi-scale views)"
 
 # What the threads hold ready at most, in bytes of pixels for each group of images.
 _GROUP_BYTES = 64_000_000
@@ -60,7 +59,7 @@ class ScoredBatch:
 
 
 def scored_batches(
-    members: Sequence[TorchClassifier],
+    members: Sequence[Classifier],
     split: Readable,
     views: Views,
     *,
@@ -82,11 +81,17 @@ def scored_batches(
         change: Changes every decoded image, ``(H, W, 3)`` uint8 RGB, before its views are made.
         processes: Processes among which batches are dealt out.
     """
-    seen = [dataclasses.replace(member, preprocess=views.preprocess(member.preprocess)) for member in members]
+    if views.are_whole:
+        for member in members:
+            require_torch(member, WHOLE_IMAGES)
+    seen = [
+        member.in_precision(precision).with_preprocess(views.preprocess(member.preprocess))
+        for member in members
+    ]
     if views.kind == "one" and change is None and len({member.preprocess for member in seen}) == 1:
-        yield from _scores_of_crops(seen, split, batch_size, num_workers, precision, processes)
+        yield from _scores_of_crops(seen, split, batch_size, num_workers, processes)
     else:
-        yield from _scores_of_views(seen, split, views, batch_size, num_workers, precision, change, processes)
+        yield from _scores_of_views(seen, split, views, batch_size, num_workers, change, processes)
 
 
 def mean_of_probabilities(scores: torch.Tensor) -> torch.Tensor:
@@ -107,11 +112,10 @@ def mean_of_probabilities(scores: torch.Tensor) -> torch.Tensor:
 
 
 def _scores_of_crops(
-    members: Sequence[TorchClassifier],
+    members: Sequence[Classifier],
     split: Readable,
     batch_size: int,
     num_workers: int,
-    precision: Precision,
     processes: Processes,
 ) -> Iterator[ScoredBatch]:
     batches = evaluation_batches(
@@ -124,16 +128,14 @@ def _scores_of_crops(
     )
     for batch in batches:
         if len(batch):
-            # Counting is done on the CPU: the same arithmetic whatever the device, in float64, which some
-            # lack.
-            scores = [member.logits(batch.pixels, precision).cpu() for member in members]
+            scores = [torch.from_numpy(member.logits(batch.pixels.numpy())) for member in members]
             scored = _aligned(scores, members)
         else:
-            scored = torch.empty(len(members), 0, members[0].spec.num_classes)
+            scored = torch.empty(len(members), 0, len(members[0].label_names))
         yield ScoredBatch(scored, batch.labels, batch.indices, batch.keys, batch.bad)
 
 
-def _aligned(scores: list[torch.Tensor], members: Sequence[TorchClassifier]) -> torch.Tensor:
+def _aligned(scores: list[torch.Tensor], members: Sequence[Classifier]) -> torch.Tensor:
     """Stack the members' scores with their classes in the order of the first member's."""
     names = members[0].label_names
     return torch.stack(
@@ -150,12 +152,11 @@ def _aligned(scores: list[torch.Tensor], members: Sequence[TorchClassifier]) -> 
 
 
 def _scores_of_views(
-    members: Sequence[TorchClassifier],
+    members: Sequence[Classifier],
     split: Readable,
     views: Views,
     batch_size: int,
     num_workers: int,
-    precision: Precision,
     change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None,
     processes: Processes,
 ) -> Iterator[ScoredBatch]:
@@ -183,7 +184,6 @@ def _scores_of_views(
                 [sample.value[records.index(member.preprocess)] for sample in good],
                 views,
                 batch_size,
-                precision,
             )
             for member in members
         ]
@@ -197,15 +197,11 @@ def _scores_of_views(
 
 
 def _averaged(
-    member: TorchClassifier,
-    cuts: list[list[NDArray[np.uint8]]],
-    views: Views,
-    batch_size: int,
-    precision: Precision,
+    member: Classifier, cuts: list[list[NDArray[np.uint8]]], views: Views, batch_size: int
 ) -> torch.Tensor:
     """Return the scores of images, ``(N, K)``, from the views of each, ``(H, W, C)`` uint8."""
     if not cuts:
-        return torch.empty(0, member.spec.num_classes)
+        return torch.empty(0, len(member.label_names))
     by_shape: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = defaultdict(list)
     for row, views_of_image in enumerate(cuts):
         for view in views_of_image:
@@ -217,29 +213,21 @@ def _averaged(
         at_a_time = max(1, batch_size * member.preprocess.crop_px**2 // (height * width))
         for first in range(0, len(group), at_a_time):
             part = group[first : first + at_a_time]
-            pixels = torch.from_numpy(np.stack([view for _, view in part]))
+            pixels = np.stack([view for _, view in part])
             for mirrored in (False, True) if views.is_mirrored else (False,):
-                shown = pixels.flip(2) if mirrored else pixels
-                scores.append(_logits(member, shown, views, precision).cpu())
+                shown = np.flip(pixels, axis=2).copy() if mirrored else pixels
+                scores.append(torch.from_numpy(_logits(member, shown, views)))
                 rows.extend(row for row, _ in part)
     together = torch.cat(scores)
     if len(together) == len(cuts):  # one view an image: logits, as they are without views
         return together[torch.tensor(rows).argsort()]
     in_order = together[torch.tensor(rows).argsort(stable=True)]
-    by_image = in_order.reshape(len(cuts), -1, member.spec.num_classes)
+    by_image = in_order.reshape(len(cuts), -1, len(member.label_names))
     return mean_of_probabilities(by_image.transpose(0, 1))
 
 
-def _logits(
-    member: TorchClassifier, pixels: torch.Tensor, views: Views, precision: Precision
-) -> torch.Tensor:
+def _logits(member: Classifier, pixels: NDArray[np.uint8], views: Views) -> NDArray[np.float32]:
     """Return the logits of ``(N, H, W, C)`` uint8 views; of whole images the mean over all positions."""
-    if not views.are_whole:
-        return member.logits(pixels, precision)
-    # The window of the pooling is the map that the network was trained on: 7×7 of a crop of 224 px.
-    *_, last, _ = member.spec.layers(member.preprocess.crop_px)
-    member.network.eval()
-    with torch.inference_mode(), autocast(member.device, precision):
-        batch = member.preprocess.normalize(pixels.to(member.device, non_blocking=True))
-        score_map: torch.Tensor = member.network.score_map(batch, last.out_px)
-        return score_map.float().mean(dim=(2, 3))
+    if views.are_whole:
+        return require_torch(member, WHOLE_IMAGES).logits_of_whole(pixels)
+    return member.logits(pixels)

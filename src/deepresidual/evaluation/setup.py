@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import torch
 
+from deepresidual.backends.classifier import NOT_FINITE_REMEDY
 from deepresidual.data.loader import require_none_bad
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.base import canonical_split, listed
@@ -25,13 +26,11 @@ from deepresidual.evaluation.ensemble import (
 from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
 from deepresidual.evaluation.results import opened_results
 from deepresidual.evaluation.robustness import Corruption, RobustnessEvaluation, RobustnessRow
-from deepresidual.evaluation.scoring import ScoredBatch, mean_of_probabilities, scored_batches
+from deepresidual.evaluation.scoring import WHOLE_IMAGES, ScoredBatch, mean_of_probabilities, scored_batches
 from deepresidual.evaluation.views import Views
-from deepresidual.models import TorchClassifier, load, require_classifier
-from deepresidual.models.model import NOT_FINITE_REMEDY
-from deepresidual.models.precision import settle_precision
+from deepresidual.models import Classifier, load, require_classifier, require_torch
 from deepresidual.runtime.console import ProgressBar, note, warn, warn_each
-from deepresidual.runtime.device import resolve_device, resolve_num_workers
+from deepresidual.runtime.cores import resolve_num_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -68,7 +67,7 @@ class EvaluationSetup:
         >>> setup.ensemble().evaluation.top1
     """
 
-    members: tuple[TorchClassifier, ...]
+    members: tuple[Classifier, ...]
     names: tuple[str, ...]
     source: SampleSource
     rows: tuple[int, ...]
@@ -81,7 +80,7 @@ class EvaluationSetup:
     @classmethod
     def open(
         cls,
-        models: Sequence[TorchClassifier | str | Path],
+        models: Sequence[Classifier | str | Path],
         data: SampleSource | str | Path,
         **options: Unpack[EvaluationKeywords],
     ) -> EvaluationSetup:
@@ -99,16 +98,17 @@ class EvaluationSetup:
         """
         chosen = EvaluationOptions(**options)
         views = Views.of(chosen.views)
-        device = resolve_device(chosen.device)
         members = tuple(
-            (model if isinstance(model, TorchClassifier) else load(model)).to(device) for model in models
+            (model if isinstance(model, Classifier) else load(model)).to(chosen.device) for model in models
         )
         names = tuple(
-            f"model {number}" if isinstance(model, TorchClassifier) else str(model)
+            f"model {number}" if isinstance(model, Classifier) else str(model)
             for number, model in enumerate(models, start=1)
         )
         for member, name in zip(members, names, strict=True):
             require_classifier(member, name)
+            if views.are_whole:
+                require_torch(member, WHOLE_IMAGES, name)
         _require_same_classes(members, names)
         opened = data if isinstance(data, SampleSource) else open_source(data)
         warn_each(opened.ignored)
@@ -120,11 +120,9 @@ class EvaluationSetup:
         sides_px = [views.preprocess(member.preprocess).crop_px for member in members]
         # The network that takes longest decides for all.
         slowest, slowest_px = max(
-            zip(members, sides_px, strict=True), key=lambda pair: pair[0].spec.num_macs(pair[1])
+            zip(members, sides_px, strict=True), key=lambda pair: pair[0].num_macs(pair[1])
         )
-        settled = settle_precision(
-            chosen.precision, slowest.spec, device, image_px=slowest_px, training=False
-        )
+        settled = slowest.settle_precision(chosen.precision, slowest_px)
         if chosen.precision == "auto":
             note(f"computing  {settled}")
         return cls(
@@ -135,7 +133,7 @@ class EvaluationSetup:
             chosen,
             split,
             views,
-            resolve_num_workers(chosen.num_workers, device, max(sides_px)),
+            resolve_num_workers(chosen.num_workers, slowest.device_type, max(sides_px)),
             settled.precision,
         )
 
@@ -340,7 +338,7 @@ class _Relabelled:
         return type(sample)(sample.key, sample.content, self._rows[sample.label])
 
 
-def _rows_of(model: TorchClassifier, source: SampleSource) -> list[int]:
+def _rows_of(model: Classifier, source: SampleSource) -> list[int]:
     """Return the classifier's row of every class of the data set, matched by name and never by position."""
     rows = {name: row for row, name in enumerate(model.label_names)}
     # The data set and the model may come from systems that spell names in different Unicode forms.
@@ -362,7 +360,7 @@ def _rows_of(model: TorchClassifier, source: SampleSource) -> list[int]:
     return [rows[name] for name in source.classes]
 
 
-def _require_same_classes(members: Sequence[TorchClassifier], names: Sequence[str]) -> None:
+def _require_same_classes(members: Sequence[Classifier], names: Sequence[str]) -> None:
     first = set(members[0].label_names)
     for member, name in zip(members, names, strict=True):
         other = set(member.label_names)

@@ -1,18 +1,19 @@
-"""Explaining files, as many as there are, one batch in memory at a time."""
+"""Explain files, a batch in memory at a time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deepresidual.data.loader import evaluation_batches
-from deepresidual.data.source.listed import FileList
+import torch
+
+from deepresidual.backends.classifier import NOT_FINITE
+from deepresidual.backends.files import loading_threads
+from deepresidual.backends.images import image_batches
 from deepresidual.errors import ConfigurationError, UnknownNameError
-from deepresidual.explanation.activation_maps import METHODS, Method, activation_maps
+from deepresidual.explanation.activation_maps import METHODS, ActivationMaps, Method, activation_maps
 from deepresidual.explanation.layers import LAST_MAP, captured_map
-from deepresidual.models import require_classifier
-from deepresidual.models.model import NOT_FINITE
-from deepresidual.runtime.device import resolve_num_workers
+from deepresidual.models import Classifier, TorchClassifier, require_classifier, require_torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
-
-    from deepresidual.models import TorchClassifier
 
 __all__ = ["Explanation", "FileExplanation", "class_row", "explain_files"]
 
@@ -67,7 +66,7 @@ class FileExplanation:
 
 
 def explain_files(
-    model: TorchClassifier,
+    model: Classifier,
     files: Sequence[str],
     *,
     method: Method = "grad-cam",
@@ -92,25 +91,24 @@ def explain_files(
         num_workers: Threads that read and decode; chosen for the machine where left out.
 
     Raises:
-        ModelFileError: The model has no classifier.
+        ModelFileError: The model has no classifier, or something else than PyTorch computes it.
         UnknownNameError: There is no such method or class.
         ConfigurationError: There is no such layer, or a number is out of range.
     """
     require_classifier(model)
+    torch_model = require_torch(model, "heat maps")
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
     if batch_size < 1:
         raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
-    with captured_map(model.network, layer):
+    with captured_map(torch_model.network, layer):
         pass  # said before the first image is read
     row = None if class_name is None else class_row(model, class_name)
-    if num_workers is None and len(files) <= 2 * batch_size:
-        num_workers = 0  # a few files are decoded sooner than threads start
-    workers = resolve_num_workers(num_workers, model.device, model.preprocess.crop_px)
-    return _stream(model, files, method, layer, row, batch_size, workers)
+    workers = loading_threads(num_workers, len(files), batch_size, model)
+    return _stream(torch_model, files, method, layer, row, batch_size, workers)
 
 
-def class_row(model: TorchClassifier, name: str) -> int:
+def class_row(model: Classifier, name: str) -> int:
     """Return the classifier's row for a class, given by name or, where no class is called so, by number.
 
     Raises:
@@ -135,30 +133,40 @@ def _stream(
     batch_size: int,
     num_workers: int,
 ) -> Iterator[FileExplanation]:
-    batches = evaluation_batches(
-        FileList(files), model.preprocess, batch_size=batch_size, num_workers=num_workers
-    )
-    for batch in batches:
-        results = {bad.index: FileExplanation(files[bad.index], None, bad.reason) for bad in batch.bad}
-        if len(batch):
-            rows = None if row is None else [row] * len(batch)
-            maps = activation_maps(model, batch.pixels, method=method, layer=layer, rows=rows)
-            probabilities = maps.logits.softmax(dim=1)
-            usable = maps.logits.isfinite().all(dim=1) & maps.values.isfinite().all(dim=(1, 2))
-            for place, index in enumerate(batch.indices.tolist()):
-                if not usable[place]:
-                    results[index] = FileExplanation(files[index], None, NOT_FINITE)
-                    continue
-                shown, predicted = maps.rows[place], int(maps.logits[place].argmax())
-                explanation = Explanation(
-                    view=model.preprocess.to_rgb(batch.pixels[place].numpy()),
-                    values=maps.values[place],
-                    label=model.label_names[shown],
-                    probability=float(probabilities[place, shown]),
-                    predicted=model.label_names[predicted],
-                    predicted_probability=float(probabilities[place, predicted]),
-                    method=method,
-                    layer=layer,
-                )
-                results[index] = FileExplanation(files[index], explanation)
-        yield from (results[index] for index in sorted(results))
+    for batch in image_batches(files, model.preprocess, batch_size=batch_size, num_workers=num_workers):
+        explanations: Iterator[Explanation | None] = iter(())
+        if len(batch.pixels):
+            rows = None if row is None else [row] * len(batch.pixels)
+            maps = activation_maps(
+                model, torch.from_numpy(batch.pixels), method=method, layer=layer, rows=rows
+            )
+            explanations = _explanations(model, batch.pixels, maps, method, layer)
+        for path, error in zip(batch.names, batch.errors, strict=True):
+            if error is not None:
+                yield FileExplanation(path, None, str(error))
+            else:
+                explanation = next(explanations)
+                yield FileExplanation(path, explanation, NOT_FINITE if explanation is None else "")
+
+
+def _explanations(
+    model: TorchClassifier, views: NDArray[np.uint8], maps: ActivationMaps, method: Method, layer: str
+) -> Iterator[Explanation | None]:
+    """Yield the explanation of each view; ``None`` where the network gives NaN or infinity."""
+    probabilities = maps.logits.softmax(dim=1)
+    usable = maps.logits.isfinite().all(dim=1) & maps.values.isfinite().all(dim=(1, 2))
+    for place, view in enumerate(views):
+        if not usable[place]:
+            yield None
+            continue
+        shown, predicted = maps.rows[place], int(maps.logits[place].argmax())
+        yield Explanation(
+            view=model.preprocess.to_rgb(view),
+            values=maps.values[place],
+            label=model.label_names[shown],
+            probability=float(probabilities[place, shown]),
+            predicted=model.label_names[predicted],
+            predicted_probability=float(probabilities[place, predicted]),
+            method=method,
+            layer=layer,
+        )

@@ -9,7 +9,7 @@ import jinja2
 from deepresidual import zoo
 
 if TYPE_CHECKING:
-    from deepresidual.models.model import TorchClassifier
+    from deepresidual.backends.pytorch import TorchClassifier
 
 __all__ = ["model_card"]
 

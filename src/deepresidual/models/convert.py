@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from deepresidual import zoo
+from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.conversion.certificate import Certificate, certify
 from deepresidual.conversion.detect import ecosystem, recognize
 from deepresidual.conversion.ecosystem import Exported
@@ -23,14 +24,14 @@ from deepresidual.conversion.selection import select_network
 from deepresidual.conversion.translation import read_tensors
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.models.folder import is_model_folder, load, require_free_or_model, save
-from deepresidual.models.model import TorchClassifier, create, empty_network
+from deepresidual.models.network import create
+from deepresidual.nn import ResNet, empty_network
 from deepresidual.runtime.files import expanded, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from deepresidual.conversion.ecosystem import Ecosystem
-    from deepresidual.nn import ResNet
     from deepresidual.preprocess import Preprocess
 
 __all__ = ["Conversion", "convert"]

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from deepresidual import zoo
+from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.conversion.hub import hub_id
-from deepresidual.conversion.readers import safetensors_file
 from deepresidual.conversion.values import checked
 from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameError, listed, nearest, quoted
 from deepresidual.models import bundled
 from deepresidual.models.card import model_card
-from deepresidual.models.model import TorchClassifier, empty_network
-from deepresidual.nn import ResNet
+from deepresidual.nn import ResNet, empty_network
 from deepresidual.preprocess import Preprocess
+from deepresidual.runtime import safetensors_file
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.files import atomic_folder, expanded, write_json, write_tensors, write_text
 from deepresidual.runtime.strict_json import read_object

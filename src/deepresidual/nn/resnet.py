@@ -132,6 +132,14 @@ class ResNet(nn.Module):
         return cast("Tensor", self.maxpool(self.relu(self.bn1(self.conv1(x)))))
 
 
+def empty_network(spec: ResNetSpec) -> ResNet:
+    """Build a network whose memory is allocated and not filled; for weights that come from elsewhere."""
+    with torch.device("meta"):
+        network = ResNet(spec)
+    network.to_empty(device="cpu")
+    return network
+
+
 def _contexts(
     unit: nn.Module,
 ) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:

@@ -26,7 +26,7 @@ class ComputeOptions:
 
     precision: PrecisionChoice = "fp32"
     """``fp32``, ``bf16``, or ``auto`` for the faster of both, measured
-    (:mod:`deepresidual.models.precision`)."""
+    (:mod:`deepresidual.backends.precision`)."""
 
     batch_size: int = 100
     """Images at a time."""

@@ -1,4 +1,4 @@
-"""Devices and precisions; :mod:`deepresidual.models.precision` finds which one is faster."""
+"""Devices and precisions; :mod:`deepresidual.backends.precision` finds which one is faster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ __all__ = [
     "describe_hardware",
     "has_bf16",
     "resolve_device",
-    "resolve_num_workers",
 ]
 
 
@@ -68,29 +67,6 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)
-
-
-def resolve_num_workers(choice: int | None, device: torch.device, image_px: int) -> int:
-    """Return how many threads load data: ``choice``, or as many as make training faster.
-
-    Args:
-        choice: 0 to 256, or ``None``.
-        device: Where the network computes.
-        image_px: Side of its input in pixels.
-
-    Raises:
-        ConfigurationError: The choice is out of range.
-    """
-    if choice is not None:
-        if type(choice) is not int or not 0 <= choice <= 256:
-            raise ConfigurationError(f"num_workers is {choice}", expected="0 to 256")
-        return choice
-    if device.type != "cpu":
-        return min(usable_cores(), 16)
-    # On the CPU the network uses every core, and workers only fill the gaps between its steps. Two cores,
-    # two workers against none: ResNet-18 on photos at 224 px 57 against 48 images/s, ResNet-20 at 32 px
-    # 1,254 against 1,310 (medians of 3 and 2; docs/results.md).
-    return usable_cores() if image_px >= 96 else 0
 
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:

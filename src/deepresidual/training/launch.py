@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from deepresidual.backends.classifier import ASKED_FOR
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, DivergedError, ResidualError, RunError
-from deepresidual.models.precision import ASKED_FOR
 from deepresidual.recipe.recipes import left_out
 from deepresidual.reporting import write_report
 from deepresidual.runs.folder import Run, default_run_path
@@ -21,8 +21,8 @@ from deepresidual.runs.read import holds_run, read_plan
 from deepresidual.runs.tensorboard import require_tensorboard
 from deepresidual.runtime.allocator import allocator_policy
 from deepresidual.runtime.console import note, warn, warn_each
-from deepresidual.runtime.cores import usable_cores
-from deepresidual.runtime.device import describe_hardware, resolve_device, resolve_num_workers
+from deepresidual.runtime.cores import resolve_num_workers, usable_cores
+from deepresidual.runtime.device import describe_hardware, resolve_device
 from deepresidual.runtime.distributed import Processes, launched_by_torchrun
 from deepresidual.runtime.files import expanded
 from deepresidual.runtime.openmp import spin_source
@@ -86,7 +86,7 @@ def train(
             one in a hundred the run stops all the same.
         seed: Decides the first weights, the order of samples and every augmentation.
         precision: ``auto`` is the faster of fp32 and bf16 for this network on this processor, measured
-            (:mod:`deepresidual.models.precision`); weights and updates stay float32. Bits are the same for
+            (:mod:`deepresidual.backends.precision`); weights and updates stay float32. Bits are the same for
             the same precision only.
         compile: ``auto`` compiles the network where the run is long enough for it to pay.
         activation_checkpointing: Keep only each unit's input for the backward pass: less memory, the same
@@ -111,7 +111,7 @@ def train(
         place()  # what is wrong with it is said before all else
     target = resolve_device(_of_this_rank(device))
     path = _run_path(out, resume=resume, checkpoint=checkpoint)
-    resolve_num_workers(num_workers, target, 1)  # out of range is said before anything is written
+    resolve_num_workers(num_workers, target.type, 1)  # out of range is said before anything is written
     if not 0 < checkpoint_minutes <= 1e6:
         raise ConfigurationError(f"checkpoint_minutes is {checkpoint_minutes}", expected="a number above 0")
     if tensorboard:
@@ -146,7 +146,7 @@ def train(
                     source,
                     run,
                     target,
-                    num_workers=resolve_num_workers(num_workers, target, run.plan.preprocess.crop_px),
+                    num_workers=resolve_num_workers(num_workers, target.type, run.plan.preprocess.crop_px),
                     processes=processes,
                     stop=stop,
                     weights=expanded(weights) if weights is not None else None,

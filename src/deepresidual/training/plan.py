@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepresidual import zoo
+from deepresidual.backends.precision import settle_precision
 from deepresidual.data.augment import check_augment
 from deepresidual.data.decode import decode
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.models import TorchClassifier, load, model_folder
-from deepresidual.models.precision import settle_precision
 from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import earlier_recipe, named_recipe, recipe_for

@@ -8,7 +8,7 @@ import torch
 
 from deepresidual.data.loader import evaluation_batches
 from deepresidual.data.source import Split
-from deepresidual.models import TorchClassifier
+from deepresidual.models import Classifier
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,16 @@ class Images:
         starts = range(0, len(self), size)
         return [(self.pixels[start : start + size], self.labels[start : start + size]) for start in starts]
 
-    def error(self, model: TorchClassifier, batch_size: int = 250) -> float:
+    def error(self, model: Classifier, batch_size: int = 250) -> float:
         """Return the share of images that the model gets wrong."""
         wrong = sum(
-            int((model.logits(pixels).argmax(dim=1).cpu() != labels).sum())
+            int((model.logits(pixels.numpy()).argmax(axis=1) != labels.numpy()).sum())
             for pixels, labels in self.batches(batch_size)
         )
         return wrong / len(self)
 
 
-def read_images(split: Split, model: TorchClassifier, count: int | None = None) -> Images:
+def read_images(split: Split, model: Classifier, count: int | None = None) -> Images:
     """Read the first ``count`` images of a split, or all, at the center as in evaluation.
 
     Raises:

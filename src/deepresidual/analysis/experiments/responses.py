@@ -72,7 +72,7 @@ def response_deviations(model: TorchClassifier, images: Images, batch_size: int 
     sums = {name: torch.zeros(3, dtype=torch.float64) for name in names}
     with Probe(model.network, names, reduce=_moments) as probe:
         for pixels, _ in images.batches(batch_size):
-            model.logits(pixels)
+            model.logits(pixels.numpy())
             for name in names:
                 sums[name] += probe.activations[name].cpu()
     found = []

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepresidual.conversion.checkpoint import Checkpoint
-from deepresidual.conversion.known import TABLE_MAGIC, describe
 from deepresidual.conversion.readers import sandbox
 from deepresidual.conversion.readers.caffemodel import read_binaryproto
-from deepresidual.conversion.readers.safetensors_file import open_tensors
 from deepresidual.conversion.readers.tensorflow_checkpoint import files_of
 from deepresidual.conversion.readers.torch_file import LEGACY_MAGIC
 from deepresidual.errors import ModelFileError
 from deepresidual.runtime import git_lfs
 from deepresidual.runtime.files import expanded
+from deepresidual.runtime.known_formats import TABLE_MAGIC, describe
+from deepresidual.runtime.safetensors_file import open_tensors
 from deepresidual.runtime.strict_json import read_object
 
 if TYPE_CHECKING:

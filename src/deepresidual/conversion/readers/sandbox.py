@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from deepresidual.conversion.readers.safetensors_file import open_tensors
 from deepresidual.conversion.values import WEIGHT_TYPES, type_name
 from deepresidual.errors import MissingDependencyError, ModelFileError, ResidualError, RunError, quoted
+from deepresidual.runtime.safetensors_file import open_tensors
 from deepresidual.runtime.strict_json import read_object
 
 if TYPE_CHECKING:

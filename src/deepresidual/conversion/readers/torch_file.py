@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from deepresidual.conversion.known import WEIGHT_SUFFIXES
 from deepresidual.conversion.readers.stand_ins import STAND_INS, StandIn
 from deepresidual.errors import ModelFileError, quoted
+from deepresidual.runtime.known_formats import WEIGHT_SUFFIXES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
-from deepresidual.conversion.readers import read, safetensors_file
+from deepresidual.conversion.readers import read
 from deepresidual.errors import ModelFileError
+from deepresidual.runtime import safetensors_file
 from tests.conversion.readers.writers import Touch, write_safetensors
 
 ENTRY = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from deepresidual.conversion.known import describe
 from deepresidual.errors import ModelFileError, quoted
+from deepresidual.runtime.known_formats import describe
 from deepresidual.runtime.strict_json import parse_object
 
 if TYPE_CHECKING:

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
+from deepresidual.backends.classifier import ASKED_FOR, SettledPrecision
 from deepresidual.errors import ConfigurationError
-from deepresidual.models.model import empty_network
+from deepresidual.nn import empty_network
 from deepresidual.runtime.cache import read_cache, write_cache
 from deepresidual.runtime.compute import Precision, PrecisionChoice
 from deepresidual.runtime.device import autocast, has_bf16
@@ -36,11 +37,6 @@ if TYPE_CHECKING:
 
     from deepresidual.nn import ResNet
     from deepresidual.spec import ResNetSpec
-
-__all__ = ["ASKED_FOR", "SettledPrecision", "settle_precision"]
-
-ASKED_FOR = "asked for"
-"""The reason of a precision that was named."""
 
 _BUDGET_S = 3.0
 # bf16 is chosen where it takes at most this share of float32's time ...
@@ -62,22 +58,6 @@ _MACS = 2.5e9
 _SIDE_MULTIPLE = 32
 
 _CACHE = "precision"
-
-
-@dataclass(frozen=True)
-class SettledPrecision:
-    """A precision and how it was chosen.
-
-    Attributes:
-        precision: The precision to compute in.
-        reason: Why, for the user and the record of a run.
-    """
-
-    precision: Precision
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.precision} ({self.reason})"
 
 
 @dataclass(frozen=True)

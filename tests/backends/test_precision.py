@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from deepresidual.backends import precision
+from deepresidual.backends.classifier import SettledPrecision
+from deepresidual.backends.precision import settle_precision
 from deepresidual.errors import ConfigurationError
-from deepresidual.models import precision
-from deepresidual.models.precision import SettledPrecision, settle_precision
 from deepresidual.zoo import entry
 from tests.conftest import TINY
 

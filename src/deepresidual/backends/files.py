@@ -1,4 +1,4 @@
-"""Predicting files, as many as there are, one batch in memory at a time."""
+"""Find the image files that paths stand for, and predict them, a batch in memory at a time."""
 
 from __future__ import annotations
 
@@ -8,28 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepresidual.data.loader import evaluation_batches
+from deepresidual.backends.classifier import PREDICT_BATCH_SIZE, Classifier, Prediction
 from deepresidual.data.source import IgnoredFile, list_images
-from deepresidual.data.source.listed import FileList
-from deepresidual.errors import ConfigurationError, DataError
-from deepresidual.models import require_classifier
-from deepresidual.models.model import NOT_FINITE
-from deepresidual.models.precision import settle_precision
-from deepresidual.runtime.device import resolve_num_workers
+from deepresidual.errors import ConfigurationError, DataError, ModelFileError, ResidualError
+from deepresidual.runtime.cores import resolve_num_workers
 from deepresidual.runtime.files import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deepresidual.models import Prediction, TorchClassifier
-    from deepresidual.runtime.compute import Precision, PrecisionChoice
-
-__all__ = ["FilePrediction", "FoundImages", "find_images", "predict_files"]
+    from deepresidual.runtime.compute import PrecisionChoice
 
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """What became of one file: a prediction, or the reason why there is none.
+    """One file's prediction, or the reason why there is none.
 
     Attributes:
         path: The file, as it was given or found.
@@ -193,11 +186,11 @@ def _folders_from(place: str, above: tuple[str, ...], unusable: list[DataError])
 
 
 def predict_files(
-    model: TorchClassifier,
+    model: Classifier,
     files: Sequence[str],
     *,
     top_k: int = 1,
-    batch_size: int = 32,
+    batch_size: int = PREDICT_BATCH_SIZE,
     num_workers: int | None = None,
     precision: PrecisionChoice = "fp32",
 ) -> Iterator[FilePrediction]:
@@ -211,50 +204,41 @@ def predict_files(
         files: Paths of image files.
         top_k: How many classes to return for each, best first.
         batch_size: Images at a time.
-        num_workers: Threads that read and decode; chosen for the machine where left out.
+        num_workers: Threads that read and decode. Default: chosen for the machine.
         precision: ``fp32``, ``bf16``, or ``auto`` for the faster of both, measured
-            (:mod:`deepresidual.models.precision`).
+            (:mod:`deepresidual.backends.precision`).
 
     Raises:
         ModelFileError: The model has no classifier.
         ConfigurationError: ``top_k`` is not between 1 and the number of classes.
     """
-    require_classifier(model)
-    if not 1 <= top_k <= model.spec.num_classes:
-        raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {model.spec.num_classes}")
-    if batch_size < 1:
-        raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
-    if num_workers is None and len(files) <= 2 * batch_size:
-        num_workers = 0  # a few files are decoded sooner than threads start
-    workers = resolve_num_workers(num_workers, model.device, model.preprocess.crop_px)
-    settled = settle_precision(
-        precision, model.spec, model.device, image_px=model.preprocess.crop_px, training=False
+    workers = loading_threads(num_workers, len(files), batch_size, model)
+    crop_px = model.preprocess.crop_px
+    # Wrong numbers are said before the precision is measured, which takes seconds.
+    model.outcomes((), top_k, batch_size=batch_size)
+    settled = model.settle_precision(precision, crop_px)
+    outcomes = model.in_precision(settled.precision).outcomes(
+        files, top_k, batch_size=batch_size, num_workers=workers
     )
-    return _stream(model, files, top_k, batch_size, workers, settled.precision)
+    return (_of_file(path, outcome) for path, outcome in outcomes)
 
 
-def _stream(
-    model: TorchClassifier,
-    files: Sequence[str],
-    top_k: int,
-    batch_size: int,
-    num_workers: int,
-    precision: Precision,
-) -> Iterator[FilePrediction]:
-    batches = evaluation_batches(
-        FileList(files), model.preprocess, batch_size=batch_size, num_workers=num_workers
-    )
-    for batch in batches:
-        results = {bad.index: FilePrediction(files[bad.index], None, bad.reason) for bad in batch.bad}
-        if len(batch):
-            logits = model.logits(batch.pixels, precision)
-            usable = logits.isfinite().all(dim=1)
-            ranked = iter(model.rank(logits[usable], top_k))
-            for index, is_usable in zip(batch.indices.tolist(), usable.tolist(), strict=True):
-                path = files[index]
-                results[index] = (
-                    FilePrediction(path, next(ranked))
-                    if is_usable
-                    else FilePrediction(path, None, NOT_FINITE)
-                )
-        yield from (results[index] for index in sorted(results))
+def _of_file(path: str, outcome: Prediction | ResidualError) -> FilePrediction:
+    match outcome:
+        case Prediction():
+            return FilePrediction(path, outcome)
+        case ModelFileError():
+            return FilePrediction(path, None, outcome.found)  # the remedy is said once, for all files
+        case _:
+            return FilePrediction(path, None, str(outcome))
+
+
+def loading_threads(choice: int | None, num_files: int, batch_size: int, model: Classifier) -> int:
+    """Return how many threads read and decode files: ``choice``, or as many as pay.
+
+    Raises:
+        ConfigurationError: The choice is out of range.
+    """
+    if choice is None and num_files <= 2 * batch_size:
+        return 0  # a few files are decoded sooner than threads start
+    return resolve_num_workers(choice, model.device_type, model.preprocess.crop_px)

@@ -1,0 +1,323 @@
+"""``Classifier``: class names, preprocessing and logits, whatever computes them. No torch is imported here.
+
+A backend is a subclass with :meth:`Classifier.logits`. It inherits prediction and ranking, is evaluated as
+any other, and passes ``tests/backends/test_classifier.py``. What needs more than logits (heat maps, scores of
+whole images, features) is for :class:`~deepresidual.backends.pytorch.TorchClassifier` alone and refused by
+:func:`~deepresidual.backends.pytorch.require_torch` elsewhere.
+
+Example:
+    >>> class MeanColor(Classifier):
+    ...     backend = "NumPy"
+    ...     label_names = ("red", "green", "blue")
+    ...     preprocess = Preprocess(crop_px=8, resize_px=8, mean=(0.5,) * 3, std=(0.25,) * 3)
+    ...
+    ...     def logits(self, pixels):
+    ...         return pixels.mean(axis=(1, 2), dtype=np.float32)
+    >>> MeanColor().predict("sunset.jpg")
+    [Prediction(classes=('red',), probabilities=(0.99,))]
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+from PIL.Image import Image as PillowImage
+
+from deepresidual.backends.images import image_batches
+from deepresidual.backends.ranking import best_classes
+from deepresidual.errors import ConfigurationError, DataError, ModelFileError, ResidualError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from deepresidual.backends.images import ImageBatch, ImageLike
+    from deepresidual.preprocess import Preprocess
+    from deepresidual.runtime.compute import Precision, PrecisionChoice
+
+NOT_FINITE = "the outputs of the model are not finite"
+"""Why there is no prediction where a network gives NaN or infinity."""
+
+NOT_FINITE_REMEDY = "check its weights: variances below 0 and weights that overflow give NaN"
+
+ASKED_FOR = "asked for"
+"""The reason of a precision that was named."""
+
+PREDICT_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of one image, best first.
+
+    Attributes:
+        classes: Names of the classes.
+        probabilities: Softmax probabilities, 0 to 1.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SettledPrecision:
+    """A precision and how it was chosen.
+
+    Attributes:
+        precision: The precision to compute in.
+        reason: Why, for the user and the record of a run.
+    """
+
+    precision: Precision
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.precision} ({self.reason})"
+
+
+class Classifier(ABC):
+    """What computes logits of images, with class names and preprocessing; see the module.
+
+    Attributes:
+        backend: Name of what computes, for messages.
+        label_names: Name of every class, in the order of the logits; empty for a backbone.
+        preprocess: How a decoded image becomes the input.
+    """
+
+    backend: ClassVar[str]
+    label_names: tuple[str, ...]
+    preprocess: Preprocess
+
+    @abstractmethod
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the logits of a batch.
+
+        Args:
+            pixels: ``(N, S, S, C)`` uint8, as :meth:`Preprocess.center_view` gives them, N at least 1.
+
+        Returns:
+            ``(N, K)`` float32 for K classes.
+
+        Raises:
+            ModelFileError: The model has no classifier.
+        """
+
+    # -- where and how it computes: a backend overrides what it can do besides float32 on the CPU ----------
+
+    @property
+    def device_type(self) -> str:
+        """Kind of device that computes: ``cpu``, ``cuda``, ``mps``."""
+        return "cpu"
+
+    def to(self, device: str) -> Self:
+        """Move to a device and return the classifier itself.
+
+        Args:
+            device: ``cpu``, or ``auto`` for the best that this backend can use here.
+
+        Raises:
+            ConfigurationError: There is no such device, or this backend cannot use it.
+        """
+        if device not in ("auto", "cpu"):
+            raise ConfigurationError(
+                f"device is {device!r} for a model that {self.backend} computes", expected="auto or cpu"
+            )
+        return self
+
+    def settle_precision(self, choice: PrecisionChoice, image_px: int) -> SettledPrecision:
+        """Choose the precision; ``auto`` is the faster one of those that the backend has.
+
+        Args:
+            choice: A precision, or ``auto``.
+            image_px: Side of the input in pixels.
+
+        Raises:
+            ConfigurationError: The backend does not compute in that precision.
+        """
+        del image_px
+        if choice == "auto":
+            return SettledPrecision("fp32", f"all that {self.backend} has")
+        self.in_precision(choice)
+        return SettledPrecision(choice, ASKED_FOR)
+
+    def in_precision(self, precision: Precision) -> Self:
+        """Return this classifier, computing in ``precision``; weights are shared.
+
+        Raises:
+            ConfigurationError: The backend does not compute in that precision.
+        """
+        if precision != "fp32":
+            raise ConfigurationError(
+                f"precision is {precision!r} for a model that {self.backend} computes", expected="fp32"
+            )
+        return self
+
+    def with_preprocess(self, preprocess: Preprocess) -> Self:
+        """Return this classifier for views that another record makes; weights are shared.
+
+        Raises:
+            ConfigurationError: The backend cannot take such views.
+        """
+        # Resizing is done before; what comes after is part of the model.
+        if vars(preprocess) | {"resize_px": 0} != vars(self.preprocess) | {"resize_px": 0}:
+            raise ConfigurationError(
+                f"views of {preprocess.crop_px} px are asked for",
+                expected=f"{self.preprocess.crop_px} px, which is what {self.backend} takes for this model",
+            )
+        other = copy.copy(self)
+        other.preprocess = preprocess
+        return other
+
+    def num_macs(self, image_px: int) -> int:
+        """Return multiply-adds for an image of ``image_px``; 0 where the backend does not know them."""
+        del image_px
+        return 0
+
+    # -- prediction ------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        top_k: int = 1,
+        *,
+        batch_size: int = PREDICT_BATCH_SIZE,
+    ) -> list[Prediction]:
+        """Predict the classes of one or several images, one batch in memory at a time.
+
+        Args:
+            images: Paths, Pillow images or arrays ``(H, W, 3)`` or ``(H, W)`` uint8 RGB; one or several.
+            top_k: How many classes to return for each, best first.
+            batch_size: Images at a time. Another one may change the last digits of a probability.
+
+        Returns:
+            One :class:`Prediction` an image.
+
+        Raises:
+            DataError: A file cannot be decoded; the message names it.
+            ModelFileError: The network gives NaN or infinity; the message names the image.
+            ModelFileError: The model has no classifier.
+            ConfigurationError: ``top_k`` is not between 1 and the number of classes, or an array is no uint8.
+        """
+        is_one = isinstance(images, str | Path | np.ndarray | PillowImage)
+        listed: Iterable[ImageLike] = [images] if is_one else images  # type: ignore[list-item,assignment]
+        found: list[Prediction] = []
+        for name, outcome in self.outcomes(listed, top_k, batch_size=batch_size):
+            if isinstance(outcome, Prediction):
+                found.append(outcome)
+            elif isinstance(outcome, ModelFileError):
+                which = name or f"image {len(found) + 1}"
+                raise ModelFileError(f"{which}: {outcome.found}", remedy=outcome.remedy)
+            elif name:
+                raise DataError(f"{name}: {outcome}") from outcome
+            else:
+                raise outcome
+        return found
+
+    def outcomes(
+        self,
+        images: Iterable[ImageLike],
+        top_k: int = 1,
+        *,
+        batch_size: int = PREDICT_BATCH_SIZE,
+        num_workers: int = 0,
+    ) -> Iterator[tuple[str, Prediction | ResidualError]]:
+        """Predict images of which some may be unusable: yield name and prediction or error, in order.
+
+        Images are read while the results before them are taken. An error does not stop the others.
+
+        Args:
+            images: Paths, Pillow images or arrays; read only as far ahead as needed.
+            top_k: How many classes to return for each, best first.
+            batch_size: Images at a time.
+            num_workers: Threads that read and decode.
+
+        Yields:
+            Each image's path (empty for one in memory), and its :class:`Prediction`, or the
+            :class:`DataError` or :class:`ModelFileError` that says why there is none.
+
+        Raises:
+            ModelFileError: The model has no classifier.
+            ConfigurationError: A number is out of range, or something is no image.
+        """
+        require_classifier(self)
+        self._require_top_k(top_k)
+        if batch_size < 1:
+            raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
+        batches = image_batches(images, self.preprocess, batch_size=batch_size, num_workers=num_workers)
+        return itertools.chain.from_iterable(
+            zip(batch.names, self._judged(batch, top_k), strict=True) for batch in batches
+        )
+
+    def _judged(self, batch: ImageBatch, top_k: int) -> Iterator[Prediction | ResidualError]:
+        """Yield what became of each image of a batch."""
+        logits = np.zeros((0, len(self.label_names)), np.float32)
+        if len(batch.pixels):
+            logits = self.logits(batch.pixels)
+        is_finite = _finite_rows(logits)
+        ranked, finite = iter(self.rank(logits[is_finite], top_k)), iter(is_finite)
+        for error in batch.errors:
+            if error is not None:
+                yield error
+            elif next(finite):
+                yield next(ranked)
+            else:
+                yield ModelFileError(NOT_FINITE, remedy=NOT_FINITE_REMEDY)
+
+    def rank(self, logits: NDArray[np.float32], top_k: int = 1) -> list[Prediction]:
+        """Return the ``top_k`` most probable classes for each row of ``logits`` ``(N, K)``.
+
+        Of classes with equal logits the first in the order of :attr:`label_names` comes first.
+
+        Raises:
+            ConfigurationError: ``top_k`` is not between 1 and the number of classes.
+            ModelFileError: A logit is NaN or infinite, or the model has no classifier.
+        """
+        require_classifier(self)
+        self._require_top_k(top_k)
+        finite = _finite_rows(logits)
+        if False in finite:
+            raise ModelFileError(f"row {finite.index(False)}: {NOT_FINITE}", remedy=NOT_FINITE_REMEDY)
+        best = best_classes(logits, top_k)
+        probabilities = np.take_along_axis(self._softmax(logits), best, axis=1)
+        return [
+            Prediction(tuple(self.label_names[row] for row in rows), tuple(shares))
+            for rows, shares in zip(best.tolist(), probabilities.tolist(), strict=True)
+        ]
+
+    def _softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+        shares: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return shares
+
+    def _require_top_k(self, top_k: int) -> None:
+        if type(top_k) is not int or not 1 <= top_k <= len(self.label_names):
+            raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {len(self.label_names)}")
+
+
+def _finite_rows(logits: NDArray[np.float32]) -> list[bool]:
+    return [bool(row.all()) for row in np.isfinite(logits)]
+
+
+def require_classifier(model: Classifier, name: str = "the model") -> None:
+    """Refuse a backbone where classes are asked for.
+
+    Args:
+        model: The model.
+        name: What the user calls it, for the message.
+
+    Raises:
+        ModelFileError: The model has 0 classes.
+    """
+    if not model.label_names:
+        raise ModelFileError(
+            f"{name} is a backbone without a classifier (0 classes)",
+            expected="a model with classes",
+            remedy="train one from it with 'residual train DATA --weights FOLDER'",
+        )

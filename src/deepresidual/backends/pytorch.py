@@ -1,0 +1,172 @@
+"""``TorchClassifier``: a residual network as a PyTorch module, with everything that it takes to use it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+
+from deepresidual.backends.classifier import Classifier, SettledPrecision, require_classifier
+from deepresidual.backends.precision import settle_precision
+from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.runtime.compute import Precision, PrecisionChoice
+from deepresidual.runtime.device import autocast, resolve_device
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepresidual.nn import ResNet
+    from deepresidual.preprocess import Preprocess
+    from deepresidual.spec import ResNetSpec
+
+
+@dataclass
+class TorchClassifier(Classifier):
+    """A network with class names and preprocessing; what :func:`deepresidual.load` returns of a model folder.
+
+    One of 0 classes is a backbone: ``model.network(batch)`` gives features ``(N, num_features)``.
+
+    Attributes:
+        network: The module; ``model.network(batch)`` gives logits.
+        label_names: Name of every class, in the order of the classifier's rows.
+        preprocess: How a decoded image becomes the network's input.
+        metrics: What was measured, by split: ``{"test": {"top1": …, "count": …}}``.
+        provenance: Where the weights come from: data, recipe, versions.
+        precision: Precision of the forward pass; weights are float32.
+    """
+
+    backend = "PyTorch"
+
+    network: ResNet
+    label_names: tuple[str, ...]
+    preprocess: Preprocess
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        spec = self.network.spec
+        if len(self.label_names) != spec.num_classes:
+            raise ConfigurationError(
+                f"there are {len(self.label_names)} label names for a classifier of {spec.num_classes} rows",
+                expected="as many names as rows",
+            )
+        if not all(isinstance(name, str) for name in self.label_names):
+            raise ConfigurationError(f"the label names are {self.label_names!r}", expected="strings")
+        if len(set(self.label_names)) != len(self.label_names):
+            twice = sorted(name for name in set(self.label_names) if self.label_names.count(name) > 1)
+            raise ConfigurationError(f"label name {twice[0]!r} occurs twice", expected="distinct names")
+        if self.preprocess.num_channels != spec.in_channels:
+            raise ConfigurationError(
+                f"preprocessing to {self.preprocess.channels} gives {self.preprocess.num_channels} channels "
+                f"and the network reads {spec.in_channels}",
+                remedy="create the network with in_channels to match",
+            )
+
+    @property
+    def spec(self) -> ResNetSpec:
+        """The architecture."""
+        return self.network.spec
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(iter(self.network.parameters())).device
+
+    @property
+    def device_type(self) -> str:
+        """Kind of device that computes: ``cpu``, ``cuda``, ``mps``."""
+        return self.device.type
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the weights to ``device``, channels last, and return the model itself."""
+        self.network.to(resolve_device(str(device))).to(memory_format=torch.channels_last)
+        return self
+
+    def settle_precision(self, choice: PrecisionChoice, image_px: int) -> SettledPrecision:
+        """Choose the precision; ``auto`` measures on a CPU (:mod:`deepresidual.backends.precision`)."""
+        return settle_precision(choice, self.spec, self.device, image_px=image_px, training=False)
+
+    def in_precision(self, precision: Precision) -> Self:
+        """Return a classifier with the same network that computes in ``precision``."""
+        return self if precision == self.precision else dataclasses.replace(self, precision=precision)
+
+    def with_preprocess(self, preprocess: Preprocess) -> Self:
+        """Return a classifier with the same network for views that another record makes, of any size."""
+        return dataclasses.replace(self, preprocess=preprocess)
+
+    def num_macs(self, image_px: int) -> int:
+        """Return multiply-adds for an image of ``image_px``."""
+        return self.spec.num_macs(image_px)
+
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the logits of a batch, in evaluation mode.
+
+        Args:
+            pixels: ``(N, S, S, C)`` uint8, as :meth:`Preprocess.center_view` gives them.
+
+        Returns:
+            ``(N, num_classes)`` float32.
+
+        Raises:
+            ModelFileError: The model has no classifier.
+        """
+        require_classifier(self)
+        with torch.inference_mode():
+            batch = self._batch(pixels)
+            with autocast(self.device, self.precision):
+                logits: torch.Tensor = self.network.eval()(batch)
+            return _on_host(logits)
+
+    def logits_of_whole(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the logits of whole images of any size: the mean over all positions of the score map.
+
+        Args:
+            pixels: ``(N, H, W, C)`` uint8.
+
+        Returns:
+            ``(N, num_classes)`` float32.
+        """
+        # The window of the pooling is the map that the network was trained on: 7×7 of a crop of 224 px.
+        *_, last, _ = self.spec.layers(self.preprocess.crop_px)
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            score_map: torch.Tensor = self.network.eval().score_map(self._batch(pixels), last.out_px)
+            return _on_host(score_map.float().mean(dim=(2, 3)))
+
+    def _batch(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        if not pixels.flags.writeable or min(pixels.strides) < 0:
+            pixels = pixels.copy()  # PyTorch has no tensors that are read-only or run backwards
+        return self.preprocess.normalize(torch.from_numpy(pixels).to(self.device, non_blocking=True))
+
+    def _softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        # PyTorch's own, to the last digit of `network(batch).softmax(dim=1)`.
+        shares: NDArray[np.float32] = torch.from_numpy(logits).softmax(dim=1).numpy()
+        return shares
+
+
+def _on_host(outputs: torch.Tensor) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = outputs.float().cpu().numpy()
+    return values
+
+
+def require_torch(model: Classifier, purpose: str, name: str = "the model") -> TorchClassifier:
+    """Return a classifier that is PyTorch's; refuse any other where more than logits is needed.
+
+    Args:
+        model: The model.
+        purpose: What needs it, in the plural, for the message: ``heat maps``.
+        name: What the user calls the model.
+
+    Raises:
+        ModelFileError: Something else computes the model.
+    """
+    if not isinstance(model, TorchClassifier):
+        raise ModelFileError(
+            f"{name} is computed by {model.backend}, which gives logits and no {purpose}",
+            expected="a model that PyTorch computes",
+            remedy="give the model folder that it was exported from",
+        )
+    return model

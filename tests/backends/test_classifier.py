@@ -1,0 +1,261 @@
+"""What every backend has to do: PyTorch's networks and a stand-in without torch pass the same tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from deepresidual.backends import Classifier, find_images, predict_files
+from deepresidual.backends.classifier import SettledPrecision
+from deepresidual.cli import main
+from deepresidual.errors import ConfigurationError, DataError, ModelFileError
+from deepresidual.evaluation import EvaluationSetup, Views, evaluate
+from deepresidual.evaluation.views import ViewKind
+from deepresidual.explanation import explain_files
+from deepresidual.models import TorchClassifier, create
+from tests.conftest import COLORS, SMALL_INPUT, TINY
+
+
+class MeanColor(Classifier):
+    """The logit of a class is the mean of a channel over a part of the view."""
+
+    backend = "NumPy"
+
+    def __init__(self, names: tuple[str, ...] = tuple(COLORS)) -> None:
+        self.label_names, self.preprocess = names, SMALL_INPUT
+
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # Not the same for the mirror image.
+        left = pixels[:, :, : pixels.shape[2] // 2]
+        logits: NDArray[np.float32] = left.mean(axis=(1, 2), dtype=np.float32) / np.float32(50)
+        return logits
+
+
+@pytest.fixture(params=["torch", "numpy"])
+def classifier(request: pytest.FixtureRequest) -> Classifier:
+    if request.param == "numpy":
+        return MeanColor()
+    return TorchClassifier(create(TINY, seed=3), tuple(COLORS), SMALL_INPUT)
+
+
+@pytest.fixture
+def files(photos: Path) -> list[str]:
+    return find_images([photos / "test"]).files
+
+
+def view(classifier: Classifier, file: str) -> NDArray[np.uint8]:
+    return classifier.preprocess.center_view(np.asarray(Image.open(file)))
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    powers = np.exp(logits.astype(np.float64))
+    shares: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def test_logits_are_float32_and_the_same_again(classifier: Classifier, files: list[str]) -> None:
+    pixels = np.stack([view(classifier, file) for file in files])
+    logits = classifier.logits(pixels)
+    assert (logits.shape, logits.dtype.name) == ((len(files), 3), "float32")
+    assert np.array_equal(classifier.logits(pixels.copy()), logits)
+    read_only = pixels.copy()
+    read_only.setflags(write=False)
+    assert np.array_equal(classifier.logits(read_only), logits)
+    assert np.array_equal(pixels, read_only)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_predictions_are_the_softmax_of_the_logits(
+    classifier: Classifier, files: list[str], batch_size: int
+) -> None:
+    predictions = classifier.predict(files, top_k=3, batch_size=batch_size)
+    for file, prediction in zip(files, predictions, strict=True):
+        shares = softmax(classifier.logits(view(classifier, file)[None]))[0]
+        order = np.argsort(-shares)
+        assert prediction.classes == tuple(classifier.label_names[row] for row in order)
+        assert prediction.probabilities == pytest.approx(shares[order], abs=1e-6)
+
+
+def test_paths_pictures_and_arrays_are_predicted_alike(classifier: Classifier, files: list[str]) -> None:
+    single = classifier.predict(files[0])
+    assert classifier.predict(Path(files[0])) == single
+    assert classifier.predict(Image.open(files[0])) == single
+    assert classifier.predict(np.asarray(Image.open(files[0]))) == single
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_images_are_read_as_they_are_needed(
+    classifier: Classifier, files: list[str], num_workers: int
+) -> None:
+    read = []
+
+    def images() -> Iterator[str]:
+        for number in range(1000):
+            read.append(number)
+            yield files[number % len(files)]
+
+    outcomes = classifier.outcomes(images(), batch_size=2, num_workers=num_workers)
+    assert next(outcomes)[0] == files[0]
+    assert len(read) <= 2 * 6
+
+
+def test_equal_logits_rank_in_the_order_of_the_names(classifier: Classifier) -> None:
+    (prediction,) = classifier.rank(np.array([[1.0, 2.0, 2.0]], np.float32), 3)
+    first, second, third = COLORS
+    assert prediction.classes == (second, third, first)
+
+
+@pytest.mark.parametrize("top_k", [0, 4, True])
+def test_top_k_out_of_range_is_said_before_an_image_is_read(classifier: Classifier, top_k: int) -> None:
+    with pytest.raises(ConfigurationError, match=f"top_k is {top_k}; expected 1 to 3"):
+        classifier.predict(["nowhere.png"], top_k=top_k)
+    with pytest.raises(ConfigurationError, match=f"top_k is {top_k}; expected 1 to 3"):
+        predict_files(classifier, ["nowhere.png"], top_k=top_k)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_bad_file_is_named_and_the_others_are_predicted(
+    classifier: Classifier, files: list[str], num_workers: int
+) -> None:
+    expected = [each.classes for each in classifier.predict(files)]
+    Path(files[1]).write_text("no picture")
+    results = list(predict_files(classifier, files, batch_size=2, num_workers=num_workers))
+    assert [result.path for result in results] == files
+    assert "not an image that can be used (found text)" in results[1].error
+    assert results[1].prediction is None
+    others = [result.prediction.classes for result in results if result.prediction]
+    assert others == [*expected[:1], *expected[2:]]
+    with pytest.raises(DataError, match=r"red|green|blue.*: not an image that can be used"):
+        classifier.predict(files)
+
+
+def test_no_number_is_no_prediction(
+    classifier: Classifier, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type(classifier)
+    usual = kind.logits
+
+    def broken(self: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits = usual(self, pixels)
+        logits[1::2] = np.nan
+        return logits
+
+    monkeypatch.setattr(kind, "logits", broken)
+    results = list(predict_files(classifier, files[:3], batch_size=3))
+    assert [result.error for result in results] == ["", "the outputs of the model are not finite", ""]
+    with pytest.raises(ModelFileError, match="the outputs of the model are not finite; check its weights"):
+        classifier.predict(files[:3])
+
+
+@pytest.mark.parametrize("views", ["one", "flip", "ten-crop"])
+def test_it_is_evaluated_as_by_hand(classifier: Classifier, photos: Path, views: ViewKind) -> None:
+    evaluation = evaluate(classifier, photos, split="test", views=views, batch_size=5)
+    right = count = 0
+    for path in sorted((photos / "test").rglob("*.png")):
+        cut = Views.of(views).cut(np.asarray(Image.open(path)), classifier.preprocess)
+        if views != "one":
+            cut += [each[:, ::-1] for each in cut]
+        mean = softmax(classifier.logits(np.stack(cut))).mean(axis=0)
+        right += classifier.label_names[int(mean.argmax())] == path.parent.name
+        count += 1
+    assert (evaluation.top1_count, evaluation.count) == (right, count)
+
+
+def test_classes_are_matched_by_name(classifier: Classifier, photos: Path) -> None:
+    with pytest.raises(ConfigurationError, match="know different classes"):
+        EvaluationSetup.open([classifier, MeanColor(("a", "b", "c"))], photos)
+    together = EvaluationSetup.open([classifier, MeanColor(tuple(reversed(COLORS)))], photos).ensemble()
+    assert len(together.members) == 2
+
+
+def test_a_backbone_is_refused() -> None:
+    with pytest.raises(ModelFileError, match=r"is a backbone without a classifier \(0 classes\)"):
+        MeanColor(()).predict([])
+
+
+# -- what only PyTorch does ----------------------------------------------------------------------------------
+
+
+def test_multi_scale_views_are_pytorch_s(classifier: Classifier, photos: Path) -> None:
+    if isinstance(classifier, TorchClassifier):
+        assert evaluate(classifier, photos, views="multi-scale").count == 15
+        return
+    with pytest.raises(
+        ModelFileError,
+        match=r"model 1 is computed by NumPy, which gives logits and no scores of whole images "
+        r"\(multi-scale views\); expected a model that PyTorch computes; give the model folder that it was",
+    ):
+        evaluate(classifier, photos, views="multi-scale")
+
+
+def test_heat_maps_are_pytorch_s(classifier: Classifier, files: list[str]) -> None:
+    if isinstance(classifier, TorchClassifier):
+        assert len(list(explain_files(classifier, files))) == len(files)
+        return
+    with pytest.raises(ModelFileError, match="computed by NumPy, which gives logits and no heat maps"):
+        explain_files(classifier, files)
+
+
+def test_other_sizes_are_pytorch_s(classifier: Classifier, photos: Path) -> None:
+    views = Views("one", image_px=12)
+    if isinstance(classifier, TorchClassifier):
+        assert evaluate(classifier, photos, views=views).count == 15
+        return
+    with pytest.raises(
+        ConfigurationError, match="views of 12 px are asked for; expected 8 px, which is what"
+    ):
+        evaluate(classifier, photos, views=views)
+
+
+def test_other_devices_and_precisions_are_pytorch_s() -> None:
+    classifier = MeanColor()
+    assert classifier.to("auto").to("cpu") is classifier
+    assert classifier.settle_precision("auto", 8) == SettledPrecision("fp32", "all that NumPy has")
+    with pytest.raises(ConfigurationError, match="device is 'cuda' for a model that NumPy computes"):
+        classifier.to("cuda")
+    with pytest.raises(ConfigurationError, match="precision is 'bf16' for a model that NumPy computes"):
+        predict_files(classifier, [], precision="bf16")
+
+
+def test_commands_ask_for_logits_alone(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("deepresidual.models.load", lambda *_: MeanColor())
+    monkeypatch.setattr("deepresidual.evaluation.setup.load", lambda *_: MeanColor())
+    assert main(["predict", "model.x", str(photos / "test")]) == 0
+    assert main(["evaluate", "model.x", str(photos)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "model.x", str(photos), "--views", "multi-scale"]) == 3
+    assert "error: model.x is computed by NumPy, which gives logits and no scores" in capsys.readouterr().err
+    assert main(["explain", "model.x", str(photos / "test"), "--out", str(tmp_path / "out")]) == 3
+    assert "error: model.x is computed by NumPy, which gives logits and no heat" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_backend_predicts_files_without_torch(photos: Path) -> None:
+    program = f"""
+import sys
+import numpy as np
+from deepresidual.backends import Classifier, find_images, predict_files
+from deepresidual.preprocess import Preprocess
+
+class Mean(Classifier):
+    backend, label_names = "NumPy", ("red", "green", "blue")
+    preprocess = Preprocess(8, 8, (0.5,) * 3, (0.25,) * 3)
+
+    def logits(self, pixels):
+        return pixels.mean(axis=(1, 2), dtype=np.float32)
+
+files = find_images([{str(photos / "test")!r}]).files
+found = [result.prediction.classes[0] for result in predict_files(Mean(), files)]
+assert set(found) == {{"red", "green", "blue"}}
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
