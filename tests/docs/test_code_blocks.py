@@ -27,6 +27,7 @@ from PIL import Image
 
 from deepresidual.cli import main
 from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
+from tests.training.parts import SilentJournal
 
 RUN_KINDS = ("bash", "console", "python")
 SHOWN_KINDS = ("", "text", "json", "{toctree}", "{eval-rst}", "{glossary}", "{note}")
@@ -149,7 +150,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     bundle = sklearn.datasets.load_digits()
     few = {**bundle, "images": bundle.images[:100], "target": bundle.target[:100]}
     monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: type(bundle)(**few))
-    monkeypatch.setattr("deepresidual.training.loop.write_report", lambda _path: None)
+    monkeypatch.setattr("deepresidual.training.launch.Journal", SilentJournal)
     monkeypatch.chdir(tmp_path)
     for name, wanted in (("cats", 3), ("dogs", 7)):
         Path("photos", name).mkdir(parents=True)

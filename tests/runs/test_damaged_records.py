@@ -12,16 +12,15 @@ import pytest
 
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.runs.read import read_run, read_run_record
-from deepresidual.training.loop import Trainer
+from deepresidual.training.journal import Journal
 from deepresidual.training.seeds import train_seeds
 from tests.conftest import write_photos
-from tests.training.parts import a_run, a_start, record_of, rows, weights_of
+from tests.training.parts import a_run, a_start, record_of, rows, stop_after, weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from deepresidual.data.loader import Batch
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
@@ -233,16 +232,8 @@ def test_a_run_goes_on_in_the_middle_without_a_damaged_line(
 ) -> None:
     import signal
 
-    update = Trainer._update
-
-    def update_and_stop(self: Trainer, batch: Batch) -> bool:
-        goes_on = update(self, batch)
-        if self.step == 7:
-            signal.raise_signal(signal.SIGTERM)
-        return goes_on
-
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", update_and_stop)
+        stop_after(patch, 7, signal.SIGTERM)
         assert a_run(origin / "photos", tmp_path / "run").exit_code == 143
     flipped(tmp_path / "run" / "metrics.jsonl", 30)
     goes_on(origin, tmp_path / "run")
@@ -362,6 +353,7 @@ def test_a_report_that_cannot_be_made_does_not_end_a_run(
     def fail(_: Path) -> Path:
         raise ModelFileError("evaluation.json is damaged")
 
-    monkeypatch.setattr("deepresidual.training.loop.write_report", fail)
+    monkeypatch.setattr("deepresidual.training.launch.Journal", Journal)
+    monkeypatch.setattr("deepresidual.training.journal.write_report", fail)
     goes_on(origin, run)
     assert "there is no new report (evaluation.json is damaged)" in capsys.readouterr().err

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from deepresidual.training import loop
 from deepresidual.training.loop import RunResult, Trainer
+from deepresidual.training.non_finite import Decision, LeaveOut, decide
 from deepresidual.training.updater import Updater
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from deepresidual.data.loader import Batch
+    from deepresidual.recipe import Recipe
+    from deepresidual.training.meter import BatchSums
 
 __all__ = ["plant"]
 
@@ -75,58 +79,65 @@ def _kill_at_operation(number: int, out: Path) -> None:
 
     setattr(os, "fsync", flush)  # noqa: B010  # mypy wants its type of descriptors
     if not number:
-        finish = Trainer._finish
+        run_to_end = Trainer.run_to_end
 
-        def finish_and_tell(self: Trainer) -> RunResult:
-            result = finish(self)
+        def run_and_tell(self: Trainer, checkpoint: Path | None) -> RunResult:
+            result = run_to_end(self, checkpoint)
             total.write_text(str(count))
             return result
 
-        Trainer._finish = finish_and_tell  # type: ignore[method-assign]
+        Trainer.run_to_end = run_and_tell  # type: ignore[method-assign]
 
 
 def _is_below(folder: bytes, argument: object) -> bool:
     return isinstance(argument, str | bytes | os.PathLike) and os.fsencode(argument).startswith(folder)
 
 
-def _around_update(act: Callable[[Trainer, bool], None]) -> None:
-    """Call ``act(trainer, done)`` before and after every update."""
-    update = Trainer._update
+def _before_update(act: Callable[[int], None]) -> None:
+    """Call ``act(step)`` before the gradients of every step."""
+    gradients = Updater.gradients
 
-    def with_act(self: Trainer, batch: Batch) -> bool:
-        act(self, False)
-        goes_on = update(self, batch)
-        act(self, True)
-        return goes_on
+    def with_act(self: Updater, batch: Batch, step: int) -> list[BatchSums] | None:
+        act(step)
+        return gradients(self, batch, step)
 
-    Trainer._update = with_act  # type: ignore[method-assign]
+    Updater.gradients = with_act  # type: ignore[method-assign]
 
 
-def _kill_at_step(step: int, _out: Path) -> None:
-    _around_update(lambda trainer, done: kill() if not done and trainer.step == step else None)
+def _after_update(act: Callable[[int], None]) -> None:
+    """Call ``act(step)`` after the update of every step."""
+    apply = Updater.apply
+
+    def with_act(self: Updater, step: int, learning_rate: float) -> None:
+        apply(self, step, learning_rate)
+        act(step)
+
+    Updater.apply = with_act  # type: ignore[method-assign]
+
+
+def _kill_at_step(wanted: int, _out: Path) -> None:
+    _before_update(lambda step: kill() if step == wanted else None)
 
 
 def _signal_at_step(wish: list[int], _out: Path) -> None:
-    step, number = wish
-    _around_update(
-        lambda trainer, done: signal.raise_signal(number) if done and trainer.step == step else None
-    )
+    wanted, number = wish
+    _after_update(lambda step: signal.raise_signal(number) if step + 1 == wanted else None)
 
 
 def _step_seconds(seconds: float, _out: Path) -> None:
-    _around_update(lambda _trainer, done: None if done else time.sleep(seconds))
+    _after_update(lambda _step: time.sleep(seconds))
 
 
 def _long_step(wish: list[Any], _out: Path) -> None:
     long_step, marker = wish
     gradients = Updater.gradients
 
-    def long_gradients(self: Updater, batch: Batch, step: int) -> bool:
-        finite = gradients(self, batch, step)  # so BN's statistics are no longer those before the step
+    def long_gradients(self: Updater, batch: Batch, step: int) -> list[BatchSums] | None:
+        sums = gradients(self, batch, step)  # so BN's statistics are no longer those before the step
         if step == long_step:
             Path(marker).touch()
             time.sleep(60)
-        return finite
+        return sums
 
     Updater.gradients = long_gradients  # type: ignore[method-assign]
 
@@ -134,39 +145,34 @@ def _long_step(wish: list[Any], _out: Path) -> None:
 def _leave_a_child_seconds(seconds: float, _out: Path) -> None:
     """Fork a child at the first step, as a loader of processes does, that lives on after a kill."""
 
-    def leave(trainer: Trainer, done: bool) -> None:
-        if not done and trainer.step == 0 and not os.fork():
+    def leave(step: int) -> None:
+        if step == 0 and not os.fork():
             time.sleep(seconds)
             os._exit(0)
 
-    _around_update(leave)
+    _before_update(leave)
 
 
 def _leave_out_steps(steps: list[int], _out: Path) -> None:
-    update = Trainer._update
+    def most(recipe: Recipe, bad: Collection[int], step: int, *, finite: bool = True) -> Decision:
+        return LeaveOut() if step in steps else decide(recipe, bad, step, finite=finite)
 
-    def most(self: Trainer, batch: Batch) -> bool:
-        if self.step not in steps:
-            return update(self, batch)
-        self.step += 1
-        return True
-
-    Trainer._update = most  # type: ignore[method-assign]
+    setattr(loop, "decide", most)  # noqa: B010  # mypy takes it for another function
 
 
 def _not_finite(steps: list[int], _out: Path) -> None:
     gradients = Updater.gradients
 
-    def poisoned(self: Updater, batch: Batch, step: int) -> bool:
+    def poisoned(self: Updater, batch: Batch, step: int) -> list[BatchSums] | None:
         if step not in steps:
             return gradients(self, batch, step)
         bias = self.network.fc.bias
         before = bias.detach().clone()
         torch.nn.init.constant_(bias, math.nan)
-        finite = gradients(self, batch, step)
+        sums = gradients(self, batch, step)
         with torch.no_grad():
             bias.copy_(before)
-        return finite
+        return sums
 
     Updater.gradients = poisoned  # type: ignore[method-assign]
 

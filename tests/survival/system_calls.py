@@ -17,13 +17,12 @@ from deepresidual.errors import ResidualError
 from deepresidual.runtime import files
 from deepresidual.runtime.files import atomic_folder, write_bytes
 from deepresidual.training.checkpoint import (
-    Checkpoint,
-    Progress,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
 )
 from deepresidual.training.meter import Sums
+from deepresidual.training.state import Checkpoint, TrainingState
 from tests.survival.tracing import can_trace, run_until
 
 if TYPE_CHECKING:
@@ -38,15 +37,16 @@ _NEW = {"weights.bin": b"new" * 100, "config.json": b"[]", "card.md": b"new"}
 def a_checkpoint(step: int, value: float) -> Checkpoint:
     """Return a small checkpoint of which every part says ``value``."""
     tensors = {"weight": torch.full((5,), value), "bias": torch.full((2,), value)}
-    return Checkpoint(Progress(step, step, [Sums(loss=value)], Sums(loss=value)), tensors, tensors, tensors)
+    state = TrainingState(step, step, [Sums(loss=value)], Sums(loss=value))
+    return Checkpoint(state, tensors, tensors, tensors)
 
 
 def said_by(checkpoint: Checkpoint) -> tuple[int, float]:
     """Return step and value of a checkpoint whose parts agree."""
     values = {float(tensor) for part in _parts(checkpoint) for whole in part.values() for tensor in whole}
-    values |= {sums.loss for sums in (*checkpoint.progress.windows, checkpoint.progress.epoch)}
+    values |= {sums.loss for sums in (*checkpoint.state.windows, checkpoint.state.epoch)}
     (value,) = values
-    return checkpoint.progress.step, value
+    return checkpoint.state.step, value
 
 
 def _parts(checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], ...]:

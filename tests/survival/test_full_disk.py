@@ -33,7 +33,7 @@ def fails_and_goes_on(trials: Trials, out: str, said: str) -> None:
     """Hold a run that has ended on a full disk to what is promised, make room, and go on."""
     newest = newest_checkpoint(trials.folder / out / "checkpoints")
     assert newest is not None
-    assert newest[1].progress.step == 4
+    assert newest[1].state.step == 4
     assert hidden(trials.folder / out) == []
     assert "Traceback" not in said
 

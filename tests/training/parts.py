@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from deepresidual.data.loader import BadSample, Batch
@@ -19,11 +22,42 @@ from deepresidual.runs.plan import Plan
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.spec import ResNetSpec
 from deepresidual.training import RunResult, train
-from deepresidual.training.meter import Meter
+from deepresidual.training.journal import Journal
 from deepresidual.training.updater import Updater
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 
 CPU = torch.device("cpu")
+
+
+class SilentJournal(Journal):
+    """A journal that leaves the report empty."""
+
+    def end(self) -> None:
+        (self.run.path / "report.html").write_bytes(b"")
+
+
+def observing(act: Callable[[Plan, int], None]) -> type[SilentJournal]:
+    """Return a silent journal that calls ``act(plan, step)`` after every update."""
+
+    class Observing(SilentJournal):
+        def step(self, step: int, status: str = "") -> None:
+            super().step(step, status)
+            if not status:
+                act(self.plan, step)
+
+    return Observing
+
+
+def stop_after(
+    patch: pytest.MonkeyPatch, step: int, number: signal.Signals = signal.SIGINT, *, seed: int = 0
+) -> None:
+    """Send this process a signal after update ``step`` of a run with that seed."""
+
+    def act(plan: Plan, done: int) -> None:
+        if done == step and plan.seed == seed:
+            signal.raise_signal(number)
+
+    patch.setattr("deepresidual.training.launch.Journal", observing(act))
 
 
 def a_plan(spec: ResNetSpec = TINY, preprocess: Preprocess = SMALL_INPUT, **fields: Any) -> Plan:
@@ -78,15 +112,15 @@ def a_batch(plan: Plan, seed: int = 0, *, missing: tuple[int, ...] = ()) -> Batc
 def an_updater(plan: Plan, network: ResNet | None = None) -> Updater:
     """Return the updater of a network, which is drawn from the plan's seed where none is given."""
     network = create(plan.spec, seed=plan.seed) if network is None else network
-    return Updater(network.to(memory_format=torch.channels_last), plan, SINGLE, Meter(CPU))
+    return Updater(network.to(memory_format=torch.channels_last), plan, SINGLE)
 
 
 def an_update(updater: Updater, plan: Plan, step: int = 0, *, batch: Batch | None = None) -> bool:
     """Do one update on noise and return whether its loss was finite."""
-    finite = updater.gradients(a_batch(plan, seed=step) if batch is None else batch, step)
-    if finite:
+    sums = updater.gradients(a_batch(plan, seed=step) if batch is None else batch, step)
+    if sums is not None:
         updater.apply(step, plan.recipe.learning_rate)
-    return finite
+    return sums is not None
 
 
 def gradients(network: ResNet) -> dict[str, torch.Tensor]:

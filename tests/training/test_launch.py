@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -27,10 +27,23 @@ from deepresidual.recipe.recipes import named_recipe
 from deepresidual.runtime.distributed import SINGLE, Processes
 from deepresidual.training import train
 from deepresidual.training.launch import _check_split, _introduce
-from deepresidual.training.loop import Trainer
 from deepresidual.training.memory import fitting_micro_batch, is_out_of_memory
+from deepresidual.training.meter import BatchSums
+from deepresidual.training.state import TrainingState
+from deepresidual.training.updater import Updater
 from tests.conftest import TINY, write_photos
-from tests.training.parts import CPU, a_plan, a_run, a_start, changed, record_of, rows, state, weights_of
+from tests.training.parts import (
+    CPU,
+    a_plan,
+    a_run,
+    a_start,
+    changed,
+    record_of,
+    rows,
+    state,
+    stop_after,
+    weights_of,
+)
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
@@ -57,18 +70,8 @@ def test_what_a_recipe_leaves_out_on_a_network_is_said(
 
 def stopped(photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     """Train for seven of ten steps."""
-    import signal
-
-    update = Trainer._update
-
-    def update_and_stop(self: Trainer, batch: Batch) -> bool:
-        goes_on = update(self, batch)
-        if self.step == 7:
-            signal.raise_signal(signal.SIGINT)
-        return goes_on
-
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", update_and_stop)
+        stop_after(patch, 7)
         assert a_run(photos, out, **options).status == "interrupted"
 
 
@@ -459,21 +462,18 @@ def test_a_lack_of_memory_is_known_by_its_error(error: Exception, expected: bool
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
-    """Let the loss of these steps be infinite."""
-    from deepresidual.training.updater import Updater
+    """Let a gradient of these steps be infinite."""
+    gradients = Updater.gradients
 
-    gradients, loss = Updater.gradients, Updater._loss
-    now = [0]
+    def poisoned(self: Updater, batch: Batch, step: int) -> list[BatchSums] | None:
+        hook = cast("Any", self.network.fc.weight.register_hook)
+        handle = hook(lambda gradient: gradient * (math.inf if step in steps else 1))
+        try:
+            return gradients(self, batch, step)
+        finally:
+            handle.remove()
 
-    def note_step(self: Updater, batch: Batch, step: int) -> bool:
-        now[0] = step
-        return gradients(self, batch, step)
-
-    def poisoned(self: Updater, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return loss(self, logits, targets) * (math.inf if now[0] in steps else 1)
-
-    monkeypatch.setattr(Updater, "gradients", note_step)
-    monkeypatch.setattr(Updater, "_loss", poisoned)
+    monkeypatch.setattr(Updater, "gradients", poisoned)
 
 
 @pytest.mark.parametrize("non_finite", ["skip", "rollback"])
@@ -534,14 +534,14 @@ def test_a_bad_step_ends_a_run_that_is_to_stop(
 
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, error: Exception, step: int = 7) -> None:
-    update = Trainer._update
+    gradients = Updater.gradients
 
-    def failing(self: Trainer, batch: Batch) -> bool:
-        if self.step == step:
+    def failing(self: Updater, batch: Batch, now: int) -> list[BatchSums] | None:
+        if now == step:
             raise error
-        return update(self, batch)
+        return gradients(self, batch, now)
 
-    monkeypatch.setattr(Trainer, "_update", failing)
+    monkeypatch.setattr(Updater, "gradients", failing)
 
 
 @pytest.mark.parametrize(
@@ -595,7 +595,7 @@ def test_a_broken_connection_says_how_to_go_on(
     from deepresidual.training import launch
 
     class Stub:
-        step = 3
+        state = TrainingState(step=3)
 
         def run_to_end(self, _: object) -> None:
             raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by\npeer [10.0.0.1]:4242")
@@ -684,8 +684,8 @@ def test_a_run_can_be_stopped_while_it_reads_its_images_into_memory(
 
     a_run(photos, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("deepresidual.training.loop.can_be_resident", lambda *_: True)
-        patch.setattr("deepresidual.training.loop.InMemoryImages.read", reading)
+        patch.setattr("deepresidual.training.feed.can_be_resident", lambda *_: True)
+        patch.setattr("deepresidual.training.feed.InMemoryImages.read", reading)
         assert a_run(photos, tmp_path / "parts").exit_code == 143
     assert record_of(tmp_path / "parts")["step"] == 0
     assert a_run(photos, tmp_path / "parts", resume=True).status == "finished"

@@ -20,9 +20,10 @@ from deepresidual.data.source import open_source
 from deepresidual.evaluation import Evaluation, evaluate_split
 from deepresidual.explanation import activation_maps, enlarged, overlay
 from deepresidual.models import TorchClassifier
-from deepresidual.training import loop, train
+from deepresidual.training import journal, train
 from deepresidual.training.pictures import heat_maps_of, photos_of
 from tests.conftest import write_photos
+from tests.training.parts import SilentJournal
 
 
 def pixels_of(png: bytes) -> NDArray[np.uint8]:
@@ -117,10 +118,10 @@ def test_a_run_ends_with_the_heat_maps_of_its_model_however_little_time_there_wa
         drawn.append("once more")
         return heat_maps_of(*parts)
 
-    monkeypatch.setattr(loop, "write_report", lambda _: None)
+    monkeypatch.setattr("deepresidual.training.launch.Journal", SilentJournal)
     quick = trained(photos, tmp_path / "quick")
-    monkeypatch.setattr(loop, "heat_maps_of", draw_for_an_hour)
-    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(journal, "heat_maps_of", draw_for_an_hour)
+    monkeypatch.setattr(journal, "time", clock)
     slow = trained(photos, tmp_path / "slow")
     assert len(drawn) == 2  # at the first evaluation of three, and at the end
     names = sorted(path.name for path in (quick / "heat-maps").iterdir())

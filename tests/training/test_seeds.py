@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import statistics
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,9 @@ from typing import Any
 import pytest
 
 from deepresidual.cli import main
-from deepresidual.data.loader import Batch
 from deepresidual.errors import ConfigurationError
-from deepresidual.training.loop import Trainer
 from deepresidual.training.seeds import SeedsResult, train_seeds
-from tests.training.parts import a_start, record_of
+from tests.training.parts import a_start, record_of, stop_after
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
@@ -89,16 +86,8 @@ def test_a_series_that_was_stopped_goes_on(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = series(photos, tmp_path / "whole")
-    update = Trainer._update
-
-    def stopping(self: Trainer, batch: Batch) -> bool:
-        goes_on = update(self, batch)
-        if self.plan.seed == 6 and self.step == 3:
-            signal.raise_signal(signal.SIGINT)
-        return goes_on
-
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", stopping)
+        stop_after(patch, 3, seed=6)
         stopped = series(photos, tmp_path / "parts")
     assert (stopped.seeds, stopped.exit_code) == ((5,), 130)
     assert json.loads((tmp_path / "parts" / "seeds.json").read_text())["status"] == "interrupted"

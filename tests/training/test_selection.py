@@ -10,10 +10,12 @@ import pytest
 import torch
 
 import deepresidual
-from deepresidual.evaluation import Evaluation
+from deepresidual.data.source import Split
+from deepresidual.evaluation import Evaluation, evaluate_split
 from deepresidual.models import TorchClassifier
 from deepresidual.training.checkpoint import load_checkpoint
-from deepresidual.training.loop import Trainer
+from deepresidual.training.saver import Saver
+from deepresidual.training.state import TrainingState
 from tests.training.parts import a_run, changed, record_of, rows, weights_of
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -25,16 +27,16 @@ def with_top1(monkeypatch: pytest.MonkeyPatch, *figures: float) -> list[dict[str
     """Let the evaluations on the held-out images come out as told; return the weights that they saw."""
     import dataclasses
 
-    evaluate, left, seen = Trainer._evaluate, list(figures), []
+    left, seen = list(figures), []
 
-    def told(self: Trainer, model: TorchClassifier, split: str, *, logs: bool = True) -> Evaluation:
-        evaluation = evaluate(self, model, split, logs=logs)
-        if split != "val":
+    def told(model: TorchClassifier, split: Split, name: str, **options: Any) -> Evaluation:
+        evaluation = evaluate_split(model, split, name, **options)
+        if name != "val":
             return evaluation
         seen.append({name: tensor.clone() for name, tensor in model.network.state_dict().items()})
         return dataclasses.replace(evaluation, top1=left.pop(0))
 
-    monkeypatch.setattr(Trainer, "_evaluate", told)
+    monkeypatch.setattr("deepresidual.training.loop.evaluate_split", told)
     return seen
 
 
@@ -93,15 +95,15 @@ def test_while_it_runs_the_figures_belong_to_the_weights(
 ) -> None:
     # After every evaluation, not only at the end: someone may take the model of a run that goes on.
     pairs: list[tuple[float, float]] = []
-    keep = Trainer._save_checkpoint
+    save = Saver.save
 
-    def compared(self: Trainer, status: str) -> None:
-        keep(self, status)
+    def compared(self: Saver, state: TrainingState, status: str) -> None:
+        save(self, state, status)
         kept = deepresidual.load(tmp_path / "run")
         pairs.append((evaluation_of(tmp_path / "run")["loss"], kept.metrics["val"]["loss"]))
         assert measured_again(tmp_path / "run", photos, "val")["loss"] == kept.metrics["val"]["loss"]
 
-    monkeypatch.setattr(Trainer, "_save_checkpoint", compared)
+    monkeypatch.setattr(Saver, "save", compared)
     a_run(photos, tmp_path / "run", {"epochs": 3.0, "keep_model": "best"}, validation=HELD_OUT)
     assert len(pairs) == 3
     assert all(document == card for document, card in pairs)

@@ -20,7 +20,10 @@ from deepresidual.errors import ConfigurationError, DataError, DivergedError, Mo
 from deepresidual.runs.plan import Plan
 from deepresidual.runs.read import read_plan
 from deepresidual.training import RunResult, train
+from deepresidual.training.meter import BatchSums
 from deepresidual.training.plan import Wishes, make_plan
+from deepresidual.training.updater import Updater
+from tests.training.parts import stop_after
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
@@ -71,21 +74,6 @@ def metrics(out: Path) -> list[dict[str, Any]]:
     """Return every line of the metrics but for what the clock and the system decide."""
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [{name: value for name, value in row.items() if name not in CLOCK} for row in rows]
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals = signal.SIGINT) -> None:
-    """Send this process a signal while update ``step`` is being done."""
-    from deepresidual.training.loop import Trainer
-
-    update = Trainer._update
-
-    def update_and_signal(self: Trainer, batch: Batch) -> bool:
-        goes_on = update(self, batch)
-        if self.step == step:
-            signal.raise_signal(number)
-        return goes_on
-
-    monkeypatch.setattr(Trainer, "_update", update_and_signal)
 
 
 def test_a_run_leaves_everything_that_the_contract_names(photos: Path, tmp_path: Path) -> None:
@@ -271,16 +259,14 @@ def test_a_learning_rate_out_of_all_proportion_ends_in_divergence(photos: Path, 
 def test_a_loss_that_is_not_finite_stops_before_the_update(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deepresidual.training.loop import Trainer
+    gradients = Updater.gradients
 
-    update = Trainer._update
+    def poisoned(self: Updater, batch: Batch, step: int) -> list[BatchSums] | None:
+        if step == 6:
+            torch.nn.init.constant_(self.network.fc.bias, math.nan)
+        return gradients(self, batch, step)
 
-    def poisoned(self: Trainer, batch: Batch) -> bool:
-        if self.step == 6:
-            torch.nn.init.constant_(self.model.network.fc.bias, math.nan)
-        return update(self, batch)
-
-    monkeypatch.setattr(Trainer, "_update", poisoned)
+    monkeypatch.setattr(Updater, "gradients", poisoned)
     with pytest.raises(
         DivergedError,
         match=r"loss or gradient is not finite at step 7 \(learning rate 0\.\d+\); samples train/.*start",
@@ -298,10 +284,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
 def test_running_out_of_memory_says_what_to_do(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*arguments: object) -> bool:
+    def full(*arguments: object) -> None:
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
-    monkeypatch.setattr("deepresidual.training.loop.Trainer._update", full)
+    monkeypatch.setattr("deepresidual.training.updater.Updater.gradients", full)
     with pytest.raises(
         RunError, match="out of memory with 10 images of 8 px at a time; choose --batch-size auto"
     ):

@@ -19,9 +19,10 @@ from deepresidual.runs.plan import Plan
 from deepresidual.runtime.random import step_generator
 from deepresidual.spec import ResNetSpec
 from deepresidual.training.averages import batch_norms
+from deepresidual.training.meter import Meter
 from deepresidual.training.updater import Updater, learning_norms
 from tests.conftest import TINY
-from tests.training.parts import a_batch, a_plan, an_update, an_updater, changed, gradients, state
+from tests.training.parts import CPU, a_batch, a_plan, an_update, an_updater, changed, gradients, state
 
 
 def close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -31,7 +32,7 @@ def close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
 
 def gradients_of(plan: Plan, **batch: Any) -> dict[str, torch.Tensor]:
     updater = an_updater(plan)
-    assert updater.gradients(a_batch(plan, **batch), step=0)
+    assert updater.gradients(a_batch(plan, **batch), step=0) is not None
     return gradients(updater.network)
 
 
@@ -165,10 +166,13 @@ def test_bce_can_be_summed_over_the_classes() -> None:
 def test_bce_of_labels_is_the_loss_that_is_counted() -> None:
     plan = a_plan(loss="bce")
     updater = an_updater(plan)
-    assert updater.gradients(a_batch(plan), 0)
-    ((total, logits, labels),) = updater._counted
-    expected = functional.binary_cross_entropy_with_logits(logits, functional.one_hot(labels, 3).float())
-    assert float(total) / len(labels) == pytest.approx(float(expected), rel=1e-5)
+    batch = a_batch(plan)
+    logits = create(plan.spec, seed=plan.seed).train()(plan.preprocess.normalize(batch.pixels)).detach()
+    sums = updater.gradients(batch, 0)
+    assert sums is not None
+    targets = functional.one_hot(batch.labels, 3).float()
+    expected = functional.binary_cross_entropy_with_logits(logits, targets)
+    assert float(sums[0].loss) / len(batch) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_bce_with_a_threshold_takes_what_is_above_it_for_wholly_present() -> None:
@@ -430,7 +434,6 @@ def test_a_loss_that_is_not_finite_changes_nothing(
         for key, value in entry.items()
     }
     before, average = state(updater.network), state(updater.average.network)
-    counted = updater._meter.peek()
     poison(monkeypatch, updater, micro_batch=micro_batch)
     assert not updater.gradients(a_batch(plan, seed=1), 1)
     assert changed(before, state(updater.network)) == set()
@@ -439,7 +442,6 @@ def test_a_loss_that_is_not_finite_changes_nothing(
         for key, value in entry.items():
             assert torch.equal(value, optimizer_before[index, key])
     assert gradients(updater.network) == {}
-    assert (updater._meter.peek().loss, updater._meter.peek().right) == (counted.loss, counted.right)
 
 
 def test_a_finite_loss_with_an_infinite_gradient_changes_nothing() -> None:
@@ -472,15 +474,16 @@ def test_the_next_step_is_as_if_the_bad_one_had_never_been(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("size", [None, 4])
-def test_the_meter_adds_losses_and_right_answers(size: int | None) -> None:
+def test_an_update_returns_sums_of_losses_and_right_answers(size: int | None) -> None:
     plan = a_plan(micro_batch_size=size, batch_norm="frozen")
     updater = an_updater(plan)
     batch = a_batch(plan)
     network = create(plan.spec, seed=plan.seed).eval()
     logits = network(plan.preprocess.normalize(batch.pixels)).detach()
-    updater.gradients(batch, 0)
-    assert updater._meter.peek().loss == 0  # a step that is not done is not counted
-    updater.apply(0, 0.1)
-    sums = updater._meter.peek()
+    counted = updater.gradients(batch, 0)
+    assert counted is not None
+    meter = Meter(CPU)
+    meter.add(counted)
+    sums = meter.peek()
     assert sums.loss == pytest.approx(float(functional.cross_entropy(logits, batch.labels, reduction="sum")))
     assert sums.right == int(np.sum(logits.argmax(dim=1).numpy() == batch.labels.numpy()))

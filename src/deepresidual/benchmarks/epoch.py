@@ -52,7 +52,7 @@ class OurEpoch:
         self._plan = plan = make_plan(self._source, wishes, device)
         network = create(plan.spec, seed=0).to(device).to(memory_format=torch.channels_last)
         self._meter = Meter(device)
-        self._updater = Updater(network, plan, SINGLE, self._meter)
+        self._updater = Updater(network, plan, SINGLE)
         self._epoch = 0
         self._num_workers = resolve_num_workers(None, device.type, image_px)
         self.num_samples = plan.num_samples
@@ -82,8 +82,10 @@ class OurEpoch:
             )
             for step, batch in enumerate(batches, start=first):
                 batch.require_all_good()
-                if self._updater.gradients(batch, step):
+                sums = self._updater.gradients(batch, step)
+                if sums is not None:
                     self._updater.apply(step, LEARNING_RATE)
+                    self._meter.add(sums)
                 self._meter.count(step, batch)
             count = self._meter.take().count
             self._epoch += 1

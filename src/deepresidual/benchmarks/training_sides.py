@@ -172,7 +172,7 @@ class OurTraining(TrainingSide):
         network = create(self.plan.spec, seed=0).to(problem.device).to(memory_format=torch.channels_last)
         self.network = network
         self._meter = Meter(problem.device)
-        self._updater = Updater(network, self.plan, SINGLE, self._meter)
+        self._updater = Updater(network, self.plan, SINGLE)
         self._step = 0
         count = problem.batch_size
         places = torch.arange(count)
@@ -195,8 +195,10 @@ class OurTraining(TrainingSide):
 
     def step(self) -> None:
         """Do one update."""
-        if self._updater.gradients(self._batch, self._step):
+        sums = self._updater.gradients(self._batch, self._step)
+        if sums is not None:
             self._updater.apply(self._step, _LEARNING_RATE)
+            self._meter.add(sums)
         self._step += 1
 
     def loss(self) -> float:

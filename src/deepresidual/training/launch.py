@@ -14,7 +14,6 @@ from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, DivergedError, ResidualError, RunError
 from deepresidual.recipe.recipes import left_out
-from deepresidual.reporting import write_report
 from deepresidual.runs.folder import Run, default_run_path
 from deepresidual.runs.plan import BadSamples, Plan
 from deepresidual.runs.read import holds_run, read_plan
@@ -29,6 +28,7 @@ from deepresidual.runtime.openmp import spin_source
 from deepresidual.runtime.provenance import versions
 from deepresidual.runtime.signals import StopRequest
 from deepresidual.runtime.torchrun import place
+from deepresidual.training.journal import Journal
 from deepresidual.training.loop import RunResult, Trainer
 from deepresidual.training.memory import allocator_policy_of, fitting_micro_batch, is_out_of_memory
 from deepresidual.training.plan import Wishes, make_plan
@@ -146,6 +146,7 @@ def train(
                     source,
                     run,
                     target,
+                    Journal(run, run.plan, source, target, processes),
                     num_workers=resolve_num_workers(num_workers, target.type, run.plan.preprocess.crop_px),
                     processes=processes,
                     stop=stop,
@@ -162,10 +163,10 @@ def _run(trainer: Trainer, run: Run, processes: Processes, checkpoint: Path | No
     try:
         return trainer.run_to_end(checkpoint)
     except DivergedError as error:
-        _note_end(run, processes, "diverged", trainer.step, str(error))
+        _note_end(trainer, run, processes, "diverged", str(error))
         raise
     except Exception as error:
-        _note_end(run, processes, "failed", trainer.step, f"{type(error).__name__}: {error}")
+        _note_end(trainer, run, processes, "failed", f"{type(error).__name__}: {error}")
         if is_out_of_memory(error):
             recipe = run.plan.recipe
             raise RunError(
@@ -178,12 +179,12 @@ def _run(trainer: Trainer, run: Run, processes: Processes, checkpoint: Path | No
         raise
 
 
-def _note_end(run: Run, processes: Processes, status: str, step: int, error: str) -> None:
+def _note_end(trainer: Trainer, run: Run, processes: Processes, status: str, error: str) -> None:
     """Write into the run how it ended; where that fails, too, the first error is the one to tell."""
     with contextlib.suppress(ResidualError):
-        run.set_status(status, step, error)
+        run.set_status(status, trainer.state.step, error)
         if processes.is_main:
-            write_report(run.path)
+            trainer.journal.end()
 
 
 def _of_this_rank(device: str) -> str:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
+from deepresidual.data.loader import Batch
 from deepresidual.runtime.random import samples_digest
-
-if TYPE_CHECKING:
-    from deepresidual.data.loader import Batch
-
-__all__ = ["Meter", "Sums"]
 
 _DIGEST_SIZE = 2**64
 
@@ -73,6 +69,19 @@ class Sums:
         }
 
 
+@dataclass(frozen=True)
+class BatchSums:
+    """Sums over some images of a step, on the device.
+
+    Attributes:
+        loss: Sum of the losses.
+        right: Images whose most probable class was right.
+    """
+
+    loss: torch.Tensor
+    right: torch.Tensor
+
+
 class Meter:
     """Adds up batches on the device; :meth:`take` brings the sums to the host and starts anew."""
 
@@ -84,10 +93,11 @@ class Meter:
         self._rest = Sums()
         self._started = time.monotonic()
 
-    def add(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count images by the sum of their losses, logits ``(N, classes)`` and labels ``(N,)``."""
-        self._loss += loss_sum
-        self._right += (logits.argmax(dim=1) == labels).sum()
+    def add(self, parts: Sequence[BatchSums]) -> None:
+        """Count the images of a step."""
+        for part in parts:
+            self._loss += part.loss
+            self._right += part.right
 
     def count(self, step: int, batch: Batch) -> None:
         """Count the samples of one rank's part of a step."""
@@ -117,5 +127,5 @@ class Meter:
         self._started = time.monotonic()
 
     def skip_time(self) -> None:
-        """Leave the time since the last :meth:`take` out, because something else was done in it."""
+        """Exclude the time since the last :meth:`take` (evaluation, saving)."""
         self._started = time.monotonic()

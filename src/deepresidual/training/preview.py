@@ -19,7 +19,6 @@ from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.runtime.memory import peak_memory
 from deepresidual.training.memory import allocator_policy_of
-from deepresidual.training.meter import Meter
 from deepresidual.training.plan import Wishes, make_plan
 from deepresidual.training.schedule import learning_rate
 from deepresidual.training.updater import Updater
@@ -158,7 +157,7 @@ def preview(
 def _seconds_a_step(plan: Plan, device: torch.device) -> float:
     eager = replace(plan, compiled=False)
     network = create(plan.spec).to(device).to(memory_format=torch.channels_last)
-    updater = Updater(network, eager, SINGLE, Meter(device))
+    updater = Updater(network, eager, SINGLE)
     size, side = plan.recipe.batch_size, plan.train_px
     places = torch.arange(size)
     batch = Batch(
@@ -172,7 +171,7 @@ def _seconds_a_step(plan: Plan, device: torch.device) -> float:
     seconds = math.inf
     for step in range(1 + _TIMED_UPDATES):
         started = time.perf_counter()
-        if updater.gradients(batch, step):
+        if updater.gradients(batch, step) is not None:
             updater.apply(step, 0.0)
         if device.type == "cuda":
             torch.cuda.synchronize(device)

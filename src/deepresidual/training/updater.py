@@ -8,30 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deepresidual.data.loader import Batch
 from deepresidual.data.mix import apply_mix, choose_mix, soft_targets
+from deepresidual.nn import ResNet
+from deepresidual.recipe import Recipe
+from deepresidual.runs.plan import Plan
 from deepresidual.runtime.device import autocast
+from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.random import network_seed, step_generator
 from deepresidual.training.averages import MicroBatchStatistics, WeightAverage, batch_norms
+from deepresidual.training.meter import BatchSums
 from deepresidual.training.optimizer import freeze_stages, frozen_stages, make_optimizer, set_learning_rate
 from deepresidual.training.sync_batch_norm import synchronize_batch_norms
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from deepresidual.data.loader import Batch
-    from deepresidual.nn import ResNet
-    from deepresidual.recipe import Recipe
-    from deepresidual.runs.plan import Plan
-    from deepresidual.runtime.distributed import Processes
-    from deepresidual.training.meter import Meter
-
-__all__ = ["Updater", "learning_norms"]
 
 
 def learning_norms(network: ResNet, recipe: Recipe) -> list[nn.BatchNorm2d]:
@@ -53,26 +48,19 @@ class Updater:
         network: The network on its device, channels last.
         plan: The plan of the run.
         processes: The processes that train together.
-        meter: Counts losses and right answers.
     """
 
-    def __init__(self, network: ResNet, plan: Plan, processes: Processes, meter: Meter) -> None:
+    def __init__(self, network: ResNet, plan: Plan, processes: Processes) -> None:
         recipe = plan.recipe
-        self.network, self._plan, self._recipe, self._processes, self._meter = (
-            network,
-            plan,
-            recipe,
-            processes,
-            meter,
-        )
-        self._device = network.fc.weight.device
+        self.network, self._plan, self._recipe, self._processes = network, plan, recipe, processes
+        self.device = network.fc.weight.device
         freeze_stages(network, recipe.frozen_stages)
         if recipe.sync_batch_norm and processes.size > 1:
-            synchronize_batch_norms(network, self._device)
+            synchronize_batch_norms(network, self.device)
         self._held_still = _held_still(network, recipe)
-        self.optimizer = make_optimizer(network, recipe, fused=self._device.type in ("cpu", "cuda"))
+        self.optimizer = make_optimizer(network, recipe, fused=self.device.type in ("cpu", "cuda"))
         self.average = WeightAverage(network, recipe.ema_decay) if recipe.ema_decay else None
-        self.scaler = torch.amp.GradScaler(self._device.type, enabled=plan.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
         self._num_micro_batches = recipe.batch_size // processes.size // self._micro_batch_size
         whole_batch = self._num_micro_batches == 1 and processes.size == 1
         moves = recipe.batch_norm == "train" and not whole_batch
@@ -81,7 +69,6 @@ class Updater:
         self._draws = plan.spec.stochastic_depth > 0 or plan.spec.shortcut == "dropout"
         self._module = self._wrapped()
         self._buffers_before: list[Tensor] = []
-        self._counted: list[tuple[Tensor, Tensor, Tensor]] = []
 
     @property
     def _early_smoothing(self) -> float:
@@ -99,7 +86,7 @@ class Updater:
             # A size of image is compiled for itself: sizes that vary at run time cost speed.
             module = cast("nn.Module", torch.compile(module, dynamic=False))
         if self._processes.size > 1:
-            devices = [self._device] if self._device.type == "cuda" else None
+            devices = [self.device] if self.device.type == "cuda" else None
             with warnings.catch_warnings():
                 # torch 2.14 has another name for this argument, which older ones do not know.
                 warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
@@ -117,16 +104,16 @@ class Updater:
 
     # -- one update ----------------------------------------------------------------------------------
 
-    def gradients(self, batch: Batch, step: int) -> bool:
-        """Compute the gradients of a step; but for them and BN's statistics nothing changes yet.
+    def gradients(self, batch: Batch, step: int) -> list[BatchSums] | None:
+        """Compute this step's gradients. Only gradients and BN statistics change.
 
         Args:
             batch: This rank's images of the step.
             step: Updates done before it.
 
         Returns:
-            Whether losses and gradients are finite on every rank. Where they are not, there are no gradients,
-            and the statistics are as before unless the run is to stop at this.
+            The sums of its micro-batches; ``None`` if a loss or gradient is not finite on any process. Then
+            there are no gradients, and the statistics are as before unless the run is to stop at this.
         """
         self.network.train()
         for module in self._held_still:
@@ -135,7 +122,7 @@ class Updater:
         self._buffers_before = self._buffers_to_keep()
         if self._statistics is not None:
             self._statistics.begin()
-        self._counted = []
+        sums: list[BatchSums] = []
         for number, (pixels, labels) in enumerate(self._micro_batches(batch)):
             last = number == self._num_micro_batches - 1
             with contextlib.ExitStack() as stack:
@@ -146,17 +133,17 @@ class Updater:
                 scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             if self._statistics is not None and len(labels):  # of no images there are no statistics
                 self._statistics.add()
-            self._counted.append((loss.detach(), logits.detach(), labels))
-        if not self._is_finite():
+            sums.append(BatchSums(loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()))
+        if not self._is_finite(sums):
             self._restore_buffers()
             self.optimizer.zero_grad(set_to_none=True)
-            return False
+            return None
         if self._statistics is not None:
             self._statistics.end(self._processes)
-        return True
+        return sums
 
     def apply(self, step: int, learning_rate: float) -> None:
-        """Move the weights by the gradients that :meth:`gradients` left, and count its images."""
+        """Move the weights by the gradients that :meth:`gradients` left."""
         set_learning_rate(self.optimizer, learning_rate)
         if self._recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -165,8 +152,6 @@ class Updater:
         self.scaler.update()
         if self.average is not None and (step + 1) % self._recipe.ema_every == 0:
             self.average.update(self.network)
-        for loss, logits, labels in self._counted:
-            self._meter.add(loss, logits, labels)
         self._buffers_before = []
 
     def buffers_before(self) -> dict[str, Tensor]:
@@ -186,8 +171,8 @@ class Updater:
         self, pixels: Tensor, labels: Tensor, step: int, number: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the sum of losses, logits and labels of a micro-batch."""
-        images = self._plan.preprocess.normalize(pixels.to(self._device, non_blocking=True))
-        labels = labels.to(self._device, non_blocking=True)
+        images = self._plan.preprocess.normalize(pixels.to(self.device, non_blocking=True))
+        labels = labels.to(self.device, non_blocking=True)
         targets: Tensor = labels
         recipe = self._recipe
         if recipe.mix or recipe.loss == "bce":
@@ -198,7 +183,7 @@ class Updater:
             if choice is not None:
                 apply_mix(images, targets, choice)
         micro_batch = self._processes.rank * self._num_micro_batches + number
-        with self._own_draws(step, micro_batch), autocast(self._device, self._plan.precision):
+        with self._own_draws(step, micro_batch), autocast(self.device, self._plan.precision):
             logits = self._module(images)
         return self._loss(logits.float(), targets), logits, labels
 
@@ -221,13 +206,13 @@ class Updater:
         if not self._draws:
             yield
             return
-        devices = [self._device] if self._device.type == "cuda" else []
+        devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(network_seed(self._plan.seed, step, micro_batch))
             yield
 
-    def _is_finite(self) -> bool:
-        values = [loss for loss, _, _ in self._counted]
+    def _is_finite(self, sums: list[BatchSums]) -> bool:
+        values = [part.loss for part in sums]
         if not self.scaler.is_enabled():  # which lowers its scale where a gradient overflows
             gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
             values.append(nn.utils.get_total_norm(gradients))
@@ -236,7 +221,7 @@ class Updater:
 
     def _buffers_to_keep(self) -> list[Tensor]:
         # On a GPU the copies would cost a tenth of a small network's step, and nobody waits for one to end.
-        if self._recipe.non_finite == "stop" and self._device.type == "cuda":
+        if self._recipe.non_finite == "stop" and self.device.type == "cuda":
             return []
         return [buffer.clone() for buffer in self.network.buffers()]
 

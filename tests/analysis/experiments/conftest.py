@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.training.parts import SilentJournal
+
 
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the report of every run, whose figures take longer than training a tiny network."""
-    for module in ("loop", "launch"):
-        monkeypatch.setattr(f"deepresidual.training.{module}.write_report", lambda _: None)
+    """Leave the report of every run empty, whose figures take longer than training a tiny network."""
+    monkeypatch.setattr("deepresidual.training.launch.Journal", SilentJournal)

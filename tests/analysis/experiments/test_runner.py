@@ -28,9 +28,10 @@ from deepresidual.analysis.experiments.experiment import (
 from deepresidual.analysis.experiments.figures import draw_arms
 from deepresidual.analysis.experiments.runner import Reproduction
 from deepresidual.analysis.experiments.verdicts import gap
+from deepresidual.data.loader import Batch
 from deepresidual.errors import ConfigurationError, DataError, UnknownNameError
 from deepresidual.recipe import Recipe
-from deepresidual.training.loop import Trainer
+from deepresidual.training.meter import BatchSums
 from deepresidual.training.updater import Updater
 from tests.conftest import TINY
 from tests.suites import short
@@ -122,16 +123,16 @@ def test_what_is_there_is_not_done_again(photos: Path, tmp_path: Path) -> None:
 
 def stopping_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Send SIGINT when a trainer has done so many updates of all its runs together."""
-    update, seen = Trainer._update, [0]
+    gradients, seen = Updater.gradients, [0]
 
-    def counted(self: Trainer, batch: Any) -> bool:
+    def counted(self: Updater, batch: Batch, now: int) -> list[BatchSums] | None:
         seen[0] += 1
         if seen[0] == step:
             signal.raise_signal(signal.SIGINT)
-        return update(self, batch)
+        return gradients(self, batch, now)
 
-    monkeypatch.setattr(Trainer, "_update", counted)
-    return lambda: monkeypatch.setattr(Trainer, "_update", update)
+    monkeypatch.setattr(Updater, "gradients", counted)
+    return lambda: monkeypatch.setattr(Updater, "gradients", gradients)
 
 
 @pytest.mark.parametrize("step", short([1, 3], 3))
@@ -168,7 +169,7 @@ def test_a_run_that_diverges_is_a_result(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Updater, "gradients", lambda _updater, _batch, step: step < 1)
+        patch.setattr(Updater, "gradients", lambda _updater, _batch, step: [] if step < 1 else None)
         patch.setattr(Updater, "apply", lambda _updater, _step, _rate: None)
         result = run(photos, tmp_path / "out", num_seeds=1)
     assert result.exit_code == 0

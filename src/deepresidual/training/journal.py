@@ -1,0 +1,152 @@
+"""What people read of a run while it trains: log lines, the progress bar, pictures, the report."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import torch
+
+from deepresidual.data.source import SampleSource
+from deepresidual.errors import ConfigurationError, DataError, ModelFileError
+from deepresidual.evaluation import Evaluation
+from deepresidual.models import TorchClassifier, load
+from deepresidual.reporting import write_report
+from deepresidual.runs.folder import Run
+from deepresidual.runs.plan import Plan
+from deepresidual.runtime.console import ProgressBar, warn
+from deepresidual.runtime.distributed import Processes
+from deepresidual.runtime.memory import peak_memory
+from deepresidual.training.meter import Sums
+from deepresidual.training.pictures import heat_maps_of, photos_of
+
+
+class Journal:
+    """Observes a run on every process; the main process writes.
+
+    Args:
+        run: The run folder.
+        plan: The plan of the run.
+        source: The data.
+        device: Where the network computes.
+        processes: The processes that train together.
+    """
+
+    def __init__(
+        self, run: Run, plan: Plan, source: SampleSource, device: torch.device, processes: Processes
+    ) -> None:
+        self.run, self.plan, self._source = run, plan, source
+        self._device, self._processes = device, processes
+        self._bar: ProgressBar | None = None
+        self._status = ""
+        self._reports, self._drawings = Pace(), Pace()
+
+    @contextlib.contextmanager
+    def progress(self, step: int) -> Iterator[None]:
+        """Show a progress bar while the block runs."""
+        with ProgressBar(self.plan.total_steps, done=step, label="training") as self._bar:
+            yield
+
+    def step(self, step: int, status: str = "") -> None:
+        """Show how far the run is and what it is doing: by default what the last log line said."""
+        if self._bar is not None:
+            self._bar.update(step, status or self._status)
+
+    def window(self, step: int, sums: Sums, rate: float) -> None:
+        """Log a window of training steps.
+
+        Args:
+            step: Updates done.
+            sums: Over the window, of all processes.
+            rate: The learning rate of its last step.
+        """
+        figures, memory, epoch = sums.means(), peak_memory(self._device), self._epoch(step)
+        self._status = (
+            f"epoch {epoch:.1f}  loss {figures['loss']:.3f}  top-1 {figures['top1']:.1%}  "
+            f"{figures['images_per_second']:,.0f} images/s  waiting {figures['waiting']:.0%}  "
+            f"{memory / 1e9:.1f} GB"
+        )
+        row = {"event": "train", "step": step, "epoch": epoch, "learning_rate": rate, **figures}
+        self.run.log({**row, "memory_bytes": memory})
+
+    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+        """Log an evaluation."""
+        row = {"event": "evaluation", "step": step, "epoch": self._epoch(step), **evaluation.summary()}
+        self.run.log(row)
+
+    def record(self, step: int, evaluation: Evaluation) -> None:
+        """On the main process, record the evaluation of the model that is kept, with photos."""
+        split = self._source.split(evaluation.split)
+        self.run.record_evaluation(step, evaluation.to_dict(), photos_of(split, evaluation))
+
+    def draw(self, model: TorchClassifier, evaluation: Evaluation) -> None:
+        """On the main process, draw heat maps, in at most a twentieth of the time."""
+        with self._drawings.turn() as is_turn:
+            if is_turn:
+                split = self._source.split(evaluation.split)
+                self.run.record_heat_maps(heat_maps_of(model, split, evaluation))
+
+    def epoch(self, step: int, sums: Sums, evaluation: Evaluation) -> None:
+        """Print a line, and write the report, in at most a twentieth of the time.
+
+        Args:
+            step: Updates done.
+            sums: Over the training steps since the last evaluation.
+            evaluation: The evaluation.
+        """
+        trained = ""
+        if sums.count:
+            means = sums.means()
+            trained = (
+                f"training loss {means['loss']:.4f} top-1 {means['top1']:.2%}, "
+                f"{means['images_per_second']:,.0f} images/s, "
+            )
+        if self._bar is not None:
+            self._bar.line(
+                f"epoch {self._epoch(step):4.0f}  {trained}"
+                f"{evaluation.split} loss {evaluation.loss:.4f} top-1 {evaluation.top1:.2%}"
+            )
+        with self._processes.failing_together():
+            if self._processes.is_main:
+                with self._reports.turn() as is_turn:
+                    if is_turn:
+                        self.end()
+
+    def draw_missing(self, evaluation: Evaluation | None) -> None:
+        """On the main process, draw the heat maps that :meth:`draw` left out."""
+        if evaluation is None or self.run.has_heat_maps:
+            return
+        try:
+            model = load(self.run.model_path).to(self._device)
+            split = self._source.split(evaluation.split)
+            self.run.record_heat_maps(heat_maps_of(model, split, evaluation))
+        except DataError as error:
+            warn(f"there are no heat maps ({error})")  # training is done, and not to be lost for a picture
+
+    def end(self) -> None:
+        """On the main process, write the report of the run as it stands."""
+        try:
+            write_report(self.run.path)
+        except (ModelFileError, ConfigurationError) as error:
+            warn(f"there is no new report ({error})")  # training is not to be lost for a page
+
+    def _epoch(self, step: int) -> float:
+        return step * self.plan.recipe.batch_size / self.plan.num_samples
+
+
+class Pace:
+    """Holds something down to a twentieth of the time."""
+
+    def __init__(self) -> None:
+        self._not_before = 0.0
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[bool]:
+        """Yield whether it is its turn; if so, the time that the block takes sets the next one."""
+        started = time.monotonic()
+        is_turn = started >= self._not_before
+        yield is_turn
+        if is_turn:
+            now = time.monotonic()
+            self._not_before = now + 20 * (now - started)

@@ -1,0 +1,74 @@
+"""The networks of a run: the one it begins with, the one that is evaluated, the one that is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepresidual.models import create, load
+from deepresidual.nn import ResNet
+from deepresidual.runs.plan import Plan
+from deepresidual.runtime.distributed import Processes
+from deepresidual.runtime.provenance import now, versions
+from deepresidual.training.averages import precise_statistics
+from deepresidual.training.feed import Feed
+from deepresidual.training.state import Tensors
+from deepresidual.training.updater import Updater, learning_norms
+
+
+def first_network(plan: Plan, weights: Path | None) -> ResNet:
+    """Return the network that a run begins with: drawn, or another's, with its classifier for its classes."""
+    network = create(plan.spec, seed=plan.seed)
+    if weights is not None:
+        start = load(weights)
+        given = start.network.state_dict()
+        keeps = start.label_names == plan.classes
+        # A backbone has no classifier to keep.
+        network.load_state_dict(
+            {
+                name: drawn if name.startswith("fc.") and not keeps else given[name]
+                for name, drawn in network.state_dict().items()
+            }
+        )
+    return network
+
+
+def network_to_evaluate(updater: Updater, plan: Plan, feed: Feed, processes: Processes) -> ResNet:
+    """Return the average of the weights if there is one, with exact BN statistics if the recipe says so."""
+    network = updater.average.network if updater.average is not None else updater.network
+    if not plan.recipe.precise_bn:
+        return network
+    precise = create(plan.spec).to(updater.device).to(memory_format=torch.channels_last)
+    precise.load_state_dict(network.state_dict())
+    images = feed.images(plan.recipe.precise_bn)
+    precise_statistics(precise, learning_norms(precise, plan.recipe), images, processes)
+    return precise
+
+
+def kept_network(path: Path, plan: Plan, device: torch.device, processes: Processes) -> ResNet:
+    """Return the network of a model folder, which only the main process need be able to read."""
+    weights: Tensors = {}
+    with processes.failing_together():
+        if processes.is_main:
+            weights = load(path).network.state_dict()
+    network = create(plan.spec)
+    network.load_state_dict(processes.broadcast(weights))
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
+def provenance(plan: Plan) -> dict[str, Any]:
+    """Return what a model folder remembers of the run that it comes from."""
+    return {
+        "data": plan.data,
+        "fingerprint": plan.fingerprint.get("train", ""),
+        "recipe": plan.recipe.name,
+        "recipe_fingerprint": plan.recipe.fingerprint(),
+        "seed": plan.seed,
+        "precision": plan.precision,
+        **({"weights": plan.weights} if plan.weights else {}),
+        "residual": versions()["residual"],
+        "torch": versions()["torch"],
+        "date": now(),
+    }
