@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # it ends with the last of them, whose folder its processor time counts for
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     """A process that has imported torch and forks runs."""
     with Runner(tmp_path_factory.mktemp("runner")) as runner:
