@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -26,32 +27,45 @@ def command(words: list[str]) -> str:
     return f"import deepresidual.cli\ntry: deepresidual.cli.main({words})\nexcept SystemExit: pass"
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import deepresidual",
-        "import deepresidual; deepresidual.list_models()",
-        command(["models", "--json"]),
-        command(["--help"]),
-        command(["train", "--help"]),
-        command(["check", "--help"]),
-        command(["data", "--help"]),
-        command(["evaluate", "--help"]),
-        command(["compare", "--help"]),
-        command(["benchmark", "--help"]),
-        command(["explain", "--help"]),
-        command(["report", "--help"]),
-        command(["reproduce", "--help"]),
-        "import deepresidual.spec, deepresidual.preprocess, deepresidual.zoo",
-        "import deepresidual.recipe, deepresidual.recipe.recipes",
-        command(["train", "--learnin-rate"]),
-    ],
+STEPS = (
+    "import deepresidual",
+    "import deepresidual; deepresidual.list_models()",
+    command(["models", "--json"]),
+    command(["--help"]),
+    command(["train", "--help"]),
+    command(["check", "--help"]),
+    command(["data", "--help"]),
+    command(["evaluate", "--help"]),
+    command(["compare", "--help"]),
+    command(["benchmark", "--help"]),
+    command(["explain", "--help"]),
+    command(["report", "--help"]),
+    command(["reproduce", "--help"]),
+    "import deepresidual.spec, deepresidual.preprocess, deepresidual.zoo",
+    "import deepresidual.recipe, deepresidual.recipe.recipes",
+    command(["train", "--learnin-rate"]),
 )
-def test_nothing_heavy_is_imported(code: str) -> None:
-    program = f"{code}\nimport sys\nprint('\\nLOADED', *sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded = done.stdout.rsplit("LOADED", 1)[1].split()
-    assert HEAVY.isdisjoint(loaded)
+# One process for all: starting Python takes longer than most steps.
+PROGRAM = """
+import json, sys
+for code in json.loads(sys.argv[1]):
+    exec(code, {})
+    sys.stderr.write(json.dumps({"LOADED": list(sys.modules)}) + "\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """What is loaded after each step."""
+    command = [sys.executable, "-c", PROGRAM, json.dumps(STEPS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stderr.splitlines() if line.startswith('{"LOADED"')]
+    return {code: set(json.loads(line)["LOADED"]) for code, line in zip(STEPS, lines, strict=True)}
+
+
+@pytest.mark.parametrize("code", STEPS)
+def test_nothing_heavy_is_imported(code: str, loaded: dict[str, set[str]]) -> None:
+    assert HEAVY.isdisjoint(loaded[code])
 
 
 def test_the_list_of_commands_imports_no_command() -> None:
