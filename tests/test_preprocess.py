@@ -503,3 +503,18 @@ def test_a_model_folder_keeps_the_mean_image(tmp_path: Path) -> None:
     save(network, tmp_path / "other", preprocess=_record())
     assert "mean image" not in (tmp_path / "other" / "README.md").read_text("utf-8")
     assert "mean_image" not in (tmp_path / "other" / "config.json").read_text("utf-8")
+
+
+def test_the_record_of_gray_images_has_the_averages_of_the_channels() -> None:
+    record = Preprocess(24, 27, (0.2, 0.4, 0.6), (0.1, 0.2, 0.6), "bicubic", "bgr")
+    gray = record.in_gray()
+    assert gray.channels == "gray"
+    assert (*gray.mean, *gray.std) == pytest.approx((0.4, 0.3))
+    assert (gray.crop_px, gray.resize_px, gray.interpolation) == (24, 27, "bicubic")
+    assert gray.in_gray() == gray
+
+
+def test_the_record_of_gray_images_has_no_mean_image() -> None:
+    image = MeanImage.from_array(np.full((4, 4, 3), 0.5, np.float32))
+    record = Preprocess(4, 4, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0), mean_image=image)
+    assert record.in_gray().mean_image is None

@@ -268,3 +268,14 @@ def test_keras_counts() -> None:
         spec = zoo.entry(f"resnet{layers}").spec
         classifier = (spec.num_features + 1) * 1000
         assert spec.num_parameters - classifier + moving_statistics(spec) == count
+
+
+def test_differences_name_the_fields_of_the_architecture_that_differ() -> None:
+    here = ResNetSpec(unit="basic", depths=(2, 2), widths=(16, 32), stochastic_depth=0.1)
+    there = ResNetSpec(unit="basic", depths=(2, 3), widths=(16, 32), stem="cifar")
+    assert here.differences(there) == [
+        "depths is [2, 2] and there [2, 3]",
+        "stem is 'imagenet' and there 'cifar'",
+    ]
+    assert here.differences(there, ignoring=("depths", "stem")) == []
+    assert here.differences(here.architecture) == []

@@ -232,6 +232,11 @@ class Preprocess:
         image = self.mean_image if crop_px == self.crop_px else None
         return dataclasses.replace(self, crop_px=crop_px, resize_px=resize_px, mean_image=image)
 
+    def in_gray(self) -> Preprocess:
+        """Return the same record for gray images, with the average of the channels' mean and deviation."""
+        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
+        return dataclasses.replace(self, channels="gray", mean=(mean,), std=(std,), mean_image=None)
+
     # -- pixels --------------------------------------------------------------------------------------
 
     def to_channels(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

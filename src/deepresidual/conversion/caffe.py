@@ -25,7 +25,7 @@ from deepresidual.conversion.translation import Rule, Translation, num_batches_t
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from deepresidual.preprocess import MeanImage, Preprocess
 from deepresidual.spec import Padding, ResNetSpec, StrideOn
-from deepresidual.zoo.labels import imagenet_class_names
+from deepresidual.zoo.labels import imagenet_names_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,12 +112,11 @@ class Caffe(Ecosystem):
             )
         except (KeyError, IndexError, ZeroDivisionError, ConfigurationError) as error:
             raise ModelFileError(f"{checkpoint.path} is no network that Residual has ({error})") from error
-        names = imagenet_class_names()
         return Recognition(
             spec,
             "the release's layer names, such as res2a_branch2a",
             preprocess,
-            names if spec.num_classes == len(names) else None,
+            imagenet_names_for(spec.num_classes),
             assumed,
         )
 

@@ -27,14 +27,14 @@ from deepresidual.conversion.ecosystem import Ecosystem, Recognition, Reference
 from deepresidual.conversion.translation import Rule, Translation, num_batches_tracked, write_tensors
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError, RunError
 from deepresidual.runtime.files import flush, make_folder
-from deepresidual.zoo import ZooEntry, entry
+from deepresidual.zoo import entry
+from deepresidual.zoo.labels import imagenet_names_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from deepresidual.conversion.checkpoint import Checkpoint
     from deepresidual.conversion.ecosystem import Exported
-    from deepresidual.preprocess import Preprocess
     from deepresidual.spec import ResNetSpec
 
 __all__ = ["Keras"]
@@ -137,15 +137,16 @@ class Keras(Ecosystem):
         except ConfigurationError as error:
             raise ModelFileError(f"{checkpoint.path}: {error}") from error
         assumed = [f"images are prepared as keras.applications prepares them for {function}"]
-        labels = None
-        if spec.num_classes == 1000:
-            from deepresidual.zoo.labels import imagenet_class_names
-
-            labels = tuple(imagenet_class_names())
+        labels = imagenet_names_for(spec.num_classes)
+        if labels:
             assumed.append("the 1,000 classes are ImageNet's")
         evidence = "layer names such as conv2_block1_1_conv" if named else "the shapes of its numbered layers"
         return Recognition(
-            spec, f"{evidence}: {function}", _preprocess(row, spec.in_channels), labels, tuple(assumed)
+            spec,
+            f"{evidence}: {function}",
+            row.preprocess.in_gray() if spec.in_channels == 1 else row.preprocess,
+            labels,
+            tuple(assumed),
         )
 
     def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
@@ -324,29 +325,17 @@ def _function(spec: ResNetSpec) -> str:
     Raises:
         ConfigurationError: There is none; the message names what differs from the nearest.
     """
-    ours = spec.architecture.to_dict()
-    nearest: tuple[str, list[str]] | None = None
-    for function, row in _ROWS.items():
-        theirs = entry(row).spec.architecture.to_dict()
-        ignored = ("num_classes", "in_channels", "initialization", "bn_momentum")
-        differing = [field for field in theirs if field not in ignored and theirs[field] != ours[field]]
-        if not differing:
-            return function
-        if nearest is None or len(differing) < len(nearest[1]):
-            clauses = [f"{field} is {ours[field]!r} and there {theirs[field]!r}" for field in differing]
-            nearest = function, clauses
-    function, clauses = nearest or ("ResNet50", [])
+    ignored = ("num_classes", "in_channels", "initialization", "bn_momentum")
+    differing = {
+        function: spec.differences(entry(row).spec, ignoring=ignored) for function, row in _ROWS.items()
+    }
+    function = min(differing, key=lambda function: len(differing[function]))
+    clauses = differing[function]
+    if not clauses:
+        return function
     raise ConfigurationError(
         f"Keras has no such network; nearest is {function}, but {', '.join(clauses)}", expected=_NETWORKS
     )
-
-
-def _preprocess(row: ZooEntry, in_channels: int) -> Preprocess:
-    preprocess = row.preprocess
-    if in_channels != 1:
-        return preprocess
-    mean, std = (sum(values) / len(values) for values in (preprocess.mean, preprocess.std))
-    return dataclasses.replace(preprocess, channels="gray", mean=(mean,), std=(std,))
 
 
 # -- the library -------------------------------------------------------------------------------------

@@ -67,14 +67,10 @@ class TensorFlow(Ecosystem):
             spec = dataclasses.replace(row.spec, depths=depths, num_classes=weight[1], in_channels=kernel[2])
         except ConfigurationError as error:
             raise ModelFileError(f"{checkpoint.path}: {error}") from error
-        preprocess = row.preprocess
-        if spec.in_channels == 1:
-            mean, std = (sum(values) / len(values) for values in (preprocess.mean, preprocess.std))
-            preprocess = dataclasses.replace(preprocess, channels="gray", mean=(mean,), std=(std,))
         return Recognition(
             spec,
             f"variable names such as {names.scope}block2/{names.unit}1/conv_1/kernel",
-            preprocess,
+            row.preprocess.in_gray() if spec.in_channels == 1 else row.preprocess,
             assumed=(
                 "images are prepared with ImageNet's mean and standard deviation; the article does not say",
                 *_averages_assumed(checkpoint),
@@ -166,21 +162,8 @@ def _reason(variable: str, tensor: Tensor) -> str:
 
 
 def _check(spec: ResNetSpec) -> None:
-    row = entry(_ROW).spec
-    wanted = dataclasses.replace(
-        row,
-        depths=spec.depths,
-        num_classes=spec.num_classes,
-        in_channels=spec.in_channels,
-        initialization=spec.initialization,
-        bn_momentum=spec.bn_momentum,
-    ).to_dict()
-    found = spec.architecture.to_dict()
-    differing = [
-        f"{field} is {found[field]!r} and there {wanted[field]!r}"
-        for field in wanted
-        if wanted[field] != found[field]
-    ]
+    free = ("depths", "num_classes", "in_channels", "initialization", "bn_momentum")
+    differing = spec.differences(entry(_ROW).spec, ignoring=free)
     if differing:
         raise ConfigurationError(
             f"the article's code has no such network: {', '.join(differing)}", expected=_ROW

@@ -26,6 +26,7 @@ from deepresidual.errors import ConfigurationError, MissingDependencyError, Mode
 from deepresidual.preprocess import Preprocess
 from deepresidual.runtime import files
 from deepresidual.spec import ResNetSpec
+from deepresidual.zoo.labels import imagenet_names_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -296,11 +297,7 @@ def _labels(config: Mapping[str, Any], spec: ResNetSpec, path: Path) -> tuple[st
         # By row, as timm allows where rows are left out; here each row has to have its name.
         names = [names.get(str(row)) for row in range(len(names))]
     if not names:
-        if spec.num_classes != 1000:
-            return None
-        from deepresidual.zoo.labels import imagenet_class_names
-
-        return imagenet_class_names()
+        return imagenet_names_for(spec.num_classes)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ModelFileError(
             f"{path}: label_names is {quoted(config['label_names'])}",
@@ -338,20 +335,15 @@ def _require(spec: ResNetSpec) -> None:
         # Unlike torchvision's, its basic units dilate.
         require_plain_resnet(dataclasses.replace(spec, output_stride=None), "timm")
         return
-    ours = spec.architecture.to_dict()
-    free = ("unit", "depths", "widths", "num_classes", "in_channels", "output_stride", "initialization")
     theirs = ResNetSpec(
         unit=spec.unit,
         depths=spec.depths,
         widths=spec.widths,
         arrangement="full-preactivation",
         first_activation="unit" if spec.unit == "bottleneck" else "branch",
-    ).to_dict()
-    differing = [
-        f"{name} is {ours[name]!r} and there {theirs[name]!r}"
-        for name in theirs
-        if name not in (*free, "bn_momentum") and ours[name] != theirs[name]
-    ]
+    )
+    free = ("num_classes", "in_channels", "output_stride", "initialization", "bn_momentum")
+    differing = spec.differences(theirs, ignoring=free)
     if differing:
         raise ConfigurationError(f"timm has no such network: {', '.join(differing)}")
 

@@ -17,7 +17,7 @@ from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.preprocess import Preprocess
 from deepresidual.spec import Convolution, ResNetSpec, shortcut_form
 from deepresidual.zoo import cifar
-from deepresidual.zoo.labels import CIFAR10_CLASS_NAMES, imagenet_class_names
+from deepresidual.zoo.labels import CIFAR10_CLASS_NAMES, imagenet_names_for
 
 if TYPE_CHECKING:
     from deepresidual.conversion.checkpoint import Checkpoint
@@ -50,8 +50,8 @@ class Torch7(Ecosystem):
             return None
         spec = _Walk(checkpoint).spec
         labels: tuple[str, ...] | None = None
-        if spec.stem == "imagenet" and spec.num_classes == len(imagenet_class_names()):
-            labels = imagenet_class_names()
+        if spec.stem == "imagenet" and (names := imagenet_names_for(spec.num_classes)):
+            labels = names
         elif spec.stem == "cifar" and spec.num_classes == len(CIFAR10_CLASS_NAMES):
             labels = CIFAR10_CLASS_NAMES
         return Recognition(

@@ -13,6 +13,7 @@ from deepresidual.conversion.ecosystem import Ecosystem, Recognition, Reference
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from deepresidual.runtime.files import write_bytes
 from deepresidual.spec import ResNetSpec
+from deepresidual.zoo.labels import imagenet_names_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["TorchVision", "load_but_for_counters", "require_plain_resnet"]
 
 # What its constructor can say; everything else is fixed.
+_WIDTHS = (64, 128, 256, 512)
 _FREE = ("unit", "depths", "groups", "inner_multiplier", "num_classes", "in_channels", "output_stride")
 
 
@@ -45,11 +47,7 @@ class TorchVision(Ecosystem):
                 f"{checkpoint.path} has torchvision's tensor names and a config.json that is not timm's",
                 remedy="convert the weights file alone, if the configuration says nothing that matters",
             )
-        labels = None
-        if spec.num_classes == 1000:
-            from deepresidual.zoo.labels import imagenet_class_names
-
-            labels = imagenet_class_names()
+        labels = imagenet_names_for(spec.num_classes)
         assumed = []
         if spec.shortcut == "A":
             assumed.append(
@@ -135,19 +133,13 @@ def require_plain_resnet(spec: ResNetSpec, library: str, free: tuple[str, ...] =
     Raises:
         ConfigurationError: The message says what differs.
     """
-    ours = spec.architecture.to_dict()
     free = (*_FREE, *free)
-    # Widths last: how many there are follows the number of stages.
-    theirs = ResNetSpec.from_dict(
-        {name: value for name, value in ours.items() if name in (*free, "widths")}
-    ).architecture.to_dict()
-    theirs["widths"] = ours["widths"] if "widths" in free else [64, 128, 256, 512]
+    # Widths apart: how many there are follows the number of stages.
+    theirs = ResNetSpec(**{name: getattr(spec, name) for name in (*free, "widths")})
     ignored = {*free, "bn_momentum", "initialization", *(("stride_on",) if spec.unit == "basic" else ())}
-    differing = [
-        f"{name} is {ours[name]!r} and there {theirs[name]!r}"
-        for name in theirs
-        if name not in ignored and theirs[name] != ours[name]
-    ]
+    differing = spec.differences(theirs, ignoring=ignored)
+    if "widths" not in free and spec.widths != _WIDTHS:
+        differing.insert(0, f"widths is {list(spec.widths)} and there {list(_WIDTHS)}")
     if spec.unit == "basic" and spec.output_stride not in (None, 32):
         differing.append(f"output_stride is {spec.output_stride} and there 32")
     if differing:

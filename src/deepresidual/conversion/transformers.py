@@ -18,6 +18,7 @@ from deepresidual.errors import ConfigurationError, MissingDependencyError, Mode
 from deepresidual.preprocess import Preprocess
 from deepresidual.runtime import files
 from deepresidual.spec import ResNetSpec
+from deepresidual.zoo.labels import imagenet_class_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -233,8 +234,6 @@ def _labels(config: Mapping[str, Any], num_classes: int, where: str) -> tuple[st
         return labels
     if num_classes == 1000 and labels[0].startswith("tench"):
         # ImageNet's own words, with "crane" and "maillot" twice.
-        from deepresidual.zoo.labels import imagenet_class_names
-
         return imagenet_class_names()
     raise ModelFileError(
         f"{where}: id2label has {len(set(labels)):,} distinct names", expected=f"{num_classes:,}"

@@ -299,16 +299,10 @@ def _adapted(weight: torch.Tensor, in_channels: int) -> torch.Tensor:
 
 
 def _adapted_preprocess(preprocess: Preprocess, in_channels: int) -> Preprocess:
-    def average(values: tuple[float, ...]) -> tuple[float, ...]:
-        return (sum(values) / len(values),) * in_channels
-
-    return dataclasses.replace(
-        preprocess,
-        channels="gray" if in_channels == 1 else "rgb",
-        mean=average(preprocess.mean),
-        std=average(preprocess.std),
-        mean_image=None,
-    )
+    gray = preprocess.in_gray()
+    if in_channels == 1:
+        return gray
+    return dataclasses.replace(gray, channels="rgb", mean=gray.mean * 3, std=gray.std * 3)
 
 
 # -- out ---------------------------------------------------------------------------------------------

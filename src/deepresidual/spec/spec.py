@@ -30,7 +30,7 @@ from deepresidual.spec.kinds import (
 from deepresidual.spec.layers import Convolution, Layer, UnitShape, shortcut_form
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 __all__ = ["ResNetSpec"]
 
@@ -283,6 +283,15 @@ class ResNetSpec:
         return dataclasses.replace(
             self, zero_init_last_bn=False, stochastic_depth=0.0, activation_checkpointing=False
         )
+
+    def differences(self, other: ResNetSpec, *, ignoring: Collection[str] = ()) -> list[str]:
+        """Return ``field is a and there b`` for each field of the architecture in which ``other`` differs."""
+        here, there = self.architecture.to_dict(), other.architecture.to_dict()
+        return [
+            f"{name} is {here[name]!r} and there {there[name]!r}"
+            for name in here
+            if name not in ignoring and here[name] != there[name]
+        ]
 
     def begins_with_activation(self, unit: UnitShape) -> bool:
         """Return whether a unit of a full pre-activation net has its first BN and ReLU."""

@@ -12,6 +12,7 @@ and implementations" as those of 2015. A suffix that names a library or release 
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 from deepresidual.preprocess import Preprocess
 from deepresidual.spec import ResNetSpec
@@ -55,15 +56,7 @@ def _base(layers: int) -> ResNetSpec:
     return ResNetSpec(unit="basic" if layers < 50 else "bottleneck", depths=_DEPTHS[layers])
 
 
-def _row(
-    name: str,
-    layers: int,
-    source: str,
-    *,
-    preprocess: Preprocess = PREPROCESS,
-    **values: object,
-) -> ZooEntry:
-    spec = ResNetSpec.from_dict({**_base(layers).to_dict(), **values})
+def _row(name: str, spec: ResNetSpec, source: str, preprocess: Preprocess = PREPROCESS) -> ZooEntry:
     return ZooEntry(name=name, spec=spec, preprocess=preprocess, source=source)
 
 
@@ -75,135 +68,143 @@ def _origin(layers: int) -> str:
 def entries() -> tuple[ZooEntry, ...]:
     """Return the rows, in the order in which they are listed."""
     return (
-        _row("resnet18", 18, "He et al. 2015, Table 1; option B"),
-        _row("resnet18.a", 18, "He et al. 2015, Tables 1 and 2; option A", shortcut="A"),
-        _row("resnet34", 34, "He et al. 2015, Tables 1 and 3; option B"),
-        _row("resnet34.a", 34, "He et al. 2015, Tables 1, 2 and 3; option A", shortcut="A"),
-        _row("resnet34.c", 34, "He et al. 2015, Tables 1 and 3; option C", shortcut="C"),
+        _row("resnet18", _base(18), "He et al. 2015, Table 1; option B"),
+        _row("resnet18.a", replace(_base(18), shortcut="A"), "He et al. 2015, Tables 1 and 2; option A"),
+        _row("resnet34", _base(34), "He et al. 2015, Tables 1 and 3; option B"),
+        _row("resnet34.a", replace(_base(34), shortcut="A"), "He et al. 2015, Tables 1, 2 and 3; option A"),
+        _row("resnet34.c", replace(_base(34), shortcut="C"), "He et al. 2015, Tables 1 and 3; option C"),
         *(
             row
             for layers in (50, 101, 152, 200)
             for row in (
                 _row(
                     f"resnet{layers}",
-                    layers,
+                    _base(layers),
                     f"{_origin(layers)}; stride on the 3×3 as fb.resnet.torch and torchvision",
                 ),
                 _row(
                     f"resnet{layers}.v1",
-                    layers,
+                    replace(_base(layers), stride_on="1x1"),
                     f"{_origin(layers)}; stride on the first 1×1 as in the paper",
-                    stride_on="1x1",
                 ),
             )
         ),
         *(
             _row(
                 f"resnet{layers}.preact",
-                layers,
-                "He et al. 2016, figure 4 e and Table 5; "
-                "first activation right after conv1, as fb.resnet.torch",
-                arrangement="full-preactivation",
-                first_activation="stem",
+                replace(_base(layers), arrangement="full-preactivation", first_activation="stem"),
+                (
+                    "He et al. 2016, figure 4 e and Table 5; "
+                    "first activation right after conv1, as fb.resnet.torch"
+                ),
             )
             for layers in _DEPTHS
         ),
         *(
             _row(
                 f"resnet{layers}.preact-v1",
-                layers,
+                replace(
+                    _base(layers), stride_on="1x1", arrangement="full-preactivation", first_activation="stem"
+                ),
                 "He et al. 2016, figure 4 e and Table 5; stride on the first 1×1 as in the paper",
-                stride_on="1x1",
-                arrangement="full-preactivation",
-                first_activation="stem",
             )
             for layers in (152, 200)
         ),
         *(
             _row(
                 f"resnet{layers}.v2",
-                layers,
-                f"He et al. 2016, figure 4 e; "
-                f"first activation in the first unit, as timm's resnetv2_{layers}",
-                arrangement="full-preactivation",
-                first_activation="branch" if layers < 50 else "unit",
+                replace(
+                    _base(layers),
+                    arrangement="full-preactivation",
+                    first_activation="branch" if layers < 50 else "unit",
+                ),
+                (
+                    f"He et al. 2016, figure 4 e; "
+                    f"first activation in the first unit, as timm's resnetv2_{layers}"
+                ),
             )
             for layers in (18, 34, 50, 101, 152)
         ),
         _row(
             "resnet50.tf",
-            50,
+            replace(
+                _base(50),
+                stride_on="1x1",
+                padding="tensorflow",
+                bn_eps=1e-3,
+                bn_momentum=1e-3,
+                initialization="xavier",
+            ),
             "the TensorFlow ResNet-50 of the article; SAME padding, BN epsilon 1e-3 and decay 0.999",
-            stride_on="1x1",
-            padding="tensorflow",
-            bn_eps=1e-3,
-            bn_momentum=1e-3,
-            initialization="xavier",
         ),
         *(
             _row(
                 f"resnet{layers}.caffe",
-                layers,
-                "He et al. 2015, Table 1, as released for Caffe; the pooling rounds up"
-                + ("; conv1 has a bias" if layers == 50 else ""),
-                preprocess=_CAFFE,
-                stride_on="1x1",
-                padding="caffe",
-                conv_bias="stem" if layers == 50 else "none",
+                replace(
+                    _base(layers),
+                    stride_on="1x1",
+                    padding="caffe",
+                    conv_bias="stem" if layers == 50 else "none",
+                ),
+                (
+                    "He et al. 2015, Table 1, as released for Caffe; the pooling rounds up"
+                    + ("; conv1 has a bias" if layers == 50 else "")
+                ),
+                _CAFFE,
             )
             for layers in (50, 101, 152)
         ),
         *(
             _row(
                 f"resnet{layers}.keras",
-                layers,
+                replace(
+                    _base(layers),
+                    stride_on="1x1",
+                    padding="keras",
+                    conv_bias="all",
+                    bn_eps=1.001e-5,
+                    bn_momentum=0.01,
+                    initialization="xavier",
+                ),
                 f"Keras ResNet{layers}; convolutions have biases",
-                preprocess=_CAFFE,
-                stride_on="1x1",
-                padding="keras",
-                conv_bias="all",
-                bn_eps=1.001e-5,
-                bn_momentum=0.01,
-                initialization="xavier",
+                _CAFFE,
             )
             for layers in (50, 101, 152)
         ),
         *(
             _row(
                 f"resnet{layers}.keras-v2",
-                layers,
+                replace(
+                    _base(layers),
+                    shortcut="B-subsampled",
+                    stride_in="last",
+                    arrangement="full-preactivation",
+                    padding="keras",
+                    conv_bias="unnormalized",
+                    bn_eps=1.001e-5,
+                    bn_momentum=0.01,
+                    initialization="xavier",
+                ),
                 f"Keras ResNet{layers}V2; the last unit of a stage strides",
-                preprocess=_SYMMETRIC,
-                shortcut="B-subsampled",
-                stride_in="last",
-                arrangement="full-preactivation",
-                padding="keras",
-                conv_bias="unnormalized",
-                bn_eps=1.001e-5,
-                bn_momentum=0.01,
-                initialization="xavier",
+                _SYMMETRIC,
             )
             for layers in (50, 101, 152)
         ),
         _row(
             "resnet50.fb",
-            50,
+            replace(_base(50), arrangement="bn-after-addition"),
             "fb.resnet.torch's released ResNet-50; BN after the addition",
-            arrangement="bn-after-addition",
         ),
         _row(
             "resnext50_32x4d",
-            50,
+            replace(_base(50), groups=32, inner_multiplier=2),
             "Xie et al. 2017 (arXiv 1611.05431), Table 1; 32 groups of 4 channels",
-            groups=32,
-            inner_multiplier=2,
         ),
         _row(
             "wide_resnet50_2",
-            50,
+            replace(_base(50), inner_multiplier=2),
             "Zagoruyko and Komodakis 2016 (arXiv 1605.07146), Table 8; inner channels doubled",
-            inner_multiplier=2,
         ),
-        _row("plain18", 18, "He et al. 2015, Table 2; no shortcuts", shortcut="none"),
-        _row("plain34", 34, "He et al. 2015, Table 2; no shortcuts", shortcut="none"),
+        _row("plain18", replace(_base(18), shortcut="none"), "He et al. 2015, Table 2; no shortcuts"),
+        _row("plain34", replace(_base(34), shortcut="none"), "He et al. 2015, Table 2; no shortcuts"),
     )

@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 from importlib import resources
 
-__all__ = ["CIFAR10_CLASS_NAMES", "imagenet_class_names", "imagenet_wordnet_ids"]
+__all__ = ["CIFAR10_CLASS_NAMES", "imagenet_class_names", "imagenet_names_for", "imagenet_wordnet_ids"]
 
 CIFAR10_CLASS_NAMES = (
     "airplane",
@@ -38,6 +38,11 @@ CIFAR10_CLASS_NAMES = (
 def imagenet_class_names() -> tuple[str, ...]:
     """Return the English names of the 1,000 classes of ImageNet-1k; no two are equal."""
     return tuple(name for _, name in _imagenet_classes())
+
+
+def imagenet_names_for(num_classes: int) -> tuple[str, ...] | None:
+    """Return ImageNet's names for a classifier of 1,000 rows; ``None`` for any other."""
+    return imagenet_class_names() if num_classes == 1000 else None
 
 
 def imagenet_wordnet_ids() -> tuple[str, ...]:
