@@ -26,6 +26,7 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
     }
 
 
+@pytest.mark.test_all
 def test_the_board_has_the_numbers_of_the_metrics(photos: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is an extra")
     a_run(photos, tmp_path / "run", tensorboard=True)
@@ -38,6 +39,7 @@ def test_the_board_has_the_numbers_of_the_metrics(photos: Path, tmp_path: Path) 
     assert not [tag for tag in curves if "samples" in tag or tag.endswith(("/step", "/event", "/split"))]
 
 
+@pytest.mark.test_all
 def test_a_resumed_run_shows_every_step_once(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,3 +85,10 @@ def test_the_list_of_commands_imports_no_command() -> None:
         "deepresidual.runtime.openmp",
     }
     assert {"tyro", "rich"}.isdisjoint(loaded)
+
+
+def test_run_folders_are_read_and_written_without_torch() -> None:
+    program = "import deepresidual.runs.folder, sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "deepresidual.runs.read" in done.stdout.split()
+    assert "torch" not in done.stdout.split()

@@ -58,7 +58,7 @@ def points(rows: Sequence[dict[str, Any]], name: str) -> tuple[list[float], list
 
 
 def run_style(number: int) -> tuple[str, Any]:
-    """Return colour and dash of the curves of run ``number`` of a comparison; 32 of them differ."""
+    """Return colour and dash of the curves of run ``number`` of several; 32 of them differ."""
     return _COLORS[number % len(_COLORS)], _DASHES[(number + number // len(_COLORS)) % len(_DASHES)]
 
 
@@ -75,8 +75,8 @@ def draw_curves(curves: Sequence[Curve], label: str, title: str) -> Markup:
 
     Args:
         curves: What to draw.
-        label: What the values are, with their unit.
-        title: What the chart shows, for those who cannot see it.
+        label: Name and unit of the values.
+        title: Text for readers who cannot see the chart.
     """
     figure = _figure()
     axes = figure.subplots()

@@ -10,7 +10,7 @@ import jinja2
 
 from deepresidual.errors import ConfigurationError
 
-# Stands in every page, so that a page can be told from somebody's own file.
+# Stands in every page, so that a page can be told from a file of the user's own.
 _GENERATOR = '<meta name="generator" content="residual report">'
 _HEAD_BYTES = 2_000  # it stands before that
 
@@ -20,7 +20,7 @@ def rendered(template: str, **context: Any) -> str:
 
     Args:
         template: A file of ``templates/``.
-        context: What it shows.
+        context: Its variables.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("deepresidual.reporting", "templates"),
@@ -35,10 +35,10 @@ def rendered(template: str, **context: Any) -> str:
 
 
 def require_ours(path: Path) -> None:
-    """Refuse to write a page over a file that is no page of ours.
+    """Raise if a page would replace a file that is not one of these pages.
 
     Raises:
-        ConfigurationError: Somebody else's file, or a folder, is there.
+        ConfigurationError: The path is a folder, or another file.
     """
     if path.is_dir():
         raise ConfigurationError(f"{path} is a folder", expected="a file", remedy="name one with --out")

@@ -1,4 +1,4 @@
-"""``report.html``: a run to look at, in one self-contained file, made from the run folder's files alone.
+"""Write ``report.html``: one self-contained page about a run, from the files of its folder alone.
 
 Curves, what is confused with what, how far probabilities can be trusted, the worst mistakes and the surest
 hits with their heat maps, and how all of it was made. Nothing is loaded from elsewhere, and no script runs.
@@ -32,10 +32,10 @@ def write_report(run: Path, destination: Path | None = None) -> Path:
 
     Args:
         run: The run folder.
-        destination: The file; ``report.html`` in the run folder where left out.
+        destination: The file. Default: ``report.html`` in the run folder.
 
     Raises:
-        ConfigurationError: There is no run, or ``destination`` is somebody's file.
+        ConfigurationError: There is no run, or ``destination`` is another file.
         ModelFileError: A file of the run is damaged.
         RunError: The report cannot be written.
     """

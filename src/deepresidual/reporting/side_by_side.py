@@ -1,4 +1,4 @@
-"""Several runs side by side: their curves over each other, their figures, and the settings that differ."""
+"""Write a page of several runs side by side: curves, metrics, and the settings that differ."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_side_by_side(runs: Sequence[Path], destination: Path) -> Path:
         destination: The file; one that this function has written before is replaced, any other is not.
 
     Raises:
-        ConfigurationError: A folder holds no run, or is named twice, or ``destination`` is somebody's file.
+        ConfigurationError: A folder holds no run or is named twice, or ``destination`` is another file.
         ModelFileError: A file of a run is damaged.
         RunError: The page cannot be written.
     """
@@ -40,7 +40,7 @@ def write_side_by_side(runs: Sequence[Path], destination: Path) -> Path:
         "side_by_side.html.jinja",
         curves=_curves(read, names),
         rows=[
-            _figures(files, name, number)
+            _metrics(files, name, number)
             for number, (files, name) in enumerate(zip(read, names, strict=True))
         ],
         names=names,
@@ -88,10 +88,10 @@ def _curves(read: list[RunFiles], names: list[str]) -> list[Markup]:
     return charts
 
 
-# -- figures -----------------------------------------------------------------------------------------------
+# -- metrics -----------------------------------------------------------------------------------------------
 
 
-def _figures(files: RunFiles, name: str, number: int) -> dict[str, Any]:
+def _metrics(files: RunFiles, name: str, number: int) -> dict[str, Any]:
     record, evaluation = files.record, files.evaluation or {}
     last = files.training[-1] if files.training else {}
     speeds = sorted(
@@ -124,7 +124,7 @@ def _is_number(value: object) -> bool:
 
 
 def _duration(record: dict[str, Any]) -> str:
-    """Return the time from the start of a run to its last sign, stops between included."""
+    """Return the time from the start of a run to its last update, pauses included."""
     try:
         started, updated = (dt.datetime.fromisoformat(record[name]) for name in ("started", "updated"))
         seconds = round((updated - started).total_seconds())

@@ -32,7 +32,7 @@ class Plan:
         model: Name of the network in the zoo.
         spec: Its architecture, with the classes and channels of the data.
         preprocess: How images become its input.
-        recipe: How it is trained.
+        recipe: Its optimization and augmentation.
         seed: Decides the first weights, the order and every augmentation.
         precision: Precision of the forward and backward pass.
         precision_reason: Why this one: asked for, or what was measured; empty in runs of older versions.
@@ -43,7 +43,7 @@ class Plan:
         num_samples: Size of its training split.
         num_held_out: Size of the split that training watches.
         validation: Share of the training images that is held out.
-        bad_samples: What becomes of samples that cannot be used.
+        bad_samples: Stop at, or skip, unreadable samples.
         fingerprint: Hashes of the splits.
     """
 
@@ -138,13 +138,13 @@ class Plan:
             raise ConfigurationError(f"the plan cannot be read ({error})") from error
 
     def differences(self, other: Plan) -> list[str]:
-        """Return ``field: here → there`` for every field in which ``other`` differs, but for reasons."""
+        """Return ``field: here → there`` for every field that differs in ``other``, except the reason."""
         alike = replace(other, precision_reason=self.precision_reason)
         return _differences("", self.to_dict(), alike.to_dict())
 
 
 def in_earlier_terms(recipe: Recipe, num_classes: int) -> Recipe:
-    """Return what a recipe meant before it had ``bce_sum``: a sum, of labels smoothed before the threshold.
+    """Translate a recipe from before ``bce_sum``: it meant a sum, of labels smoothed before the threshold.
 
     Smoothing makes of a target t (1 − ε)·t + ε / classes, so where a threshold follows it only moves that.
     """

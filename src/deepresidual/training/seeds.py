@@ -1,4 +1,4 @@
-"""The same run with several seeds, told as the papers tell it: median, mean ± standard deviation, best.
+"""Train with several seeds and summarize as the papers do: median, mean ± standard deviation, best.
 
 He et al. 2016 report the median of five runs, He et al. 2015 the best of five with mean and deviation.
 """

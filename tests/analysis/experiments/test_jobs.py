@@ -33,7 +33,7 @@ def test_several_at_a_time_stop_and_go_on_to_the_same_figures(
 ) -> None:
     monkeypatch.setattr("deepresidual.analysis.experiments.jobs._NEWS_EVERY_S", 0.0)
     whole = run(photos, tmp_path / "whole")
-    take, done = _Session._take, []
+    take, done = _Session._add, []
 
     def stopping(self: _Session, trial: Trial, measured: Measurement) -> None:
         take(self, trial, measured)
@@ -43,7 +43,7 @@ def test_several_at_a_time_stop_and_go_on_to_the_same_figures(
 
     out = tmp_path / "apart/out"  # apart from the whole one, whose runs it would take over
     with monkeypatch.context() as patched:
-        patched.setattr(_Session, "_take", stopping)
+        patched.setattr(_Session, "_add", stopping)
         stopped = run(photos, out, num_jobs=ONE_CORE_EACH)
     assert (stopped.exit_code, stopped.document["status"]) == (130, "interrupted")
     assert 1 <= len(done) <= 4

@@ -1,4 +1,4 @@
-"""Errors and curves of a run: what most experiments measure.
+"""Measure errors and curves of a run, as most experiments do.
 
 The training error is that of the finished network on the training images as they are, in evaluation mode,
 every image once; the curve of it is what the updates themselves counted, on augmented images, as in the

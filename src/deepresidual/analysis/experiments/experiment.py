@@ -38,8 +38,8 @@ class Arm:
         name: Name of its folder, such as ``plain-56``.
         label: What figures call it.
         network: The architecture.
-        recipe: How it is trained.
-        num_seeds: How many runs.
+        recipe: Its optimization and augmentation.
+        num_seeds: Number of runs.
         image_px: Side of the network's input in pixels; its usual one where ``None``.
         published: The papers' results of the network that this one stands for, which at ``paper`` it is.
         first_seed: The seed of the first run; those of the others follow it. Not 0 where the design of the
@@ -78,7 +78,7 @@ class DataUse:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured of one run, as JSON types.
+    """The measurements of one run, as JSON types.
 
     Attributes:
         figures: Name → number; errors are fractions from 0 to 1.
@@ -101,8 +101,8 @@ class FinishedRun:
 
     Attributes:
         path: The run folder.
-        arm: What was trained.
-        seed: With which seed.
+        arm: The arm.
+        seed: Random seed.
         model: The model of the run, on ``device``.
         source: The images, as many of them as were used.
         device: Where to compute.
@@ -132,7 +132,7 @@ class ArmResult:
         return [run.series[name] for run in self.runs.values() if name in run.series]
 
     def summary(self, figure: str) -> Summary | None:
-        """Return what a figure comes to over the seeds; ``None`` where no run has it."""
+        """Summarize a figure over the seeds; ``None``: no run has it."""
         values = self.values(figure)
         return summarize(values) if values else None
 
@@ -168,10 +168,10 @@ class Verdict:
 
     Attributes:
         claim: What should be so.
-        measured: What is, with its interval.
-        published: What the source says; empty where it prints no number.
+        measured: The measured value, with its interval.
+        published: The source's value; empty: it prints no number.
         tolerance: What passes.
-        passed: Whether it did; ``None`` where it was not measured, or the seeds show neither.
+        passed: Whether it holds; ``None``: not measured, or the seeds show neither.
         source: Paper and table.
     """
 
@@ -223,12 +223,12 @@ class Experiment:
     """One claim and how it is tested.
 
     Attributes:
-        name: What the command line calls it.
+        name: Name on the command line.
         claim: What the source claims, in a sentence.
         source: Paper, tables and figures.
-        arms: What is trained at a scale; nothing where the claim needs no training.
+        arms: The arms of a scale; none if the claim needs no training.
         data: How much data a scale takes.
-        measure: What is taken from a finished run; deterministic.
+        measure: Measures a finished run; deterministic.
         draw: Results → figures by file name; no figure for arms that are missing.
         judge: Results → rows of the verdict table.
         columns: Figures in the table of arms.

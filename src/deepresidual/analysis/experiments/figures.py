@@ -169,7 +169,7 @@ def draw_arms(results: Results, published_of: str, *, figure: str = "test_error"
     """Draw an error of every arm as a row with its seeds, mean and interval; beside it what is published.
 
     Args:
-        results: What was measured.
+        results: The measurements.
         published_of: What the published results are of, for the title of their panel.
         figure: The error.
     """

@@ -1,4 +1,4 @@
-"""Images of a split, read once, for measurements that pass them through a network many times."""
+"""Read images of a split once, for measurements that pass them through a network many times."""
 
 from __future__ import annotations
 

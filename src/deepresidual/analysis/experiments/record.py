@@ -1,4 +1,4 @@
-"""What an experiment leaves behind: ``results.json``, ``table.md``, and figures as SVG and PNG.
+"""Write the results of an experiment: ``results.json``, ``table.md``, and figures as SVG and PNG.
 
 Measurements last, verdicts do not: :func:`judged_again` makes those of a document anew, as the claims of an
 experiment or the rule for its verdicts are put right.
@@ -28,7 +28,7 @@ def record(
 
     Args:
         experiment: The experiment.
-        results: What was measured so far.
+        results: The measurements so far.
         frame: Setting, command, versions, hardware.
         status: ``running``, ``interrupted`` or ``finished``.
     """

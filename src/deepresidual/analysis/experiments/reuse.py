@@ -1,4 +1,4 @@
-"""Runs that another experiment has trained already: ``depth`` and ``lesions`` need nets of ``degradation``.
+"""Find runs that another experiment has trained already: ``depth`` and ``lesions`` need ``degradation``'s.
 
 A run is a function of its network, recipe, images, seed, precision, versions and hardware. Where an
 experiment in a folder beside this one has finished a run that agrees in all of these, training it again would
@@ -24,9 +24,9 @@ def reusable_run(
     """Return the folder of a finished run that is the one asked for; ``None`` where there is none.
 
     Args:
-        path: Folder of the experiment that asks; its neighbours are looked through.
+        path: Folder of the experiment; the folders beside it are searched.
         setting: Network, recipe, size, seed and data, as JSON types.
-        precision: What training computes in; of ``auto`` it is not known beforehand, and no run is returned.
+        precision: Precision of training; ``auto`` is not known beforehand, so no run is returned.
         frame: ``versions`` and ``hardware`` of this experiment.
     """
     if precision == "auto":

@@ -1,4 +1,4 @@
-"""Running an experiment: complete its trials, and write what they come to.
+"""Run an experiment: complete its trials, write results, table and figures.
 
 OUT/results.json            everything: setting, versions, hardware, every figure, verdicts
 OUT/table.md                the same for people
@@ -79,13 +79,13 @@ def reproduce(
 
     Args:
         experiment: The experiment.
-        data: A data set, as for :func:`deepresidual.train`; the scale's default where left out.
+        data: A data set, as for :func:`deepresidual.train`. Default: the scale's.
         scale: ``smoke``, ``laptop`` or ``paper``.
         out: The folder; it must not hold anything else.
-        arms: Names of the arms to run; all where empty.
-        num_seeds: Runs of each arm; the scale's number where left out.
+        arms: Names of the arms to run. Default: all.
+        num_seeds: Runs of each arm. Default: the scale's number.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        num_workers: How many load data; does not change the result.
+        num_workers: Threads that load data; does not change the result.
         precision: ``fp32`` as in the papers, ``bf16``, ``fp16``, or ``auto``: the faster, measured.
         num_jobs: How many runs at a time, 1 to 64; several have a process each, with its share of the cores.
             A script that asks for several must not do so while it is imported
@@ -93,7 +93,7 @@ def reproduce(
         resume: Go on with the experiment in ``out``.
 
     Returns:
-        Where it lies and what it came to. A verdict that fails is a result, not an error.
+        Its folder and results. A verdict that fails is a result, not an error.
 
     Raises:
         ConfigurationError: An option is not allowed, or ``out`` holds something else.
@@ -228,7 +228,7 @@ def _short(value: Any) -> str:
 
 
 class _Session:
-    """An experiment in progress: what has been measured so far, and the folder that says so.
+    """An experiment in progress: its measurements so far, and its folder.
 
     Args:
         experiment: The experiment.
@@ -254,10 +254,10 @@ class _Session:
             for seed, arm in _in_turn(self._arms)
         ]
         with StopRequest() as stop:
-            return complete_trials(trials, num_jobs, stop, self._take)
+            return complete_trials(trials, num_jobs, stop, self._add)
 
-    def _take(self, trial: Trial, measured: Measurement) -> None:
-        """Take in what was measured of a trial."""
+    def _add(self, trial: Trial, measured: Measurement) -> None:
+        """Add the measurement of a trial."""
         self._found[trial.arm.name][trial.seed] = measured
         write_results(self._path, self._document("running"))
 

@@ -1,4 +1,4 @@
-"""A part of a data set: the first samples of a fixed permutation, the same for every arm and seed."""
+"""Subsample a data set: the first samples of a fixed permutation, the same for every arm and seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trial: one arm of an experiment with one seed, trained where nobody has, and measured.
+"""Train and measure one arm of an experiment with one seed.
 
 OUT/arms/ARM/seed-N/        the run folder
 OUT/arms/ARM/seed-N.json    what was measured of that run
@@ -42,12 +42,12 @@ _MEASUREMENT: Kind = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What training is told of the machine.
+    """Where and how training computes.
 
     Attributes:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        num_workers: How many load images; ``None``: as many as suit.
-        precision: What it computes in.
+        num_workers: Threads that load images; ``None``: chosen by the machine.
+        precision: Precision of the forward and backward pass.
     """
 
     device: str
@@ -60,13 +60,13 @@ class Trial:
     """One arm with one seed.
 
     Attributes:
-        experiment: Whose.
-        arm: What is trained.
-        seed: With which seed.
-        path: The folder of the experiment.
+        experiment: The experiment.
+        arm: The arm to train.
+        seed: Random seed.
+        path: The experiment's folder.
         source: The images.
         data: Name, sizes and fingerprints of the images, as JSON types.
-        machine: How it is computed.
+        machine: Device, workers, precision.
     """
 
     experiment: Experiment
@@ -79,28 +79,28 @@ class Trial:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
         return f"{self.arm.name}, seed {self.seed}"
 
     @property
     def progress(self) -> str:
-        """What messages call it where they say how many runs its arm has."""
+        """Name in messages, with its place among the runs of its arm."""
         return f"{self.label} ({self.arm.seeds.index(self.seed) + 1} of {self.arm.num_seeds})"
 
     @property
     def run_path(self) -> Path:
-        """The run folder, where it is trained here."""
+        """The run folder, if it is trained here."""
         return self.path / "arms" / self.arm.name / f"seed-{self.seed}"
 
     @property
     def log_path(self) -> Path:
-        """What it says, where it runs in a process of its own."""
+        """Its log, if it runs in a process of its own."""
         return self.run_path.with_name(f"seed-{self.seed}.log")
 
     def measurement(self) -> Measurement | None:
-        """Return what was measured; ``None`` where nothing was yet.
+        """Return the measurement; ``None``: not measured yet.
 
-        One that is damaged is named in a warning, and measured again: its run has not gone.
+        A damaged one is named in a warning; its run is measured again.
 
         Raises:
             ConfigurationError: The file is of another network, recipe or data set.
@@ -120,7 +120,7 @@ class Trial:
         return Measurement(document["figures"], document["series"], document["note"])
 
     def complete(self, stop: StopRequest) -> int:
-        """Train it where nobody has, measure it and write that down.
+        """Train it unless a run exists, measure it and write the measurement.
 
         Returns:
             0, or the exit code that a signal asks for: then there is no measurement yet.
@@ -187,7 +187,7 @@ class Trial:
             return None, stop.exit_code
 
     def _setting(self) -> dict[str, Any]:
-        """Return what decides a run, as it reads back from JSON: a change of it is another run."""
+        """Return everything that decides a run, as it reads back from JSON."""
         setting = {
             "network": self.arm.network.to_dict(),
             "recipe": self.arm.recipe.to_dict(),

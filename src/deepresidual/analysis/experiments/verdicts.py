@@ -30,7 +30,7 @@ def gap(
     interval that holds 0 leaves the claim open: so few runs show neither.
 
     Args:
-        results: What was measured.
+        results: The measurements.
         figure: Name of the figure.
         higher: The arm that should have more.
         lower: The other.
@@ -88,7 +88,7 @@ def compared_with_published(
     """Yield, where absolute figures compare, a row for every published one of an arm.
 
     Args:
-        results: What was measured.
+        results: The measurements.
         tolerance: Largest distance of the mean, or of the median or the best run where the source has that,
         in
             points.
