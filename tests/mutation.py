@@ -31,13 +31,15 @@ class Mutation:
 
     Args:
         name: What goes wrong.
-        right: Part of a line that stands once in the package; or several, of which one does.
+        right: Part of a line that stands once in the package.
         wrong: What stands there instead.
+        otherwise: Both of a commit that has another line there.
     """
 
     name: str
-    right: str | tuple[str, ...]
+    right: str
     wrong: str
+    otherwise: tuple[str, str] | None = None
 
 
 MUTATIONS = (
@@ -89,7 +91,12 @@ MUTATIONS = (
         "* abs(part.accuracy - part.confidence)",
         "* (part.accuracy - part.confidence)",
     ),
-    Mutation("evaluation: views are upside down", "pixels.flip(2) if mirrored", "pixels.flip(1) if mirrored"),
+    Mutation(
+        "evaluation: views are upside down",
+        "np.flip(pixels, axis=2)",
+        "np.flip(pixels, axis=1)",
+        ("pixels.flip(2) if mirrored", "pixels.flip(1) if mirrored"),
+    ),
     Mutation(
         "explanation: what speaks against a class is shown",
         "torch.stack(sums).relu()",
@@ -136,7 +143,7 @@ def main() -> None:
 def try_one(checkout: Path, mutation: Mutation, *, run: bool) -> bool:
     """Break a line, run the tests until one fails, and mend the line; return whether one failed."""
     package = next(path for name in PACKAGES if (path := checkout / "src" / name).is_dir())
-    path, right = place(package, mutation)
+    path, right, wrong = place(package, mutation)
     module = (
         path.relative_to(package.parent)
         .with_suffix("")
@@ -151,13 +158,15 @@ def try_one(checkout: Path, mutation: Mutation, *, run: bool) -> bool:
     whole, start = path.read_text("utf-8"), time.monotonic()
     spurious: list[str] = []
     for _ in range(10):
-        path.write_text(whole.replace(right, mutation.wrong), "utf-8")
+        path.write_text(whole.replace(right, wrong), "utf-8")
         try:
-            failed = first_failure(checkout, targets, spurious)
+            # One folder after the other: the first finds most, and none of the others need be collected.
+            failures = (first_failure(checkout, target, spurious) for target in targets)
+            failed = next((failure for failure in failures if failure), "")
         finally:
             path.write_text(whole, "utf-8")
         # What fails without the fault, too, has not found it.
-        if failed in ("", _COLLECTION) or not first_failure(checkout, [failed], []):
+        if failed in ("", _COLLECTION) or not first_failure(checkout, failed, []):
             break
         spurious.append(failed)
     verdict = f"found by {failed}" if failed else "NOT FOUND"
@@ -165,16 +174,17 @@ def try_one(checkout: Path, mutation: Mutation, *, run: bool) -> bool:
     return bool(failed)
 
 
-def place(package: Path, mutation: Mutation) -> tuple[Path, str]:
-    """Return the file with the line, and which of the alternatives stands there."""
-    alternatives = (mutation.right,) if isinstance(mutation.right, str) else mutation.right
+def place(package: Path, mutation: Mutation) -> tuple[Path, str, str]:
+    """Return the file with the line, what stands there and what will."""
     texts = {path: path.read_text("utf-8") for path in sorted(package.rglob("*.py"))}
-    hits = [(path, right) for right in alternatives for path, text in texts.items() if right in text]
-    if len(hits) != 1 or texts[hits[0][0]].count(hits[0][1]) != 1:
-        raise SystemExit(
-            f"{mutation.name}: {mutation.right!r} stands in {len(hits)} files; expected one place"
-        )
-    return hits[0]
+    pairs = [(mutation.right, mutation.wrong), *([mutation.otherwise] if mutation.otherwise else [])]
+    for right, wrong in pairs:
+        hits = [path for path, text in texts.items() if right in text]
+        if len(hits) == 1 and texts[hits[0]].count(right) == 1:
+            return hits[0], right, wrong
+    raise SystemExit(
+        f"{mutation.name}: {mutation.right!r} does not stand once in {package}; give it another line"
+    )
 
 
 def rooms_that_import(package: Path, module: str) -> list[str]:
@@ -196,19 +206,19 @@ def rooms_that_import(package: Path, module: str) -> list[str]:
 def tests_of(checkout: Path, rooms: list[str]) -> list[str]:
     """Return folders and files of the tests of rooms, and what compares or kills where it concerns them."""
     tests = checkout / "tests"
-    found = [path for room in rooms for path in (tests / room, tests / f"test_{room}.py")]
+    found = [path for room in rooms for path in (tests / f"test_{room}.py", tests / room)]
     if {"nn", "conversion"} & set(rooms):
         found.append(tests / "parity")
     if "training" in rooms:
         found.append(tests / "survival")
     if {"zoo", "spec"} & set(rooms):
-        found.append(tests / "test_table.py")
+        found.insert(1, tests / "test_table.py")
     return [path.relative_to(checkout).as_posix() for path in found if path.exists()]
 
 
-def first_failure(checkout: Path, targets: list[str], spurious: list[str]) -> str:
+def first_failure(checkout: Path, target: str, spurious: list[str]) -> str:
     """Return the id of the first test that fails; empty where none does."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-p", "no:cacheprovider", *targets]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-p", "no:cacheprovider", target]
     command += [word for test in spurious for word in ("--deselect", test)]
     environment = {**os.environ, "PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
