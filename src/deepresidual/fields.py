@@ -23,7 +23,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from deepresidual.errors import ConfigurationError
 
-__all__ = ["check_fields", "field_types", "number", "sentences"]
+__all__ = ["check_fields", "check_seed", "field_types", "is_whole", "number", "sentences"]
 
 _REQUIRED = dataclasses.MISSING
 
@@ -41,6 +41,21 @@ def field_types(kind: type[Any]) -> dict[str, Any]:
     """Return the resolved annotation of every field of a dataclass."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def is_whole(value: object, low: int, high: int) -> bool:
+    """Return whether a value is a whole number from ``low`` to ``high``; ``True`` is none."""
+    return type(value) is int and low <= value <= high
+
+
+def check_seed(seed: object) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        ConfigurationError: It is not a whole number from 0 to 2^63 - 1.
+    """
+    if not is_whole(seed, 0, 2**63 - 1):
+        raise ConfigurationError(f"seed is {seed!r}", expected="a whole number from 0 to 2^63 - 1")
 
 
 def sentences(kind: type[Any]) -> dict[str, str]:

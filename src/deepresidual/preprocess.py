@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from deepresidual.errors import ConfigurationError, nearest
+from deepresidual.fields import is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,7 +138,7 @@ class MeanImage:
 def _mean_image_bytes(side_px: object, channels: object) -> int:
     """Return the size of a mean image, whose sides are checked first."""
     for field, value, high in (("side_px", side_px, _MAX_MEAN_IMAGE_PX), ("channels", channels, 3)):
-        if type(value) is not int or not 1 <= value <= high:
+        if not is_whole(value, 1, high):
             raise ConfigurationError(
                 f"{field} of mean_image is {str(value)[:80]}", expected=f"a whole number from 1 to {high}"
             )

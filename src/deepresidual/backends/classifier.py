@@ -32,6 +32,7 @@ from PIL.Image import Image as PillowImage
 from deepresidual.backends.images import image_batches
 from deepresidual.backends.ranking import best_classes
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError, ResidualError
+from deepresidual.fields import is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -297,7 +298,7 @@ class Classifier(ABC):
         return shares
 
     def _require_top_k(self, top_k: int) -> None:
-        if type(top_k) is not int or not 1 <= top_k <= len(self.label_names):
+        if not is_whole(top_k, 1, len(self.label_names)):
             raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {len(self.label_names)}")
 
 

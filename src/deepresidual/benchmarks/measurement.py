@@ -25,6 +25,7 @@ import torch
 from scipy.stats import quantile_test
 
 from deepresidual.errors import ConfigurationError, RunError, UnknownNameError
+from deepresidual.fields import is_whole
 from deepresidual.runtime.device import describe_hardware
 from deepresidual.runtime.files import make_folder, write_json
 from deepresidual.runtime.provenance import command_line, now, version_of, versions
@@ -243,7 +244,7 @@ def check_repetitions(repetitions: int) -> None:
     Raises:
         ConfigurationError: It is below 1 or above 1,000.
     """
-    if type(repetitions) is not int or not 1 <= repetitions <= _MOST_REPETITIONS:
+    if not is_whole(repetitions, 1, _MOST_REPETITIONS):
         raise ConfigurationError(f"repetitions is {repetitions!r}", expected=f"1 to {_MOST_REPETITIONS:,}")
 
 

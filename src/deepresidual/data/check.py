@@ -22,6 +22,7 @@ import numpy as np
 from deepresidual.data.decode import decode, sniff
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.fields import is_whole
 from deepresidual.runtime.console import ProgressBar
 from deepresidual.runtime.cores import usable_cores
 from deepresidual.runtime.processes import WorkerPool
@@ -142,9 +143,9 @@ def check(
     Raises:
         ConfigurationError: An option is out of range, or ``data`` does not name a kind of data set.
     """
-    if type(min_px) is not int or not 0 <= min_px <= 16_384:
+    if not is_whole(min_px, 0, 16_384):
         raise ConfigurationError(f"min_px is {min_px!r}", expected="0 to 16384")
-    if num_workers is not None and (type(num_workers) is not int or not 0 <= num_workers <= 256):
+    if num_workers is not None and not is_whole(num_workers, 0, 256):
         raise ConfigurationError(f"num_workers is {num_workers!r}", expected="0 to 256")
     try:
         source = data if isinstance(data, SampleSource) else open_source(data)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Self
 from deepresidual.data.decode import sniff
 from deepresidual.data.source.shards.classes import CLASSES_FILE
 from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.fields import check_seed
 from deepresidual.runtime.files import atomic_folder, expanded, write_json
 from deepresidual.runtime.random import order_of_epoch
 
@@ -85,8 +86,8 @@ def write_shards(
     for name, value in (("max_samples", max_samples), ("max_mb", max_mb)):
         if type(value) is not int or value < 1:
             raise ConfigurationError(f"{name} is {value!r}", expected="a whole number from 1 on")
-    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
-        raise ConfigurationError(f"seed is {seed!r}", expected="a whole number from 0 to 2^63 - 1")
+    if seed is not None:
+        check_seed(seed)
     destination = expanded(destination)
     if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
         raise ConfigurationError(

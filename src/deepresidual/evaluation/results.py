@@ -24,6 +24,7 @@ import json
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.fields import is_whole
 from deepresidual.runtime.csv_cells import csv_text, original
 from deepresidual.runtime.files import atomic_file, expanded
 
@@ -52,7 +53,7 @@ def check_destination(path: Path, num_classes: int, top_k: int) -> None:
         raise ConfigurationError(
             f"the file for predictions is {path.name!r}", expected=f"a name in {', '.join(_FORMATS)}"
         )
-    if type(top_k) is not int or not 1 <= top_k <= num_classes:
+    if not is_whole(top_k, 1, num_classes):
         raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {num_classes}")
 
 

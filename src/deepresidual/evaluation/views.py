@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, assert_never, get_arg
 
 from deepresidual.data.augment.crop import apply_crop
 from deepresidual.errors import ConfigurationError, UnknownNameError
+from deepresidual.fields import is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +86,7 @@ class Views:
                 remedy="give sizes: it shows whole images",
             )
         for size in self.sizes:
-            if type(size) is not int or not 1 <= size <= _MAX_SIZE:
+            if not is_whole(size, 1, _MAX_SIZE):
                 raise ConfigurationError(
                     f"a size is {size!r}", expected=f"whole numbers of pixels from 1 to {_MAX_SIZE:,}"
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from deepresidual import zoo
-from deepresidual.errors import ConfigurationError
+from deepresidual.fields import check_seed
 from deepresidual.nn import ResNet, empty_network, initialize
 from deepresidual.spec import ResNetSpec
 
@@ -32,8 +32,7 @@ def create(
         UnknownNameError: There is no network of that name.
         ConfigurationError: A number is out of range.
     """
-    if type(seed) is not int or not 0 <= seed < 2**63:
-        raise ConfigurationError(f"seed is {seed!r}", expected="a whole number from 0 to 2^63 - 1")
+    check_seed(seed)
     spec = name_or_spec if isinstance(name_or_spec, ResNetSpec) else zoo.entry(name_or_spec).spec
     spec = dataclasses.replace(
         spec,

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from deepresidual.data.sampler import steps_until_epoch
 from deepresidual.errors import ConfigurationError
+from deepresidual.fields import check_seed
 from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Recipe
 from deepresidual.runtime.compute import Precision
@@ -65,8 +66,7 @@ class Plan:
     fingerprint: dict[str, str]
 
     def __post_init__(self) -> None:
-        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
-            raise ConfigurationError(f"seed is {self.seed!r}", expected="a whole number from 0 to 2^63 - 1")
+        check_seed(self.seed)
 
     @property
     def total_steps(self) -> int:

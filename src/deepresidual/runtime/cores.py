@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from deepresidual.errors import ConfigurationError
+from deepresidual.fields import is_whole
 
 __all__ = ["resolve_num_workers", "usable_cores"]
 
@@ -26,7 +27,7 @@ def resolve_num_workers(choice: int | None, device_type: str, image_px: int) -> 
         ConfigurationError: The choice is out of range.
     """
     if choice is not None:
-        if type(choice) is not int or not 0 <= choice <= 256:
+        if not is_whole(choice, 0, 256):
             raise ConfigurationError(f"num_workers is {choice}", expected="0 to 256")
         return choice
     if device_type != "cpu":

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deepresidual.errors import ConfigurationError
+from deepresidual.fields import is_whole
 from deepresidual.runs.read import SCHEMA_VERSION, holds_run
 from deepresidual.runs.statistics import summarize
 from deepresidual.runtime.console import note
@@ -107,7 +108,7 @@ def train_seeds(
     Raises:
         ConfigurationError: ``num_seeds`` is out of range, or ``out`` is missing or holds something else.
     """
-    if type(num_seeds) is not int or not 1 <= num_seeds <= 1000:
+    if not is_whole(num_seeds, 1, 1000):
         raise ConfigurationError(f"seeds is {num_seeds}", expected="1 to 1000")
     if out is None:
         raise ConfigurationError("--seeds needs a folder for the runs", remedy="name it with --out")

@@ -30,6 +30,7 @@ import torch
 from deepresidual.analysis.experiments.experiment import Measurement, Scale
 from deepresidual.analysis.experiments.trial import Trial
 from deepresidual.errors import ConfigurationError, ResidualError, RunError
+from deepresidual.fields import is_whole
 from deepresidual.runtime.console import note, printable
 from deepresidual.runtime.cores import usable_cores
 from deepresidual.runtime.device import resolve_device
@@ -61,7 +62,7 @@ def check_jobs(num_jobs: int) -> None:
     Raises:
         ConfigurationError: It is not from 1 to 64.
     """
-    if type(num_jobs) is not int or not 1 <= num_jobs <= _MOST_JOBS:
+    if not is_whole(num_jobs, 1, _MOST_JOBS):
         raise ConfigurationError(f"jobs is {num_jobs}", expected=f"1 to {_MOST_JOBS}")
 
 

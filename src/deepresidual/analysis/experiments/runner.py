@@ -33,6 +33,7 @@ from deepresidual.analysis.experiments.trial import Machine, Trial
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameError
+from deepresidual.fields import is_whole
 from deepresidual.runtime.compute import PrecisionChoice
 from deepresidual.runtime.console import warn
 from deepresidual.runtime.device import describe_hardware, resolve_device
@@ -145,7 +146,7 @@ def chosen_arms(
     """
     if scale not in SCALES:
         raise ConfigurationError(f"scale is {scale!r}", expected=f"one of {', '.join(SCALES)}")
-    if num_seeds is not None and (type(num_seeds) is not int or not 1 <= num_seeds <= 1000):
+    if num_seeds is not None and not is_whole(num_seeds, 1, 1000):
         raise ConfigurationError(f"seeds is {num_seeds}", expected="1 to 1000")
     arms = experiment.arms(scale)
     known = [arm.name for arm in arms]
