@@ -147,7 +147,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> TorchClassifie
         device: Where to put the weights.
 
     Returns:
-        The model, in evaluation mode, with class names and preprocessing.
+        A :class:`Classifier` that PyTorch computes, in evaluation mode, with class names and preprocessing.
 
     Raises:
         ConfigurationError: There is no such device.

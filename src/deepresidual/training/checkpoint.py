@@ -10,7 +10,6 @@ removed, so a kill at any moment leaves a whole one. What is damaged nevertheles
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from safetensors.torch import load_file
 
 from deepresidual.errors import ModelFileError
 from deepresidual.runtime.console import warn
-from deepresidual.runtime.files import atomic_folder, put_back, remove, write_json, write_tensors
+from deepresidual.runtime.files import atomic_folder, put_back, remove, sha256_of, write_json, write_tensors
 from deepresidual.runtime.strict_json import Between, Kind, check, parse
 from deepresidual.training.state import Checkpoint, TrainingState
 
@@ -153,9 +152,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _digest(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _by_step(folder: Path) -> dict[int, Path]:

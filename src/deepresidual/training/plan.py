@@ -6,7 +6,6 @@ record instead of deciding again, so a choice never changes half-way.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import earlier_recipe, named_recipe, recipe_for
 from deepresidual.runs.plan import Plan, in_earlier_terms
 from deepresidual.runtime.cores import usable_cores
+from deepresidual.runtime.files import sha256_of
 from deepresidual.spec import ResNetSpec
 from deepresidual.training.compiling import CompileChoice, resolve_compile
 from deepresidual.training.optimizer import check_frozen_stages
@@ -338,5 +338,4 @@ def _default_model(source: SampleSource) -> str:
 
 
 def _digest(model: str | Path) -> str:
-    with (model_folder(model) / "model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return sha256_of(model_folder(model) / "model.safetensors")[:32]

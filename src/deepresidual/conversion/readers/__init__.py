@@ -11,11 +11,10 @@ Example:
 
 from __future__ import annotations
 
-import hashlib
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deepresidual.conversion.checkpoint import Checkpoint
 from deepresidual.conversion.readers import sandbox
@@ -24,13 +23,10 @@ from deepresidual.conversion.readers.tensorflow_checkpoint import files_of
 from deepresidual.conversion.readers.torch_file import LEGACY_MAGIC
 from deepresidual.errors import ModelFileError
 from deepresidual.runtime import git_lfs
-from deepresidual.runtime.files import expanded
+from deepresidual.runtime.files import expanded, sha256_of
 from deepresidual.runtime.known_formats import TABLE_MAGIC, describe
 from deepresidual.runtime.safetensors_file import open_tensors
 from deepresidual.runtime.strict_json import read_object
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["MAX_FILE_BYTES", "read", "read_binaryproto", "regular_size"]
 
@@ -141,7 +137,7 @@ def _read_tensorflow(prefix: Path, shown: Path) -> Checkpoint:
     if size > MAX_FILE_BYTES:
         raise ModelFileError(f"{shown} has {size:,} bytes", expected=f"at most {MAX_FILE_BYTES:,}")
     tensors, metadata = sandbox.run("tensorflow", prefix, size)
-    return Checkpoint(shown, "tensorflow", tensors, _sha256(files), metadata)
+    return Checkpoint(shown, "tensorflow", tensors, sha256_of(*files), metadata)
 
 
 def _read_file(
@@ -159,7 +155,7 @@ def _read_file(
         tensors = open_tensors(path)
     else:
         tensors, found = sandbox.run(kind, path, size, state_dict=state_dict if kind == "torch" else "")
-    return Checkpoint(shown, kind, tensors, _sha256([path]), {**found, **(metadata or {})})
+    return Checkpoint(shown, kind, tensors, sha256_of(path), {**found, **(metadata or {})})
 
 
 def _kind_of(path: Path, size: int) -> str:
@@ -234,12 +230,3 @@ def _varint(content: bytes, file: Any) -> int:
             file.seek(position + 1 - len(content), 1)
             return value
     return -1
-
-
-def _sha256(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
