@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from deepresidual.preprocess import Preprocess
     from deepresidual.recipe import Recipe
     from deepresidual.spec import ResNetSpec
-    from deepresidual.training import RunResult, train
+    from deepresidual.training.launch import train
+    from deepresidual.training.loop import RunResult
     from deepresidual.zoo import list_models
 
 __version__ = "0.1.0.dev0"
@@ -65,7 +66,7 @@ _HOMES = {
     "ResNet": "deepresidual.nn",
     "ResNetSpec": "deepresidual.spec",
     "ResidualError": "deepresidual.errors",
-    "RunResult": "deepresidual.training",
+    "RunResult": "deepresidual.training.loop",
     "TorchClassifier": "deepresidual.models",
     "convert": "deepresidual.models.convert",
     "create": "deepresidual.models",
@@ -73,7 +74,7 @@ _HOMES = {
     "list_models": "deepresidual.zoo",
     "load": "deepresidual.models",
     "save": "deepresidual.models",
-    "train": "deepresidual.training",
+    "train": "deepresidual.training.launch",
 }
 
 

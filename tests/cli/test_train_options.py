@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -12,6 +13,7 @@ from deepresidual.cli.recipe_options import RecipeOptions
 from deepresidual.fields import sentences
 from deepresidual.recipe import GROUPS, RENAMED, Recipe, setting_homes
 from deepresidual.recipe.recipes import NAMES
+from deepresidual.training.options import TrainOptions
 from tests.recipe.test_fields import CHOICES, YES_NO, another
 
 PLAIN = Recipe(name="plain")
@@ -19,14 +21,15 @@ PLAIN = Recipe(name="plain")
 
 @pytest.fixture
 def received(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Return the arguments of ``deepresidual.training.train``, filled once a command was run."""
+    """Return the arguments of ``deepresidual.train``, filled once a command was run."""
     arguments: dict[str, Any] = {}
 
-    def listen(data: object, model: object, out: object, **options: Any) -> None:
-        arguments.update(options, data=data, model=model, out=out)
+    def listen(data: object, model: object, out: object, options: TrainOptions, **others: Any) -> None:
+        fields = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+        arguments.update(fields, data=data, model=model, out=out, **others)
         raise KeyboardInterrupt  # enough was heard
 
-    monkeypatch.setattr("deepresidual.training.train", listen)
+    monkeypatch.setattr("deepresidual.training.launch.train", listen)
     return arguments
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deepresidual.training import train
+from deepresidual.training.launch import train
 from tests.conftest import write_photos
 
 HOSTILE = "<script>alert(1)<"

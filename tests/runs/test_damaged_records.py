@@ -13,6 +13,7 @@ import pytest
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.runs.read import read_run, read_run_record
 from deepresidual.training.journal import Journal
+from deepresidual.training.options import TrainOptions
 from deepresidual.training.seeds import train_seeds
 from tests.conftest import write_photos
 from tests.training.parts import a_run, a_start, record_of, rows, stop_after, weights_of
@@ -152,7 +153,7 @@ def test_several_seeds_name_the_one_whose_record_is_damaged(origin: Path, tmp_pa
     (tmp_path / "runs" / "seed-0").mkdir(parents=True)
     (tmp_path / "runs" / "seed-0" / "run.json").write_text("{")
     with pytest.raises(ModelFileError, match=r"seed-0/run\.json is damaged"):
-        train_seeds(origin / "photos", None, tmp_path / "runs", first_seed=0, num_seeds=2, resume=True)
+        train_seeds(origin / "photos", None, tmp_path / "runs", TrainOptions(), num_seeds=2, resume=True)
 
 
 # -- metrics.jsonl ---------------------------------------------------------------------------------------

@@ -24,8 +24,9 @@ import torch
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import ResidualError
 from deepresidual.runtime.console import stderr
-from deepresidual.training import launch, train
+from deepresidual.training import launch
 from deepresidual.training.journal import Journal
+from deepresidual.training.launch import train
 from tests.survival import plants, system_calls
 
 if TYPE_CHECKING:

@@ -21,8 +21,9 @@ from deepresidual.recipe import Recipe
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.spec import ResNetSpec
-from deepresidual.training import RunResult, train
 from deepresidual.training.journal import Journal
+from deepresidual.training.launch import train
+from deepresidual.training.loop import RunResult
 from deepresidual.training.updater import Updater
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 

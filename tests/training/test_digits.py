@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deepresidual.training import train
+from deepresidual.training.launch import train
 
 
 @pytest.mark.test_all

@@ -20,7 +20,8 @@ from deepresidual.data.source import open_source
 from deepresidual.evaluation import Evaluation, evaluate_split
 from deepresidual.explanation import activation_maps, enlarged, overlay
 from deepresidual.models import TorchClassifier
-from deepresidual.training import journal, train
+from deepresidual.training import journal
+from deepresidual.training.launch import train
 from deepresidual.training.pictures import heat_maps_of, photos_of
 from tests.conftest import write_photos
 from tests.training.parts import SilentJournal

@@ -26,7 +26,8 @@ from deepresidual.recipe.recipes import NAMES, named_recipe
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.random import SampleRandom
 from deepresidual.training.compiling import resolve_compile
-from deepresidual.training.plan import Wishes, make_plan
+from deepresidual.training.options import TrainOptions
+from deepresidual.training.plan import make_plan
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 from tests.recipe.test_recipe import in_old_names
 from tests.training.parts import CPU, a_plan, a_start, an_updater
@@ -37,21 +38,10 @@ def source(photos: Path) -> SampleSource:
     return open_source(photos)
 
 
-def planned(source: SampleSource, recorded: Plan | None = None, **wishes: Any) -> Plan:
-    usual: dict[str, Any] = {
-        "model": "resnet20",
-        "weights": None,
-        "recipe": None,
-        "changes": {},
-        "image_px": 8,
-        "seed": 0,
-        "precision": "fp32",
-        "compile": "auto",
-        "activation_checkpointing": False,
-        "validation": 0.0,
-        "bad_samples": "stop",
-    }
-    return make_plan(source, Wishes(**{**usual, **wishes}), CPU, recorded=recorded)
+def planned(source: SampleSource, recorded: Plan | None = None, **options: Any) -> Plan:
+    model = options.pop("model", "resnet20")
+    asked = TrainOptions(**{"image_px": 8, "precision": "fp32", **options})
+    return make_plan(source, model, asked, CPU, recorded=recorded)
 
 
 # -- recipes -------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 
 from deepresidual.cli import main
 from deepresidual.errors import ConfigurationError
+from deepresidual.training.options import TrainOptions
 from deepresidual.training.preview import Preview, preview
 from deepresidual.training.schedule import learning_rate
 from tests.training.parts import a_plan, a_start
@@ -25,21 +26,14 @@ def a_preview(seconds_a_step: float = 0.5, **fields: Any) -> Preview:
 
 
 def previewed(photos: Path, **options: Any) -> Preview:
-    usual: dict[str, Any] = {
-        "weights": a_start(photos.parent / "start"),
-        "recipe": "cifar",
-        "changes": {"epochs": 2.0, "batch_size": 10},
-        "image_px": None,
-        "validation": 0.0,
-        "bad_samples": "stop",
-        "precision": "fp32",
-        "compile": "auto",
-        "activation_checkpointing": False,
-        "device": "cpu",
-        "seed": 0,
-        "fit_memory": False,
-    }
-    return preview(photos, None, **{**usual, **options})
+    usual = TrainOptions(
+        weights=a_start(photos.parent / "start"),
+        recipe="cifar",
+        changes={"epochs": 2.0, "batch_size": 10},
+        precision="fp32",
+        device="cpu",
+    )
+    return preview(photos, options=usual, **options)
 
 
 def listing(folder: Path) -> list[str]:

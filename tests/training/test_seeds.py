@@ -11,6 +11,7 @@ import pytest
 
 from deepresidual.cli import main
 from deepresidual.errors import ConfigurationError
+from deepresidual.training.options import TrainOptions
 from deepresidual.training.seeds import SeedsResult, train_seeds
 from tests.training.parts import a_start, record_of, stop_after
 
@@ -54,17 +55,16 @@ def series(photos: Path, out: Path | None, **options: Any) -> SeedsResult:
     start = photos.parent / "start"
     if not start.exists():
         a_start(start)
-    usual: dict[str, Any] = {
-        "first_seed": 5,
-        "num_seeds": 3,
-        "resume": False,
-        "weights": start,
-        "recipe": "cifar",
-        "changes": {"epochs": 1.0, "batch_size": 10},
-        "num_workers": 0,
-        "precision": "fp32",
-    }
-    return train_seeds(photos, None, out, **{**usual, **options})
+    usual = TrainOptions(
+        weights=start,
+        recipe="cifar",
+        changes={"epochs": 1.0, "batch_size": 10},
+        seed=5,
+        num_workers=0,
+        precision="fp32",
+    )
+    options = {"num_seeds": 3, **options}
+    return train_seeds(photos, None, out, usual, **options)
 
 
 def test_the_figures_equal_those_in_the_runs(photos: Path, tmp_path: Path) -> None:

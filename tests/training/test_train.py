@@ -19,9 +19,11 @@ from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import ConfigurationError, DataError, DivergedError, ModelFileError, RunError
 from deepresidual.runs.plan import Plan
 from deepresidual.runs.read import read_plan
-from deepresidual.training import RunResult, train
+from deepresidual.training.launch import train
+from deepresidual.training.loop import RunResult
 from deepresidual.training.meter import BatchSums
-from deepresidual.training.plan import Wishes, make_plan
+from deepresidual.training.options import TrainOptions
+from deepresidual.training.plan import make_plan
 from deepresidual.training.updater import Updater
 from tests.training.parts import stop_after
 
@@ -41,21 +43,8 @@ def run(photos: Path, out: Path, changes: dict[str, Any] | None = None, **option
     return train(photos, out=out, changes={**CHANGES, **changes}, **options)
 
 
-def planned(source: SampleSource, **wishes: Any) -> Plan:
-    usual: dict[str, Any] = {
-        "model": None,
-        "weights": None,
-        "recipe": None,
-        "changes": {},
-        "image_px": None,
-        "seed": 0,
-        "precision": "fp32",
-        "compile": "auto",
-        "activation_checkpointing": False,
-        "validation": 0.0,
-        "bad_samples": "stop",
-    }
-    return make_plan(source, Wishes(**{**usual, **wishes}), torch.device("cpu"))
+def planned(source: SampleSource, model: str | None = None, **options: Any) -> Plan:
+    return make_plan(source, model, TrainOptions(precision="fp32", **options), torch.device("cpu"))
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:

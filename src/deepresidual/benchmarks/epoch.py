@@ -17,7 +17,8 @@ from deepresidual.runtime.cores import resolve_num_workers
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.meter import Meter
-from deepresidual.training.plan import Wishes, make_plan
+from deepresidual.training.options import TrainOptions
+from deepresidual.training.plan import make_plan
 from deepresidual.training.updater import Updater
 
 LEARNING_RATE = 0.0125
@@ -35,21 +36,9 @@ class OurEpoch:
 
     def __init__(self, data: Path, model: str, batch_size: int, image_px: int) -> None:
         device = torch.device("cpu")
-        wishes = Wishes(
-            model=model,
-            weights=None,
-            recipe="photos",
-            changes={"batch_size": batch_size},
-            image_px=image_px,
-            seed=0,
-            precision="auto",
-            compile="auto",
-            activation_checkpointing=False,
-            validation=0.0,
-            bad_samples="stop",
-        )
+        options = TrainOptions(recipe="photos", changes={"batch_size": batch_size}, image_px=image_px)
         self._source = open_source(data)
-        self._plan = plan = make_plan(self._source, wishes, device)
+        self._plan = plan = make_plan(self._source, model, options, device)
         network = create(plan.spec, seed=0).to(device).to(memory_format=torch.channels_last)
         self._meter = Meter(device)
         self._updater = Updater(network, plan, SINGLE)

@@ -57,24 +57,22 @@ def reproduce(
     """
     from deepresidual.analysis.experiments import chosen_arms, experiment, usual_jobs
     from deepresidual.analysis.experiments import reproduce as run_experiment
+    from deepresidual.training.options import TrainOptions
 
     if name is None:
         return _list(json=json)
     chosen = experiment(name)
     num_jobs = usual_jobs(scale, device) if jobs is None else jobs
+    to_train = chosen_arms(chosen, scale, arms, seeds)
     if dry_run:
-        to_train = chosen_arms(chosen, scale, arms, seeds)
         return _show(chosen, to_train, scale, data, device, precision, num_jobs, json=json)
     result = run_experiment(
         chosen,
         data,
         scale=scale,
         out=out if out is not None else f"runs/reproduce/{name}-{scale}",
-        arms=arms,
-        num_seeds=seeds,
-        device=device,
-        num_workers=workers,
-        precision=precision,
+        arms=to_train,
+        options=TrainOptions(device=device, num_workers=workers, precision=precision),
         num_jobs=num_jobs,
         resume=resume,
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from deepresidual.data.loader import Readable
     from deepresidual.data.source import SampleSource
-    from deepresidual.evaluation.options import EvaluationKeywords
+    from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
     from deepresidual.evaluation.result import Evaluation
     from deepresidual.models import Classifier
 
@@ -30,14 +30,17 @@ if TYPE_CHECKING:
 def evaluate(
     model: Classifier | str | Path,
     data: SampleSource | str | Path,
-    **options: Unpack[EvaluationKeywords],
+    options: EvaluationOptions | None = None,
+    **keywords: Unpack[EvaluationKeywords],
 ) -> Evaluation:
     """Evaluate a model on a data set.
 
     Args:
         model: A model, a model folder, a run folder or the name of a bundled model.
         data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder.
-        options: Fields of :class:`deepresidual.evaluation.EvaluationOptions`, for example ``split="val"``.
+        options: What of the data is evaluated, and how.
+        keywords: Fields of :class:`deepresidual.evaluation.EvaluationOptions` that replace those of
+            ``options``, for example ``split="val"``.
 
     Returns:
         The metrics, over every sample of the split.
@@ -48,7 +51,7 @@ def evaluate(
         ModelFileError: The model cannot be loaded.
         RunError: The file of predictions cannot be written.
     """
-    return EvaluationSetup.open([model], data, **options).evaluate()
+    return EvaluationSetup.open([model], data, options, **keywords).evaluate()
 
 
 class EvaluationStopped(Exception):  # noqa: N818  # no error: a stop was requested

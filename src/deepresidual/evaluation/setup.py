@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
@@ -82,21 +82,23 @@ class EvaluationSetup:
         cls,
         models: Sequence[Classifier | str | Path],
         data: SampleSource | str | Path,
-        **options: Unpack[EvaluationKeywords],
+        options: EvaluationOptions | None = None,
+        **keywords: Unpack[EvaluationKeywords],
     ) -> EvaluationSetup:
         """Load models and open data.
 
         Args:
             models: One model or several, as :func:`deepresidual.evaluate` takes them.
             data: A data set, opened or by name.
-            options: Fields of :class:`EvaluationOptions`.
+            options: What is evaluated and how.
+            keywords: Fields of :class:`EvaluationOptions` that replace those of ``options``.
 
         Raises:
             ConfigurationError: An option is out of range, or two models know different classes.
             DataError: The data cannot be used, or has a class that the models do not know.
             ModelFileError: A model cannot be loaded, or has no classifier.
         """
-        chosen = EvaluationOptions(**options)
+        chosen = replace(options or EvaluationOptions(), **keywords)
         views = Views.of(chosen.views)
         members = tuple(
             (model if isinstance(model, Classifier) else load(model)).to(chosen.device) for model in models

@@ -1,6 +1,1 @@
-"""Training: a plan, a run folder, and the loop that fills it."""
-
-from deepresidual.training.launch import train
-from deepresidual.training.loop import RunResult
-
-__all__ = ["RunResult", "train"]
+"""Training: options, a plan, and the loop that fills a run folder. Nothing is imported before it is used."""

@@ -1,11 +1,11 @@
-"""Starting a run and going on with one: from what was asked for to a trainer that works, and its errors."""
+"""Start or resume a training run."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 
@@ -15,7 +15,7 @@ from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, DivergedError, ResidualError, RunError
 from deepresidual.recipe.recipes import left_out
 from deepresidual.runs.folder import Run, default_run_path
-from deepresidual.runs.plan import BadSamples, Plan
+from deepresidual.runs.plan import Plan
 from deepresidual.runs.read import holds_run, read_plan
 from deepresidual.runs.tensorboard import require_tensorboard
 from deepresidual.runtime.allocator import allocator_policy
@@ -31,41 +31,25 @@ from deepresidual.runtime.torchrun import place
 from deepresidual.training.journal import Journal
 from deepresidual.training.loop import RunResult, Trainer
 from deepresidual.training.memory import allocator_policy_of, fitting_micro_batch, is_out_of_memory
-from deepresidual.training.plan import Wishes, make_plan
+from deepresidual.training.options import TrainKeywords, TrainOptions
+from deepresidual.training.plan import make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from deepresidual.recipe import Recipe
-    from deepresidual.runtime.compute import PrecisionChoice
     from deepresidual.spec import ResNetSpec
-    from deepresidual.training.compiling import CompileChoice
-
-__all__ = ["train"]
 
 
 def train(
     data: SampleSource | str | Path = "digits",
     model: str | ResNetSpec | None = None,
     out: str | Path | None = None,
+    options: TrainOptions | None = None,
     *,
-    weights: str | Path | None = None,
-    recipe: Recipe | str | None = None,
-    changes: Mapping[str, Any] | None = None,
-    fit_memory: bool = False,
-    image_px: int | None = None,
-    validation: float = 0.0,
-    bad_samples: BadSamples = "stop",
-    seed: int = 0,
-    precision: PrecisionChoice = "auto",
-    compile: CompileChoice = "auto",  # noqa: A002  # as the option is called
-    activation_checkpointing: bool = False,
-    device: str = "auto",
-    num_workers: int | None = None,
-    checkpoint_minutes: float = 15.0,
-    tensorboard: bool = False,
     resume: bool = False,
     checkpoint: int | None = None,
+    **keywords: Unpack[TrainKeywords],
 ) -> RunResult:
     """Train a network and leave a run folder behind.
 
@@ -74,29 +58,13 @@ def train(
     Args:
         data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder,
             ``cifar10:PATH``, ``cifar100:PATH``, ``shards:PATTERN``, ``csv:FILE``.
-        model: A name of the zoo, or a spec of one's own; chosen by the size of the images where left out.
-        out: The run folder; ``runs/DATA-MODEL`` where left out.
-        weights: A model folder to start from; its classifier stays where the classes are the same.
-        recipe: A :class:`Recipe` or the name of one; the one that suits data and model where left out.
-        changes: Fields of the recipe to set, for example ``{"epochs": 5, "flip": False}``.
-        fit_memory: Find the largest micro-batch that fits into memory by halving, and keep the batch.
-        image_px: Side of the network's input in pixels; the usual one of the model where left out.
-        validation: Share of the training images to hold out, to watch and to choose by.
-        bad_samples: ``stop`` at a sample that cannot be used, or ``skip`` it, name it, and count it; beyond
-            one in a hundred the run stops all the same.
-        seed: Decides the first weights, the order of samples and every augmentation.
-        precision: ``auto`` is the faster of fp32 and bf16 for this network on this processor, measured
-            (:mod:`deepresidual.backends.precision`); weights and updates stay float32. Bits are the same for
-            the same precision only.
-        compile: ``auto`` compiles the network where the run is long enough for it to pay.
-        activation_checkpointing: Keep only each unit's input for the backward pass: less memory, the same
-            bits, more time: a third for the network itself, and on the CPU for fetching memory anew.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        num_workers: How many load data; does not change the result.
-        checkpoint_minutes: Longest time between two checkpoints; each evaluation leaves one, too.
-        tensorboard: Whether to write the metrics for TensorBoard, too.
-        resume: Go on with the run in ``out`` from its newest checkpoint.
-        checkpoint: Go on from the checkpoint of this step, which must be whole; needs ``resume``.
+        model: A name of the zoo, or a spec of one's own. Default: chosen by the size of the images.
+        out: The run folder. Default: ``runs/DATA-MODEL``.
+        options: How to train.
+        resume: Continue the run in ``out`` from its newest checkpoint.
+        checkpoint: Continue from the checkpoint of this step, which must be whole; needs ``resume``.
+        keywords: Fields of :class:`deepresidual.training.options.TrainOptions` that replace those of
+            ``options``, for example ``recipe="photos"``.
 
     Returns:
         Where the run lies and how it ended.
@@ -107,14 +75,18 @@ def train(
         DivergedError: The loss is not finite.
         RunError: Something cannot be written, or there is too little memory.
     """
+    options = replace(options or TrainOptions(), **keywords)
     if launched_by_torchrun():
         place()  # what is wrong with it is said before all else
-    target = resolve_device(_of_this_rank(device))
+    target = resolve_device(_of_this_rank(options.device))
     path = _run_path(out, resume=resume, checkpoint=checkpoint)
-    resolve_num_workers(num_workers, target.type, 1)  # out of range is said before anything is written
-    if not 0 < checkpoint_minutes <= 1e6:
-        raise ConfigurationError(f"checkpoint_minutes is {checkpoint_minutes}", expected="a number above 0")
-    if tensorboard:
+    resolve_num_workers(
+        options.num_workers, target.type, 1
+    )  # out of range is said before anything is written
+    minutes = options.checkpoint_minutes
+    if not 0 < minutes <= 1e6:
+        raise ConfigurationError(f"checkpoint_minutes is {minutes}", expected="a number above 0")
+    if options.tensorboard:
         require_tensorboard()
     # While the processes meet there is nothing to save: signals do their usual work.
     with Processes.join(target) as processes, StopRequest() as stop:
@@ -122,24 +94,15 @@ def train(
         restarted = processes.num_restarts > 0 and path is not None and holds_run(path)
         resume = processes.broadcast(resume or restarted)
         with processes.failing_together():
-            source = hold_out(data if isinstance(data, SampleSource) else open_source(data), validation)
-        wishes = Wishes(
-            model=model,
-            weights=weights,
-            recipe=recipe,
-            changes=changes or {},
-            image_px=image_px,
-            seed=seed,
-            precision=precision,
-            compile=compile,
-            activation_checkpointing=activation_checkpointing,
-            validation=validation,
-            bad_samples=bad_samples,
-        )
-        run = _opened_run(source, wishes, target, processes, path, data, resume=resume, fit_memory=fit_memory)
+            source = hold_out(
+                data if isinstance(data, SampleSource) else open_source(data), options.validation
+            )
+            if path is not None and not resume:
+                _require_outside(path, data)
+        run = _opened_run(source, model, options, target, processes, path, resume=resume)
         with contextlib.closing(run):
             with processes.failing_together():
-                if tensorboard:
+                if options.tensorboard:
                     run.show_on_board()
                 trainer = Trainer(
                     run.plan,
@@ -147,11 +110,13 @@ def train(
                     run,
                     target,
                     Journal(run, run.plan, source, target, processes),
-                    num_workers=resolve_num_workers(num_workers, target.type, run.plan.preprocess.crop_px),
+                    num_workers=resolve_num_workers(
+                        options.num_workers, target.type, run.plan.preprocess.crop_px
+                    ),
                     processes=processes,
                     stop=stop,
-                    weights=expanded(weights) if weights is not None else None,
-                    checkpoint_minutes=checkpoint_minutes,
+                    weights=expanded(options.weights) if options.weights is not None else None,
+                    checkpoint_minutes=minutes,
                 )
             chosen = run.checkpoints_path / f"step-{checkpoint}" if checkpoint is not None else None
             with allocator_policy(allocator_policy_of(run.plan, target)):
@@ -211,23 +176,22 @@ def _run_path(out: str | Path | None, *, resume: bool, checkpoint: int | None) -
 
 def _opened_run(
     source: SampleSource,
-    wishes: Wishes,
+    model: str | ResNetSpec | None,
+    options: TrainOptions,
     device: torch.device,
     processes: Processes,
     path: Path | None,
-    data: SampleSource | str | Path,
     *,
     resume: bool,
-    fit_memory: bool,
 ) -> Run:
     """Settle the plan and open the run folder: the first rank does it, the others hear of it."""
     opened: Run | None = None
     with processes.failing_together():
         if processes.is_main:
             opened = (
-                _resumed(source, wishes, device, processes, path)
+                _resumed(source, model, options, device, processes, path)
                 if resume and path is not None
-                else _started(source, wishes, device, processes, path, data, fit_memory=fit_memory)
+                else _started(source, model, options, device, processes, path)
             )
             _introduce(opened.plan, source, opened, processes)
     told: tuple[dict[str, Any], str, int] | None = None
@@ -236,30 +200,27 @@ def _opened_run(
     told = processes.broadcast(told)
     if opened is not None:
         return opened
-    fields, where, threads = told or ({}, "", 1)
+    plan, where, threads = told or ({}, "", 1)
     if resume and threads != torch.get_num_threads():
         torch.set_num_threads(threads)
-    return Run.seen_by_others(Path(where), Plan.from_dict(fields))
+    return Run.seen_by_others(Path(where), Plan.from_dict(plan))
 
 
 def _started(
     source: SampleSource,
-    wishes: Wishes,
+    model: str | ResNetSpec | None,
+    options: TrainOptions,
     device: torch.device,
     processes: Processes,
     path: Path | None,
-    data: SampleSource | str | Path,
-    *,
-    fit_memory: bool,
 ) -> Run:
-    plan = make_plan(source, wishes, device)
+    plan = make_plan(source, model, options, device)
     _check_split(plan, processes)
-    if fit_memory:
+    if options.fit_memory:
         micro_batch_size = fitting_micro_batch(plan, device, plan.recipe.batch_size // processes.size)
-        recipe = dataclasses.replace(plan.recipe, micro_batch_size=micro_batch_size)
-        plan = dataclasses.replace(plan, recipe=recipe)
-    path = default_run_path(plan) if path is None else _outside(path, data)
-    return Run.start(path, plan, source, _facts(source, device, processes))
+        recipe = replace(plan.recipe, micro_batch_size=micro_batch_size)
+        plan = replace(plan, recipe=recipe)
+    return Run.start(path or default_run_path(plan), plan, source, _facts(source, device, processes))
 
 
 def _facts(source: SampleSource, device: torch.device, processes: Processes) -> dict[str, Any]:
@@ -272,15 +233,20 @@ def _facts(source: SampleSource, device: torch.device, processes: Processes) -> 
 
 
 def _resumed(
-    source: SampleSource, wishes: Wishes, device: torch.device, processes: Processes, path: Path
+    source: SampleSource,
+    model: str | ResNetSpec | None,
+    options: TrainOptions,
+    device: torch.device,
+    processes: Processes,
+    path: Path,
 ) -> Run:
     recorded, _ = read_plan(path)
-    if wishes.changes.get("micro_batch_size") is None and recorded.recipe.micro_batch_size is not None:
+    if options.changes.get("micro_batch_size") is None and recorded.recipe.micro_batch_size is not None:
         # Found by halving when the run began.
-        wishes = dataclasses.replace(
-            wishes, changes={**wishes.changes, "micro_batch_size": recorded.recipe.micro_batch_size}
+        options = replace(
+            options, changes={**options.changes, "micro_batch_size": recorded.recipe.micro_batch_size}
         )
-    plan = make_plan(source, wishes, device, recorded=recorded)
+    plan = make_plan(source, model, options, device, recorded=recorded)
     run = Run.resume(path, plan, source, _facts(source, device, processes))
     _check_split(run.plan, processes)
     _compute_alike(run.record, device)
@@ -335,13 +301,12 @@ def _check_split(plan: Plan, processes: Processes) -> None:
         )
 
 
-def _outside(out: Path, data: SampleSource | str | Path) -> Path:
-    """Return ``out``, unless it lies in the data, where the run's pictures would be taken for samples."""
+def _require_outside(out: Path, data: SampleSource | str | Path) -> None:
+    """Refuse a run folder in the data, where the run's pictures would be taken for samples."""
     if isinstance(data, SampleSource) or data == "digits":
-        return out  # not known to lie anywhere, or bundled
+        return  # not known to lie anywhere, or bundled
     if out.resolve().is_relative_to(expanded(data).resolve()):
         raise ConfigurationError(f"{out} lies inside the data {data}", remedy="choose an --out elsewhere")
-    return out
 
 
 def _introduce(plan: Plan, source: SampleSource, run: Run, processes: Processes) -> None:
@@ -387,7 +352,7 @@ def _changed_fields(recipe: Recipe) -> list[str]:
     words = [
         f"{field.name} {value}"
         for part in (recipe, recipe.augment, recipe.mix)
-        for field in dataclasses.fields(part)
+        for field in fields(part)
         if field.name not in ("name", "augment", "mix", "batch_size", "optimizer", "schedule")
         and (value := getattr(part, field.name)) != field.default
     ]

@@ -6,8 +6,8 @@ record instead of deciding again, so a choice never changes half-way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,66 +25,37 @@ from deepresidual.runs.plan import Plan, in_earlier_terms
 from deepresidual.runtime.cores import usable_cores
 from deepresidual.runtime.files import sha256_of
 from deepresidual.spec import ResNetSpec
-from deepresidual.training.compiling import CompileChoice, resolve_compile
+from deepresidual.training.compiling import resolve_compile
 from deepresidual.training.optimizer import check_frozen_stages
 from deepresidual.training.pixel_statistics import measured_preprocess
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     import torch
 
     from deepresidual.data.source import SampleSource
-    from deepresidual.runs.plan import BadSamples
-    from deepresidual.runtime.compute import PrecisionChoice
-
-__all__ = ["Wishes", "make_plan"]
+    from deepresidual.training.options import TrainOptions
 
 # A run of fewer operations than this is over in a minute on two cores: to measure which precision is faster
 # would take a part of what there is to win.
 _FLOP_WORTH_MEASURING = 5e12
 
 
-@dataclass(frozen=True)
-class Wishes:
-    """What the caller asks of a run; what is ``None`` or ``auto`` is settled by :func:`make_plan`.
-
-    Attributes:
-        model: Name of a network, or the spec of one's own; chosen by the size of the images where left out.
-        weights: A model folder to start from.
-        recipe: A recipe or its name; the one that suits data and network where left out.
-        changes: Fields of the recipe that take the place of the recipe's own.
-        image_px: Side of the network's input; the usual one where left out.
-        seed: Decides the first weights, the order and every augmentation.
-        precision: Precision of the forward and backward pass.
-        compile: Whether the network is compiled.
-        activation_checkpointing: Whether only each unit's input is kept for the backward pass.
-        validation: Share of the training images to hold out and watch instead of the test images.
-        bad_samples: ``stop`` at one that cannot be used, or ``skip`` it.
-    """
-
-    model: str | ResNetSpec | None
-    weights: str | Path | None
-    recipe: Recipe | str | None
-    changes: Mapping[str, Any]
-    image_px: int | None
-    seed: int
-    precision: PrecisionChoice
-    compile: CompileChoice
-    activation_checkpointing: bool
-    validation: float
-    bad_samples: BadSamples
-
-
 def make_plan(
-    source: SampleSource, wishes: Wishes, device: torch.device, *, recorded: Plan | None = None
+    source: SampleSource,
+    model: str | ResNetSpec | None,
+    options: TrainOptions,
+    device: torch.device,
+    *,
+    recorded: Plan | None = None,
 ) -> Plan:
     """Settle every choice of a run.
 
     Args:
         source: The data set, with a training split, after :func:`hold_out`.
-        wishes: What was asked for.
+        model: Name of a network, or a spec. Default: chosen by the size of the images.
+        options: How to train.
         device: Where the network is trained.
         recorded: The plan of the run that goes on: what it had decided itself is not decided again.
 
@@ -93,8 +64,8 @@ def make_plan(
         DataError: The data set has no split to train or to evaluate on, or an image cannot be decoded.
     """
     source.require_training_splits()
-    start = load(wishes.weights) if wishes.weights is not None else None
-    name, spec = _settled_model(source, wishes.model, start, recorded)
+    start = load(options.weights) if options.weights is not None else None
+    name, spec = _settled_model(source, model, start, recorded)
     if start and replace(spec, num_classes=1, in_channels=1) != replace(
         start.spec, num_classes=1, in_channels=1
     ):
@@ -103,41 +74,41 @@ def make_plan(
             remedy="leave out --model",
         )
     usual = _usual_preprocess(source, spec, start)
-    recipe = _settled_recipe(source, wishes, spec, usual.crop_px, recorded, has_weights=start is not None)
+    recipe = _settled_recipe(source, options, spec, usual.crop_px, recorded, has_weights=start is not None)
     _check_selection(source, recipe)
     check_frozen_stages(spec, recipe.frozen_stages)
-    preprocess = _settled_preprocess(source, wishes, recipe, usual, recorded)
+    preprocess = _settled_preprocess(source, options, recipe, usual, recorded)
     spec = replace(
         spec,
         num_classes=len(source.classes),
         in_channels=preprocess.num_channels,
         zero_init_last_bn=_settled_zero_init(recipe, spec, recorded),
         stochastic_depth=recipe.stochastic_depth or spec.stochastic_depth,
-        activation_checkpointing=wishes.activation_checkpointing or spec.activation_checkpointing,
+        activation_checkpointing=options.activation_checkpointing or spec.activation_checkpointing,
     )
     plan = Plan(
         model=name,
         spec=spec,
         preprocess=preprocess,
         recipe=recipe,
-        seed=wishes.seed,
+        seed=options.seed,
         precision="fp32",
         precision_reason="",
         compiled=False,
-        weights=_digest(wishes.weights) if wishes.weights is not None else "",
+        weights=_digest(options.weights) if options.weights is not None else "",
         data=source.name,
         classes=source.classes,
         num_samples=len(source.split("train")),
         num_held_out=len(source.split(source.validation_split)),
-        validation=wishes.validation,
-        bad_samples=wishes.bad_samples,
+        validation=options.validation,
+        bad_samples=options.bad_samples,
         fingerprint={split: fingerprint_of(samples) for split, samples in source.splits.items()},
     )
-    if isinstance(wishes.recipe, Recipe) or "start_px" in wishes.changes:
+    if isinstance(options.recipe, Recipe) or "start_px" in options.changes:
         _check_growth(plan)
     _check_images(plan)
-    plan = _with_precision(plan, wishes, device, recorded)
-    return replace(plan, compiled=_settled_compile(plan, wishes, device, recorded))
+    plan = _with_precision(plan, options, device, recorded)
+    return replace(plan, compiled=_settled_compile(plan, options, device, recorded))
 
 
 def _settled_model(
@@ -172,40 +143,40 @@ def _usual_preprocess(source: SampleSource, spec: ResNetSpec, start: TorchClassi
 
 def _settled_recipe(
     source: SampleSource,
-    wishes: Wishes,
+    options: TrainOptions,
     spec: ResNetSpec,
     usual_px: int,
     recorded: Plan | None,
     *,
     has_weights: bool,
 ) -> Recipe:
-    if isinstance(wishes.recipe, Recipe):
-        chosen = wishes.recipe
-    elif wishes.recipe is not None:
-        chosen = named_recipe(wishes.recipe, spec)
+    if isinstance(options.recipe, Recipe):
+        chosen = options.recipe
+    elif options.recipe is not None:
+        chosen = named_recipe(options.recipe, spec)
     else:
         chosen = recipe_for(spec, "finetune" if has_weights else source.suggested_recipe)
-    changes = dict(wishes.changes)
+    changes = dict(options.changes)
     own_px = chosen.crop_px or usual_px
-    if wishes.image_px not in (None, own_px) and not isinstance(wishes.recipe, Recipe):
+    if options.image_px not in (None, own_px) and not isinstance(options.recipe, Recipe):
         # The sizes of a named recipe are those for its own input.
         changes = {"train_px": None, "start_px": None, "crop_px": None, "resize_px": None, **changes}
     recipe = chosen.changed(changes)
     if recorded is not None and recipe != recorded.recipe:
-        bases = [chosen] if isinstance(wishes.recipe, Recipe) else [chosen, earlier_recipe(chosen)]
+        bases = [chosen] if isinstance(options.recipe, Recipe) else [chosen, earlier_recipe(chosen)]
         earlier = (in_earlier_terms(base.changed(changes), len(source.classes)) for base in bases)
         recipe = next((one for one in earlier if one == recorded.recipe), recipe)
-    if wishes.image_px is not None and recipe.crop_px not in (None, wishes.image_px):
+    if options.image_px is not None and recipe.crop_px not in (None, options.image_px):
         raise ConfigurationError(
-            f"image_px is {wishes.image_px} and crop_px is {recipe.crop_px}", expected="one of both"
+            f"image_px is {options.image_px} and crop_px is {recipe.crop_px}", expected="one of both"
         )
     return recipe
 
 
 def _settled_preprocess(
-    source: SampleSource, wishes: Wishes, recipe: Recipe, preprocess: Preprocess, recorded: Plan | None
+    source: SampleSource, options: TrainOptions, recipe: Recipe, preprocess: Preprocess, recorded: Plan | None
 ) -> Preprocess:
-    image_px = wishes.image_px if wishes.image_px is not None else recipe.crop_px
+    image_px = options.image_px if options.image_px is not None else recipe.crop_px
     if image_px is not None:
         if type(image_px) is not int:
             raise ConfigurationError(f"image_px is {image_px!r}", expected="a whole number")
@@ -236,28 +207,28 @@ def _settled_preprocess(
         source.split("train"),
         preprocess,
         per_pixel=recipe.subtract_mean == "pixel",
-        skip_bad=wishes.bad_samples == "skip",
+        skip_bad=options.bad_samples == "skip",
     )
 
 
-def _with_precision(plan: Plan, wishes: Wishes, device: torch.device, recorded: Plan | None) -> Plan:
+def _with_precision(plan: Plan, options: TrainOptions, device: torch.device, recorded: Plan | None) -> Plan:
     """Return the plan with the precision that was asked for, recorded, or measured to be the faster."""
-    if wishes.precision == "auto" and recorded is not None:
+    if options.precision == "auto" and recorded is not None:
         return replace(plan, precision=recorded.precision, precision_reason=recorded.precision_reason)
     # Multiply and add; the backward pass is two of the forward's.
     flop = 6 * plan.spec.num_macs(plan.train_px) * plan.recipe.batch_size * plan.total_steps
-    if wishes.precision == "auto" and device.type == "cpu" and flop < _FLOP_WORTH_MEASURING:
+    if options.precision == "auto" and device.type == "cpu" and flop < _FLOP_WORTH_MEASURING:
         return replace(plan, precision="fp32", precision_reason="a short run")
-    settled = settle_precision(wishes.precision, plan.spec, device, image_px=plan.train_px)
+    settled = settle_precision(options.precision, plan.spec, device, image_px=plan.train_px)
     return replace(plan, precision=settled.precision, precision_reason=settled.reason)
 
 
-def _settled_compile(plan: Plan, wishes: Wishes, device: torch.device, recorded: Plan | None) -> bool:
-    if wishes.compile == "auto" and recorded is not None:
+def _settled_compile(plan: Plan, options: TrainOptions, device: torch.device, recorded: Plan | None) -> bool:
+    if options.compile == "auto" and recorded is not None:
         return recorded.compiled
     steps = range(0, plan.total_steps, max(1, plan.total_steps // 1000))
     return resolve_compile(
-        wishes.compile,
+        options.compile,
         device,
         plan.spec,
         image_px=plan.train_px,

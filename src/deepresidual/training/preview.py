@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 
@@ -19,7 +19,8 @@ from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.runtime.memory import peak_memory
 from deepresidual.training.memory import allocator_policy_of
-from deepresidual.training.plan import Wishes, make_plan
+from deepresidual.training.options import TrainKeywords, TrainOptions
+from deepresidual.training.plan import make_plan
 from deepresidual.training.schedule import learning_rate
 from deepresidual.training.updater import Updater
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     from deepresidual.runs.plan import Plan
     from deepresidual.spec import ResNetSpec
-
-__all__ = ["Preview", "preview"]
 
 _COLUMNS, _ROWS = 64, 8
 _TIMED_UPDATES = 3
@@ -121,30 +120,22 @@ class Preview:
 
 def preview(
     data: SampleSource | str | Path,
-    model: str | ResNetSpec | None,
-    *,
-    seed: int,
-    fit_memory: bool,
-    **wishes: Any,
+    model: str | ResNetSpec | None = None,
+    options: TrainOptions | None = None,
+    **keywords: Unpack[TrainKeywords],
 ) -> Preview:
     """Settle a run's plan, time three updates on blank images, and write nothing.
 
-    Args:
-        data: As for :func:`deepresidual.train`, as are the others.
-        model: The network.
-        seed: The seed.
-        fit_memory: Not looked at: the whole batch is tried.
-        **wishes: What else :class:`Wishes` holds, and ``device``.
+    The arguments are those of :func:`deepresidual.train`. The whole batch is tried even with ``fit_memory``.
 
     Raises:
         ConfigurationError: An option is not allowed.
         DataError: The data cannot be used.
     """
-    del fit_memory
-    device = resolve_device(wishes.pop("device"))
-    source = data if isinstance(data, SampleSource) else open_source(data)
-    source = hold_out(source, wishes["validation"])
-    plan = make_plan(source, Wishes(model=model, seed=seed, **wishes), device)
+    options = replace(options or TrainOptions(), **keywords)
+    device = resolve_device(options.device)
+    source = hold_out(data if isinstance(data, SampleSource) else open_source(data), options.validation)
+    plan = make_plan(source, model, options, device)
     rates = tuple(
         learning_rate(plan.recipe, column * plan.total_steps // _COLUMNS, plan.total_steps, plan.warmup_steps)
         for column in range(_COLUMNS)

@@ -5,7 +5,7 @@ He et al. 2016 report the median of five runs, He et al. 2015 the best of five w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from deepresidual.errors import ConfigurationError
@@ -21,9 +21,10 @@ from deepresidual.training.launch import train
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from deepresidual.data.source import SampleSource
+    from deepresidual.spec import ResNetSpec
     from deepresidual.training.loop import RunResult
-
-__all__ = ["SeedsResult", "train_seeds"]
+    from deepresidual.training.options import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -82,28 +83,18 @@ class SeedsResult:
 
 
 def train_seeds(
-    data: Any,
-    model: str | None,
+    data: SampleSource | str | Path,
+    model: str | ResNetSpec | None,
     out: str | Path | None,
+    options: TrainOptions,
     *,
-    first_seed: int,
     num_seeds: int,
-    resume: bool,
-    **options: Any,
+    resume: bool = False,
 ) -> SeedsResult:
-    """Train with seeds ``first_seed`` to ``first_seed + num_seeds − 1`` one by one into ``out/seed-N``.
+    """Train with ``num_seeds`` seeds from ``options.seed`` on, one after the other, into ``out/seed-N``.
 
-    With ``resume`` runs that are finished stay as they are, one that was interrupted goes on, and the rest
-    follow. ``out/seeds.json`` says what they come to.
-
-    Args:
-        data: As for :func:`train`, and so are ``model`` and ``options``.
-        model: The network.
-        out: The folder of the runs.
-        first_seed: The first seed.
-        num_seeds: How many runs.
-        resume: Go on.
-        **options: What else :func:`train` takes.
+    With ``resume`` finished runs stay as they are, an interrupted one continues, and the rest follow.
+    ``out/seeds.json`` holds the summary. The other arguments are those of :func:`deepresidual.train`.
 
     Raises:
         ConfigurationError: ``num_seeds`` is out of range, or ``out`` is missing or holds something else.
@@ -114,16 +105,16 @@ def train_seeds(
         raise ConfigurationError("--seeds needs a folder for the runs", remedy="name it with --out")
     path = expanded(out)
     done: list[tuple[int, RunResult]] = []
-    with Processes.join(resolve_device(options.get("device", "auto"))) as processes:
+    with Processes.join(resolve_device(options.device)) as processes:
         resume = resume or processes.num_restarts > 0
         with processes.failing_together():
             if processes.is_main:
                 _check_folder(path, resume=resume)
-        for seed in range(first_seed, first_seed + num_seeds):
+        for number, seed in enumerate(range(options.seed, options.seed + num_seeds), start=1):
             run = path / f"seed-{seed}"
-            note(f"seed {seed} ({seed - first_seed + 1} of {num_seeds})")
+            note(f"seed {seed} ({number} of {num_seeds})")
             goes_on = processes.broadcast(resume and holds_run(run))
-            result = train(data, model, run, seed=seed, resume=goes_on, **options)
+            result = train(data, model, run, replace(options, seed=seed), resume=goes_on)
             if result.evaluation is not None and not result.exit_code:
                 done.append((seed, result))
             if result.exit_code:

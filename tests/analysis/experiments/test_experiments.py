@@ -16,11 +16,13 @@ from PIL import Image
 from deepresidual.analysis.experiments import EXPERIMENTS, Experiment, experiment, reproduce
 from deepresidual.analysis.experiments.complexity import WINNERS
 from deepresidual.recipe.recipes import named_recipe
+from deepresidual.training.options import TrainOptions
 from deepresidual.zoo import name_of
 from tests.suites import short
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
+OPTIONS = TrainOptions(device="cpu", num_workers=0, precision="fp32")
 ON_CIFAR = [one for one in EXPERIMENTS if one.name not in ("complexity", "imagenet")]
 
 
@@ -61,9 +63,7 @@ def test_bottlenecks_at_paper_scale_are_the_zoos_with_the_stride_on_the_first_1x
 
 @pytest.mark.parametrize("one", short(ON_CIFAR, experiment("lesions")), ids=lambda one: one.name)
 def test_smoke_runs_to_its_end(one: Experiment, tmp_path: Path) -> None:
-    result = reproduce(
-        one, scale="smoke", out=tmp_path / "out", device="cpu", num_workers=0, precision="fp32"
-    )
+    result = reproduce(one, scale="smoke", out=tmp_path / "out", options=OPTIONS)
     assert result.exit_code == 0
     check_outputs(tmp_path / "out", result.document)
     arms = {arm.name: arm for arm in one.arms("smoke")}
@@ -78,7 +78,7 @@ def test_smoke_runs_to_its_end(one: Experiment, tmp_path: Path) -> None:
 
 
 def test_complexity_needs_no_training_and_finds_the_paper_s_counts(tmp_path: Path) -> None:
-    result = reproduce(experiment("complexity"), scale="paper", out=tmp_path / "out", device="cpu")
+    result = reproduce(experiment("complexity"), scale="paper", out=tmp_path / "out", options=OPTIONS)
     check_outputs(tmp_path / "out", result.document)
     assert result.document["data"] is None
     assert {row["verdict"] for row in result.document["verdicts"]} == {"PASS"}
@@ -114,9 +114,7 @@ def write_imagenet(root: Path) -> Path:
 def test_imagenet_runs_on_a_miniature_of_its_folders(tmp_path: Path) -> None:
     data = write_imagenet(tmp_path / "imagenet")
     out = tmp_path / "out"
-    result = reproduce(
-        experiment("imagenet"), data, scale="smoke", out=out, device="cpu", num_workers=0, precision="fp32"
-    )
+    result = reproduce(experiment("imagenet"), data, scale="smoke", out=out, options=OPTIONS)
     check_outputs(out, result.document)
     assert result.document["data"]["num_samples"] == {"train": 36, "val": 15}
     assert not result.document["comparable"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -32,6 +32,7 @@ from deepresidual.data.loader import Batch
 from deepresidual.errors import ConfigurationError, DataError, UnknownNameError
 from deepresidual.recipe import Recipe
 from deepresidual.training.meter import BatchSums
+from deepresidual.training.options import TrainOptions
 from deepresidual.training.updater import Updater
 from tests.conftest import TINY
 from tests.suites import short
@@ -68,9 +69,20 @@ TOY = Experiment(
 )
 
 
-def run(photos: Path, out: Path, toy: Experiment = TOY, **options: Any) -> Reproduction:
-    usual: dict[str, Any] = {"scale": "smoke", "device": "cpu", "num_workers": 0, "precision": "fp32"}
-    return reproduce(toy, photos, out=out, **{**usual, **options})
+def run(
+    photos: Path,
+    out: Path,
+    toy: Experiment = TOY,
+    *,
+    arms: Sequence[str] = (),
+    num_seeds: int | None = None,
+    **options: Any,
+) -> Reproduction:
+    scale = options.pop("scale", "smoke")
+    jobs = {name: options.pop(name) for name in ("num_jobs", "resume") if name in options}
+    training = TrainOptions(**{"device": "cpu", "num_workers": 0, "precision": "fp32", **options})
+    chosen = chosen_arms(toy, scale, arms, num_seeds)
+    return reproduce(toy, photos, scale=scale, out=out, arms=chosen, options=training, **jobs)
 
 
 def document(out: Path) -> dict[str, Any]:

@@ -81,17 +81,10 @@ def estimate(
         timed = preview(
             source,
             cheapest.network,
-            seed=0,
-            fit_memory=False,
-            weights=None,
             recipe=cheapest.recipe,
-            changes={},
             image_px=cheapest.image_px,
-            validation=0.0,
-            bad_samples="stop",
             precision=precision,
             compile="no",
-            activation_checkpointing=False,
             device=device,
         )
     rate = timed.seconds_a_step / _work(cheapest)

@@ -29,12 +29,11 @@ from deepresidual.analysis.experiments.experiment import (
 from deepresidual.analysis.experiments.jobs import check_jobs, complete_trials
 from deepresidual.analysis.experiments.record import SCHEMA_VERSION, record, write_results
 from deepresidual.analysis.experiments.subsample import subsample
-from deepresidual.analysis.experiments.trial import Machine, Trial
+from deepresidual.analysis.experiments.trial import Trial
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameError
 from deepresidual.fields import is_whole
-from deepresidual.runtime.compute import PrecisionChoice
 from deepresidual.runtime.console import warn
 from deepresidual.runtime.device import describe_hardware, resolve_device
 from deepresidual.runtime.distributed import launched_by_torchrun
@@ -42,6 +41,10 @@ from deepresidual.runtime.files import expanded, make_folder
 from deepresidual.runtime.provenance import command_line, now, versions
 from deepresidual.runtime.signals import StopRequest
 from deepresidual.runtime.strict_json import Kind, read_record
+from deepresidual.training.options import TrainOptions
+
+EXACT = TrainOptions(precision="fp32")
+"""How the papers compute."""
 
 _DATA: Kind = {"name": str, "num_samples": {str: int}}
 _IMAGENET = (1_281_167, 50_000)  # photos for training and for validation
@@ -68,11 +71,8 @@ def reproduce(
     *,
     scale: Scale,
     out: str | Path,
-    arms: Sequence[str] = (),
-    num_seeds: int | None = None,
-    device: str = "auto",
-    num_workers: int | None = None,
-    precision: PrecisionChoice = "fp32",
+    arms: Sequence[Arm] | None = None,
+    options: TrainOptions = EXACT,
     num_jobs: int = 1,
     resume: bool = False,
 ) -> Reproduction:
@@ -83,11 +83,8 @@ def reproduce(
         data: A data set, as for :func:`deepresidual.train`. Default: the scale's.
         scale: ``smoke``, ``laptop`` or ``paper``.
         out: The folder; it must not hold anything else.
-        arms: Names of the arms to run. Default: all.
-        num_seeds: Runs of each arm. Default: the scale's number.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        num_workers: Threads that load data; does not change the result.
-        precision: ``fp32`` as in the papers, ``bf16``, ``fp16``, or ``auto``: the faster, measured.
+        arms: The arms to run, from :func:`chosen_arms`. Default: all of the scale.
+        options: Device, threads and precision of training. Default: ``fp32``, as in the papers.
         num_jobs: How many runs at a time, 1 to 64; several have a process each, with its share of the cores.
             A script that asks for several must not do so while it is imported
             (``if __name__ == "__main__":``), as with :mod:`multiprocessing`.
@@ -107,9 +104,9 @@ def reproduce(
             remedy="start it without torchrun; --arms divides it over machines",
         )
     check_jobs(num_jobs)
-    chosen = chosen_arms(experiment, scale, arms, num_seeds)
+    chosen = chosen_arms(experiment, scale) if arms is None else arms
     path = expanded(out)
-    target = resolve_device(device)
+    target = resolve_device(options.device)
     source = _source(experiment, data, scale) if chosen else None
     setting = {
         "experiment": experiment.name,
@@ -131,7 +128,7 @@ def reproduce(
     session = _Session(experiment, scale, chosen, path, frame)
     exit_code = 0
     if source is not None:
-        exit_code = session.run(source, Machine(device, num_workers, precision), num_jobs)
+        exit_code = session.run(source, options, num_jobs)
     return Reproduction(path, session.finish("interrupted" if exit_code else "finished"), exit_code)
 
 
@@ -247,11 +244,11 @@ class _Session:
         self._found: dict[str, dict[int, Measurement]] = {arm.name: {} for arm in arms}
         write_results(path, self._document("running"))
 
-    def run(self, source: SampleSource, machine: Machine, num_jobs: int) -> int:
+    def run(self, source: SampleSource, options: TrainOptions, num_jobs: int) -> int:
         """Train and measure what is missing; return 0, or the exit code that a signal asks for."""
         data = self._frame["data"]
         trials = [
-            Trial(self._experiment, arm, seed, self._path, source, data, machine)
+            Trial(self._experiment, arm, seed, self._path, source, data, options)
             for seed, arm in _in_turn(self._arms)
         ]
         with StopRequest() as stop:

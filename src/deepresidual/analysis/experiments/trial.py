@@ -23,14 +23,14 @@ from deepresidual.errors import ConfigurationError, DivergedError, ModelFileErro
 from deepresidual.models import load
 from deepresidual.recipe import with_new_names
 from deepresidual.runs.read import holds_run, read_run_record
-from deepresidual.runtime.compute import PrecisionChoice
 from deepresidual.runtime.console import note, warn
 from deepresidual.runtime.device import describe_hardware, resolve_device
 from deepresidual.runtime.files import make_folder, write_json
 from deepresidual.runtime.provenance import versions
 from deepresidual.runtime.signals import StopRequest, StopRequested
 from deepresidual.runtime.strict_json import Kind, read_record
-from deepresidual.training import train
+from deepresidual.training.launch import train
+from deepresidual.training.options import TrainOptions
 
 _MEASUREMENT: Kind = {
     "setting": dict,
@@ -38,21 +38,6 @@ _MEASUREMENT: Kind = {
     "series": {str: [float]},
     "note": str,
 }
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where and how training computes.
-
-    Attributes:
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        num_workers: Threads that load images; ``None``: chosen by the machine.
-        precision: Precision of the forward and backward pass.
-    """
-
-    device: str
-    num_workers: int | None
-    precision: PrecisionChoice
 
 
 @dataclass(frozen=True)
@@ -66,7 +51,7 @@ class Trial:
         path: The experiment's folder.
         source: The images.
         data: Name, sizes and fingerprints of the images, as JSON types.
-        machine: Device, workers, precision.
+        options: Device, threads and precision of training; arm and seed settle the rest.
     """
 
     experiment: Experiment
@@ -75,7 +60,7 @@ class Trial:
     path: Path
     source: SampleSource
     data: dict[str, Any]
-    machine: Machine
+    options: TrainOptions
 
     @property
     def label(self) -> str:
@@ -142,11 +127,11 @@ class Trial:
         return exit_code
 
     def _beside(self) -> Path | None:
-        hardware = describe_hardware(resolve_device(self.machine.device))
+        hardware = describe_hardware(resolve_device(self.options.device))
         return reusable_run(
             self.path,
             self._setting(),
-            self.machine.precision,
+            self.options.precision,
             {"versions": versions(), "hardware": hardware},
         )
 
@@ -159,13 +144,11 @@ class Trial:
                 self.source,
                 self.arm.network,
                 self.run_path,
+                self.options,
+                resume=holds_run(self.run_path),
                 recipe=self.arm.recipe,
                 image_px=self.arm.image_px,
                 seed=self.seed,
-                resume=holds_run(self.run_path),
-                device=self.machine.device,
-                num_workers=self.machine.num_workers,
-                precision=self.machine.precision,
             )
         except DivergedError as error:
             warn(f"{self.label}: {error}")
@@ -176,7 +159,7 @@ class Trial:
 
     def _measured(self, run_path: Path, stop: StopRequest) -> tuple[Measurement | None, int]:
         """Measure a finished run; no measurement and an exit code where that was stopped."""
-        device = resolve_device(self.machine.device)
+        device = resolve_device(self.options.device)
         try:
             # Measuring changes nothing, so it can be broken off anywhere.
             with stop.at_once():

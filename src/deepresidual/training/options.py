@@ -1,0 +1,87 @@
+"""``TrainOptions``: how to train, as a value without torch; the command line is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping  # the command line reads the annotations
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from deepresidual.recipe import Recipe
+from deepresidual.runtime.compute import PrecisionChoice
+from deepresidual.training.compiling import CompileChoice
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How to train; what is ``None`` or ``auto`` is settled by the plan of the run."""
+
+    weights: str | Path | None = None
+    """A model folder to start from, for fine-tuning. Its classifier stays if the classes are the same."""
+
+    recipe: Recipe | str | None = None
+    """digits, cifar, cifar_fast, photos, finetune, cifar2015, cifar2016, resnet1k_cifar, imagenet2015,
+    imagenet2016, resnet1k_imagenet, fb90, torchvision_v2, rsb_a1, rsb_a2 or rsb_a3. Default: the one that
+    suits data and model."""
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the recipe to set, for example ``{"epochs": 5, "flip": False}``."""
+
+    fit_memory: bool = False
+    """Halve the micro-batch until it fits into memory, and keep the batch."""
+
+    validation: float = 0.0
+    """Share of the training images to hold out, to watch and to choose by."""
+
+    bad_samples: Literal["stop", "skip"] = "stop"
+    """Stop at an unreadable image, or skip, name and count it. Beyond one in a hundred the run stops all the
+    same."""
+
+    image_px: int | None = None
+    """Side of the network's input in pixels. Default: the model's own."""
+
+    seed: int = 0
+    """Decides the first weights, the order of samples and every augmentation. The same seed with the same
+    precision gives the same weights on the same machine."""
+
+    precision: PrecisionChoice = "auto"
+    """``auto`` measures whether bf16 is faster for this network on this machine; fp16 scales the loss.
+    Weights and updates stay float32."""
+
+    compile: CompileChoice = "auto"
+    """``auto`` compiles the network if the run is long enough for it to pay."""
+
+    activation_checkpointing: bool = False
+    """Keep only each unit's input for the backward pass: less memory for more time, with the same bits."""
+
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``."""
+
+    num_workers: int | None = None
+    """Threads that load images. Does not change the result. Default: chosen for the machine."""
+
+    checkpoint_minutes: float = 15.0
+    """Longest time between two checkpoints; each evaluation saves one as well."""
+
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard as well."""
+
+
+class TrainKeywords(TypedDict, total=False):
+    """The fields of :class:`TrainOptions` as keyword arguments."""
+
+    weights: str | Path | None
+    recipe: Recipe | str | None
+    changes: Mapping[str, Any]
+    fit_memory: bool
+    validation: float
+    bad_samples: Literal["stop", "skip"]
+    image_px: int | None
+    seed: int
+    precision: PrecisionChoice
+    compile: CompileChoice
+    activation_checkpointing: bool
+    device: str
+    num_workers: int | None
+    checkpoint_minutes: float
+    tensorboard: bool
