@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from deepresidual.runtime.allocator import allocator_policy
+from deepresidual.runtime.memory import allocator_policy
 
 _needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 
@@ -16,7 +16,7 @@ _needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="onl
 _PROGRAM = """
 import os, sys
 from pathlib import Path
-from deepresidual.runtime.allocator import allocator_policy
+from deepresidual.runtime.memory import allocator_policy
 
 def resident_after_blocks():
     # The second is there when the first is freed, so that the end of the heap is in use.

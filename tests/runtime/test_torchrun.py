@@ -19,8 +19,7 @@ from deepresidual.errors import (
 )
 from deepresidual.runtime import distributed
 from deepresidual.runtime.distributed import SINGLE, Processes
-from deepresidual.runtime.speaker import speaks
-from deepresidual.runtime.torchrun import launched_by_torchrun, place
+from deepresidual.runtime.torchrun import launched_by_torchrun, place, speaks
 
 if TYPE_CHECKING:
     from collections.abc import Callable

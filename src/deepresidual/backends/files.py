@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from deepresidual.backends.classifier import PREDICT_BATCH_SIZE, Classifier, Prediction
 from deepresidual.data.source import IgnoredFile, list_images
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError, ResidualError
-from deepresidual.runtime.cores import resolve_num_workers
 from deepresidual.runtime.files import expanded
+from deepresidual.runtime.processes import resolve_num_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,9 +12,9 @@ from deepresidual.data.loader import training_batches
 from deepresidual.data.sampler import TrainingOrder
 from deepresidual.data.source import open_source
 from deepresidual.models import create
-from deepresidual.runtime.allocator import allocator_policy
-from deepresidual.runtime.cores import resolve_num_workers
 from deepresidual.runtime.distributed import SINGLE
+from deepresidual.runtime.memory import allocator_policy
+from deepresidual.runtime.processes import resolve_num_workers
 from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.meter import Meter
 from deepresidual.training.options import TrainOptions

@@ -33,8 +33,8 @@ from deepresidual.errors import RunError
 from deepresidual.models import create
 from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.console import note
-from deepresidual.runtime.cores import usable_cores
 from deepresidual.runtime.openmp import SPIN_COUNT
+from deepresidual.runtime.processes import usable_cores
 from deepresidual.zoo import entry
 
 _CPU = torch.device("cpu")

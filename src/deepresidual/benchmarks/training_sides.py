@@ -19,11 +19,11 @@ from deepresidual.data.loader import Batch
 from deepresidual.models import create
 from deepresidual.recipe import Recipe
 from deepresidual.runs.plan import Plan
-from deepresidual.runtime.allocator import allocator_policy
 from deepresidual.runtime.compute import Precision
-from deepresidual.runtime.cores import usable_cores
 from deepresidual.runtime.device import autocast
 from deepresidual.runtime.distributed import SINGLE
+from deepresidual.runtime.memory import allocator_policy
+from deepresidual.runtime.processes import usable_cores
 from deepresidual.training.compiling import resolve_compile
 from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.meter import Meter

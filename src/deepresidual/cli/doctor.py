@@ -81,8 +81,8 @@ def _precision() -> str:
 def _load() -> str:
     import os
 
-    from deepresidual.runtime.cores import usable_cores
     from deepresidual.runtime.openmp import describe_spinning
+    from deepresidual.runtime.processes import usable_cores
 
     if not hasattr(os, "getloadavg"):
         return f"unknown; idle threads: {describe_spinning()}"

@@ -8,7 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from deepresidual.runtime.printable import printable, shortened
-from deepresidual.runtime.speaker import speaks
+from deepresidual.runtime.torchrun import speaks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -24,8 +24,7 @@ from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.fields import is_whole
 from deepresidual.runtime.console import ProgressBar
-from deepresidual.runtime.cores import usable_cores
-from deepresidual.runtime.processes import WorkerPool
+from deepresidual.runtime.processes import WorkerPool, usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

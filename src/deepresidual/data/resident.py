@@ -21,7 +21,7 @@ from deepresidual.data.decode import decode
 from deepresidual.data.loader import Batch
 from deepresidual.data.threads import in_order
 from deepresidual.errors import DataError
-from deepresidual.runtime.cores import usable_cores
+from deepresidual.runtime.processes import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -30,7 +30,7 @@ from deepresidual.evaluation.scoring import WHOLE_IMAGES, ScoredBatch, mean_of_p
 from deepresidual.evaluation.views import Views
 from deepresidual.models import Classifier, load, require_classifier, require_torch
 from deepresidual.runtime.console import ProgressBar, note, warn, warn_each
-from deepresidual.runtime.cores import resolve_num_workers
+from deepresidual.runtime.processes import resolve_num_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column
 
 from deepresidual.runtime.printable import printable, shortened
-from deepresidual.runtime.speaker import speaks
+from deepresidual.runtime.torchrun import speaks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from deepresidual.errors import ConfigurationError
-from deepresidual.runtime.cores import usable_cores
 from deepresidual.runtime.openmp import describe_spinning
+from deepresidual.runtime.processes import usable_cores
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

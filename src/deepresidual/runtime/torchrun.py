@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from deepresidual.errors import ConfigurationError
 
-__all__ = ["Place", "launched_by_torchrun", "place"]
-
 _REMEDY = "start with torchrun; to train in one process, unset RANK, WORLD_SIZE and LOCAL_RANK"
 _MOST_PROCESSES = 1_000_000
 
@@ -81,3 +79,10 @@ def _number(name: str, low: int, high: int, default: str = "") -> int:
             remedy=_REMEDY,
         )
     return int(text)
+
+
+def speaks() -> bool:
+    """Return whether this process tells the user something: of those that torchrun started, one does."""
+    # A rank that was left behind in the environment, with nowhere to meet, has no others to speak for it.
+    has_others = launched_by_torchrun() and "MASTER_ADDR" in os.environ
+    return os.environ.get("RANK", "0") == "0" or not has_others

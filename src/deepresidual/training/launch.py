@@ -18,13 +18,13 @@ from deepresidual.runs.folder import Run, default_run_path
 from deepresidual.runs.plan import Plan
 from deepresidual.runs.read import holds_run, read_plan
 from deepresidual.runs.tensorboard import require_tensorboard
-from deepresidual.runtime.allocator import allocator_policy
 from deepresidual.runtime.console import note, warn, warn_each
-from deepresidual.runtime.cores import resolve_num_workers, usable_cores
 from deepresidual.runtime.device import describe_hardware, resolve_device
 from deepresidual.runtime.distributed import Processes, launched_by_torchrun
 from deepresidual.runtime.files import expanded
+from deepresidual.runtime.memory import allocator_policy
 from deepresidual.runtime.openmp import spin_source
+from deepresidual.runtime.processes import resolve_num_workers, usable_cores
 from deepresidual.runtime.provenance import versions
 from deepresidual.runtime.signals import StopRequest
 from deepresidual.runtime.torchrun import place

@@ -15,7 +15,7 @@ from deepresidual.runtime.device import autocast
 
 if TYPE_CHECKING:
     from deepresidual.runs.plan import Plan
-    from deepresidual.runtime.allocator import AllocatorPolicy
+    from deepresidual.runtime.memory import AllocatorPolicy
 
 __all__ = ["allocator_policy_of", "fitting_micro_batch", "is_out_of_memory"]
 

@@ -22,8 +22,8 @@ from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import earlier_recipe, named_recipe, recipe_for
 from deepresidual.runs.plan import Plan, in_earlier_terms
-from deepresidual.runtime.cores import usable_cores
 from deepresidual.runtime.files import sha256_of
+from deepresidual.runtime.processes import usable_cores
 from deepresidual.spec import ResNetSpec
 from deepresidual.training.compiling import resolve_compile
 from deepresidual.training.optimizer import check_frozen_stages

@@ -14,10 +14,9 @@ from deepresidual.data.loader import Batch
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.validation import hold_out
 from deepresidual.models import create
-from deepresidual.runtime.allocator import allocator_policy
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.distributed import SINGLE
-from deepresidual.runtime.memory import peak_memory
+from deepresidual.runtime.memory import allocator_policy, peak_memory
 from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.options import TrainKeywords, TrainOptions
 from deepresidual.training.plan import make_plan

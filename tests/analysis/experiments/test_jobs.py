@@ -21,7 +21,7 @@ from deepresidual.analysis.experiments.jobs import check_jobs, share_of_cores
 from deepresidual.analysis.experiments.runner import _Session
 from deepresidual.analysis.experiments.trial import Trial
 from deepresidual.errors import ConfigurationError, DataError, ResidualError, RunError
-from deepresidual.runtime.cores import usable_cores
+from deepresidual.runtime.processes import usable_cores
 from tests.analysis.experiments.test_runner import TOY, document, run
 
 ONE_CORE_EACH = max(2, min(64, usable_cores()))  # as many threads as these tests have: the same bits

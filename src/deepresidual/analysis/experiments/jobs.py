@@ -32,9 +32,9 @@ from deepresidual.analysis.experiments.trial import Trial
 from deepresidual.errors import ConfigurationError, ResidualError, RunError
 from deepresidual.fields import is_whole
 from deepresidual.runtime.console import note, printable
-from deepresidual.runtime.cores import usable_cores
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.files import make_folder, write_bytes
+from deepresidual.runtime.processes import usable_cores
 from deepresidual.runtime.signals import StopRequest
 
 Report: TypeAlias = "Callable[[Trial, Measurement], None]"

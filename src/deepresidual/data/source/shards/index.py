@@ -14,8 +14,7 @@ from typing import BinaryIO
 from deepresidual.data.source.base import IgnoredFile
 from deepresidual.data.source.shards.tar import Member, members_of
 from deepresidual.errors import DataError
-from deepresidual.runtime.cores import usable_cores
-from deepresidual.runtime.processes import WorkerPool, can_fork
+from deepresidual.runtime.processes import WorkerPool, can_fork, usable_cores
 
 _IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "bmp"})
 _MAX_LABEL_BYTES = 1_000_000
