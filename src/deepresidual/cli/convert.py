@@ -47,7 +47,7 @@ def convert(
 
     require_source(source)
     from deepresidual.models.convert import convert as run_conversion
-    from deepresidual.runtime.console import printable
+    from deepresidual.runtime.printable import printable
 
     done = run_conversion(
         source,

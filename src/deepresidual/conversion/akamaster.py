@@ -6,20 +6,15 @@ Names are torchvision's but for ``linear``, the classifier. The shortcuts have n
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 from deepresidual import zoo
 from deepresidual.conversion.architecture import read_architecture, torchvision_translation
+from deepresidual.conversion.checkpoint import Checkpoint
 from deepresidual.conversion.ecosystem import Ecosystem, Recognition
+from deepresidual.conversion.translation import Translation
 from deepresidual.errors import ModelFileError
+from deepresidual.spec import ResNetSpec
 from deepresidual.zoo.labels import CIFAR10_CLASS_NAMES
-
-if TYPE_CHECKING:
-    from deepresidual.conversion.checkpoint import Checkpoint
-    from deepresidual.conversion.translation import Translation
-    from deepresidual.spec import ResNetSpec
-
-__all__ = ["Akamaster"]
 
 
 class Akamaster(Ecosystem):

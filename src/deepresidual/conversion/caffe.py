@@ -13,12 +13,14 @@ import importlib
 import json
 import re
 import string
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from deepresidual import zoo
 from deepresidual.conversion.architecture import state_names
+from deepresidual.conversion.checkpoint import Checkpoint
 from deepresidual.conversion.ecosystem import Ecosystem, Recognition, Reference
 from deepresidual.conversion.readers import read_binaryproto
 from deepresidual.conversion.translation import Rule, Translation, num_batches_tracked
@@ -26,13 +28,6 @@ from deepresidual.errors import ConfigurationError, MissingDependencyError, Mode
 from deepresidual.preprocess import MeanImage, Preprocess
 from deepresidual.spec import Padding, ResNetSpec, StrideOn
 from deepresidual.zoo.labels import imagenet_names_for
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from deepresidual.conversion.checkpoint import Checkpoint
-
-__all__ = ["Caffe"]
 
 _UNIT = r"([2-9])([a-z]|b[1-9]\d{0,3})"
 _BRANCH = re.compile(rf"(?:res|bn|scale){_UNIT}_branch(?:1|2[abc])")

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.ecosystem import Ecosystem
 from deepresidual.errors import MissingDependencyError, ModelFileError
-
-if TYPE_CHECKING:
-    from deepresidual.conversion.checkpoint import Checkpoint
-    from deepresidual.conversion.ecosystem import Ecosystem
-    from deepresidual.nn import ResNet
-
-__all__ = ["Certificate", "certify"]
+from deepresidual.nn import ResNet
 
 _NUM_IMAGES = 2
 # The same function summed in another order; what a wrong stride, padding or epsilon gives is far larger.

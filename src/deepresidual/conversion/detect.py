@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from deepresidual.conversion.akamaster import Akamaster
 from deepresidual.conversion.caffe import Caffe
+from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.ecosystem import Ecosystem, Recognition
 from deepresidual.conversion.keras import Keras
 from deepresidual.conversion.tensorflow import TensorFlow
 from deepresidual.conversion.timm import Timm
@@ -14,12 +15,6 @@ from deepresidual.conversion.torch7 import Torch7
 from deepresidual.conversion.torchvision import TorchVision
 from deepresidual.conversion.transformers import Transformers
 from deepresidual.errors import ConfigurationError, ModelFileError
-
-if TYPE_CHECKING:
-    from deepresidual.conversion.checkpoint import Checkpoint
-    from deepresidual.conversion.ecosystem import Ecosystem, Recognition
-
-__all__ = ["ECOSYSTEMS", "ecosystem", "recognize"]
 
 ECOSYSTEMS: tuple[Ecosystem, ...] = (
     Timm(),

@@ -7,23 +7,19 @@ lists them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.translation import Translation
 from deepresidual.errors import ConfigurationError, MissingDependencyError
+from deepresidual.preprocess import Preprocess
+from deepresidual.spec import ResNetSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from torch import Tensor
-
-    from deepresidual.conversion.checkpoint import Checkpoint
-    from deepresidual.conversion.translation import Translation
-    from deepresidual.preprocess import Preprocess
-    from deepresidual.spec import ResNetSpec
-
-__all__ = ["Ecosystem", "Exported", "Recognition", "Reference"]
 
 
 @dataclass(frozen=True)

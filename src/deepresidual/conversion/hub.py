@@ -5,17 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deepresidual.errors import MissingDependencyError, ModelFileError, RunError
 from deepresidual.runtime.files import expanded
 from deepresidual.runtime.known_formats import WEIGHT_SUFFIXES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = ["fetch", "hub_id", "require_source"]
 
 # Only what a conversion reads; a repository may hold much more, and code.
 _FILES = ("config.json", "preprocessor_config.json", "model.safetensors")

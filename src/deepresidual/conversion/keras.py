@@ -18,26 +18,20 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from deepresidual.conversion.ecosystem import Ecosystem, Recognition, Reference
+from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.ecosystem import Ecosystem, Exported, Recognition, Reference
 from deepresidual.conversion.translation import Rule, Translation, num_batches_tracked, write_tensors
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError, RunError
 from deepresidual.runtime.files import flush, make_folder
+from deepresidual.spec import ResNetSpec
 from deepresidual.zoo import entry
 from deepresidual.zoo.labels import imagenet_names_for
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from deepresidual.conversion.checkpoint import Checkpoint
-    from deepresidual.conversion.ecosystem import Exported
-    from deepresidual.spec import ResNetSpec
-
-__all__ = ["Keras"]
 
 _ROWS = {
     f"ResNet{layers}{version}": f"resnet{layers}.keras{suffix}"

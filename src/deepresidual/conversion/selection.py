@@ -12,23 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from deepresidual.conversion.checkpoint import Checkpoint
 from deepresidual.conversion.readers.torch_file import SECOND_CHOICE
 from deepresidual.errors import ModelFileError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    from torch import Tensor
-
-    from deepresidual.conversion.checkpoint import Checkpoint
-
-__all__ = ["Selection", "select_network"]
 
 # The first names of transformers' networks, of its bare models, of timm's resnetv2, and of torchvision's.
 _START = re.compile(

@@ -10,23 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from deepresidual.conversion.checkpoint import Checkpoint
 from deepresidual.conversion.ecosystem import Ecosystem, Recognition
 from deepresidual.conversion.readers.tensorflow_checkpoint import reason_left_out
 from deepresidual.conversion.translation import Rule, Translation, num_batches_tracked
 from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.spec import ResNetSpec
 from deepresidual.zoo import entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from torch import Tensor
-
-    from deepresidual.conversion.checkpoint import Checkpoint
-    from deepresidual.spec import ResNetSpec
-
-__all__ = ["TensorFlow"]
 
 _ROW = "resnet50.tf"
 _UNIT = re.compile(r"((?:.+/)?)block([2-9])/(bottlen(?:ce|ec)k)([1-9]\d{0,3})/conv_1/kernel")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from deepresidual import zoo
 from deepresidual.conversion.architecture import (
@@ -19,7 +21,8 @@ from deepresidual.conversion.architecture import (
     state_names,
     torchvision_translation,
 )
-from deepresidual.conversion.ecosystem import Ecosystem, Recognition, Reference
+from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.ecosystem import Ecosystem, Exported, Recognition, Reference
 from deepresidual.conversion.torchvision import load_but_for_counters, require_plain_resnet
 from deepresidual.conversion.translation import Rule, Translation, write_tensors
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError, quoted
@@ -27,15 +30,6 @@ from deepresidual.preprocess import Preprocess
 from deepresidual.runtime import files
 from deepresidual.spec import ResNetSpec
 from deepresidual.zoo.labels import imagenet_names_for
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from deepresidual.conversion.checkpoint import Checkpoint
-    from deepresidual.conversion.ecosystem import Exported
-
-__all__ = ["Timm"]
 
 # What timm writes into a config.json; anything else could mean another network.
 _KEYS = {"architecture", "num_classes", "num_features", "global_pool", "pretrained_cfg", "model_args"}

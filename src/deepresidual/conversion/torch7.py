@@ -8,23 +8,18 @@ where says which network it is, and every layer is then held against that networ
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from deepresidual.conversion.architecture import state_names
+from deepresidual.conversion.checkpoint import Checkpoint
 from deepresidual.conversion.ecosystem import Ecosystem, Recognition
 from deepresidual.conversion.translation import Rule, Translation, num_batches_tracked
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.preprocess import Preprocess
-from deepresidual.spec import Convolution, ResNetSpec, shortcut_form
+from deepresidual.spec import Convolution, ResNetSpec, UnitShape, shortcut_form
+from deepresidual.spec.kinds import Arrangement, ConvBias, FirstActivation, Shortcut
 from deepresidual.zoo import cifar
 from deepresidual.zoo.labels import CIFAR10_CLASS_NAMES, imagenet_names_for
-
-if TYPE_CHECKING:
-    from deepresidual.conversion.checkpoint import Checkpoint
-    from deepresidual.spec import UnitShape
-    from deepresidual.spec.kinds import Arrangement, ConvBias, FirstActivation, Shortcut
-
-__all__ = ["Torch7"]
 
 # fb.resnet.torch's datasets/imagenet.lua; image.scale is bicubic where nothing else is said.
 _IMAGENET = Preprocess(

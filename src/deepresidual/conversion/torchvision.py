@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from deepresidual import zoo
 from deepresidual.conversion.architecture import read_architecture, torchvision_translation
-from deepresidual.conversion.ecosystem import Ecosystem, Recognition, Reference
+from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.ecosystem import Ecosystem, Exported, Recognition, Reference
+from deepresidual.conversion.translation import Translation
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from deepresidual.runtime.files import write_bytes
 from deepresidual.spec import ResNetSpec
 from deepresidual.zoo.labels import imagenet_names_for
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from deepresidual.conversion.checkpoint import Checkpoint
-    from deepresidual.conversion.ecosystem import Exported
-    from deepresidual.conversion.translation import Translation
-
-__all__ = ["TorchVision", "load_but_for_counters", "require_plain_resnet"]
 
 # What its constructor can say; everything else is fixed.
 _WIDTHS = (64, 128, 256, 512)

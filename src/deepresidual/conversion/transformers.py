@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from deepresidual import zoo
 from deepresidual.conversion.architecture import counted, state_names
-from deepresidual.conversion.ecosystem import Ecosystem, Recognition, Reference
+from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.ecosystem import Ecosystem, Exported, Recognition, Reference
 from deepresidual.conversion.torchvision import load_but_for_counters, require_plain_resnet
 from deepresidual.conversion.translation import Rule, Translation, write_tensors
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
@@ -19,15 +22,6 @@ from deepresidual.preprocess import Preprocess
 from deepresidual.runtime import files
 from deepresidual.spec import ResNetSpec
 from deepresidual.zoo.labels import imagenet_class_names
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from deepresidual.conversion.checkpoint import Checkpoint
-    from deepresidual.conversion.ecosystem import Exported
-
-__all__ = ["Transformers"]
 
 # Keys that say what the network is, and keys of transformers' own bookkeeping that change nothing.
 _SAID = {

@@ -7,20 +7,15 @@ exception is Caffe's divisor, and nothing is written for Caffe.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
+from typing import Literal, TypeAlias, assert_never
 
 import torch
+from torch import Tensor
 
 from deepresidual.conversion.values import checked
 from deepresidual.errors import ModelFileError, listed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from torch import Tensor
-
-__all__ = ["Layout", "Rule", "Translation", "num_batches_tracked", "read_tensors", "write_tensors"]
 
 Layout: TypeAlias = Literal["same", "conv-hwio", "linear-io", "linear-1x1", "flat"]
 """How the source lays the axes out: as torch; a convolution as (H, W, in, out); a linear layer as

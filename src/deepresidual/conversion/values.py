@@ -6,16 +6,10 @@ reader of weights and :func:`deepresidual.save` ask here, so that nothing is wri
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor
 
 from deepresidual.errors import ModelFileError, shortened
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["WEIGHT_TYPES", "checked", "type_name"]
 
 WEIGHT_TYPES = "float16, bfloat16, float32 or float64"
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}

@@ -13,29 +13,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepresidual.data.decode import decode, sniff
-from deepresidual.data.source import SampleSource, open_source
+from deepresidual.data.source import SampleSource, Split, open_source
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.fields import is_whole
 from deepresidual.runtime.console import ProgressBar
 from deepresidual.runtime.processes import WorkerPool, usable_cores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from concurrent.futures import Future
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from deepresidual.data.source import Split
-
-__all__ = ["KINDS", "CheckReport", "Finding", "check"]
 
 Severity: TypeAlias = Literal["error", "warning"]
 

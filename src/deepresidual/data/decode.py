@@ -32,12 +32,13 @@ import contextlib
 import functools
 import io
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -54,22 +55,6 @@ from deepresidual.data.metadata import (
 )
 from deepresidual.errors import DataError
 from deepresidual.runtime import git_lfs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from numpy.typing import NDArray
-
-__all__ = [
-    "ACCEPTED",
-    "EXTENSIONS",
-    "OpenImage",
-    "decode",
-    "from_pillow",
-    "open_image",
-    "read_file",
-    "sniff",
-]
 
 # The format is known from the signature, so its reader is called directly: Image.open would first apply a
 # limit of its own, which is global state of Pillow and does not say how large the image claims to be.

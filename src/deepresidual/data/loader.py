@@ -11,39 +11,23 @@ import contextlib
 import dataclasses
 import itertools
 from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from deepresidual.data.augment import apply, choose
 from deepresidual.data.decode import decode, open_image
-from deepresidual.data.sampler import SequentialOrder
+from deepresidual.data.sampler import SampleIndex, SequentialOrder, TrainingOrder
+from deepresidual.data.source import EncodedSample
 from deepresidual.data.threads import in_order
 from deepresidual.errors import DataError
+from deepresidual.preprocess import Preprocess
+from deepresidual.recipe import Augment
 from deepresidual.runtime.random import SampleRandom
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from deepresidual.data.sampler import SampleIndex, TrainingOrder
-    from deepresidual.data.source import EncodedSample
-    from deepresidual.preprocess import Preprocess
-    from deepresidual.recipe import Augment
-
-__all__ = [
-    "BadSample",
-    "Batch",
-    "PreparedSample",
-    "evaluation_batches",
-    "prepared_samples",
-    "require_none_bad",
-    "training_batches",
-    "training_view",
-]
 
 T = TypeVar("T")
 

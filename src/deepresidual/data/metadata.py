@@ -17,15 +17,6 @@ from deepresidual.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = [
-    "ignore_warnings_of_pillow",
-    "jpeg_header_end",
-    "may_say_orientation",
-    "orientation_of",
-    "png_without_metadata",
-    "tidy_jpeg",
-]
-
 _EXIF_ORIENTATION = 0x0112
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 

@@ -24,12 +24,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deepresidual.recipe import Mix
+
 if TYPE_CHECKING:
     from numpy.random import Generator
-
-    from deepresidual.recipe import Mix
-
-__all__ = ["MixChoice", "apply_mix", "choose_mix", "soft_targets"]
 
 
 @dataclass(frozen=True)

@@ -10,30 +10,23 @@ That serves data sets of square images of one size under the crops ``center`` an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Generator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from deepresidual.data.augment.crop import pad_shifts, surroundings
 from deepresidual.data.decode import decode
 from deepresidual.data.loader import Batch
+from deepresidual.data.sampler import SampleIndex, TrainingOrder
+from deepresidual.data.source import Split
 from deepresidual.data.threads import in_order
 from deepresidual.errors import DataError
+from deepresidual.preprocess import Preprocess
+from deepresidual.recipe import Augment
 from deepresidual.runtime.processes import usable_cores
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from numpy.typing import NDArray
-
-    from deepresidual.data.sampler import SampleIndex, TrainingOrder
-    from deepresidual.data.source import Split
-    from deepresidual.preprocess import Preprocess
-    from deepresidual.recipe import Augment
-
-__all__ = ["InMemoryImages", "can_be_resident"]
 
 _MOST_BYTES = 1_000_000_000  # six times CIFAR
 _AT_A_TIME = 64

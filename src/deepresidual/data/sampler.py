@@ -10,19 +10,14 @@ Each of several ranks takes its part of every batch, so the stream is the same f
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepresidual.runtime.random import order_of_epoch, sample_uniforms
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from numpy.typing import NDArray
-
-__all__ = ["SampleIndex", "SequentialOrder", "TrainingOrder", "steps_until_epoch"]
 
 
 class SampleIndex(NamedTuple):

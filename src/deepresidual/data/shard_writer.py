@@ -16,25 +16,19 @@ from __future__ import annotations
 import io
 import re
 import tarfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Self
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Self
 
 from deepresidual.data.decode import sniff
+from deepresidual.data.source import EncodedSample, SampleSource
 from deepresidual.data.source.shards.classes import CLASSES_FILE
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.fields import check_seed
 from deepresidual.runtime.files import atomic_folder, expanded, write_json
 from deepresidual.runtime.random import order_of_epoch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
-    from types import TracebackType
-
-    from deepresidual.data.source import EncodedSample, SampleSource
-
-__all__ = ["Shard", "write_shards"]
 
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp"}
 

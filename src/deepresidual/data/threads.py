@@ -16,13 +16,9 @@ import itertools
 import queue
 import threading
 from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
-
-__all__ = ["in_order"]
+from typing import TypeAlias, TypeVar
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")

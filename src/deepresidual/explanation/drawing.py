@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from deepresidual.explanation.activation_maps import enlarged
 from deepresidual.explanation.layers import LAST_MAP
-from deepresidual.runtime.console import printable
+from deepresidual.runtime.printable import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,16 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deepresidual.errors import ResidualError
 from deepresidual.runtime.files import make_folder, write_json
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["cache_folder", "read_cache", "write_cache"]
 
 _MOST_BYTES = 1 << 20
 _MOST_ENTRIES = 256

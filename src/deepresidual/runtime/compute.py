@@ -7,8 +7,6 @@ from typing import Literal, TypeAlias, TypedDict
 
 from deepresidual.errors import ConfigurationError
 
-__all__ = ["ComputeKeywords", "ComputeOptions", "Precision", "PrecisionChoice"]
-
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 PrecisionChoice: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 

@@ -12,22 +12,18 @@ import io
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO, cast
+from types import TracebackType
+from typing import Any, Self, TextIO, cast
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from deepresidual.runtime.printable import printable, shortened
+from deepresidual.runtime.printable import shortened
 from deepresidual.runtime.torchrun import speaks
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from types import TracebackType
-
-__all__ = ["ProgressBar", "leave_closed_terminal", "note", "printable", "stderr", "warn", "warn_each"]
 
 _PLAIN_SECONDS = 10.0
 

@@ -16,21 +16,17 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from deepresidual.errors import MachineError, ResidualError, RunError
 from deepresidual.runtime.torchrun import Place, launched_by_torchrun, place
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from types import TracebackType
-
-__all__ = ["SINGLE", "Processes", "launched_by_torchrun"]
 
 T = TypeVar("T")
 

@@ -10,14 +10,9 @@ A pointer is a text of three lines, smaller than 1024 bytes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from deepresidual.errors import ResidualError
-
-__all__ = ["FOUND", "REMEDY", "is_pointer", "is_pointer_file", "refuse_pointer"]
+from deepresidual.errors import ResidualError
 
 FOUND = "a Git LFS pointer instead of the file itself"
 """Says what a pointer is, to follow "… is "."""

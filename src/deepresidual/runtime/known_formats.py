@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from deepresidual.runtime import git_lfs
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["TABLE_MAGIC", "WEIGHT_SUFFIXES", "describe"]
 
 TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # how the tables end in which TensorFlow keeps an index
 

@@ -15,8 +15,6 @@ import os
 import sys
 from typing import Literal, TypeAlias
 
-__all__ = ["SPIN_COUNT", "SpinSource", "describe_spinning", "limit_spinning", "spin_source"]
-
 SPIN_COUNT = 2000
 """Turns for which an idle thread spins."""
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from deepresidual.errors import escaped
 
-__all__ = ["MESSAGE_LENGTH", "printable", "shortened"]
-
 MESSAGE_LENGTH = 4_000
 """Characters of a message at most; Linux takes paths of up to 4,096 bytes."""
 

@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from typing import Any, Self, TypeVar
 
 from deepresidual.errors import ConfigurationError
+from deepresidual.fields import is_whole
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,7 +38,7 @@ def resolve_num_workers(choice: int | None, device_type: str, image_px: int) -> 
         ConfigurationError: The choice is out of range.
     """
     if choice is not None:
-        if type(choice) is not int or not 0 <= choice <= 256:
+        if not is_whole(choice, 0, 256):
             raise ConfigurationError(f"num_workers is {choice}", expected="0 to 256")
         return choice
     if device_type != "cpu":

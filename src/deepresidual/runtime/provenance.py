@@ -10,8 +10,6 @@ from typing import Any
 
 from deepresidual.errors import DISTRIBUTION
 
-__all__ = ["command_line", "now", "version_of", "versions"]
-
 _PACKAGES = ("torch", "numpy", "Pillow", "simplejpeg", "safetensors", "pyarrow", "scikit-learn")
 
 

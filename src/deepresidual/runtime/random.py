@@ -6,25 +6,10 @@ process, in any order, so the number of workers cannot matter and resuming needs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-__all__ = [
-    "NUM_UNIFORMS",
-    "SampleRandom",
-    "network_seed",
-    "order_of_epoch",
-    "sample_generator",
-    "sample_uniforms",
-    "samples_digest",
-    "step_generator",
-]
+from numpy.typing import NDArray
 
 # Each use has its own stream, so that equal numbers in different uses do not give equal choices.
 _ORDER, _AUGMENT, _MIX, _NETWORK = 1, 2, 3, 4

@@ -7,6 +7,8 @@ one name it keeps the last, so this module limits the one and refuses the other.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
@@ -16,12 +18,7 @@ from deepresidual.runtime.known_formats import describe
 from deepresidual.runtime.strict_json import parse_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     import torch
-
-__all__ = ["MAX_HEADER_BYTES", "check_header", "open_tensors", "opened"]
 
 # The 1202-layer network has six tensors a layer, a good 100 bytes of header each: 0.8 MB. Some libraries give
 # names three times as long.

@@ -8,16 +8,12 @@ import signal
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Self
 
 from deepresidual.errors import ResidualError
 from deepresidual.runtime.console import leave_closed_terminal, stderr
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType, TracebackType
-
-__all__ = ["StopRequest", "StopRequested"]
 
 # SLURM announces the end of a job's time by SIGUSR1 where it is asked to (--signal=USR1@60). A terminal that
 # is closed, or a connection that is lost, sends SIGHUP.

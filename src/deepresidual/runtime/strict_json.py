@@ -24,30 +24,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from deepresidual.errors import ModelFileError
 from deepresidual.runtime import git_lfs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
-__all__ = [
-    "MAX_CONFIG_BYTES",
-    "Between",
-    "Kind",
-    "Line",
-    "RecordError",
-    "check",
-    "damage_in",
-    "parse",
-    "parse_object",
-    "read_lines",
-    "read_object",
-    "read_record",
-]
 
 Kind = Any
 """What a value has to be; see the table above."""

@@ -20,14 +20,14 @@ from deepresidual.runs.read import holds_run, read_plan
 from deepresidual.runs.tensorboard import require_tensorboard
 from deepresidual.runtime.console import note, warn, warn_each
 from deepresidual.runtime.device import describe_hardware, resolve_device
-from deepresidual.runtime.distributed import Processes, launched_by_torchrun
+from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.files import expanded
 from deepresidual.runtime.memory import allocator_policy
 from deepresidual.runtime.openmp import spin_source
 from deepresidual.runtime.processes import resolve_num_workers, usable_cores
 from deepresidual.runtime.provenance import versions
 from deepresidual.runtime.signals import StopRequest
-from deepresidual.runtime.torchrun import place
+from deepresidual.runtime.torchrun import launched_by_torchrun, place
 from deepresidual.training.journal import Journal
 from deepresidual.training.loop import RunResult, Trainer
 from deepresidual.training.memory import allocator_policy_of, fitting_micro_batch, is_out_of_memory

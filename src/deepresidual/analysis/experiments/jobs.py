@@ -31,9 +31,10 @@ from deepresidual.analysis.experiments.experiment import Measurement, Scale
 from deepresidual.analysis.experiments.trial import Trial
 from deepresidual.errors import ConfigurationError, ResidualError, RunError
 from deepresidual.fields import is_whole
-from deepresidual.runtime.console import note, printable
+from deepresidual.runtime.console import note
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.files import make_folder, write_bytes
+from deepresidual.runtime.printable import printable
 from deepresidual.runtime.processes import usable_cores
 from deepresidual.runtime.signals import StopRequest
 

@@ -36,11 +36,11 @@ from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameE
 from deepresidual.fields import is_whole
 from deepresidual.runtime.console import warn
 from deepresidual.runtime.device import describe_hardware, resolve_device
-from deepresidual.runtime.distributed import launched_by_torchrun
 from deepresidual.runtime.files import expanded, make_folder
 from deepresidual.runtime.provenance import command_line, now, versions
 from deepresidual.runtime.signals import StopRequest
 from deepresidual.runtime.strict_json import Kind, read_record
+from deepresidual.runtime.torchrun import launched_by_torchrun
 from deepresidual.training.options import TrainOptions
 
 EXACT = TrainOptions(precision="fp32")

@@ -10,16 +10,12 @@ from __future__ import annotations
 import functools
 import importlib
 import math
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from deepresidual.errors import MissingDependencyError, ModelFileError, quoted
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["messages", "parse", "parse_mean", "read_binaryproto", "require"]
 
 # message → field → (number, type, repeated); a type in capitals is a message or an enumeration.
 _FIELDS: dict[str, dict[str, tuple[int, str, bool]]] = {

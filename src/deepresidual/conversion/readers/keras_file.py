@@ -10,7 +10,8 @@ import importlib
 import io
 import math
 import zipfile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +20,6 @@ from deepresidual.conversion.readers.torch_file import check_members
 from deepresidual.conversion.values import WEIGHT_TYPES
 from deepresidual.errors import MissingDependencyError, ModelFileError, quoted
 from deepresidual.runtime.strict_json import MAX_CONFIG_BYTES, parse_object
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["parse", "require"]
 
 _WEIGHTS = "model.weights.h5"
 _MAX_OBJECTS = 200_000

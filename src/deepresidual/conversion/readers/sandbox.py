@@ -19,8 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -28,12 +30,6 @@ from deepresidual.conversion.values import WEIGHT_TYPES, type_name
 from deepresidual.errors import MissingDependencyError, ModelFileError, ResidualError, RunError, quoted
 from deepresidual.runtime.safetensors_file import open_tensors
 from deepresidual.runtime.strict_json import read_object
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from types import ModuleType
-
-__all__ = ["READERS", "child", "run"]
 
 # kind → module and function; the function takes a path and returns tensors and metadata.
 READERS = {

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-__all__ = ["STAND_INS", "StandIn"]
-
 
 class StandIn:
     """An object that was in the file; nothing of it is kept but what it was.

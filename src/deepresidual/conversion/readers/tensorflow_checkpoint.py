@@ -10,20 +10,15 @@ import importlib
 import math
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from deepresidual.conversion.values import WEIGHT_TYPES
 from deepresidual.errors import MissingDependencyError, ModelFileError, quoted
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-__all__ = ["files_of", "parse", "reason_left_out", "require"]
 
 # The last part of the names that optimizers give to what they keep for a variable.
 _SLOTS = {

@@ -15,16 +15,12 @@ import math
 import mmap
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from deepresidual.errors import ModelFileError, quoted
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["parse"]
 
 _NIL, _NUMBER, _STRING, _TABLE, _TORCH, _BOOLEAN, _FUNCTION, _LEGACY_RECURSIVE, _RECURSIVE = range(9)
 _MAX_DEPTH = 150  # containers nest to 12 in published nets; deeper ones would exhaust Python's stack

@@ -14,19 +14,14 @@ import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
 
 from deepresidual.conversion.readers.stand_ins import STAND_INS, StandIn
 from deepresidual.errors import ModelFileError, quoted
 from deepresidual.runtime.known_formats import WEIGHT_SUFFIXES
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["LEGACY_MAGIC", "SECOND_CHOICE", "check_members", "parse"]
 
 # The pickled magic number of files from before torch 1.6, byte for byte.
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepresidual.data.augment.color import ColorChoice, apply_color, choose_color
-from deepresidual.data.augment.crop import apply_crop, check_crop, choose_box, mirror, surroundings
+from deepresidual.data.augment.crop import Box, apply_crop, check_crop, choose_box, mirror, surroundings
 from deepresidual.data.augment.erasing import choose_rectangle, erase
 from deepresidual.data.augment.policy import Operation, apply_operations, choose_operations
 from deepresidual.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from deepresidual.data.augment.crop import Box
-    from deepresidual.preprocess import Preprocess
-    from deepresidual.recipe import Augment, PadFill
-    from deepresidual.runtime.random import SampleRandom
-
-__all__ = ["Choice", "apply", "check_augment", "choose"]
+from deepresidual.preprocess import Preprocess
+from deepresidual.recipe import Augment, PadFill
+from deepresidual.runtime.random import SampleRandom
 
 
 @dataclass(frozen=True)

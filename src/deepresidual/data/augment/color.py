@@ -11,17 +11,12 @@ clipped once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.random import Generator
-    from numpy.typing import NDArray
-
-    from deepresidual.recipe import Augment
-
-__all__ = ["ColorChoice", "apply_color", "choose_color"]
+from deepresidual.recipe import Augment
 
 # ITU-R 601 luma, as fb.resnet.torch and Pillow weigh the channels.
 _LUMA = np.array([0.299, 0.587, 0.114])

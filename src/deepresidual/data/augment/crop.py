@@ -11,31 +11,18 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 import numpy as np
 import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from deepresidual.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from numpy.random import Generator
-    from numpy.typing import NDArray
-
-    from deepresidual.preprocess import Preprocess
-    from deepresidual.recipe import Augment, PadFill
-    from deepresidual.runtime.random import SampleRandom
-
-__all__ = [
-    "Box",
-    "apply_crop",
-    "check_crop",
-    "choose_box",
-    "mirror",
-    "pad_shifts",
-    "surroundings",
-]
+from deepresidual.preprocess import Preprocess
+from deepresidual.recipe import Augment, PadFill
+from deepresidual.runtime.random import SampleRandom
 
 Box: TypeAlias = tuple[float, float, float, float]
 """A part of an image: left, top, right, bottom, in pixels."""

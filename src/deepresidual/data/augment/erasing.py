@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.random import Generator
-    from numpy.typing import NDArray
-
-__all__ = ["choose_rectangle", "erase"]
+from numpy.random import Generator
+from numpy.typing import NDArray
 
 # Section 4.2: s_l and s_h, and r_1, whose inverse is the upper end; as in torchvision and timm.
 _MIN_AREA, _MAX_AREA = 0.02, 0.33

@@ -9,23 +9,20 @@ one of 31 strengths. The operations are Pillow's, as there; the random numbers a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
 
 import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from deepresidual.preprocess import Interpolation
+from deepresidual.recipe import Augment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.random import Generator
-    from numpy.typing import NDArray
     from PIL import Image
     from PIL.Image import Resampling
-
-    from deepresidual.preprocess import Interpolation
-    from deepresidual.recipe import Augment
-
-__all__ = ["Operation", "OperationKind", "apply_operations", "choose_operations"]
 
 OperationKind: TypeAlias = Literal[
     "auto-contrast",

@@ -5,30 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 from deepresidual.errors import ConfigurationError, DataError, nearest
 from deepresidual.preprocess import Preprocess
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-__all__ = [
-    "EncodedSample",
-    "IgnoredFile",
-    "SampleSource",
-    "Split",
-    "canonical_split",
-    "check_class_names",
-    "class_of_spelling",
-    "divide_by_name",
-    "fingerprint_of",
-    "held_out_by_name",
-    "listed",
-    "told_apart",
-]
 
 TRAIN = "train"
 

@@ -21,24 +21,17 @@ import pickle
 import struct
 import tarfile
 import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from deepresidual.data.source.base import EncodedSample, SampleSource, check_class_names
+from deepresidual.data.source.base import EncodedSample, Row, SampleSource, check_class_names
 from deepresidual.errors import DataError
 from deepresidual.runtime.git_lfs import FOUND, REMEDY, is_pointer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from deepresidual.data.source.base import Row
-
-__all__ = ["CHECKSUMS", "open_cifar"]
 
 CHECKSUMS = {
     # Archives, MD5: https://www.cs.toronto.edu/~kriz/cifar.html

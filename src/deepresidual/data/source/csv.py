@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import csv
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 from deepresidual.data.source.base import (
     HELD_OUT,
@@ -30,12 +32,6 @@ from deepresidual.data.source.base import (
 from deepresidual.data.source.folder import FolderSplit
 from deepresidual.errors import DataError
 from deepresidual.runtime.git_lfs import refuse_pointer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-__all__ = ["open_csv"]
 
 _PATH = ("path", "file", "filename", "image")
 _LABEL = ("label", "class")

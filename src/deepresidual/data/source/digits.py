@@ -9,22 +9,14 @@ from __future__ import annotations
 
 import io
 import zlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from deepresidual.data.source.base import EncodedSample, SampleSource, held_out_by_name
+from deepresidual.data.source.base import EncodedSample, Row, SampleSource, held_out_by_name
 from deepresidual.preprocess import Preprocess
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from deepresidual.data.source.base import Row
-
-__all__ = ["open_digits"]
 
 
 def open_digits() -> SampleSource:

@@ -9,27 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 from deepresidual.data.source.base import IgnoredFile, canonical_split, listed
 from deepresidual.errors import DataError
 from deepresidual.runtime.git_lfs import refuse_pointer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
-
-__all__ = [
-    "Listing",
-    "data_files",
-    "files_by_split",
-    "hidden_folders",
-    "list_folder",
-    "split_in_name",
-    "split_of_file",
-    "walk",
-]
 
 # What systems and tools leave in every folder. Names that begin with a dot are hidden anyway.
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "__pycache__", "lost+found"})

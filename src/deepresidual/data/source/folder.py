@@ -8,8 +8,8 @@ out by the hash of the file name. Every file that is not used is named.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from deepresidual.data.source.base import (
     TRAIN,
     EncodedSample,
     IgnoredFile,
+    Row,
     SampleSource,
     canonical_split,
     check_class_names,
@@ -29,13 +30,6 @@ from deepresidual.data.source.base import (
 )
 from deepresidual.data.source.files import hidden_folders, list_folder, split_in_name, walk
 from deepresidual.errors import DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from deepresidual.data.source.base import Row
-
-__all__ = ["FolderSplit", "list_images", "open_folder"]
 
 
 def open_folder(root: Path) -> SampleSource:

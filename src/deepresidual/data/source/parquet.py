@@ -13,20 +13,24 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from deepresidual.data.source.base import (
     HELD_OUT,
     TRAIN,
     EncodedSample,
     IgnoredFile,
+    Row,
     SampleSource,
     check_class_names,
     class_of_spelling,
@@ -34,16 +38,6 @@ from deepresidual.data.source.base import (
 )
 from deepresidual.data.source.files import data_files, files_by_split
 from deepresidual.errors import DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from deepresidual.data.source.base import Row
-
-__all__ = ["open_parquet"]
 
 _MAX_CLASSES = 1_000_000  # as many as a spec takes
 

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from deepresidual.data.source.base import EncodedSample, Row, SampleSource, Split
 from deepresidual.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import ArrayLike
-
-    from deepresidual.data.source.base import EncodedSample, Row, SampleSource, Split
-
-__all__ = ["Subset", "hold_out"]
 
 
 class Subset:
