@@ -52,3 +52,28 @@ def test_every_field_has_a_default_and_a_sentence(options: type[Any]) -> None:
 @pytest.mark.parametrize("options", [options for options, _ in PAIRS if options.__name__ in GOLDEN["fields"]])
 def test_the_fields_are_public(options: type[Any]) -> None:
     assert sorted(field.name for field in dataclasses.fields(options)) == GOLDEN["fields"][options.__name__]
+
+
+# May only become fewer.
+LONG = {"_resnet_strikes_back", "arm", "gap", "loop.__init__", "plot_band"}
+CATCH_ALL = {"alone", "arm", "network", "recipe", "rendered", "set_status"}
+
+
+def test_lists_of_parameters_are_short_and_typed() -> None:
+    long, catch_all = set(), set()
+    for file in Path(inspect.getfile(compute)).parents[1].rglob("*.py"):
+        if file.parent.name == "cli":
+            continue
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            name = f"{file.stem}.{node.name}" if node.name == "__init__" else node.name
+            own = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            names = [each.arg for each in (*own, node.args.kwarg) if each and each.arg not in ("self", "cls")]
+            if len(names) > 8:
+                long.add(name)
+            kind = node.args.kwarg.annotation if node.args.kwarg else None
+            if kind is not None and ast.unparse(kind) == "Any":
+                catch_all.add(name)
+    assert long <= LONG
+    assert catch_all <= CATCH_ALL
