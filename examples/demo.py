@@ -33,7 +33,7 @@ def write_pictures(folder: Path, count: int) -> None:
     split = source.split("test")
     for index in range(count):
         sample = split.read(index)
-        (folder / f"{index}-a-handwritten-{source.classes[sample.label]}.png").write_bytes(sample.content)
+        (folder / f"{index}-a-handwritten-{source.classes[sample.target]}.png").write_bytes(sample.content)
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ def _check(source: SampleSource, name: str, per_file: int = 4) -> None:
         for index in range(len(split)):
             sample = split.read(index)
             assert sample.key == split.key(index) == f"{split_name}/{index:05d}"
-            assert sample.label == split.labels[index]
+            assert sample.target == split.labels[index]
             assert sniff(sample.content) == "BMP"
             expected = planes[index].reshape(3, 32, 32).transpose(1, 2, 0)
             np.testing.assert_array_equal(decode(sample.content), expected)

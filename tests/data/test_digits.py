@@ -31,7 +31,7 @@ def test_every_digit_is_the_picture_and_the_label_of_scikit_learn(digits: Sample
             sample = split.read(index)
             number = int(sample.key.removeprefix("digit-").removesuffix(".png"))
             seen.add(number)
-            assert sample.label == split.labels[index] == bundle.target[number]
+            assert sample.target == split.labels[index] == bundle.target[number]
             # 16 counts of ink are white
             picture = np.rint(bundle.images[number] / 16 * 255)
             np.testing.assert_array_equal(decode(sample.content), np.stack([picture] * 3, axis=-1))

@@ -149,7 +149,7 @@ def test_labels_follow_names_when_a_split_lists_them_in_another_order(tmp_path: 
     _fill(tmp_path / "test" / "zebra", ["only.png"])
     source = open_source(tmp_path)
     samples = [source.splits["test"].read(index) for index in range(2)]
-    assert [(sample.key, source.classes[sample.label]) for sample in samples] == [
+    assert [(sample.key, source.classes[sample.target]) for sample in samples] == [
         ("test/ape/only.png", "ape"),
         ("test/zebra/only.png", "zebra"),
     ]
@@ -394,7 +394,7 @@ def test_splits_in_two_unicode_forms_have_the_same_classes(
         assert source.classes == ("cafz", "caf\u00e9", "tea")
         for part in source.splits.values():
             samples = [part.read(index) for index in range(3)]
-            assert {sample.content[0]: source.classes[sample.label] for sample in samples} == dict(
+            assert {sample.content[0]: source.classes[sample.target] for sample in samples} == dict(
                 enumerate(names)
             )
 

@@ -40,7 +40,7 @@ class Files:
     def read(self, index: int) -> EncodedSample:
         if index in self.unreadable:
             raise DataError(f"image-{index} cannot be read (Input/output error)")
-        return EncodedSample(f"image-{index}", self.contents[index], label=index % 3)
+        return EncodedSample(f"image-{index}", self.contents[index], target=index % 3)
 
 
 def _files(*, bad: dict[int, bytes] | None = None, unreadable: frozenset[int] = frozenset()) -> Files:
@@ -74,7 +74,7 @@ def _check_same(first: list[Batch], second: list[Batch]) -> None:
     assert len(first) == len(second)
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one.pixels, other.pixels)
-        assert torch.equal(one.labels, other.labels)
+        assert torch.equal(one.targets, other.targets)
         assert torch.equal(one.indices, other.indices)
         assert one.keys == other.keys
         assert one.bad == other.bad
@@ -113,9 +113,9 @@ def test_a_batch_holds_pixels_labels_indices_and_keys() -> None:
     assert [len(batch) for batch in batches] == [4, 4, 3]
     for batch in batches:
         assert (batch.pixels.dtype, batch.pixels.shape) == (torch.uint8, (len(batch), 16, 16, 3))
-        assert batch.labels.dtype == batch.indices.dtype == torch.int64
+        assert batch.targets.dtype == batch.indices.dtype == torch.int64
     assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(_COUNT))
-    assert torch.cat([batch.labels for batch in batches]).tolist() == [index % 3 for index in range(_COUNT)]
+    assert torch.cat([batch.targets for batch in batches]).tolist() == [index % 3 for index in range(_COUNT)]
     assert [key for batch in batches for key in batch.keys] == [f"image-{index}" for index in range(_COUNT)]
     for index, pixels in enumerate(torch.cat([batch.pixels for batch in batches])):
         original = noise(20 + index, 31 - index, seed=index)
@@ -125,7 +125,7 @@ def test_a_batch_holds_pixels_labels_indices_and_keys() -> None:
 def test_training_labels_and_keys_belong_to_their_indices() -> None:
     for batch in _training(_files()):
         assert batch.keys == [f"image-{index}" for index in batch.indices.tolist()]
-        assert batch.labels.tolist() == [index % 3 for index in batch.indices.tolist()]
+        assert batch.targets.tolist() == [index % 3 for index in batch.indices.tolist()]
 
 
 def test_gray_batches_have_one_channel() -> None:
@@ -147,7 +147,7 @@ def test_evaluation_hands_over_the_bad_samples_and_keeps_the_good() -> None:
 def test_a_batch_may_consist_of_bad_samples_alone() -> None:
     batches = _evaluation(_files(bad={0: b"", 1: b""}), batch_size=2)
     assert len(batches[0]) == 0
-    assert batches[0].labels.tolist() == batches[0].indices.tolist() == []
+    assert batches[0].targets.tolist() == batches[0].indices.tolist() == []
     assert [bad.index for bad in batches[0].bad] == [0, 1]
     assert [len(batch) for batch in batches[1:]] == [2, 2, 2, 2, 1]
 

@@ -120,7 +120,7 @@ def test_a_single_file_is_split_by_the_hash_of_the_names(tmp_path: Path) -> None
         for sample in rows:
             number = int(sample.key[:3])
             assert held_out_by_name(sample.key) == (name == "test")
-            assert (sample.content, sample.label) == (_picture(number), number % 3)
+            assert (sample.content, sample.target) == (_picture(number), number % 3)
 
 
 def test_rows_without_a_path_are_split_and_named_by_number(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_rows_are_read_in_worker_processes(tmp_path: Path, num_workers: int) -> 
     record = Preprocess(2, 2, (0.5,) * 3, (0.5,) * 3)
     batches = list(evaluation_batches(split, record, batch_size=3, num_workers=num_workers))
     assert torch.cat([batch.pixels for batch in batches])[:, 0, 0, 0].tolist() == list(range(8))
-    assert torch.cat([batch.labels for batch in batches]).tolist() == [0, 1] * 4
+    assert torch.cat([batch.targets for batch in batches]).tolist() == [0, 1] * 4
 
 
 @pytest.mark.parametrize("change", ["add", "rename", "relabel", "resize"])

@@ -78,7 +78,7 @@ def test_batches_are_those_of_the_loader(
     assert len(resident) == len(loaded) == 7
     for ours, theirs in zip(resident, loaded, strict=True):
         assert torch.equal(ours.pixels, theirs.pixels)
-        assert torch.equal(ours.labels, theirs.labels)
+        assert torch.equal(ours.targets, theirs.targets)
         assert torch.equal(ours.positions, theirs.positions)
         assert torch.equal(ours.places, theirs.places)
         assert ours.keys == theirs.keys

@@ -63,7 +63,7 @@ def _source(train: int = 10, test: int = 3) -> SampleSource:
 
 def _pairs(source: SampleSource, split: str) -> list[tuple[bytes, str]]:
     samples = (source.splits[split].read(index) for index in range(len(source.splits[split])))
-    return [(sample.content, source.classes[sample.label]) for sample in samples]
+    return [(sample.content, source.classes[sample.target]) for sample in samples]
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -238,7 +238,7 @@ def test_webdataset_reads_our_shards_to_the_same_bytes(tmp_path: Path, split: st
     assert len(theirs) == len(ours) > 0
     for index, (content, label, pixels) in enumerate(theirs):
         sample = ours.read(index)
-        assert (content, label) == (sample.content, sample.label)
+        assert (content, label) == (sample.content, sample.target)
         assert pixels == decode(sample.content).tobytes()
 
 

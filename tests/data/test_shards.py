@@ -132,7 +132,7 @@ def test_a_single_tar_is_divided_by_name(tmp_path: Path) -> None:
     for split in source.splits.values():
         for index in range(len(split)):
             sample = split.read(index)
-            assert int(sample.key[-8:-4]) % 2 == sample.label == split.labels[index]
+            assert int(sample.key[-8:-4]) % 2 == sample.target == split.labels[index]
 
 
 def test_some_tars_with_and_some_without_a_split_are_refused(tmp_path: Path) -> None:

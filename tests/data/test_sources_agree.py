@@ -73,7 +73,7 @@ def _write_parquet(folder: SampleSource, root: Path) -> None:
     for name, split in folder.splits.items():
         samples = [split.read(index) for index in range(len(split))]
         images = [{"bytes": sample.content, "path": sample.key} for sample in samples]
-        table = pa.table({"image": images, "label": [sample.label for sample in samples]})
+        table = pa.table({"image": images, "label": [sample.target for sample in samples]})
         pq.write_table(table.replace_schema_metadata(metadata), root / f"{name}.parquet")
 
 
@@ -87,7 +87,7 @@ def _training(source: SampleSource, num_workers: int) -> list[Batch]:
 def _same(first: list[Batch], second: list[Batch]) -> bool:
     return len(first) == len(second) and all(
         torch.equal(one.pixels, other.pixels)
-        and torch.equal(one.labels, other.labels)
+        and torch.equal(one.targets, other.targets)
         and torch.equal(one.indices, other.indices)
         for one, other in zip(first, second, strict=True)
     )
@@ -105,7 +105,7 @@ def test_every_form_has_the_same_classes_labels_bytes_and_pixels(
         assert len(split) == len(reference.splits[name]) == {"train": 15, "val": 6}[name]
         for index in range(len(split)):
             sample, expected = split.read(index), reference.splits[name].read(index)
-            assert (sample.content, sample.label) == (expected.content, expected.label)
+            assert (sample.content, sample.target) == (expected.content, expected.target)
             assert sample.key == split.key(index)
             np.testing.assert_array_equal(decode(sample.content), decode(expected.content))
 

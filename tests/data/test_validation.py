@@ -72,7 +72,7 @@ def test_all_of_a_subset_belongs_together(source: SampleSource) -> None:
     assert len(rows) == len(part)
     for index in range(len(part)):
         sample = part.read(index)
-        assert (sample.key, sample.label) == (part.key(index), part.labels[index])
+        assert (sample.key, sample.target) == (part.key(index), part.labels[index])
         assert rows[index][0] == sample.key
         original = keys(source, "train").index(sample.key)
         assert whole.read(original).content == sample.content

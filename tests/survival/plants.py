@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from deepresidual.data.loader import Batch
     from deepresidual.recipe import Recipe
-    from deepresidual.training.meter import BatchSums
+    from deepresidual.tasks import BatchSums
 
 __all__ = ["plant"]
 

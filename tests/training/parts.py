@@ -21,6 +21,7 @@ from deepresidual.recipe import Recipe
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.spec import ResNetSpec
+from deepresidual.tasks import task_of
 from deepresidual.training.journal import Journal
 from deepresidual.training.launch import train
 from deepresidual.training.loop import RunResult
@@ -102,7 +103,7 @@ def a_batch(plan: Plan, seed: int = 0, *, missing: tuple[int, ...] = ()) -> Batc
     positions = torch.stack([torch.zeros_like(places), places, torch.zeros_like(places)], dim=1)
     return Batch(
         pixels=torch.from_numpy(pixels)[places],
-        labels=(torch.arange(size) % plan.spec.num_classes)[places],
+        targets=(torch.arange(size) % plan.spec.num_classes)[places],
         positions=positions,
         places=places,
         keys=[f"sample {place}" for place in places.tolist()],
@@ -113,7 +114,7 @@ def a_batch(plan: Plan, seed: int = 0, *, missing: tuple[int, ...] = ()) -> Batc
 def an_updater(plan: Plan, network: ResNet | None = None) -> Updater:
     """Return the updater of a network, which is drawn from the plan's seed where none is given."""
     network = create(plan.spec, seed=plan.seed) if network is None else network
-    return Updater(network.to(memory_format=torch.channels_last), plan, SINGLE)
+    return Updater(network.to(memory_format=torch.channels_last), plan, SINGLE, task_of(plan))
 
 
 def an_update(updater: Updater, plan: Plan, step: int = 0, *, batch: Batch | None = None) -> bool:

@@ -25,9 +25,9 @@ from deepresidual.errors import ConfigurationError, DivergedError, MissingDepend
 from deepresidual.models import load
 from deepresidual.recipe.recipes import named_recipe
 from deepresidual.runtime.distributed import SINGLE, Processes
+from deepresidual.tasks import BatchSums
 from deepresidual.training.launch import _check_split, _introduce, train
 from deepresidual.training.memory import fitting_micro_batch, is_out_of_memory
-from deepresidual.training.meter import BatchSums
 from deepresidual.training.state import TrainingState
 from deepresidual.training.updater import Updater
 from tests.conftest import TINY, write_photos

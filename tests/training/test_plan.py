@@ -25,12 +25,13 @@ from deepresidual.recipe import Augment, Recipe
 from deepresidual.recipe.recipes import NAMES, named_recipe
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.random import SampleRandom
+from deepresidual.tasks import Classification
 from deepresidual.training.compiling import resolve_compile
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.plan import make_plan
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 from tests.recipe.test_recipe import in_old_names
-from tests.training.parts import CPU, a_plan, a_start, an_updater
+from tests.training.parts import CPU, a_plan, a_start
 
 
 @pytest.fixture
@@ -195,13 +196,13 @@ def test_a_run_with_smoothed_bce_goes_on_with_the_loss_that_it_had(source: Sampl
     changes = {"loss": "bce", "label_smoothing": 0.1, "bce_threshold": 0.2}
     before = earlier(planned(source, changes=changes))
     assert before.differences(planned(source, changes=changes, recorded=before)) == []
-    updater = an_updater(a_plan(**{name: getattr(before.recipe, name) for name in (*changes, "bce_sum")}))
+    task = Classification(a_plan(**{name: getattr(before.recipe, name) for name in (*changes, "bce_sum")}))
     logits = torch.tensor([[0.5, -0.5, 0.25]])
     for share in (0.15, 0.18, 0.19, 0.21, 0.5):
         targets = torch.tensor([[share, 1 - share, 0.0]])
         smoothed = targets * 0.9 + 0.1 / 3
         then = functional.binary_cross_entropy_with_logits(logits, (smoothed > 0.2).float(), reduction="sum")
-        assert float(updater._loss(logits, targets)) == pytest.approx(float(then), rel=1e-6)
+        assert float(task.loss_of(logits, targets)) == pytest.approx(float(then), rel=1e-6)
 
 
 def test_zero_init_is_refused_before_a_run_in_plain_networks(source: SampleSource) -> None:

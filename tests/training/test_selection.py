@@ -36,7 +36,7 @@ def with_top1(monkeypatch: pytest.MonkeyPatch, *figures: float) -> list[dict[str
         seen.append({name: tensor.clone() for name, tensor in model.network.state_dict().items()})
         return dataclasses.replace(evaluation, top1=left.pop(0))
 
-    monkeypatch.setattr("deepresidual.training.loop.evaluate_split", told)
+    monkeypatch.setattr("deepresidual.tasks.classification.evaluate_split", told)
     return seen
 
 

@@ -19,9 +19,9 @@ from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import ConfigurationError, DataError, DivergedError, ModelFileError, RunError
 from deepresidual.runs.plan import Plan
 from deepresidual.runs.read import read_plan
+from deepresidual.tasks import BatchSums
 from deepresidual.training.launch import train
 from deepresidual.training.loop import RunResult
-from deepresidual.training.meter import BatchSums
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.plan import make_plan
 from deepresidual.training.updater import Updater

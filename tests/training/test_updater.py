@@ -18,6 +18,7 @@ from deepresidual.nn import ResNet
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.random import step_generator
 from deepresidual.spec import ResNetSpec
+from deepresidual.tasks import BatchSums, Classification
 from deepresidual.training.averages import batch_norms
 from deepresidual.training.meter import Meter
 from deepresidual.training.updater import Updater, learning_norms
@@ -47,7 +48,7 @@ def expected_gradients(
     batch = a_batch(plan)
     logits = network(plan.preprocess.normalize(batch.pixels))
     torch.autograd.backward(
-        functional.cross_entropy(logits, batch.labels if targets is None else targets, **loss)
+        functional.cross_entropy(logits, batch.targets if targets is None else targets, **loss)
     )
     return gradients(network)
 
@@ -136,7 +137,7 @@ def test_labels_are_smoothed_as_torch_does() -> None:
 
 def test_smoothing_is_the_same_whether_labels_are_soft_or_not() -> None:
     plan = a_plan(label_smoothing=0.2)
-    targets = soft_targets(a_batch(plan).labels, 3, 0.2)
+    targets = soft_targets(a_batch(plan).targets, 3, 0.2)
     assert close(gradients_of(plan), expected_gradients(plan, targets))
 
 
@@ -152,14 +153,14 @@ def bce_gradients(plan: Plan, targets: torch.Tensor, *, sum_classes: bool = Fals
 
 def test_bce_is_averaged_over_the_classes_as_by_timm() -> None:
     plan = a_plan(loss="bce", label_smoothing=0.3)
-    targets = soft_targets(a_batch(plan).labels, 3, 0.3)
+    targets = soft_targets(a_batch(plan).targets, 3, 0.3)
     assert close(gradients_of(plan), bce_gradients(plan, targets))
     assert not close(gradients_of(plan), bce_gradients(plan, targets, sum_classes=True))
 
 
 def test_bce_can_be_summed_over_the_classes() -> None:
     plan = a_plan(loss="bce", bce_sum=True, label_smoothing=0.3)
-    targets = soft_targets(a_batch(plan).labels, 3, 0.3)
+    targets = soft_targets(a_batch(plan).targets, 3, 0.3)
     assert close(gradients_of(plan), bce_gradients(plan, targets, sum_classes=True))
 
 
@@ -170,32 +171,32 @@ def test_bce_of_labels_is_the_loss_that_is_counted() -> None:
     logits = create(plan.spec, seed=plan.seed).train()(plan.preprocess.normalize(batch.pixels)).detach()
     sums = updater.gradients(batch, 0)
     assert sums is not None
-    targets = functional.one_hot(batch.labels, 3).float()
+    targets = functional.one_hot(batch.targets, 3).float()
     expected = functional.binary_cross_entropy_with_logits(logits, targets)
     assert float(sums[0].loss) / len(batch) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_bce_with_a_threshold_takes_what_is_above_it_for_wholly_present() -> None:
     plan = a_plan(loss="bce", bce_threshold=0.2)
-    hard = functional.one_hot(a_batch(plan).labels, 3).float()
+    hard = functional.one_hot(a_batch(plan).targets, 3).float()
     assert close(gradients_of(plan), bce_gradients(plan, hard))
 
 
 def test_labels_are_smoothed_after_the_threshold_which_would_undo_it() -> None:
     plan = a_plan(loss="bce", label_smoothing=0.3, bce_threshold=0.2)
-    hard = functional.one_hot(a_batch(plan).labels, 3).float()
+    hard = functional.one_hot(a_batch(plan).targets, 3).float()
     assert close(gradients_of(plan), bce_gradients(plan, hard * 0.7 + 0.1))
     assert not close(gradients_of(plan), bce_gradients(plan, hard))
 
 
 def test_a_share_counts_by_the_threshold_whatever_the_smoothing() -> None:
-    updater = an_updater(a_plan(loss="bce", label_smoothing=0.1, bce_threshold=0.2))
+    task = Classification(a_plan(loss="bce", label_smoothing=0.1, bce_threshold=0.2))
     for share, present in ((0.21, True), (0.19, False)):
         targets = torch.tensor([[share, 1 - share, 0.0]])
         logits = torch.tensor([[0.5, -0.5, 0.25]])
         smooth = torch.tensor([[0.9 * present + 0.1 / 3, 0.9 + 0.1 / 3, 0.1 / 3]])
         expected = functional.binary_cross_entropy_with_logits(logits, smooth)
-        assert float(updater._loss(logits, targets)) == pytest.approx(float(expected), rel=1e-6)
+        assert float(task.loss_of(logits, targets)) == pytest.approx(float(expected), rel=1e-6)
 
 
 @pytest.mark.parametrize("changes", [{"mixup": 1.0}, {"cutmix": 1.0}])
@@ -203,7 +204,7 @@ def test_mixing_reaches_images_and_loss(changes: dict[str, Any]) -> None:
     plan = a_plan(**changes)
     batch = a_batch(plan)
     images = plan.preprocess.normalize(batch.pixels)
-    targets = soft_targets(batch.labels, 3)
+    targets = soft_targets(batch.targets, 3)
     choice = choose_mix(plan.recipe.mix, step_generator(plan.seed, 0), 8, 8)
     assert choice is not None
     apply_mix(images, targets, choice)
@@ -410,13 +411,14 @@ def test_weights_gradients_and_statistics_stay_float32(precision: str) -> None:
 
 def poison(monkeypatch: pytest.MonkeyPatch, updater: Updater, *, micro_batch: int = 0) -> None:
     """Let the loss of one micro-batch be infinite."""
-    loss, calls = updater._loss, iter(range(1000))
+    loss, calls = updater.task.loss, iter(range(1000))
 
-    def poisoned(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        value = loss(logits, targets)
-        return value * math.inf if next(calls) == micro_batch else value
+    def poisoned(*arguments: Any) -> BatchSums:
+        sums = loss(*arguments)
+        bad = next(calls) == micro_batch
+        return dataclasses.replace(sums, loss=sums.loss * math.inf) if bad else sums
 
-    monkeypatch.setattr(updater, "_loss", poisoned)
+    monkeypatch.setattr(updater.task, "loss", poisoned)
 
 
 @pytest.mark.parametrize("micro_batch", [0, 2])
@@ -485,5 +487,5 @@ def test_an_update_returns_sums_of_losses_and_right_answers(size: int | None) ->
     meter = Meter(CPU)
     meter.add(counted)
     sums = meter.peek()
-    assert sums.loss == pytest.approx(float(functional.cross_entropy(logits, batch.labels, reduction="sum")))
-    assert sums.right == int(np.sum(logits.argmax(dim=1).numpy() == batch.labels.numpy()))
+    assert sums.loss == pytest.approx(float(functional.cross_entropy(logits, batch.targets, reduction="sum")))
+    assert sums.parts == {"right": int(np.sum(logits.argmax(dim=1).numpy() == batch.targets.numpy()))}

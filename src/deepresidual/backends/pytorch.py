@@ -36,6 +36,7 @@ class TorchClassifier(Classifier):
         metrics: What was measured, by split: ``{"test": {"top1": …, "count": …}}``.
         provenance: Where the weights come from: data, recipe, versions.
         precision: Precision of the forward pass; weights are float32.
+        task: What it has learned.
     """
 
     backend = "PyTorch"
@@ -46,6 +47,7 @@ class TorchClassifier(Classifier):
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     precision: Precision = "fp32"
+    task: str = "classification"
 
     def __post_init__(self) -> None:
         spec = self.network.spec

@@ -113,7 +113,7 @@ class _Files:
         return len(self.paths)
 
     def read(self, index: int) -> EncodedSample:
-        return EncodedSample(self.paths[index].name, read_file(self.paths[index]), label=0)
+        return EncodedSample(self.paths[index].name, read_file(self.paths[index]), target=0)
 
 
 class OurData:

@@ -15,6 +15,7 @@ from deepresidual.models import create
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.runtime.memory import allocator_policy
 from deepresidual.runtime.processes import resolve_num_workers
+from deepresidual.tasks import task_of
 from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.meter import Meter
 from deepresidual.training.options import TrainOptions
@@ -41,7 +42,7 @@ class OurEpoch:
         self._plan = plan = make_plan(self._source, model, options, device)
         network = create(plan.spec, seed=0).to(device).to(memory_format=torch.channels_last)
         self._meter = Meter(device)
-        self._updater = Updater(network, plan, SINGLE)
+        self._updater = Updater(network, plan, SINGLE, task_of(plan))
         self._epoch = 0
         self._num_workers = resolve_num_workers(None, device.type, image_px)
         self.num_samples = plan.num_samples

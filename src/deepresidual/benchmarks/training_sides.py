@@ -24,6 +24,7 @@ from deepresidual.runtime.device import autocast
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.runtime.memory import allocator_policy
 from deepresidual.runtime.processes import usable_cores
+from deepresidual.tasks import task_of
 from deepresidual.training.compiling import resolve_compile
 from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.meter import Meter
@@ -172,14 +173,14 @@ class OurTraining(TrainingSide):
         network = create(self.plan.spec, seed=0).to(problem.device).to(memory_format=torch.channels_last)
         self.network = network
         self._meter = Meter(problem.device)
-        self._updater = Updater(network, self.plan, SINGLE)
+        self._updater = Updater(network, self.plan, SINGLE, task_of(self.plan))
         self._step = 0
         count = problem.batch_size
         places = torch.arange(count)
         pixels = problem.pixels()
         self._batch = Batch(
             pixels=pixels.pin_memory() if problem.device.type == "cuda" else pixels,
-            labels=problem.labels(),
+            targets=problem.labels(),
             positions=torch.stack([torch.zeros_like(places), places, torch.zeros_like(places)], dim=1),
             places=places,
             keys=[""] * count,

@@ -23,6 +23,7 @@ from deepresidual.data.augment import apply, choose
 from deepresidual.data.decode import decode, open_image
 from deepresidual.data.sampler import SampleIndex, SequentialOrder, TrainingOrder
 from deepresidual.data.source import EncodedSample
+from deepresidual.data.source.base import Target
 from deepresidual.data.threads import in_order
 from deepresidual.errors import DataError
 from deepresidual.preprocess import Preprocess
@@ -65,7 +66,7 @@ class Batch:
 
     Attributes:
         pixels: ``(N, S, S, C)`` uint8.
-        labels: ``(N,)`` int64, indices into the classes.
+        targets: What the samples are, stacked; of classification ``(N,)`` int64, indices into the classes.
         positions: ``(N, 3)`` int64: epoch, index into the split, and repeat of each sample.
         places: ``(N,)`` int64: the samples' places in the batch that was asked for, bad ones counted.
         keys: Names of the samples.
@@ -73,7 +74,7 @@ class Batch:
     """
 
     pixels: torch.Tensor
-    labels: torch.Tensor
+    targets: torch.Tensor
     positions: torch.Tensor
     places: torch.Tensor
     keys: list[str]
@@ -105,13 +106,13 @@ class PreparedSample(Generic[T]):
     Attributes:
         index: Which sample of the split.
         key: Its name.
-        label: Index into the classes.
+        target: What it is; of classification an index into the classes.
         value: What was made of its pixels.
     """
 
     index: int
     key: str
-    label: int
+    target: Target
     value: T
 
 
@@ -186,7 +187,7 @@ def prepared_samples(
         try:
             sample = split.read(index)
             key = sample.key
-            return PreparedSample(index, key, sample.label, prepare(decode(sample.content)))
+            return PreparedSample(index, key, sample.target, prepare(decode(sample.content)))
         except DataError as error:
             return BadSample(index, key, str(error).removeprefix(f"{key}: "))
 
@@ -231,7 +232,7 @@ class _Viewed:
     """What is known of a sample whose view lies in the batch already."""
 
     key: str
-    label: int
+    target: Target
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,7 @@ class _Reader:
             place[:] = self._view(sample.content, position)
         except DataError as error:
             return BadSample(index, key, str(error).removeprefix(f"{key}: "))
-        return _Viewed(key, sample.label)
+        return _Viewed(key, sample.target)
 
     def _view(self, content: bytes, position: SampleIndex) -> NDArray[np.uint8]:
         if self.augment is None:
@@ -296,7 +297,7 @@ def _batches(
     with contextlib.closing(filled):
         for samples in filled:
             batch = _collate(*begun.popleft(), list(itertools.chain.from_iterable(samples)))
-            yield dataclasses.replace(batch, labels=batch.labels.pin_memory()) if pin_memory else batch
+            yield dataclasses.replace(batch, targets=batch.targets.pin_memory()) if pin_memory else batch
 
 
 def _collate(positions: list[SampleIndex], pixels: torch.Tensor, samples: list[_Viewed | BadSample]) -> Batch:
@@ -304,7 +305,7 @@ def _collate(positions: list[SampleIndex], pixels: torch.Tensor, samples: list[_
     places = torch.tensor([place for place, _ in good], dtype=torch.int64)
     return Batch(
         pixels=pixels if len(good) == len(samples) else pixels[places],
-        labels=torch.tensor([sample.label for _, sample in good], dtype=torch.int64),
+        targets=torch.tensor([sample.target for _, sample in good]) if good else torch.zeros(0).long(),
         positions=torch.tensor([positions[place][:3] for place, _ in good], dtype=torch.int64).reshape(-1, 3),
         places=places,
         keys=[sample.key for _, sample in good],

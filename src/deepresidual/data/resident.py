@@ -71,7 +71,7 @@ class InMemoryImages:
     ) -> None:
         self._pixels, self._split = pixels, split
         self._preprocess, self._augment, self._device = preprocess, augment, device
-        self._labels = torch.tensor(split.labels)
+        self._targets = torch.tensor(split.labels)
         self._side_px = 0
         self._views = torch.empty(0, dtype=torch.uint8)
 
@@ -131,7 +131,7 @@ class InMemoryImages:
             pixels = torch.where(inside, pixels, torch.tensor(outside, device=self._device))
         return Batch(
             pixels=pixels,
-            labels=self._labels[indices],
+            targets=self._targets[indices],
             positions=table,
             places=torch.arange(len(positions)),
             keys=[self._split.key(position.sample) for position in positions],

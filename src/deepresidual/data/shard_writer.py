@@ -140,7 +140,7 @@ class _SplitWriter:
             )
         members = (
             (f"{_member_name(number, sample.key)}.{_EXTENSIONS[found]}", sample.content),
-            (f"{_member_name(number, sample.key)}.cls", str(sample.label).encode()),
+            (f"{_member_name(number, sample.key)}.cls", str(sample.target).encode()),
         )
         num_bytes = sum(_bytes_in_tar(len(content)) for _, content in members)
         if self._archive is not None and (

@@ -132,7 +132,7 @@ def _scores_of_crops(
             scored = _aligned(scores, members)
         else:
             scored = torch.empty(len(members), 0, len(members[0].label_names))
-        yield ScoredBatch(scored, batch.labels, batch.indices, batch.keys, batch.bad)
+        yield ScoredBatch(scored, batch.targets, batch.indices, batch.keys, batch.bad)
 
 
 def _aligned(scores: list[torch.Tensor], members: Sequence[Classifier]) -> torch.Tensor:
@@ -189,7 +189,7 @@ def _scores_of_views(
         ]
         yield ScoredBatch(
             _aligned(scores, members),
-            torch.tensor([sample.label for sample in good], dtype=torch.int64),
+            torch.tensor([sample.target for sample in good], dtype=torch.int64),
             torch.tensor([sample.index for sample in good], dtype=torch.int64),
             [sample.key for sample in good],
             [sample for sample in samples if isinstance(sample, BadSample)],

@@ -337,7 +337,7 @@ class _Relabelled:
 
     def read(self, index: int) -> EncodedSample:
         sample = self._split.read(index)
-        return type(sample)(sample.key, sample.content, self._rows[sample.label])
+        return type(sample)(sample.key, sample.content, self._rows[int(sample.target)])
 
 
 def _rows_of(model: Classifier, source: SampleSource) -> list[int]:

@@ -30,12 +30,18 @@ def model_card(model: TorchClassifier) -> str:
         architecture=zoo.name_of(model.spec) or "custom",
         spec=model.spec,
         # Names of the Hub's own list.
-        task="image-classification" if model.spec.num_classes else "image-feature-extraction",
+        task=_hub_task(model),
         preprocess=model.preprocess,
         label_names=model.label_names,
         metrics=model.metrics,
         provenance=model.provenance,
     )
+
+
+def _hub_task(model: TorchClassifier) -> str:
+    if model.task != "classification":
+        return model.task
+    return "image-classification" if model.spec.num_classes else "image-feature-extraction"
 
 
 def _plain(value: object) -> str:

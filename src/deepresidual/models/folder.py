@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["is_model_folder", "load", "model_folder", "require_free_or_model", "save"]
 
 FORMAT_VERSION = 1
+_USUAL_TASK = "classification"
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 _FIGURES = ("top1", "top5", "loss", "count")
-_SECTIONS = {"format_version", "spec", "preprocess", "metrics", "provenance"}
+_SECTIONS = {"format_version", "spec", "preprocess", "metrics", "provenance", "task"}
 
 
 def save(
@@ -161,7 +162,9 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> TorchClassifie
         spec, label_names, preprocess, own = _parse_config(config, path)
         network = empty_network(spec)
         _fill(network, folder / _WEIGHTS)
-        model = TorchClassifier(network, label_names, preprocess, own["metrics"], own["provenance"])
+        model = TorchClassifier(
+            network, label_names, preprocess, own["metrics"], own["provenance"], task=own["task"]
+        )
     except ConfigurationError as error:
         raise ModelFileError(
             f"{folder / _CONFIG}: {error.found}", expected=error.expected, remedy=error.remedy
@@ -218,12 +221,15 @@ def _config_of(model: TorchClassifier) -> dict[str, Any]:
             "preprocess": preprocess.to_dict(),
             "metrics": model.metrics,
             "provenance": model.provenance,
+            # Written only where it is needed, so that older versions read every classifier.
+            **({"task": model.task} if model.task != _USUAL_TASK else {}),
         },
     }
 
 
-def _is_measured(figures: Mapping[str, Any]) -> bool:
-    return set(figures) == set(_FIGURES) and all(type(value) in (int, float) for value in figures.values())
+def _is_measured(figures: Mapping[str, Any], task: str) -> bool:
+    known = set(figures) == set(_FIGURES) or task != _USUAL_TASK
+    return known and all(type(value) in (int, float) for value in figures.values())
 
 
 def _parse_config(
@@ -250,8 +256,10 @@ def _parse_config(
     for name in ("metrics", "provenance"):
         if not isinstance(own.get(name), dict):
             raise ConfigurationError(f"section {name!r} is missing")
+    if not isinstance(own.setdefault("task", _USUAL_TASK), str):
+        raise ConfigurationError(f"task is {quoted(own['task'])}", expected="a name")
     for split, figures in own["metrics"].items():
-        if not isinstance(figures, dict) or not _is_measured(figures):
+        if not isinstance(figures, dict) or not _is_measured(figures, own["task"]):
             raise ConfigurationError(
                 f"the metrics of {quoted(split)} are {quoted(figures)}",
                 expected=f"the numbers {', '.join(_FIGURES)}",

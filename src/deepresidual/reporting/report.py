@@ -44,7 +44,8 @@ def write_report(run: Path, destination: Path | None = None) -> Path:
         destination = expanded(destination)
         require_ours(destination)
     files = read_run(run)
-    evaluation = files.evaluation
+    # Of another task than classification there is no more to show yet than its curves.
+    evaluation = files.evaluation if files.evaluation and "task" not in files.evaluation else None
     page = rendered(
         "report.html.jinja",
         record=files.record,
@@ -76,6 +77,8 @@ def _curves(files: RunFiles) -> list[Markup]:
         ("loss", "cross-entropy (nats)", "loss"),
         ("top1", "top-1 error (%)", "top-1 error"),
     ):
+        if any(name not in row for row in [*files.training, *files.held_out]):
+            continue
         curves = [Curve(*points(files.training, name), "training")]
         for split in files.held_out_splits:
             rows = files.held_out_on(split)

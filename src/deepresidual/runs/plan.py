@@ -46,6 +46,7 @@ class Plan:
         validation: Share of the training images that is held out.
         bad_samples: Stop at, or skip, unreadable samples.
         fingerprint: Hashes of the splits.
+        task: What is learned; a name of :data:`deepresidual.tasks.task.TASKS`.
     """
 
     model: str
@@ -64,6 +65,7 @@ class Plan:
     validation: float
     bad_samples: BadSamples
     fingerprint: dict[str, str]
+    task: str = "classification"
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -110,7 +112,11 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; :meth:`from_dict` reads them back."""
         return {
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            **{
+                name: getattr(self, name)
+                for name in self.__dataclass_fields__
+                if name != "task" or self.task != "classification"  # so older versions read what they know
+            },
             "spec": self.spec.to_dict(),
             "preprocess": self.preprocess.to_dict(),
             "recipe": self.recipe.to_dict(),

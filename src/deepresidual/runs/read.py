@@ -15,7 +15,7 @@ from typing import Any
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.recipe import with_new_names
 from deepresidual.runs.plan import Plan
-from deepresidual.runtime.strict_json import Between, Kind, Line, RecordError, read_lines, read_record
+from deepresidual.runtime.strict_json import Between, Kind, Line, RecordError, check, read_lines, read_record
 
 SCHEMA_VERSION = 1
 
@@ -73,10 +73,10 @@ FACTS: dict[str, Kind] = {
 _RECORD: dict[str, Kind] = {"plan": _PLAN, **FACTS}
 
 _ROW: dict[str, Kind] = {"event": str, "step": _COUNT, "epoch": _EPOCH}
-_MEASURED: dict[str, Kind] = {"loss": _LOSS, "top1": _SHARE}
+_MEASURED: dict[str, Kind] = {"loss": _LOSS}
 _EVENTS: dict[str, Kind] = {
-    "train": {**_MEASURED, "images_per_second?": Between(0, 1e30)},
-    "evaluation": {**_MEASURED, "split": str},
+    "train": {**_MEASURED, "top1?": _SHARE, "images_per_second?": Between(0, 1e30)},
+    "evaluation": {**_MEASURED, "top1?": _SHARE, "split": str},
 }
 
 _SHOWN: dict[str, Kind] = {"key": str, "label": str, "probability": _MEAN_SHARE, "loss": _LOSS}
@@ -97,6 +97,8 @@ _EVALUATION: dict[str, Kind] = {
     "top1_interval?": ([_SHARE], None),
     "ece?": (_SHARE, None),
 }
+
+_ANY_EVALUATION: dict[str, Kind] = {"task": str, "split": str, "loss": _LOSS}
 
 
 @dataclass(frozen=True)
@@ -230,10 +232,14 @@ def read_evaluation(run: Path) -> dict[str, Any] | None:
     """
     path = run / "evaluation.json"
     try:
-        evaluation: dict[str, Any] = read_record(path, _EVALUATION)
+        evaluation: dict[str, Any] = read_record(path)
     except FileNotFoundError:
         return None
     try:
+        if "task" in evaluation:  # of another than classification
+            check(evaluation, _ANY_EVALUATION)
+            return evaluation
+        check(evaluation, _EVALUATION)
         _check_confusions(evaluation)
         for name in ("mistakes", "best", "bins"):
             evaluation.setdefault(name, [])

@@ -28,7 +28,7 @@ _MANIFEST, _STATE = "manifest.json", "state.json"
 _FORMAT_VERSION = 1
 
 _COUNT = Between(0, whole=True)
-_SUMS: Kind = {"loss": float, "right": _COUNT, "count": _COUNT, "digest": _COUNT, "seconds": float}
+_SUMS: Kind = {"loss": float, "right?": _COUNT, "count": _COUNT, "digest": _COUNT, "seconds": float}
 _KIND: Kind = {
     "step": _COUNT,
     "evaluated_step": _COUNT,

@@ -10,7 +10,6 @@ import torch
 
 from deepresidual.data.source import SampleSource
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError
-from deepresidual.evaluation import Evaluation
 from deepresidual.models import TorchClassifier, load
 from deepresidual.reporting import write_report
 from deepresidual.runs.folder import Run
@@ -18,8 +17,8 @@ from deepresidual.runs.plan import Plan
 from deepresidual.runtime.console import ProgressBar, warn
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.memory import peak_memory
+from deepresidual.tasks import Result, task_of
 from deepresidual.training.meter import Sums
-from deepresidual.training.pictures import heat_maps_of, photos_of
 
 
 class Journal:
@@ -36,6 +35,7 @@ class Journal:
     def __init__(
         self, run: Run, plan: Plan, source: SampleSource, device: torch.device, processes: Processes
     ) -> None:
+        self._task = task_of(plan)
         self.run, self.plan, self._source = run, plan, source
         self._device, self._processes = device, processes
         self._bar: ProgressBar | None = None
@@ -61,33 +61,37 @@ class Journal:
             sums: Over the window, of all processes.
             rate: The learning rate of its last step.
         """
-        figures, memory, epoch = sums.means(), peak_memory(self._device), self._epoch(step)
+        figures, speed = self._task.figures(sums.loss, sums.parts, sums.count), sums.speed()
+        memory, epoch = peak_memory(self._device), self._epoch(step)
         self._status = (
-            f"epoch {epoch:.1f}  loss {figures['loss']:.3f}  top-1 {figures['top1']:.1%}  "
-            f"{figures['images_per_second']:,.0f} images/s  waiting {figures['waiting']:.0%}  "
+            f"epoch {epoch:.1f}  loss {figures['loss']:.3f}  {self._task.headline(figures, 1)}  "
+            f"{speed['images_per_second']:,.0f} images/s  waiting {speed['waiting']:.0%}  "
             f"{memory / 1e9:.1f} GB"
         )
-        row = {"event": "train", "step": step, "epoch": epoch, "learning_rate": rate, **figures}
+        row = {"event": "train", "step": step, "epoch": epoch, "learning_rate": rate, **figures, **speed}
         self.run.log({**row, "memory_bytes": memory})
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+    def evaluated(self, step: int, evaluation: Result) -> None:
         """Log an evaluation."""
         row = {"event": "evaluation", "step": step, "epoch": self._epoch(step), **evaluation.summary()}
         self.run.log(row)
 
-    def record(self, step: int, evaluation: Evaluation) -> None:
+    def record(self, step: int, evaluation: Result) -> None:
         """On the main process, record the evaluation of the model that is kept, with photos."""
         split = self._source.split(evaluation.split)
-        self.run.record_evaluation(step, evaluation.to_dict(), photos_of(split, evaluation))
+        document = evaluation.to_dict()
+        if self.plan.task != "classification":
+            document["task"] = self.plan.task
+        self.run.record_evaluation(step, document, self._task.photos(split, evaluation))
 
-    def draw(self, model: TorchClassifier, evaluation: Evaluation) -> None:
+    def draw(self, model: TorchClassifier, evaluation: Result) -> None:
         """On the main process, draw heat maps, in at most a twentieth of the time."""
         with self._drawings.turn() as is_turn:
             if is_turn:
                 split = self._source.split(evaluation.split)
-                self.run.record_heat_maps(heat_maps_of(model, split, evaluation))
+                self.run.record_heat_maps(self._task.heat_maps(model, split, evaluation))
 
-    def epoch(self, step: int, sums: Sums, evaluation: Evaluation) -> None:
+    def epoch(self, step: int, sums: Sums, evaluation: Result) -> None:
         """Print a line, and write the report, in at most a twentieth of the time.
 
         Args:
@@ -97,15 +101,16 @@ class Journal:
         """
         trained = ""
         if sums.count:
-            means = sums.means()
+            figures = self._task.figures(sums.loss, sums.parts, sums.count)
             trained = (
-                f"training loss {means['loss']:.4f} top-1 {means['top1']:.2%}, "
-                f"{means['images_per_second']:,.0f} images/s, "
+                f"training loss {figures['loss']:.4f} {self._task.headline(figures, 2)}, "
+                f"{sums.speed()['images_per_second']:,.0f} images/s, "
             )
         if self._bar is not None:
+            measured = evaluation.summary()
             self._bar.line(
                 f"epoch {self._epoch(step):4.0f}  {trained}"
-                f"{evaluation.split} loss {evaluation.loss:.4f} top-1 {evaluation.top1:.2%}"
+                f"{evaluation.split} loss {measured['loss']:.4f} {self._task.headline(measured, 2)}"
             )
         with self._processes.failing_together():
             if self._processes.is_main:
@@ -113,14 +118,14 @@ class Journal:
                     if is_turn:
                         self.end()
 
-    def draw_missing(self, evaluation: Evaluation | None) -> None:
+    def draw_missing(self, evaluation: Result | None) -> None:
         """On the main process, draw the heat maps that :meth:`draw` left out."""
         if evaluation is None or self.run.has_heat_maps:
             return
         try:
             model = load(self.run.model_path).to(self._device)
             split = self._source.split(evaluation.split)
-            self.run.record_heat_maps(heat_maps_of(model, split, evaluation))
+            self.run.record_heat_maps(self._task.heat_maps(model, split, evaluation))
         except DataError as error:
             warn(f"there are no heat maps ({error})")  # training is done, and not to be lost for a picture
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from deepresidual.data.loader import Batch
 from deepresidual.data.source import SampleSource
 from deepresidual.errors import DivergedError
-from deepresidual.evaluation import Evaluation, EvaluationStopped, evaluate_split
+from deepresidual.evaluation import Evaluation, EvaluationStopped
 from deepresidual.models import TorchClassifier, save
 from deepresidual.nn import ResNet
 from deepresidual.runs.folder import Run
@@ -22,6 +23,7 @@ from deepresidual.runs.plan import Plan
 from deepresidual.runtime.console import warn
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.signals import StopRequest
+from deepresidual.tasks import Result, task_of
 from deepresidual.training.feed import Feed, Interrupted
 from deepresidual.training.journal import Journal
 from deepresidual.training.meter import Meter, Sums
@@ -81,7 +83,8 @@ class Trainer:
         checkpoint_minutes: float,
     ) -> None:
         self.state = TrainingState()
-        self.evaluation: Evaluation | None = None
+        self.task = task_of(plan)
+        self.evaluation: Result | None = None
         self.plan, self.source, self.run, self.device, self.journal = plan, source, run, device, journal
         self.processes, self.stop, self._num_workers = processes, stop, num_workers
         self._provenance = provenance(plan)
@@ -89,8 +92,8 @@ class Trainer:
         # Empty if the split that is watched gives the final figure as well.
         final = source.evaluation_split
         self._final_split = final if final != source.validation_split else ""
-        network = first_network(plan, weights).to(device).to(memory_format=torch.channels_last)
-        self.updater = Updater(network, plan, processes)
+        network = first_network(plan, self.task, weights).to(device).to(memory_format=torch.channels_last)
+        self.updater = Updater(network, plan, processes, self.task)
         self.feed = Feed(source, plan, processes, stop, device, num_workers)
         self.meter = Meter(device)
         self.saver = Saver(
@@ -98,6 +101,7 @@ class Trainer:
             self.updater,
             self.meter,
             processes,
+            self.task,
             final_split=self._final_split,
             seconds=60 * checkpoint_minutes,
         )
@@ -185,7 +189,7 @@ class Trainer:
         sums = Sums.of_ranks(self.processes.all_gather(self.meter.take()))
         if not sums.count:
             return  # every step of it was left out
-        step, error = self.state.step, 1 - sums.right / sums.count
+        step, error = self.state.step, self.task.training_error(sums.parts, sums.count)
         rate = self._learning_rate(step - 1)
         self.state.epoch += sums
         self.state.measured = after_window(self.plan.recipe, self.state.measured, step, error)
@@ -198,7 +202,7 @@ class Trainer:
         model = self._model(network_to_evaluate(self.updater, self.plan, self.feed, self.processes))
         evaluation = self._evaluate(model, split)
         self.journal.evaluated(state.step, evaluation)
-        state.measured = after_evaluation(recipe, state.measured, 1 - evaluation.top1)
+        state.measured = after_evaluation(recipe, state.measured, self.task.error(evaluation))
         state.evaluated_step = state.step
         sums, state.epoch = state.epoch, Sums()
         if recipe.keep_model == "last" or state.measured.num_since_best == 0:
@@ -212,14 +216,15 @@ class Trainer:
         return bool(patience) and self.state.measured.num_since_best >= patience
 
     def _model(self, network: ResNet) -> TorchClassifier:
+        plan = self.plan
         return TorchClassifier(
-            network, self.plan.classes, self.plan.preprocess, self.state.metrics, self._provenance
+            network, plan.classes, plan.preprocess, self.state.metrics, self._provenance, task=plan.task
         )
 
-    def _evaluate(self, model: TorchClassifier, split: str) -> Evaluation:
+    def _evaluate(self, model: TorchClassifier, split: str) -> Result:
         try:
             with self.stop.or_else(self._save_before_step):
-                return evaluate_split(
+                return self.task.evaluate(
                     model,
                     self.source.split(split),
                     split,
@@ -231,7 +236,7 @@ class Trainer:
         except EvaluationStopped as stopped:
             raise Interrupted(stopped.exit_code) from stopped
 
-    def _keep(self, model: TorchClassifier, evaluation: Evaluation) -> None:
+    def _keep(self, model: TorchClassifier, evaluation: Result) -> None:
         """Make ``model`` the model of the run."""
         self.evaluation = evaluation
         figures = {name: value for name, value in evaluation.summary().items() if name != "split"}
@@ -259,7 +264,7 @@ class Trainer:
                     save(self._model(self.updater.network), self.run.model_path)
                 self.journal.draw_missing(self.evaluation)
                 self.journal.end()
-        return RunResult(self.run.path, "interrupted", exit_code, self.evaluation)
+        return RunResult(self.run.path, "interrupted", exit_code, cast("Evaluation | None", self.evaluation))
 
     def _finish(self) -> RunResult:
         """Measure the model that is kept on the split that nothing was chosen by."""
@@ -278,4 +283,4 @@ class Trainer:
                 self.journal.draw_missing(self.evaluation)
                 self.saver.set_status(self.state, "finished")
                 self.journal.end()
-        return RunResult(self.run.path, "finished", 0, self.evaluation)
+        return RunResult(self.run.path, "finished", 0, cast("Evaluation | None", self.evaluation))

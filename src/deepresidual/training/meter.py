@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
 from deepresidual.data.loader import Batch
 from deepresidual.runtime.random import samples_digest
+from deepresidual.tasks import BatchSums
 
 _DIGEST_SIZE = 2**64
+_FIELDS = ("count", "digest", "seconds", "waiting")
 
 
 @dataclass(frozen=True)
@@ -20,66 +23,62 @@ class Sums:
 
     Attributes:
         loss: Sum of the samples' losses in nats.
-        right: Samples whose most probable class was right.
         count: Samples.
         digest: Sum of hashes of (step, sample), modulo 2^64: two runs that agree in it saw the same samples.
         seconds: Time that they took, waiting for data included, evaluation not.
         waiting: Time of that in which the network waited for data.
+        parts: What the task counts beside the loss, by name; see :attr:`Task.parts`.
     """
 
     loss: float = 0.0
-    right: int = 0
     count: int = 0
     digest: int = 0
     seconds: float = 0.0
     waiting: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(
             self.loss + other.loss,
-            self.right + other.right,
             self.count + other.count,
             (self.digest + other.digest) % _DIGEST_SIZE,
             self.seconds + other.seconds,
             self.waiting + other.waiting,
+            {
+                name: self.parts.get(name, 0) + other.parts.get(name, 0)
+                for name in {**self.parts, **other.parts}
+            },
         )
 
     @classmethod
     def of_ranks(cls, parts: list[Sums]) -> Sums:
         """Return the sums over all ranks, which worked at the same time."""
         total = sum(parts, start=cls())
-        return cls(
-            total.loss,
-            total.right,
-            total.count,
-            total.digest,
-            max(part.seconds for part in parts),
-            max(part.waiting for part in parts),
+        return replace(
+            total,
+            seconds=max(part.seconds for part in parts),
+            waiting=max(part.waiting for part in parts),
         )
 
-    def means(self) -> dict[str, float | str]:
-        """Return mean loss, top-1 as a fraction, images a second, share of time waiting, and the digest."""
+    def speed(self) -> dict[str, float | str]:
+        """Return the digest, images a second, and the share of time waiting."""
         seconds = max(self.seconds, 1e-9)
         return {
-            "loss": self.loss / self.count,
-            "top1": self.right / self.count,
             "samples": f"{self.digest:016x}",
             "images_per_second": round(self.count / seconds, 1),
             "waiting": round(min(1.0, self.waiting / seconds), 4),
         }
 
+    def to_dict(self) -> dict[str, float]:
+        """Return the fields, the parts among them; :meth:`from_dict` reads them back."""
+        rest = {name: getattr(self, name) for name in _FIELDS}
+        return {"loss": self.loss, **self.parts, **rest}
 
-@dataclass(frozen=True)
-class BatchSums:
-    """Sums over some images of a step, on the device.
-
-    Attributes:
-        loss: Sum of the losses.
-        right: Images whose most probable class was right.
-    """
-
-    loss: torch.Tensor
-    right: torch.Tensor
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Sums:
+        """Build it from what :meth:`to_dict` returned."""
+        own = {name: fields[name] for name in ("loss", *_FIELDS) if name in fields}
+        return cls(**own, parts={name: value for name, value in fields.items() if name not in own})
 
 
 class Meter:
@@ -87,17 +86,17 @@ class Meter:
 
     def __init__(self, device: torch.device) -> None:
         # MPS has no float64; there the few batches between two looks are summed in float32.
-        kind = torch.float32 if device.type == "mps" else torch.float64
-        self._loss = torch.zeros((), dtype=kind, device=device)
-        self._right = torch.zeros((), dtype=torch.int64, device=device)
-        self._rest = Sums()
-        self._started = time.monotonic()
+        self._kind = torch.float32 if device.type == "mps" else torch.float64
+        self._device = device
+        self.restore(Sums())
 
     def add(self, parts: Sequence[BatchSums]) -> None:
         """Count the images of a step."""
         for part in parts:
             self._loss += part.loss
-            self._right += part.right
+            for name, value in part.parts.items():
+                whole = not value.is_floating_point()
+                self._parts[name] = self._parts.get(name, 0) + (value if whole else value.to(self._kind))
 
     def count(self, step: int, batch: Batch) -> None:
         """Count the samples of one rank's part of a step."""
@@ -111,7 +110,8 @@ class Meter:
     def peek(self) -> Sums:
         """Return the sums so far."""
         seconds = time.monotonic() - self._started
-        return self._rest + Sums(float(self._loss), int(self._right), seconds=seconds)
+        parts = {name: value.item() for name, value in self._parts.items()}
+        return self._rest + Sums(self._loss.item(), seconds=seconds, parts=parts)
 
     def take(self) -> Sums:
         """Return the sums so far and start from nothing."""
@@ -121,9 +121,9 @@ class Meter:
 
     def restore(self, sums: Sums) -> None:
         """Go on from sums that :meth:`peek` returned."""
-        self._loss.fill_(sums.loss)
-        self._right.fill_(sums.right)
-        self._rest = Sums(count=sums.count, digest=sums.digest, seconds=sums.seconds, waiting=sums.waiting)
+        self._loss = torch.tensor(sums.loss, dtype=self._kind, device=self._device)
+        self._parts: dict[str, Any] = {}
+        self._rest = replace(sums, loss=0.0)
         self._started = time.monotonic()
 
     def skip_time(self) -> None:

@@ -12,13 +12,14 @@ from deepresidual.nn import ResNet
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.provenance import now, versions
+from deepresidual.tasks import Task
 from deepresidual.training.averages import precise_statistics
 from deepresidual.training.feed import Feed
 from deepresidual.training.state import Tensors
 from deepresidual.training.updater import Updater, learning_norms
 
 
-def first_network(plan: Plan, weights: Path | None) -> ResNet:
+def first_network(plan: Plan, task: Task, weights: Path | None) -> ResNet:
     """Return the network that a run begins with: drawn, or another's, with its classifier for its classes."""
     network = create(plan.spec, seed=plan.seed)
     if weights is not None:
@@ -28,7 +29,7 @@ def first_network(plan: Plan, weights: Path | None) -> ResNet:
         # A backbone has no classifier to keep.
         network.load_state_dict(
             {
-                name: drawn if name.startswith("fc.") and not keeps else given[name]
+                name: drawn if name.startswith(task.head) and not keeps else given[name]
                 for name, drawn in network.state_dict().items()
             }
         )

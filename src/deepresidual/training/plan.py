@@ -103,6 +103,7 @@ def make_plan(
         validation=options.validation,
         bad_samples=options.bad_samples,
         fingerprint={split: fingerprint_of(samples) for split, samples in source.splits.items()},
+        task=source.task,
     )
     if isinstance(options.recipe, Recipe) or "start_px" in options.changes:
         _check_growth(plan)

@@ -17,6 +17,7 @@ from deepresidual.models import create
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.runtime.memory import allocator_policy, peak_memory
+from deepresidual.tasks import task_of
 from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.options import TrainKeywords, TrainOptions
 from deepresidual.training.plan import make_plan
@@ -147,12 +148,12 @@ def preview(
 def _seconds_a_step(plan: Plan, device: torch.device) -> float:
     eager = replace(plan, compiled=False)
     network = create(plan.spec).to(device).to(memory_format=torch.channels_last)
-    updater = Updater(network, eager, SINGLE)
+    updater = Updater(network, eager, SINGLE, task_of(eager))
     size, side = plan.recipe.batch_size, plan.train_px
     places = torch.arange(size)
     batch = Batch(
         pixels=torch.zeros(size, side, side, plan.preprocess.num_channels, dtype=torch.uint8),
-        labels=places % plan.spec.num_classes,
+        targets=places % plan.spec.num_classes,
         positions=torch.stack([torch.zeros_like(places), places, torch.zeros_like(places)], dim=1),
         places=places,
         keys=[""] * size,

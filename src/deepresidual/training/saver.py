@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 from deepresidual.errors import ModelFileError
-from deepresidual.evaluation import Evaluation
 from deepresidual.runs.folder import Run
 from deepresidual.runtime.console import note, warn
 from deepresidual.runtime.distributed import Processes
+from deepresidual.tasks import Result, Task
 from deepresidual.training.checkpoint import (
     forget_checkpoints_after,
     load_checkpoint,
@@ -29,6 +29,7 @@ class Saver:
         updater: Network, optimizer and average.
         meter: Training sums since the last log line.
         processes: The processes that train together.
+        task: What is learned.
         final_split: The split that is evaluated at the very end only; empty if there is none.
         seconds: Longest time between two checkpoints.
     """
@@ -39,11 +40,13 @@ class Saver:
         updater: Updater,
         meter: Meter,
         processes: Processes,
+        task: Task,
         *,
         final_split: str,
         seconds: float,
     ) -> None:
         self._run, self._updater, self._meter, self._processes = run, updater, meter, processes
+        self._task = task
         self._final_split, self._seconds = final_split, seconds
         self._saved_at = time.monotonic()
 
@@ -74,7 +77,7 @@ class Saver:
         bad, not_finite = state.bad_samples, sorted(state.not_finite)
         self._run.set_status(status, state.step, bad_samples=bad, not_finite=not_finite)
 
-    def resume(self, path: Path | None) -> tuple[TrainingState, Evaluation | None]:
+    def resume(self, path: Path | None) -> tuple[TrainingState, Result | None]:
         """Restore the newest whole checkpoint, or ``path``, which must be whole.
 
         Returns:
@@ -96,7 +99,7 @@ class Saver:
                     )
         return self._restored(checkpoint)
 
-    def go_back(self, step: int) -> tuple[TrainingState, Evaluation | None]:
+    def go_back(self, step: int) -> tuple[TrainingState, Result | None]:
         """Restore the state of ``step`` or earlier; later steps are done again."""
         checkpoint = None
         with self._processes.failing_together():
@@ -125,7 +128,7 @@ class Saver:
             self.set_status(state, status)
         self._saved_at = time.monotonic()
 
-    def _restored(self, checkpoint: Checkpoint | None) -> tuple[TrainingState, Evaluation | None]:
+    def _restored(self, checkpoint: Checkpoint | None) -> tuple[TrainingState, Result | None]:
         """Restore what the main process has read on all of them."""
         checkpoint, finished_at = self._processes.broadcast((checkpoint, self._run.finished_at))
         if checkpoint is None:
@@ -139,7 +142,7 @@ class Saver:
         evaluation, again = None, 0
         with self._processes.failing_together():
             if self._processes.is_main:
-                evaluation = self._run.read_evaluation(Evaluation.from_dict)
+                evaluation = self._run.read_evaluation(self._task.read)
                 again = self._restore_records(state, is_finished=state.step == finished_at)
         note(f"resuming at step {state.step} of {self._run.plan.total_steps}{_written_again(again)}")
         return state, self._processes.broadcast(evaluation)

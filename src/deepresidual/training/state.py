@@ -57,9 +57,15 @@ class TrainingState:
             metric_lines: Lines of ``metrics.jsonl``.
             before_step: Take BN's statistics of before the step that is being computed.
         """
+        no_parts = dict.fromkeys(updater.task.parts, 0)
+
+        def whole(sums: Sums) -> Sums:
+            return dataclasses.replace(sums, parts={**no_parts, **sums.parts})
+
         state = dataclasses.replace(
             self,
-            windows=windows,
+            windows=[whole(sums) for sums in windows],
+            epoch=whole(self.epoch),
             not_finite=set(self.not_finite),
             bad_samples=dict(self.bad_samples),
             scaler=updater.scaler.state_dict(),
@@ -72,6 +78,7 @@ class TrainingState:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; :meth:`from_dict` reads them back."""
         fields = dataclasses.asdict(self)
+        fields |= {"windows": [sums.to_dict() for sums in self.windows], "epoch": self.epoch.to_dict()}
         # JSON has no infinity; before the first evaluation there is no best error.
         if not self.measured.best_error < math.inf:
             fields["measured"]["best_error"] = None
@@ -86,8 +93,8 @@ class TrainingState:
         return cls(
             **{
                 **fields,
-                "windows": [Sums(**sums) for sums in fields["windows"]],
-                "epoch": Sums(**fields["epoch"]),
+                "windows": [Sums.from_dict(sums) for sums in fields["windows"]],
+                "epoch": Sums.from_dict(fields["epoch"]),
                 "measured": ScheduleState(**measured),
                 "not_finite": set(fields["not_finite"]),
             }

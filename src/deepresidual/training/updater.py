@@ -13,18 +13,16 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from deepresidual.data.loader import Batch
-from deepresidual.data.mix import apply_mix, choose_mix, soft_targets
 from deepresidual.nn import ResNet
 from deepresidual.recipe import Recipe
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.device import autocast
 from deepresidual.runtime.distributed import Processes
-from deepresidual.runtime.random import network_seed, step_generator
+from deepresidual.runtime.random import network_seed
+from deepresidual.tasks import BatchSums, Task
 from deepresidual.training.averages import MicroBatchStatistics, WeightAverage, batch_norms
-from deepresidual.training.meter import BatchSums
 from deepresidual.training.optimizer import freeze_stages, frozen_stages, make_optimizer, set_learning_rate
 from deepresidual.training.sync_batch_norm import synchronize_batch_norms
 
@@ -48,12 +46,14 @@ class Updater:
         network: The network on its device, channels last.
         plan: The plan of the run.
         processes: The processes that train together.
+        task: What is learned.
     """
 
-    def __init__(self, network: ResNet, plan: Plan, processes: Processes) -> None:
+    def __init__(self, network: ResNet, plan: Plan, processes: Processes, task: Task) -> None:
         recipe = plan.recipe
         self.network, self._plan, self._recipe, self._processes = network, plan, recipe, processes
-        self.device = network.fc.weight.device
+        self.task = task
+        self.device = next(network.parameters()).device
         freeze_stages(network, recipe.frozen_stages)
         if recipe.sync_batch_norm and processes.size > 1:
             synchronize_batch_norms(network, self.device)
@@ -69,12 +69,6 @@ class Updater:
         self._draws = plan.spec.stochastic_depth > 0 or plan.spec.shortcut == "dropout"
         self._module = self._wrapped()
         self._buffers_before: list[Tensor] = []
-
-    @property
-    def _early_smoothing(self) -> float:
-        """Smoothing of soft targets before they are mixed, which leaves them as if it came after."""
-        recipe = self._recipe
-        return 0.0 if recipe.loss == "bce" and recipe.bce_threshold else recipe.label_smoothing
 
     @property
     def _micro_batch_size(self) -> int:
@@ -123,17 +117,17 @@ class Updater:
         if self._statistics is not None:
             self._statistics.begin()
         sums: list[BatchSums] = []
-        for number, (pixels, labels) in enumerate(self._micro_batches(batch)):
+        for number, (pixels, targets) in enumerate(self._micro_batches(batch)):
             last = number == self._num_micro_batches - 1
             with contextlib.ExitStack() as stack:
                 if self._processes.size > 1 and not last:
                     stack.enter_context(cast("Any", self._module).no_sync())
-                loss, logits, labels = self._forward(pixels, labels, step, number)
-                scaled = self.scaler.scale(loss * (self._processes.size / self._recipe.batch_size))
+                part = self._forward(pixels, targets, step, number)
+                scaled = self.scaler.scale(part.loss * (self._processes.size / self._recipe.batch_size))
                 scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            if self._statistics is not None and len(labels):  # of no images there are no statistics
+            if self._statistics is not None and len(pixels):  # of no images there are no statistics
                 self._statistics.add()
-            sums.append(BatchSums(loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()))
+            sums.append(BatchSums(part.loss.detach(), part.parts))
         if not self._is_finite(sums):
             self._restore_buffers()
             self.optimizer.zero_grad(set_to_none=True)
@@ -162,43 +156,22 @@ class Updater:
     def _micro_batches(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
         # A batch that has lost bad samples is cut at the same places, so others keep their company.
         if self._num_micro_batches == 1:
-            yield batch.pixels, batch.labels
+            yield batch.pixels, batch.targets
             return
         for part in batch.parts(self._micro_batch_size):
-            yield batch.pixels[part], batch.labels[part]
+            yield batch.pixels[part], batch.targets[part]
 
-    def _forward(
-        self, pixels: Tensor, labels: Tensor, step: int, number: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the sum of losses, logits and labels of a micro-batch."""
+    def _forward(self, pixels: Tensor, targets: Tensor, step: int, number: int) -> BatchSums:
+        """Return the sums of a micro-batch, with the graph of the loss."""
         images = self._plan.preprocess.normalize(pixels.to(self.device, non_blocking=True))
-        labels = labels.to(self.device, non_blocking=True)
-        targets: Tensor = labels
-        recipe = self._recipe
-        if recipe.mix or recipe.loss == "bce":
-            targets = soft_targets(labels, self._plan.spec.num_classes, self._early_smoothing)
-        if recipe.mix:
-            generator = step_generator(self._plan.seed, step)
-            choice = choose_mix(recipe.mix, generator, images.shape[2], images.shape[3])
-            if choice is not None:
-                apply_mix(images, targets, choice)
         micro_batch = self._processes.rank * self._num_micro_batches + number
-        with self._own_draws(step, micro_batch), autocast(self.device, self._plan.precision):
-            logits = self._module(images)
-        return self._loss(logits.float(), targets), logits, labels
 
-    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        recipe, num_classes = self._recipe, logits.shape[1]
-        if recipe.loss == "bce":
-            if recipe.bce_threshold:
-                # Smoothed after, as the targets of "1 (or 1 − ε with smoothing)" of Wightman et al. 2021: the
-                # threshold would undo it.
-                present = (targets > recipe.bce_threshold).to(targets.dtype)
-                targets = present * (1 - recipe.label_smoothing) + recipe.label_smoothing / num_classes
-            total = functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
-            return total if recipe.bce_sum else total / num_classes
-        smoothing = 0.0 if targets.is_floating_point() else recipe.label_smoothing
-        return functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+        def outputs(images: Tensor) -> Tensor:
+            with self._own_draws(step, micro_batch), autocast(self.device, self._plan.precision):
+                found: Tensor = self._module(images)
+            return found.float()
+
+        return self.task.loss(outputs, images, targets.to(self.device, non_blocking=True), step)
 
     @contextlib.contextmanager
     def _own_draws(self, step: int, micro_batch: int) -> Iterator[None]:

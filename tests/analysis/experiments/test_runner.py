@@ -31,7 +31,7 @@ from deepresidual.analysis.experiments.verdicts import gap
 from deepresidual.data.loader import Batch
 from deepresidual.errors import ConfigurationError, DataError, UnknownNameError
 from deepresidual.recipe import Recipe
-from deepresidual.training.meter import BatchSums
+from deepresidual.tasks import BatchSums
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.updater import Updater
 from tests.conftest import TINY

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from deepresidual.errors import ConfigurationError, DataError, nearest
 from deepresidual.preprocess import Preprocess
@@ -28,6 +28,10 @@ _SPLIT_NAMES = {
 }
 
 
+Target: TypeAlias = Any
+"""What a task learns of one sample: of classification an ``int``."""
+
+
 @dataclass(frozen=True, slots=True)
 class EncodedSample:
     """One sample as it lies in its source.
@@ -35,12 +39,12 @@ class EncodedSample:
     Attributes:
         key: Name of the sample within its split, stable across machines.
         content: The bytes of the image file.
-        label: Index into the classes of the data set.
+        target: What it is: of classification an index into the classes of the data set.
     """
 
     key: str
     content: bytes
-    label: int
+    target: Target
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class SampleSource:
         held_out: How the splits came to be, when the data set did not say; empty when it did.
         preprocess: How a network that begins from nothing sees the images. Default: by the network.
         suggested_recipe: Name of the recipe for them. Default: by the network.
+        task: What can be learned from it.
     """
 
     name: str
@@ -103,6 +108,7 @@ class SampleSource:
     held_out: str = ""
     preprocess: Preprocess | None = None
     suggested_recipe: str | None = None
+    task: str = "classification"
 
     def split(self, name: str) -> Split:
         """Return the split called ``name``.

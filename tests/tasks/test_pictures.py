@@ -20,9 +20,9 @@ from deepresidual.data.source import open_source
 from deepresidual.evaluation import Evaluation, evaluate_split
 from deepresidual.explanation import activation_maps, enlarged, overlay
 from deepresidual.models import TorchClassifier
+from deepresidual.tasks.pictures import heat_maps_of, photos_of
 from deepresidual.training import journal
 from deepresidual.training.launch import train
-from deepresidual.training.pictures import heat_maps_of, photos_of
 from tests.conftest import write_photos
 from tests.training.parts import SilentJournal
 
@@ -121,7 +121,7 @@ def test_a_run_ends_with_the_heat_maps_of_its_model_however_little_time_there_wa
 
     monkeypatch.setattr("deepresidual.training.launch.Journal", SilentJournal)
     quick = trained(photos, tmp_path / "quick")
-    monkeypatch.setattr(journal, "heat_maps_of", draw_for_an_hour)
+    monkeypatch.setattr("deepresidual.tasks.classification.heat_maps_of", draw_for_an_hour)
     monkeypatch.setattr(journal, "time", clock)
     slow = trained(photos, tmp_path / "slow")
     assert len(drawn) == 2  # at the first evaluation of three, and at the end
@@ -142,7 +142,7 @@ def test_the_surest_hit_of_each_class_is_named(
     for index in range(len(split)):
         sample = split.read(index)
         (said,) = tiny_model.predict([Image.open(io.BytesIO(sample.content))])
-        label = tiny_model.label_names[sample.label]
+        label = tiny_model.label_names[sample.target]
         if said.classes[0] == label:
             found[label] = min(found.get(label, (np.inf, 0)), (-np.log(said.probabilities[0]), index))
     assert {(hit.label, hit.index) for hit in evaluation.best} == {

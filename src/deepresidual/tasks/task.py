@@ -1,0 +1,128 @@
+"""What the training loop asks of a task, and the table of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from deepresidual.data.source import Split
+from deepresidual.errors import UnknownNameError
+from deepresidual.models import TorchClassifier
+from deepresidual.runs.plan import Plan
+from deepresidual.runtime.distributed import Processes
+from deepresidual.runtime.signals import StopRequest
+
+
+@dataclass(frozen=True)
+class BatchSums:
+    """Sums over some images of a step, on the device.
+
+    Attributes:
+        loss: Sum of the losses.
+        parts: What the task counts beside the loss, by name.
+    """
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+
+
+class Result(Protocol):
+    """What an evaluation measured."""
+
+    @property
+    def split(self) -> str:
+        """Name of the split."""
+        ...
+
+    def summary(self) -> dict[str, Any]:
+        """Return ``split`` and the figures that ``metrics.jsonl`` and the model folder get."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types, for ``evaluation.json``."""
+        ...
+
+
+class Task(Protocol):
+    """One kind of thing to learn.
+
+    Attributes:
+        head: Prefixes of the parameters that belong to the classes; drawn anew for other classes.
+        parts: Names of what :meth:`loss` counts beside the loss; keys of a checkpoint.
+    """
+
+    head: tuple[str, ...]
+    parts: tuple[str, ...]
+
+    def loss(
+        self, network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, step: int
+    ) -> BatchSums:
+        """Return the sums of a micro-batch, with the graph of the loss.
+
+        Args:
+            network: Computes ``(N, C, H, W)`` → float32 outputs.
+            images: ``(N, C, H, W)``, normalized, on the device; may be changed in place.
+            targets: Stacked :attr:`EncodedSample.target`; ``(0,)`` int64 if there are no images.
+            step: The update, for random choices.
+        """
+        ...
+
+    def figures(self, loss: float, parts: Mapping[str, float], count: int) -> dict[str, float]:
+        """Return means for ``metrics.jsonl``, from sums over ``count`` images; ``loss`` comes first."""
+        ...
+
+    def training_error(self, parts: Mapping[str, float], count: int) -> float:
+        """Return the error between 0 and 1 that ends a warm-up."""
+        ...
+
+    def headline(self, figures: Mapping[str, Any], digits: int) -> str:
+        """Return the figures beside the loss that a line of the log shows."""
+        ...
+
+    def evaluate(
+        self,
+        model: TorchClassifier,
+        split: Split,
+        name: str,
+        *,
+        num_workers: int,
+        processes: Processes,
+        skip_bad: bool,
+        stop: StopRequest,
+    ) -> Result:
+        """Return the result of a split; raise ``EvaluationStopped`` after a signal."""
+        ...
+
+    def error(self, result: Any) -> float:
+        """Return the error that schedule, early stopping and the choice of the model follow."""
+        ...
+
+    def read(self, document: Mapping[str, Any]) -> Any:
+        """Build a :class:`Result` from what its ``to_dict`` returned."""
+        ...
+
+    def photos(self, split: Split, result: Any) -> dict[str, bytes]:
+        """Return PNG files that show the result, by name."""
+        ...
+
+    def heat_maps(self, model: TorchClassifier, split: Split, result: Any) -> dict[str, bytes]:
+        """Return PNG files that explain the result, by name."""
+        ...
+
+
+TASKS: dict[str, Callable[[Plan], Task]] = {}
+"""What makes the task of a plan, by name; each file of a task adds its own."""
+
+
+def task_of(plan: Plan) -> Task:
+    """Return the task of a plan.
+
+    Raises:
+        UnknownNameError: There is no task of that name.
+    """
+    if plan.task not in TASKS:
+        raise UnknownNameError("task", plan.task, TASKS)
+    return TASKS[plan.task](plan)

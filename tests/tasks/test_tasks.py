@@ -1,0 +1,90 @@
+"""Whatever is learned, a run of it trains, goes on to the same bits, and reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import deepresidual
+from deepresidual import RunResult
+from deepresidual.data.source import SampleSource, open_source
+from deepresidual.errors import UnknownNameError
+from deepresidual.tasks import task_of
+from deepresidual.tasks.task import TASKS
+from deepresidual.training.checkpoint import newest_checkpoint
+from deepresidual.training.launch import train
+from tests.conftest import TINY
+from tests.tasks.fake import Tags, tagged
+from tests.training.parts import a_plan, changed, record_of, rows, stop_after, weights_of
+
+CHANGES = {"epochs": 2.0, "batch_size": 12, "micro_batch_size": 6, "ema_decay": 0.5, "non_finite": "skip"}
+
+
+@pytest.fixture(params=["classification", "tags"])
+def source(request: pytest.FixtureRequest, photos: Path, monkeypatch: pytest.MonkeyPatch) -> SampleSource:
+    """A data set of each task."""
+    monkeypatch.setitem(TASKS, "tags", Tags)
+    opened = open_source(photos)
+    return tagged(opened) if request.param == "tags" else opened
+
+
+def trained(source: SampleSource, out: Path, **options: Any) -> RunResult:
+    usual: dict[str, Any] = {"image_px": 8, "num_workers": 0, "precision": "fp32", "compile": "no"}
+    return train(source, TINY, out, changes=CHANGES, **{**usual, **options})
+
+
+def test_it_trains_and_says_what_it_measured(source: SampleSource, tmp_path: Path) -> None:
+    result = trained(source, tmp_path / "run")
+    assert (result.status, result.exit_code) == ("finished", 0)
+    losses = [row["loss"] for row in rows(tmp_path / "run")]
+    assert losses[-1] < losses[0]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    (last, before) = (row for row in reversed(lines) if row["event"] == "evaluation")
+    assert result.evaluation is not None
+    summary = result.evaluation.summary()
+    assert {name: last[name] for name in summary} == summary
+    assert before["step"] < last["step"]
+    figures = deepresidual.load(tmp_path / "run").metrics["test"]
+    assert figures == {name: value for name, value in summary.items() if name != "split"}
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "loss over epochs" in page
+
+
+def test_it_goes_on_to_the_same_bits(
+    source: SampleSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(source, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        assert trained(source, tmp_path / "parts").status == "interrupted"
+    newest = newest_checkpoint(tmp_path / "parts" / "checkpoints")
+    assert newest is not None
+    assert set(newest[1].state.windows[0].parts) == set(task_of(a_plan(task=source.task)).parts)
+    assert trained(source, tmp_path / "parts", resume=True).status == "finished"
+    assert changed(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")) == set()
+    evaluations = [
+        json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("whole", "parts")
+    ]
+    assert evaluations[0] == evaluations[1]
+    assert trained(source, tmp_path / "parts", resume=True).evaluation is not None
+
+
+def test_its_name_is_written_unless_it_is_classification(source: SampleSource, tmp_path: Path) -> None:
+    trained(source, tmp_path / "run")
+    plan = record_of(tmp_path / "run")["plan"]
+    own = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["residual"]
+    document = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    written = [source.task] * 3 if source.task != "classification" else [None] * 3
+    assert [part.get("task") for part in (plan, own, document)] == written
+    assert own["format_version"] == 1
+    assert deepresidual.load(tmp_path / "run").task == source.task
+
+
+def test_a_task_that_is_not_known_is_refused(photos: Path, tmp_path: Path) -> None:
+    source = dataclasses.replace(open_source(photos), task="classificatoin")
+    with pytest.raises(UnknownNameError, match="nearest: classification|classification"):
+        trained(source, tmp_path / "run")
