@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(MAKE) --jobs 2 --output-sync style layers
-	$(BIN)/pytest $(WORKERS) --hold-ceilings
+	$(BIN)/pytest $(WORKERS)
 
 # What takes long by nature: types, pages, whole runs, many kills, browsers, full networks, the fuzzers.
 test-all: test

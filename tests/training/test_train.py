@@ -44,7 +44,8 @@ def run(photos: Path, out: Path, changes: dict[str, Any] | None = None, **option
 
 
 def planned(source: SampleSource, model: str | None = None, **options: Any) -> Plan:
-    return make_plan(source, model, TrainOptions(precision="fp32", **options), torch.device("cpu"))
+    options = {"precision": "fp32", **options}
+    return make_plan(source, model, TrainOptions(**options), torch.device("cpu"))
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from deepresidual.analysis.experiments import EXPERIMENTS, chosen_arms, experiment, reproduce, runner
@@ -180,8 +181,9 @@ def test_a_signal_while_measuring_loses_only_the_measurement(photos: Path, tmp_p
 def test_a_run_that_diverges_is_a_result(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    nothing = [BatchSums(torch.zeros(()), {"right": torch.zeros(())})]
     with monkeypatch.context() as patch:
-        patch.setattr(Updater, "gradients", lambda _updater, _batch, step: [] if step < 1 else None)
+        patch.setattr(Updater, "gradients", lambda _updater, _batch, step: nothing if step < 1 else None)
         patch.setattr(Updater, "apply", lambda _updater, _step, _rate: None)
         result = run(photos, tmp_path / "out", num_seeds=1)
     assert result.exit_code == 0
