@@ -11,9 +11,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(MAKE) --jobs 2 --output-sync style layers
-	$(BIN)/pytest $(WORKERS)
+	$(BIN)/pytest $(WORKERS) $(CEILINGS)
 
 # What takes long by nature: types, pages, whole runs, many kills, browsers, full networks, the fuzzers.
+test-all: CEILINGS := --hold-ceilings
 test-all: test
 	$(MAKE) --jobs 2 --output-sync types pages
 	$(BIN)/pytest $(WORKERS) -m test_all

@@ -1,8 +1,8 @@
 """CPU seconds of every test, its children included, and a ceiling for each folder of tests.
 
 The clock on the wall says what else the machine does; CPU seconds say what the tests cost. ``--cpu-seconds
-FILE`` writes those of each test. ``--hold-ceilings`` fails a session in which a folder used more than
-``budget.json`` allows.
+FILE`` writes those of each test. ``--hold-ceilings``, which ``make test-all`` gives, fails a session in which
+a folder used more than ``budget.json`` allows.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every folder of tests has a ceiling of CPU seconds, and their sum may only fall.
 
-``tests/cpu.py`` holds what a session used against them, with ``--hold-ceilings``.
+``tests/cpu.py`` holds what a session used against them; ``make test-all`` holds them (``--hold-ceilings``).
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ class Trainer:
                         self.state, self.evaluation = self.saver.go_back(first)
                         self.state.not_finite |= known
                         return False
-                    case LeaveOut() | Go():
+                    case LeaveOut():
                         warn(f"{found}; the step is left out")
                         self.state.not_finite.add(step)
         self.state.step += 1
