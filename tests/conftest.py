@@ -15,7 +15,9 @@ from PIL import Image
 from deepresidual.models import TorchClassifier, create
 from deepresidual.preprocess import Preprocess
 from deepresidual.spec import ResNetSpec
+from tests.commands import Commands
 from tests.cpu import CpuSeconds
+from tests.fork_server import ForkServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,6 +72,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESIDUAL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """Runs ``residual …`` as processes, which start at once."""
+    with ForkServer("tests.commands", tmp_path_factory.mktemp("commands")) as server:
+        yield Commands(server)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import write_photos
-from tests.survival.trials import Runner, Trials
+from tests.fork_server import ForkServer
+from tests.survival.trials import Trials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="package")  # it ends with the last of them, whose folder its processor time counts for
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """A process that has imported torch and forks runs."""
-    with Runner(tmp_path_factory.mktemp("runner")) as runner:
+    with ForkServer("tests.survival.runner", tmp_path_factory.mktemp("runner")) as runner:
         yield runner
 
 
@@ -43,6 +44,6 @@ def squares(pictures: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def trials(runner: Runner, pictures: Path, tmp_path: Path) -> Trials:
+def trials(runner: ForkServer, pictures: Path, tmp_path: Path) -> Trials:
     """Runs of those pictures below a folder of the test's own."""
     return Trials(runner, pictures, tmp_path)

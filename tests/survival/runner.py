@@ -1,25 +1,14 @@
-"""A process that has imported torch, and forks a child for every run that a test asks for.
-
-Importing torch takes seconds; a fork of a process that has done it takes milliseconds, and can be killed.
-Reads a job a line from stdin, as JSON, and says a line on stdout when it has begun one and when one ended.
-"""
+"""The module whose forked children train for the tests; see :mod:`tests.fork_server`."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
-import json
 import os
-import select
-import signal
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import ResidualError
@@ -27,6 +16,7 @@ from deepresidual.runtime.console import stderr
 from deepresidual.training import launch
 from deepresidual.training.journal import Journal
 from deepresidual.training.launch import train
+from tests.fork_server import serve
 from tests.survival import plants, system_calls
 
 if TYPE_CHECKING:
@@ -105,73 +95,17 @@ KINDS: dict[str, Callable[[dict[str, Any]], int]] = {
 }
 
 
-def begin(job: dict[str, Any]) -> int:
-    """Fork a child that does the job, and return its process id."""
-    child = os.fork()
-    if child:
-        return child
-    code = 70  # not one of Residual's
-    try:
-        os.setsid()  # a group of its own, as under torchrun
-        log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.environ.update(job.get("environment", {}))
-        code = KINDS[job["kind"]](job)
-    except BaseException:  # noqa: BLE001  # the child ends here whatever happened, and the log says what
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        # Not os._exit alone: what a run leaves to the end of its process belongs to the run.
-        with contextlib.suppress(BaseException):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-
-
-def say(document: dict[str, Any]) -> None:
-    """Tell the test."""
-    sys.stdout.write(json.dumps(document) + "\n")
-    sys.stdout.flush()
-
-
 def warm_up() -> None:
     """Train a little, so that no child pays for what is imported and prepared by a first run."""
+    # The report takes most of the time of a run this small, and is made from the other files alone.
+    setattr(launch, "Journal", WithoutReport)  # noqa: B010  # mypy takes it for another class
     with (
         tempfile.TemporaryDirectory() as folder,
         Path(os.devnull).open("w") as nowhere,
         contextlib.redirect_stderr(nowhere),
     ):
         train("digits", "resnet20", f"{folder}/run", changes={"steps": 1}, image_px=8, num_workers=0)
-    gc.collect()
-    gc.freeze()  # what no child writes to, none needs a copy of
-
-
-def main() -> None:
-    """Serve until stdin is closed."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup would have it ignored
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which closes our stdin
-    # The report takes most of the time of a run this small, and is made from the other files alone.
-    setattr(launch, "Journal", WithoutReport)  # noqa: B010  # mypy takes it for another class
-    warm_up()
-    say({"ready": os.getpid()})
-    pending = b""
-    while True:
-        if select.select([0], [], [], 0.01)[0]:
-            received = os.read(0, 1 << 20)
-            if not received:
-                return
-            pending += received
-            *lines, pending = pending.split(b"\n")
-            for line in lines:
-                say({"began": begin(json.loads(line))})
-        with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                say({"ended": ended[0], "code": os.waitstatus_to_exitcode(ended[1])})
 
 
 if __name__ == "__main__":
-    main()
+    serve(lambda job: KINDS[job["kind"]](job), warm_up)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.survival.trials import Runner
+    from tests.fork_server import ForkServer
 
 SKIPPING = {"bad_samples": "skip"}
 # 240 samples in batches of 60: two of them are less than one in a hundred, three are more.
@@ -21,7 +21,7 @@ CHANGES = {"epochs": 2.0, "batch_size": 60, "micro_batch_size": 10}
 
 
 @pytest.fixture
-def damaged(runner: Runner, tmp_path: Path, damage: Callable[[Path], None]) -> Trials:
+def damaged(runner: ForkServer, tmp_path: Path, damage: Callable[[Path], None]) -> Trials:
     """A data set of 240 training images, two of them damaged."""
     root = tmp_path / "photos"
     write_photos(root / "train", 80, side=8)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.survival.trials import Runner
+    from tests.fork_server import ForkServer
 
 PLAIN = Variant("plain", {"epochs": 2.0, "ema_decay": 0.9})  # a checkpoint of it has 3.3 MB
 
@@ -94,7 +94,7 @@ def fill(place: Path, leave: int) -> Path:
     ],
 )
 def test_a_full_disk_ends_the_run_and_a_resume_gives_the_same_bits(
-    runner: Runner, pictures: Path, small_disk: Path, leave: int
+    runner: ForkServer, pictures: Path, small_disk: Path, leave: int
 ) -> None:
     trials = Trials(runner, pictures, small_disk)
     trials.run("parts", PLAIN, plants={"kill_at_step": 5})
@@ -116,7 +116,7 @@ def test_a_full_disk_ends_the_run_and_a_resume_gives_the_same_bits(
 
 
 def test_a_save_on_a_full_disk_says_how_much_the_checkpoint_needs(
-    runner: Runner, pictures: Path, small_disk: Path
+    runner: ForkServer, pictures: Path, small_disk: Path
 ) -> None:
     trials = Trials(runner, pictures, small_disk)
     trials.run("parts", PLAIN, plants={"kill_at_step": 5})

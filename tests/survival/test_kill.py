@@ -13,7 +13,7 @@ from tests.survival.trials import CHANGES, EVERYTHING, TOTAL_STEPS, Trials, Vari
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.survival.trials import Runner
+    from tests.fork_server import ForkServer
 
 SEED = 2015
 """Of every random point here; a failure names the point, too."""
@@ -55,7 +55,7 @@ def named(variant: Variant) -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(runner: Runner, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+def undisturbed(runner: ForkServer, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """Runs that nothing happened to, each done once."""
     return Undisturbed(Trials(runner, pictures, tmp_path_factory.mktemp("undisturbed")))
 

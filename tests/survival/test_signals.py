@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.survival.trials import EVERYTHING, PATIENCE_SECONDS, Trials, Variant, record_of
+from tests.fork_server import PATIENCE_SECONDS
+from tests.survival.trials import EVERYTHING, Trials, Variant, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.survival.trials import Child, Runner
+    from tests.fork_server import Child, ForkServer
 
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 143, signal.SIGHUP: 143}
 MOST_SECONDS = 10.0
@@ -104,7 +105,7 @@ def test_a_signal_while_workers_wait_for_data_saves_and_ends(
 
 
 def test_a_signal_while_images_are_read_into_memory_saves_and_ends(
-    runner: Runner, squares: Path, tmp_path: Path
+    runner: ForkServer, squares: Path, tmp_path: Path
 ) -> None:
     trials = Trials(runner, squares, tmp_path)
     stopped_while_blocked(trials, IN_MEMORY, obstacle(tmp_path, "train", 30), signal.SIGTERM)

@@ -10,14 +10,14 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.survival.trials import Runner
+    from tests.fork_server import ForkServer
 
 # A kill before one call is a kill after the one before it, so these are all states that a kill can leave. The
 # short form takes every fourth call, the long one each, on systems that can swap two names and that cannot.
 SHORT = 4
 
 
-def killed(runner: Runner, tmp_path: Path, **job: Any) -> dict[str, Any]:
+def killed(runner: ForkServer, tmp_path: Path, **job: Any) -> dict[str, Any]:
     """Return what the trials found."""
     whole: dict[str, Any] = {"work": str(tmp_path / "work"), "result": str(tmp_path / "result.json")}
     whole |= {"trace": True, "exchange": True, "first": 1, "every": 1, **job}
@@ -27,25 +27,27 @@ def killed(runner: Runner, tmp_path: Path, **job: Any) -> dict[str, Any]:
     return found
 
 
-def test_a_kill_in_a_save_leaves_a_whole_checkpoint(runner: Runner, tmp_path: Path) -> None:
+def test_a_kill_in_a_save_leaves_a_whole_checkpoint(runner: ForkServer, tmp_path: Path) -> None:
     found = killed(runner, tmp_path, kind="kill-saves", step=3, first=2, every=SHORT)
     assert found["faults"] == []
     assert found["num_states"] > 5
 
 
-def test_a_kill_in_a_replacement_leaves_the_old_folder_or_the_new_one(runner: Runner, tmp_path: Path) -> None:
+def test_a_kill_in_a_replacement_leaves_the_old_folder_or_the_new_one(
+    runner: ForkServer, tmp_path: Path
+) -> None:
     found = killed(runner, tmp_path, kind="kill-replacements", first=3, every=SHORT)
     assert found["faults"] == []
     assert found["num_states"] > 3
 
 
-def test_where_nothing_may_be_traced_hooks_kill_instead(runner: Runner, tmp_path: Path) -> None:
+def test_where_nothing_may_be_traced_hooks_kill_instead(runner: ForkServer, tmp_path: Path) -> None:
     found = killed(runner, tmp_path, kind="kill-saves", step=3, first=2, every=SHORT, trace=False)
     assert found["faults"] == []
     assert (found["traced"], found["num_states"] > 5) == (False, True)
 
 
-def test_a_save_that_is_not_atomic_is_noticed(runner: Runner, tmp_path: Path) -> None:
+def test_a_save_that_is_not_atomic_is_noticed(runner: ForkServer, tmp_path: Path) -> None:
     found = killed(runner, tmp_path, kind="kill-saves", step=2, every=SHORT, careless=True)
     assert any("the newest checkpoint is step-1" in fault for fault in found["faults"])
     assert any("cannot be used" in fault for fault in found["faults"])
@@ -56,7 +58,7 @@ def test_a_save_that_is_not_atomic_is_noticed(runner: Runner, tmp_path: Path) ->
 @pytest.mark.parametrize("exchange", [True, False], ids=["swapped", "renamed-twice"])
 @pytest.mark.parametrize("step", [3, 2], ids=["new-step", "same-step"])
 def test_a_kill_before_any_call_of_a_save_leaves_a_whole_checkpoint(
-    runner: Runner, tmp_path: Path, step: int, exchange: bool, trace: bool
+    runner: ForkServer, tmp_path: Path, step: int, exchange: bool, trace: bool
 ) -> None:
     found = killed(runner, tmp_path, kind="kill-saves", step=step, exchange=exchange, trace=trace)
     assert found["faults"] == []
@@ -67,7 +69,7 @@ def test_a_kill_before_any_call_of_a_save_leaves_a_whole_checkpoint(
 @pytest.mark.parametrize("trace", [True, False], ids=["traced", "hooked"])
 @pytest.mark.parametrize("exchange", [True, False], ids=["swapped", "renamed-twice"])
 def test_a_kill_before_any_call_of_a_replacement_leaves_the_old_folder_or_the_new_one(
-    runner: Runner, tmp_path: Path, exchange: bool, trace: bool
+    runner: ForkServer, tmp_path: Path, exchange: bool, trace: bool
 ) -> None:
     found = killed(runner, tmp_path, kind="kill-replacements", exchange=exchange, trace=trace)
     assert found["faults"] == []

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fork_server import PATIENCE_SECONDS, ROOT
 from tests.survival.trials import (
     CHANGES,
     OPTIONS,
-    PATIENCE_SECONDS,
-    ROOT,
     Trials,
     Variant,
     _free_port,

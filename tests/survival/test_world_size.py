@@ -14,7 +14,7 @@ from tests.survival.trials import EVERYTHING, Trials, Variant, metrics_of, recor
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.survival.trials import Runner
+    from tests.fork_server import ForkServer
 
 # Numbers of ranks differ in the order in which gradients are summed, in the seventh digit: 4e-7 measured over
 # these twelve steps. At ten times the learning rate, with statistics of three images, training itself makes
@@ -102,7 +102,9 @@ def test_synchronized_statistics_are_those_of_one_process(trials: Trials, num_ra
     assert apart != pytest.approx(one, rel=1000 * ROUNDING)
 
 
-def test_evaluation_counts_every_sample_once_on_any_number_of_ranks(runner: Runner, tmp_path: Path) -> None:
+def test_evaluation_counts_every_sample_once_on_any_number_of_ranks(
+    runner: ForkServer, tmp_path: Path
+) -> None:
     # 231 held-out samples are three batches of evaluation, the last one short.
     write_photos(tmp_path / "photos" / "train", 16, side=8)
     write_photos(tmp_path / "photos" / "test", 77, side=8, seed=1)

@@ -1,26 +1,19 @@
-"""The tests' end of the runner: jobs, their processes, and everything that two runs must agree in."""
+"""Runs in forked processes, and everything that two of them must agree in."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import select
-import signal
 import socket
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.fork_server import PATIENCE_SECONDS, Child, ForkServer
+
 CLOCK = {"images_per_second", "waiting", "memory_bytes", "seconds"}
 """What the clock and the system decide."""
-
-PATIENCE_SECONDS = 90.0  # a busy machine is no defect; what must be quick is timed by its test
 
 # 48 samples in batches of 12: four steps an epoch, and every number of ranks up to four divides it.
 CHANGES: dict[str, Any] = {"epochs": 3.0, "batch_size": 12, "learning_rate": 0.05, "start_px": None}
@@ -58,112 +51,6 @@ EVERYTHING: dict[str, Any] = {
 """Every part of a run that has a state or draws numbers; needs a share of the samples held out."""
 
 
-@dataclass
-class Child:
-    """A forked process of the runner.
-
-    Attributes:
-        process: Its process id, which is its group's, too.
-        log: The file with what it said.
-        code: Its exit code, negative for a signal; ``None`` while it runs.
-    """
-
-    process: int
-    log: Path
-    code: int | None = None
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text() if self.log.exists() else ""
-
-
-class Runner:
-    """A process that forks runs; see :mod:`tests.survival.runner`."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._children: dict[int, Child] = {}
-        self._num_jobs = 0
-        self._errors = (folder / "runner.log").open("w")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.survival.runner"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-        )
-        self._pending = b""
-        self._next_line(PATIENCE_SECONDS)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        for child in self._children.values():
-            if child.code is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.process, signal.SIGKILL)
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(PATIENCE_SECONDS)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        self._errors.close()
-
-    def begin(self, job: dict[str, Any]) -> Child:
-        """Fork a child that does a job."""
-        self._num_jobs += 1
-        log = self._folder / f"job-{self._num_jobs}.log"
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"log": str(log), **job}).encode() + b"\n")
-        self._process.stdin.flush()
-        while "began" not in (line := self._next_line(PATIENCE_SECONDS)):
-            pass
-        child = Child(line["began"], log)
-        self._children[child.process] = child
-        return child
-
-    def wait(self, *children: Child, seconds: float = PATIENCE_SECONDS) -> list[int]:
-        """Return the exit codes of children."""
-        until = time.monotonic() + seconds
-        while any(child.code is None for child in children):
-            left = until - time.monotonic()
-            if left <= 0 or not self._next_line(left):
-                said = "\n".join(child.said for child in children)
-                raise TimeoutError(f"still running after {seconds:.0f} s:\n{said}")
-        return [code for child in children if (code := child.code) is not None]
-
-    def kill(self, *children: Child) -> None:
-        """SIGKILL, to the processes alone and not to what they have started."""
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.process, signal.SIGKILL)
-        self.wait(*children)
-
-    def do(self, job: dict[str, Any]) -> Child:
-        """Do a job to its end."""
-        child = self.begin(job)
-        self.wait(child)
-        return child
-
-    def _next_line(self, seconds: float) -> dict[str, Any]:
-        """Return what the runner says next, after noting it; nothing where it says nothing in time."""
-        assert self._process.stdout is not None
-        until = time.monotonic() + seconds
-        while b"\n" not in self._pending:
-            left = until - time.monotonic()
-            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
-                return {}
-            received = os.read(self._process.stdout.fileno(), 1 << 16)
-            assert received, (self._folder / "runner.log").read_text()
-            self._pending += received
-        line, self._pending = self._pending.split(b"\n", 1)
-        document: dict[str, Any] = json.loads(line)
-        if "ended" in document and document["ended"] in self._children:
-            self._children[document["ended"]].code = document["code"]
-        return document
-
-
 @dataclass(frozen=True)
 class Variant:
     """A way to train that must survive like every other.
@@ -184,9 +71,9 @@ class Variant:
 
 
 class Trials:
-    """Runs of one data set, by one runner, below one folder."""
+    """Runs of one data set, forked by one server, below one folder."""
 
-    def __init__(self, runner: Runner, data: Path, folder: Path) -> None:
+    def __init__(self, runner: ForkServer, data: Path, folder: Path) -> None:
         self.runner, self.data, self.folder = runner, data, folder
 
     def job(
@@ -254,7 +141,7 @@ class Trials:
         until = time.monotonic() + PATIENCE_SECONDS
         while any(child.code is None for child in children):
             assert time.monotonic() < until, "\n".join(child.said for child in children)
-            self.runner._next_line(1.0)
+            self.runner.next_message(1.0)
             if any(child.code is not None and child.code < 0 for child in children):
                 self.runner.kill(*(child for child in children if child.code is None))
         return children
