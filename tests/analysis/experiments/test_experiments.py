@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepresidual.analysis.experiments import EXPERIMENTS, Experiment, experiment, reproduce
+from deepresidual.analysis.experiments import EXPERIMENTS, Experiment, experiment, record, reproduce
 from deepresidual.analysis.experiments.complexity import WINNERS
 from deepresidual.recipe.recipes import named_recipe
 from deepresidual.training.options import TrainOptions
@@ -77,9 +77,17 @@ def test_smoke_runs_to_its_end(one: Experiment, tmp_path: Path) -> None:
         assert "not measured" not in verdict["measured"], verdict
 
 
-def test_complexity_needs_no_training_and_finds_the_paper_s_counts(tmp_path: Path) -> None:
+@pytest.mark.test_all  # draws
+def test_complexity_draws_what_it_counts(tmp_path: Path) -> None:
     result = reproduce(experiment("complexity"), scale="paper", out=tmp_path / "out", options=OPTIONS)
     check_outputs(tmp_path / "out", result.document)
+
+
+def test_complexity_needs_no_training_and_finds_the_paper_s_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "save_figure", lambda figure, _path: figure.axes[0].get_title())
+    result = reproduce(experiment("complexity"), scale="paper", out=tmp_path / "out", options=OPTIONS)
     assert result.document["data"] is None
     assert {row["verdict"] for row in result.document["verdicts"]} == {"PASS"}
     assert len(result.document["verdicts"]) == 14

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -10,28 +9,55 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import pytest
 
-from deepresidual.analysis.experiments import chosen_arms, experiment, usual_jobs
+from deepresidual.analysis.experiments import chosen_arms, experiment, jobs, usual_jobs
 from deepresidual.analysis.experiments.estimate import ArmEstimate, elapsed_seconds
-from deepresidual.analysis.experiments.experiment import FinishedRun, Measurement
-from deepresidual.analysis.experiments.jobs import check_jobs, share_of_cores
+from deepresidual.analysis.experiments.experiment import Measurement
+from deepresidual.analysis.experiments.jobs import check_jobs, complete_trials, share_of_cores
 from deepresidual.analysis.experiments.runner import _Session
 from deepresidual.analysis.experiments.trial import Trial
 from deepresidual.errors import ConfigurationError, DataError, ResidualError, RunError
 from deepresidual.runtime.processes import usable_cores
-from tests.analysis.experiments.test_runner import TOY, document, run
+from deepresidual.runtime.signals import StopRequest
+from tests.analysis.experiments.quick import (
+    ENDLESS,
+    Quick,
+    be_killed,
+    be_terminated,
+    crash,
+    nothing,
+    refuse,
+)
+from tests.analysis.experiments.test_runner import document, run
 
 ONE_CORE_EACH = max(2, min(64, usable_cores()))  # as many threads as these tests have: the same bits
 
 
-@pytest.mark.usefixtures("no_report")
+class Forked(ForkProcess):
+    """A copy of this process, which has torch already, with its streams at their usual places."""
+
+    def run(self) -> None:
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not as the parent hears it
+        super().run()
+        sys.stderr.flush()
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork processes, which takes seconds less than to start them."""
+    monkeypatch.setattr(jobs, "SpawnProcess", Forked)
+
+
+@pytest.mark.usefixtures("no_report", "forked")
 def test_several_at_a_time_stop_and_go_on_to_the_same_figures(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("deepresidual.analysis.experiments.jobs._NEWS_EVERY_S", 0.0)
+    monkeypatch.setattr(jobs, "_NEWS_EVERY_S", 0.0)
     whole = run(photos, tmp_path / "whole")
     take, done = _Session._add, []
 
@@ -60,41 +86,53 @@ def test_several_at_a_time_stop_and_go_on_to_the_same_figures(
     assert hardware["threads"] == 1
 
 
-def refuse(_run: FinishedRun) -> Measurement:
-    raise DataError("no figures on Sundays", remedy="come on Monday")
+# -- processes, with what takes no time in place of training ---------------------------------------------
 
 
-def crash(_run: FinishedRun) -> Measurement:
-    raise ZeroDivisionError("a mistake of the program")
+def complete(trials: list[Quick], num_jobs: int = 2) -> tuple[int, dict[str, Measurement]]:
+    """Complete trials and return the exit code and what was reported of each."""
+    found: dict[str, Measurement] = {}
+    with StopRequest() as stop:
+        code = complete_trials(
+            trials, num_jobs, stop, lambda one, measured: found.update({one.label: measured})
+        )  # type: ignore[arg-type]
+    return code, found
 
 
-def be_killed(_run: FinishedRun) -> Measurement:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return Measurement()
-
-
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
-    ("measure", "kind", "message"),
+    ("act", "kind", "message"),
     [
         (refuse, DataError, "no figures on Sundays; come on Monday"),
-        (crash, RunError, r"the process of resnet, seed 0 ended with exit code 1; see .*seed-0\.log"),
-        (be_killed, RunError, r"resnet, seed 0 was killed by signal 9; .* and fewer --jobs"),
+        (crash, RunError, r"the process of quick, seed 0 ended with exit code 1; see .*seed-0\.log"),
+        (be_killed, RunError, r"quick, seed 0 was killed by signal 9; .* and fewer --jobs"),
     ],
 )
-def test_a_run_that_fails_is_heard(
-    measure: Callable[[FinishedRun], Measurement],
-    kind: type[ResidualError],
-    message: str,
-    photos: Path,
-    tmp_path: Path,
+def test_a_run_that_fails_is_heard_and_the_others_end(
+    act: Callable[[], None], kind: type[ResidualError], message: str, tmp_path: Path
 ) -> None:
-    toy = dataclasses.replace(TOY, measure=measure)
+    begin = time.monotonic()
     with pytest.raises(kind, match=message):
-        run(photos, tmp_path / "out", toy, num_jobs=2, arms=["resnet"], num_seeds=1)
-    assert document(tmp_path / "out")["status"] == "running"
-    assert (tmp_path / "out/arms/resnet/seed-0/run.json").is_file()
-    if measure is crash:
-        assert "a mistake of the program" in (tmp_path / "out/arms/resnet/seed-0.log").read_text("utf-8")
+        complete([Quick(tmp_path, 0, act), Quick(tmp_path, ENDLESS, nothing)])
+    assert time.monotonic() - begin < 60
+    if act is crash:
+        assert "a mistake of the program" in (tmp_path / "seed-0.log").read_text("utf-8")
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_process_that_is_asked_to_end_ends_all(tmp_path: Path) -> None:
+    code, found = complete([Quick(tmp_path, 0, be_terminated), Quick(tmp_path, ENDLESS, nothing)])
+    assert (code, found) == (143, {})
+
+
+def test_processes_start_anew_with_their_share_of_cores_and_threads(tmp_path: Path) -> None:
+    """The one that takes seconds: a process that inherits nothing, as those of an experiment."""
+    code, found = complete([Quick(tmp_path, 0, nothing)])
+    share = share_of_cores(2)
+    assert code == 0
+    assert found["quick, seed 0"].figures["threads"] == share
+    if hasattr(os, "sched_getaffinity"):
+        assert found["quick, seed 0"].figures["cores"] == share
 
 
 @pytest.mark.test_all
@@ -128,11 +166,11 @@ def _children(process: int) -> list[str]:
 
 
 def test_how_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepresidual.analysis.experiments.jobs.usable_cores", lambda: 6)
+    monkeypatch.setattr(jobs, "usable_cores", lambda: 6)
     assert usual_jobs("laptop", "cpu") == 6
     assert usual_jobs("smoke", "cpu") == usual_jobs("paper", "cpu") == 1
     assert [share_of_cores(num_jobs) for num_jobs in (1, 2, 4, 7)] == [6, 3, 1, 1]
-    monkeypatch.setattr("deepresidual.analysis.experiments.jobs.usable_cores", lambda: 32)
+    monkeypatch.setattr(jobs, "usable_cores", lambda: 32)
     assert usual_jobs("laptop", "cpu") == 8
     for num_jobs in (0, 65, True):
         with pytest.raises(ConfigurationError, match="expected 1 to 64"):

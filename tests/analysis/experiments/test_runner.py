@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,8 +36,9 @@ from deepresidual.recipe import Recipe
 from deepresidual.tasks import BatchSums
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.updater import Updater
-from tests.conftest import TINY
+from tests.conftest import TINY, write_photos
 from tests.suites import short
+from tests.training.parts import SilentJournal
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
@@ -53,6 +55,11 @@ def draw(results: Results) -> dict[str, Figure]:
     return {"arms": draw_arms(results, "nothing")}
 
 
+def draw_nothing(results: Results) -> dict[str, Figure]:
+    del results
+    return {}
+
+
 def judge(results: Results) -> list[Verdict]:
     return [gap(results, "test_error", "plain", "resnet", what="test error", source="nowhere")]
 
@@ -64,10 +71,11 @@ TOY = Experiment(
     arms=two_arms,
     data={"smoke": DataUse(20, 9), "laptop": DataUse(), "paper": DataUse()},
     measure=measure_errors,
-    draw=draw,
+    draw=draw_nothing,  # takes longer than to train these networks
     judge=judge,
     columns=ERROR_COLUMNS,
 )
+DRAWN = dataclasses.replace(TOY, draw=draw)
 
 
 def run(
@@ -91,10 +99,26 @@ def document(out: Path) -> dict[str, Any]:
     return found
 
 
-def test_it_leaves_results_table_figures_and_runs(photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    result = run(photos, out)
-    assert (result.path, result.exit_code) == (out, 0)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
+    """Run the experiment to its end, on images like those of every test."""
+    root = tmp_path_factory.mktemp("whole")
+    write_photos(root / "photos" / "train", 16)
+    write_photos(root / "photos" / "test", 5, seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deepresidual.training.launch.Journal", SilentJournal)
+        return run(root / "photos", root / "out", DRAWN)
+
+
+@pytest.fixture
+def finished(whole: Reproduction, tmp_path: Path) -> Path:
+    """Return the folder of an experiment that has come to its end: a copy, which a test may change."""
+    return Path(shutil.copytree(whole.path, tmp_path / "out"))
+
+
+def test_it_leaves_results_table_figures_and_runs(whole: Reproduction) -> None:
+    result, out = whole, whole.path
+    assert (out.name, result.exit_code) == ("out", 0)
     assert sorted(path.name for path in out.iterdir()) == [
         "arms",
         "arms.png",
@@ -124,14 +148,15 @@ def test_it_leaves_results_table_figures_and_runs(photos: Path, tmp_path: Path) 
     assert "![arms](arms.svg)" in table
 
 
-def test_what_is_there_is_not_done_again(photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    before = run(photos, out, arms=["resnet"])
-    files = {path: path.stat().st_mtime_ns for path in (out / "arms").rglob("*") if path.is_file()}
-    after = run(photos, out, resume=True)
+def test_what_is_there_is_not_done_again(photos: Path, finished: Path, whole: Reproduction) -> None:
+    for place in (finished / "arms" / "plain").glob("seed-1*"):
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+    files = {path: path.stat().st_mtime_ns for path in (finished / "arms").rglob("*") if path.is_file()}
+    before = run(photos, finished, arms=["resnet"], resume=True)
+    after = run(photos, finished, resume=True)
     assert {path: path.stat().st_mtime_ns for path in files} == files
-    assert [arm["name"] for arm in after.document["arms"]] == ["plain", "resnet"]
-    assert after.document["arms"][1] == before.document["arms"][0]
+    assert before.document["arms"] == whole.document["arms"][1:]
+    assert after.document["arms"] == whole.document["arms"]
 
 
 def stopping_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
@@ -150,17 +175,17 @@ def stopping_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None
 
 @pytest.mark.parametrize("step", short([1, 3], 3))
 def test_one_that_was_stopped_goes_on_to_the_same_figures(
-    step: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, photos: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run(photos, tmp_path / "whole")
+    whole = run(photos, finished, num_seeds=1, resume=True)
     undo = stopping_at(step, monkeypatch)
     # Apart from the whole one, whose runs it would take over.
-    stopped = run(photos, tmp_path / "apart/out")
+    stopped = run(photos, tmp_path / "apart/out", num_seeds=1)
     assert (stopped.exit_code, stopped.document["status"]) == (130, "interrupted")
     assert len(stopped.document["arms"]) == step // 2
     assert "Interrupted" in (tmp_path / "apart/out" / "table.md").read_text("utf-8")
     undo()
-    done = run(photos, tmp_path / "apart/out", resume=True)
+    done = run(photos, tmp_path / "apart/out", num_seeds=1, resume=True)
     assert (done.exit_code, done.document["status"]) == (0, "finished")
     assert done.document["arms"] == whole.document["arms"]
     assert done.document["verdicts"] == whole.document["verdicts"]
@@ -171,11 +196,11 @@ def test_a_signal_while_measuring_loses_only_the_measurement(photos: Path, tmp_p
         signal.raise_signal(signal.SIGTERM)
         return measure_errors(measured)
 
-    stopped = run(photos, tmp_path / "out", dataclasses.replace(TOY, measure=interrupted))
+    stopped = run(photos, tmp_path / "out", dataclasses.replace(TOY, measure=interrupted), num_seeds=1)
     assert (stopped.exit_code, stopped.document["arms"]) == (143, [])
-    done = run(photos, tmp_path / "out", resume=True)
+    done = run(photos, tmp_path / "out", num_seeds=1, resume=True)
     assert done.exit_code == 0
-    assert [len(arm["runs"]) for arm in done.document["arms"]] == [2, 2]
+    assert [len(arm["runs"]) for arm in done.document["arms"]] == [1, 1]
 
 
 def test_a_run_that_diverges_is_a_result(
@@ -196,8 +221,8 @@ def test_a_run_that_diverges_is_a_result(
     assert again.document["arms"] == result.document["arms"]
 
 
-def test_folders_of_others_are_refused(photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def test_folders_of_others_are_refused(photos: Path, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "other"
     with pytest.raises(ConfigurationError, match="holds no experiment to resume; leave out --resume"):
         run(photos, out, resume=True)
     assert not out.exists()
@@ -205,8 +230,7 @@ def test_folders_of_others_are_refused(photos: Path, tmp_path: Path) -> None:
     (out / "thesis.txt").write_text("mine")
     with pytest.raises(ConfigurationError, match="is not an empty folder; choose another --out"):
         run(photos, out)
-    (out / "thesis.txt").unlink()
-    run(photos, out, num_seeds=1, arms=["plain"])
+    out = finished
     with pytest.raises(ConfigurationError, match="already holds an experiment; go on with --resume"):
         run(photos, out)
     with pytest.raises(ConfigurationError, match=r"was started differently \(experiment: toy → other\)"):
@@ -226,49 +250,45 @@ def test_folders_of_others_are_refused(photos: Path, tmp_path: Path) -> None:
     ids=["cut", "note", "deep"],
 )
 def test_a_measurement_that_is_damaged_is_named_and_measured_again(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[str], bytes]
+    photos: Path,
+    finished: Path,
+    whole: Reproduction,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[str], bytes],
 ) -> None:
-    out = tmp_path / "out"
-    before = run(photos, out, num_seeds=1, arms=["plain"])
-    measured = out / "arms" / "plain" / "seed-0.json"
+    measured = finished / "arms" / "plain" / "seed-0.json"
     measured.write_bytes(damage(measured.read_text("utf-8")))
-    after = run(photos, out, num_seeds=1, arms=["plain"], resume=True)
+    after = run(photos, finished, resume=True)
     assert "seed-0.json is damaged (" in capsys.readouterr().err
-    assert (after.exit_code, after.document["arms"]) == (0, before.document["arms"])
+    assert (after.exit_code, after.document["arms"]) == (0, whole.document["arms"])
 
 
-def test_a_measurement_of_something_else_is_refused(photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    run(photos, out, num_seeds=1, arms=["plain"])
-    measured = out / "arms" / "plain" / "seed-0.json"
+def test_a_measurement_of_something_else_is_refused(photos: Path, finished: Path) -> None:
+    measured = finished / "arms" / "plain" / "seed-0.json"
     measured.write_text(measured.read_text("utf-8").replace('"image_px": 8', '"image_px": 9'))
     with pytest.raises(ConfigurationError, match=r"seed-0\.json is of another network, recipe or data set"):
-        run(photos, out, resume=True)
+        run(photos, finished, resume=True)
 
 
 @pytest.mark.parametrize("content", ["{", '{"experiment": "toy", "scale": "smoke", "data": 5}'])
 def test_results_that_are_damaged_are_named_and_written_anew(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+    photos: Path, finished: Path, whole: Reproduction, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
-    out = tmp_path / "out"
-    before = run(photos, out, num_seeds=1, arms=["plain"])
-    (out / "results.json").write_text(content)
-    after = run(photos, out, num_seeds=1, arms=["plain"], resume=True)
+    (finished / "results.json").write_text(content)
+    after = run(photos, finished, resume=True)
     assert "results.json is damaged (" in capsys.readouterr().err
-    assert after.document["arms"] == before.document["arms"]
-    assert json.loads((out / "results.json").read_text())["status"] == "finished"
+    assert after.document["arms"] == whole.document["arms"]
+    assert json.loads((finished / "results.json").read_text())["status"] == "finished"
 
 
 def test_curves_lack_the_lines_that_cannot_be_read(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
-    run(photos, out, num_seeds=1, arms=["plain"])
-    place = out / "arms" / "plain" / "seed-0"
-    whole = curves(cast("FinishedRun", SimpleNamespace(path=place)))
+    place = finished / "arms" / "plain" / "seed-0"
+    before = curves(cast("FinishedRun", SimpleNamespace(path=place)))
     lines = (place / "metrics.jsonl").read_bytes()
     (place / "metrics.jsonl").write_bytes(b'{"event": "train", "step": "x"}\n\xff\n' + lines)
-    assert curves(cast("FinishedRun", SimpleNamespace(path=place))) == whole
+    assert curves(cast("FinishedRun", SimpleNamespace(path=place))) == before
     assert "lines left out of the curves: 1, 2 (step is 'x', not a whole number" in capsys.readouterr().err
 
 
@@ -290,13 +310,11 @@ def test_bad_choices_are_refused_before_anything_is_written(photos: Path, tmp_pa
 
 
 def test_runs_are_listed_by_seed_in_whatever_order_they_end(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, finished: Path, whole: Reproduction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = run(photos, tmp_path / "out", arms=["plain"])
     in_turn = runner._in_turn
     monkeypatch.setattr(runner, "_in_turn", lambda arms: in_turn(arms)[::-1])
-    after = run(photos, tmp_path / "out", arms=["plain"], resume=True)
-    assert after.document["arms"] == before.document["arms"]
+    assert run(photos, finished, resume=True).document["arms"] == whole.document["arms"]
 
 
 def test_seeds_come_in_turn_so_that_all_arms_are_as_far() -> None:
@@ -328,27 +346,27 @@ def test_experiments_are_found_by_name() -> None:
 
 
 def test_a_run_of_an_experiment_beside_is_measured_where_it_lies(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, finished: Path, whole: Reproduction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run(photos, tmp_path / "first")
     with monkeypatch.context() as patched:
         patched.setattr("deepresidual.analysis.experiments.trial.train", None)  # would fail
         second = run(photos, tmp_path / "second")
-    for before, after in zip(first.document["arms"], second.document["arms"], strict=True):
-        assert before == after
+    assert second.document["arms"] == whole.document["arms"]
     noted = json.loads((tmp_path / "second/arms/plain/seed-1.json").read_text("utf-8"))
-    assert noted["run"] == "../../../first/arms/plain/seed-1"
+    assert noted["run"] == f"../../../{finished.name}/arms/plain/seed-1"
     assert not (tmp_path / "second/arms/plain/seed-1").exists()
     # What lies elsewhere is not handed on by the one that measured it.
-    third = run(photos, tmp_path / "apart/third")
-    assert (third.path / "arms/plain/seed-1").is_dir()
+    (tmp_path / "apart").mkdir()
+    (tmp_path / "second").rename(tmp_path / "apart/second")
+    third = run(photos, tmp_path / "apart/third", arms=["plain"], num_seeds=1)
+    assert (third.path / "arms/plain/seed-0").is_dir()
 
 
 @pytest.mark.parametrize("differing", ["recipe", "precision", "versions", "unfinished", "damaged"])
-def test_a_run_that_differs_in_anything_is_trained(photos: Path, tmp_path: Path, differing: str) -> None:
-    first = tmp_path / "first"
-    run(photos, first, arms=["plain"], num_seeds=1)
-    place = first / "arms/plain/seed-0"
+def test_a_run_that_differs_in_anything_is_trained(
+    photos: Path, finished: Path, tmp_path: Path, differing: str
+) -> None:
+    place = finished / "arms/plain/seed-0"
     toy, options = TOY, {}
     if differing == "recipe":
         arms = tuple(

@@ -1,8 +1,11 @@
-"""Trials one after the other in this process, or several at a time, each in a process of its own.
+"""Run trials one after the other in this process, or several at a time in a process each.
 
 A small network on a CPU gains little from a second thread: two trials at a time, a core each, take about half
 the time of two in turn on both cores. Every process gets its share of the cores and as many threads, which
 decide a run's bits, so the same ``num_jobs`` on the same machine gives the same results.
+
+No pool of workers: a trial needs a process of its own, which is asked to save and to end, has cores and a
+log, and whose death is told with the name of the trial.
 """
 
 from __future__ import annotations
@@ -78,7 +81,7 @@ def complete_trials(trials: Sequence[Trial], num_jobs: int, stop: StopRequest, r
     Args:
         trials: All trials, in the order to begin them.
         num_jobs: How many at a time; one alone runs in this process.
-        stop: Where a signal is heard.
+        stop: Hears signals.
         report: Called with each trial that is complete and what was measured of it; those that were complete
             before come first.
 
@@ -96,7 +99,7 @@ def complete_trials(trials: Sequence[Trial], num_jobs: int, stop: StopRequest, r
         # large message leaves its parent waiting for ever. The images are in it once.
         file = Path(folder) / "trials.pickle"
         write_bytes(file, pickle.dumps(missing))
-        return _Jobs(num_jobs, file).complete(missing, stop, report)
+        return _complete_at_once(missing, file, num_jobs, stop, report)
 
 
 def _complete_in_turn(trials: Sequence[Trial], stop: StopRequest, report: Report) -> int:
@@ -147,88 +150,69 @@ class _Job:
         )
 
 
-class _Jobs:
-    """Trials in processes, so many at a time.
-
-    Args:
-        num_jobs: How many.
-        file: Where the trials lie pickled, as a list.
-    """
-
-    def __init__(self, num_jobs: int, file: Path) -> None:
-        self._num_jobs, self._file = num_jobs, file
-        self._running: list[_Job] = []
-        self._news = time.monotonic()
-
-    def complete(self, trials: Sequence[Trial], stop: StopRequest, report: Report) -> int:
-        """Complete the trials; return 0, or the exit code that a signal asks for."""
-        waiting, exit_code, total = deque(enumerate(trials)), 0, len(trials)
-        try:
-            while self._running or (waiting and not exit_code):
-                while waiting and not exit_code and len(self._running) < self._num_jobs:
-                    self._start(*waiting.popleft())
-                stopped_with = stop.exit_code
-                for job in self._ended():
-                    stopped_with = job.result() or stopped_with  # a process can be sent a signal by itself
-                    if _reported(job.trial, report):
-                        _say_done(job, total - len(waiting) - len(self._running), total)
-                if stopped_with and not exit_code:
-                    exit_code = stopped_with
-                    self._stop()
-                self._tell()
-        except ResidualError:
-            self._stop()
-            for job in self._running:
-                job.process.join()
-            raise
-        finally:
-            for job in self._running:  # an impatient person's second Ctrl-C
-                job.process.kill()
-                job.process.join()
-        return exit_code
-
-    def _start(self, number: int, trial: Trial) -> None:
-        make_folder(trial.log_path.parent)
-        free = set(range(self._num_jobs)) - {job.place for job in self._running}
-        place = min(free)
-        receiver, sender = multiprocessing.Pipe(duplex=False)
-        process = multiprocessing.get_context("spawn").Process(
-            target=_run,
-            args=(self._file, number, sender, _cores(place, self._num_jobs), share_of_cores(self._num_jobs)),
-        )
-        with _without_interrupts():
-            process.start()
-        sender.close()
-        self._running.append(_Job(trial, place, process, receiver, time.monotonic()))
-        note(f"{trial.progress} begins; log in {trial.log_path}")
-
-    def _ended(self) -> list[_Job]:
-        """Wait a moment, and take out those that have ended."""
-        sentinels = [job.process.sentinel for job in self._running]
-        ready = connection.wait(sentinels, timeout=_HEARD_WITHIN_S)
-        ended = [job for job in self._running if job.process.sentinel in ready]
-        self._running = [job for job in self._running if job not in ended]
-        return ended
-
-    def _stop(self) -> None:
-        """Ask all to save and end."""
-        for job in self._running:
-            job.process.terminate()
-
-    def _tell(self) -> None:
-        """Say now and then how far each one is."""
-        if time.monotonic() - self._news < _NEWS_EVERY_S:
-            return
-        self._news = time.monotonic()
-        for job in self._running:
-            line = _last_line(job.trial.log_path)
-            if line and not line.startswith(job.trial.label):  # which says no more than that it began
-                note(f"{job.trial.label}: {line}")
+def _complete_at_once(
+    trials: Sequence[Trial], file: Path, num_jobs: int, stop: StopRequest, report: Report
+) -> int:
+    """Complete the trials, which ``file`` holds as well, in up to ``num_jobs`` processes."""
+    waiting, total, exit_code = deque(enumerate(trials)), len(trials), 0
+    running: list[_Job] = []
+    last_news = time.monotonic()
+    try:
+        while running or (waiting and not exit_code):
+            while waiting and not exit_code and len(running) < num_jobs:
+                place = min(set(range(num_jobs)) - {job.place for job in running})
+                running.append(_begin(*waiting.popleft(), file, place, num_jobs))
+            ready = connection.wait([job.process.sentinel for job in running], timeout=_HEARD_WITHIN_S)
+            stopped_with = stop.exit_code
+            for job in [job for job in running if job.process.sentinel in ready]:
+                running.remove(job)
+                stopped_with = job.result() or stopped_with  # a process can be sent a signal by itself
+                if _reported(job.trial, report):
+                    minutes, done = (time.monotonic() - job.started) / 60, total - len(waiting) - len(running)
+                    note(f"{job.trial.label}: done in {minutes:.1f} min, {done} of {total}")
+            if stopped_with and not exit_code:
+                exit_code = stopped_with
+                _ask_to_end(running)
+            if time.monotonic() - last_news >= _NEWS_EVERY_S:
+                last_news = time.monotonic()
+                _tell_progress(running)
+    except ResidualError:
+        _ask_to_end(running)
+        for job in running:
+            job.process.join()
+        raise
+    finally:
+        for job in running:  # an impatient person's second Ctrl-C
+            job.process.kill()
+            job.process.join()
+    return exit_code
 
 
-def _say_done(job: _Job, num_done: int, total: int) -> None:
-    minutes = (time.monotonic() - job.started) / 60
-    note(f"{job.trial.label}: done in {minutes:.1f} min, {num_done} of {total}")
+def _begin(number: int, trial: Trial, file: Path, place: int, num_jobs: int) -> _Job:
+    """Start the process of a trial, the one of that number in ``file``."""
+    make_folder(trial.log_path.parent)
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    cores = _cores(place, num_jobs)
+    process = SpawnProcess(target=_run, args=(file, number, sender, cores, share_of_cores(num_jobs)))
+    with _without_interrupts():
+        process.start()
+    sender.close()
+    note(f"{trial.progress} begins; log in {trial.log_path}")
+    return _Job(trial, place, process, receiver, time.monotonic())
+
+
+def _ask_to_end(jobs: Sequence[_Job]) -> None:
+    """Ask the processes to save and end."""
+    for job in jobs:
+        job.process.terminate()
+
+
+def _tell_progress(jobs: Sequence[_Job]) -> None:
+    """Print the last line of every log."""
+    for job in jobs:
+        line = _last_line(job.trial.log_path)
+        if line and not line.startswith(job.trial.label):  # which says no more than that it began
+            note(f"{job.trial.label}: {line}")
 
 
 def _cores(place: int, num_jobs: int) -> list[int]:
@@ -241,7 +225,7 @@ def _cores(place: int, num_jobs: int) -> list[int]:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Within the block a process begins that is not to hear Ctrl-C, not even before it can say so."""
+    """Block Ctrl-C for a process that starts in the block, until the process can ignore it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -253,7 +237,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _last_line(path: Path) -> str:
-    """Return the last line of a log; a progress bar or nothing is no line."""
+    """Return the last line of a log; empty: there is none yet."""
     try:
         with path.open("rb") as file:
             file.seek(-min(500, path.stat().st_size), os.SEEK_END)
