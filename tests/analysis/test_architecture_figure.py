@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -19,6 +20,12 @@ from deepresidual.errors import ConfigurationError, RunError, UnknownNameError
 from deepresidual.spec import shortcut_form
 from tests.suites import short
 
+# Too small to have a twin in the zoo: drawn in a tenth of the time.
+SMALL = dataclasses.replace(
+    zoo.entry("resnet20"),
+    name="small",
+    spec=dataclasses.replace(zoo.entry("resnet20").spec, depths=(1, 1, 1)),
+)
 ONE_BY_ONE = [entry.name for entry in zoo.entries() if entry.spec.num_layers <= MAX_LAYERS_DRAWN_ONE_BY_ONE]
 
 
@@ -35,11 +42,25 @@ def of_network(found: list[str], network: str) -> list[str]:
     return [mark.removeprefix(f"{network}.") for mark in found if mark.startswith(f"{network}.")]
 
 
-@pytest.mark.parametrize("name", short(ONE_BY_ONE, "resnet20", "resnet18", "resnet34.c", "plain18"))
+@pytest.fixture(scope="module")
+def of_34_layers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Draw the networks of 34 layers and return the marks."""
+    path = tmp_path_factory.mktemp("of-34-layers") / "figure.svg"
+    draw_architecture("plain34", path)
+    return marks(path)
+
+
+BOTTLENECK = dataclasses.replace(SMALL.spec, unit="bottleneck", widths=(4, 8, 16), shortcut="C")
+
+
+@pytest.mark.parametrize("name", [*short(ONE_BY_ONE, "plain18"), "small", "small-bottleneck"])
 def test_every_layer_and_shortcut_is_drawn(name: str, tmp_path: Path) -> None:
-    draw_architecture(name, tmp_path / "figure.svg")
+    entry = zoo.entry(name) if "small" not in name else dataclasses.replace(SMALL, name=name)
+    if name == "small-bottleneck":
+        entry = dataclasses.replace(entry, spec=BOTTLENECK)
+    draw_architecture(entry, tmp_path / "figure.svg")
     drawn = of_network(marks(tmp_path / "figure.svg"), name)
-    spec = zoo.entry(name).spec
+    spec = entry.spec
     convolutions = ["conv1"] + [
         f"{unit.name}.conv{number}"
         for unit in spec.units()
@@ -61,25 +82,24 @@ def test_every_layer_and_shortcut_is_drawn(name: str, tmp_path: Path) -> None:
     assert {"avgpool", "fc"} <= set(drawn)
 
 
-@pytest.mark.parametrize(
-    ("name", "networks"),
-    [
-        ("plain18", {"plain18", "resnet18"}),
-        ("resnet34", {"plain34", "resnet34"}),
-        ("resnet20", {"plain20", "resnet20"}),
-        ("resnet110.exclusive-gating", {"plain110", "resnet110"}),
-        ("resnet50", {"resnet50"}),
-    ],
-)
-def test_twins_stand_side_by_side(name: str, networks: set[str], tmp_path: Path) -> None:
+TWINS = {
+    "plain18": {"plain18", "resnet18"},
+    "resnet34": {"plain34", "resnet34"},
+    "resnet20": {"plain20", "resnet20"},
+    "resnet110.exclusive-gating": {"plain110", "resnet110"},
+    "resnet50": {"resnet50"},
+}
+
+
+@pytest.mark.parametrize("name", short(TWINS, "resnet110.exclusive-gating", "resnet50"))
+def test_twins_stand_side_by_side(name: str, tmp_path: Path) -> None:
     draw_architecture(zoo.entry(name), tmp_path / "figure.svg")
     drawn = marks(tmp_path / "figure.svg")
-    assert {mark.split(".")[0] for mark in drawn if mark.endswith(".conv1")} == networks
+    assert {mark.split(".")[0] for mark in drawn if mark.endswith(".conv1")} == TWINS[name]
 
 
-def test_vgg19_stands_beside_the_networks_of_34_layers(tmp_path: Path) -> None:
-    draw_architecture("plain34", tmp_path / "figure.svg")
-    drawn = of_network(marks(tmp_path / "figure.svg"), "VGG-19")
+def test_vgg19_stands_beside_the_networks_of_34_layers(of_34_layers: list[str]) -> None:
+    drawn = of_network(of_34_layers, "VGG-19")
     # Simonyan and Zisserman 2014, Table 1, column E.
     counts = {1: 2, 2: 2, 3: 4, 4: 4, 5: 4}
     convolutions = [f"conv{stage}_{number + 1}" for stage, count in counts.items() for number in range(count)]
@@ -90,6 +110,10 @@ def test_vgg19_stands_beside_the_networks_of_34_layers(tmp_path: Path) -> None:
         "fc7",
         "fc8",
     ]
+
+
+@pytest.mark.test_all
+def test_vgg19_stands_there_at_its_own_size_alone(tmp_path: Path) -> None:
     # At another size its linear layers would be others than the published ones.
     draw_architecture("plain34", tmp_path / "320.svg", 320)
     assert not of_network(marks(tmp_path / "320.svg"), "VGG-19")
@@ -115,31 +139,35 @@ def test_deep_networks_show_units_of_the_same_shape_once_and_quickly(
     assert len([mark for mark in drawn if ".shortcut-" in mark]) == boxes // 3
 
 
-def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", short(["small", "resnet20"], "small"))
+def test_the_same_network_gives_the_same_bytes(network: str, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; "
+        "import dataclasses, sys; from pathlib import Path; from deepresidual import zoo; "
         "from deepresidual.analysis.architecture_figure import draw_architecture; "
-        "[draw_architecture('resnet20', Path(name)) for name in sys.argv[1:]]"
+        "entry = zoo.entry('resnet20'); "
+        "small = dataclasses.replace(entry.spec, depths=(1, 1, 1)); "
+        f"entry = entry if {network != 'small'} else dataclasses.replace(entry, name='small', spec=small); "
+        "[draw_architecture(entry, Path(name)) for name in sys.argv[1:]]"
     )
     suffixes = (".svg", ".png")
     there = [tmp_path / f"there{suffix}" for suffix in suffixes]
     subprocess.run([sys.executable, "-c", code, *map(str, there)], check=True)
     for suffix, other in zip(suffixes, there, strict=True):
-        draw_architecture("resnet20", tmp_path / f"here{suffix}")
+        draw_architecture(SMALL if network == "small" else network, tmp_path / f"here{suffix}")
         assert (tmp_path / f"here{suffix}").read_bytes() == other.read_bytes(), suffix
 
 
 def test_a_png_is_a_picture(tmp_path: Path) -> None:
-    draw_architecture("resnet18", tmp_path / "figure.PNG")
+    draw_architecture(SMALL, tmp_path / "figure.PNG")
     with Image.open(tmp_path / "figure.PNG") as picture:
         assert picture.format == "PNG"
-        assert picture.height > picture.width > 800
+        assert picture.height > picture.width > 400
 
 
 def test_another_size_of_image_is_said_in_the_figure(tmp_path: Path) -> None:
-    draw_architecture("resnet18", tmp_path / "224.svg")
-    draw_architecture("resnet18", tmp_path / "320.svg", 320)
-    assert (tmp_path / "224.svg").read_bytes() != (tmp_path / "320.svg").read_bytes()
+    draw_architecture(SMALL, tmp_path / "32.svg")
+    draw_architecture(SMALL, tmp_path / "64.svg", 64)
+    assert (tmp_path / "32.svg").read_bytes() != (tmp_path / "64.svg").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["figure.pdf", "figure"])
@@ -155,20 +183,19 @@ def test_an_unknown_network_and_a_missing_folder_are_said(tmp_path: Path) -> Non
     with pytest.raises(UnknownNameError, match="unknown model 'resnet5O'"):
         draw_architecture("resnet5O", tmp_path / "figure.svg")
     with pytest.raises(RunError, match=r"cannot write .* \(No such file or directory\)"):
-        draw_architecture("resnet18", tmp_path / "missing" / "figure.svg")
+        draw_architecture(SMALL, tmp_path / "missing" / "figure.svg")
 
 
 def test_the_command_draws_one_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["models", "resnet20", "--figure", str(tmp_path / "figure.svg")]) == 0
-    assert "plain20.layer1.0.conv1" in marks(tmp_path / "figure.svg")
+    assert main(["models", "resnet50", "--figure", str(tmp_path / "figure.svg")]) == 0
+    assert "resnet50.layer1.0.conv1" in marks(tmp_path / "figure.svg")
     capsys.readouterr()
     assert main(["models", "resnet2*", "--figure", str(tmp_path / "figure.svg")]) == 2
     expected = r"error: \d+ networks match; expected one for a figure; give its full name\n"
     assert re.fullmatch(expected, capsys.readouterr().err)
 
 
-def test_the_documentation_shows_what_the_command_draws(tmp_path: Path) -> None:
-    draw_architecture("plain34", tmp_path / "figure.svg")
+def test_the_documentation_shows_what_the_command_draws(of_34_layers: list[str]) -> None:
     shown = Path(__file__).parents[2] / "docs" / "images" / "plain34-resnet34.svg"
     assert shown.stat().st_size < 300_000
-    assert sorted(marks(tmp_path / "figure.svg")) == sorted(marks(shown))
+    assert sorted(of_34_layers) == sorted(marks(shown))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ from deepresidual.benchmarks.train import Sizes, benchmark_training
 from deepresidual.cli import main
 from tests.benchmarks.test_train import SMALL
 
+# There is no peer, so no namesake of the network elsewhere.
+SMALLEST = replace(SMALL, imagenet_model="resnet20", imagenet_px=32, epoch_model="resnet20")
+
 
 def test_an_update_is_measured_alone() -> None:
-    (row,) = benchmark_training(rows=["cpu"], repetitions=2, sizes=SMALL).rows
+    (row,) = benchmark_training(rows=["cpu"], repetitions=1, sizes=SMALLEST).rows
     assert (row.name, row.against, row.target, row.is_met) == ("cpu", "", None, None)
     assert row.ours
     assert row.reason == "measured alone"
@@ -23,20 +27,20 @@ def test_an_update_is_measured_alone() -> None:
 
 @pytest.mark.test_all  # starts a process that trains
 def test_memory_is_measured_alone() -> None:
-    (row,) = benchmark_training(rows=["memory-checkpointed"], repetitions=1, sizes=SMALL).rows
+    (row,) = benchmark_training(rows=["memory-checkpointed"], repetitions=1, sizes=SMALLEST).rows
     assert row.ours
     assert row.ours > row.details["before"]
 
 
 def test_an_epoch_without_photos_is_unmeasured(photos: Path) -> None:
-    (row,) = benchmark_training(photos, rows=["epoch"], repetitions=1, sizes=SMALL).rows
+    (row,) = benchmark_training(photos, rows=["epoch"], repetitions=1, sizes=SMALLEST).rows
     assert row.ours
     (row,) = benchmark_training(rows=["epoch"], sizes=Sizes()).rows
     assert row.reason.startswith("unmeasured: no folder of photos was named")
 
 
 def test_photos_are_decoded_and_loaded_alone(photos: Path) -> None:
-    rows = benchmark_data(photos, repetitions=2, image_px=32).rows
+    rows = benchmark_data(photos, repetitions=1, image_px=32).rows
     assert [(row.name, row.reason) for row in rows] == [
         ("decode", "measured alone"),
         ("loader", "measured alone"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from deepresidual.benchmarks import machine
@@ -28,21 +31,23 @@ def test_idle_threads_are_measured_in_processes_of_their_own() -> None:
 
 def test_both_precisions_are_measured_against_the_one_chosen() -> None:
     rows = benchmark_machine(
-        rows=["auto-resnet20-fp32", "auto-resnet20-bf16"], repetitions=2, sizes=SMALL
+        rows=["auto-resnet20-fp32", "auto-resnet20-bf16"], repetitions=1, sizes=SMALL
     ).rows
     assert [row.name for row in rows] == ["auto-resnet20-fp32", "auto-resnet20-bf16"]
     for row in rows:
         assert row.ratio is not None
-        assert row.ratio.count == row.details["pairs"] == 2
+        assert row.ratio.count == row.details["pairs"] == 1
         assert row.details["auto"].startswith(("fp32 (", "bf16 ("))
 
 
-def test_a_process_that_ends_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_others", None)  # not reached
-    sizes = MachineSizes(spin_model="no-such-network")
+def test_a_process_that_ends_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nread turn\nexit 3\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
     with (
-        machine._process("1", sizes) as turn,
-        pytest.raises(RunError, match=r"^a process that computes has ended with exit code 1$"),
+        machine._process("1", SMALL) as turn,
+        pytest.raises(RunError, match=r"^a process that computes has ended with exit code 3$"),
     ):
         turn()
 

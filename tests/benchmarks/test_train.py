@@ -21,7 +21,7 @@ SMALL = Sizes(
     imagenet_batch=4,
     imagenet_px=64,
     cifar_batch=4,
-    epoch_batch=8,
+    epoch_batch=24,
     epoch_px=32,
     compile_peers=False,
 )
@@ -48,7 +48,7 @@ def test_names_of_rows_are_distinct() -> None:
 )
 def test_a_row_is_measured(row: str) -> None:
     pytest.importorskip("torchvision")
-    (measured,) = benchmark_training(rows=[row], repetitions=2, sizes=SMALL).rows
+    (measured,) = benchmark_training(rows=[row], repetitions=1, sizes=SMALL).rows
     assert measured.name == row
     assert measured.ratio is not None
     assert measured.ratio.lowest <= measured.ratio.median <= measured.ratio.highest

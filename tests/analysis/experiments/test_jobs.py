@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.context import ForkProcess
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -94,8 +95,11 @@ def complete(trials: list[Quick], num_jobs: int = 2) -> tuple[int, dict[str, Mea
     found: dict[str, Measurement] = {}
     with StopRequest() as stop:
         code = complete_trials(
-            trials, num_jobs, stop, lambda one, measured: found.update({one.label: measured})
-        )  # type: ignore[arg-type]
+            cast("list[Trial]", trials),
+            num_jobs,
+            stop,
+            lambda one, measured: found.update({one.label: measured}),
+        )
     return code, found
 
 
