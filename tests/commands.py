@@ -6,7 +6,6 @@ process does not show.
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -15,13 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from deepresidual.cli import COMMANDS, entry_point
-from tests.fork_server import Child, ForkServer, serve
+from deepresidual.cli import entry_point
+from tests.fork_server import Child, ForkServer, called
 
 CLOSED = -1
 """As a stream: the process has none."""
-
-_WARM = ("deepresidual.training.launch", "deepresidual.evaluation", "deepresidual.reporting.report", "tyro")
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,7 @@ class Commands:
         with Path(os.devnull).open("r+") as nothing:
             wanted = [nothing.fileno() if stdin is None else stdin, stdout, stderr]
             job = {
+                "act": "tests.commands:act",
                 "words": words,
                 "folder": str(Path.cwd()),
                 "variables": dict(os.environ),
@@ -96,7 +94,7 @@ class Commands:
         return self._server.wait(child)[0]
 
 
-def _command(job: dict[str, Any]) -> int:
+def act(job: dict[str, Any]) -> int:
     """Do in a forked process what Python does at its start, then run the command line."""
     os.chdir(job["folder"])
     os.environ.clear()
@@ -107,8 +105,7 @@ def _command(job: dict[str, Any]) -> int:
     sys.stdin, sys.stdout, sys.stderr = (_opened(number) for number in range(3))
     sys.argv = ["residual", *job["words"]]
     if job["plant"]:
-        module, _, name = job["plant"].partition(":")
-        getattr(importlib.import_module(module), name)()
+        called(job["plant"])()
     try:
         entry_point()
     except SystemExit as leaving:
@@ -129,12 +126,3 @@ def _opened(number: int) -> TextIO | None:
         return None
     errors = "backslashreplace" if number == 2 else "strict"
     return open(number, "w" if number else "r", encoding="utf-8", errors=errors, closefd=False)
-
-
-def _warm_up() -> None:
-    for name in (*_WARM, *(f"deepresidual.cli.{command}" for command in COMMANDS)):
-        importlib.import_module(name)
-
-
-if __name__ == "__main__":
-    serve(_command, _warm_up)

@@ -75,10 +75,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    """Runs ``residual …`` as processes, which start at once."""
-    with ForkServer("tests.commands", tmp_path_factory.mktemp("commands")) as server:
-        yield Commands(server)
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """A process that forks runs and commands, which so start at once."""
+    with ForkServer(tmp_path_factory.mktemp("forked")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def commands(fork_server: ForkServer) -> Commands:
+    """Runs ``residual …`` as processes."""
+    return Commands(fork_server)
 
 
 @pytest.fixture

@@ -1,14 +1,15 @@
-"""A process that has imported torch and forks a child for every job that a test asks for.
+"""A process that has trained once and forks a child for every job that a test asks for.
 
 Importing torch takes seconds; a fork of a process that has done it takes milliseconds, and can be killed.
-A job is a JSON object and arrives with the standard streams of its child, each as one packet of a Unix
-socket; the server tells the process id of every child that it has begun, and what ended with which code.
+A job is a JSON object and arrives as one packet of a Unix socket, with the standard streams of its child; the
+server tells the process id of every child that it has begun, and what ended with which code.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ from typing import Any, Self
 
 import torch
 
+from deepresidual import cli
+from deepresidual.cli import COMMANDS
 from tests import cpu
 
 ROOT = Path(__file__).parents[1]
@@ -57,14 +61,13 @@ class Child:
 
 
 class ForkServer:
-    """Starts a module that calls :func:`serve`, and has it fork.
+    """Starts the process, and has it fork.
 
     Args:
-        module: Name of the module.
         folder: Where logs are written.
     """
 
-    def __init__(self, module: str, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._children: dict[int, Child] = {}
         self._num_jobs = 0
@@ -72,7 +75,7 @@ class ForkServer:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, (folder / "server.log").open("w") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs.fileno())],
+                [sys.executable, "-m", "tests.fork_server", str(theirs.fileno())],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
@@ -98,7 +101,7 @@ class ForkServer:
         """Fork a child that does a job.
 
         Args:
-            job: What the module that serves makes of it.
+            job: Its ``act``, ``module:function``, is called with the job and returns the exit code.
             streams: Descriptors of its standard streams. Default: no input, and a log for both others.
         """
         self._num_jobs += 1
@@ -153,19 +156,14 @@ class ForkServer:
 # -- the server's end --------------------------------------------------------------------------------
 
 
-def serve(act: Callable[[dict[str, Any]], int], warm_up: Callable[[], None]) -> None:
-    """Fork for jobs until the test closes its end.
-
-    Args:
-        act: Does a job in its child, and returns the exit code.
-        warm_up: Called once before; what it imports and prepares no child pays for.
-    """
+def main() -> None:
+    """Fork for jobs until the test closes its end."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup would have it ignored
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which closes its end
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
-    warm_up()
+    _warm_up()
     gc.collect()
     gc.freeze()  # what no child writes to, none needs a copy of
     _say(channel, ready=os.getpid(), cpu_seconds=time.process_time())
@@ -175,7 +173,7 @@ def serve(act: Callable[[dict[str, Any]], int], warm_up: Callable[[], None]) -> 
             received, streams, _, _ = socket.recv_fds(channel, _PACKET_BYTES, 3)
             if not received:
                 return
-            _say(channel, began=_fork(act, json.loads(received), streams))
+            _say(channel, began=_fork(json.loads(received), streams))
             num_running += 1
             for descriptor in streams:
                 os.close(descriptor)
@@ -187,7 +185,24 @@ def serve(act: Callable[[dict[str, Any]], int], warm_up: Callable[[], None]) -> 
                 num_running -= 1
 
 
-def _fork(act: Callable[[dict[str, Any]], int], job: dict[str, Any], streams: Sequence[int]) -> int:
+def _warm_up() -> None:
+    """Import and prepare what no child shall pay for: the commands, and what a first run loads."""
+    for name in COMMANDS:
+        importlib.import_module(f"deepresidual.cli.{name}")
+    with tempfile.TemporaryDirectory() as folder:
+        cli.main(
+            f"train digits --model resnet20 --image-px 8 --steps 1 --workers 0 --out {folder}/run".split()
+        )
+
+
+def called(name: str) -> Callable[..., Any]:
+    """Import the function called ``module:function``."""
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def _fork(job: dict[str, Any], streams: Sequence[int]) -> int:
     """Fork a child that does the job, and return its process id."""
     child = os.fork()
     if child:
@@ -199,7 +214,7 @@ def _fork(act: Callable[[dict[str, Any]], int], job: dict[str, Any], streams: Se
             os.dup2(descriptor, number)
             os.close(descriptor)
         os.environ.update(job.get("environment", {}))
-        code = act(job)
+        code = called(job["act"])(job)
     except BaseException:  # noqa: BLE001  # the child ends here whatever happened, and the log says what
         import traceback
 
@@ -219,3 +234,7 @@ def _say(channel: socket.socket, **message: Any) -> None:
 
 def _seconds(usage: resource.struct_rusage) -> float:
     return usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    main()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import os
-import subprocess
-import sys
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deepresidual.cli import main
+from deepresidual.data import check
 from deepresidual.runtime.printable import printable
+from tests.commands import Commands, Done
 from tests.data.bad_files import ERRORS, WARNINGS, plant
 
 Capture = pytest.CaptureFixture[str]
@@ -147,33 +150,30 @@ def test_a_csv_that_cannot_be_written(photos: Path, tmp_path: Path, capsys: Capt
     )
 
 
-def test_names_that_are_not_utf8_reach_every_form_of_output(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_reach_every_form_of_output(tmp_path: Path, commands: Commands) -> None:
     data = plant(tmp_path / "data", tuple(bad for bad in ERRORS if "\udce9" in bad.path))
-    command = [sys.executable, "-m", "deepresidual", "check", str(data), "--out", str(tmp_path / "found.csv")]
-    done = subprocess.run([*command, "--json"], capture_output=True, check=False, timeout=120)
-    assert done.returncode == 3, done.stderr
-    (finding,) = json.loads(done.stdout)["findings"]
+    words = ["check", str(data), "--out", str(tmp_path / "found.csv")]
+    done = commands.run(*words, "--json")
+    assert (done.code, "Traceback" in done.err) == (3, False), done.err
+    (finding,) = json.loads(done.out)["findings"]
     assert os.fsencode(finding["key"]) == b"train/bee/caf\xe9.jpg"
     assert b"caf\\udce9.jpg" in (tmp_path / "found.csv").read_bytes()
-    table = subprocess.run(command, capture_output=True, check=False, timeout=120)
-    assert table.returncode == 3, table.stderr
-    assert r"train/bee/caf\udce9.jpg" in table.stdout.decode()
-    assert b"Traceback" not in done.stderr + table.stderr
+    table = commands.run(*words)
+    assert (table.code, "Traceback" in table.err) == (3, False), table.err
+    assert r"train/bee/caf\udce9.jpg" in table.out
 
 
-def test_ctrl_c_leaves_with_130_and_no_traceback(photos: Path) -> None:
-    program = (
-        "import os, signal, sys\n"
-        "from deepresidual.cli import main\n"
-        "from deepresidual.data import check\n"
-        "judge = check._judge_all\n"
-        "def interrupted(indices):\n"
-        "    os.kill(os.getppid(), signal.SIGINT)\n"
-        "    return judge(indices)\n"
-        "check._judge_all = interrupted\n"
-        f"sys.exit(main(['check', {str(photos)!r}, '--workers', '2']))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+def interrupt_the_command() -> None:
+    """Plant in a command: the worker that judges the first images sends the command Ctrl-C."""
+    check._judge_all = _interrupted
+
+
+def _interrupted(indices: range, judge: Callable[[range], Any] = check._judge_all) -> Any:
+    os.kill(os.getppid(), signal.SIGINT)
+    return judge(indices)
+
+
+def test_ctrl_c_leaves_with_130_and_no_traceback(photos: Path, commands: Commands) -> None:
+    plant = "tests.cli.test_check:interrupt_the_command"
+    done = commands.run("check", str(photos), "--workers", "2", plant=plant)
+    assert done == Done(130, "", "error: interrupted\n")

@@ -7,8 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import pytest
 from deepresidual import __version__, zoo
 from deepresidual.cli import main
 from deepresidual.models import TorchClassifier, save
+from tests.commands import Commands
 
 Capture = pytest.CaptureFixture[str]
 
@@ -204,59 +203,52 @@ def test_doctor_names_what_is_missing(capsys: Capture, monkeypatch: pytest.Monke
 # -- as processes ------------------------------------------------------------------------------------
 
 
-def test_file_names_need_not_be_utf8(photos: Path, tmp_path: Path) -> None:
-    folder = os.fsencode(photos / "test" / "red")
-    for number, path in enumerate(sorted((photos / "test" / "red").iterdir())):
+def test_file_names_need_not_be_utf8(photos: Path, tmp_path: Path, commands: Commands) -> None:
+    red = photos / "test" / "red"
+    folder = os.fsencode(red)
+    for number, path in enumerate(sorted(red.iterdir())):
         path.rename(os.fsdecode(folder + b"/caf\xe9-%d.png" % number))
-    command = [sys.executable, "-m", "deepresidual"]
-    trained = subprocess.run(
-        [*command, *train_arguments(photos, tmp_path / "run"), "--json"], capture_output=True, check=False
-    )
-    assert trained.returncode == 0, trained.stderr
+    trained = commands.run(*train_arguments(photos, tmp_path / "run"), "--json")
+    assert trained.code == 0, trained.err
     for kind in ("csv", "jsonl", "table"):
-        arguments = ["predict", str(tmp_path / "run"), str(photos / "test" / "red"), "--format", kind]
-        done = subprocess.run([*command, *arguments], capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr
+        done = commands.run("predict", str(tmp_path / "run"), str(red), "--format", kind)
+        assert done.code == 0, done.err
         if kind == "jsonl":
-            paths = [json.loads(line)["path"] for line in done.stdout.decode("utf-8").splitlines()]
+            paths = [json.loads(line)["path"] for line in done.out.splitlines()]
             assert sorted(os.fsencode(path) for path in paths) == [
                 folder + b"/caf\xe9-%d.png" % number for number in range(5)
             ]
 
 
-def test_a_reader_that_leaves_is_no_error(model: str, photos: Path) -> None:
-    program = f"{sys.executable} -m deepresidual"
-    command = f"{program} predict {model} {photos} --format csv --batch-size 1 | head -n 1"
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, "path,class,probability,error")
-    assert "Traceback" not in done.stderr
-    assert "BrokenPipe" not in done.stderr
+def test_a_reader_that_leaves_is_no_error(model: str, photos: Path, commands: Commands) -> None:
+    reading, writing = os.pipe()
+    with (photos.parent / "err").open("w+") as err:
+        words = ["predict", model, str(photos), "--format", "csv", "--batch-size", "1"]
+        child = commands.begin(*words, stdout=writing, stderr=err.fileno())
+        os.close(writing)
+        with os.fdopen(reading) as reader:
+            assert reader.readline() == "path,class,probability,error\n"
+        assert commands.wait(child) == 0
+        err.seek(0)
+        assert err.read() == ""
 
 
-def test_ctrl_c_saves_and_leaves_with_130_and_the_run_goes_on(photos: Path, tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_leaves_with_130_and_the_run_goes_on(
+    photos: Path, tmp_path: Path, commands: Commands
+) -> None:
     arguments = train_arguments(photos, tmp_path / "run")
     arguments[arguments.index("--epochs") + 1] = "2000"
-    command = [sys.executable, "-m", "deepresidual", *arguments, "--workers", "1"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        child = commands.begin(*arguments, "--workers", "1", stdout=out.fileno(), stderr=err.fileno())
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (metrics.exists() and "evaluation" in metrics.read_text()):
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    assert f"--resume --out {tmp_path / 'run'}" in out
+    os.killpg(child.process, signal.SIGINT)  # as a terminal does: to every process of the group
+    said = tmp_path / "err"
+    assert commands.wait(child) == 130, said.read_text()
+    assert "Traceback" not in said.read_text()
+    assert f"--resume --out {tmp_path / 'run'}" in (tmp_path / "out").read_text()
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "interrupted"
     checkpoint = tmp_path / "run" / "checkpoints" / f"step-{record['step']}"

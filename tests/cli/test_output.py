@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import os
 import pty
 import re
 import struct
-import subprocess
 import sys
 import termios
 from pathlib import Path
@@ -21,6 +21,7 @@ from deepresidual.cli import main
 from deepresidual.cli.output import print_json, print_line, print_table
 from deepresidual.models import TorchClassifier, save
 from deepresidual.zoo import entries
+from tests.commands import Commands
 
 Capture = pytest.CaptureFixture[str]
 
@@ -118,27 +119,22 @@ def test_figures_and_findings_are_whole_at_every_width(
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_a_real_terminal_shows_every_experiment(width: int) -> None:
+def test_a_real_terminal_shows_every_experiment(
+    width: int, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.delenv("LINES", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    program = "import sys, deepresidual.cli; sys.exit(deepresidual.cli.main(['models', 'resnet1*']))"
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**environment, "TERM": "xterm"},
-    ) as process:
-        os.close(theirs)
-        content = b""
-        try:
-            while part := os.read(ours, 65536):
-                content += part
-        except OSError:
-            pass  # so Linux says that the other side is closed
-        os.close(ours)
-    assert process.returncode == 0
+    child = commands.begin("models", "resnet1*", stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    content = b""
+    with contextlib.suppress(OSError):  # so Linux says that the other side is closed
+        while part := os.read(ours, 65536):
+            content += part
+    os.close(ours)
+    assert commands.wait(child) == 0
     lines = re.sub(r"\x1b\[[\d;]*m", "", content.decode()).splitlines()
     names = {entry.name for entry in entries() if entry.name.startswith("resnet1")}
     assert names <= {line.split()[0] for line in lines if line.strip()}

@@ -43,18 +43,21 @@ def words(name: str, value: Any) -> list[str]:
     return [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
 
 
-@pytest.mark.parametrize("name", setting_homes())
-def test_every_field_has_an_option_and_arrives_typed(name: str, received: dict[str, Any]) -> None:
-    value = another(name)
-    assert main(["train", option(name), *words(name, value)]) == 130
-    assert received["changes"] == {name: value}
-    assert type(received["changes"][name]) is type(value)
+def test_every_field_has_an_option_and_arrives_typed(received: dict[str, Any]) -> None:
+    values = {name: another(name) for name in setting_homes()}
+    assert (
+        main(["train", *(word for name in values for word in (option(name), *words(name, values[name])))])
+        == 130
+    )
+    assert received["changes"] == values
+    assert {name: type(value) for name, value in received["changes"].items()} == {
+        name: type(value) for name, value in values.items()
+    }
 
 
-@pytest.mark.parametrize("name", YES_NO)
-def test_what_is_yes_or_no_can_be_turned_off(name: str, received: dict[str, Any]) -> None:
-    main(["train", option(name), "no"])
-    assert received["changes"] == {name: False}
+def test_what_is_yes_or_no_can_be_turned_off(received: dict[str, Any]) -> None:
+    main(["train", *(word for name in YES_NO for word in (option(name), "no"))])
+    assert received["changes"] == dict.fromkeys(YES_NO, False)
 
 
 def test_nothing_said_changes_nothing(received: dict[str, Any]) -> None:

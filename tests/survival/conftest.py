@@ -12,15 +12,13 @@ from tests.fork_server import ForkServer
 from tests.survival.trials import Trials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
-@pytest.fixture(scope="package")  # it ends with the last of them, whose folder its processor time counts for
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+@pytest.fixture(scope="session")
+def runner(fork_server: ForkServer) -> ForkServer:
     """A process that has imported torch and forks runs."""
-    with ForkServer("tests.survival.runner", tmp_path_factory.mktemp("runner")) as runner:
-        yield runner
+    return fork_server
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,9 @@
-"""The module whose forked children train for the tests; see :mod:`tests.fork_server`."""
+"""What a child of the fork server does for the tests of this folder: train, perhaps obstructed."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +14,10 @@ from deepresidual.runtime.console import stderr
 from deepresidual.training import launch
 from deepresidual.training.journal import Journal
 from deepresidual.training.launch import train
-from tests.fork_server import serve
-from tests.survival import plants, system_calls
+from tests.survival import plants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from deepresidual.data.source import EncodedSample, Split
 
@@ -71,7 +68,9 @@ class Obstructed:
 
 
 def run(job: dict[str, Any]) -> int:
-    """Train as ``residual train`` would, and return its exit code."""
+    """Train as ``residual train`` would, without a report, and return its exit code."""
+    # It takes most of the time of a run this small, and is made from the other files alone.
+    setattr(launch, "Journal", WithoutReport)  # noqa: B010  # mypy takes it for another class
     source: SampleSource | str = job["data"]
     if "obstruct" in job:
         opened = open_source(job["data"])
@@ -86,26 +85,3 @@ def run(job: dict[str, Any]) -> int:
     except ResidualError as error:
         stderr().print(f"error: {error}", markup=False)
         return error.exit_code
-
-
-KINDS: dict[str, Callable[[dict[str, Any]], int]] = {
-    "train": run,
-    "kill-saves": system_calls.kill_saves,
-    "kill-replacements": system_calls.kill_replacements,
-}
-
-
-def warm_up() -> None:
-    """Train a little, so that no child pays for what is imported and prepared by a first run."""
-    # The report takes most of the time of a run this small, and is made from the other files alone.
-    setattr(launch, "Journal", WithoutReport)  # noqa: B010  # mypy takes it for another class
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Path(os.devnull).open("w") as nowhere,
-        contextlib.redirect_stderr(nowhere),
-    ):
-        train("digits", "resnet20", f"{folder}/run", changes={"steps": 1}, image_px=8, num_workers=0)
-
-
-if __name__ == "__main__":
-    serve(lambda job: KINDS[job["kind"]](job), warm_up)

@@ -21,6 +21,7 @@ def killed(runner: ForkServer, tmp_path: Path, **job: Any) -> dict[str, Any]:
     """Return what the trials found."""
     whole: dict[str, Any] = {"work": str(tmp_path / "work"), "result": str(tmp_path / "result.json")}
     whole |= {"trace": True, "exchange": True, "first": 1, "every": 1, **job}
+    whole["act"] = f"tests.survival.system_calls:{job['act']}"
     child = runner.do(whole)
     assert child.code == 0, child.said
     found: dict[str, Any] = json.loads((tmp_path / "result.json").read_text())
@@ -28,7 +29,7 @@ def killed(runner: ForkServer, tmp_path: Path, **job: Any) -> dict[str, Any]:
 
 
 def test_a_kill_in_a_save_leaves_a_whole_checkpoint(runner: ForkServer, tmp_path: Path) -> None:
-    found = killed(runner, tmp_path, kind="kill-saves", step=3, first=2, every=SHORT)
+    found = killed(runner, tmp_path, act="kill_saves", step=3, first=2, every=SHORT)
     assert found["faults"] == []
     assert found["num_states"] > 5
 
@@ -36,19 +37,19 @@ def test_a_kill_in_a_save_leaves_a_whole_checkpoint(runner: ForkServer, tmp_path
 def test_a_kill_in_a_replacement_leaves_the_old_folder_or_the_new_one(
     runner: ForkServer, tmp_path: Path
 ) -> None:
-    found = killed(runner, tmp_path, kind="kill-replacements", first=3, every=SHORT)
+    found = killed(runner, tmp_path, act="kill_replacements", first=3, every=SHORT)
     assert found["faults"] == []
     assert found["num_states"] > 3
 
 
 def test_where_nothing_may_be_traced_hooks_kill_instead(runner: ForkServer, tmp_path: Path) -> None:
-    found = killed(runner, tmp_path, kind="kill-saves", step=3, first=2, every=SHORT, trace=False)
+    found = killed(runner, tmp_path, act="kill_saves", step=3, first=2, every=SHORT, trace=False)
     assert found["faults"] == []
     assert (found["traced"], found["num_states"] > 5) == (False, True)
 
 
 def test_a_save_that_is_not_atomic_is_noticed(runner: ForkServer, tmp_path: Path) -> None:
-    found = killed(runner, tmp_path, kind="kill-saves", step=2, every=SHORT, careless=True)
+    found = killed(runner, tmp_path, act="kill_saves", step=2, every=SHORT, careless=True)
     assert any("the newest checkpoint is step-1" in fault for fault in found["faults"])
     assert any("cannot be used" in fault for fault in found["faults"])
 
@@ -60,7 +61,7 @@ def test_a_save_that_is_not_atomic_is_noticed(runner: ForkServer, tmp_path: Path
 def test_a_kill_before_any_call_of_a_save_leaves_a_whole_checkpoint(
     runner: ForkServer, tmp_path: Path, step: int, exchange: bool, trace: bool
 ) -> None:
-    found = killed(runner, tmp_path, kind="kill-saves", step=step, exchange=exchange, trace=trace)
+    found = killed(runner, tmp_path, act="kill_saves", step=step, exchange=exchange, trace=trace)
     assert found["faults"] == []
     assert found["num_states"] > (20 if trace else 8)  # the hook sees no single writes
 
@@ -71,6 +72,6 @@ def test_a_kill_before_any_call_of_a_save_leaves_a_whole_checkpoint(
 def test_a_kill_before_any_call_of_a_replacement_leaves_the_old_folder_or_the_new_one(
     runner: ForkServer, tmp_path: Path, exchange: bool, trace: bool
 ) -> None:
-    found = killed(runner, tmp_path, kind="kill-replacements", exchange=exchange, trace=trace)
+    found = killed(runner, tmp_path, act="kill_replacements", exchange=exchange, trace=trace)
     assert found["faults"] == []
     assert found["num_states"] > (10 if trace else 5)

@@ -88,7 +88,7 @@ class Trials:
     ) -> dict[str, Any]:
         """Return the job of a run."""
         return {
-            "kind": "train",
+            "act": "tests.survival.runner:run",
             "data": variant.data or str(self.data),
             "out": str(self.folder / out),
             "changes": {**CHANGES, **variant.changes},
