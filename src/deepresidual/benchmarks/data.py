@@ -77,14 +77,14 @@ def benchmark_data(
     with one_setting(threads=1):
         if DECODE.name in chosen:
             speed = speed_of(data.view, len(data.contents))
-            measured.append(alone(DECODE, lambda: speed(next(rounds[DECODE.name])), repetitions))
+            measured.append(alone(DECODE, lambda: speed(next(rounds[DECODE.name])), repetitions, {}))
         if LOADER.name in chosen:
             paths = repeated(data.paths, _MOST_IMAGES)
 
             def speed_of_batches() -> float:
                 return images_per_second(data.batches(paths, next(rounds[LOADER.name]), 2))
 
-            measured.append(alone(LOADER, speed_of_batches, repetitions, workers=2))
+            measured.append(alone(LOADER, speed_of_batches, repetitions, {"workers": 2}))
         return make_result("data", measured, repetitions, torch.device("cpu"))
 
 

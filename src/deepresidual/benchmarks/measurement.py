@@ -213,10 +213,10 @@ def unmeasured(row: Row, reason: str) -> Row:
     return Row(row.name, row.what, row.against, row.target, row.at_most, reason=f"unmeasured: {reason}")
 
 
-def alone(row: Row, measure: Callable[[], float], repetitions: int, **details: Any) -> Row:
+def alone(row: Row, measure: Callable[[], float], repetitions: int, details: Mapping[str, Any]) -> Row:
     """Return ``row`` with the median of what ``measure`` returns after one call that does not count."""
     values = in_turn({"ours": measure}, repetitions)["ours"]
-    return replace(row, ours=statistics.median(values), details=details, reason="measured alone")
+    return replace(row, ours=statistics.median(values), details=dict(details), reason="measured alone")
 
 
 def require_alike(what: str, ours: float, theirs: float, tolerance: float) -> None:

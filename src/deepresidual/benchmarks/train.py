@@ -112,7 +112,7 @@ def benchmark_training(
             return unmeasured(row, NO_GPU)
         ours = OurTraining(problem)
         turn = ours.turn(num_steps, num_before)
-        return alone(row, lambda: round(problem.batch_size / turn(), 3), repetitions, ours=ours.setup)
+        return alone(row, lambda: round(problem.batch_size / turn(), 3), repetitions, {"ours": ours.setup})
 
     def memory(row: Row, *, checkpointed: bool = False) -> Row:
         peak = our_peak(sizes.imagenet(), activation_checkpointing=checkpointed)
@@ -122,7 +122,7 @@ def benchmark_training(
         if data is None:
             return unmeasured(row, NO_PHOTOS)
         ours = OurEpoch(data, sizes.epoch_model, sizes.epoch_batch, sizes.epoch_px)
-        return alone(row, lambda: round(1 / ours.seconds_an_image(), 3), repetitions, ours=ours.setup)
+        return alone(row, lambda: round(1 / ours.seconds_an_image(), 3), repetitions, {"ours": ours.setup})
 
     steps: list[tuple[Row, Callable[[Row], Row]]] = [
         (CPU, lambda row: speed(row, sizes.imagenet(), 2)),

@@ -19,18 +19,18 @@ def a_published(error: float, protocol: str = "1 view", *, is_lower_bound: bool 
 
 
 def some_results(
-    figures: Mapping[str, Sequence[float]],
+    values: Mapping[str, Sequence[float]],
     published: Mapping[str, Sequence[Published]] | None = None,
     *,
     scale: Scale = "laptop",
     comparable: bool = False,
-    figure: str = "test_error",
+    metric: str = "test_error",
 ) -> Results:
-    """Return results of arms with one figure each; an empty one stands for runs that diverged."""
+    """Return results of arms with one metric each; no value stands for a run that diverged."""
     arms = {}
-    for name, values in figures.items():
-        runs = {seed: Measurement({figure: value}) for seed, value in enumerate(values)}
-        if not values:
+    for name, of_runs in values.items():
+        runs = {seed: Measurement({metric: value}) for seed, value in enumerate(of_runs)}
+        if not of_runs:
             runs = {0: Measurement(note="diverged: the loss is not finite")}
         arms[name] = ArmResult(an_arm(name, (published or {}).get(name, ())), runs)
     return Results(scale, arms, comparable)

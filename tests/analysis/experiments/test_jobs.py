@@ -134,9 +134,9 @@ def test_processes_start_anew_with_their_share_of_cores_and_threads(tmp_path: Pa
     code, found = complete([Quick(tmp_path, 0, nothing)])
     share = share_of_cores(2)
     assert code == 0
-    assert found["quick, seed 0"].figures["threads"] == share
+    assert found["quick, seed 0"].metrics["threads"] == share
     if hasattr(os, "sched_getaffinity"):
-        assert found["quick, seed 0"].figures["cores"] == share
+        assert found["quick, seed 0"].metrics["cores"] == share
 
 
 @pytest.mark.test_all

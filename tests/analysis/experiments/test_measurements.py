@@ -153,8 +153,8 @@ def test_early_loss_is_that_of_the_last_fifth_of_the_updates(tmp_path: Path) -> 
     run = FinishedRun(tmp_path, arm, 10, a_model(SPEC), source, torch.device("cpu"))
     found = WARMUP.measure(run)
     # The updates 19 and 20, and 21: those of 17 and 18 begin before four fifths of 21.
-    assert found.figures["early_loss"] == pytest.approx((2 * 2.0 + 1.0) / 3)
-    assert found.figures["early_error"] == pytest.approx(1 - (2 * 0.4 + 1.0) / 3)
+    assert found.metrics["early_loss"] == pytest.approx((2 * 2.0 + 1.0) / 3)
+    assert found.metrics["early_error"] == pytest.approx(1 - (2 * 0.4 + 1.0) / 3)
     assert found.series["update"] == [8, 16, 18, 20, 21]
 
 

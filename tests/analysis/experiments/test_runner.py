@@ -16,8 +16,9 @@ import torch
 from matplotlib.figure import Figure
 
 from deepresidual.analysis.experiments import EXPERIMENTS, chosen_arms, experiment, reproduce, runner
-from deepresidual.analysis.experiments.errors import ERROR_COLUMNS, curves, measure_errors
+from deepresidual.analysis.experiments.errors import curves, measure_errors
 from deepresidual.analysis.experiments.experiment import (
+    TEST_ERROR,
     Arm,
     DataUse,
     Experiment,
@@ -61,7 +62,7 @@ def draw_nothing(results: Results) -> dict[str, Figure]:
 
 
 def judge(results: Results) -> list[Verdict]:
-    return [gap(results, "test_error", "plain", "resnet", what="test error", source="nowhere")]
+    return [gap(results, TEST_ERROR, "plain", "resnet", source="nowhere")]
 
 
 TOY = Experiment(
@@ -73,7 +74,6 @@ TOY = Experiment(
     measure=measure_errors,
     draw=draw_nothing,  # takes longer than to train these networks
     judge=judge,
-    columns=ERROR_COLUMNS,
 )
 DRAWN = dataclasses.replace(TOY, draw=draw)
 

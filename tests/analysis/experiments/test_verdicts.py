@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from deepresidual.analysis.experiments.experiment import Verdict
+from deepresidual.analysis.experiments.experiment import Metric, Verdict
 from deepresidual.analysis.experiments.verdicts import compared_with_published, failing, gap
 from tests.analysis.experiments.parts import a_published, some_results
 
+ERROR = Metric("test_error", "error")
 HIGH, LOW, NEAR = (0.31, 0.33, 0.32), (0.21, 0.22, 0.20), (0.30, 0.36, 0.25)
 
 
 def judged(higher: tuple[float, ...], lower: tuple[float, ...], margin: float = 0.0) -> Verdict:
     results = some_results({"deep": higher, "shallow": lower})
-    return gap(results, "test_error", "deep", "shallow", what="error", source="a paper", margin=margin)
+    return gap(results, ERROR, "deep", "shallow", source="a paper", margin=margin)
 
 
 def test_a_gap_passes_where_its_interval_is_above_nought() -> None:
@@ -29,10 +30,9 @@ def test_an_interval_that_holds_nought_shows_neither_and_says_what_would_show() 
     assert row.word == "open"
     assert row.measured == "+1.67 points [−11.45, +14.78]; a difference under 13.11 points does not show"
     assert judged(NEAR, HIGH).word == "open"
-    results = some_results({"deep": HIGH, "shallow": NEAR}, figure="decades")
-    row = gap(
-        results, "decades", "deep", "shallow", what="spread", source="", published="none", is_error=False
-    )
+    results = some_results({"deep": HIGH, "shallow": NEAR}, metric="decades")
+    decades = Metric("decades", "spread", is_error=False)
+    row = gap(results, decades, "deep", "shallow", source="", published="none")
     assert row.measured == "+0.02 [−0.11, +0.15]; a difference under 0.13 does not show"
 
 
@@ -46,30 +46,30 @@ def test_a_margin_asks_only_that_it_is_not_lower() -> None:
 def test_one_seed_or_a_missing_arm_leaves_a_claim_open() -> None:
     assert judged((0.3,), (0.2,)).word == "open"
     assert judged((0.3,), (0.2,)).measured == "+10.00 points; one seed gives no interval"
-    missing = gap(some_results({"deep": HIGH}), "test_error", "deep", "shallow", what="error", source="")
+    missing = gap(some_results({"deep": HIGH}), ERROR, "deep", "shallow", source="")
     assert (missing.word, missing.measured) == ("open", "not measured")
-    diverged = gap(some_results({"a": HIGH, "b": ()}), "test_error", "a", "b", what="error", source="")
+    diverged = gap(some_results({"a": HIGH, "b": ()}), ERROR, "a", "b", source="")
     assert diverged.word == "open"
 
 
 def test_the_published_gap_stands_beside() -> None:
     published = {"deep": [a_published(12.22)], "shallow": [a_published(6.61)]}
     results = some_results({"deep": HIGH, "shallow": LOW}, published)
-    row = gap(results, "test_error", "deep", "shallow", what="error", source="a paper")
+    row = gap(results, ERROR, "deep", "shallow", source="a paper")
     assert row.published == "12.22 − 6.61 = 5.61 points (resnet20, resnet20)"
     published["deep"] = [a_published(20, is_lower_bound=True)]
     results = some_results({"deep": HIGH, "shallow": LOW}, published)
-    row = gap(results, "test_error", "deep", "shallow", what="error", source="a paper")
+    row = gap(results, ERROR, "deep", "shallow", source="a paper")
     assert row.published == "> 20 % against 6.61 %"
 
 
-@pytest.mark.parametrize("figure", ["training_error", "training_loss", "median_response"])
-def test_a_published_test_error_never_stands_beside_another_figure(figure: str) -> None:
+@pytest.mark.parametrize("name", ["training_error", "training_loss", "median_response"])
+def test_a_published_test_error_never_stands_beside_another_metric(name: str) -> None:
     published = {"deep": [a_published(8.75)], "shallow": [a_published(6.97)]}
-    results = some_results({"deep": HIGH, "shallow": LOW}, published, figure=figure)
-    with pytest.raises(ValueError, match=f"published results are no {figure}: say what the source prints"):
-        gap(results, figure, "deep", "shallow", what=figure, source="a paper")
-    row = gap(results, figure, "deep", "shallow", what=figure, source="a paper", published="a curve")
+    results = some_results({"deep": HIGH, "shallow": LOW}, published, metric=name)
+    with pytest.raises(ValueError, match=f"published results are no {name}: say what the source prints"):
+        gap(results, Metric(name, name), "deep", "shallow", source="a paper")
+    row = gap(results, Metric(name, name), "deep", "shallow", source="a paper", published="a curve")
     assert (row.word, row.published) == ("PASS", "a curve")
 
 

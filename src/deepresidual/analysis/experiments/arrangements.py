@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from deepresidual.analysis.experiments.errors import ERROR_COLUMNS, measure_errors
-from deepresidual.analysis.experiments.experiment import Arm, Experiment, Results, Scale, Verdict
+from deepresidual.analysis.experiments.errors import measure_errors
+from deepresidual.analysis.experiments.experiment import TEST_ERROR, Arm, Experiment, Results, Scale, Verdict
 from deepresidual.analysis.experiments.figures import draw_arms
 from deepresidual.analysis.experiments.settings import DATA, arm, network
 from deepresidual.analysis.experiments.verdicts import compared_with_published, gap
@@ -59,15 +59,11 @@ def _draw(results: Results) -> dict[str, Figure]:
 
 
 def _judge(results: Results) -> list[Verdict]:
-    rows = []
-    for layers, _ in _LAYERS[results.scale]:
-        for higher, lower in (
-            ("bn-after", "original"),
-            ("relu-before", "original"),
-            ("original", "full"),
-        ):
-            first, second = f"{higher}-{layers}", f"{lower}-{layers}"
-            rows.append(gap(results, "test_error", first, second, what="test error", source=_TABLE_2))
+    rows = [
+        gap(results, TEST_ERROR, f"{higher}-{layers}", f"{lower}-{layers}", source=_TABLE_2)
+        for layers, _ in _LAYERS[results.scale]
+        for higher, lower in (("bn-after", "original"), ("relu-before", "original"), ("original", "full"))
+    ]
     return [*rows, *compared_with_published(results, tolerance=0.6)]
 
 
@@ -80,5 +76,4 @@ ARRANGEMENTS = Experiment(
     measure=measure_errors,
     draw=_draw,
     judge=_judge,
-    columns=ERROR_COLUMNS,
 )

@@ -8,13 +8,23 @@ option A adds none.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deepresidual.analysis.experiments.errors import ERROR_COLUMNS, measure_errors
-from deepresidual.analysis.experiments.experiment import Arm, Experiment, Results, Scale, Verdict
-from deepresidual.analysis.experiments.figures import STYLES, finish, new_figure, plot_band, plot_summaries
+from deepresidual.analysis.experiments.errors import measure_errors
+from deepresidual.analysis.experiments.experiment import (
+    TEST_ERROR,
+    TRAINING_ERROR,
+    Arm,
+    Experiment,
+    Metric,
+    Results,
+    Scale,
+    Verdict,
+)
+from deepresidual.analysis.experiments.figures import STYLES, finish, new_figure, plot_errors, plot_summaries
 from deepresidual.analysis.experiments.settings import DATA, twin
 from deepresidual.analysis.experiments.verdicts import compared_with_published, failing, gap
 
@@ -51,14 +61,11 @@ def _draw(results: Results) -> dict[str, Figure]:
     highest = 0.0
     for kind, axes in zip(_KINDS, panels[:2], strict=True):
         for depth, style in zip(layers, STYLES, strict=False):
-            result = results.arms.get(f"{kind}-{depth}")
-            if result is None or not result.series("epoch"):
-                continue
-            epochs = result.series("epoch")[0]
-            trained, tested = result.series("training_error"), result.series("test_error")
-            plot_band(axes, epochs, tested, style, f"{depth} layers", scale=100, width=2.0, linestyle="-")
-            plot_band(axes, epochs, trained, style, "", scale=100, width=1.0, linestyle="--")
-            highest = max(highest, *(value for curve in (*trained, *tested) for value in curve))
+            tested = replace(style, linestyle="-", width=2.0)
+            trained = replace(style, linestyle="--", width=1.0)
+            labels = (f"{depth} layers", "")
+            drawn = plot_errors(axes, results, f"{kind}-{depth}", tested, trained, labels)
+            highest = max(highest, *map(max, drawn)) if drawn else highest
         finish(axes, x="epoch", y="error (%)", title=f"{_WORDS[kind]}; test solid, training dashed")
     for axes in panels[:2]:
         axes.set_ylim(0, 105 * highest if highest else None)
@@ -93,51 +100,16 @@ def _draw_over_depth(results: Results, axes: Axes) -> None:
 
 def _judge(results: Results) -> list[Verdict]:
     shallow, *_, deep = [depth for depth in _LAYERS[results.scale] if depth <= 56]
+    claims: list[tuple[Metric, str, str, str, str]] = [
+        (TRAINING_ERROR, f"plain-{deep}", f"plain-{shallow}", _CURVE, f"{_SOURCE} left, and figure 1"),
+        (TRAINING_ERROR, f"resnet-{shallow}", f"resnet-{deep}", _CURVE, f"{_SOURCE} middle"),
+        (TRAINING_ERROR, f"plain-{deep}", f"resnet-{deep}", _CURVE, _SOURCE),
+        (TEST_ERROR, f"plain-{deep}", f"plain-{shallow}", _CURVE, f"{_SOURCE} left"),
+        (TEST_ERROR, f"resnet-{shallow}", f"resnet-{deep}", "", "He et al. 2015, Table 6"),
+    ]
     rows = [
-        gap(
-            results,
-            "training_error",
-            f"plain-{deep}",
-            f"plain-{shallow}",
-            what="training error",
-            published=_CURVE,
-            source=f"{_SOURCE} left, and figure 1",
-        ),
-        gap(
-            results,
-            "training_error",
-            f"resnet-{shallow}",
-            f"resnet-{deep}",
-            what="training error",
-            published=_CURVE,
-            source=f"{_SOURCE} middle",
-        ),
-        gap(
-            results,
-            "training_error",
-            f"plain-{deep}",
-            f"resnet-{deep}",
-            what="training error",
-            published=_CURVE,
-            source=_SOURCE,
-        ),
-        gap(
-            results,
-            "test_error",
-            f"plain-{deep}",
-            f"plain-{shallow}",
-            what="test error",
-            published=_CURVE,
-            source=f"{_SOURCE} left",
-        ),
-        gap(
-            results,
-            "test_error",
-            f"resnet-{shallow}",
-            f"resnet-{deep}",
-            what="test error",
-            source="He et al. 2015, Table 6",
-        ),
+        gap(results, metric, higher, lower, published=published, source=source)
+        for metric, higher, lower, published, source in claims
     ]
     if results.scale == "paper":
         rows.append(failing(results, "plain-110", published="> 60 %", source="He et al. 2015, section 4.2"))
@@ -153,5 +125,4 @@ DEGRADATION = Experiment(
     measure=measure_errors,
     draw=_draw,
     judge=_judge,
-    columns=ERROR_COLUMNS,
 )

@@ -6,17 +6,26 @@ He et al. 2015, Table 6 and figure 6: 20 to 110 layers on CIFAR-10, and 1202, wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from matplotlib.figure import Figure
 
-from deepresidual.analysis.experiments.errors import ERROR_COLUMNS, measure_errors
-from deepresidual.analysis.experiments.experiment import Arm, Experiment, Results, Scale, Verdict
+from deepresidual.analysis.experiments.errors import measure_errors
+from deepresidual.analysis.experiments.experiment import (
+    TEST_ERROR,
+    TRAINING_ERROR,
+    Arm,
+    Experiment,
+    Results,
+    Scale,
+    Verdict,
+)
 from deepresidual.analysis.experiments.figures import (
     INK,
     STYLES,
     finish,
     new_figure,
-    plot_band,
+    plot_errors,
     plot_summaries,
 )
 from deepresidual.analysis.experiments.settings import DATA, arm, network
@@ -53,12 +62,8 @@ def _draw(results: Results) -> dict[str, Figure]:
     figure, (left, middle, right) = new_figure(3, width=4.0)
     layers = _LAYERS[results.scale]
     for depth, style in zip(layers, STYLES, strict=False):
-        result = results.arms.get(f"resnet-{depth}")
-        if result is not None and result.series("epoch"):
-            epochs = result.series("epoch")[0]
-            plot_band(left, epochs, result.series("test_error"), style, f"{depth} layers", scale=100)
-            trained = result.series("training_error")
-            plot_band(left, epochs, trained, style, "", scale=100, width=0.9, linestyle=":", marker=False)
+        trained = replace(style, marker="", linestyle=":", width=0.9)
+        plot_errors(left, results, f"resnet-{depth}", style, trained, (f"{depth} layers", ""))
     left.set_ylim(bottom=0)
     finish(left, x="epoch", y="error (%)", title="test, and training dotted")
     names = [f"resnet-{depth}" for depth in layers]
@@ -98,12 +103,11 @@ def _judge(results: Results) -> list[Verdict]:
         names = f"resnet-{depth}", f"resnet-{deep}"
         ours = "" if depth in _PRINTED else f"ours: the paper has no net of {depth} layers"
         rows += [
-            gap(results, "test_error", *names, what="test error", source=ours or _TABLE_6),
+            gap(results, TEST_ERROR, *names, source=ours or _TABLE_6),
             gap(
                 results,
-                "training_error",
+                TRAINING_ERROR,
                 *names,
-                what="training error",
                 published="not printed" if ours else "a curve, without numbers",
                 source=ours or "He et al. 2015, figure 6 middle",
             ),
@@ -147,5 +151,4 @@ DEPTH = Experiment(
     measure=measure_errors,
     draw=_draw,
     judge=_judge,
-    columns=ERROR_COLUMNS,
 )

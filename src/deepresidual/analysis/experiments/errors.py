@@ -9,28 +9,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepresidual.analysis.experiments.experiment import Column, FinishedRun, Measurement
+from deepresidual.analysis.experiments.experiment import FinishedRun, Measurement
 from deepresidual.evaluation import evaluate_split
 from deepresidual.runs.read import read_metrics
 from deepresidual.runtime.console import warn
-
-ERROR_COLUMNS = (
-    Column("training_error", "training error"),
-    Column("test_error", "test error"),
-)
 
 
 def measure_errors(run: FinishedRun) -> Measurement:
     """Return errors and losses of the finished network, and the curves that led to them.
 
-    Figures: ``training_error``, ``training_loss``, ``test_error``, ``test_loss`` (nats), ``test_count``.
+    Metrics: ``training_error``, ``training_loss``, ``test_error``, ``test_loss`` (nats), ``test_count``.
     Series: those of :func:`curves`.
     """
     trained = evaluate_split(run.model, run.source.split("train"), "train")
     name = run.source.evaluation_split
     held_out = evaluate_split(run.model, run.source.split(name), name)
     return Measurement(
-        figures={
+        metrics={
             "training_error": 1 - trained.top1,
             "training_loss": trained.loss,
             "test_error": 1 - held_out.top1,

@@ -1,7 +1,7 @@
 """An experiment as a value: a claim, the networks that are trained to test it, what is made of them.
 
 An experiment has arms: networks that differ in what the claim is about and in nothing else, each trained with
-several seeds. Three functions make of them what a paper prints: ``measure`` takes figures from one finished
+several seeds. Three functions make of them what a paper prints: ``measure`` takes metrics from one finished
 run, ``draw`` makes pictures and ``judge`` verdicts of all of them. Training, resuming and writing are the
 business of :mod:`.runner`; nothing here touches a file.
 """
@@ -81,18 +81,18 @@ class Measurement:
     """The measurements of one run, as JSON types.
 
     Attributes:
-        figures: Name → number; errors are fractions from 0 to 1.
-        series: Name → numbers in order, such as a curve or a figure a layer.
-        note: Why there are no figures: the run diverged.
+        metrics: Name → number; errors are fractions from 0 to 1.
+        series: Name → numbers in order, such as a curve or a number a layer.
+        note: Why there are no metrics: the run diverged.
     """
 
-    figures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     series: dict[str, list[float]] = field(default_factory=dict)
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types."""
-        return {"figures": self.figures, "series": self.series, "note": self.note}
+        return {"figures": self.metrics, "series": self.series, "note": self.note}
 
 
 @dataclass(frozen=True)
@@ -123,17 +123,17 @@ class ArmResult:
     arm: Arm
     runs: Mapping[int, Measurement]
 
-    def values(self, figure: str) -> list[float]:
-        """Return a figure of every run that has it."""
-        return [run.figures[figure] for run in self.runs.values() if figure in run.figures]
+    def values(self, metric: str) -> list[float]:
+        """Return a metric of every run that has it."""
+        return [run.metrics[metric] for run in self.runs.values() if metric in run.metrics]
 
     def series(self, name: str) -> list[list[float]]:
         """Return a series of every run that has it."""
         return [run.series[name] for run in self.runs.values() if name in run.series]
 
-    def summary(self, figure: str) -> Summary | None:
-        """Summarize a figure over the seeds; ``None``: no run has it."""
-        values = self.values(figure)
+    def summary(self, metric: str) -> Summary | None:
+        """Summarize a metric over the seeds; ``None``: no run has it."""
+        values = self.values(metric)
         return summarize(values) if values else None
 
     @property
@@ -149,16 +149,16 @@ class Results:
     Attributes:
         scale: The scale.
         arms: Name → arm with its runs, in the experiment's order; arms without a run are left out.
-        comparable: Whether absolute figures compare with the paper's: its schedule on its images.
+        comparable: Whether absolute errors compare with the paper's: its schedule on its images.
     """
 
     scale: Scale
     arms: Mapping[str, ArmResult]
     comparable: bool
 
-    def difference(self, figure: str, first: str, second: str) -> Summary | None:
-        """Return a figure of arm ``first`` minus that of ``second``; ``None`` where one has none."""
-        values = [self.arms[name].values(figure) if name in self.arms else [] for name in (first, second)]
+    def difference(self, metric: str, first: str, second: str) -> Summary | None:
+        """Return a metric of arm ``first`` minus that of ``second``; ``None`` if one has none."""
+        values = [self.arms[name].values(metric) if name in self.arms else [] for name in (first, second)]
         return difference(*values) if all(values) else None
 
 
@@ -200,18 +200,24 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Column:
-    """A figure in the table of arms.
+class Metric:
+    """A number that is measured of every run, in claims and as a column of the table of arms.
 
     Attributes:
-        figure: Its name in :attr:`Measurement.figures`.
-        title: Head of the column.
-        kind: How it is written: an ``error`` in per cent, or a plain ``number``.
+        name: Its name in :attr:`Measurement.metrics`.
+        label: Its name in claims.
+        title: Head of its column. Default: the label.
+        is_error: Whether it is an error, shown in per cent, or a plain number.
     """
 
-    figure: str
-    title: str
-    kind: Literal["error", "number"] = "error"
+    name: str
+    label: str
+    title: str = ""
+    is_error: bool = True
+
+
+TRAINING_ERROR = Metric("training_error", "training error")
+TEST_ERROR = Metric("test_error", "test error")
 
 
 def _no_tables(_results: Results) -> str:
@@ -231,7 +237,7 @@ class Experiment:
         measure: Measures a finished run; deterministic.
         draw: Results → figures by file name; no figure for arms that are missing.
         judge: Results → rows of the verdict table.
-        columns: Figures in the table of arms.
+        columns: Metrics in the table of arms.
         needs: What data the paper used, for a message that asks for it.
         tables: Results → more tables, as Markdown.
     """
@@ -244,6 +250,6 @@ class Experiment:
     measure: Callable[[FinishedRun], Measurement]
     draw: Callable[[Results], dict[str, Figure]]
     judge: Callable[[Results], list[Verdict]]
-    columns: tuple[Column, ...]
+    columns: tuple[Metric, ...] = (TRAINING_ERROR, TEST_ERROR)
     needs: str = "CIFAR-10"
     tables: Callable[[Results], str] = _no_tables

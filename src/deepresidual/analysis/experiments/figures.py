@@ -1,4 +1,4 @@
-"""How the figures of experiments look: one style, readable in gray and without colour vision, as SVG and PNG.
+"""Draw the figures of experiments: in one style, readable in gray and without colour vision, as SVG and PNG.
 
 What is plotted together differs in colour, in marker and in line style. The same numbers give the same bytes
 on every machine with the same matplotlib.
@@ -45,6 +45,7 @@ class Style:
     color: str
     marker: str
     linestyle: Any
+    width: float = 1.5
 
 
 # From dark to light, with hues that stay apart for readers who do not see red and green apart.
@@ -86,12 +87,9 @@ def plot_band(
     x: Sequence[float],
     curves: Sequence[Sequence[float]],
     style: Style,
-    label: str,
+    label: str = "",
     *,
     scale: float = 1.0,
-    width: float = 1.5,
-    marker: bool = True,
-    linestyle: Any = None,
 ) -> None:
     """Plot the mean of curves over their seeds, and a band from the lowest to the highest.
 
@@ -100,11 +98,8 @@ def plot_band(
         x: Abscissa, as long as the shortest curve or longer.
         curves: One a seed.
         style: Colour, marker and line style.
-        label: Its entry in the legend; none where empty.
+        label: Its entry in the legend. Default: none.
         scale: Factor of the ordinates, 100 for per cent.
-        width: Width of the line in points.
-        marker: Whether points are marked.
-        linestyle: In place of the style's own.
     """
     length = min(len(x), *(len(curve) for curve in curves))
     if all(float(place).is_integer() for place in x):
@@ -114,11 +109,11 @@ def plot_band(
         list(x[:length]),
         [statistics.fmean(column) for column in columns],
         color=style.color,
-        linestyle=style.linestyle if linestyle is None else linestyle,
-        marker=style.marker if marker else "",
+        linestyle=style.linestyle,
+        marker=style.marker,
         markersize=4,
         markevery=max(1, length // 12),
-        linewidth=width,
+        linewidth=style.width,
         label=label or None,
     )
     if len(curves) > 1:
@@ -132,12 +127,34 @@ def plot_band(
         )
 
 
+def plot_errors(
+    axes: Axes, results: Results, arm: str, tested: Style, trained: Style, labels: tuple[str, str]
+) -> list[list[float]]:
+    """Plot test and training error of an arm over the epochs, in per cent, and return the curves.
+
+    Args:
+        axes: The panel.
+        results: The measurements; an arm without curves plots nothing.
+        arm: Name of the arm.
+        tested: Style of the test error.
+        trained: Style of the training error.
+        labels: Their entries in the legend.
+    """
+    result = results.arms.get(arm)
+    if result is None or not result.series("epoch"):
+        return []
+    pairs = [result.series("test_error"), result.series("training_error")]
+    for curves, style, label in zip(pairs, (tested, trained), labels, strict=True):
+        plot_band(axes, result.series("epoch")[0], curves, style, label, scale=100)
+    return pairs[0] + pairs[1]
+
+
 def plot_summaries(
     axes: Axes,
     x: Sequence[float],
     results: Results,
     arms: Sequence[str],
-    figure: str,
+    metric: str,
     style: Style,
     label: str,
 ) -> None:
@@ -145,7 +162,7 @@ def plot_summaries(
     rows = [
         (place, summary)
         for place, name in zip(x, arms, strict=True)
-        if name in results.arms and (summary := results.arms[name].summary(figure)) is not None
+        if name in results.arms and (summary := results.arms[name].summary(metric)) is not None
     ]
     if not rows:
         return
@@ -165,23 +182,23 @@ def plot_summaries(
     )
 
 
-def draw_arms(results: Results, published_of: str, *, figure: str = "test_error") -> Figure:
+def draw_arms(results: Results, published_of: str, metric: str = "test_error") -> Figure:
     """Draw an error of every arm as a row with its seeds, mean and interval; beside it what is published.
 
     Args:
         results: The measurements.
         published_of: What the published results are of, for the title of their panel.
-        figure: The error.
+        metric: The error.
     """
-    rows = [result for result in results.arms.values() if result.values(figure)]
+    rows = [result for result in results.arms.values() if result.values(metric)]
     has_published = any(result.arm.published for result in rows)
     height = 1.4 + 0.36 * len(rows)
     drawn, panels = new_figure(2 if has_published else 1, width=4.6, height=height)
     places = range(len(rows), 0, -1)
     for place, result in zip(places, rows, strict=True):
-        values = [100 * value for value in result.values(figure)]
+        values = [100 * value for value in result.values(metric)]
         panels[0].plot(values, [place] * len(values), color=GRAY, marker="|", markersize=9, linestyle="")
-        summary = result.summary(figure)
+        summary = result.summary(metric)
         if summary is not None:
             half = 0.0 if summary.high is None else 100 * (summary.high - summary.mean)
             panels[0].errorbar(
@@ -197,7 +214,7 @@ def draw_arms(results: Results, published_of: str, *, figure: str = "test_error"
             _plot_published(panels[-1], published, place)
     panels[0].set_yticks(list(places), [result.arm.label for result in rows])
     panels[0].set_ylim(0.3, len(rows) + 0.7)
-    name = figure.replace("_", " ")
+    name = metric.replace("_", " ")
     finish(panels[0], x=f"{name} (%)", y="", title=f"measured, {results.scale}; 95 % intervals")
     if has_published:
         panels[1].set_yticks(list(places), [""] * len(rows))

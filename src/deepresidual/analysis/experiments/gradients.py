@@ -23,22 +23,25 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional
 
 from deepresidual.analysis.experiments.errors import measure_errors
 from deepresidual.analysis.experiments.experiment import (
+    TRAINING_ERROR,
     Arm,
-    Column,
+    ArmResult,
     Experiment,
     FinishedRun,
     Measurement,
+    Metric,
     Results,
     Scale,
     Verdict,
 )
-from deepresidual.analysis.experiments.figures import STYLES, finish, new_figure, plot_band
+from deepresidual.analysis.experiments.figures import STYLES, Style, finish, new_figure, plot_band
 from deepresidual.analysis.experiments.images import Images, read_images
 from deepresidual.analysis.experiments.settings import DATA, arm, network
 from deepresidual.analysis.experiments.verdicts import gap, not_measured
@@ -58,6 +61,7 @@ _KINDS: dict[str, tuple[str, Shortcut, Arrangement]] = {
     "resnet": ("residual", "A", "original"),
     "preact": ("pre-activation", "A", "full-preactivation"),
 }
+_WHEN = {"first": "at initialization", "trained": "in training"}
 _BATCH_SIZE = 64
 _LEAST_RATIO = 0.5
 
@@ -84,15 +88,15 @@ def _measure(run: FinishedRun) -> Measurement:
     # The very weights that the run began with: they are a function of the seed.
     first = create(run.model.spec, seed=run.seed).to(run.device).to(memory_format=torch.channels_last)
     series: dict[str, list[float]] = {}
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for when, net in (("first", first), ("trained", run.model.network)):
         norms = gradient_norms(net, run.model.preprocess, images)
         series |= {f"{name}_{when}": values for name, values in norms.items()}
-        figures[f"spread_{when}"] = math.log10(max(norms["unit"]) / min(norms["unit"]))
+        metrics[f"spread_{when}"] = math.log10(max(norms["unit"]) / min(norms["unit"]))
         if "identity" in norms:
-            figures[f"least_ratio_{when}"] = least_ratio(net.spec, norms)
+            metrics[f"least_ratio_{when}"] = least_ratio(net.spec, norms)
     errors = measure_errors(run)
-    return Measurement(figures | {"training_error": errors.figures["training_error"]}, series)
+    return Measurement(metrics | {"training_error": errors.metrics["training_error"]}, series)
 
 
 def least_ratio(spec: ResNetSpec, norms: Mapping[str, Sequence[float]]) -> float:
@@ -162,15 +166,10 @@ def _draw(results: Results) -> dict[str, Figure]:
 def _by_depth(results: Results) -> Figure:
     figure, panels = new_figure(2, width=5.0)
     deep = _LAYERS[results.scale][-1]
-    for axes, when, title in zip(
-        panels, ("first", "trained"), ("at initialization", "in training"), strict=True
-    ):
+    for axes, (when, title) in zip(panels, _WHEN.items(), strict=True):
         for kind, style in zip(_KINDS, (STYLES[1], STYLES[0], STYLES[2]), strict=True):
-            result = results.arms.get(f"{kind}-{deep}")
-            curves = result.series(f"unit_{when}") if result is not None else []
-            if result is not None and curves:
-                units = list(range(1, len(curves[0]) + 1))
-                plot_band(axes, units, curves, style, result.arm.label)
+            if result := results.arms.get(f"{kind}-{deep}"):
+                _plot(axes, result, f"unit_{when}", style, result.arm.label)
         axes.set_yscale("log")
         finish(axes, x="unit, from the input", y="norm of the gradient of its output", title=title)
     return figure
@@ -179,24 +178,21 @@ def _by_depth(results: Results) -> Figure:
 def _identity_term(results: Results) -> Figure:
     figure, panels = new_figure(2, width=5.0)
     deep = _LAYERS[results.scale][-1]
-    for axes, when, title in zip(
-        panels, ("first", "trained"), ("at initialization", "in training"), strict=True
-    ):
-        result = results.arms.get(f"preact-{deep}")
-        if result is not None:
-            for name, label, style in (
-                ("unit", "gradient", STYLES[0]),
-                ("identity", "identity term", STYLES[2]),
-                ("residual", "residual term", STYLES[1]),
-            ):
-                curves = result.series(f"{name}_{when}")
-                if curves:
-                    # Log scale: the residual term of the last unit of a stage is nought.
-                    shown = [[value if value > 0 else math.nan for value in curve] for curve in curves]
-                    plot_band(axes, list(range(1, len(shown[0]) + 1)), shown, style, label)
+    for axes, (when, title) in zip(panels, _WHEN.items(), strict=True):
+        if result := results.arms.get(f"preact-{deep}"):
+            _plot(axes, result, f"unit_{when}", STYLES[0], "gradient")
+            _plot(axes, result, f"identity_{when}", STYLES[2], "identity term")
+            _plot(axes, result, f"residual_{when}", STYLES[1], "residual term")
         axes.set_yscale("log")
         finish(axes, x="unit, from the input", y="norm", title=f"pre-activation, {deep} layers, {title}")
     return figure
+
+
+def _plot(axes: Axes, result: ArmResult, series: str, style: Style, label: str) -> None:
+    """Plot a series by unit; a stage's last residual term is nought, which has no place on a log scale."""
+    if curves := result.series(series):
+        shown = [[value if value > 0 else math.nan for value in curve] for curve in curves]
+        plot_band(axes, list(range(1, len(shown[0]) + 1)), shown, style, label)
 
 
 # -- verdicts --------------------------------------------------------------------------------------------
@@ -239,16 +235,10 @@ def _spreads_more(
     results: Results, when: str, other: str, *, published: str, source: str, words: str
 ) -> Verdict:
     """Judge whether the gradients of the deepest plain net spread over more decades than those of another."""
-    return gap(
-        results,
-        f"spread_{when}",
-        f"plain-{_LAYERS[results.scale][-1]}",
-        other,
-        what=f"decades between the units' largest and smallest gradient, {words},",
-        published=published,
-        source=source,
-        is_error=False,
-    )
+    label = f"decades between the units' largest and smallest gradient, {words},"
+    metric = Metric(f"spread_{when}", label, is_error=False)
+    deepest = f"plain-{_LAYERS[results.scale][-1]}"
+    return gap(results, metric, deepest, other, published=published, source=source)
 
 
 def _does_not_vanish(results: Results, name: str, when: str, words: str) -> Verdict:
@@ -276,8 +266,8 @@ GRADIENTS = Experiment(
     draw=_draw,
     judge=_judge,
     columns=(
-        Column("spread_first", "decades of gradient at initialization", "number"),
-        Column("spread_trained", "decades in training", "number"),
-        Column("training_error", "training error"),
+        Metric("spread_first", "decades of gradient at initialization", is_error=False),
+        Metric("spread_trained", "decades in training", is_error=False),
+        TRAINING_ERROR,
     ),
 )

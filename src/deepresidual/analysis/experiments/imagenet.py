@@ -19,17 +19,18 @@ from matplotlib.figure import Figure
 from deepresidual import zoo
 from deepresidual.analysis.experiments.errors import measure_errors
 from deepresidual.analysis.experiments.experiment import (
+    TRAINING_ERROR,
     Arm,
-    Column,
     DataUse,
     Experiment,
     FinishedRun,
     Measurement,
+    Metric,
     Results,
     Scale,
     Verdict,
 )
-from deepresidual.analysis.experiments.figures import STYLES, draw_arms, finish, new_figure, plot_band
+from deepresidual.analysis.experiments.figures import STYLES, draw_arms, finish, new_figure, plot_errors
 from deepresidual.analysis.experiments.verdicts import compared_with_published, gap
 from deepresidual.evaluation import evaluate_split
 from deepresidual.recipe import Recipe
@@ -38,6 +39,7 @@ from deepresidual.spec import ResNetSpec
 from deepresidual.zoo.published import published
 
 _TABLE_2, _TABLE_3 = "He et al. 2015, Table 2", "He et al. 2015, Table 3"
+_TEN_CROPS = Metric("ten_crop_error", "10-crop error", title="10 crops")
 
 # name of the arm → label, name in the zoo
 _NETS: dict[str, tuple[str, str]] = {
@@ -111,7 +113,7 @@ def _measure(run: FinishedRun) -> Measurement:
     ten = evaluate_split(run.model, split, name, views="ten-crop")
     whole = evaluate_split(run.model, split, name, views="multi-scale")
     return Measurement(
-        figures=measured.figures
+        metrics=measured.metrics
         | {
             "ten_crop_error": 1 - ten.top1,
             "ten_crop_top5_error": 1 - ten.top5,
@@ -126,39 +128,26 @@ def _draw(results: Results) -> dict[str, Figure]:
     curves, panels = new_figure(2, width=4.6)
     for kind, axes in zip(("plain", "resnet"), panels, strict=True):
         for depth, style in zip((18, 34), STYLES, strict=False):
-            result = results.arms.get(f"{kind}-{depth}")
-            if result is None or not result.series("epoch"):
-                continue
-            epochs = result.series("epoch")[0]
-            tested, trained = result.series("test_error"), result.series("training_error")
-            plot_band(axes, epochs, tested, style, f"{depth} layers", scale=100, width=2, linestyle="-")
-            plot_band(axes, epochs, trained, style, "", scale=100, linestyle="--", width=1)
+            tested = dataclasses.replace(style, linestyle="-", width=2.0)
+            trained = dataclasses.replace(style, linestyle="--", width=1.0)
+            plot_errors(axes, results, f"{kind}-{depth}", tested, trained, (f"{depth} layers", ""))
         words = "plain" if kind == "plain" else "residual, option A"
         finish(axes, x="epoch", y="error (%)", title=f"{words}; validation solid, training dashed")
-    bars = draw_arms(results, "ImageNet, 10 crops", figure="ten_crop_error")
+    bars = draw_arms(results, "ImageNet, 10 crops", _TEN_CROPS.name)
     return {"imagenet-curves": curves, "imagenet-errors": bars}
 
 
 def _judge(results: Results) -> list[Verdict]:
+    curve, source = "a curve, without numbers", "He et al. 2015, figure 4"
     rows = [
-        gap(results, figure, higher, lower, what=what, published=text, source=source)
-        for figure, higher, lower, what, text, source in (
-            (
-                "training_error",
-                "plain-34",
-                "plain-18",
-                "training error",
-                "a curve, without numbers",
-                "He et al. 2015, figure 4",
-            ),
-            ("ten_crop_error", "plain-34", "plain-18", "10-crop error", "", _TABLE_2),
-            ("ten_crop_error", "resnet-18", "resnet-34", "10-crop error", "", _TABLE_2),
-            ("ten_crop_error", "plain-34", "resnet-34", "10-crop error", "", _TABLE_2),
-        )
+        gap(results, TRAINING_ERROR, "plain-34", "plain-18", published=curve, source=source),
+        gap(results, _TEN_CROPS, "plain-34", "plain-18", source=_TABLE_2),
+        gap(results, _TEN_CROPS, "resnet-18", "resnet-34", source=_TABLE_2),
+        gap(results, _TEN_CROPS, "plain-34", "resnet-34", source=_TABLE_2),
     ]
     if results.scale == "paper":
         rows += [
-            gap(results, "ten_crop_error", higher, lower, what="10-crop error", source=_TABLE_3)
+            gap(results, _TEN_CROPS, higher, lower, source=_TABLE_3)
             for higher, lower in (
                 ("resnet-34", "resnet-34-b"),
                 ("resnet-34-b", "resnet-34-c"),
@@ -167,7 +156,7 @@ def _judge(results: Results) -> list[Verdict]:
                 ("resnet-101", "resnet-152"),
             )
         ]
-    return [*rows, *compared_with_published(results, tolerance=0.7, figure="ten_crop_error")]
+    return [*rows, *compared_with_published(results, tolerance=0.7, metric=_TEN_CROPS)]
 
 
 IMAGENET = Experiment(
@@ -184,12 +173,12 @@ IMAGENET = Experiment(
     draw=_draw,
     judge=_judge,
     columns=(
-        Column("training_error", "training error"),
-        Column("test_error", "1 crop"),
-        Column("ten_crop_error", "10 crops"),
-        Column("ten_crop_top5_error", "10 crops, top-5"),
-        Column("multi_scale_error", "5 scales"),
-        Column("multi_scale_top5_error", "5 scales, top-5"),
+        TRAINING_ERROR,
+        Metric("test_error", "1 crop"),
+        _TEN_CROPS,
+        Metric("ten_crop_top5_error", "10 crops, top-5"),
+        Metric("multi_scale_error", "5 scales"),
+        Metric("multi_scale_top5_error", "5 scales, top-5"),
     ),
     needs="ImageNet, a folder with train/CLASS/ and val/CLASS/",
 )

@@ -1,8 +1,9 @@
 """``lesions``: take single units out of a trained network, or swap two, and see what it can still do.
 
 Veit et al. 2016, "Residual Networks Behave Like Ensembles of Relatively Shallow Networks" (arXiv 1605.06431),
-sections 4.1 to 4.3 and figures 3 to 5: without one unit a residual net errs hardly more, but where the map is
-halved; a plain net without one layer guesses. With more units taken out or swapped the error rises smoothly.
+sections 4.1 to 4.3 and figures 3 to 5: without one unit a residual net errs hardly more, except where the map
+is halved; a plain net without one layer guesses. With more units taken out or swapped the error rises
+smoothly.
 
 The units here are the original ones; Veit et al. write theirs pre-activated, F = W·relu(BN(W'·relu(BN(x)))).
 Taking an original unit out leaves its shortcut and the ReLU behind the addition, relu(h(x)); without a
@@ -24,11 +25,12 @@ from torch.nn import functional
 
 from deepresidual.analysis.experiments.errors import measure_errors
 from deepresidual.analysis.experiments.experiment import (
+    TEST_ERROR,
     Arm,
-    Column,
     Experiment,
     FinishedRun,
     Measurement,
+    Metric,
     Results,
     Scale,
     Verdict,
@@ -44,6 +46,11 @@ from deepresidual.nn.shortcut import PaddedIdentity
 from deepresidual.spec import UnitShape
 
 _SOURCE = "Veit et al. 2016"
+_DAMAGE = Metric(
+    "median_damage",
+    "rise of the error without one unit (median over the units)",
+    title="median rise without one unit",
+)
 _NETS: Mapping[Scale, tuple[tuple[str, int], ...]] = {
     "smoke": (("plain", 14), ("resnet", 14)),
     "laptop": (("plain", 20), ("resnet", 20), ("resnet", 56)),
@@ -64,7 +71,7 @@ def _arms(scale: Scale) -> tuple[Arm, ...]:
 
 @contextlib.contextmanager
 def without_units(network: ResNet, names: Sequence[str]) -> Iterator[None]:
-    """Within the block the units called ``names`` put out relu(h(x)) alone; afterwards all is as before.
+    """Let the units called ``names`` return relu(h(x)) alone in the block; afterwards all is as before.
 
     Raises:
         ConfigurationError: The units are not of the original arrangement.
@@ -76,17 +83,13 @@ def without_units(network: ResNet, names: Sequence[str]) -> Iterator[None]:
             f"the units are of arrangement {spec.arrangement!r}", expected="'original' for lesions"
         )
     shapes = {unit.name: unit for unit in spec.units()}
-    handles = []
-    try:
+    with contextlib.ExitStack() as hooks:
         for name in names:
             if name not in shapes:
                 raise UnknownNameError("unit", name, list(shapes))
             unit = network.get_submodule(name)
-            handles.append(unit.register_forward_hook(_bypass(unit, shapes[name])))
+            hooks.enter_context(unit.register_forward_hook(_bypass(unit, shapes[name])))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _bypass(unit: nn.Module, shape: UnitShape) -> Callable[[nn.Module, Any, Tensor], Tensor]:
@@ -103,7 +106,7 @@ def _bypass(unit: nn.Module, shape: UnitShape) -> Callable[[nn.Module, Any, Tens
 
 @contextlib.contextmanager
 def units_swapped(network: ResNet, pairs: Sequence[tuple[str, str]]) -> Iterator[None]:
-    """Within the block the units of every pair have changed places, one pair after the other.
+    """Swap the units of every pair in the block, one pair after the other.
 
     Raises:
         ConfigurationError: The units of a pair do not map the same shape.
@@ -159,25 +162,21 @@ def _measure(run: FinishedRun) -> Measurement:
         unit.name for unit in spec.units() if unit.in_channels == unit.out_channels and unit.stride == 1
     ]
     counts = [count for count in (1, 2, 4, 8, _MOST_TOUCHED) if count < len(same_shape)]
-    several = []
+    several, swapped = [], []
     for count in counts:
-        errors = []
+        without, in_other_order = [], []
         for draw in range(_DRAWS):
             chosen = np.random.default_rng((count, draw)).choice(same_shape, count, replace=False)
             with without_units(net, [str(name) for name in chosen]):
-                errors.append(images.error(run.model))
-        several.append(statistics.fmean(errors))
-    swapped = []
-    for count in counts:
-        errors = []
-        for draw in range(_DRAWS):
+                without.append(images.error(run.model))
             with units_swapped(net, _pairs(run, count, draw)):
-                errors.append(images.error(run.model))
-        swapped.append(statistics.fmean(errors))
+                in_other_order.append(images.error(run.model))
+        several.append(statistics.fmean(without))
+        swapped.append(statistics.fmean(in_other_order))
     damage = [error - whole for name, error in zip(names, deleted, strict=True) if name in same_shape]
-    test_error = measure_errors(run).figures["test_error"]
+    test_error = measure_errors(run).metrics["test_error"]
     return Measurement(
-        figures={"test_error": test_error, "whole": whole, "median_damage": statistics.median(damage)},
+        metrics={"test_error": test_error, "whole": whole, "median_damage": statistics.median(damage)},
         series={
             "deleted": deleted,
             "count": [float(count) for count in counts],
@@ -246,27 +245,18 @@ def _judge(results: Results) -> list[Verdict]:
     rows = [
         gap(
             results,
-            "median_damage",
+            _DAMAGE,
             plain,
             name,
-            what="rise of the error without one unit (median over the units)",
             published="plain: to guessing; residual: hardly any",
             source=f"{_SOURCE}, figure 3",
         )
         for name in residual
     ]
     if len(residual) > 1:
-        rows.append(
-            gap(
-                results,
-                "median_damage",
-                residual[0],
-                residual[-1],
-                what="rise of the error without one unit (median over the units)",
-                published="not printed: more paths, less to lose",
-                source=f"{_SOURCE}, section 4.1",
-            )
-        )
+        published = "not printed: more paths, less to lose"
+        source = f"{_SOURCE}, section 4.1"
+        rows.append(gap(results, _DAMAGE, residual[0], residual[-1], published=published, source=source))
     return rows
 
 
@@ -279,9 +269,5 @@ LESIONS = Experiment(
     measure=_measure,
     draw=_draw,
     judge=_judge,
-    columns=(
-        Column("test_error", "test error"),
-        Column("whole", "error on the images of the lesions"),
-        Column("median_damage", "median rise without one unit"),
-    ),
+    columns=(TEST_ERROR, Metric("whole", "error on the images of the lesions"), _DAMAGE),
 )

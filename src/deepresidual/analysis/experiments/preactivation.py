@@ -12,16 +12,26 @@ right). So a higher training error of the original unit is claimed at 1001 layer
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from matplotlib.figure import Figure
 
-from deepresidual.analysis.experiments.errors import ERROR_COLUMNS, measure_errors
-from deepresidual.analysis.experiments.experiment import Arm, Experiment, Results, Scale, Verdict
+from deepresidual.analysis.experiments.errors import measure_errors
+from deepresidual.analysis.experiments.experiment import (
+    TEST_ERROR,
+    TRAINING_ERROR,
+    Arm,
+    Experiment,
+    Metric,
+    Results,
+    Scale,
+    Verdict,
+)
 from deepresidual.analysis.experiments.figures import (
     STYLES,
     finish,
     new_figure,
-    plot_band,
+    plot_errors,
     plot_summaries,
 )
 from deepresidual.analysis.experiments.settings import DATA, arm, network
@@ -41,6 +51,8 @@ _KINDS: dict[str, tuple[str, Arrangement, str]] = {
     "full": ("pre-activation", "full-preactivation", ".preact"),
 }
 _PRINTED = (110, 164, 1001)
+_CURVE = "a curve, without numbers"
+_TRAINING_LOSS = Metric("training_loss", "training loss at the end", is_error=False)
 
 
 def _arms(scale: Scale) -> tuple[Arm, ...]:
@@ -65,14 +77,10 @@ def _draw(results: Results) -> dict[str, Figure]:
     layers = [depth for depth, _ in _LAYERS[results.scale]]
     styles = {"original": STYLES[1], "full": STYLES[0]}
     for name, (label, _, _) in _KINDS.items():
-        result = results.arms.get(f"{name}-{layers[-1]}")
-        if result is not None and result.series("epoch"):
-            epochs = result.series("epoch")[0]
-            tested, trained = result.series("test_error"), result.series("training_error")
-            plot_band(left, epochs, tested, styles[name], f"{label}, test", scale=100, linestyle="-")
-            plot_band(
-                left, epochs, trained, styles[name], f"{label}, training", scale=100, width=1, linestyle=":"
-            )
+        tested = replace(styles[name], linestyle="-")
+        trained = replace(styles[name], linestyle=":", width=1.0)
+        labels = (f"{label}, test", f"{label}, training")
+        plot_errors(left, results, f"{name}-{layers[-1]}", tested, trained, labels)
         names = [f"{name}-{depth}" for depth in layers]
         plot_summaries(middle, layers, results, names, "test_error", styles[name], label)
     left.set_ylim(bottom=0)
@@ -81,7 +89,7 @@ def _draw(results: Results) -> dict[str, Figure]:
     finish(middle, x="layers", y="test error (%)", title=f"measured, {results.scale}; 95 % intervals")
     for name, (label, _, suffix) in _KINDS.items():
         errors = [
-            next(row.top1_error for row in published(f"resnet{depth}{suffix}") if _is_median(row.protocol))
+            next(row.top1_error for row in published(f"resnet{depth}{suffix}") if "median" in row.protocol)
             for depth in _PRINTED
         ]
         style = styles[name]
@@ -101,46 +109,26 @@ def _draw(results: Results) -> dict[str, Figure]:
     return {"preactivation": figure}
 
 
-def _is_median(protocol: str) -> bool:
-    return "median" in protocol
-
-
 def _judge(results: Results) -> list[Verdict]:
+    depths = [depth for depth, _ in _LAYERS[results.scale]]
     rows = [
-        gap(
-            results,
-            "test_error",
-            f"original-{layers}",
-            f"full-{layers}",
-            what="test error",
-            source=_TABLE_3,
-        )
-        for layers, _ in _LAYERS[results.scale]
+        gap(results, TEST_ERROR, f"original-{depth}", f"full-{depth}", source=_TABLE_3) for depth in depths
     ]
     if results.scale == "paper":
         rows += [
             gap(
                 results,
-                "training_loss",
-                f"full-{layers}",
-                f"original-{layers}",
-                what="training loss at the end",
-                published="a curve, without numbers",
+                _TRAINING_LOSS,
+                f"full-{depth}",
+                f"original-{depth}",
+                published=_CURVE,
                 source="He et al. 2016, section 4.2 and figure 6 right",
-                is_error=False,
             )
-            for layers in (110, 164)
+            for depth in (110, 164)
         ]
+        source = "He et al. 2016, figure 1"
         rows.append(
-            gap(
-                results,
-                "training_error",
-                "original-1001",
-                "full-1001",
-                what="training error",
-                published="a curve, without numbers",
-                source="He et al. 2016, figure 1",
-            )
+            gap(results, TRAINING_ERROR, "original-1001", "full-1001", published=_CURVE, source=source)
         )
     return [*rows, *compared_with_published(results, tolerance=0.6)]
 
@@ -154,5 +142,4 @@ PREACTIVATION = Experiment(
     measure=measure_errors,
     draw=_draw,
     judge=_judge,
-    columns=ERROR_COLUMNS,
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from deepresidual.analysis.experiments.experiment import ArmResult, Experiment, Measurement, Results
+from deepresidual.analysis.experiments.experiment import ArmResult, Experiment, Measurement, Metric, Results
 from deepresidual.analysis.experiments.figures import save_figure
 from deepresidual.analysis.experiments.verdicts import per_cent
 from deepresidual.runs.statistics import Summary
@@ -76,7 +76,7 @@ def judged_again(experiment: Experiment, document: Mapping[str, Any]) -> dict[st
 
 def _arm(experiment: Experiment, result: ArmResult) -> dict[str, Any]:
     arm = result.arm
-    names = list(dict.fromkeys(name for run in result.runs.values() for name in run.figures))
+    names = list(dict.fromkeys(name for run in result.runs.values() for name in run.metrics))
     summaries = {name: result.summary(name) for name in names}
     return {
         "name": arm.name,
@@ -90,18 +90,17 @@ def _arm(experiment: Experiment, result: ArmResult) -> dict[str, Any]:
             f"{published} ({published.protocol}; {published.source})" for published in arm.published
         ],
         "summary": {name: summary.to_dict() for name, summary in summaries.items() if summary is not None},
-        "cells": [_cell(experiment, result, position) for position in range(len(experiment.columns))],
+        "cells": [_cell(result, metric) for metric in experiment.columns],
         "runs": [{"seed": seed, **measured.to_dict()} for seed, measured in result.runs.items()],
     }
 
 
-def _cell(experiment: Experiment, result: ArmResult, position: int) -> str:
-    column = experiment.columns[position]
-    summary = result.summary(column.figure)
+def _cell(result: ArmResult, metric: Metric) -> str:
+    summary = result.summary(metric.name)
     if summary is None:
         return "diverged" if result.num_diverged else "–"
     diverged = f", {result.num_diverged} diverged" if result.num_diverged else ""
-    return (per_cent(summary) if column.kind == "error" else _number(summary)) + diverged
+    return (per_cent(summary) if metric.is_error else _number(summary)) + diverged
 
 
 def _number(summary: Summary) -> str:
@@ -124,7 +123,7 @@ def write_results(
         document: What :func:`record` returned.
         figures: Name → figure; ``None`` while it runs.
         tables: More tables, as Markdown.
-        columns: Heads of the columns of figures.
+        columns: Heads of the columns of metrics.
 
     Raises:
         RunError: Something cannot be written.

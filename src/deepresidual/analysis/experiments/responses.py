@@ -8,6 +8,7 @@ took.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import statistics
@@ -18,11 +19,13 @@ from matplotlib.figure import Figure
 
 from deepresidual.analysis.experiments.errors import measure_errors
 from deepresidual.analysis.experiments.experiment import (
+    TEST_ERROR,
+    TRAINING_ERROR,
     Arm,
-    Column,
     Experiment,
     FinishedRun,
     Measurement,
+    Metric,
     Results,
     Scale,
     Verdict,
@@ -42,6 +45,9 @@ _NETS: Mapping[Scale, tuple[tuple[str, int], ...]] = {
 }
 _SEEDS: Mapping[Scale, int] = {"smoke": 1, "laptop": 3, "paper": 3}
 _MOST_IMAGES = 1_000
+_MEDIAN_RESPONSE = Metric(
+    "median_response", "median response", title="median deviation of responses", is_error=False
+)
 
 
 def _arms(scale: Scale) -> tuple[Arm, ...]:
@@ -54,10 +60,10 @@ def _measure(run: FinishedRun) -> Measurement:
     split = run.source.split(run.source.evaluation_split)
     deviations = response_deviations(run.model, read_images(split, run.model, _MOST_IMAGES))
     return Measurement(
-        figures={
+        metrics={
             "median_response": statistics.median(deviations),
-            "training_error": errors.figures["training_error"],
-            "test_error": errors.figures["test_error"],
+            "training_error": errors.metrics["training_error"],
+            "test_error": errors.metrics["test_error"],
         },
         series={"deviation": deviations, "ranked": sorted(deviations, reverse=True)},
     )
@@ -98,7 +104,7 @@ def _draw(results: Results) -> dict[str, Figure]:
             curves = result.series(series)
             if curves:
                 layers = list(range(1, len(curves[0]) + 1))
-                plot_band(axes, layers, curves, style, result.arm.label, width=1.2)
+                plot_band(axes, layers, curves, dataclasses.replace(style, width=1.2), result.arm.label)
         axes.set_ylim(bottom=0)
         finish(axes, x=label, y="standard deviation of the response", title=title)
     return {"responses": figure}
@@ -108,32 +114,11 @@ def _judge(results: Results) -> list[Verdict]:
     nets = _NETS[results.scale]
     plain = [layers for kind, layers in nets if kind == "plain"]
     deep = [layers for kind, layers in nets if kind == "resnet"]
-    what = "median response"
-    rows = [
-        gap(
-            results,
-            "median_response",
-            f"plain-{layers}",
-            f"resnet-{layers}",
-            what=what,
-            published="a curve, without numbers",
-            source=_SOURCE,
-            is_error=False,
-        )
-        for layers in plain
-    ]
-    return rows + [
-        gap(
-            results,
-            "median_response",
-            f"resnet-{shallow}",
-            f"resnet-{deeper}",
-            what=what,
-            published="a curve, without numbers",
-            source=_SOURCE,
-            is_error=False,
-        )
-        for shallow, deeper in itertools.pairwise(deep)
+    pairs = [(f"plain-{layers}", f"resnet-{layers}") for layers in plain]
+    pairs += [(f"resnet-{shallow}", f"resnet-{deeper}") for shallow, deeper in itertools.pairwise(deep)]
+    return [
+        gap(results, _MEDIAN_RESPONSE, higher, lower, published="a curve, without numbers", source=_SOURCE)
+        for higher, lower in pairs
     ]
 
 
@@ -146,9 +131,5 @@ RESPONSES = Experiment(
     measure=_measure,
     draw=_draw,
     judge=_judge,
-    columns=(
-        Column("median_response", "median deviation of responses", "number"),
-        Column("training_error", "training error"),
-        Column("test_error", "test error"),
-    ),
+    columns=(_MEDIAN_RESPONSE, TRAINING_ERROR, TEST_ERROR),
 )

@@ -1,6 +1,6 @@
 """Run an experiment: complete its trials, write results, table and figures.
 
-OUT/results.json            everything: setting, versions, hardware, every figure, verdicts
+OUT/results.json            everything: setting, versions, hardware, metrics, verdicts
 OUT/table.md                the same for people
 OUT/FIGURE.svg, .png        the figures
 OUT/arms/                   the trials, see :mod:`.trial`
@@ -269,7 +269,7 @@ class _Session:
             document,
             figures=figures,
             tables=self._experiment.tables(results),
-            columns=[column.title for column in self._experiment.columns],
+            columns=[metric.title or metric.label for metric in self._experiment.columns],
         )
         return document
 

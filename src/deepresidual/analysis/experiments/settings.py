@@ -1,4 +1,4 @@
-"""What the experiments on CIFAR share: networks of 6n + 2 layers, a recipe and a size for every scale.
+"""Set up the experiments on CIFAR: networks of 6n + 2 layers, a recipe and a size for every scale.
 
 ``laptop`` is chosen so that depth is the only obstacle and a run takes minutes: images of 16 px, a quarter of
 the paper's channels, a cosine in place of the paper's drops, and a part of the images. What is held fixed
@@ -13,7 +13,6 @@ error in all settings tried (4, 8 and 16 channels; 1,000, 2,500 and 5,000 images
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from deepresidual.analysis.experiments.experiment import Arm, DataUse, Scale
 from deepresidual.errors import ConfigurationError
@@ -50,7 +49,6 @@ def network(
     *,
     unit: Unit = "basic",
     arrangement: Arrangement = "original",
-    **fields: Any,
 ) -> ResNetSpec:
     """Return the CIFAR network of so many layers, as wide as the scale has them (2015, section 4.2).
 
@@ -60,7 +58,6 @@ def network(
         shortcut: Kind of shortcut.
         unit: Kind of unit.
         arrangement: Where BN and ReLU stand.
-        **fields: Other fields of the spec.
 
     Raises:
         ConfigurationError: There is no network of so many layers.
@@ -79,22 +76,14 @@ def network(
         stride_on="1x1" if unit == "bottleneck" else "3x3",  # as the zoo's networks for CIFAR
         arrangement=arrangement,
         num_classes=10,
-        **fields,
     )
 
 
-def recipe(scale: Scale, spec: ResNetSpec, paper: str = "cifar2015", **changes: Any) -> Recipe:
-    """Return how the experiments on CIFAR train at a scale.
-
-    Args:
-        scale: The scale.
-        spec: The network.
-        paper: Name of the recipe at ``paper``.
-        **changes: Fields of the recipe at the two smaller scales.
-    """
+def recipe(scale: Scale, spec: ResNetSpec, paper: str = "cifar2015") -> Recipe:
+    """Return the recipe of the experiments on CIFAR at a scale; ``paper`` names the one of that scale."""
     match scale:
         case "smoke":
-            chosen = Recipe(
+            return Recipe(
                 name="smoke",
                 epochs=2,
                 batch_size=50,
@@ -104,7 +93,7 @@ def recipe(scale: Scale, spec: ResNetSpec, paper: str = "cifar2015", **changes: 
             )
         case "laptop":
             epochs = _LAPTOP_EPOCHS[paper]
-            chosen = Recipe(
+            return Recipe(
                 name="laptop",
                 epochs=epochs,
                 batch_size=64,
@@ -115,7 +104,6 @@ def recipe(scale: Scale, spec: ResNetSpec, paper: str = "cifar2015", **changes: 
             )
         case "paper":
             return named_recipe(paper, spec)
-    return chosen.changed(changes)
 
 
 def arm(
@@ -128,7 +116,6 @@ def arm(
     paper: str = "cifar2015",
     twin: str = "",
     source: str = "He et al.",
-    **changes: Any,
 ) -> Arm:
     """Return an arm with the scale's recipe, and with what the papers published of the network it stands for.
 
@@ -141,13 +128,12 @@ def arm(
         paper: Name of the recipe at ``paper``.
         twin: Name in the zoo of the network that it stands for; empty where the papers have none.
         source: How the sources of its published results on CIFAR-10 begin.
-        **changes: Fields of the recipe at the two smaller scales.
     """
     return Arm(
         name=name,
         label=label,
         network=spec,
-        recipe=recipe(scale, spec, paper, **changes),
+        recipe=recipe(scale, spec, paper),
         num_seeds=num_seeds,
         image_px=_SMALL_PX[scale],
         published=tuple(

@@ -13,8 +13,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from deepresidual.analysis.experiments.errors import ERROR_COLUMNS, measure_errors
-from deepresidual.analysis.experiments.experiment import Arm, Experiment, Results, Scale, Verdict
+from deepresidual.analysis.experiments.errors import measure_errors
+from deepresidual.analysis.experiments.experiment import TEST_ERROR, Arm, Experiment, Results, Scale, Verdict
 from deepresidual.analysis.experiments.figures import draw_arms
 from deepresidual.analysis.experiments.settings import DATA, arm, network
 from deepresidual.analysis.experiments.verdicts import compared_with_published, failing, gap
@@ -69,7 +69,7 @@ def _arms(scale: Scale) -> tuple[Arm, ...]:
             scale,
             name,
             label,
-            network(scale, _LAYERS[scale], kind, **fields),
+            dataclasses.replace(network(scale, _LAYERS[scale], kind), **fields),
             num_seeds=_SEEDS[scale],
             paper="cifar2016",
             twin=twin,
@@ -90,7 +90,7 @@ def _draw(results: Results) -> dict[str, Figure]:
 
 def _judge(results: Results) -> list[Verdict]:
     rows = [
-        gap(results, "test_error", name, "identity", what="test error", source=_TABLE_1)
+        gap(results, TEST_ERROR, name, "identity", source=_TABLE_1)
         for name in _WORSE
         if name in _names(results.scale)
     ]
@@ -98,10 +98,9 @@ def _judge(results: Results) -> list[Verdict]:
         rows.append(
             gap(
                 results,
-                "test_error",
+                TEST_ERROR,
                 "identity",
                 "projection",
-                what="test error",
                 published="25.03 − 24.52 = 0.51 points (ResNet-34, ImageNet)",
                 source="He et al. 2015, Table 3",
                 margin=0.01,
@@ -121,5 +120,4 @@ SHORTCUTS = Experiment(
     measure=measure_errors,
     draw=_draw,
     judge=_judge,
-    columns=ERROR_COLUMNS,
 )

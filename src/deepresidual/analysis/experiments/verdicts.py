@@ -1,69 +1,66 @@
-"""Rows of the verdict table: orderings and gaps with intervals, and absolute figures where they compare."""
+"""Judge claims: orderings and gaps with intervals, and absolute errors where they compare."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deepresidual.analysis.experiments.experiment import Results, Verdict
+from deepresidual.analysis.experiments.experiment import TEST_ERROR, Metric, Results, Verdict
 from deepresidual.runs.statistics import Summary
 
 _FAIL = 0.2  # He et al. 2016, Table 1: "fail" is an error above 20 %
 # What published results of an arm are: errors on held-out images, ten crops of them in ``imagenet``.
-_PUBLISHED_FIGURES = ("test_error", "ten_crop_error")
+_PUBLISHED = ("test_error", "ten_crop_error")
 
 
 def gap(
     results: Results,
-    figure: str,
+    metric: Metric,
     higher: str,
     lower: str,
     *,
-    what: str,
     source: str,
     published: str = "",
     margin: float = 0.0,
-    is_error: bool = True,
 ) -> Verdict:
-    """Judge whether arm ``higher`` has more of a figure than arm ``lower``.
+    """Judge whether a metric of arm ``higher`` is above that of arm ``lower``.
 
-    It has where the whole interval of the difference is above 0, and has not where all of it is below. An
-    interval that holds 0 leaves the claim open: so few runs show neither.
+    It is if the whole interval of the difference is above 0, and is not if all of it is below. An interval
+    that holds 0 leaves the claim open: so few runs show neither.
 
     Args:
         results: The measurements.
-        figure: Name of the figure.
+        metric: The metric.
         higher: The arm that should have more.
         lower: The other.
-        what: What the figure is called, such as ``training error``.
         source: Paper and table.
-        published: The paper's gap, or that it prints none. May be left out for an error on held-out images,
-            where it is that of the arms' published results.
+        published: The paper's gap, or that it prints none. Default: that of the arms' published results, for
+            an error on held-out images.
         margin: How far below 0 the interval may reach where the claim is only "not lower", as a fraction.
-        is_error: Whether the figure is an error, shown in per cent, or a plain number.
 
     Raises:
-        ValueError: ``published`` is left out for another figure, of which no table of the papers is.
+        ValueError: ``published`` is missing for another metric, of which no table of the papers is.
     """
-    if not published and figure not in _PUBLISHED_FIGURES:
-        raise ValueError(f"published results are no {figure}: say what the source prints of it")
-    claim = f"{what} of {_label(results, higher)} above that of {_label(results, lower)}"
+    if not published and metric.name not in _PUBLISHED:
+        raise ValueError(f"published results are no {metric.name}: say what the source prints of it")
+    claim = f"{metric.label} of {_label(results, higher)} above that of {_label(results, lower)}"
     tolerance = "interval of the difference above 0"
     if margin:
-        claim = f"{what} of {_label(results, higher)} not below that of {_label(results, lower)}"
+        claim = f"{metric.label} of {_label(results, higher)} not below that of {_label(results, lower)}"
         tolerance = f"interval of the difference above −{100 * margin:g} points"
     published = published or _published_gap(results, higher, lower)
-    found = results.difference(figure, higher, lower)
-    shown = points if is_error else plain_difference
+    found = results.difference(metric.name, higher, lower)
+    shown = points if metric.is_error else plain_difference
     if found is None:
         return not_measured(claim, source, published=published, tolerance=tolerance)
     if found.low is None or found.high is None:
-        measured = f"{shown(found)}; one seed gives no interval"
-        return Verdict(claim, measured, published, tolerance, None, source)
+        return Verdict(
+            claim, f"{shown(found)}; one seed gives no interval", published, tolerance, None, source
+        )
     measured = shown(found)
     passed = True if found.low > -margin else False if found.high < -margin else None
     if passed is None:
         half = (found.high - found.low) / 2
-        width = f"{100 * half:.2f} points" if is_error else f"{half:.2f}"
+        width = f"{100 * half:.2f} points" if metric.is_error else f"{half:.2f}"
         measured += f"; a difference under {width} does not show"
     return Verdict(claim, measured, published, tolerance, passed, source)
 
@@ -83,21 +80,20 @@ def failing(results: Results, arm: str, *, source: str, published: str) -> Verdi
 
 
 def compared_with_published(
-    results: Results, tolerance: float, figure: str = "test_error"
+    results: Results, tolerance: float, metric: Metric = TEST_ERROR
 ) -> Iterator[Verdict]:
-    """Yield, where absolute figures compare, a row for every published one of an arm.
+    """Yield a row for every published error of an arm, if absolute errors compare.
 
     Args:
         results: The measurements.
-        tolerance: Largest distance of the mean, or of the median or the best run where the source has that,
-        in
-            points.
-        figure: The measured error.
+        tolerance: Largest distance in points, of the mean, or of the median or the best run if the source has
+            that.
+        metric: The measured error.
     """
     if not results.comparable:
         return
     for result in results.arms.values():
-        summary = result.summary(figure)
+        summary = result.summary(metric.name)
         for published in result.arm.published:
             if summary is None or published.is_lower_bound:
                 continue
@@ -105,7 +101,7 @@ def compared_with_published(
             if "median" in published.protocol:
                 measured = summary.median
             elif "best" in published.protocol:
-                measured = min(result.values(figure))
+                measured = min(result.values(metric.name))
             yield Verdict(
                 f"test error of {result.arm.label}",
                 per_cent(summary),

@@ -24,11 +24,11 @@ from matplotlib.figure import Figure
 from deepresidual.analysis.experiments.errors import sound_rows
 from deepresidual.analysis.experiments.experiment import (
     Arm,
-    Column,
     DataUse,
     Experiment,
     FinishedRun,
     Measurement,
+    Metric,
     Results,
     Scale,
     Verdict,
@@ -60,6 +60,12 @@ _KINDS: dict[str, tuple[str, Arrangement]] = {
 _BATCH_SIZE: Mapping[Scale, int] = {"smoke": 10, "laptop": 64, "paper": 128}
 _PAD_PX: Mapping[Scale, int] = {"smoke": 1, "laptop": 2, "paper": 4}
 _LAST_FIFTH = 0.8
+_EARLY_LOSS = Metric(
+    "early_loss",
+    "training loss of the first updates",
+    title="training loss, last fifth of the updates (nats)",
+    is_error=False,
+)
 _FROM_110 = "He et al. 2015, footnote 5; He et al. 2016, section 4.2 and appendix"
 _SHALLOWER = "ours: the papers warm up from 110 layers on"
 
@@ -96,7 +102,7 @@ def _recipe(scale: Scale) -> Recipe:
 def _measure(run: FinishedRun) -> Measurement:
     """Return loss and error of the last fifth of the updates, as these counted them, and their curves."""
     windows = [row for row in sound_rows(run) if row["event"] == "train"]
-    # Windows are of equal length, but for the last one where the updates do not divide.
+    # Windows are of equal length, except the last one where the updates do not divide.
     begins = [0, *(window["step"] for window in windows[:-1])]
     last = windows[-1]["step"]
     early = [
@@ -106,7 +112,7 @@ def _measure(run: FinishedRun) -> Measurement:
     ]
     weights = [count for _, count in early]
     return Measurement(
-        figures={
+        metrics={
             "early_loss": statistics.fmean([window["loss"] for window, _ in early], weights),
             "early_error": 1 - statistics.fmean([window["top1"] for window, _ in early], weights),
         },
@@ -143,13 +149,11 @@ def _judge(results: Results) -> list[Verdict]:
     return [
         gap(
             results,
-            "early_loss",
+            _EARLY_LOSS,
             f"original-{layers}",
             f"full-{layers}",
-            what="training loss of the first updates",
             published="a curve, without numbers" if layers >= 110 else "not claimed by the papers",
             source=_FROM_110 if layers >= 110 else _SHALLOWER,
-            is_error=False,
         )
         for layers, _ in _LAYERS[results.scale]
     ]
@@ -170,7 +174,7 @@ WARMUP = Experiment(
     draw=_draw,
     judge=_judge,
     columns=(
-        Column("early_loss", "training loss, last fifth of the updates (nats)", "number"),
-        Column("early_error", "training error there"),
+        _EARLY_LOSS,
+        Metric("early_error", "training error there"),
     ),
 )
