@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from deepresidual import zoo
 from tests.conversion.in_process import read_in_this_process
 
 RESULTS = Path(__file__).parent.parent.parent / "src" / "deepresidual" / "zoo" / "parity.json"
@@ -47,7 +48,8 @@ def parity(pytestconfig: pytest.Config) -> Parity:
         assert math.isfinite(difference)
         assert difference <= tolerance, f"{network}, {package}, {direction}"
         key = (network, package, direction)
-        measured[key] = max(difference, measured.get(key, 0.0))
+        if network in zoo.list_models():  # Short ones are compared, not noted.
+            measured[key] = max(difference, measured.get(key, 0.0))
 
     return compare
 

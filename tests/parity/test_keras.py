@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import math
@@ -15,19 +16,18 @@ import pytest
 import torch
 
 from deepresidual import zoo
+from deepresidual.conversion import keras as conversion
 from deepresidual.conversion.ecosystem import Exported
 from deepresidual.conversion.keras import Keras
 from deepresidual.conversion.readers import read
-from deepresidual.conversion.translation import read_tensors
+from deepresidual.conversion.translation import read_tensors, write_tensors
 from deepresidual.errors import ConfigurationError
 from deepresidual.models.network import create
-from deepresidual.nn import empty_network
-from tests.suites import short
+from deepresidual.nn import ResNet, empty_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deepresidual.nn import ResNet
     from deepresidual.spec import ResNetSpec
     from tests.parity.conftest import Parity
 
@@ -39,35 +39,69 @@ pytestmark = [
 ]
 
 NUM_CLASSES = 7
-# Deeper networks add no kind of layer.
-FUNCTIONS = [
-    "ResNet50",
-    pytest.param("ResNet101", marks=pytest.mark.test_all),
-    pytest.param("ResNet152", marks=pytest.mark.test_all),
-    "ResNet50V2",
-    pytest.param("ResNet101V2", marks=pytest.mark.test_all),
-    pytest.param("ResNet152V2", marks=pytest.mark.test_all),
-]
 TOLERANCE = 1e-4
+
+# Two stages of few units and channels, built by Keras's own functions; the stem has 64 channels there. The
+# first unit of a stage is another one than those after it, in V2 the last is, too.
+WIDTHS = (64, 8)
+SHORT_DEPTHS = {"ShortResNet": (2, 1), "ShortResNetV2": (3, 2)}
+SHORT = list(SHORT_DEPTHS)
+FULL_ROWS = dict(conversion._ROWS)
+NETWORKS = [*SHORT, *(pytest.param(function, marks=pytest.mark.test_all) for function in FULL_ROWS)]
 
 
 @pytest.fixture(autouse=True)
-def _one_model_at_a_time() -> Iterator[None]:
+def _without_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep Keras on torch from importing TensorFlow, which it does wherever that is installed."""
+    if "tensorflow" not in sys.modules:
+        monkeypatch.setitem(sys.modules, "tensorflow", None)
+
+
+@pytest.fixture(autouse=True)
+def _short_networks(
+    _without_tensorflow: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Add the short networks to Keras's functions, and to the rows that are known of it."""
+    keras = library()
+    for function in SHORT:
+        monkeypatch.setattr(keras.applications, function, functools.partial(short, function), raising=False)
+        monkeypatch.setitem(conversion._ROWS, function, function)
+    monkeypatch.setattr(conversion, "entry", row)
     yield
-    if "keras" in sys.modules:
-        library().backend.clear_session()
+    if request.node.get_closest_marker("test_all"):  # One full network at a time.
+        keras.backend.clear_session()
+
+
+def short(
+    function: str, weights: None = None, name: str = "short", include_top: bool = True, **options: Any
+) -> Any:
+    """Build a network as ``keras.applications`` does, of few units."""
+    resnet = importlib.import_module("keras.src.applications.resnet")
+    is_v2 = function.endswith("V2")
+    stack = resnet.stack_residual_blocks_v2 if is_v2 else resnet.stack_residual_blocks_v1
+    unstrided = len(WIDTHS) - 1 if is_v2 else 0
+
+    def stages(maps: Any) -> Any:
+        for number, (width, depth) in enumerate(zip(WIDTHS, SHORT_DEPTHS[function], strict=True)):
+            stride = 1 if number == unstrided else 2
+            maps = stack(maps, width, depth, stride1=stride, name=f"conv{number + 2}")
+        return maps
+
+    return resnet.ResNet(stages, is_v2, True, include_top, weights, name=name, **options)
 
 
 def library() -> Any:
     """Keras, on torch unless the environment says otherwise."""
-    from deepresidual.conversion.keras import _import_keras
-
-    return _import_keras()
+    return conversion._import_keras()
 
 
-def row(function: str) -> zoo.ZooEntry:
-    layers = function.removeprefix("ResNet").removesuffix("V2")
-    return zoo.entry(f"resnet{layers}.keras" + ("-v2" if function.endswith("V2") else ""))
+def row(name: str) -> zoo.ZooEntry:
+    """Return the row of a function, or of that name."""
+    if name in SHORT_DEPTHS:
+        full = row(name.replace("ShortResNet", "ResNet50"))
+        spec = dataclasses.replace(full.spec, depths=SHORT_DEPTHS[name], widths=WIDTHS)
+        return dataclasses.replace(full, name=name, spec=spec)
+    return zoo.entry(FULL_ROWS.get(name, name))
 
 
 def keras_model(function: str, side: int = 64, *, seed: int = 0, **options: Any) -> Any:
@@ -88,6 +122,12 @@ def keras_model(function: str, side: int = 64, *, seed: int = 0, **options: Any)
         head = model.get_layer("predictions")
         head.set_weights([array * scale for array in head.get_weights()])
     return model
+
+
+@functools.lru_cache(maxsize=2)
+def unchanged_model(function: str) -> Any:
+    """Return a network that no test changes."""
+    return keras_model(function, side=75)
 
 
 def draw(variable: str, shape: tuple[int, ...], layer: str, generator: torch.Generator) -> torch.Tensor:
@@ -151,23 +191,48 @@ def exported(spec: ResNetSpec, seed: int = 0) -> tuple[ResNet, Exported]:
     return network, Exported(spec, network.state_dict(), zoo.entry("resnet50.keras").preprocess, names)
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+def without_weights(spec: ResNetSpec) -> Exported:
+    return Exported(spec, {}, zoo.entry("resnet50.keras").preprocess, ())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        pytest.param(function, marks=pytest.mark.test_all) if "1" in function else function
+        for function in FULL_ROWS
+    ],
+)
+def test_every_network_has_the_names_and_shapes_of_keras(function: str) -> None:
+    theirs = getattr(library().applications, function)(
+        weights=None, classes=NUM_CLASSES, input_shape=(64, 64, 3)
+    )
+    spec = dataclasses.replace(row(function).spec, num_classes=NUM_CLASSES)
+    with torch.device("meta"):
+        written = write_tensors(Keras().translation(spec), ResNet(spec).state_dict())
+    assert {name: tuple(tensor.shape) for name, tensor in written.items()} == {
+        f"{layer.name}/{variable.name}": tuple(variable.shape)
+        for layer in theirs.layers
+        for variable in layer.weights
+    }
+
+
+@pytest.mark.parametrize("function", NETWORKS)
 def test_file_of_keras_gives_the_logits_of_keras(function: str, tmp_path: Path, parity: Parity) -> None:
-    model = keras_model(function)
+    model = unchanged_model(function)
     model.save_weights(tmp_path / "model.weights.h5")
     network, recognition = read_network(tmp_path / "model.weights.h5")
     assert recognition.spec == dataclasses.replace(row(function).spec, num_classes=NUM_CLASSES)
     assert recognition.preprocess == row(function).preprocess
     assert function in recognition.evidence
-    images = images_of(64, 64)
+    images = images_of(75, 75)
     difference = largest_difference(network, keras_logits(model, images), images)
     parity(row(function).name, "keras", "in", difference, TOLERANCE)
 
 
-@pytest.mark.parametrize("function", short(["ResNet50", "ResNet50V2"], "ResNet50"))
+@pytest.mark.parametrize("function", SHORT)
 @pytest.mark.parametrize("file", ["model.keras", "model.h5", "renamed.bin"])
 def test_every_format_is_the_same_network(function: str, file: str, tmp_path: Path) -> None:
-    model = keras_model(function, side=75)
+    model = unchanged_model(function)
     written = tmp_path / file.replace("renamed.bin", "model.keras")
     model.save(written)
     if not (tmp_path / file).exists():
@@ -185,14 +250,13 @@ def test_every_format_is_the_same_network(function: str, file: str, tmp_path: Pa
         assert largest_difference(network, reference.logits(other), other) <= TOLERANCE
 
 
-@pytest.mark.parametrize("function", short(["ResNet50", "ResNet50V2"], "ResNet50V2"))
+@pytest.mark.parametrize("function", SHORT)
 @pytest.mark.parametrize("prefix", ["layers", "_layer_checkpoint_dependencies"])
 def test_numbered_groups_without_names_are_read_by_their_order(
     function: str, prefix: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.weights.h5"
-    model = keras_model(function)
-    model.save_weights(path)
+    unchanged_model(function).save_weights(path)
     with_names, _ = read_network(path)
     with importlib.import_module("h5py").File(path, "r+") as file:
         for group in file["layers"].values():
@@ -207,7 +271,7 @@ def test_numbered_groups_without_names_are_read_by_their_order(
 
 
 def test_names_come_from_the_configuration_where_groups_have_none(tmp_path: Path) -> None:
-    keras_model("ResNet50").save(tmp_path / "model.keras")
+    unchanged_model("ShortResNet").save(tmp_path / "model.keras")
     checkpoint = read(tmp_path / "model.keras")
     metadata = {key: value for key, value in checkpoint.metadata.items() if key != "names"}
     recognition = Keras().recognize(dataclasses.replace(checkpoint, metadata=metadata))
@@ -217,14 +281,14 @@ def test_names_come_from_the_configuration_where_groups_have_none(tmp_path: Path
 
 @pytest.mark.parametrize("config", [[], {"config": 3}, {"config": {"layers": [1, {"class_name": "Conv2D"}]}}])
 def test_odd_configuration_is_ignored(config: Any, tmp_path: Path) -> None:
-    keras_model("ResNet50").save(tmp_path / "model.keras")
+    unchanged_model("ShortResNet").save(tmp_path / "model.keras")
     checkpoint = dataclasses.replace(read(tmp_path / "model.keras"), metadata={"config": config})
     recognition = Keras().recognize(checkpoint)
     assert recognition is not None
     assert "shapes" in recognition.evidence
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("function", NETWORKS)
 def test_out_and_back_is_the_same_to_the_bit(function: str, tmp_path: Path, parity: Parity) -> None:
     spec = dataclasses.replace(row(function).spec, num_classes=NUM_CLASSES)
     network, model = exported(spec)
@@ -249,7 +313,7 @@ def test_out_and_back_is_the_same_to_the_bit(function: str, tmp_path: Path, pari
 
 
 def test_gray_images_and_a_thousand_classes(tmp_path: Path) -> None:
-    spec = dataclasses.replace(zoo.entry("resnet50.keras").spec, in_channels=1)
+    spec = dataclasses.replace(row("ShortResNet").spec, in_channels=1)
     _, model = exported(spec)
     Keras().write(model, tmp_path / "gray.keras")
     _, recognition = read_network(tmp_path / "gray.keras")
@@ -259,7 +323,7 @@ def test_gray_images_and_a_thousand_classes(tmp_path: Path) -> None:
     assert recognition.label_names[0] == "tench"
 
 
-@pytest.mark.parametrize("function", ["ResNet50", "ResNet50V2"])
+@pytest.mark.parametrize("function", SHORT)
 def test_weights_without_top_are_a_backbone_with_the_same_features(function: str, tmp_path: Path) -> None:
     path = tmp_path / f"{function}.weights.h5"
     theirs = keras_model(function, include_top=False, pooling="avg")
@@ -278,9 +342,8 @@ def test_weights_without_top_are_a_backbone_with_the_same_features(function: str
 
 
 def test_a_backbone_is_not_written(tmp_path: Path) -> None:
-    row = zoo.entry("resnet50.keras")
-    network = create(row.spec, num_classes=0)
-    model = Exported(network.spec, network.state_dict(), row.preprocess, ())
+    spec = dataclasses.replace(row("ShortResNet").spec, num_classes=0)
+    model = without_weights(spec)
     with pytest.raises(ConfigurationError, match="a backbone without a classifier, which is not written for"):
         Keras().write(model, tmp_path / "x.keras")
 
@@ -303,14 +366,13 @@ def test_other_networks_are_not_recognized(tmp_path: Path) -> None:
 )
 def test_networks_that_keras_lacks_are_refused(name: str, match: str, tmp_path: Path) -> None:
     spec = dataclasses.replace(zoo.entry(name).spec, num_classes=2)
-    _, model = exported(spec)
     with pytest.raises(ConfigurationError, match=match):
-        Keras().write(model, tmp_path / "out.keras")
+        Keras().write(without_weights(spec), tmp_path / "out.keras")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_other_suffixes_are_refused(tmp_path: Path) -> None:
-    _, model = exported(dataclasses.replace(zoo.entry("resnet50.keras").spec, num_classes=2))
+    model = without_weights(zoo.entry("resnet50.keras").spec)
     with pytest.raises(
         ConfigurationError, match=r"names no format of Keras; expected a name in \.weights\.h5 or"
     ):
@@ -322,7 +384,7 @@ def test_failed_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
     path = tmp_path / "out.weights.h5"
     path.write_text("old")
-    _, model = exported(dataclasses.replace(zoo.entry("resnet50.keras").spec, num_classes=2))
+    _, model = exported(dataclasses.replace(row("ShortResNet").spec, num_classes=2))
 
     def fail(self: Any, file: Path, **_: Any) -> None:
         Path(file).write_text("half")

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,14 @@ import torch
 from deepresidual import zoo
 from deepresidual.conversion.checkpoint import Checkpoint
 from deepresidual.conversion.readers import read
+from deepresidual.conversion.readers.tensorflow_checkpoint import reason_left_out
 from deepresidual.conversion.tensorflow import TensorFlow
 from deepresidual.conversion.translation import read_tensors, write_tensors
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from deepresidual.models import load
 from deepresidual.models.convert import convert
 from deepresidual.models.network import create
-from deepresidual.nn import empty_network
+from tests.parity.agreement import converted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,13 +64,9 @@ def article(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("side", SIDES)
 def test_checkpoint_gives_the_logits_of_the_article(article: Path, side: int, parity: Parity) -> None:
     checkpoint = read(article / "model.ckpt")
-    recognition = TensorFlow().recognize(checkpoint)
-    assert recognition is not None
+    network, recognition = converted(TensorFlow(), checkpoint)
     assert recognition.spec == SPEC
     assert f"{SCOPE}/block2/bottlencek1/conv_1/kernel" in recognition.evidence
-    network = empty_network(recognition.spec)
-    translation = TensorFlow().translation(recognition.spec, checkpoint)
-    network.load_state_dict(read_tensors(translation, checkpoint.tensors, network.state_dict(), "article"))
     images, theirs = (
         torch.from_numpy(np.load(article / f"{what}{side}.npy")) for what in ("images", "logits")
     )
@@ -76,7 +74,7 @@ def test_checkpoint_gives_the_logits_of_the_article(article: Path, side: int, pa
     assert 0.2 < theirs.abs().max() < 50
     assert (theirs[0] - theirs[1]).abs().max() > 0.05, "both images give the same"
     with torch.inference_mode():
-        ours = network.eval()(images.permute(0, 3, 1, 2))
+        ours = network(images.permute(0, 3, 1, 2))
     parity("resnet50.tf", "tensorflow", "in", (ours - theirs).abs().max().item(), 1e-4)
 
 
@@ -101,16 +99,38 @@ BIASED = "moving averages before their correction, kept beside the corrected one
 COUNTS = "count the updates of moving averages; not used at inference"
 OPTIMIZER = "the optimizer's; not used at inference"
 AVERAGES = "exponential moving averages, kept beside the variables that are read"
+# 17 convolutions with a BN each and the classifier: 53 trained variables and 34 moving averages.
+DROPPED = {OPTIMIZER: 53 + 1, AVERAGES: 53, BIASED: 34, COUNTS: 34}
+
+
+def test_stored_variables_of_the_article_give_its_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The article's training graph of two channels, as TensorFlow left it once: see article_tensorflow.py."""
+    with np.load(PROGRAM.parent / "written" / "article.npz") as file:
+        variables = dict(file.items())
+    theirs = torch.from_numpy(variables.pop("logits"))
+    spec = dataclasses.replace(SPEC, depths=(1, 1, 1, 1), widths=(2, 4, 8, 16))
+    row = dataclasses.replace(zoo.entry("resnet50.tf"), spec=spec)
+    monkeypatch.setattr("deepresidual.conversion.tensorflow.entry", lambda _: row)
+    left_out = {name: reason for name in variables if (reason := reason_left_out(name))}
+    assert Counter(left_out.values()) == DROPPED
+    tensors = {name: torch.from_numpy(variables[name]) for name in variables.keys() - left_out.keys()}
+    network, recognition = converted(TensorFlow(), checkpoint_of(tensors))
+    assert recognition.spec == spec
+    assert f"{SCOPE}/block2/bottlencek1/conv_1/kernel" in recognition.evidence
+    images = torch.arange(2 * 193 * 193 * 3, dtype=torch.float64).pow(1.5).sin().reshape(2, 193, 193, 3)
+    with torch.inference_mode():
+        ours = network(images.float().permute(0, 3, 1, 2))
+    assert (theirs[0] - theirs[1]).abs().max() > 0.05, "both images give the same"
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 @needs_tensorflow
+@pytest.mark.test_all
 def test_a_trained_checkpoint_of_a_short_form_of_the_article_gives_its_logits(
     tmp_path: Path, parity: Parity
 ) -> None:
     run_article("train", tmp_path, "resnet50", 193, "averaged", "1,1,1,1", 2)
-    # 17 convolutions with a BN each and the classifier: 53 trained variables and 34 moving averages.
-    dropped = {OPTIMIZER: 53 + 1, AVERAGES: 53, BIASED: 34, COUNTS: 34}
-    check_trained(tmp_path, 193, dropped, parity)
+    check_trained(tmp_path, 193, DROPPED, parity)
 
 
 @needs_tensorflow

@@ -92,14 +92,12 @@ class Keras(Ecosystem):
         num_convs = sum(len(shape) == 4 for shape in shapes.values())
         num_bns = sum("gamma" in variables for variables in groups.values())
         is_v2 = "conv2_block1_preact_bn" in groups if named else num_bns != num_convs
-        depths = tuple(
-            sum(shape == (3, 3, width, width) for shape in shapes.values()) for width in (64, 128, 256, 512)
-        )
         function = next(
             (
                 function
                 for function, row in _ROWS.items()
-                if entry(row).spec.depths == depths and function.endswith("V2") == is_v2
+                if _depths(shapes, entry(row).spec) == entry(row).spec.depths
+                and function.endswith("V2") == is_v2
             ),
             None,
         )
@@ -107,7 +105,8 @@ class Keras(Ecosystem):
             if not named:
                 return None
             raise ModelFileError(
-                f"{checkpoint.path} is a Keras ResNet with {list(depths)} units in its stages",
+                f"{checkpoint.path} is a Keras ResNet with "
+                f"{list(_depths(shapes, entry(_ROWS['ResNet50']).spec))} units in its stages",
                 expected=_NETWORKS,
             )
         row = entry(_ROWS[function])
@@ -299,6 +298,11 @@ def _configured_names(config: Any) -> dict[str, str]:
         counts[group] = number + 1
         names[f"{group}_{number}" if number else group] = str(own.get("name"))
     return names
+
+
+def _depths(shapes: Mapping[str, tuple[int, ...]], spec: ResNetSpec) -> tuple[int, ...]:
+    """Return the number of units in each stage: that of the 3×3 kernels of its width."""
+    return tuple(sum(shape == (3, 3, width, width) for shape in shapes.values()) for width in spec.widths)
 
 
 def _fits(spec: ResNetSpec, num_convs: int, num_bns: int, shapes: Mapping[str, tuple[int, ...]]) -> bool:
