@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import torchvision.models
 
 from deepresidual import zoo
 from deepresidual.zoo.published import RESULTS, Published, published
+from tests.on_demand import OnDemand
+
+torchvision = OnDemand("torchvision")
 
 TORCHVISION = (
     "resnet18",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 
 from deepresidual.evaluation.metrics import ClassificationSums
 from deepresidual.evaluation.results import columns_of
+from tests.on_demand import OnDemand
+
+metrics = OnDemand("sklearn.metrics")
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 7, 12])
@@ -26,7 +28,7 @@ def test_sums_over_batches_equal_scikit_learn_over_all(num_classes: int, batch_s
     names = list(range(num_classes))
     truth = labels.numpy()
     assert tally.count == 101
-    assert tally.loss == pytest.approx(log_loss(truth, probabilities, labels=names), rel=1e-12)
+    assert tally.loss == pytest.approx(metrics.log_loss(truth, probabilities, labels=names), rel=1e-12)
     assert float(torch.cat([part.losses for part in found]).mean()) == pytest.approx(tally.loss)
     predicted = probabilities.argmax(axis=1)
     np.testing.assert_array_equal(torch.cat([part.predicted for part in found]).numpy(), predicted)
@@ -34,10 +36,12 @@ def test_sums_over_batches_equal_scikit_learn_over_all(num_classes: int, batch_s
     np.testing.assert_allclose(confidences, probabilities.max(axis=1), rtol=1e-12)
     assert tally.top1 == np.mean(predicted == truth)
     if num_classes > 5:
-        assert tally.top5 == pytest.approx(top_k_accuracy_score(truth, probabilities, k=5, labels=names))
+        assert tally.top5 == pytest.approx(
+            metrics.top_k_accuracy_score(truth, probabilities, k=5, labels=names)
+        )
     else:
         assert tally.top5 == 1
-    matrix = confusion_matrix(truth, predicted, labels=names)
+    matrix = metrics.confusion_matrix(truth, predicted, labels=names)
     assert {pair: n for pair, n in np.ndenumerate(matrix) if n} == dict(tally.pairs)
 
 

@@ -7,14 +7,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from deepresidual.evaluation import Evaluation
 from deepresidual.evaluation.accumulator import Accumulator, FittedTemperature
 from deepresidual.evaluation.calibration import Temperature, bins_of
 from deepresidual.evaluation.intervals import wilson_interval
 from deepresidual.evaluation.scoring import ScoredBatch
+from tests.on_demand import OnDemand
+
+metrics = OnDemand("sklearn.metrics")
+stats = OnDemand("scipy.stats")
 
 
 def measured(seed: int, num_classes: int, count: int = 300) -> tuple[Evaluation, np.ndarray, np.ndarray]:
@@ -36,7 +38,7 @@ def measured(seed: int, num_classes: int, count: int = 300) -> tuple[Evaluation,
 def test_figures_of_classes_are_those_of_scikit_learn(num_classes: int) -> None:
     evaluation, labels, predicted = measured(num_classes, num_classes)
     names = list(range(num_classes))
-    precision, recall, f1, support = precision_recall_fscore_support(
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
         labels, predicted, labels=names, zero_division=0
     )
     for row, figures in enumerate(evaluation.per_class):
@@ -44,14 +46,16 @@ def test_figures_of_classes_are_those_of_scikit_learn(num_classes: int) -> None:
         assert (figures.precision, figures.recall) == pytest.approx((precision[row], recall[row]))
         assert (figures.f1, figures.support) == pytest.approx((f1[row], support[row]))
         assert figures.num_predicted == (predicted == row).sum()
-    np.testing.assert_array_equal(evaluation.matrix(), confusion_matrix(labels, predicted, labels=names))
+    np.testing.assert_array_equal(
+        evaluation.matrix(), metrics.confusion_matrix(labels, predicted, labels=names)
+    )
     assert evaluation.top1_count == (labels == predicted).sum()
     assert evaluation.top5_count == (evaluation.count if num_classes <= 5 else evaluation.top5 * 300)
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 7), (7, 7), (1, 1), (0, 1), (81, 100), (8103, 10_000)])
 def test_the_interval_is_scipys_wilson(right: int, count: int) -> None:
-    expected = binomtest(right, count).proportion_ci(0.95, method="wilson")
+    expected = stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
     low, high = wilson_interval(right, count)
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert 0 <= low <= right / count <= high <= 1

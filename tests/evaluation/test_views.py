@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import functional as transforms
 
 from deepresidual.errors import ConfigurationError
 from deepresidual.evaluation import Views
 from deepresidual.evaluation.views import ViewKind
 from deepresidual.preprocess import MeanImage, Preprocess
 from tests.evaluation.parts import noise
+from tests.on_demand import OnDemand
+
+transforms = OnDemand("torchvision.transforms.functional")
 
 PHOTO = Preprocess(crop_px=24, resize_px=28, mean=(0.5,) * 3, std=(0.25,) * 3)
 WHOLE = Preprocess(crop_px=32, resize_px=32, mean=(0.5,) * 3, std=(0.25,) * 3)

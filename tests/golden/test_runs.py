@@ -9,17 +9,12 @@ import pytest
 
 from tests.golden.recorded import STORED, machine, trained
 from tests.golden.runs import RECIPES
+from tests.suites import short
 
 GOLDEN = json.loads(STORED.read_text("utf-8"))
 
 
-# The others take a minute in all.
-_QUICK = ("sgd", "everything")
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in _QUICK else pytest.param(name, marks=pytest.mark.test_all) for name in RECIPES]
-)
+@pytest.mark.parametrize("name", short(RECIPES, "everything"))
 def test_a_golden_run_comes_to_what_it_came_to(name: str, tmp_path: Path) -> None:
     run = trained(name, tmp_path / "run")
     known = GOLDEN["machines"].get(machine())

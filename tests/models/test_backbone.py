@@ -16,6 +16,7 @@ from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.explanation import activation_maps
 from deepresidual.models import TorchClassifier, create, load, save
 from tests.conftest import SMALL_INPUT, TINY
+from tests.suites import short
 
 BACKBONE = dataclasses.replace(TINY, num_classes=0)
 REFUSED = r"is a backbone without a classifier \(0 classes\); expected a model with classes; train one"
@@ -53,7 +54,7 @@ def test_the_folder_comes_back_to_the_bit(backbone: Path) -> None:
     assert "## Classes" not in card
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", short(["resnet18", "resnet50"], "resnet18"))
 def test_timm_opens_it_with_the_same_features(tmp_path: Path, name: str) -> None:
     import timm
 

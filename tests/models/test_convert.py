@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-import torchvision
 from safetensors.torch import save_file
 
 import deepresidual
+from deepresidual import zoo
 from deepresidual.cli import main
 from deepresidual.conversion.ecosystem import Reference
 from deepresidual.conversion.torchvision import TorchVision
@@ -21,7 +21,10 @@ from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.models import create, load, save
 from deepresidual.models.convert import convert
 from tests.conversion.in_process import in_a_child_where_marked
-from tests.parity.agreement import randomize
+from tests.on_demand import OnDemand
+from tests.parity.agreement import TINY, randomize
+
+torchvision: Any = OnDemand("torchvision")
 
 
 @pytest.fixture(autouse=True)
@@ -31,10 +34,10 @@ def _in_a_child_where_marked(request: pytest.FixtureRequest, monkeypatch: pytest
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A torchvision checkpoint of 7 classes."""
-    network = torchvision.models.resnet18(num_classes=7)
+    """A torchvision checkpoint of one unit a stage and 7 classes."""
+    network = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, TINY, num_classes=7)
     randomize(network, seed=1)
-    path = tmp_path_factory.mktemp("torchvision") / "resnet18.pth"
+    path = tmp_path_factory.mktemp("torchvision") / "tiny.pth"
     torch.save(network.state_dict(), path)
     return path
 
@@ -42,7 +45,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.child
 def test_a_checkpoint_becomes_a_model_folder_with_its_certificate(theirs: Path, tmp_path: Path) -> None:
     done = convert(theirs, tmp_path / "model")
-    assert (done.network, done.from_ecosystem, done.to_ecosystem) == ("resnet18", "torchvision", "residual")
+    assert (done.network, done.from_ecosystem, done.to_ecosystem) == ("custom", "torchvision", "residual")
     assert done.certificate.reference.startswith("torchvision 0.")
     assert done.certificate.largest_difference is not None
     assert done.certificate.largest_difference <= 1e-5
@@ -53,15 +56,22 @@ def test_a_checkpoint_becomes_a_model_folder_with_its_certificate(theirs: Path, 
     assert "against torchvision" in (tmp_path / "model" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("to", ["torchvision", "timm", "transformers"])
+@pytest.mark.parametrize(
+    "to",
+    # timm's depths are those of its names.
+    ["torchvision", pytest.param("timm", marks=pytest.mark.test_all), "transformers"],
+)
 def test_out_and_back_is_the_same_to_the_bit(theirs: Path, tmp_path: Path, to: str) -> None:
-    convert(theirs, tmp_path / "model")
+    if to == "timm":
+        save(create("resnet18", num_classes=7), tmp_path / "model")
+    else:
+        convert(theirs, tmp_path / "model")
     there = tmp_path / ("there.pth" if to == "torchvision" else "there")
     out = convert(tmp_path / "model", there, to=to)
     assert out.certificate.largest_difference is not None
     assert out.certificate.largest_difference <= 1e-5
     back = convert(there, tmp_path / "back")
-    assert (back.from_ecosystem, back.network) == (to, "resnet18")
+    assert (back.from_ecosystem, back.network) == (to, "resnet18" if to == "timm" else "custom")
     before, after = (load(tmp_path / name).network.state_dict() for name in ("model", "back"))
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -124,6 +134,20 @@ def test_other_floats_become_float32(theirs: Path, tmp_path: Path, dtype: torch.
 
 
 def test_the_asked_for_network_replaces_the_assumed_one(tmp_path: Path) -> None:
+    torch.save(create("plain20", num_classes=3).state_dict(), tmp_path / "p20.pth")
+    done = convert(tmp_path / "p20.pth", tmp_path / "model")
+    assert done.network == "resnet20"
+    assert any("plain ones look the same" in clause for clause in done.assumed)
+    done = convert(tmp_path / "p20.pth", tmp_path / "plain", model="plain20")
+    assert (done.network, done.assumed) == ("plain20", ())
+    assert "shortcut is 'none' and there 'B'" in done.certificate.reason
+    assert load(tmp_path / "plain").spec.shortcut == "none"
+    with pytest.raises(ModelFileError, match=r"does not fit the network .*− layer1.3.bn1.bias"):
+        convert(tmp_path / "p20.pth", tmp_path / "p56", model="plain56")
+
+
+@pytest.mark.test_all
+def test_the_asked_for_stride_replaces_the_assumed_one(tmp_path: Path) -> None:
     network = torchvision.models.resnet50(num_classes=3)
     randomize(network, seed=2)
     torch.save(network.state_dict(), tmp_path / "r50.pth")
@@ -189,7 +213,7 @@ def test_an_export_replaces_nothing_and_fails_whole(
 
 
 def test_a_configuration_that_nobody_reads_is_not_ignored(tmp_path: Path) -> None:
-    torch.save(torchvision.models.resnet18(num_classes=7).state_dict(), tmp_path / "pytorch_model.bin")
+    torch.save(create("resnet20").state_dict(), tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_text('{"_target_": "os.system"}')
     with pytest.raises(ModelFileError, match="tensor names and a config.json that is not timm's"):
         convert(tmp_path, tmp_path / "model")
@@ -197,7 +221,7 @@ def test_a_configuration_that_nobody_reads_is_not_ignored(tmp_path: Path) -> Non
 
 
 def test_a_state_dict_cannot_say_how_it_dilates(tmp_path: Path) -> None:
-    spec = dataclasses.replace(deepresidual.create("resnet18", num_classes=3).spec, output_stride=8)
+    spec = dataclasses.replace(zoo.entry("resnet18").spec, depths=TINY, num_classes=3, output_stride=8)
     save(create(spec), tmp_path / "model")
     with pytest.raises(ConfigurationError, match="output_stride is 8"):
         convert(tmp_path / "model", tmp_path / "out.pth", to="torchvision")
@@ -218,7 +242,7 @@ def test_a_model_folder_says_itself_what_it_is(theirs: Path, tmp_path: Path) -> 
     with pytest.raises(
         ConfigurationError, match="is a model folder and says itself what it is; leave out --model"
     ):
-        convert(tmp_path / "model", tmp_path / "copy", model="resnet18")
+        convert(tmp_path / "model", tmp_path / "copy", model="resnet20")
     done = deepresidual.convert(tmp_path / "model", tmp_path / "copy")
     assert done.certificate.reason == "both sides are the same implementation"
 
@@ -228,7 +252,7 @@ def test_the_command_prints_what_it_did(
 ) -> None:
     assert main(["convert", str(theirs), str(tmp_path / "model")]) == 0
     printed = capsys.readouterr().out
-    assert "resnet18, from torchvision, recognized by " in printed
+    assert "custom, from torchvision, recognized by " in printed
     assert "certificate logits differ by at most " in printed
     assert printed.endswith(f"wrote {tmp_path / 'model'}\n")
     assert main(["convert", str(theirs), str(tmp_path / "model"), "--num-classes", "2", "--json"]) == 0

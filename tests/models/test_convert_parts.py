@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torchvision
 from torch import Tensor
 
 import deepresidual
@@ -20,7 +20,11 @@ from deepresidual.models import create, load, save
 from deepresidual.models.convert import convert
 from deepresidual.spec import ResNetSpec
 from tests.conversion.in_process import read_in_this_process
-from tests.parity.agreement import randomize
+from tests.on_demand import OnDemand
+from tests.parity.agreement import TINY, randomize
+from tests.suites import short
+
+torchvision: Any = OnDemand("torchvision")
 
 SPEC = ResNetSpec(unit="basic", depths=(1, 1, 1), widths=(4, 8, 16), stem="cifar", num_classes=3)
 State = dict[str, Tensor]
@@ -142,9 +146,11 @@ def test_a_classifier_can_be_taken_off(tmp_path: Path) -> None:
         convert(tmp_path / "w.pth.tar", tmp_path / "no", num_classes=-1)
 
 
-@pytest.mark.parametrize("to", ["torchvision", "timm"])
+@pytest.mark.parametrize("to", short(["torchvision", "timm"], "torchvision"))
 def test_a_backbone_goes_out_and_comes_back(tmp_path: Path, to: str) -> None:
-    network = torchvision.models.resnet18()
+    # timm's depths are those of its names.
+    depths = (2, 2, 2, 2) if to == "timm" else TINY
+    network = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, depths)
     randomize(network, seed=1)
     network.fc = torch.nn.Identity()
     done = convert(saved(network.state_dict(), tmp_path), tmp_path / "m")
@@ -160,7 +166,8 @@ def test_a_backbone_goes_out_and_comes_back(tmp_path: Path, to: str) -> None:
 
 @pytest.mark.parametrize("to", ["transformers", "keras"])
 def test_a_backbone_is_refused_where_nobody_reads_it(tmp_path: Path, to: str) -> None:
-    save(create("resnet50" if to == "transformers" else "resnet50.keras", num_classes=0), tmp_path / "m")
+    spec = dataclasses.replace(SPEC, depths=TINY, widths=(4, 8, 16, 32), stem="imagenet", shortcut="B")
+    save(create(spec, num_classes=0), tmp_path / "m")
     with pytest.raises(ConfigurationError, match="is a backbone without a classifier, which is not written"):
         convert(tmp_path / "m", tmp_path / "there.keras", to=to)
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
@@ -185,7 +192,7 @@ def test_the_bare_model_of_transformers_is_a_backbone(tmp_path: Path) -> None:
     assert done.certificate.largest_difference <= 1e-4
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnetv2_18"])
+@pytest.mark.parametrize("name", short(["resnet18", "resnetv2_18"], "resnetv2_18"))
 def test_a_folder_of_timm_without_a_classifier_is_a_backbone(tmp_path: Path, name: str) -> None:
     import timm
     from timm.models import save_for_hf

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -21,7 +20,8 @@ from deepresidual import zoo
 from deepresidual.errors import ConfigurationError, ModelFileError, RunError
 from deepresidual.models import TorchClassifier, create, load, save
 from deepresidual.preprocess import Preprocess
-from tests.conftest import SMALL_INPUT, TINY
+from tests.conftest import SMALL_INPUT, TINY, examples
+from tests.suites import short
 
 
 @pytest.fixture
@@ -81,7 +81,9 @@ def test_a_folder_keeps_the_stride_that_its_weights_were_trained_with(tmp_path: 
         assert not torch.allclose(other(images), network(images), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])
+@pytest.mark.parametrize(
+    "name", short(["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"], "resnet18")
+)
 def test_timm_opens_the_folder_with_the_same_logits(tmp_path: Path, name: str) -> None:
     import timm
 
@@ -103,7 +105,10 @@ def test_timm_opens_the_folder_with_the_same_logits(tmp_path: Path, name: str) -
     assert theirs.pretrained_cfg["label_names"] == list("abcde")
 
 
-@pytest.mark.parametrize("name", ["resnet50.v1", "resnet34.c", "plain18", "resnet20", "resnet18.preact"])
+@pytest.mark.parametrize(
+    "name",
+    short(["resnet50.v1", "resnet34.c", "plain18", "resnet20", "resnet18.preact"], "plain18", "resnet20"),
+)
 def test_timm_refuses_a_network_that_it_does_not_have(tmp_path: Path, name: str) -> None:
     import timm
 
@@ -448,32 +453,39 @@ JSON_VALUES = st.recursive(
 )
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A model folder, and its config as it was written."""
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    save(TorchClassifier(create(TINY), ("blue", "green", "red"), SMALL_INPUT), folder)
+    return folder, (folder / "config.json").read_text()
+
+
+@settings(max_examples=examples(50))
 @given(data=st.data())
-def test_a_config_of_any_types_loads_or_is_refused_in_one_sentence(data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "model"
-        save(TorchClassifier(create(TINY), ("blue", "green", "red"), SMALL_INPUT), folder)
-        config = json.loads((folder / "config.json").read_text())
-        at: Any = config
-        for _ in range(data.draw(st.integers(1, 4))):
-            key = data.draw(
-                st.sampled_from(sorted(at)) if isinstance(at, dict) else st.integers(0, len(at) - 1)
-            )
-            if not isinstance(at[key], dict | list) or not at[key]:
-                break
-            at, before = at[key], at
-        if not isinstance(at, dict | list) or not at:
-            at = before
+def test_a_config_of_any_types_loads_or_is_refused_in_one_sentence(
+    saved: tuple[Path, str], data: st.DataObject
+) -> None:
+    folder, text = saved
+    config = json.loads(text)
+    at: Any = config
+    for _ in range(data.draw(st.integers(1, 4))):
         key = data.draw(st.sampled_from(sorted(at)) if isinstance(at, dict) else st.integers(0, len(at) - 1))
-        at[key] = data.draw(JSON_VALUES)
-        (folder / "config.json").write_text(json.dumps(config))
-        message = ""
-        try:
-            save(load(folder), folder.parent / "again")
-        except ModelFileError as error:
-            message = str(error)
-        assert message.isprintable()
-        assert len(message) < 3000
+        if not isinstance(at[key], dict | list) or not at[key]:
+            break
+        at, before = at[key], at
+    if not isinstance(at, dict | list) or not at:
+        at = before
+    key = data.draw(st.sampled_from(sorted(at)) if isinstance(at, dict) else st.integers(0, len(at) - 1))
+    at[key] = data.draw(JSON_VALUES)
+    (folder / "config.json").write_text(json.dumps(config))
+    message = ""
+    try:
+        save(load(folder), folder.parent / "again")
+    except ModelFileError as error:
+        message = str(error)
+    assert message.isprintable()
+    assert len(message) < 3000
 
 
 def test_missing_parts_are_named(folder: Path, tmp_path: Path) -> None:

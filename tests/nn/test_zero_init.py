@@ -1,4 +1,4 @@
-"""Where the last BN of every F may start at zero: the refusal, held against what twenty steps of SGD do."""
+"""Where the last BN of every F may start at zero: the refusal, held against what a few steps of SGD do."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from deepresidual.errors import ConfigurationError
 from deepresidual.models import create
 from deepresidual.spec import Arrangement, ResNetSpec, Shortcut, Unit
 
-SPEC = ResNetSpec(unit="basic", depths=(2, 2), widths=(4, 8), stem="cifar", num_classes=4)
+SPEC = ResNetSpec(unit="basic", depths=(1, 2), widths=(4, 8), stem="cifar", num_classes=4)
 ENDS_WITH_BN: tuple[Arrangement, ...] = ("original", "relu-before-addition", "relu-only-preactivation")
 
 
-def after_twenty_steps(spec: ResNetSpec) -> tuple[float, float]:
+def after_ten_steps(spec: ResNetSpec) -> tuple[float, float]:
     """Train with the last BNs at zero, asked for or not.
 
     Returns:
@@ -38,7 +38,7 @@ def after_twenty_steps(spec: ResNetSpec) -> tuple[float, float]:
     labels = torch.randint(0, 4, (16,), generator=generator)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     largest = [0.0] * len(firsts)
-    for _ in range(20):
+    for _ in range(10):
         optimizer.zero_grad()
         functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
         largest = [
@@ -60,12 +60,12 @@ def test_zero_init_is_refused_exactly_where_it_kills(
         SPEC, arrangement=arrangement, shortcut=shortcut, unit=unit, gate_bias=gate_bias
     )
     torch.manual_seed(0)  # of the shortcuts' dropout
-    still_zero, gradient = after_twenty_steps(spec)
+    still_zero, gradient = after_ten_steps(spec)
     if spec.why_no_zero_init:
         assert still_zero >= 0.5
     else:
         assert gradient > 0
-        assert still_zero < 0.1  # a channel may be negative for all sixteen images
+        assert still_zero < 0.2  # one of eight channels may be negative for all sixteen images
 
 
 @pytest.mark.parametrize("shortcut", get_args(Shortcut))
@@ -106,13 +106,13 @@ def test_zero_init_is_taken_where_projections_widen(name: str) -> None:
 def test_a_shortcut_scaled_by_zero_is_no_shortcut() -> None:
     spec = dataclasses.replace(SPEC, widths=(4, 4), shortcut="scaled", shortcut_scale=0.0)
     assert "shortcut_scale is 0" in spec.why_no_zero_init
-    assert after_twenty_steps(spec) == (1.0, 0.0)
+    assert after_ten_steps(spec) == (1.0, 0.0)
 
 
 def test_option_a_that_pads_nothing_may_start_at_zero() -> None:
     spec = dataclasses.replace(SPEC, widths=(4, 4), shortcut="A")
     assert spec.why_no_zero_init == ""
-    assert after_twenty_steps(spec)[0] == 0
+    assert after_ten_steps(spec)[0] == 0
 
 
 @pytest.mark.parametrize("name", ["plain20", "resnet20", "resnet18"])

@@ -103,10 +103,10 @@ def check_both_ways(
     ours, empty = empty_network(spec).eval(), empty_network(spec).state_dict()
     randomize(theirs, seed=1)
     ours.load_state_dict(read_tensors(translation, theirs.state_dict(), empty, "file"))
-    for size in ((64, 64), (75, 97)):
+    for size in ((32, 32), (43, 65)):
         assert largest_difference(ours, logits, size) <= 1e-5
     randomize(ours, seed=2)
     theirs.load_state_dict(write_tensors(translation, ours.state_dict()))
-    assert largest_difference(ours, logits) <= 1e-5
+    assert largest_difference(ours, logits, (43, 65)) <= 1e-5
     back = read_tensors(translation, theirs.state_dict(), empty, "file")
     assert all(torch.equal(back[name], tensor) for name, tensor in ours.state_dict().items())

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import torch
@@ -154,6 +154,18 @@ class Writer:
         return logits
 
 
+class Fifty(NamedTuple):
+    """A file of ResNet-50, and what was written into it."""
+
+    writer: Writer
+    path: Path
+    spec: ResNetSpec
+
+    def opencv(self) -> Callable[[Tensor], Tensor]:
+        """Return the function of the file by OpenCV."""
+        return self.writer.opencv(self.path)
+
+
 FIFTY = [list("abc"), list("abcd"), list("abcdef"), list("abc")]
 HUNDRED_ONE = [
     list("abc"),
@@ -173,35 +185,38 @@ def converted(path: Path, spec: ResNetSpec | None = None) -> torch.nn.Module:
     return network.eval()
 
 
-@pytest.fixture(scope="module")
-def fifty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Writer, Path]:
-    writer = Writer().resnet(FIFTY, 64, 1000, stem_bias=True)
-    return writer, writer.save(tmp_path_factory.mktemp("caffe") / "ResNet-50-model.caffemodel")
+@pytest.fixture(
+    scope="module", params=[pytest.param(64, marks=pytest.mark.test_all), 8], ids=["full", "narrow"]
+)
+def fifty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fifty:
+    writer = Writer().resnet(FIFTY, request.param, 1000, stem_bias=True)
+    path = writer.save(tmp_path_factory.mktemp("caffe") / "ResNet-50-model.caffemodel")
+    widths = tuple(request.param * factor for factor in (1, 2, 4, 8))
+    return Fifty(writer, path, dataclasses.replace(zoo.entry("resnet50.caffe").spec, widths=widths))
 
 
 def small(factor: float = 2.0, *, legacy: bool = False) -> Writer:
     return Writer(factor, legacy=legacy).resnet([["a"], ["a", "b"]], 4, 5, stem_bias=False)
 
 
-def test_resnet_50_is_recognized(fifty: tuple[Writer, Path]) -> None:
-    checkpoint = read(fifty[1])
+def test_resnet_50_is_recognized(fifty: Fifty) -> None:
+    checkpoint = read(fifty.path)
     recognition = Caffe().recognize(checkpoint)
     assert recognition is not None
     entry = zoo.entry("resnet50.caffe")
-    assert recognition.spec == entry.spec
+    assert recognition.spec == fifty.spec
     assert recognition.preprocess == entry.preprocess
     assert recognition.label_names is not None
     assert len(recognition.label_names) == 1000
     assert len(recognition.assumed) == 1
     assert "mean image" in recognition.assumed[0]
-    assert Caffe().translation(entry.spec) == Caffe().translation(entry.spec, checkpoint)
+    assert Caffe().translation(fifty.spec) == Caffe().translation(fifty.spec, checkpoint)
 
 
 @pytest.mark.parametrize("side", [64, 65])
-def test_resnet_50_gives_the_logits_of_opencv(fifty: tuple[Writer, Path], side: int, parity: Parity) -> None:
-    writer, path = fifty
-    difference = largest_difference(converted(path), writer.opencv(path), (side, side))
-    parity("resnet50.caffe", "caffe", "in", difference, TOLERANCE)
+def test_resnet_50_gives_the_logits_of_opencv(fifty: Fifty, side: int, parity: Parity) -> None:
+    difference = largest_difference(converted(fifty.path), fifty.opencv(), (side, side))
+    parity(zoo.name_of(fifty.spec) or "narrow", "caffe", "in", difference, TOLERANCE)
 
 
 def write_mean_image(path: Path, pixels: Tensor) -> None:
@@ -252,18 +267,16 @@ def test_another_mean_image_is_refused(mean: Tensor, text: str, tmp_path: Path) 
         Caffe().recognize(read(path))
 
 
-def test_torchs_pooling_gives_other_logits(fifty: tuple[Writer, Path]) -> None:
-    writer, path = fifty
-    spec = dataclasses.replace(zoo.entry("resnet50.caffe").spec, padding="torch")
-    assert largest_difference(converted(path, spec), writer.opencv(path), (65, 65)) > 1e-3
+def test_torchs_pooling_gives_other_logits(fifty: Fifty) -> None:
+    spec = dataclasses.replace(fifty.spec, padding="torch")
+    assert largest_difference(converted(fifty.path, spec), fifty.opencv(), (65, 65)) > 1e-3
 
 
 @pytest.mark.parametrize("side", [64, 65])
-def test_the_reference_is_the_same_network(fifty: tuple[Writer, Path], side: int) -> None:
-    writer, path = fifty
-    reference = Caffe().reference(read(path), zoo.entry("resnet50.caffe").spec)
+def test_the_reference_is_the_same_network(fifty: Fifty, side: int) -> None:
+    reference = Caffe().reference(read(fifty.path), fifty.spec)
     assert reference.name == f"OpenCV {cv2.__version__}"
-    assert largest_difference(reference.logits, writer.opencv(path), (side, side)) <= TOLERANCE
+    assert largest_difference(reference.logits, fifty.opencv(), (side, side)) <= TOLERANCE
 
 
 def test_numbered_units_of_resnet_101(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import torchvision
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from deepresidual import zoo
 from deepresidual.conversion.checkpoint import Checkpoint
@@ -20,6 +18,7 @@ from deepresidual.conversion.torchvision import TorchVision
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from deepresidual.models import create
 from deepresidual.nn import ResNet
+from tests.on_demand import OnDemand
 from tests.parity.agreement import (
     TINY,
     check_both_ways,
@@ -32,24 +31,29 @@ from tests.parity.agreement import (
 from tests.parity.conftest import Parity
 from tests.suites import short
 
+torchvision: Any = OnDemand("torchvision")
+
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "wide_resnet50_2")
+# The others differ from these in depth alone.
+DISTINCT = ("resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2")
 
 
 def read_here(checkpoint: Checkpoint) -> ResNet:
     return converted(TorchVision(), checkpoint)[0]
 
 
-TINY_NETWORKS: dict[str, tuple[Any, dict[str, int]]] = {
-    "basic": (BasicBlock, {}),
-    "bottleneck": (Bottleneck, {}),
-    "groups": (Bottleneck, {"groups": 32, "width_per_group": 4}),
-    "wide": (Bottleneck, {"width_per_group": 128}),
+TINY_NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
+    "basic": ("BasicBlock", {}),
+    "bottleneck": ("Bottleneck", {}),
+    "groups": ("Bottleneck", {"groups": 32, "width_per_group": 4}),
+    "wide": ("Bottleneck", {"width_per_group": 128}),
 }
 
 
 def tiny(kind: str, **options: Any) -> Any:
     block, widths = TINY_NETWORKS[kind]
-    return torchvision.models.ResNet(block, TINY, num_classes=7, **widths, **options)
+    resnet = torchvision.models.resnet
+    return resnet.ResNet(getattr(resnet, block), TINY, num_classes=7, **widths, **options)
 
 
 @pytest.mark.parametrize("kind", TINY_NETWORKS)
@@ -58,7 +62,7 @@ def test_tiny_networks_are_the_same_here_and_there(kind: str) -> None:
     check_both_ways(TorchVision(), converted(TorchVision(), in_memory(theirs))[1].spec, theirs)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", short(NAMES, *DISTINCT))
 def test_every_network_has_the_names_and_shapes_of_torchvisions(name: str) -> None:
     with torch.device("meta"):
         theirs = getattr(torchvision.models, name)(num_classes=7)
@@ -103,7 +107,7 @@ def test_dilation_is_torchvisions(output_stride: int, dilate: list[bool]) -> Non
     )
     ours = ResNet(spec)
     ours.load_state_dict(theirs.state_dict())
-    assert largest_difference(ours.eval(), theirs, (75, 97)) <= 1e-5
+    assert largest_difference(ours.eval(), theirs, (43, 65)) <= 1e-5
     reference = TorchVision().reference(in_memory(theirs), spec)
     assert largest_difference(ours, reference.logits) <= 1e-5
 
@@ -157,7 +161,8 @@ def test_gray_images() -> None:
     ],
 )
 def test_other_networks_are_refused_by_the_tensor(change: dict[str, Any], message: str) -> None:
-    checkpoint = in_memory(torchvision.models.resnet18())
+    with torch.device("meta"):
+        checkpoint = in_memory(torchvision.models.resnet18())
     changed = dataclasses.replace(checkpoint, tensors={**checkpoint.tensors, **change})
     with pytest.raises(ModelFileError, match=message):
         TorchVision().recognize(changed)
@@ -174,10 +179,10 @@ def test_other_networks_are_refused_by_the_tensor(change: dict[str, Any], messag
     ],
 )
 def test_what_torchvision_lacks_is_named(name: str, message: str, tmp_path: Path) -> None:
-    network = create(name)
-    model = Exported(network.spec, network.state_dict(), zoo.default_preprocess(network.spec), ())
+    spec = zoo.entry(name).spec
+    model = Exported(spec, {}, zoo.default_preprocess(spec), ())
     with pytest.raises(ConfigurationError, match=message):
         TorchVision().write(model, tmp_path / "out.pth")
     assert not (tmp_path / "out.pth").exists()
     with pytest.raises(MissingDependencyError, match=message):
-        TorchVision().reference(in_memory(network), network.spec)
+        TorchVision().reference(Checkpoint(Path("file.pth"), "torch", {}, ""), spec)

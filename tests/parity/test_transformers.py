@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from PIL import Image
-from transformers import ResNetConfig, ResNetForImageClassification
 
 from deepresidual import zoo
 from deepresidual.conversion.ecosystem import Exported, Recognition
@@ -23,6 +21,7 @@ from deepresidual.models import create
 from deepresidual.nn import ResNet
 from deepresidual.preprocess import Preprocess
 from deepresidual.spec import ResNetSpec
+from tests.on_demand import OnDemand
 from tests.parity.agreement import (
     TINY,
     check_both_ways,
@@ -33,6 +32,8 @@ from tests.parity.agreement import (
 )
 from tests.parity.conftest import Parity
 from tests.suites import short
+
+transformers: Any = OnDemand("transformers")
 
 VIT = {"image_processor_type": "ViTImageProcessor"}
 CONVNEXT = {"image_processor_type": "ConvNextImageProcessor", "do_center_crop": False}
@@ -55,7 +56,7 @@ def read_here(path: Path) -> tuple[ResNet, Recognition]:
 
 
 def config_of(spec: ResNetSpec) -> Any:
-    return ResNetConfig(
+    return transformers.ResNetConfig(
         embedding_size=spec.widths[0],
         depths=list(spec.depths),
         hidden_sizes=[width * spec.expansion for width in spec.widths],
@@ -68,15 +69,17 @@ def config_of(spec: ResNetSpec) -> Any:
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50.v1"])
 def test_tiny_networks_are_the_same_here_and_there(name: str) -> None:
     spec = dataclasses.replace(zoo.entry(name).spec, depths=TINY, widths=(16, 32, 64, 128), num_classes=7)
-    theirs = ResNetForImageClassification(config_of(spec))
+    theirs = transformers.ResNetForImageClassification(config_of(spec))
     check_both_ways(Transformers(), spec, theirs, lambda images: theirs(images).logits)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", short(NAMES, "resnet18", "resnet50", "resnet50.v1"))
 def test_every_network_has_the_names_and_shapes_of_transformers(name: str) -> None:
     spec = dataclasses.replace(zoo.entry(name).spec, num_classes=7)
     with torch.device("meta"):
-        check_names_and_shapes(Transformers(), spec, ResNetForImageClassification(config_of(spec)))
+        check_names_and_shapes(
+            Transformers(), spec, transformers.ResNetForImageClassification(config_of(spec))
+        )
 
 
 FULL = short(NAMES, "resnet18")
@@ -84,8 +87,8 @@ FULL = short(NAMES, "resnet18")
 
 @pytest.mark.parametrize("name", FULL)
 def test_networks_of_transformers_are_the_same_here(name: str, tmp_path: Path, parity: Parity) -> None:
-    theirs = randomize(ResNetForImageClassification(config_of(zoo.entry(name).spec)), seed=1)
-    theirs.save_pretrained(tmp_path / "theirs")  # type: ignore[operator]
+    theirs = randomize(transformers.ResNetForImageClassification(config_of(zoo.entry(name).spec)), seed=1)
+    theirs.save_pretrained(tmp_path / "theirs")
     ours, recognition = read_here(tmp_path / "theirs")
     assert zoo.name_of(ours.spec) == name
     assert recognition.label_names == tuple(f"LABEL_{row}" for row in range(7))
@@ -100,7 +103,7 @@ def test_what_is_written_transformers_opens(name: str, tmp_path: Path, parity: P
     Transformers().write(
         Exported(ours.spec, ours.state_dict(), PREPROCESS, tuple("abcdefg")), tmp_path / "out"
     )
-    theirs = ResNetForImageClassification.from_pretrained(tmp_path / "out").eval()
+    theirs = transformers.ResNetForImageClassification.from_pretrained(tmp_path / "out").eval()
     parity(name, "transformers", "out", largest_difference(ours, lambda x: theirs(x).logits), 1e-5)
     assert theirs.config.id2label[3] == "d"
     back, recognition = read_here(tmp_path / "out")
@@ -263,8 +266,7 @@ def test_without_its_configuration_a_file_does_not_say_where_it_strides(folder: 
     ],
 )
 def test_what_transformers_lacks_is_named(name: str, message: str, tmp_path: Path) -> None:
-    network = create(name)
-    model = Exported(network.spec, network.state_dict(), PREPROCESS, ())
+    model = Exported(zoo.entry(name).spec, {}, PREPROCESS, ())
     with pytest.raises(ConfigurationError, match=message):
         Transformers().write(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from deepresidual.conversion.readers import read, sandbox
 from deepresidual.errors import MissingDependencyError, ModelFileError, RunError
 
-pytestmark = pytest.mark.child
+pytestmark = pytest.mark.child(fresh=True)
 
 
 @pytest.fixture

@@ -1,0 +1,16 @@
+"""Other libraries in tests: collecting a test must not take the seconds that importing them takes."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+class OnDemand:
+    """A module that is imported when something of it is first used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._name), name)
