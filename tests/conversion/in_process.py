@@ -58,5 +58,5 @@ def _forked(_: list[str], *, input: bytes, cwd: str, env: dict[str, str], **__: 
             sandbox.child(json.loads(input))
         finally:
             os._exit(1)
-    _, status = os.waitpid(process, 0)
+    status = os.waitpid(process, 0)[1]
     return SimpleNamespace(returncode=os.waitstatus_to_exitcode(status))

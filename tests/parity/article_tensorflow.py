@@ -195,7 +195,8 @@ def train(
 
 def pattern(side: int) -> np.ndarray[Any, Any]:
     """Return two images that every computer draws alike."""
-    return np.sin(np.arange(2 * side * side * 3) ** 1.5).reshape(2, side, side, 3).astype(np.float32)
+    values = np.sin(np.arange(2 * side * side * 3) ** 1.5)
+    return np.asarray(values.reshape(2, side, side, 3), np.float32)
 
 
 def store(file: Path, num_classes: int, scope: str, side: int) -> None:

@@ -87,7 +87,9 @@ FULL = short(NAMES, "resnet18")
 
 @pytest.mark.parametrize("name", FULL)
 def test_networks_of_transformers_are_the_same_here(name: str, tmp_path: Path, parity: Parity) -> None:
-    theirs = randomize(transformers.ResNetForImageClassification(config_of(zoo.entry(name).spec)), seed=1)
+    theirs: Any = randomize(
+        transformers.ResNetForImageClassification(config_of(zoo.entry(name).spec)), seed=1
+    )
     theirs.save_pretrained(tmp_path / "theirs")
     ours, recognition = read_here(tmp_path / "theirs")
     assert zoo.name_of(ours.spec) == name
