@@ -39,7 +39,7 @@ settings.register_profile(
     derandomize=FUZZ_TIMES == 1,
     database=None,
     print_blob=True,
-    max_examples=examples(100),
+    max_examples=examples(40),
 )
 settings.load_profile("residual")
 

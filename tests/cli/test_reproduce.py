@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from deepresidual.analysis.experiments import EXPERIMENTS
 from deepresidual.cli import main
 
 Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _figures_stay_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing: figures have tests of their own."""
+    monkeypatch.setattr(Figure, "savefig", lambda _figure, file, **_how: file.write(b"drawn"))
 
 
 def as_json(capsys: Capture) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from deepresidual.recipe import GROUPS, RENAMED, Recipe, setting_homes
 from deepresidual.recipe.recipes import NAMES
 from deepresidual.training.options import TrainOptions
 from tests.recipe.test_fields import CHOICES, YES_NO, another
+from tests.suites import short
 
 PLAIN = Recipe(name="plain")
 
@@ -178,12 +179,15 @@ def test_an_old_option_is_answered_with_the_new_one(
         assert capsys.readouterr().err == f"error: {option(old)} is now {option(new)}\n"
 
 
-@pytest.mark.parametrize("name", ["epochs", "steps", "micro_batch_size", "milestones", "mixup", "pad_px"])
+@pytest.mark.parametrize(
+    "name",
+    short(["epochs", "steps", "micro_batch_size", "milestones", "mixup", "pad_px"], "epochs", "milestones"),
+)
 def test_a_word_where_a_number_belongs_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert option(name) in refused([option(name), "many"], capsys)
 
 
-@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("name", short(CHOICES, *list(CHOICES)[:2]))
 def test_an_unknown_choice_is_refused_with_those_that_there_are(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,7 +196,7 @@ def test_an_unknown_choice_is_refused_with_those_that_there_are(
     assert f"'{another(name)}'" in said
 
 
-@pytest.mark.parametrize("name", YES_NO)
+@pytest.mark.parametrize("name", short(YES_NO, *YES_NO[:1]))
 def test_what_is_yes_or_no_is_not_something_else(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"invalid choice 'true' for argument '{option(name)}'" in refused([option(name), "true"], capsys)
 

@@ -59,7 +59,7 @@ def _choose(
 # -- choosing --------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 @given(seed=_SEEDS, epoch=st.integers(0, 999), kind=st.sampled_from(_KINDS), size=_SIZES)
 def test_the_choice_is_a_function_of_the_random_numbers_alone(
     seed: int, epoch: int, kind: CropKind, size: tuple[int, int]
@@ -131,7 +131,7 @@ def test_padding_shifts_to_every_place_and_no_other() -> None:
     assert {box[:2] for box in boxes} == {(x, y) for x in range(-4, 5) for y in range(-4, 5)}
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(100))
 @given(seed=_SEEDS, size=_SIZES, min_area=st.floats(0.01, 1))
 def test_a_random_box_lies_within_the_image(seed: int, size: tuple[int, int], min_area: float) -> None:
     height, width = size
@@ -142,7 +142,7 @@ def test_a_random_box_lies_within_the_image(seed: int, size: tuple[int, int], mi
     assert all(edge.is_integer() for edge in (left, top, right, bottom))
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(100))
 @given(seed=_SEEDS, height=st.integers(24, 400), ratio=st.floats(0.75, 4 / 3), min_area=st.floats(0.08, 0.7))
 def test_a_random_box_has_the_area_and_the_ratio_that_were_asked_for(
     seed: int, height: int, ratio: float, min_area: float
@@ -352,7 +352,7 @@ def test_a_smaller_training_image_is_padded_in_proportion() -> None:
         np.testing.assert_array_equal(view, padded[2:16, across : across + 14])
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(80))
 @given(
     size=_SIZES,
     seed=_SEEDS,

@@ -171,11 +171,15 @@ _EVEN = [0] * 10 + [1] * 10
         (16, [15] * 11 + [16] * 9, [("tiny", "")]),
         (20, [16] * 3 + [20] * 17, [("tiny", "x-0"), ("tiny", "x-1"), ("tiny", "x-2")]),
         (0, [1] * 20, []),
-        (16, [1024] * 10 + [1023] * 10, []),
-        (16, [1024] * 11 + [1023] * 9, [("oversized", "")]),
+        (16, [64] * 10 + [63] * 10, []),
+        (16, [64] * 11 + [63] * 9, [("oversized", "")]),
     ],
 )
-def test_tiny_and_oversized_images(min_px: int, sides: list[int], expected: list[tuple[str, str]]) -> None:
+def test_tiny_and_oversized_images(
+    monkeypatch: pytest.MonkeyPatch, min_px: int, sides: list[int], expected: list[tuple[str, str]]
+) -> None:
+    assert check_module._OVERSIZED_PX == 1024
+    monkeypatch.setattr(check_module, "_OVERSIZED_PX", 64)  # decoding larger ones takes seconds
     assert _about(check(_source(_EVEN, sides), min_px=min_px, num_workers=0).findings) == sorted(expected)
 
 
@@ -366,6 +370,7 @@ def test_memory_does_not_grow_with_the_images() -> None:
 
 
 @needs_photos
+@pytest.mark.test_all
 def test_the_gif_among_the_ants_is_all_there_is() -> None:
     found = check(SHARED / "hymenoptera")
     assert found == CheckReport(

@@ -905,7 +905,7 @@ _SEEDS = (
 )
 
 
-@settings(max_examples=examples(600))
+@settings(max_examples=examples(200))
 @given(
     content=st.sampled_from(_SEEDS),
     flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
@@ -920,7 +920,7 @@ def test_damage_gives_a_picture_or_a_data_error(
     _check_picture_or_error(bytes(damaged[: round(kept * len(damaged))]))
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(80))
 @given(
     start=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF\0\1\0\0WEBPVP8 "]),
     rest=st.binary(max_size=200),

@@ -22,7 +22,10 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real photos at {DATA}")
 
 
-@pytest.mark.parametrize(("folder", "count"), [("imagenet-samples", 250), ("hymenoptera", 397)])
+@pytest.mark.parametrize(
+    ("folder", "count"),
+    [("imagenet-samples", 250), pytest.param("hymenoptera", 397, marks=pytest.mark.test_all)],
+)
 def test_every_photo_decodes_to_the_pixels_of_pillow(folder: str, count: int) -> None:
     files = [
         path for path in sorted((DATA / folder).rglob("*")) if path.suffix.casefold() in (".jpg", ".jpeg")

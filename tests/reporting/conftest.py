@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from markupsafe import Markup
 
+from deepresidual.reporting import charts, report, side_by_side
 from deepresidual.training.launch import train
 from tests.conftest import write_photos
 
@@ -31,3 +35,28 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         precision="fp32",
     )
     return root / "run"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _charts_are_drawn_once() -> Iterator[None]:
+    """Draw each chart once in all: most tests look at the page around it. Charts have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in (
+            (report, "draw_curves"),
+            (report, "draw_reliability"),
+            (side_by_side, "draw_curves"),
+        ):
+            patch.setattr(module, name, _remembered(getattr(charts, name)))
+        yield
+
+
+def _remembered(draw: Callable[..., Markup]) -> Callable[..., Markup]:
+    drawn: dict[str, Markup] = {}
+
+    def remember(*arguments: Any) -> Markup:
+        key = repr(arguments)
+        if key not in drawn:
+            drawn[key] = draw(*arguments)
+        return drawn[key]
+
+    return remember
