@@ -16,12 +16,11 @@ Example:
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -30,16 +29,19 @@ from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Outline
 
 from deepresidual import zoo
+from deepresidual.analysis.pictures import GRAY, INK, figure_bytes
 from deepresidual.errors import ConfigurationError
 from deepresidual.runtime.files import expanded, write_bytes
-from deepresidual.spec import Convolution, ResNetSpec, UnitShape, shortcut_form
+from deepresidual.spec import ResNetSpec, UnitShape, shortcut_form
 from deepresidual.zoo.table import stages
 
 MAX_LAYERS_DRAWN_ONE_BY_ONE = 40
 """Of networks with more weighted layers, units of the same shape are drawn once: a page holds some 40."""
 
 _FORMATS = (".svg", ".png")
-_PNG_DOTS_PER_INCH = 144  # twice the 72 points an inch that the measures below are in
+
+_Line: TypeAlias = Literal["solid", "dotted"]
+_LINES: dict[_Line, Any] = {"solid": "solid", "dotted": (0, (1.2, 1.6))}
 
 # Measures in points.
 _BOX_WIDTH, _BOX_HEIGHT = 116.0, 15.5
@@ -57,7 +59,6 @@ _COLUMN_WIDTH = _BOX_WIDTH + 78.0  # with brackets on its left and shortcuts on 
 
 _TEXT = 7.5
 _LABEL_CHARACTERS = 24  # as many fit into a box; longer labels, as of grouped convolutions, are set smaller
-_INK, _GRAY = "#1f2933", "#6b7680"
 # Fill and edge; neighbours differ in lightness and hue, also for readers who do not see red and green apart.
 _STAGE_COLOURS = (
     ("#e6defa", "#7a5fc0"),
@@ -94,7 +95,7 @@ class _Block:
     boxes: tuple[_Box, ...]
     output_px: int
     name: str = ""
-    shortcut: Literal["solid", "dotted"] | None = None
+    shortcut: _Line | None = None
     repeats: int = 1
 
     @property
@@ -114,12 +115,12 @@ class _Column:
 
 
 def draw_architecture(network: str | zoo.ZooEntry, path: Path, input_px: int | None = None) -> None:
-    """Draw a network of the zoo, beside its plain or residual twin where there is one, into a file.
+    """Draw a network of the zoo, beside its plain or residual twin if there is one, into a file.
 
     Args:
         network: Name in the zoo, or a row of it.
         path: File to write, which ends with ``.svg`` or ``.png``.
-        input_px: Side of the input image in pixels; the usual one of the network where left out.
+        input_px: Side of the input image in pixels. Default: the usual one of the network.
 
     Raises:
         ConfigurationError: The file's ending is none of these, or there is no such network.
@@ -137,7 +138,16 @@ def draw_architecture(network: str | zoo.ZooEntry, path: Path, input_px: int | N
 def _rendered(entry: zoo.ZooEntry, file_format: str, input_px: int | None) -> bytes:
     px = entry.preprocess.crop_px if input_px is None else input_px
     entries = _with_twin(entry)
-    columns = [_column(each, px) for each in entries]
+    columns = [
+        _Column(
+            each.name,
+            each.spec.num_layers,
+            each.spec.num_parameters,
+            each.spec.num_macs(px),
+            tuple(_blocks(each.spec, px)),
+        )
+        for each in entries
+    ]
     if {column.name for column in columns} == {"plain34", "resnet34"} and px == _VGG19_PX:
         columns.insert(0, _vgg19())
     bands = _bands(columns)
@@ -158,21 +168,15 @@ def _rendered(entry: zoo.ZooEntry, file_format: str, input_px: int | None) -> by
         for line, (style, text) in enumerate(legend):
             # Under the residual column, which is the last.
             _draw_legend(axes, style, text, middle, _MARGIN + (len(legend) - line - 0.5) * _LEGEND_LINE)
-        file = io.BytesIO()
         title = ", ".join(column.name for column in columns)
-        # Neither the date nor the version of matplotlib, so that the bytes depend on the drawing alone.
-        metadata = (
-            {"Title": title, "Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
-        )
-        figure.savefig(file, format=file_format, dpi=_PNG_DOTS_PER_INCH, metadata=metadata)
-    return file.getvalue()
+        return figure_bytes(figure, file_format, title=title)
 
 
 # -- what is drawn -----------------------------------------------------------------------------------
 
 
 def _with_twin(entry: zoo.ZooEntry) -> list[zoo.ZooEntry]:
-    """Return the plain and the residual network, where both are in the zoo; else the one."""
+    """Return the plain and the residual network if both are in the zoo; else the one."""
     spec = entry.spec
     if spec.shortcut == "none":
         twin = entry.name.replace("plain", "resnet")
@@ -184,18 +188,12 @@ def _with_twin(entry: zoo.ZooEntry) -> list[zoo.ZooEntry]:
     return [entry] if name is None else [zoo.entry(name), entry]
 
 
-def _column(entry: zoo.ZooEntry, input_px: int) -> _Column:
-    spec = entry.spec
-    blocks = tuple(_blocks(spec, input_px))
-    return _Column(entry.name, spec.num_layers, spec.num_parameters, spec.num_macs(input_px), blocks)
-
-
 def _blocks(spec: ResNetSpec, input_px: int) -> list[_Block]:
     """Return the column of a network, from the top."""
     rows = {row.name: row for row in stages(spec, input_px)}
     stem = rows["conv1"]
     kernel = 7 if spec.stem == "imagenet" else 3
-    label = _label(kernel, spec.widths[0], stem.stride, 1, 1)
+    label = _label(kernel, spec.widths[0], stem.stride)
     blocks = [_Block((_Box("conv1", label, _NEUTRAL),), stem.output_px)]
     if "pool" in rows:
         blocks.append(_Block((_Box("pool", "max pool, /2", _NEUTRAL),), rows["pool"].output_px))
@@ -207,7 +205,11 @@ def _blocks(spec: ResNetSpec, input_px: int) -> list[_Block]:
         colours = _STAGE_COLOURS[spec.stage_names.index(shape.stage)]
         for unit in units if one_by_one else units[:1]:
             boxes = tuple(
-                _Box(f"{unit.name}.conv{number}", _conv_label(conv), colours)
+                _Box(
+                    f"{unit.name}.conv{number}",
+                    _label(conv.kernel_px, conv.out_channels, conv.stride, conv.groups, conv.dilation),
+                    colours,
+                )
                 for number, conv in enumerate(spec.convolutions(unit), start=1)
             )
             repeats = 1 if one_by_one else len(units)
@@ -217,39 +219,29 @@ def _blocks(spec: ResNetSpec, input_px: int) -> list[_Block]:
 
 
 # Simonyan and Zisserman 2014 (arXiv 1409.1556), Table 1, column E: channels and number of the 3×3
-# convolutions between two poolings, and the widths of the three linear layers; all have biases.
+# convolutions between two poolings, and the widths of the three linear layers. With all biases it has so many
+# parameters, and so many multiply-adds at 224 px.
 _VGG19_PX = 224
 _VGG19_STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 _VGG19_LINEAR = (4096, 4096, 1000)
+_VGG19_PARAMETERS, _VGG19_MACS = 143_667_240, 19_632_062_464
 
 
 def _vgg19() -> _Column:
     """Return the column of VGG-19, which the 34-layer networks are held against."""
-    px, channels = _VGG19_PX, 3
-    num_layers = num_parameters = num_macs = 0
+    px = _VGG19_PX
     blocks: list[_Block] = []
     # Maps of 56, 28 and 14 px have the colours of the residual stages of that size.
     colours = (_NEUTRAL, _NEUTRAL, *_STAGE_COLOURS[:3])
     for stage, ((width, count), colour) in enumerate(zip(_VGG19_STAGES, colours, strict=True), start=1):
-        boxes = []
-        for number in range(1, count + 1):
-            boxes.append(_Box(f"conv{stage}_{number}", _label(3, width, 1, 1, 1), colour))
-            weights = 9 * channels * width
-            num_layers += 1
-            num_parameters += weights + width
-            num_macs += weights * px * px
-            channels = width
-        blocks.append(_Block(tuple(boxes), px))
+        boxes = tuple(_Box(f"conv{stage}_{number + 1}", _label(3, width), colour) for number in range(count))
+        blocks += [_Block(boxes, px), _Block((_Box(f"pool{stage}", "max pool, /2", _NEUTRAL),), px // 2)]
         px //= 2
-        blocks.append(_Block((_Box(f"pool{stage}", "max pool, /2", _NEUTRAL),), px))
-    inputs, linear = channels * px * px, []
-    for number, width in enumerate(_VGG19_LINEAR, start=6):
-        linear.append(_Box(f"fc{number}", f"fc, {width}", _NEUTRAL))
-        num_layers += 1
-        num_parameters += (inputs + 1) * width
-        num_macs += inputs * width
-        inputs = width
-    return _Column("VGG-19", num_layers, num_parameters, num_macs, (*blocks, _Block(tuple(linear), 1)))
+    linear = tuple(
+        _Box(f"fc{number}", f"fc, {width}", _NEUTRAL) for number, width in enumerate(_VGG19_LINEAR, start=6)
+    )
+    num_layers = sum(count for _, count in _VGG19_STAGES) + len(linear)
+    return _Column("VGG-19", num_layers, _VGG19_PARAMETERS, _VGG19_MACS, (*blocks, _Block(linear, 1)))
 
 
 def _shape(unit: UnitShape) -> UnitShape:
@@ -257,17 +249,13 @@ def _shape(unit: UnitShape) -> UnitShape:
     return dataclasses.replace(unit, name=unit.stage, drop_rate=0.0)
 
 
-def _shortcut_style(spec: ResNetSpec, unit: UnitShape) -> Literal["solid", "dotted"] | None:
+def _shortcut_style(spec: ResNetSpec, unit: UnitShape) -> _Line | None:
     if spec.shortcut == "none":
         return None
     return "solid" if unit.in_channels == unit.out_channels and unit.stride == 1 else "dotted"
 
 
-def _conv_label(conv: Convolution) -> str:
-    return _label(conv.kernel_px, conv.out_channels, conv.stride, conv.groups, conv.dilation)
-
-
-def _label(kernel: int, channels: int, stride: int, groups: int, dilation: int) -> str:
+def _label(kernel: int, channels: int, stride: int = 1, groups: int = 1, dilation: int = 1) -> str:
     label = f"{kernel}×{kernel} conv, {channels}"
     if stride > 1:
         label += f", /{stride}"
@@ -290,9 +278,9 @@ _KIND_WORDS = {
 }
 
 
-def _legend(spec: ResNetSpec, blocks: tuple[_Block, ...]) -> list[tuple[Literal["solid", "dotted"], str]]:
+def _legend(spec: ResNetSpec, blocks: tuple[_Block, ...]) -> list[tuple[_Line, str]]:
     """Return what the two kinds of line mean in this network; nothing for a plain one."""
-    words: dict[Literal["solid", "dotted"], dict[str, None]] = {"solid": {}, "dotted": {}}
+    words: dict[_Line, dict[str, None]] = {"solid": {}, "dotted": {}}
     for unit in spec.units():
         style = _shortcut_style(spec, unit)
         if style is not None:
@@ -333,7 +321,7 @@ def _draw_header(axes: Axes, column: _Column, input_px: int, middle: float, top:
     facts = f"{column.num_parameters / 1e6:,.2f} M parameters, {text}"
     _text(axes, middle, top - 6, column.name, size=11, weight="bold")
     _text(axes, middle, top - 20, f"{column.num_layers:,} layers", size=_TEXT + 0.5)
-    _text(axes, middle, top - 32, facts, size=_TEXT - 0.5, colour=_GRAY)
+    _text(axes, middle, top - 32, facts, size=_TEXT - 0.5, colour=GRAY)
     _text(axes, middle, top - 48, f"image, {input_px} × {input_px}")
 
 
@@ -376,25 +364,22 @@ def _draw_box(axes: Axes, mark: str, box: _Box, middle: float, top: float) -> No
 
 
 def _draw_arrow(axes: Axes, x: float, start: float, end: float) -> None:
-    axes.plot((x, x), (start, end + 2), color=_INK, linewidth=0.8, solid_capstyle="butt", zorder=1)
-    axes.fill((x - 2, x + 2, x), (end + 3.6, end + 3.6, end), color=_INK, linewidth=0, zorder=2)
+    axes.plot((x, x), (start, end + 2), color=INK, linewidth=0.8, solid_capstyle="butt", zorder=1)
+    axes.fill((x - 2, x + 2, x), (end + 3.6, end + 3.6, end), color=INK, linewidth=0, zorder=2)
 
 
-def _draw_shortcut(
-    axes: Axes, mark: str, style: Literal["solid", "dotted"], x: float, branch: float, total: float
-) -> None:
+def _draw_shortcut(axes: Axes, mark: str, style: _Line, x: float, branch: float, total: float) -> None:
     """Draw the line from the branch around the boxes to the sum, and the sum."""
     right = x + _BOX_WIDTH / 2 + _BULGE
-    start, end = x, x + _SUM_RADIUS + 3.2
     points = [
-        (start, branch),
+        (x, branch),
         (right - _CORNER, branch),
         (right, branch),
         (right, branch - _CORNER),
         (right, total + _CORNER),
         (right, total),
         (right - _CORNER, total),
-        (end, total),
+        (x + _SUM_RADIUS + 3.2, total),
     ]
     curve = [Outline.CURVE3, Outline.CURVE3]
     codes = [Outline.MOVETO, Outline.LINETO, *curve, Outline.LINETO, *curve, Outline.LINETO]
@@ -402,25 +387,23 @@ def _draw_shortcut(
         PathPatch(
             Outline(points, codes),
             fill=False,
-            edgecolor=_INK,
+            edgecolor=INK,
             linewidth=1.0,
-            linestyle="solid" if style == "solid" else (0, (1.2, 1.6)),
+            linestyle=_LINES[style],
             zorder=1,
             gid=mark,
         )
     )
     tip = x + _SUM_RADIUS
-    axes.fill((tip + 3.6, tip + 3.6, tip), (total + 2, total - 2, total), color=_INK, linewidth=0, zorder=2)
-    axes.add_patch(
-        Circle((x, total), _SUM_RADIUS, facecolor="white", edgecolor=_INK, linewidth=0.8, zorder=4)
-    )
+    axes.fill((tip + 3.6, tip + 3.6, tip), (total + 2, total - 2, total), color=INK, linewidth=0, zorder=2)
+    axes.add_patch(Circle((x, total), _SUM_RADIUS, facecolor="white", edgecolor=INK, linewidth=0.8, zorder=4))
     arm = _SUM_RADIUS - 1.2
-    axes.plot((x - arm, x + arm), (total, total), color=_INK, linewidth=0.8, zorder=5)
-    axes.plot((x, x), (total - arm, total + arm), color=_INK, linewidth=0.8, zorder=5)
+    axes.plot((x - arm, x + arm), (total, total), color=INK, linewidth=0.8, zorder=5)
+    axes.plot((x, x), (total - arm, total + arm), color=INK, linewidth=0.8, zorder=5)
 
 
 def _draw_bracket(axes: Axes, repeats: int, x: float, top: float, bottom: float) -> None:
-    axes.plot((x, x - 4, x - 4, x), (top, top, bottom, bottom), color=_GRAY, linewidth=0.9, zorder=1)
+    axes.plot((x, x - 4, x - 4, x), (top, top, bottom, bottom), color=GRAY, linewidth=0.9, zorder=1)
     _text(axes, x - 8, (top + bottom) / 2, f"{repeats} ×", size=_TEXT + 1, weight="bold", align="right")
 
 
@@ -429,15 +412,14 @@ def _draw_sizes(axes: Axes, bands: dict[int, float], top: float) -> None:
     for px, height in bands.items():
         if px > 1:
             text = f"{px} × {px}"
-            _text(axes, _MARGIN / 2, top - _BOX_HEIGHT / 2, text, colour=_GRAY, align="left")
+            _text(axes, _MARGIN / 2, top - _BOX_HEIGHT / 2, text, colour=GRAY, align="left")
         top -= height
 
 
-def _draw_legend(axes: Axes, style: Literal["solid", "dotted"], text: str, middle: float, y: float) -> None:
+def _draw_legend(axes: Axes, style: _Line, text: str, middle: float, y: float) -> None:
     left = middle - _BOX_WIDTH / 2
-    dashes = "solid" if style == "solid" else (0, (1.2, 1.6))
-    axes.plot((left, left + 22), (y, y), color=_INK, linewidth=1.0, linestyle=dashes)
-    _text(axes, left + 28, y, text, colour=_GRAY, align="left")
+    axes.plot((left, left + 22), (y, y), color=INK, linewidth=1.0, linestyle=_LINES[style])
+    _text(axes, left + 28, y, text, colour=GRAY, align="left")
 
 
 def _text(
@@ -448,7 +430,7 @@ def _text(
     *,
     size: float = _TEXT,
     weight: Literal["normal", "bold"] = "normal",
-    colour: str = _INK,
+    colour: str = INK,
     align: Literal["left", "center", "right"] = "center",
 ) -> None:
     axes.text(

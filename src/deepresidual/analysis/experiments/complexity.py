@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
 from deepresidual import zoo
 from deepresidual.analysis.experiments.experiment import (
@@ -24,7 +25,8 @@ from deepresidual.analysis.experiments.experiment import (
     Scale,
     Verdict,
 )
-from deepresidual.analysis.experiments.figures import INK, STYLES, finish, new_figure
+from deepresidual.analysis.experiments.figures import STYLES, finish, new_figure
+from deepresidual.analysis.pictures import INK
 from deepresidual.zoo.published import published
 from deepresidual.zoo.table import stages
 
@@ -61,7 +63,7 @@ _LINES = (
 )
 
 
-# Where labels stand, in points from their mark; above it where it is not said.
+# Offsets of labels from their marks in points. Default: above.
 _LABEL_PLACES = {
     "resnet18.a": (-12, -4),
     "resnet34.a": (12, -3),
@@ -139,15 +141,8 @@ def _errors_over_cost() -> Figure:
             )
             for name, place, error in zip(names, x, errors, strict=True):
                 layers = str(zoo.entry(name).spec.num_layers)
-                axes.annotate(
-                    layers,
-                    (place, error),
-                    xytext=_LABEL_PLACES.get(name, (0, 7)),
-                    textcoords="offset points",
-                    fontsize=8,
-                    ha="center",
-                    color=style.color,
-                )
+                offset = _LABEL_PLACES.get(name, (0, 7))
+                _label(axes, layers, (place, error), offset, style.color)
     for axes in (left, right):
         axes.margins(0.08, 0.12)
     title = "ImageNet validation, 10 crops, published"
@@ -182,14 +177,7 @@ def _stages() -> Figure:
         )
         bottoms = [below + height for below, height in zip(bottoms, heights, strict=True)]
     for place, (total, printed) in enumerate(zip(bottoms, _PRINTED_GMACS.values(), strict=True)):
-        axes.annotate(
-            f"{total:.2f}\n(paper {printed:g})",
-            (place, total),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
+        _label(axes, f"{total:.2f}\n(paper {printed:g})", (place, total), (0, 4))
     for label, value in (("VGG-16", _VGG16_GMACS), ("VGG-19", _VGG19_GMACS)):
         axes.axhline(value, color=INK, linestyle=":", linewidth=1)
         axes.annotate(
@@ -227,14 +215,7 @@ def _winners() -> Figure:
         label="top-5 error",
     )
     for place, winner in zip(places, WINNERS, strict=True):
-        axes.annotate(
-            f"{winner.top5_error:g}",
-            (place, winner.top5_error),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
+        _label(axes, f"{winner.top5_error:g}", (place, winner.top5_error), (0, 3))
     axes.set_xticks(list(places), [f"{winner.name}\n{winner.year}" for winner in WINNERS])
     axes.set_ylim(0, 32)
     finish(axes, x="", y="top-5 error on ILSVRC's test images (%)", legend=False)
@@ -255,16 +236,8 @@ def _draw_layers(axes: Axes) -> None:
         label="layers",
     )
     for place, layers in rows:
-        right.annotate(
-            f"{layers} layers",
-            (place, layers),
-            xytext=(0, 7),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            color=STYLES[1].color,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
-        )
+        label = _label(right, f"{layers} layers", (place, layers), (0, 7), STYLES[1].color)
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8})
     right.set_ylim(0, 175)
     right.tick_params(labelsize=8)
     right.set_ylabel("weighted layers", fontsize=9, color=STYLES[1].color)
@@ -275,10 +248,24 @@ def _draw_layers(axes: Axes) -> None:
     )
 
 
+def _label(
+    axes: Axes,
+    text: str,
+    at: tuple[float, float],
+    offset: tuple[float, float],
+    color: str | None = None,
+) -> Annotation:
+    """Write a text ``offset`` points from a place in the panel."""
+    return axes.annotate(
+        text, at, xytext=offset, textcoords="offset points", fontsize=8, ha="center", color=color
+    )
+
+
 # -- verdicts --------------------------------------------------------------------------------------------
 
 
 def _judge(_results: Results) -> list[Verdict]:
+    share = _macs("resnet34.a") / 1e9 / _VGG19_GMACS
     rows = [
         Verdict(
             f"multiply-adds of {name} at {_PX} px",
@@ -313,7 +300,14 @@ def _judge(_results: Results) -> list[Verdict]:
             plain == residual,
             "He et al. 2015, section 4.1",
         ),
-        _share_of_vgg(),
+        Verdict(
+            "ResNet-34 as a share of VGG-19's multiply-adds",
+            f"{share:.1%}",
+            "18 %",
+            "± 1 point",
+            abs(share - 0.18) <= 0.01,
+            "He et al. 2015, section 3.3",
+        ),
         Verdict(
             "ResNet-152 costs less than VGG-16",
             f"{_macs('resnet152.v1') / 1e9:.2f} × 10⁹ against {_VGG16_GMACS} × 10⁹",
@@ -324,18 +318,6 @@ def _judge(_results: Results) -> list[Verdict]:
         ),
     ]
     return rows
-
-
-def _share_of_vgg() -> Verdict:
-    share = _macs("resnet34.a") / 1e9 / _VGG19_GMACS
-    return Verdict(
-        "ResNet-34 as a share of VGG-19's multiply-adds",
-        f"{share:.1%}",
-        "18 %",
-        "± 1 point",
-        abs(share - 0.18) <= 0.01,
-        "He et al. 2015, section 3.3",
-    )
 
 
 def _tables(_results: Results) -> str:

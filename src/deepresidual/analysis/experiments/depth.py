@@ -21,7 +21,6 @@ from deepresidual.analysis.experiments.experiment import (
     Verdict,
 )
 from deepresidual.analysis.experiments.figures import (
-    INK,
     STYLES,
     finish,
     new_figure,
@@ -30,6 +29,7 @@ from deepresidual.analysis.experiments.figures import (
 )
 from deepresidual.analysis.experiments.settings import DATA, arm, network
 from deepresidual.analysis.experiments.verdicts import compared_with_published, gap, not_measured
+from deepresidual.analysis.pictures import INK
 from deepresidual.zoo.published import published
 
 _TABLE_6 = "He et al. 2015, Table 6"

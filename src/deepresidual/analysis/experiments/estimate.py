@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from deepresidual.analysis.experiments.experiment import Arm, Experiment, Scale
+from deepresidual.analysis.experiments.images import subsample
 from deepresidual.analysis.experiments.jobs import check_jobs, share_of_cores
-from deepresidual.analysis.experiments.subsample import subsample
 from deepresidual.data.sampler import steps_until_epoch
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.runtime.compute import PrecisionChoice

@@ -6,7 +6,6 @@ on every machine with the same matplotlib.
 
 from __future__ import annotations
 
-import io
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from deepresidual.analysis.experiments.experiment import Results
+from deepresidual.analysis.pictures import GRAY, INK, figure_bytes
 from deepresidual.runtime.files import write_bytes
 from deepresidual.zoo.published import Published
-
-INK, GRAY, PUBLISHED = "#1f2933", "#6b7680", "#8a8f98"
-_PNG_DOTS_PER_INCH = 144
 
 # Numbers in an SVG are text, ids do not hang on the run, and no date is written.
 _SETTINGS: Any = {
@@ -248,16 +245,6 @@ def save_figure(figure: Figure, path: Path) -> None:
         RunError: A file cannot be written.
     """
     with mpl.rc_context(_SETTINGS):
-        for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-            file = io.BytesIO()
+        for kind in ("svg", "png"):
             # Tight: a legend beside the axes is not cut off.
-            figure.savefig(
-                file,
-                format=kind,
-                metadata=metadata,
-                dpi=_PNG_DOTS_PER_INCH,
-                facecolor="white",
-                bbox_inches="tight",
-                pad_inches=0.08,
-            )
-            write_bytes(path.with_name(f"{path.name}.{kind}"), file.getvalue())
+            write_bytes(path.with_name(f"{path.name}.{kind}"), figure_bytes(figure, kind, tight=True))

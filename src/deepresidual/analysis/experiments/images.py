@@ -1,13 +1,17 @@
-"""Read images of a split once, for measurements that pass them through a network many times."""
+"""Take the images of an experiment: a part of a data set, and batches that are read once."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from deepresidual.analysis.experiments.experiment import DataUse
 from deepresidual.data.loader import evaluation_batches
-from deepresidual.data.source import Split
+from deepresidual.data.source import SampleSource, Split
+from deepresidual.data.source.validation import Subset
 from deepresidual.models import Classifier
 
 
@@ -55,3 +59,25 @@ def read_images(split: Split, model: Classifier, count: int | None = None) -> Im
         if count is not None and num_read >= count:
             break
     return Images(torch.cat(pixels)[:count], torch.cat(labels)[:count])
+
+
+def subsample(source: SampleSource, use: DataUse) -> SampleSource:
+    """Return a data set with as many training and evaluation samples as an experiment takes.
+
+    They are the first of a fixed permutation, the same for every arm and seed. A split that is smaller stays
+    whole. Of validation and test samples only those that the final error is measured on remain, so that
+    curves and errors are of the same images.
+    """
+    name = source.evaluation_split
+    splits: dict[str, Split] = {
+        "train": _first(source.split("train"), use.num_train),
+        name: _first(source.split(name), use.num_test),
+    }
+    return dataclasses.replace(source, splits=splits)
+
+
+def _first(split: Split, count: int | None) -> Split:
+    if count is None or count >= len(split):
+        return split
+    order = np.random.Generator(np.random.PCG64(0)).permutation(len(split))
+    return Subset(split, np.sort(order[:count]))

@@ -35,10 +35,11 @@ from deepresidual.analysis.experiments.experiment import (
     Scale,
     Verdict,
 )
-from deepresidual.analysis.experiments.figures import INK, STYLES, finish, new_figure, plot_band
+from deepresidual.analysis.experiments.figures import STYLES, finish, new_figure, plot_band
 from deepresidual.analysis.experiments.images import read_images
 from deepresidual.analysis.experiments.settings import DATA, twin
 from deepresidual.analysis.experiments.verdicts import gap
+from deepresidual.analysis.pictures import INK
 from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.nn import ResNet
 from deepresidual.nn.probe import unit_names

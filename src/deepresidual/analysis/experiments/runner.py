@@ -26,9 +26,9 @@ from deepresidual.analysis.experiments.experiment import (
     Results,
     Scale,
 )
+from deepresidual.analysis.experiments.images import subsample
 from deepresidual.analysis.experiments.jobs import check_jobs, complete_trials
 from deepresidual.analysis.experiments.record import SCHEMA_VERSION, record, write_results
-from deepresidual.analysis.experiments.subsample import subsample
 from deepresidual.analysis.experiments.trial import Trial
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.base import fingerprint_of

@@ -4,7 +4,9 @@ OUT/arms/ARM/seed-N/        the run folder
 OUT/arms/ARM/seed-N.json    what was measured of that run
 
 A trial whose measurement is there is not touched again; one that was interrupted goes on; one that an
-experiment beside this one has trained is measured where it lies.
+experiment beside this one has trained is measured where it lies: ``depth`` and ``lesions`` need runs of
+``degradation``. A run is a function of its network, recipe, images, seed, precision, versions and hardware:
+where one agrees in all of these, training it again would give the same bits.
 """
 
 from __future__ import annotations
@@ -12,12 +14,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deepresidual.analysis.experiments.experiment import Arm, Experiment, FinishedRun, Measurement
-from deepresidual.analysis.experiments.reuse import reusable_run
 from deepresidual.data.source import SampleSource
 from deepresidual.errors import ConfigurationError, DivergedError, ModelFileError
 from deepresidual.models import load
@@ -128,7 +130,7 @@ class Trial:
 
     def _beside(self) -> Path | None:
         hardware = describe_hardware(resolve_device(self.options.device))
-        return reusable_run(
+        return _reusable_run(
             self.path,
             self._setting(),
             self.options.precision,
@@ -184,6 +186,41 @@ class Trial:
     @property
     def _measurement_path(self) -> Path:
         return self.run_path.with_name(f"seed-{self.seed}.json")
+
+
+def _reusable_run(
+    path: Path, setting: Mapping[str, Any], precision: str, frame: Mapping[str, Any]
+) -> Path | None:
+    """Return the folder of a finished run that is the one asked for; ``None`` where there is none.
+
+    Args:
+        path: Folder of the experiment; the folders beside it are searched.
+        setting: Network, recipe, size, seed and data, as JSON types.
+        precision: Precision of training; ``auto`` is not known beforehand, so no run is returned.
+        frame: ``versions`` and ``hardware`` of this experiment.
+    """
+    if precision == "auto":
+        return None
+    own = path.resolve()
+    for file in sorted(own.parent.glob(f"*/arms/*/seed-{setting['seed']}.json")):
+        run = file.with_suffix("")
+        if own in file.parents or not run.is_dir():
+            continue
+        try:
+            measured = read_record(file, {"setting": dict})
+            trained = read_run_record(run)
+        except (FileNotFoundError, ModelFileError):
+            continue  # damaged or of another form: its own experiment will say so
+        agrees = (
+            with_new_names(measured["setting"]) == setting
+            and trained["status"] == "finished"
+            and trained["plan"]["precision"] == precision
+            and all(trained[name] == frame[name] for name in ("versions", "hardware"))
+        )
+        if agrees:
+            # As the experiments lie to each other, so that their common folder can be moved.
+            return path / os.path.relpath(run, own)
+    return None
 
 
 def _divergence(run_path: Path) -> str:

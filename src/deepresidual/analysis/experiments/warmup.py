@@ -34,7 +34,6 @@ from deepresidual.analysis.experiments.experiment import (
     Verdict,
 )
 from deepresidual.analysis.experiments.figures import (
-    INK,
     STYLES,
     finish,
     new_figure,
@@ -43,6 +42,7 @@ from deepresidual.analysis.experiments.figures import (
 )
 from deepresidual.analysis.experiments.settings import arm, network
 from deepresidual.analysis.experiments.verdicts import gap
+from deepresidual.analysis.pictures import INK
 from deepresidual.recipe import Augment, Recipe
 from deepresidual.spec import Arrangement, Unit
 
