@@ -1,4 +1,4 @@
-"""``residual benchmark``: how fast and how small this installation is, beside its peers in a checkout."""
+"""``residual benchmark``: measure speed and memory; in a checkout, beside other libraries."""
 
 from __future__ import annotations
 

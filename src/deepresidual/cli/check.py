@@ -1,4 +1,4 @@
-"""``residual check``: what is wrong with a data set, before a network finds out."""
+"""``residual check``: find the faults of a data set before a network does."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check(
             cifar100:PATH, csv:FILE or shards:PATTERN.
         min_px: Images whose shorter side has fewer pixels are reported as tiny.
         out: Write all findings into this file, too.
-        workers: Processes that decode; one a core where left out.
+        workers: Processes that decode. Default: one a core.
         json: Print one JSON document.
     """
     from deepresidual.data.check import check as run_check

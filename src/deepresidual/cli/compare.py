@@ -1,4 +1,4 @@
-"""``residual compare``: whether one model is better than another on the same images, or only luckier."""
+"""``residual compare``: test whether one model is better than another on the same images."""
 
 from __future__ import annotations
 

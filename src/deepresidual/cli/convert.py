@@ -34,7 +34,7 @@ def convert(
         destination: The model folder to write; with --to, the file or folder that the library reads.
         model: Name of the network, where the checkpoint does not say enough; as asked, or 'residual models'.
         state_dict: Which weights to take where a file holds several, by key or prefix, such as
-            state_dict_ema; those that were trained, not their average, where left out.
+            state_dict_ema. Default: those that were trained, not their average.
         to: Write for this library instead.
         num_classes: Give it a new, random classifier of so many rows, for fine-tuning, where it has another
             number or none; 0 takes the classifier off.

@@ -1,4 +1,4 @@
-"""``residual doctor``: is this machine ready, and what does it have?"""
+"""``residual doctor``: check the installation and describe the machine."""
 
 from __future__ import annotations
 

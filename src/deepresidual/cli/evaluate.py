@@ -1,4 +1,4 @@
-"""``residual evaluate``: how good a model, or an ensemble of models, is on held-out images."""
+"""``residual evaluate``: measure a model, or an ensemble of models, on held-out images."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def evaluate(
     Args:
         models: One model folder or run folder, or several, whose probabilities are averaged; and last the
             data: 'digits' (also where one model stands alone), a folder of images by class, a .parquet file.
-        split: train, val or test; test where there is one, else val.
+        split: train, val or test. Default: test if there is one, else val.
         views: What the network sees of an image: the central crop; it and its mirror image; four corners and
             the center and theirs; or whole images at several sizes, fully convolutionally.
-        sizes: Shorter sides for multi-scale, in pixels; left out, the paper's in proportion to the crop.
-        image_px: Side of the crop, in pixels; left out, the model's own.
-        resize_px: Shorter side before the crop, in pixels; left out, in the model's ratio to the crop.
+        sizes: Shorter sides for multi-scale, in pixels. Default: the paper's in proportion to the crop.
+        image_px: Side of the crop, in pixels. Default: the model's own.
+        resize_px: Shorter side before the crop, in pixels. Default: in the model's ratio to the crop.
         validation: Share of the training images to call val, the same that training holds out.
         choose_on: Choose the members of the ensemble greedily on this split.
         fit_temperature: Fit a temperature on this split, and say what it does to the calibration.

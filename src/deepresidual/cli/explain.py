@@ -1,4 +1,4 @@
-"""``residual explain``: where in an image a model finds the evidence for a class."""
+"""``residual explain``: draw heat maps of the evidence for a class."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def explain(
         paths: Image files, folders, or patterns such as 'photos/**/*.jpg'.
         method: grad-cam; grad-cam++ for several objects of a class; score-cam without gradients, slow.
         layer: A layer by name, such as layer3 or layer4.1; 'last' is the map that the classifier averages.
-        class_: The class to look for, by name or number; left out, the most probable one of each image.
+        class_: The class to look for, by name or number. Default: the most probable one of each image.
         out: Folder for the pictures.
         batch_size: Images at a time.
         device: auto, cpu, cuda, cuda:1, mps.

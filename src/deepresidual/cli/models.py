@@ -36,8 +36,8 @@ def models(
     """List the networks, or show one with its layers and published results.
 
     Args:
-        name: A network, or a pattern such as 'resnet*'; all where left out.
-        image_px: Side of the input image in pixels, which sizes of maps and MACs are for; left out, the
+        name: A network, or a pattern such as 'resnet*'. Default: all.
+        image_px: Side of the input image in pixels, which sizes of maps and MACs are for. Default: the
             usual one of the network.
         figure: Draw the network into this file, .svg or .png; beside its plain twin where there is one.
         json: Print one JSON document.

@@ -1,4 +1,4 @@
-"""How options are declared: one that may be left out, a path, and the fields of a dataclass of options."""
+"""Declare options of commands: optional ones, paths, and the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LocalPath: TypeAlias = Annotated[
 """A file or folder; a leading ``~`` is expanded, which the shell does not do in ``--out=~/x``."""
 
 REGISTRY = tyro.constructors.ConstructorRegistry()
-"""How tyro builds dataclasses of options; :func:`as_options` adds one."""
+"""Constructors of dataclasses of options for tyro; :func:`as_options` adds one."""
 
 
 def as_options(
@@ -133,7 +133,7 @@ def is_brief() -> bool:
 
 
 def option_spec(build: Callable[..., Any], fields: Sequence[StructFieldSpec]) -> StructConstructorSpec:
-    """Return how tyro builds a value from options; those that the help does not show are left out of it."""
+    """Return tyro's specification of a value built from options; ``--help`` shows the everyday ones."""
     return tyro.constructors.StructConstructorSpec(
         build,
         tuple(

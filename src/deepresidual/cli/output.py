@@ -1,4 +1,4 @@
-"""How results reach stdout: one JSON document, lines of text, or a table; and how an error reaches stderr."""
+"""Print results to stdout, as one JSON document, lines of text or a table; and errors to stderr."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _BETWEEN = 2  # columns of the terminal between two columns of a table that is t
 
 
 def complain(message: str) -> None:
-    """Say on stderr why the command fails, on one line."""
+    """Print an error message on one line of stderr."""
     if sys.stderr is not None:
         sys.stderr.write(f"error: {shortened(message)}\n")
 
@@ -79,7 +79,7 @@ def _encoding() -> str:
 
 
 def flush_output() -> None:
-    """Let whoever reads stdout see what has been printed so far."""
+    """Flush stdout."""
     if sys.stdout is not None:
         sys.stdout.flush()
 

@@ -30,7 +30,7 @@ class RecipeOptions:
 
     @property
     def fit_memory(self) -> bool:
-        """Whether the batch goes through the network in micro-batches that fit into memory."""
+        """Whether batches are split into micro-batches that fit into memory (``--batch-size auto``)."""
         return self.values.get("batch_size") == "auto"
 
     @property

@@ -1,4 +1,4 @@
-"""``residual report``: a page about a run, or one that compares several, from the files of their folders."""
+"""``residual report``: write the page of a run, or one that compares several, from their files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def report(
 
     Args:
         runs: Run folders.
-        out: The file; left out, report.html in the folder of the run, or comparison.html here.
+        out: The file. Default: report.html in the folder of the run; of several runs, comparison.html here.
         json: Print one JSON document.
     """
     if not runs:

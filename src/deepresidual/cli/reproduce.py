@@ -38,19 +38,19 @@ def reproduce(
     A claim that fails is a result, too: the exit code says only whether the experiment ran.
 
     Args:
-        name: An experiment; all are listed where left out.
+        name: An experiment. Default: list all.
         data: A data set, as for 'residual train'. The papers' is CIFAR-10 (cifar10:PATH), or ImageNet for
-            'imagenet'; at scale smoke it is digits where left out.
+            'imagenet'. Default at scale smoke: digits.
         scale: smoke takes seconds, laptop shows the effect on two cores in under an hour, paper is the exact
             schedule.
-        out: The folder; runs/reproduce/NAME-SCALE where left out.
-        arms: Names of the networks to train, see --dry-run; all where left out.
-        seeds: Runs of each network; the scale's own number where left out.
+        out: The folder. Default: runs/reproduce/NAME-SCALE.
+        arms: Names of the networks to train, see --dry-run. Default: all.
+        seeds: Runs of each network. Default: as many as the scale has.
         precision: fp32 as in the papers; auto measures whether bf16 is faster here.
         device: auto, cpu, cuda, cuda:1, mps.
         workers: How many load images; does not change the result.
-        jobs: How many runs at a time, each in a process with its share of the cores; where left out one a
-            core at scale laptop on a CPU, else one.
+        jobs: Runs at a time, each in a process with its share of the cores. Default: one a core at scale
+            laptop on a CPU, else one.
         resume: Go on with the experiment in --out.
         dry_run: Show networks, updates and time, and train nothing.
         json: Print one JSON document.

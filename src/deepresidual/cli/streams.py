@@ -1,7 +1,7 @@
-"""Standard output and standard error that are closed, full, or read by nobody.
+"""Guard standard output and standard error that are closed, full, or no longer read.
 
-A service manager may start a command with its output closed, ``| head`` stops to read, a disk runs full. Then
-messages are dropped, since nobody can be told; and results that cannot be written end the command.
+A service manager may start a command with its output closed, ``| head`` stops reading, a disk runs full. Then
+messages are dropped, and results that cannot be written end the command.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class OutputLostError(Exception):
 
     @property
     def reader_has_gone(self) -> bool:
-        """Whether a program that read the output has seen enough of it."""
+        """Whether the reader of the output has closed it (``| head``)."""
         return self.reason.errno == errno.EPIPE
 
 

@@ -1,4 +1,4 @@
-"""The last word of a command that has taken what it could of many files."""
+"""Report at the end of a command the files that could not be used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["exit_code_of"]
 
 
 def exit_code_of(model: str, found: FoundImages, errors: Sequence[str]) -> int:
-    """Say on stderr how much could not be used, if anything, and return the exit code of the command.
+    """Print how many files could not be used, if any, and return the exit code of the command.
 
     Args:
         model: The model, as the user called it.

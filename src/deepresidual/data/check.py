@@ -65,7 +65,7 @@ _ALONE = 128
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a data set that somebody should look at.
+    """One fault of a data set: an error or a warning.
 
     Attributes:
         kind: One of :data:`KINDS`.
@@ -84,7 +84,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What :func:`check` found.
+    """Result of :func:`check`.
 
     Attributes:
         num_samples: Samples of every split.
@@ -98,7 +98,7 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether training could read everything."""
+        """Whether there are no errors: training could read every sample."""
         return all(finding.severity != "error" for finding in self.findings)
 
     @property
@@ -126,7 +126,7 @@ def check(
     Args:
         data: A data set, opened or by name.
         min_px: Images whose shorter side has fewer pixels are reported as tiny.
-        num_workers: Processes that decode; 0 decodes in this one. One a core where left out.
+        num_workers: Processes that decode; 0 decodes in this one. Default: one a core.
 
     Returns:
         The report. A data set that cannot be opened is a finding of its own, and so is one by name that lacks
@@ -187,7 +187,7 @@ def _finding(kind: str, split: str, key: str, detail: str) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What was found in one sample: a kind of error, or hashes and sizes."""
+    """Result of one sample: a kind of error, or hashes and sizes."""
 
     index: int
     kind: str = ""

@@ -144,7 +144,7 @@ class OpenImage:
     _pixels: NDArray[np.uint8] | None
 
     def decode(self) -> NDArray[np.uint8]:
-        """Return what :func:`decode` returns, with its errors."""
+        """Decode as :func:`decode` does, with its errors."""
         return decode(self._content) if self._pixels is None else self._pixels
 
     def decode_part(
@@ -293,7 +293,7 @@ def _decode_with_pillow(content: bytes, found: str) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class _JpegHeader:
-    """What the beginning of an ordinary JPEG says: its size as stored, and how it is to be turned."""
+    """Header of an ordinary JPEG: its size as stored, and its orientation."""
 
     height: int
     width: int

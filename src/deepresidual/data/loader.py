@@ -101,7 +101,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class PreparedSample(Generic[T]):
-    """What somebody made of one decoded image.
+    """Result of ``prepare`` for one decoded image.
 
     Attributes:
         index: Which sample of the split.
@@ -168,7 +168,7 @@ def prepared_samples(
     rank: int = 0,
     num_ranks: int = 1,
 ) -> Iterator[list[PreparedSample[T] | BadSample]]:
-    """Yield what ``prepare`` makes of every image, once each and in order, in groups.
+    """Yield the results of ``prepare`` for every image, once each and in order, in groups.
 
     For what does not fit into one array: several views of an image, of several sizes.
 
@@ -229,7 +229,7 @@ def training_view(
 
 @dataclass(frozen=True)
 class _Viewed:
-    """What is known of a sample whose view lies in the batch already."""
+    """Key and target of a sample whose view is in the batch already."""
 
     key: str
     target: Target

@@ -1,4 +1,4 @@
-"""What stands beside the pixels of an image file: read for the orientation, kept away from the decoder.
+"""Read the metadata of image files for the orientation, and keep it away from the decoder.
 
 Profiles, comments and EXIF do not change the pixels, so nothing in them may stop an image from being used:
 they are passed over where they are damaged. What does change pixels is left to the decoder, whole.

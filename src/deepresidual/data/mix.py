@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MixChoice:
-    """How the images of one step are mixed.
+    """Mixing of the images of one step.
 
     Attributes:
         weight: Share of the image itself in its label, 0 to 1; the partner has the rest. Without a box it is

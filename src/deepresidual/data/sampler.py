@@ -1,4 +1,4 @@
-"""Which sample comes when: a pure function of the seed and the position in the run.
+"""Order of samples: a pure function of the seed and the position in the run.
 
 A run is one stream of samples: the permutation of epoch 0, then of epoch 1, and so on. Step ``s`` takes
 positions ``s·B`` to ``(s+1)·B``, so every sample comes once an epoch, every batch is full (a batch may

@@ -19,14 +19,12 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from deepresidual.reporting.palette import BLUE, COLORS, INK, LIGHT_GRAY, ORANGE
+
 MARKED_POINTS = 40
 """With as many points or more, their markers would run into each other."""
 
 _WIDTH, _HEIGHT = 4.7, 3.3  # inches of 72 points
-_INK = "#1c2430"  # becomes the page's ink
-_BLUE, _ORANGE = "#3b7dc4", "#d2622a"
-# Okabe and Ito's colours for readers who do not see all, without those too light for white or dark for black.
-_COLORS = ("#3b7dc4", "#d2622a", "#1a9b77", "#b96ba0", "#b8860b", "#5aa9d6", "#8a8f98", "#d64550")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 
 
@@ -46,7 +44,7 @@ class Curve:
     x: Sequence[float]
     y: Sequence[float]
     label: str
-    color: str = _BLUE
+    color: str = BLUE
     dash: Any = "-"
     marker: bool = False
 
@@ -59,12 +57,12 @@ def points(rows: Sequence[dict[str, Any]], name: str) -> tuple[list[float], list
 
 def run_style(number: int) -> tuple[str, Any]:
     """Return colour and dash of the curves of run ``number`` of several; 32 of them differ."""
-    return _COLORS[number % len(_COLORS)], _DASHES[(number + number // len(_COLORS)) % len(_DASHES)]
+    return COLORS[number % len(COLORS)], _DASHES[(number + number // len(COLORS)) % len(_DASHES)]
 
 
 def held_out_style() -> tuple[str, Any]:
     """Return colour and dash of what was measured on held-out images, in the charts of a single run."""
-    return _ORANGE, _DASHES[1]
+    return ORANGE, _DASHES[1]
 
 
 def draw_curves(curves: Sequence[Curve], label: str, title: str) -> Markup:
@@ -125,18 +123,18 @@ def draw_reliability(bins: Sequence[dict[str, Any]]) -> Markup:
         middles,
         [100 * row["accuracy"] for row in bins],
         widths,
-        color=_BLUE,
-        edgecolor=_INK,
+        color=BLUE,
+        edgecolor=INK,
         linewidth=0.6,
         label="right",
     )
-    axes.plot([0, 100], [0, 100], color=_INK, linestyle="--", linewidth=0.9, label="perfectly calibrated")
+    axes.plot([0, 100], [0, 100], color=INK, linestyle="--", linewidth=0.9, label="perfectly calibrated")
     axes.set_ylabel("right (%)")
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)
     _clean(axes)
     axes.legend(frameon=False, loc="upper left")
-    below.bar(middles, [100 * row["count"] / total for row in bins], widths, color=_BLUE, linewidth=0)
+    below.bar(middles, [100 * row["count"] / total for row in bins], widths, color=BLUE, linewidth=0)
     below.set_xlabel("confidence: probability of the predicted class (%)")
     below.set_ylabel("images (%)")
     _clean(below)
@@ -149,14 +147,14 @@ def _figure(height: float = _HEIGHT) -> Figure:
 
 
 def _clean(axes: Axes) -> None:
-    axes.grid(color="#8a8f98", alpha=0.3, linewidth=0.6)
+    axes.grid(color=LIGHT_GRAY, alpha=0.3, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     for spine in axes.spines.values():
-        spine.set_edgecolor(_INK)
-    axes.tick_params(colors=_INK)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
+        spine.set_edgecolor(INK)
+    axes.tick_params(colors=INK)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
 
 
 def _svg(figure: Figure, title: str) -> Markup:
@@ -168,14 +166,14 @@ def _svg(figure: Figure, title: str) -> Markup:
         for axes in figure.axes:
             legend = axes.get_legend()
             for text in legend.get_texts() if legend else ():
-                text.set_color(_INK)
+                text.set_color(INK)
                 text.set_parse_math(False)  # names may hold dollar signs
         with warnings.catch_warnings():
             # What this font lacks is drawn by the reader's own.
             warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font", UserWarning)
             figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     svg = file.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")  # the page's ink
     # Groups are numbered anew in every figure, and nothing refers to them.
     svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)

@@ -69,7 +69,7 @@ def write_report(run: Path, destination: Path | None = None) -> Path:
 
 
 def _curves(files: RunFiles) -> list[Markup]:
-    """Draw loss and top-1 error over epochs, training and held-out; nothing where there is nothing yet."""
+    """Draw loss and top-1 error over epochs, training and held-out; no charts before the first epoch."""
     if not files.training:
         return []
     charts = []

@@ -19,7 +19,7 @@ from deepresidual.runtime.random import SampleRandom
 
 @dataclass(frozen=True)
 class Choice:
-    """What was decided for one sample in one epoch.
+    """Random augmentation chosen for one sample in one epoch.
 
     Attributes:
         box: Part of the image that is shown: left, top, right, bottom, in pixels. It may reach over the

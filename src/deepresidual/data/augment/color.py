@@ -29,7 +29,7 @@ _EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140]
 
 @dataclass(frozen=True)
 class ColorChoice:
-    """How the colours of one image change.
+    """Change of the colours of one image.
 
     Attributes:
         brightness: Weight of the image in a blend with black: 0 is black, 1 no change, more is brighter.

@@ -1,4 +1,4 @@
-"""Which part of an image is shown, and its way to the size of the training image.
+"""Crop images and resize the crop to the size of training.
 
 The crops ``center`` and ``pad`` show what evaluation shows, or that moved by whole pixels; they are resized
 as evaluation does it, by Pillow. Where the part was drawn at random it may begin at a whole pixel as well as
@@ -80,7 +80,7 @@ def pad_shifts(
 
 
 def surroundings(preprocess: Preprocess, side_px: int, fill: PadFill) -> NDArray[np.uint8] | None:
-    """Return what a view of ``side_px`` pixels shows where there is no image; ``None``: black.
+    """Return the fill of a view of ``side_px`` pixels outside of the image; ``None``: black.
 
     ``(S, S, C)`` uint8, read only. The mean is rounded to a level, so that normalization makes it zero to
     within half a level of 255: under 0.01 with the deviations of CIFAR's and ImageNet's colours. Of a mean
@@ -117,7 +117,7 @@ def apply_crop(
         preprocess: The record whose filter resizes it.
         side_px: Side of the result in pixels.
         exact: Whether the part begins exactly there and is resized by Pillow, as in evaluation.
-        outside: What is shown where there is no image, ``(side_px, side_px, C)`` uint8; left out: black.
+        outside: Fill outside of the image, ``(side_px, side_px, C)`` uint8. Default: black.
     """
     left, top, right, bottom = box
     height, width = pixels.shape[:2]
@@ -145,7 +145,7 @@ def apply_crop(
 def _shifted(
     view: NDArray[np.uint8], across: int, down: int, outside: NDArray[np.uint8] | None
 ) -> NDArray[np.uint8]:
-    """Return what a window shows of ``(S, S, C)`` pixels when it moves right and down."""
+    """Return the part of ``(S, S, C)`` pixels that a window shows when it moves right and down."""
     side = len(view)
     moved = np.zeros_like(view) if outside is None else outside.copy()
     rows, columns = (slice(max(0, -by), min(side, side - by)) for by in (down, across))

@@ -1,4 +1,4 @@
-"""Where samples come from: the DATA argument of every command."""
+"""Open data sets: the DATA argument of every command."""
 
 from __future__ import annotations
 

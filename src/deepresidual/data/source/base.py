@@ -1,4 +1,4 @@
-"""What every source of samples gives: named splits of (key, bytes, label), and the names of the classes."""
+"""Interface of data sets: named splits of encoded samples, and the names of the classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deepresidual.preprocess import Preprocess
 
 TRAIN = "train"
 
-# How people call the parts of a data set, and what we call them.
+# Usual spellings of the names of splits.
 _SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -29,7 +29,7 @@ _SPLIT_NAMES = {
 
 
 Target: TypeAlias = Any
-"""What a task learns of one sample: of classification an ``int``."""
+"""Training target of one sample; an ``int`` in classification."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Split(Protocol):
         ...
 
     def rows(self) -> Iterator[Row]:
-        """Yield what :func:`fingerprint_of` hashes of every sample, in order, without reading images."""
+        """Yield key, label and size or checksum of every sample, in order, without reading images."""
         ...
 
 
@@ -147,7 +147,7 @@ class SampleSource:
 
     @property
     def _unused(self) -> str:
-        """What is called like a split and is not used, for a message on one that is looked for."""
+        """Clause for a message on a missing split: the ignored file that is named like one."""
         return next((f" ({file})" for file in self.ignored if _is_called_like_a_split(file.path)), "")
 
     def require_training_splits(self) -> None:
@@ -236,7 +236,7 @@ def _lacking(
 
 
 HELD_OUT = "a fifth is held out by the hash of the file name"
-"""What :attr:`SampleSource.held_out` says after :func:`divide_by_name`."""
+"""Value of :attr:`SampleSource.held_out` after :func:`divide_by_name`."""
 
 
 def check_class_names(place: Path, classes: Sequence[str], *, remedy: str) -> None:

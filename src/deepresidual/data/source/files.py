@@ -28,7 +28,7 @@ _BROKEN = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in one folder, by name and sorted; hidden files and litter are left out.
+    """Sorted entries of one folder, without hidden files and litter.
 
     Attributes:
         folder: The folder.
@@ -48,7 +48,7 @@ class Listing:
 
 
 def list_folder(folder: Path) -> Listing:
-    """Return what lies in ``folder``.
+    """List a folder.
 
     Raises:
         DataError: The folder cannot be read; the message names it.

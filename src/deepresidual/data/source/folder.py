@@ -268,7 +268,7 @@ def _read_classes(
 
 
 def _no_folders(root: Path, folder: Path) -> Iterator[IgnoredFile]:
-    """Yield what may have been meant for a folder of images in ``folder``, and is none."""
+    """Yield names in ``folder`` that may have been meant as folders of images."""
     for name in list_folder(folder).others:
         place = (folder / name).relative_to(root).as_posix()
         yield IgnoredFile(place, "neither a folder nor a regular file")

@@ -174,7 +174,7 @@ Label: TypeAlias = int | str | bool
 
 @dataclass(frozen=True)
 class _Columns:
-    """What one file holds.
+    """Contents of one file.
 
     Attributes:
         images: Bytes of every image, as ``binary`` or ``large_binary``.
@@ -385,12 +385,12 @@ class _Table:
 
     @property
     def is_unlabelled(self) -> bool:
-        """Whether no row has a label, as where those of a test are kept back."""
+        """Whether no row has a label, as in tests whose labels are withheld."""
         return self._count > 0 and self.values <= {-1}
 
     @property
     def lacks_labels(self) -> bool:
-        """Whether some row has no label."""
+        """Whether any row has no label."""
         return any((part.codes < 0).any() for part in self.columns)
 
     @property
@@ -469,7 +469,7 @@ class _Table:
 
     @cached_property
     def _is_named(self) -> NDArray[np.bool_]:
-        """Which rows carry a path that no other row carries."""
+        """Mask of the rows whose path is unique."""
         if self._paths is None:
             return np.zeros(self._count, dtype=bool)
         counts = pc.value_counts(self._paths)
@@ -483,7 +483,7 @@ class _Table:
 
 @dataclass(frozen=True)
 class _Classes:
-    """What the labels mean.
+    """Meaning of the labels.
 
     Attributes:
         names: Names of the classes.

@@ -1,4 +1,4 @@
-"""Holding out some of the training samples, to watch and to choose by, so that the test samples need not."""
+"""Hold out training samples for validation, so that test samples do not decide about training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deepresidual.errors import ConfigurationError
 
 
 class Subset:
-    """Some samples of a split; where :meth:`rows` is asked for, in the split's order."""
+    """Some samples of a split; :meth:`rows` yields them in the split's order."""
 
     def __init__(self, split: Split, indices: ArrayLike) -> None:
         self._split = split
@@ -37,7 +37,7 @@ class Subset:
         return self._split.read(int(self._indices[index]))
 
     def rows(self) -> Iterator[Row]:
-        """Yield what the split says of these samples."""
+        """Yield the split's rows of these samples."""
         chosen = set(self._indices.tolist())
         yield from (row for index, row in enumerate(self._split.rows()) if index in chosen)
 
