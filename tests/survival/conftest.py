@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.conftest import write_photos
 from tests.fork_server import ForkServer
-from tests.survival.trials import Trials
+from tests.survival.trials import Trials, Undisturbed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,13 @@ def squares(pictures: Path, tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture(scope="package")
+def undisturbed(runner: ForkServer, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Runs of those pictures that nothing happened to."""
+    return Undisturbed(Trials(runner, pictures, tmp_path_factory.mktemp("undisturbed")))
+
+
 @pytest.fixture
-def trials(runner: ForkServer, pictures: Path, tmp_path: Path) -> Trials:
+def trials(runner: ForkServer, pictures: Path, tmp_path: Path, undisturbed: Undisturbed) -> Trials:
     """Runs of those pictures below a folder of the test's own."""
-    return Trials(runner, pictures, tmp_path)
+    return Trials(runner, pictures, tmp_path, undisturbed)

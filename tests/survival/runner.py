@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import ResidualError
 from deepresidual.runtime.console import stderr
+from deepresidual.spec import ResNetSpec
 from deepresidual.training import launch
 from deepresidual.training.journal import Journal
 from deepresidual.training.launch import train
@@ -72,6 +73,8 @@ def run(job: dict[str, Any]) -> int:
     # It takes most of the time of a run this small, and is made from the other files alone.
     setattr(launch, "Journal", WithoutReport)  # noqa: B010  # mypy takes it for another class
     source: SampleSource | str = job["data"]
+    options = dict(job["options"])
+    model = options.pop("model")
     if "obstruct" in job:
         opened = open_source(job["data"])
         obstacle = job["obstruct"]
@@ -81,7 +84,8 @@ def run(job: dict[str, Any]) -> int:
         source = dataclasses.replace(opened, splits={**opened.splits, obstacle["split"]: split})
     plants.plant(job.get("plants", {}), Path(job["out"]))
     try:
-        return train(source, out=job["out"], changes=job["changes"], **job["options"]).exit_code
+        spec = model if isinstance(model, str) else ResNetSpec.from_dict(model)
+        return train(source, spec, out=job["out"], changes=job["changes"], **options).exit_code
     except ResidualError as error:
         stderr().print(f"error: {error}", markup=False)
         return error.exit_code

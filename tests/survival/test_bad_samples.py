@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import COLORS, write_photos
-from tests.survival.trials import Trials, Variant, record_of
+from tests.suites import short
+from tests.survival.trials import Trials, Undisturbed, Variant, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.fork_server import ForkServer
@@ -20,54 +21,61 @@ SKIPPING = {"bad_samples": "skip"}
 CHANGES = {"epochs": 2.0, "batch_size": 60, "micro_batch_size": 10}
 
 
-@pytest.fixture
-def damaged(runner: ForkServer, tmp_path: Path, damage: Callable[[Path], None]) -> Trials:
-    """A data set of 240 training images, two of them damaged."""
-    root = tmp_path / "photos"
-    write_photos(root / "train", 80, side=8)
-    write_photos(root / "test", 5, side=8, seed=1)
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+@pytest.fixture(scope="module")
+def runs(runner: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Runs of 240 training images, two of them damaged."""
+    folder = tmp_path_factory.mktemp("damaged")
+    write_photos(folder / "photos" / "train", 80, side=8)
+    write_photos(folder / "photos" / "test", 5, side=8, seed=1)
     for color in list(COLORS)[:2]:
-        damage(root / "train" / color / f"{color}-007.png")
-    return Trials(runner, root, tmp_path)
+        damage(folder / "photos" / "train" / color / f"{color}-007.png")
+    return Undisturbed(Trials(runner, folder / "photos", folder))
+
+
+@pytest.fixture
+def damaged(runs: Undisturbed, tmp_path: Path) -> Trials:
+    """Runs of the same images below a folder of the test's own."""
+    return Trials(runs.trials.runner, runs.trials.data, tmp_path, runs)
 
 
 def variant(name: str, num_ranks: int = 1, num_workers: int = 0) -> Variant:
     return Variant(name, CHANGES, {**SKIPPING, "num_workers": num_workers}, num_ranks)
 
 
-def test_bad_samples_are_counted_and_listed(damaged: Trials) -> None:
-    (child,) = damaged.run("run", variant("skipping"))
-    assert child.code == 0, child.said
-    bad = record_of(damaged.folder / "run")["bad_samples"]
+def test_bad_samples_are_counted_and_listed(runs: Undisturbed) -> None:
+    whole = runs.of(variant("skipping"))
+    bad = whole.state["record"]["bad_samples"]
     assert sorted(bad) == ["train/blue/blue-007.png", "train/green/green-007.png"]
     assert "damaged PNG" in bad["train/blue/blue-007.png"]
-    assert child.said.count("blue-007.png is skipped") == 1  # not in every epoch
+    assert whole.said.count("blue-007.png is skipped") == 1  # not in every epoch
 
 
 def test_bad_samples_are_the_same_with_workers_and_after_a_kill(damaged: Trials) -> None:
-    damaged.finish("whole", variant("skipping"))
-    whole = damaged.state("whole")
-    damaged.finish("workers", variant("skipping", num_workers=2))
-    assert damaged.state("workers") == whole
-    damaged.run("parts", variant("skipping"), plants={"kill_at_step": 3}, checkpoint_minutes=1e-6)
-    damaged.finish("parts", variant("skipping"), resume=True)
-    assert damaged.state("parts") == whole
+    workers = variant("skipping", num_workers=2)
+    damaged.run("parts", workers, plants={"kill_at_step": 3}, checkpoint_minutes=1e-6)
+    damaged.finish("parts", workers, resume=True)
+    assert damaged.state("parts") == damaged.whole(variant("skipping"))
 
 
 def test_two_ranks_know_of_the_same_bad_samples_after_a_kill_or_without(damaged: Trials) -> None:
     processes = variant("two ranks", num_ranks=2)
-    damaged.finish("whole", processes)
     damaged.run("parts", processes, plants={"kill_at_step": 5}, plants_of=1)
     damaged.finish("parts", processes, resume=True)
-    assert damaged.state("parts") == damaged.state("whole")
-    assert len(damaged.state("whole")["record"]["bad_samples"]) == 2
+    assert damaged.state("parts") == damaged.whole(processes)
+    assert len(damaged.whole(processes)["record"]["bad_samples"]) == 2
 
 
-@pytest.mark.parametrize("num_ranks", [1, 2])
+@pytest.mark.parametrize("num_ranks", short([1, 2], 1))
 def test_more_than_one_in_a_hundred_ends_the_run(
-    damaged: Trials, damage: Callable[[Path], None], num_ranks: int
+    runner: ForkServer, damaged: Trials, tmp_path: Path, num_ranks: int
 ) -> None:
-    damage(damaged.data / "train" / "red" / "red-007.png")
+    photos = shutil.copytree(damaged.data, tmp_path / "photos")
+    damage(photos / "train" / "red" / "red-007.png")
+    damaged = Trials(runner, photos, tmp_path)
     children = damaged.run("run", variant("skipping", num_ranks))
     # The other rank may have gone by itself, or miss the one that has.
     assert children[0].code == 3, children[0].said
@@ -79,7 +87,7 @@ def test_more_than_one_in_a_hundred_ends_the_run(
     )  # in the first epoch, however many ranks
 
 
-@pytest.mark.parametrize("num_ranks", [1, 2])
+@pytest.mark.parametrize("num_ranks", short([1, 2], 2))
 def test_a_bad_sample_that_is_not_to_be_skipped_is_named_by_the_first_rank(
     damaged: Trials, num_ranks: int
 ) -> None:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from tests.survival.trials import CHANGES, EVERYTHING, TOTAL_STEPS, Trials, Variant, samples_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.fork_server import ForkServer
+from tests.suites import short
+from tests.survival.trials import CHANGES, EVERYTHING, TOTAL_STEPS, Trials, Undisturbed, Variant, samples_of
 
 SEED = 2015
 """Of every random point here; a failure names the point, too."""
@@ -54,31 +50,6 @@ def named(variant: Variant) -> str:
     return variant.name.replace(", ", "-").replace(" ", "-")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(runner: ForkServer, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    """Runs that nothing happened to, each done once."""
-    return Undisturbed(Trials(runner, pictures, tmp_path_factory.mktemp("undisturbed")))
-
-
-class Undisturbed:
-    """Runs that nothing happened to, by variant."""
-
-    def __init__(self, trials: Trials) -> None:
-        self._trials = trials
-        self._known: dict[str, tuple[dict[str, Any], int, float]] = {}
-
-    def of(self, variant: Variant) -> tuple[dict[str, Any], int, float]:
-        """Return what a run comes to, how many operations on files it takes, and how many seconds."""
-        if variant.name not in self._known:
-            out = named(variant)
-            started = time.monotonic()
-            self._trials.finish(out, variant, plants={"kill_at_operation": 0}, plants_of=0)
-            seconds = time.monotonic() - started
-            operations = int((self._trials.folder / f"{out}.count").read_text())
-            self._known[variant.name] = (self._trials.state(out), operations, seconds)
-        return self._known[variant.name]
-
-
 def live_and_die(trials: Trials, out: str, variant: Variant, point: dict[str, Any]) -> None:
     """Start or go on with a run, and kill it at a point."""
     arguments: dict[str, Any] = {"resume": trials.has_begun(out), "checkpoint_minutes": point["minutes"]}
@@ -113,7 +84,7 @@ def point_of(
 def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
     trials: Trials, undisturbed: Undisturbed, variant: Variant
 ) -> None:
-    whole, _, _ = undisturbed.of(variant)
+    whole = undisturbed.of(variant).state
     dice = random.Random(SEED)  # noqa: S311  # chooses where to kill
     points = []
     for _ in range(20 if variant.num_ranks == 1 else 6):
@@ -136,51 +107,49 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
 def test_a_run_killed_once_anywhere_ends_with_the_bits_of_one_that_was_not(
     trials: Trials, undisturbed: Undisturbed, variant: Variant
 ) -> None:
-    whole, operations, seconds = undisturbed.of(variant)
+    whole = undisturbed.of(variant)
     dice = random.Random(SEED)  # noqa: S311  # chooses where to kill
     for number in range(24):
-        point = point_of(dice, variant, operations, seconds, whole["record"]["step"])
+        point = point_of(dice, variant, whole.num_operations, whole.seconds, whole.state["record"]["step"])
         out = f"parts-{number}"
         live_and_die(trials, out, variant, point)
         trials.finish(out, variant, resume=trials.has_begun(out))
-        assert trials.state(out) == whole, point
+        assert trials.state(out) == whole.state, point
 
 
-@pytest.mark.parametrize(
-    "step", [0, 3, 4, TOTAL_STEPS - 1], ids=["first", "last-of-epoch", "first-of-epoch", "last"]
-)
+# The first and last steps of epochs and of the run.
+@pytest.mark.parametrize("step", short([0, 3, 4, TOTAL_STEPS - 1], 4))
 def test_a_run_killed_at_the_turn_of_an_epoch_ends_with_the_same_bits(
     trials: Trials, undisturbed: Undisturbed, step: int
 ) -> None:
-    whole, _, _ = undisturbed.of(PLAIN)
+    whole = undisturbed.of(PLAIN).state
     live_and_die(trials, "parts", PLAIN, {"minutes": 15.0, "kill_at_step": step})
     trials.finish("parts", PLAIN, resume=True)
     assert trials.state("parts") == whole
 
 
-@pytest.mark.parametrize("before_end", [20])
 def test_a_run_killed_in_its_final_evaluation_ends_with_the_same_bits(
-    trials: Trials, undisturbed: Undisturbed, before_end: int
+    trials: Trials, undisturbed: Undisturbed
 ) -> None:
-    whole, operations, _ = undisturbed.of(ALL)
-    live_and_die(trials, "parts", ALL, {"minutes": 15.0, "kill_at_operation": operations - before_end})
+    whole = undisturbed.of(ALL)
+    point = {"minutes": 15.0, "kill_at_operation": whole.num_operations - 20}
+    live_and_die(trials, "parts", ALL, point)
     trials.finish("parts", ALL, resume=True)
-    assert trials.state("parts") == whole
+    assert trials.state("parts") == whole.state
 
 
 def start_and_die_anywhere(trials: Trials, every: int) -> None:
     variant = Variant("one step", {"steps": 1})
-    trials.finish("whole", variant, plants={"kill_at_operation": 0})
-    operations = int((trials.folder / "whole.count").read_text())
-    for number in range(1, operations + 1, every):
+    whole = trials.undisturbed.of(variant)
+    for number in range(1, whole.num_operations + 1, every):
         out = f"parts-{number}"
         live_and_die(trials, out, variant, {"minutes": 15.0, "kill_at_operation": number})
         trials.finish(out, variant, resume=trials.has_begun(out))
-        assert trials.state(out) == trials.state("whole"), number
+        assert trials.state(out) == whole.state, number
 
 
 def test_a_run_killed_while_it_begins_can_be_begun_again_or_resumed(trials: Trials) -> None:
-    start_and_die_anywhere(trials, every=41)
+    start_and_die_anywhere(trials, every=61)
 
 
 @pytest.mark.test_all
@@ -192,7 +161,7 @@ def test_a_run_killed_at_any_operation_of_its_beginning_can_be_begun_again_or_re
 
 
 def test_another_seed_gives_other_bits_and_other_samples(trials: Trials, undisturbed: Undisturbed) -> None:
-    whole, _, _ = undisturbed.of(PLAIN)
+    whole = undisturbed.of(PLAIN).state
     trials.finish("other", PLAIN, seed=1)
     other = trials.state("other")
     assert all(
@@ -205,7 +174,7 @@ def test_another_seed_gives_other_bits_and_other_samples(trials: Trials, undistu
 def test_a_resumed_run_that_leaves_out_a_step_gives_other_bits_and_another_list_of_samples(
     trials: Trials, undisturbed: Undisturbed
 ) -> None:
-    whole, _, _ = undisturbed.of(PLAIN)
+    whole = undisturbed.of(PLAIN).state
     live_and_die(trials, "parts", PLAIN, {"minutes": 15.0, "kill_at_step": 6})
     trials.finish("parts", PLAIN, resume=True, plants={"leave_out_steps": [6]})
     parts = trials.state("parts")

@@ -21,8 +21,7 @@ def test_a_run_that_is_running_is_neither_resumed_nor_started_by_another(trials:
     assert "already holds a run; continue it with --resume" in third.said
     assert first.code is None
     assert trials.runner.wait(first) == [0], first.said
-    trials.finish("alone", SHORT)
-    assert trials.state("run") == trials.state("alone")
+    assert trials.state("run") == trials.whole(SHORT)
 
 
 def test_of_two_that_start_at_once_one_gets_the_run(trials: Trials) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.fork_server import PATIENCE_SECONDS
+from tests.suites import short
 from tests.survival.trials import EVERYTHING, Trials, Variant, record_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ RANKS = Variant("two ranks", LOADED, num_ranks=2)
 IN_MEMORY = Variant("in memory", {"epochs": 2.0})
 EVERY_STATE = Variant("everything", {**EVERYTHING, "epochs": 2.0}, {"validation": 0.25})
 PRECISE = Variant("exact statistics", {**EVERYTHING, "precise_bn": 36, "epochs": 1.0}, {"validation": 0.25})
+
+
+def name_of(number: signal.Signals) -> str:
+    return number.name
 
 
 def until(happened: Callable[[], bool], children: list[Child]) -> None:
@@ -72,11 +77,10 @@ def stopped_while_blocked(
 
 def goes_on_to_the_same_bits(trials: Trials, variant: Variant) -> None:
     trials.finish("parts", variant, resume=True)
-    trials.finish("whole", variant)
-    assert trials.state("parts") == trials.state("whole")
+    assert trials.state("parts") == trials.whole(variant)
 
 
-@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", short(CODES, signal.SIGTERM), ids=name_of)
 def test_a_signal_while_it_waits_for_training_data_saves_and_ends(
     trials: Trials, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -86,7 +90,7 @@ def test_a_signal_while_it_waits_for_training_data_saves_and_ends(
         goes_on_to_the_same_bits(trials, PLAIN)
 
 
-@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", short(CODES, signal.SIGINT), ids=name_of)
 def test_a_signal_while_it_waits_for_validation_data_saves_and_ends(
     trials: Trials, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -96,7 +100,7 @@ def test_a_signal_while_it_waits_for_validation_data_saves_and_ends(
         goes_on_to_the_same_bits(trials, PLAIN)
 
 
-@pytest.mark.parametrize("group", [False, True], ids=["alone", "with-its-workers"])
+@pytest.mark.parametrize("group", short([False, True], True), ids=["alone", "with-its-workers"])
 def test_a_signal_while_workers_wait_for_data_saves_and_ends(
     trials: Trials, tmp_path: Path, group: bool
 ) -> None:
@@ -127,14 +131,14 @@ def test_a_signal_to_every_rank_while_they_wait_for_data_saves_and_ends(
     goes_on_to_the_same_bits(trials, RANKS)
 
 
-@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", CODES, ids=name_of)
 def test_a_signal_in_a_training_step_saves_that_step_and_ends(trials: Trials, number: signal.Signals) -> None:
     (child,) = trials.run("parts", PLAIN, plants={"signal_at_step": [3, number]})
     assert child.code == CODES[number]
     assert record_of(trials.folder / "parts")["step"] == 3
 
 
-@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", short(CODES, signal.SIGTERM), ids=name_of)
 def test_a_step_that_takes_a_minute_does_not_hold_up_a_signal(
     trials: Trials, tmp_path: Path, number: signal.Signals
 ) -> None:

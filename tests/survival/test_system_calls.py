@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from tests.fork_server import ForkServer
 
 # A kill before one call is a kill after the one before it, so these are all states that a kill can leave. The
-# short form takes every fourth call, the long one each, on systems that can swap two names and that cannot.
-SHORT = 4
+# short form takes every eighth call, the long one each, on systems that can swap two names and that cannot.
+SHORT = 8
 
 
 def killed(runner: ForkServer, tmp_path: Path, **job: Any) -> dict[str, Any]:

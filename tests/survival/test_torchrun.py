@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 # Evaluated and saved after steps 16 and 32. After either the first rank draws the report for a second, while
 # the other waits for it, so there is time to meet them in the middle.
-LONG = Variant("two ranks", {"epochs": 8.0, "evaluate_every": 4.0}, num_ranks=2)
-RANKS = Variant("two ranks, short", {"epochs": 2.0}, num_ranks=2)
+LONG = Variant("two ranks", {"epochs": 8.0, "evaluate_every": 4.0}, {"model": "resnet20"}, num_ranks=2)
+RANKS = Variant("two ranks, short", {"epochs": 2.0}, {"model": "resnet20"}, num_ranks=2)
+TINY_RANKS = Variant("two ranks", {"epochs": 2.0, "crop": "random-resized"}, num_ranks=2)
 MEETING_SECONDS = 300.0
 STOPPING_SECONDS = 10.0
 
@@ -49,7 +50,7 @@ sys.exit(code)
 
 def command_line(trials: Trials, out: str, variant: Variant) -> list[str]:
     """Return what to type for the run that the variant describes."""
-    settings: dict[str, Any] = {**OPTIONS, **CHANGES, **variant.changes}
+    settings: dict[str, Any] = {**OPTIONS, **variant.options, **CHANGES, **variant.changes}
     settings["workers"] = settings.pop("num_workers")
     words = ["train", str(trials.data), "--out", str(trials.folder / out)]
     for name, value in settings.items():
@@ -103,10 +104,9 @@ def until(happened: Callable[[], bool], process: subprocess.Popen[str], log: Pat
 
 def test_a_rank_that_is_started_again_goes_on_although_its_command_does_not_say_so(trials: Trials) -> None:
     # What torchrun does is told to the processes by their environment; tests below use it itself.
-    trials.finish("whole", LONG)
-    trials.run("parts", LONG, plants={"kill_at_step": 20}, plants_of=1)
-    trials.finish("parts", LONG, environment={"TORCHELASTIC_RESTART_COUNT": "1"})
-    assert trials.state("parts") == trials.state("whole")
+    trials.run("parts", TINY_RANKS, plants={"kill_at_step": 5}, plants_of=1)
+    trials.finish("parts", TINY_RANKS, environment={"TORCHELASTIC_RESTART_COUNT": "1"})
+    assert trials.state("parts") == trials.whole(TINY_RANKS)
 
 
 @pytest.mark.test_all
@@ -122,8 +122,7 @@ def test_a_run_of_which_one_process_is_killed_ends_with_the_bits_of_one_that_was
     assert int((trials.folder / f"pid-{rank}").read_text()) != victim  # it was started again
     said = log.read_text()
     assert "resuming at step 16 of 32" in said
-    trials.finish("whole", LONG)
-    assert trials.state("parts") == trials.state("whole")
+    assert trials.state("parts") == trials.whole(LONG)
 
 
 @pytest.mark.test_all
@@ -142,8 +141,7 @@ def test_a_signal_to_torchrun_saves_the_run_and_ends_every_process(
         assert float(at) - sent < STOPPING_SECONDS
     assert record_of(trials.folder / "parts")["status"] == "interrupted"
     trials.finish("parts", LONG, resume=True)
-    trials.finish("whole", LONG)
-    assert trials.state("parts") == trials.state("whole")
+    assert trials.state("parts") == trials.whole(LONG)
 
 
 @pytest.mark.test_all
@@ -154,8 +152,7 @@ def test_several_seeds_are_trained_one_by_one_on_all_processes(
     assert process.wait(MEETING_SECONDS) == 0, log.read_text()
     document = json.loads((trials.folder / "series" / "seeds.json").read_text())
     assert (document["status"], document["seeds"]) == ("finished", [0, 1])
-    trials.finish("alone", RANKS)
-    assert trials.state("series/seed-0") == trials.state("alone")
+    assert trials.state("series/seed-0") == trials.whole(RANKS)
 
 
 def test_what_the_first_rank_refuses_ends_all_with_its_words_and_its_exit_code(trials: Trials) -> None:

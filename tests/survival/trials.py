@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import TINY
 from tests.fork_server import PATIENCE_SECONDS, Child, ForkServer
 
 CLOCK = {"images_per_second", "waiting", "memory_bytes", "seconds"}
@@ -18,7 +19,7 @@ CLOCK = {"images_per_second", "waiting", "memory_bytes", "seconds"}
 # 48 samples in batches of 12: four steps an epoch, and every number of ranks up to four divides it.
 CHANGES: dict[str, Any] = {"epochs": 3.0, "batch_size": 12, "learning_rate": 0.05, "start_px": None}
 OPTIONS: dict[str, Any] = {
-    "model": "resnet20",
+    "model": TINY.to_dict(),
     "recipe": "cifar",
     "image_px": 8,
     "num_workers": 0,
@@ -73,8 +74,11 @@ class Variant:
 class Trials:
     """Runs of one data set, forked by one server, below one folder."""
 
-    def __init__(self, runner: ForkServer, data: Path, folder: Path) -> None:
+    def __init__(
+        self, runner: ForkServer, data: Path, folder: Path, undisturbed: Undisturbed | None = None
+    ) -> None:
         self.runner, self.data, self.folder = runner, data, folder
+        self.undisturbed = undisturbed or Undisturbed(self)
 
     def job(
         self,
@@ -146,14 +150,19 @@ class Trials:
                 self.runner.kill(*(child for child in children if child.code is None))
         return children
 
-    def finish(self, out: str, variant: Variant, **arguments: Any) -> None:
+    def finish(self, out: str, variant: Variant, **arguments: Any) -> list[Child]:
         """Run to the end, which must be a good one."""
         children = self.run(out, variant, **arguments)
         assert [child.code for child in children] == [0] * len(children), children[0].said
+        return children
 
     def state(self, out: str) -> dict[str, Any]:
         """Return all that two runs must agree in; see :func:`state_of`."""
         return state_of(self.folder / out)
+
+    def whole(self, variant: Variant) -> dict[str, Any]:
+        """Return all that a run comes to that nothing happened to."""
+        return self.undisturbed.of(variant).state
 
     def has_begun(self, out: str) -> bool:
         """Return whether there is a run to resume."""
@@ -162,6 +171,46 @@ class Trials:
     def is_finished(self, out: str) -> bool:
         """Return whether a run has come to its end."""
         return self.has_begun(out) and record_of(self.folder / out)["status"] == "finished"
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing happened to.
+
+    Attributes:
+        folder: The run folder.
+        state: See :func:`state_of`.
+        num_operations: Operations on its files.
+        seconds: How long it took.
+        said: What it said.
+    """
+
+    folder: Path
+    state: dict[str, Any]
+    num_operations: int
+    seconds: float
+    said: str
+
+
+class Undisturbed:
+    """Runs that nothing happened to, each done once whatever it is called."""
+
+    def __init__(self, trials: Trials) -> None:
+        self.trials = trials
+        self._known: dict[str, Whole] = {}
+
+    def of(self, variant: Variant) -> Whole:
+        """Return a run of the variant."""
+        key = json.dumps([variant.changes, variant.options, variant.num_ranks, variant.data])
+        if key not in self._known:
+            out = f"whole-{len(self._known)}"
+            started = time.monotonic()
+            children = self.trials.finish(out, variant, plants={"kill_at_operation": 0}, plants_of=0)
+            seconds = time.monotonic() - started
+            folder = self.trials.folder / out
+            num_operations = int(folder.with_name(f"{out}.count").read_text())
+            self._known[key] = Whole(folder, state_of(folder), num_operations, seconds, children[0].said)
+        return self._known[key]
 
 
 def _free_port() -> int:

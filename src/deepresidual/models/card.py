@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import jinja2
@@ -16,6 +17,20 @@ __all__ = ["model_card"]
 
 def model_card(model: TorchClassifier) -> str:
     """Return the text of ``README.md`` for a model folder."""
+    return _template().render(
+        architecture=zoo.name_of(model.spec) or "custom",
+        spec=model.spec,
+        # Names of the Hub's own list.
+        task=_hub_task(model),
+        preprocess=model.preprocess,
+        label_names=model.label_names,
+        metrics=model.metrics,
+        provenance=model.provenance,
+    )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("deepresidual.models", "templates"),
         autoescape=False,  # noqa: S701  # Markdown, not HTML; names from outside go through `plain`
@@ -26,16 +41,7 @@ def model_card(model: TorchClassifier) -> str:
     )
     environment.filters["plain"] = _plain
     environment.filters["numbers"] = lambda values: ", ".join(f"{value:.4g}" for value in values)
-    return environment.get_template("card.md.jinja").render(
-        architecture=zoo.name_of(model.spec) or "custom",
-        spec=model.spec,
-        # Names of the Hub's own list.
-        task=_hub_task(model),
-        preprocess=model.preprocess,
-        label_names=model.label_names,
-        metrics=model.metrics,
-        provenance=model.provenance,
-    )
+    return environment.get_template("card.md.jinja")
 
 
 def _hub_task(model: TorchClassifier) -> str:
