@@ -35,9 +35,9 @@ def test_the_lower_index_comes_first_among_equals(num_classes: int) -> None:
 
 def test_the_best_class_is_argmax_s_and_ranks_are_a_permutation() -> None:
     # As bf16 has them: about a tenth of such rows tie at places 5 and 6
-    scores = torch.randn(300, 1000, generator=torch.Generator().manual_seed(0)).mul(2).bfloat16().float()
+    scores = torch.randn(60, 1000, generator=torch.Generator().manual_seed(0)).mul(2).bfloat16().float()
     assert best_classes(scores.numpy(), 1)[:, 0].tolist() == scores.argmax(dim=1).tolist()
-    ranks = torch.stack([class_ranks(scores, torch.full((300,), label)) for label in range(1000)])
+    ranks = torch.stack([class_ranks(scores, torch.full((60,), label)) for label in range(1000)])
     assert torch.equal(ranks.sort(dim=0).values[:, 0], torch.arange(1, 1001))
     best = torch.from_numpy(best_classes(scores.numpy(), 5))
     for place in range(5):

@@ -63,6 +63,7 @@ def test_a_process_that_was_started_from_here_knows_whose_setting_it_is() -> Non
     assert done.stdout.startswith("residual |")
 
 
+@pytest.mark.test_all
 def test_torch_computes_with_the_setting() -> None:
     """OpenMP itself says at its start what it has read."""
     clean = {name: value for name, value in os.environ.items() if name not in NAMES}

@@ -16,6 +16,7 @@ from deepresidual.models import TorchClassifier
 from deepresidual.training.checkpoint import load_checkpoint
 from deepresidual.training.saver import Saver
 from deepresidual.training.state import TrainingState
+from tests.suites import short
 from tests.training.parts import a_run, changed, record_of, rows, weights_of
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -53,7 +54,9 @@ def measured_again(out: Path, photos: Path, split: str) -> dict[str, Any]:
     return deepresidual.evaluate(out, source, split=split, num_workers=0).summary()
 
 
-@pytest.mark.parametrize(("select", "kept"), [("best", 1), ("last", 3)])
+@pytest.mark.parametrize(
+    ("select", "kept"), [("best", 1), pytest.param("last", 3, marks=pytest.mark.test_all)]
+)
 def test_the_weights_that_were_chosen_are_kept(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, select: str, kept: int
 ) -> None:
@@ -163,7 +166,7 @@ def test_a_warm_up_ends_by_the_training_error_of_the_run(photos: Path, tmp_path:
         "warmup_until_error": 1.0,
         "warmup_steps": 1000,
         "schedule": "constant",
-        "epochs": 8.0,
+        "epochs": 5.0,
     }
     a_run(photos, tmp_path / "run", changes)
     lines = rows(tmp_path / "run", "train")
@@ -205,7 +208,7 @@ def test_an_average_does_not_change_what_is_trained(photos: Path, tmp_path: Path
     assert changed(*ends) == set()
 
 
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+@pytest.mark.parametrize("ema_decay", short([0.0, 0.9], 0.9))
 def test_precise_statistics_change_only_what_is_measured(
     photos: Path, tmp_path: Path, ema_decay: float
 ) -> None:
@@ -235,7 +238,7 @@ def test_precise_statistics_are_the_same_every_time(photos: Path, tmp_path: Path
     changes = {"precise_bn": 20, "stochastic_depth": 0.5}
     for seed, name in ((1, "first"), (2, "second")):
         torch.manual_seed(seed)
-        a_run(photos, tmp_path / name, changes)
+        a_run(photos, tmp_path / name, {**changes, "epochs": 1.0})
     assert changed(weights_of(tmp_path / "first"), weights_of(tmp_path / "second")) == set()
 
 
@@ -243,7 +246,12 @@ def test_precise_statistics_are_the_same_every_time(photos: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("every", "steps"), [(1.0, [5, 10, 15]), (2.0, [10, 15]), (0.5, [3, 5, 8, 10, 12, 15])]
+    ("every", "steps"),
+    [
+        pytest.param(1.0, [5, 10, 15], marks=pytest.mark.test_all),
+        pytest.param(2.0, [10, 15], marks=pytest.mark.test_all),
+        (0.5, [3, 5, 8, 10, 12, 15]),
+    ],
 )
 def test_the_run_is_measured_every_so_many_epochs(
     photos: Path, tmp_path: Path, every: float, steps: list[int]

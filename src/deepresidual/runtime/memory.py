@@ -29,9 +29,10 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 AllocatorPolicy: TypeAlias = Literal["kept", "returned", "default"]
 
@@ -49,6 +50,8 @@ _USUAL = 32 << 20
 def peak_memory(device: torch.device) -> int:
     """Return the most bytes that were taken: on the GPU by tensors, on the CPU by the process; 0: unknown."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
     # Linux counts the parent's memory in ru_maxrss of a process that it has started, but not in VmHWM.
     status = Path("/proc/self/status")
