@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from deepresidual.data.loader import evaluation_batches
 from deepresidual.data.source import EncodedSample, SampleSource, Split
-from deepresidual.evaluation import EvaluationStopped
 from deepresidual.models import TorchClassifier
 from deepresidual.runs.plan import Plan
+from deepresidual.runtime.signals import StopRequested
 from deepresidual.tasks import BatchSums
 
 
@@ -87,7 +87,7 @@ class Tags:
             count += len(batch)
         (exit_code,) = processes.all_max(stop.exit_code)
         if exit_code:
-            raise EvaluationStopped(exit_code)
+            raise StopRequested(exit_code)
         sums = processes.all_gather((wrong, loss, count))
         wrong, loss, count = (sum(part[place] for part in sums) for place in range(3))
         return TagsResult(name, wrong / count / self._num_tags, loss / count, int(count))

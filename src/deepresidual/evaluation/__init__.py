@@ -3,7 +3,7 @@
 from deepresidual.evaluation.calibration import Bin, Temperature
 from deepresidual.evaluation.comparison import PairedComparison, compare
 from deepresidual.evaluation.ensemble import EnsembleEvaluation
-from deepresidual.evaluation.evaluate import EvaluationStopped, evaluate, evaluate_split
+from deepresidual.evaluation.evaluate import evaluate, evaluate_split
 from deepresidual.evaluation.options import EvaluationOptions
 from deepresidual.evaluation.result import ClassMetrics, CorrectPrediction, Evaluation, Mistake
 from deepresidual.evaluation.robustness import (
@@ -24,7 +24,6 @@ __all__ = [
     "Evaluation",
     "EvaluationOptions",
     "EvaluationSetup",
-    "EvaluationStopped",
     "Mistake",
     "PairedComparison",
     "RobustnessEvaluation",

@@ -54,14 +54,6 @@ def evaluate(
     return EvaluationSetup.open([model], data, options, **keywords).evaluate()
 
 
-class EvaluationStopped(Exception):  # noqa: N818  # no error: a stop was requested
-    """The evaluation ended early because a stop was requested; ``exit_code`` says how."""
-
-    def __init__(self, exit_code: int) -> None:
-        super().__init__(exit_code)
-        self.exit_code = exit_code
-
-
 def evaluate_split(
     model: Classifier,
     split: Readable,
@@ -86,7 +78,7 @@ def evaluate_split(
         stop: Request to stop; checked between batches, and at once while waiting for data.
 
     Raises:
-        EvaluationStopped: A stop was requested on any rank.
+        StopRequested: A stop was requested on any rank.
     """
     accumulator = Accumulator(model.label_names)
     batches = scored_batches(
@@ -112,5 +104,5 @@ def evaluate_split(
         accumulator.add(batch.scores[0], batch)
     (exit_code,) = processes.all_max(stop.exit_code)
     if exit_code:
-        raise EvaluationStopped(exit_code)
+        raise StopRequested(exit_code)
     return accumulator.evaluation(name, processes)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from deepresidual.data.source import SampleSource
@@ -73,12 +74,12 @@ class Run:
         self._record = record
         self._writes = writes
         self._lock: FolderLock | None = None
-        self._board: TensorBoardWriter | None = None
+        self._tensorboard: TensorBoardWriter | None = None
         self._num_metric_lines = 0
 
     @classmethod
-    def seen_by_others(cls, path: Path, plan: Plan) -> Run:
-        """Return the run for the other processes, which do not write."""
+    def read_only(cls, path: Path, plan: Plan) -> Run:
+        """Return the run as the processes beside the main one see it, which write nothing."""
         return cls(path, plan, {"status": "running"}, writes=False)
 
     # -- open ----------------------------------------------------------------------------------------
@@ -227,20 +228,22 @@ class Run:
 
     # -- write ---------------------------------------------------------------------------------------
 
-    def set_status(self, status: str, step: int, error: str = "", **facts: Any) -> None:
+    def set_status(
+        self, status: str, step: int, error: str = "", facts: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         """Record status, step, error and other facts in ``run.json``."""
         self._record |= {"status": status, "step": step, "updated": now(), "error": error, **facts}
         if self._writes:
             write_json(self.path / "run.json", self._record)
 
-    def show_on_board(self) -> None:
+    def log_to_tensorboard(self) -> None:
         """Write the metrics for TensorBoard as well.
 
         Raises:
             MissingDependencyError: tensorboard is not installed.
         """
         if self._writes:
-            self._board = TensorBoardWriter(self.path / "tensorboard")
+            self._tensorboard = TensorBoardWriter(self.path / "tensorboard")
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a line to ``metrics.jsonl``."""
@@ -248,8 +251,8 @@ class Run:
             return
         append_text(self.metrics_path, json.dumps(row, allow_nan=False) + "\n")
         self._num_metric_lines += 1
-        if self._board is not None:
-            self._board.add(row)
+        if self._tensorboard is not None:
+            self._tensorboard.add(row)
 
     def flush_metrics(self) -> None:
         """Flush the metrics to the disk, before a checkpoint counts their lines."""
@@ -257,7 +260,7 @@ class Run:
             with self.metrics_path.open("a", encoding="utf-8") as file:
                 flush(file.fileno(), self.metrics_path)
 
-    def forget_after(
+    def drop_later_metrics(
         self, step: int, evaluated_step: int, final_split: str, num_lines: int | None = None
     ) -> int:
         """Drop the lines of ``metrics.jsonl`` that a resumed run writes again, and warn of lost ones.

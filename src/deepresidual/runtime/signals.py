@@ -29,8 +29,16 @@ _EXIT_CODES = {
 _PATIENCE_SECONDS = 4.0
 
 
-class StopRequested(Exception):  # noqa: N818  # no error: somebody asked
-    """Raised where a run can stop at once, with nothing half done."""
+class StopRequested(Exception):  # noqa: N818  # no error: a signal asked
+    """Raised where a run or an evaluation can stop, with nothing half done.
+
+    Args:
+        exit_code: The exit code that the signal asks for.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
 
 
 def _is_kept_ignored(number: int) -> bool:
@@ -86,7 +94,7 @@ class StopRequest:
         self._may_raise = True
         try:
             if self.exit_code:
-                raise StopRequested
+                raise StopRequested(self.exit_code)
             yield
         finally:
             self._may_raise = False
@@ -128,4 +136,4 @@ class StopRequest:
         if number == getattr(signal, "SIGHUP", None):
             leave_closed_terminal()
         if self._may_raise:
-            raise StopRequested
+            raise StopRequested(self.exit_code)

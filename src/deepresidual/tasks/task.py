@@ -93,7 +93,7 @@ class Task(Protocol):
         skip_bad: bool,
         stop: StopRequest,
     ) -> Result:
-        """Return the result of a split; raise ``EvaluationStopped`` after a signal."""
+        """Return the result of a split; raise ``StopRequested`` after a signal."""
         ...
 
     def error(self, result: Any) -> float:

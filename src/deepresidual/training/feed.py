@@ -19,18 +19,10 @@ from deepresidual.data.source import SampleSource
 from deepresidual.errors import DataError
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.console import warn
-from deepresidual.runtime.distributed import Processes
-from deepresidual.runtime.signals import StopRequest, StopRequested
+from deepresidual.runtime.signals import StopRequested
+from deepresidual.training.resources import Resources
 
 _MOST_BAD = 0.01  # beyond this share of bad samples the data set is at fault, not a file
-
-
-class Interrupted(Exception):  # noqa: N818  # no error: a signal asked
-    """All processes have agreed to stop."""
-
-    def __init__(self, exit_code: int) -> None:
-        super().__init__(exit_code)
-        self.exit_code = exit_code
 
 
 @dataclass(frozen=True)
@@ -56,23 +48,13 @@ class Feed:
     Args:
         source: The data, with the split that is held out.
         plan: The plan of the run.
-        processes: The processes that train together.
-        stop: Signals received so far.
-        device: Where the network computes.
-        num_workers: Number of threads that load data.
+        resources: Device, threads and processes.
     """
 
-    def __init__(
-        self,
-        source: SampleSource,
-        plan: Plan,
-        processes: Processes,
-        stop: StopRequest,
-        device: torch.device,
-        num_workers: int,
-    ) -> None:
-        self._split, self._plan, self._processes, self._stop = source.split("train"), plan, processes, stop
-        self._device, self._num_workers = device, num_workers
+    def __init__(self, source: SampleSource, plan: Plan, resources: Resources) -> None:
+        self._split, self._plan = source.split("train"), plan
+        self._processes, self._stop = resources.processes, resources.stop
+        self._device, self._num_workers = resources.device, resources.num_workers
         self._resident: InMemoryImages | None = None
 
     def batches(
@@ -86,7 +68,7 @@ class Feed:
             is_due: Tells the main process whether a checkpoint is due.
 
         Raises:
-            Interrupted: Any process received a signal.
+            StopRequested: Any process received a signal.
             DataError: A sample cannot be used and the plan says to stop, or there are too many of them.
         """
         known = dict(bad_samples)
@@ -105,7 +87,7 @@ class Feed:
                     self._stop.exit_code, due, len(unknown), nothing_left
                 )
                 if exit_code:
-                    raise Interrupted(exit_code)
+                    raise StopRequested(exit_code)
                 bad: dict[str, str] = {}
                 if num_unknown or nothing_left_anywhere:
                     bad = self._agreed(unknown, known, nothing_left=bool(nothing_left_anywhere))
@@ -120,7 +102,7 @@ class Feed:
         """Yield normalized images ``(N, C, H, W)`` of the first epoch, about ``count`` on all processes.
 
         Raises:
-            Interrupted: Any process received a signal.
+            StopRequested: Any process received a signal.
         """
         plan = self._plan
         steps = -(-min(count, plan.num_samples) // plan.recipe.batch_size)
@@ -130,7 +112,7 @@ class Feed:
             batch = self._next(batches)
             (exit_code,) = self._processes.all_max(self._stop.exit_code)
             if exit_code:
-                raise Interrupted(exit_code)
+                raise StopRequested(exit_code)
             if batch is None:
                 return
             if len(batch):

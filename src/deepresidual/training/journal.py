@@ -6,38 +6,31 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-import torch
-
 from deepresidual.data.source import SampleSource
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError
 from deepresidual.models import TorchClassifier, load
 from deepresidual.reporting import write_report
 from deepresidual.runs.folder import Run
-from deepresidual.runs.plan import Plan
 from deepresidual.runtime.console import ProgressBar, warn
-from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.memory import peak_memory
 from deepresidual.tasks import Result, task_of
 from deepresidual.training.meter import Sums
+from deepresidual.training.resources import Resources
 
 
 class Journal:
     """Observes a run on every process; the main process writes.
 
     Args:
-        run: The run folder.
-        plan: The plan of the run.
+        run: The run folder, with the plan of the run.
         source: The data.
-        device: Where the network computes.
-        processes: The processes that train together.
+        resources: Device and processes.
     """
 
-    def __init__(
-        self, run: Run, plan: Plan, source: SampleSource, device: torch.device, processes: Processes
-    ) -> None:
-        self._task = task_of(plan)
-        self.run, self.plan, self._source = run, plan, source
-        self._device, self._processes = device, processes
+    def __init__(self, run: Run, source: SampleSource, resources: Resources) -> None:
+        self._task = task_of(run.plan)
+        self.run, self.plan, self._source = run, run.plan, source
+        self._device, self._processes = resources.device, resources.processes
         self._bar: ProgressBar | None = None
         self._status = ""
         self._reports, self._drawings = Pace(), Pace()

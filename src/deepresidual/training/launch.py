@@ -33,6 +33,7 @@ from deepresidual.training.loop import RunResult, Trainer
 from deepresidual.training.memory import allocator_policy_of, fitting_micro_batch, is_out_of_memory
 from deepresidual.training.options import TrainKeywords, TrainOptions
 from deepresidual.training.plan import make_plan
+from deepresidual.training.resources import Resources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,18 +104,15 @@ def train(
         with contextlib.closing(run):
             with processes.failing_together():
                 if options.tensorboard:
-                    run.show_on_board()
+                    run.log_to_tensorboard()
+                crop_px = run.plan.preprocess.crop_px
+                num_workers = resolve_num_workers(options.num_workers, target.type, crop_px)
+                resources = Resources(target, stop, num_workers, processes)
                 trainer = Trainer(
-                    run.plan,
-                    source,
                     run,
-                    target,
-                    Journal(run, run.plan, source, target, processes),
-                    num_workers=resolve_num_workers(
-                        options.num_workers, target.type, run.plan.preprocess.crop_px
-                    ),
-                    processes=processes,
-                    stop=stop,
+                    source,
+                    resources,
+                    Journal(run, source, resources),
                     weights=expanded(options.weights) if options.weights is not None else None,
                     checkpoint_minutes=minutes,
                 )
@@ -203,7 +201,7 @@ def _opened_run(
     plan, where, threads = told or ({}, "", 1)
     if resume and threads != torch.get_num_threads():
         torch.set_num_threads(threads)
-    return Run.seen_by_others(Path(where), Plan.from_dict(plan))
+    return Run.read_only(Path(where), Plan.from_dict(plan))
 
 
 def _started(

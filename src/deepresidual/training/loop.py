@@ -8,27 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 
 from deepresidual.data.loader import Batch
 from deepresidual.data.source import SampleSource
 from deepresidual.errors import DivergedError
-from deepresidual.evaluation import Evaluation, EvaluationStopped
 from deepresidual.models import TorchClassifier, save
 from deepresidual.nn import ResNet
 from deepresidual.runs.folder import Run
-from deepresidual.runs.plan import Plan
 from deepresidual.runtime.console import warn
-from deepresidual.runtime.distributed import Processes
-from deepresidual.runtime.signals import StopRequest
+from deepresidual.runtime.signals import StopRequested
 from deepresidual.tasks import Result, task_of
-from deepresidual.training.feed import Feed, Interrupted
+from deepresidual.training.feed import Feed
 from deepresidual.training.journal import Journal
 from deepresidual.training.meter import Meter, Sums
 from deepresidual.training.networks import first_network, kept_network, network_to_evaluate, provenance
 from deepresidual.training.non_finite import Go, LeaveOut, RollBack, Stop, decide
+from deepresidual.training.resources import Resources
 from deepresidual.training.saver import Saver
 from deepresidual.training.schedule import after_evaluation, after_window, learning_rate
 from deepresidual.training.state import TrainingState
@@ -49,58 +46,51 @@ class RunResult:
     path: Path
     status: str
     exit_code: int
-    evaluation: Evaluation | None
+    evaluation: Result | None
 
 
 class Trainer:
     """A run in progress.
 
     Args:
-        plan: The plan of the run.
+        run: The run folder, with the plan of the run.
         source: The data, with the split that is held out.
-        run: The run folder.
-        device: Where the network computes.
+        resources: Device, threads and processes.
         journal: Observes the run.
-        num_workers: Number of threads that load data.
-        processes: The processes that train together.
-        stop: Signals received so far.
         weights: A model folder to begin with.
         checkpoint_minutes: Longest time between two checkpoints.
     """
 
     def __init__(
         self,
-        plan: Plan,
-        source: SampleSource,
         run: Run,
-        device: torch.device,
+        source: SampleSource,
+        resources: Resources,
         journal: Journal,
         *,
-        num_workers: int,
-        processes: Processes,
-        stop: StopRequest,
         weights: Path | None,
         checkpoint_minutes: float,
     ) -> None:
         self.state = TrainingState()
-        self.task = task_of(plan)
+        self.task = task_of(run.plan)
         self.evaluation: Result | None = None
-        self.plan, self.source, self.run, self.device, self.journal = plan, source, run, device, journal
-        self.processes, self.stop, self._num_workers = processes, stop, num_workers
-        self._provenance = provenance(plan)
-        self._ends = set(plan.evaluation_steps())
+        self.run, self.source, self.resources, self.journal = run, source, resources, journal
+        self.plan, self.processes, self.stop = run.plan, resources.processes, resources.stop
+        self._provenance = provenance(run.plan)
+        self._ends = set(run.plan.evaluation_steps())
         # Empty if the split that is watched gives the final figure as well.
         final = source.evaluation_split
         self._final_split = final if final != source.validation_split else ""
-        network = first_network(plan, self.task, weights).to(device).to(memory_format=torch.channels_last)
-        self.updater = Updater(network, plan, processes, self.task)
-        self.feed = Feed(source, plan, processes, stop, device, num_workers)
-        self.meter = Meter(device)
+        network = first_network(run.plan, self.task, weights).to(resources.device)
+        network = network.to(memory_format=torch.channels_last)
+        self.updater = Updater(network, run.plan, self.processes, self.task)
+        self.feed = Feed(source, run.plan, resources)
+        self.meter = Meter(resources.device)
         self.saver = Saver(
             run,
             self.updater,
             self.meter,
-            processes,
+            self.processes,
             self.task,
             final_split=self._final_split,
             seconds=60 * checkpoint_minutes,
@@ -118,7 +108,7 @@ class Trainer:
                 while self.state.step < self.plan.total_steps and not self._gains_no_more():
                     self._train()  # once, and again after each rollback
             return self._finish()
-        except Interrupted as request:
+        except StopRequested as request:
             return self._interrupted(request.exit_code)
 
     def _train(self) -> None:
@@ -222,19 +212,16 @@ class Trainer:
         )
 
     def _evaluate(self, model: TorchClassifier, split: str) -> Result:
-        try:
-            with self.stop.or_else(self._save_before_step):
-                return self.task.evaluate(
-                    model,
-                    self.source.split(split),
-                    split,
-                    num_workers=self._num_workers,
-                    processes=self.processes,
-                    skip_bad=self.plan.bad_samples == "skip",
-                    stop=self.stop,
-                )
-        except EvaluationStopped as stopped:
-            raise Interrupted(stopped.exit_code) from stopped
+        with self.stop.or_else(self._save_before_step):
+            return self.task.evaluate(
+                model,
+                self.source.split(split),
+                split,
+                num_workers=self.resources.num_workers,
+                processes=self.processes,
+                skip_bad=self.plan.bad_samples == "skip",
+                stop=self.stop,
+            )
 
     def _keep(self, model: TorchClassifier, evaluation: Result) -> None:
         """Make ``model`` the model of the run."""
@@ -264,7 +251,7 @@ class Trainer:
                     save(self._model(self.updater.network), self.run.model_path)
                 self.journal.draw_missing(self.evaluation)
                 self.journal.end()
-        return RunResult(self.run.path, "interrupted", exit_code, cast("Evaluation | None", self.evaluation))
+        return RunResult(self.run.path, "interrupted", exit_code, self.evaluation)
 
     def _finish(self) -> RunResult:
         """Measure the model that is kept on the split that nothing was chosen by."""
@@ -272,7 +259,7 @@ class Trainer:
         finished_at = self.processes.broadcast(self.run.finished_at)
         is_final = bool(self._final_split) and finished_at != self.state.step
         if is_final or not is_measured:
-            network = kept_network(self.run.model_path, self.plan, self.device, self.processes)
+            network = kept_network(self.run.model_path, self.plan, self.resources.device, self.processes)
             model = self._model(network)
             evaluation = self._evaluate(model, self._final_split or self.source.validation_split)
             if is_final:
@@ -283,4 +270,4 @@ class Trainer:
                 self.journal.draw_missing(self.evaluation)
                 self.saver.set_status(self.state, "finished")
                 self.journal.end()
-        return RunResult(self.run.path, "finished", 0, cast("Evaluation | None", self.evaluation))
+        return RunResult(self.run.path, "finished", 0, self.evaluation)

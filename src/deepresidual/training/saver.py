@@ -74,8 +74,8 @@ class Saver:
 
     def set_status(self, state: TrainingState, status: str) -> None:
         """Record the status of the run."""
-        bad, not_finite = state.bad_samples, sorted(state.not_finite)
-        self._run.set_status(status, state.step, bad_samples=bad, not_finite=not_finite)
+        facts = {"bad_samples": state.bad_samples, "not_finite": sorted(state.not_finite)}
+        self._run.set_status(status, state.step, facts=facts)
 
     def resume(self, path: Path | None) -> tuple[TrainingState, Result | None]:
         """Restore the newest whole checkpoint, or ``path``, which must be whole.
@@ -133,7 +133,7 @@ class Saver:
         checkpoint, finished_at = self._processes.broadcast((checkpoint, self._run.finished_at))
         if checkpoint is None:
             with self._processes.failing_together():
-                again = self._run.forget_after(0, 0, self._final_split)
+                again = self._run.drop_later_metrics(0, 0, self._final_split)
                 if again or self._run.record.get("step"):
                     warn(f"there is no checkpoint to go on from: the run begins again{_written_again(again)}")
             return TrainingState(), None
@@ -156,7 +156,7 @@ class Saver:
             final_split = ""
         else:
             self._run.set_status("running", state.step)
-        return self._run.forget_after(state.step, state.evaluated_step, final_split, num_lines)
+        return self._run.drop_later_metrics(state.step, state.evaluated_step, final_split, num_lines)
 
 
 def _written_again(num_lines: int) -> str:

@@ -168,8 +168,8 @@ class Trial:
                 model = load(run_path).to(device)
                 run = FinishedRun(run_path, self.arm, self.seed, model, self.source, device)
                 return self.experiment.measure(run), 0
-        except StopRequested:
-            return None, stop.exit_code
+        except StopRequested as request:
+            return None, request.exit_code
 
     def _setting(self) -> dict[str, Any]:
         """Return everything that decides a run, as it reads back from JSON."""
