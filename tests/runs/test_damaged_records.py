@@ -9,11 +9,16 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
+from deepresidual.data.source import open_source
 from deepresidual.errors import ConfigurationError, ModelFileError
-from deepresidual.runs.read import read_run, read_run_record
+from deepresidual.runs.folder import Run
+from deepresidual.runs.read import read_plan, read_run, read_run_record
+from deepresidual.runtime.signals import StopRequest
 from deepresidual.training.journal import Journal
 from deepresidual.training.options import TrainOptions
+from deepresidual.training.resources import Resources
 from deepresidual.training.seeds import train_seeds
 from tests.conftest import write_photos
 from tests.suites import short
@@ -352,12 +357,12 @@ def test_a_manifest_that_is_nested_too_deep_is_a_damaged_checkpoint(
 
 
 def test_a_report_that_cannot_be_made_does_not_end_a_run(
-    origin: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    origin: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_: Path) -> Path:
-        raise ModelFileError("evaluation.json is damaged")
-
-    monkeypatch.setattr("deepresidual.training.launch.Journal", Journal)
-    monkeypatch.setattr("deepresidual.training.journal.write_report", fail)
-    goes_on(origin, run)
-    assert "there is no new report (evaluation.json is damaged)" in capsys.readouterr().err
+    (run / "evaluation.json").write_text("{")
+    plan, _ = read_plan(run)
+    resources = Resources(torch.device("cpu"), StopRequest())
+    Journal(Run.read_only(run, plan), open_source(origin / "photos"), resources).end()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "there is no new report (" in said
+    assert "evaluation.json is damaged" in said

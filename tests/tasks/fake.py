@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -42,9 +43,14 @@ class Tags:
 
     head: tuple[str, ...] = ("fc.",)
     parts: tuple[str, ...] = ("wrong", "certain")
+    charts: Mapping[str, str] = MappingProxyType({"loss": "BCE (nats)", "wrong": "wrong tags of an image"})
 
     def __init__(self, plan: Plan) -> None:
         self._num_tags = plan.spec.num_classes
+
+    def blank_targets(self, count: int) -> Tensor:
+        """Return no tags."""
+        return torch.zeros(count, self._num_tags)
 
     def loss(
         self, network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, step: int

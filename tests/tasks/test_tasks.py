@@ -51,7 +51,8 @@ def test_it_trains_and_says_what_it_measured(source: SampleSource, tmp_path: Pat
     figures = deepresidual.load(tmp_path / "run").metrics["test"]
     assert figures == {name: value for name, value in summary.items() if name != "split"}
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
-    assert "loss over epochs" in page
+    for title in ("loss", "top-1 error" if source.task == "classification" else "wrong tags of an image"):
+        assert f"{title} over epochs" in page
 
 
 def test_it_goes_on_to_the_same_bits(

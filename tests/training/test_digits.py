@@ -14,5 +14,5 @@ from deepresidual.training.launch import train
 def test_held_out_digits_are_recognized(tmp_path: Path, seed: int) -> None:
     result = train("digits", "resnet20", tmp_path / "run", seed=seed)
     assert result.evaluation is not None
-    assert result.evaluation.count == 351
-    assert result.evaluation.top1 >= 0.98
+    assert result.evaluation.summary()["count"] == 351
+    assert result.evaluation.summary()["top1"] >= 0.98

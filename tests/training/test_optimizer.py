@@ -23,6 +23,8 @@ from deepresidual.training.optimizer import (
 )
 from tests.conftest import TINY
 
+HEAD = ("fc.",)
+
 NETWORKS = [
     "resnet20",
     "resnet18",
@@ -63,7 +65,7 @@ def norm_names(network: ResNet) -> set[str]:
 def test_every_parameter_is_in_one_group(name: str) -> None:
     network = create(name, num_classes=10)
     recipe = a_recipe(norm_weight_decay=0.0, bias_weight_decay=0.0, backbone_lr_scale=0.1)
-    optimizer = make_optimizer(network, recipe)
+    optimizer = make_optimizer(network, recipe, HEAD)
     listed = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     assert len(listed) == len(set(listed)) == len(list(network.parameters()))
 
@@ -73,7 +75,7 @@ def test_norms_biases_and_weights_have_their_own_decay(name: str) -> None:
     network = create(name, num_classes=10)
     recipe = a_recipe(weight_decay=0.3, norm_weight_decay=0.2, bias_weight_decay=0.1)
     norms = norm_names(network)
-    for parameter, (_, decay) in settings(network, make_optimizer(network, recipe)).items():
+    for parameter, (_, decay) in settings(network, make_optimizer(network, recipe, HEAD)).items():
         expected = 0.2 if parameter in norms else 0.1 if parameter.endswith("bias") else 0.3
         assert decay == expected, parameter
 
@@ -81,19 +83,19 @@ def test_norms_biases_and_weights_have_their_own_decay(name: str) -> None:
 def test_a_stem_with_a_bias_is_a_bias() -> None:
     network = create(replace(TINY, conv_bias="stem"))
     recipe = a_recipe(weight_decay=0.3, norm_weight_decay=0.2, bias_weight_decay=0.1)
-    assert settings(network, make_optimizer(network, recipe))["conv1.bias"] == (0.1, 0.1)
+    assert settings(network, make_optimizer(network, recipe, HEAD))["conv1.bias"] == (0.1, 0.1)
 
 
 def test_decay_that_is_left_out_is_that_of_the_weights() -> None:
     network = create(TINY)
-    optimizer = make_optimizer(network, a_recipe(weight_decay=0.3))
+    optimizer = make_optimizer(network, a_recipe(weight_decay=0.3), HEAD)
     assert {decay for _, decay in settings(network, optimizer).values()} == {0.3}
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw", "lamb"])
 def test_all_but_the_classifier_learn_at_the_rate_of_the_backbone(kind: str) -> None:
     network = create(TINY)
-    optimizer = make_optimizer(network, a_recipe(optimizer=kind, backbone_lr_scale=0.1))
+    optimizer = make_optimizer(network, a_recipe(optimizer=kind, backbone_lr_scale=0.1), HEAD)
     for rate in (0.5, 0.02):
         set_learning_rate(optimizer, rate)
         for name, (own, _) in settings(network, optimizer).items():
@@ -102,7 +104,7 @@ def test_all_but_the_classifier_learn_at_the_rate_of_the_backbone(kind: str) -> 
 
 def test_a_backbone_without_a_rate_stays() -> None:
     network = create(TINY)
-    optimizer = make_optimizer(network, a_recipe(backbone_lr_scale=0.0))
+    optimizer = make_optimizer(network, a_recipe(backbone_lr_scale=0.0), HEAD)
     set_learning_rate(optimizer, 0.1)
     before = copy.deepcopy(network.state_dict())
     loss = network(torch.randn(4, 3, 8, 8)).square().sum()
@@ -127,7 +129,7 @@ def test_a_backbone_without_a_rate_stays() -> None:
 def test_stages_are_frozen_from_the_stem_on(count: int, learning: set[str]) -> None:
     network = create(TINY)
     freeze_stages(network, count)
-    optimizer = make_optimizer(network, a_recipe())
+    optimizer = make_optimizer(network, a_recipe(), HEAD)
     assert {name.split(".")[0] for name in settings(network, optimizer)} == learning
 
 
@@ -225,7 +227,7 @@ def trained(optimizer: torch.optim.Optimizer, network: ResNet, steps: int = 5) -
 def test_sgd_is_torchs(fused: bool, nesterov: bool) -> None:
     recipe = a_recipe(weight_decay=0.01, momentum=0.8, nesterov=nesterov)
     network, reference = create(TINY), create(TINY)
-    ours = trained(make_optimizer(network, recipe, fused=fused), network)
+    ours = trained(make_optimizer(network, recipe, HEAD, fused=fused), network)
     plain = torch.optim.SGD(
         reference.parameters(), lr=0.1, momentum=0.8, nesterov=nesterov, weight_decay=0.01, foreach=False
     )
@@ -236,7 +238,7 @@ def test_sgd_is_torchs(fused: bool, nesterov: bool) -> None:
 def test_adamw_is_torchs(fused: bool) -> None:
     recipe = a_recipe(optimizer="adamw", weight_decay=0.05, momentum=0.85, beta2=0.95)
     network, reference = create(TINY), create(TINY)
-    ours = trained(make_optimizer(network, recipe, fused=fused), network)
+    ours = trained(make_optimizer(network, recipe, HEAD, fused=fused), network)
     plain = torch.optim.AdamW(
         reference.parameters(), lr=0.1, betas=(0.85, 0.95), weight_decay=0.05, foreach=False
     )
@@ -245,5 +247,5 @@ def test_adamw_is_torchs(fused: bool) -> None:
 
 def test_lamb_takes_the_recipes_betas() -> None:
     recipe = a_recipe(optimizer="lamb", momentum=0.85, beta2=0.95)
-    (group,) = make_optimizer(create(TINY), recipe).param_groups
+    (group,) = make_optimizer(create(TINY), recipe, HEAD).param_groups
     assert group["betas"] == (0.85, 0.95)

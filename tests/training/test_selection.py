@@ -72,7 +72,7 @@ def test_the_weights_that_were_chosen_are_kept(
     assert {name: document[name] for name in ("top1", "loss", "count")} == {
         name: result.evaluation.summary()[name] for name in ("top1", "loss", "count")
     }
-    assert deepresidual.load(tmp_path / "run").metrics["test"]["top1"] == result.evaluation.top1
+    assert deepresidual.load(tmp_path / "run").metrics["test"]["top1"] == result.evaluation.summary()["top1"]
 
 
 def test_the_first_of_equals_is_the_best(
@@ -119,7 +119,7 @@ def test_without_a_test_split_the_best_stays_as_it_was_measured(
     seen = with_top1(monkeypatch, 0.5, 0.9, 0.6)
     result = a_run(photos, tmp_path / "run", {"epochs": 3.0, "keep_model": "best"})
     assert result.evaluation is not None
-    assert (result.evaluation.split, result.evaluation.top1) == ("val", 0.9)
+    assert (result.evaluation.split, result.evaluation.summary()["top1"]) == ("val", 0.9)
     assert changed(seen[1], weights_of(tmp_path / "run")) == set()
 
 

@@ -124,7 +124,7 @@ def test_a_run_leaves_everything_that_the_contract_names(photos: Path, tmp_path:
 def test_colors_are_learned(photos: Path, tmp_path: Path) -> None:
     result = run(photos, tmp_path / "run", {"epochs": 8.0, "learning_rate": 0.1})
     assert result.evaluation is not None
-    assert result.evaluation.top1 == 1
+    assert result.evaluation.summary()["top1"] == 1
 
 
 def test_the_same_seed_gives_the_same_bits_with_any_number_of_workers(photos: Path, tmp_path: Path) -> None:
@@ -415,7 +415,7 @@ def test_options_out_of_range_are_named_before_anything_is_written(
     photos: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        run(photos, tmp_path / "run", **options)
+        run(photos, tmp_path / "run", **{"model": "resnet20", **options})
     assert not (tmp_path / "run").exists()
 
 
@@ -432,4 +432,4 @@ def test_a_folder_without_splits_is_trained_and_tested_on_a_fixed_fifth(photos: 
     result = run(photos / "train", tmp_path / "run", {"steps": 1})
     assert result.evaluation is not None
     assert result.evaluation.split == "test"
-    assert read_plan(tmp_path / "run")[0].num_samples + result.evaluation.count == 48
+    assert read_plan(tmp_path / "run")[0].num_samples + result.evaluation.summary()["count"] == 48

@@ -52,7 +52,11 @@ REGISTRY = tyro.constructors.ConstructorRegistry()
 
 
 def as_options(
-    kind: type[Any], *, without: Collection[str] = (), renamed: Mapping[str, str] | None = None
+    kind: type[Any],
+    *,
+    without: Collection[str] = (),
+    renamed: Mapping[str, str] | None = None,
+    explained: Mapping[str, str] | None = None,
 ) -> None:
     """Make an option of each field of a dataclass, explained by the sentence under the field.
 
@@ -60,10 +64,11 @@ def as_options(
         kind: The dataclass.
         without: Fields that are no options.
         renamed: Names of options that differ from those of the fields.
+        explained: Other sentences than those under the fields.
     """
     names = {field.name: field.name for field in dataclasses.fields(kind) if field.name not in without}
     names |= renamed or {}
-    explained, hints = sentences(kind), get_type_hints(kind)
+    explained, hints = {**sentences(kind), **(explained or {})}, get_type_hints(kind)
     fields = tuple(
         tyro.constructors.StructFieldSpec(
             names[field.name], _option_type(hints[field.name]), field.default, explained[field.name]

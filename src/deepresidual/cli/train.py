@@ -10,6 +10,7 @@ import tyro
 from deepresidual.cli.options import Maybe, as_options
 from deepresidual.cli.output import print_json, print_line
 from deepresidual.cli.recipe_options import RecipeOptions
+from deepresidual.recipe.recipes import NAMES
 from deepresidual.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 # `changes` and `fit_memory` follow from the options of the recipe.
-as_options(TrainOptions, without=("changes", "fit_memory"), renamed={"num_workers": "workers"})
+as_options(
+    TrainOptions,
+    without=("changes", "fit_memory"),
+    renamed={"num_workers": "workers"},
+    explained={
+        "recipe": f"{', '.join(NAMES[:-1])} or {NAMES[-1]}. Default: the one that suits data and model."
+    },
+)
 
 
 def train(
@@ -52,6 +60,7 @@ def train(
         json: Print the result as one JSON document.
         settings: Fields of the recipe.
     """
+    from deepresidual.evaluation import Evaluation
     from deepresidual.training.launch import train as run_training
     from deepresidual.training.preview import preview
     from deepresidual.training.seeds import train_seeds
@@ -73,11 +82,13 @@ def train(
         print_line(f"interrupted; all is saved. Go on with the same command and --resume --out {result.path}")
     print_line(f"model   {result.path / 'model'}")
     print_line(f"report  {result.path / 'report.html'}")
-    if done:
+    if isinstance(done, Evaluation):
         print_line(
             f"{done.split}: top-1 {done.top1:.2%} ({round(done.top1 * done.count):,} of {done.count:,}), "
             f"top-5 {done.top5:.2%}, loss {done.loss:.4f}"
         )
+    elif done:
+        print_line(", ".join(f"{name} {value}" for name, value in done.summary().items()))
     return result.exit_code
 
 

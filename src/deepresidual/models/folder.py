@@ -148,7 +148,8 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> TorchClassifie
         device: Where to put the weights.
 
     Returns:
-        A :class:`Classifier` that PyTorch computes, in evaluation mode, with class names and preprocessing.
+        A :class:`Classifier` in evaluation mode, with class names and preprocessing. It is typed as the form
+        that PyTorch computes, since a model folder holds that; code for any backend takes a ``Classifier``.
 
     Raises:
         ConfigurationError: There is no such device.

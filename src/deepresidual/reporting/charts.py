@@ -24,6 +24,7 @@ from deepresidual.reporting.palette import BLUE, COLORS, INK, LIGHT_GRAY, ORANGE
 MARKED_POINTS = 40
 """With as many points or more, their markers would run into each other."""
 
+_LARGEST = 1e30  # far below where a chart overflows
 _WIDTH, _HEIGHT = 4.7, 3.3  # inches of 72 points
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 
@@ -47,6 +48,11 @@ class Curve:
     color: str = BLUE
     dash: Any = "-"
     marker: bool = False
+
+
+def has_points(rows: Sequence[dict[str, Any]], name: str) -> bool:
+    """Return whether every line of metrics has the figure, as a number that a chart can hold."""
+    return all(type(row.get(name)) in (int, float) and abs(row[name]) <= _LARGEST for row in rows)
 
 
 def points(rows: Sequence[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:

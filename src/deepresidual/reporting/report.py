@@ -16,6 +16,7 @@ from deepresidual.reporting.charts import (
     Curve,
     draw_curves,
     draw_reliability,
+    has_points,
     held_out_style,
     points,
 )
@@ -69,21 +70,19 @@ def write_report(run: Path, destination: Path | None = None) -> Path:
 
 
 def _curves(files: RunFiles) -> list[Markup]:
-    """Draw loss and top-1 error over epochs, training and held-out; no charts before the first epoch."""
+    """Draw the charted metrics over epochs, training and held-out; no charts before the first epoch."""
     if not files.training:
         return []
     charts = []
-    for name, label, what in (
-        ("loss", "cross-entropy (nats)", "loss"),
-        ("top1", "top-1 error (%)", "top-1 error"),
-    ):
-        if any(name not in row for row in [*files.training, *files.held_out]):
+    for name, label in files.charts.items():
+        if not has_points([*files.training, *files.held_out], name):
             continue
         curves = [Curve(*points(files.training, name), "training")]
         for split in files.held_out_splits:
             rows = files.held_out_on(split)
             color, dash = held_out_style()
             curves.append(Curve(*points(rows, name), split, color, dash, marker=len(rows) < MARKED_POINTS))
+        what = name if name == "loss" else label.split(" (")[0]
         charts.append(draw_curves(curves, label, f"{what} over epochs"))
     return charts
 

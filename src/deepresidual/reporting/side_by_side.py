@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from deepresidual.errors import ConfigurationError
-from deepresidual.reporting.charts import MARKED_POINTS, Curve, draw_curves, points, run_style
+from deepresidual.reporting.charts import MARKED_POINTS, Curve, draw_curves, has_points, points, run_style
 from deepresidual.reporting.pages import rendered, require_ours, settings_of
 from deepresidual.runs.read import RunFiles, read_run
 from deepresidual.runtime.files import expanded, write_text
@@ -71,17 +71,18 @@ def _letter(number: int) -> str:
 
 
 def _curves(read: list[RunFiles], names: list[str]) -> list[Markup]:
-    """Draw loss and top-1 error of all runs: in training, and on each held-out split."""
+    """Draw the figures of all runs, the loss last: in training, and on each held-out split."""
     charts = []
+    labels = {name: label for files in read for name, label in files.charts.items()}
     splits = dict.fromkeys(split for files in read for split in files.held_out_splits)
     for where in ("training", *splits):
-        for name, label in (("top1", "top-1 error (%)"), ("loss", "cross-entropy (nats)")):
+        for name, label in reversed(labels.items()):
             curves = []
             for number, (files, letter) in enumerate(zip(read, names, strict=True)):
                 rows = files.training if where == "training" else files.held_out_on(where)
                 color, dash = run_style(number)
                 marker = where != "training" and len(rows) < MARKED_POINTS
-                if rows:
+                if rows and has_points(rows, name):
                     curves.append(Curve(*points(rows, name), letter, color, dash, marker=marker))
             if curves:
                 charts.append(draw_curves(curves, f"{where} {label}", f"{where} {label} over epochs"))

@@ -8,8 +8,10 @@ it does while a run is writing it.
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from deepresidual.errors import ConfigurationError, ModelFileError
@@ -28,6 +30,11 @@ _MEAN_SHARE = Between(0, 1.001)  # a mean of ones may be rounded up
 # Far beyond what training may end with, and far below where a chart overflows.
 _LOSS = Between(-1e30, 1e30)
 _EPOCH = Between(0, 1e12)
+
+CLASSIFICATION_CHARTS: Mapping[str, str] = MappingProxyType(
+    {"loss": "cross-entropy (nats)", "top1": "top-1 error (%)"}
+)
+"""Figures whose curves the report of a run without ``charts`` shows, with the label of the axis."""
 
 _PLAN: dict[str, Kind] = {
     "model": str,
@@ -67,6 +74,7 @@ FACTS: dict[str, Kind] = {
     "ignored": [{"path": str, "reason": str}],
     "bad_samples?": {str: str},
     "not_finite?": [_COUNT],
+    "charts?": {str: str},
 }
 """The fields of ``run.json`` beside the plan: a run can go on without them."""
 
@@ -124,6 +132,12 @@ class RunFiles:
         """The plan in ``run.json``."""
         plan: dict[str, Any] = self.record["plan"]
         return plan
+
+    @property
+    def charts(self) -> Mapping[str, str]:
+        """The figures whose curves a report shows, with the label of the axis."""
+        charts: Mapping[str, str] = self.record.get("charts", CLASSIFICATION_CHARTS)
+        return charts
 
     @property
     def held_out_splits(self) -> list[str]:

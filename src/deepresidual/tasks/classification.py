@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,6 +14,7 @@ from deepresidual.data.source import Split
 from deepresidual.evaluation import Evaluation, evaluate_split
 from deepresidual.models import TorchClassifier
 from deepresidual.runs.plan import Plan
+from deepresidual.runs.read import CLASSIFICATION_CHARTS
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.random import step_generator
 from deepresidual.runtime.signals import StopRequest
@@ -29,9 +31,14 @@ class Classification:
 
     head: tuple[str, ...] = ("fc.",)
     parts: tuple[str, ...] = ("right",)
+    charts: Mapping[str, str] = CLASSIFICATION_CHARTS
 
     def __init__(self, plan: Plan) -> None:
         self._recipe, self._seed, self._num_classes = plan.recipe, plan.seed, plan.spec.num_classes
+
+    def blank_targets(self, count: int) -> Tensor:
+        """Return each class in turn."""
+        return torch.arange(count) % self._num_classes
 
     def loss(
         self, network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, step: int

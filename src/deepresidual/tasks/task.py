@@ -50,12 +50,19 @@ class Task(Protocol):
     """One kind of thing to learn.
 
     Attributes:
-        head: Prefixes of the parameters that belong to the classes; drawn anew for other classes.
+        head: Prefixes of the parameters that belong to the classes; drawn anew for other classes, and learned
+            at the full rate.
         parts: Names of what :meth:`loss` counts beside the loss; keys of a checkpoint.
+        charts: The figures whose curves a report shows, with the label of the axis.
     """
 
     head: tuple[str, ...]
     parts: tuple[str, ...]
+    charts: Mapping[str, str]
+
+    def blank_targets(self, count: int) -> Tensor:
+        """Return targets of ``count`` blank images, for an update that is only tried or timed."""
+        ...
 
     def loss(
         self, network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, step: int

@@ -28,6 +28,7 @@ from deepresidual.runtime.processes import resolve_num_workers, usable_cores
 from deepresidual.runtime.provenance import versions
 from deepresidual.runtime.signals import StopRequest
 from deepresidual.runtime.torchrun import launched_by_torchrun, place
+from deepresidual.tasks import task_of
 from deepresidual.training.journal import Journal
 from deepresidual.training.loop import RunResult, Trainer
 from deepresidual.training.memory import allocator_policy_of, fitting_micro_batch, is_out_of_memory
@@ -218,12 +219,14 @@ def _started(
         micro_batch_size = fitting_micro_batch(plan, device, plan.recipe.batch_size // processes.size)
         recipe = replace(plan.recipe, micro_batch_size=micro_batch_size)
         plan = replace(plan, recipe=recipe)
-    return Run.start(path or default_run_path(plan), plan, source, _facts(source, device, processes))
+    return Run.start(path or default_run_path(plan), plan, source, _facts(plan, source, device, processes))
 
 
-def _facts(source: SampleSource, device: torch.device, processes: Processes) -> dict[str, Any]:
+def _facts(plan: Plan, source: SampleSource, device: torch.device, processes: Processes) -> dict[str, Any]:
     """Return what a run remembers beside its plan."""
+    charts = {} if plan.task == "classification" else {"charts": dict(task_of(plan).charts)}
     return {
+        **charts,
         "hardware": describe_hardware(device),
         "num_ranks": processes.size,
         "ignored": [{"path": file.path, "reason": file.reason} for file in source.ignored],
@@ -245,7 +248,7 @@ def _resumed(
             options, changes={**options.changes, "micro_batch_size": recorded.recipe.micro_batch_size}
         )
     plan = make_plan(source, model, options, device, recorded=recorded)
-    run = Run.resume(path, plan, source, _facts(source, device, processes))
+    run = Run.resume(path, plan, source, _facts(plan, source, device, processes))
     _check_split(run.plan, processes)
     _compute_alike(run.record, device)
     if recorded.recipe.micro_batch_size is None and run.record["num_ranks"] != processes.size:

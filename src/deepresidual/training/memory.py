@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from deepresidual.errors import RunError
 from deepresidual.models import create
+from deepresidual.runs.plan import Plan
 from deepresidual.runtime.console import note
 from deepresidual.runtime.device import autocast
-
-if TYPE_CHECKING:
-    from deepresidual.runs.plan import Plan
-    from deepresidual.runtime.memory import AllocatorPolicy
-
-__all__ = ["allocator_policy_of", "fitting_micro_batch", "is_out_of_memory"]
+from deepresidual.runtime.memory import AllocatorPolicy
+from deepresidual.tasks import task_of
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -73,13 +68,17 @@ def fitting_micro_batch(plan: Plan, device: torch.device, most: int) -> int:
 
 def _try_update(plan: Plan, device: torch.device, size: int) -> None:
     network = create(plan.spec).to(device).to(memory_format=torch.channels_last).train()
-    side, channels = plan.train_px, plan.preprocess.num_channels
+    task, side, channels = task_of(plan), plan.train_px, plan.preprocess.num_channels
     images = torch.zeros(size, channels, side, side, device=device).to(memory_format=torch.channels_last)
-    labels = torch.zeros(size, dtype=torch.int64, device=device)
     devices = [device] if device.type == "cuda" else []
-    # Dropout and stochastic depth draw from torch's global state, which stays as it was.
-    with torch.random.fork_rng(devices), autocast(device, plan.precision):
-        logits = network(images)
-    functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+
+    def outputs(images: torch.Tensor) -> torch.Tensor:
+        # Dropout and stochastic depth draw from torch's global state, which stays as it was.
+        with torch.random.fork_rng(devices), autocast(device, plan.precision):
+            found: torch.Tensor = network(images)
+        return found.float()
+
+    sums = task.loss(outputs, images, task.blank_targets(size).to(device), step=0)
+    sums.loss.backward()  # type: ignore[no-untyped-call]
     # The optimizer will keep as much again for every weight.
     _ = [torch.empty_like(parameter) for parameter in network.parameters()]

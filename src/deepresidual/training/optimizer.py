@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, assert_never, cast
+from collections.abc import Callable
+from typing import Any, assert_never, cast
 
 import torch
 from torch import nn
 
 from deepresidual.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from deepresidual.nn import ResNet
-    from deepresidual.recipe import Recipe
-    from deepresidual.spec import ResNetSpec
-
-__all__ = [
-    "Lamb",
-    "check_frozen_stages",
-    "freeze_stages",
-    "frozen_stages",
-    "make_optimizer",
-    "set_learning_rate",
-]
+from deepresidual.nn import ResNet
+from deepresidual.recipe import Recipe
+from deepresidual.spec import ResNetSpec
 
 
-def make_optimizer(network: ResNet, recipe: Recipe, *, fused: bool = False) -> torch.optim.Optimizer:
+def make_optimizer(
+    network: ResNet, recipe: Recipe, head: tuple[str, ...], *, fused: bool = False
+) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over the parameters of ``network`` that learn.
 
-    Parameters fall into groups by what they are: weights of convolutions and of the classifier, BN's scales
-    and shifts, other biases; each with its weight decay, and all except the classifier with
-    ``backbone_lr_scale``.
+    Parameters fall into groups by what they are: weights of convolutions and of the head, BN's scales and
+    shifts, other biases; each with its weight decay, and all except the head with ``backbone_lr_scale``.
 
     Args:
         network: The network; parameters that need no gradient are left out.
         recipe: The recipe.
+        head: Prefixes of the head's parameters, see :class:`deepresidual.tasks.Task`.
         fused: Whether torch updates all tensors in one kernel; another order of rounding.
     """
-    groups = _groups(network, recipe)
+    groups = _groups(network, recipe, head)
     match recipe.optimizer:
         case "sgd":
             return torch.optim.SGD(
@@ -90,13 +80,13 @@ def freeze_stages(network: ResNet, count: int) -> None:
         module.requires_grad_(requires_grad=False)
 
 
-def _groups(network: ResNet, recipe: Recipe) -> list[dict[str, Any]]:
+def _groups(network: ResNet, recipe: Recipe, head: tuple[str, ...]) -> list[dict[str, Any]]:
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for module_name, module in network.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            rate = 1.0 if module_name == "fc" else recipe.backbone_lr_scale
+            rate = 1.0 if f"{module_name}.{name}".startswith(head) else recipe.backbone_lr_scale
             weight_decay = recipe.weight_decay
             if isinstance(module, nn.BatchNorm2d) and recipe.norm_weight_decay is not None:
                 weight_decay = recipe.norm_weight_decay

@@ -20,9 +20,8 @@ class TrainOptions:
     """A model folder to start from, for fine-tuning. Its classifier stays if the classes are the same."""
 
     recipe: Recipe | str | None = None
-    """digits, cifar, cifar_fast, photos, finetune, cifar2015, cifar2016, resnet1k_cifar, imagenet2015,
-    imagenet2016, resnet1k_imagenet, fb90, torchvision_v2, rsb_a1, rsb_a2 or rsb_a3. Default: the one that
-    suits data and model."""
+    """A recipe, or the name of one, of which ``residual train --help`` lists all. Default: the one that suits
+    data and model."""
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the recipe to set, for example ``{"epochs": 5, "flip": False}``."""

@@ -148,12 +148,13 @@ def preview(
 def _seconds_a_step(plan: Plan, device: torch.device) -> float:
     eager = replace(plan, compiled=False)
     network = create(plan.spec).to(device).to(memory_format=torch.channels_last)
-    updater = Updater(network, eager, SINGLE, task_of(eager))
+    task = task_of(eager)
+    updater = Updater(network, eager, SINGLE, task)
     size, side = plan.recipe.batch_size, plan.train_px
     places = torch.arange(size)
     batch = Batch(
         pixels=torch.zeros(size, side, side, plan.preprocess.num_channels, dtype=torch.uint8),
-        targets=places % plan.spec.num_classes,
+        targets=task.blank_targets(size),
         positions=torch.stack([torch.zeros_like(places), places, torch.zeros_like(places)], dim=1),
         places=places,
         keys=[""] * size,

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from deepresidual.data.source import SampleSource
     from deepresidual.spec import ResNetSpec
-    from deepresidual.training.loop import RunResult
     from deepresidual.training.options import TrainOptions
 
 
@@ -104,7 +103,7 @@ def train_seeds(
     if out is None:
         raise ConfigurationError("--seeds needs a folder for the runs", remedy="name it with --out")
     path = expanded(out)
-    done: list[tuple[int, RunResult]] = []
+    done: list[tuple[int, dict[str, Any]]] = []
     with Processes.join(resolve_device(options.device)) as processes:
         resume = resume or processes.num_restarts > 0
         with processes.failing_together():
@@ -115,16 +114,15 @@ def train_seeds(
             note(f"seed {seed} ({number} of {num_seeds})")
             goes_on = processes.broadcast(resume and holds_run(run))
             result = train(data, model, run, replace(options, seed=seed), resume=goes_on)
-            if result.evaluation is not None and not result.exit_code:
-                done.append((seed, result))
             if result.exit_code:
                 break
-        evaluations = [(seed, result.evaluation) for seed, result in done if result.evaluation is not None]
+            if result.evaluation is not None:
+                done.append((seed, result.evaluation.summary()))
         several = SeedsResult(
             path,
-            tuple(seed for seed, _ in evaluations),
-            tuple(evaluation.top1 for _, evaluation in evaluations),
-            evaluations[0][1].split if evaluations else "",
+            tuple(seed for seed, _ in done),
+            tuple(figures["top1"] for _, figures in done),
+            done[0][1]["split"] if done else "",
             result.exit_code,
         )
         with processes.failing_together():

@@ -58,7 +58,7 @@ class Updater:
         if recipe.sync_batch_norm and processes.size > 1:
             synchronize_batch_norms(network, self.device)
         self._held_still = _held_still(network, recipe)
-        self.optimizer = make_optimizer(network, recipe, fused=self.device.type in ("cpu", "cuda"))
+        self.optimizer = make_optimizer(network, recipe, task.head, fused=self.device.type in ("cpu", "cuda"))
         self.average = WeightAverage(network, recipe.ema_decay) if recipe.ema_decay else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
         self._num_micro_batches = recipe.batch_size // processes.size // self._micro_batch_size
