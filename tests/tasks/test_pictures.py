@@ -23,7 +23,7 @@ from deepresidual.models import TorchClassifier
 from deepresidual.tasks.pictures import heat_maps_of, photos_of
 from deepresidual.training import journal
 from deepresidual.training.launch import train
-from tests.conftest import write_photos
+from tests.conftest import TINY, write_photos
 from tests.training.parts import SilentJournal
 
 
@@ -105,7 +105,7 @@ def test_nothing_to_show_is_nothing(
 
 def trained(photos: Path, out: Path) -> Path:
     changes = {"epochs": 3.0, "batch_size": 10}
-    train(photos, "resnet20", out, changes=changes, image_px=8, num_workers=0, precision="fp32")
+    train(photos, TINY, out, changes=changes, image_px=8, num_workers=0, precision="fp32")
     return out
 
 

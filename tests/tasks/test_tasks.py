@@ -55,6 +55,7 @@ def test_it_trains_and_says_what_it_measured(source: SampleSource, tmp_path: Pat
         assert f"{title} over epochs" in page
 
 
+@pytest.mark.usefixtures("no_report")
 def test_it_goes_on_to_the_same_bits(
     source: SampleSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +75,7 @@ def test_it_goes_on_to_the_same_bits(
     assert trained(source, tmp_path / "parts", resume=True).evaluation is not None
 
 
+@pytest.mark.usefixtures("no_report")
 def test_its_name_is_written_unless_it_is_classification(source: SampleSource, tmp_path: Path) -> None:
     trained(source, tmp_path / "run")
     plan = record_of(tmp_path / "run")["plan"]

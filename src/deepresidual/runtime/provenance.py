@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import platform
 import sys
 from importlib import metadata
@@ -21,6 +22,7 @@ def versions() -> dict[str, Any]:
     return found | {package: version_of(package) for package in _PACKAGES}
 
 
+@functools.cache  # metadata takes milliseconds to parse, and what is loaded stays
 def version_of(package: str) -> str | None:
     """Return the installed version of a package; ``None`` where it is not installed."""
     try:
