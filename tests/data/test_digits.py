@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from deepresidual.data.decode import decode, sniff
 from deepresidual.data.source import SampleSource, open_source
@@ -24,6 +23,8 @@ def test_the_digits_are_complete(digits: SampleSource) -> None:
 
 
 def test_every_digit_is_the_picture_and_the_label_of_scikit_learn(digits: SampleSource) -> None:
+    from sklearn.datasets import load_digits
+
     bundle = load_digits()
     seen = set()
     for split in digits.splits.values():

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum.attr import LayerGradCam
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -19,6 +18,9 @@ from deepresidual.models import TorchClassifier, create
 from deepresidual.nn import ResNet
 from deepresidual.preprocess import Preprocess
 from deepresidual.spec import ResNetSpec
+from tests.on_demand import OnDemand
+
+captum = OnDemand("captum.attr")
 
 BASIC = ResNetSpec(unit="basic", depths=(2, 2), widths=(4, 8), stem="cifar", shortcut="A", num_classes=5)
 BOTTLENECK = ResNetSpec(
@@ -63,7 +65,7 @@ def pixels_of(count: int = 3, seed: int = 1) -> Tensor:
 def captum_map(model: TorchClassifier, pixels: Tensor, layer: str, rows: list[int]) -> Tensor:
     network = model.network.eval()
     module = network.avgpool if layer == LAST_MAP else network.get_submodule(layer)
-    attribution: Tensor = LayerGradCam(network, module).attribute(
+    attribution: Tensor = captum.LayerGradCam(network, module).attribute(
         model.preprocess.normalize(pixels),
         target=torch.tensor(rows),
         relu_attributions=True,
