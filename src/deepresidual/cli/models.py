@@ -1,4 +1,4 @@
-"""``residual models``: what networks there are, and what one of them is made of."""
+"""``residual models``: list the networks, or show the layers of one."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _print_one(row: dict[str, Any], entry: zoo.ZooEntry) -> None:
 
 
 def _peculiarities(entry: zoo.ZooEntry) -> Iterator[str]:
-    """Yield the fields of the spec that are not as they are where nothing is said."""
+    """Yield the fields of the spec that differ from their defaults."""
     for field in dataclasses.fields(entry.spec):
         value = getattr(entry.spec, field.name)
         if field.name not in _SHOWN and value != field.default:

@@ -1,8 +1,8 @@
-"""``residual predict``: what a model sees in images."""
+"""``residual predict``: predict the classes of images."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -61,100 +61,53 @@ def predict(
     results = predict_files(
         loaded, found.files, top_k=top_k, batch_size=batch_size, num_workers=workers, precision=precision
     )
-    writer = _Document() if json else _writer(format, top_k)
+    if not json:
+        _print_header(format, top_k)
+    rows: list[dict[str, Any]] = []
     errors = []
     for result in results:
         if result.error:
             errors.append(result.error)
             warn(f"{result.path}: {result.error}")
-        writer.write(result)
-    writer.close()
+        if json:
+            rows.append(_as_dict(result))
+        else:
+            _print_row(format, result, top_k)
+            flush_output()
+    if json:
+        print_json({"count": len(rows), "results": rows})
     return exit_code_of(model, found, errors)
 
 
-class _Writer(Protocol):
-    def write(self, result: FilePrediction) -> None: ...
-
-    def close(self) -> None: ...
-
-
 def _as_dict(result: FilePrediction) -> dict[str, Any]:
+    found = {"predictions": [{"class": name, "probability": value} for name, value in _pairs(result)]}
+    return {"path": result.path, **found, **({"error": result.error} if result.prediction is None else {})}
+
+
+def _pairs(result: FilePrediction) -> list[tuple[str, float]]:
+    """Return classes and probabilities; none if the file could not be used."""
     if result.prediction is None:
-        return {"path": result.path, "predictions": [], "error": result.error}
-    pairs = zip(result.prediction.classes, result.prediction.probabilities, strict=True)
-    return {
-        "path": result.path,
-        "predictions": [{"class": name, "probability": value} for name, value in pairs],
-    }
+        return []
+    return list(zip(result.prediction.classes, result.prediction.probabilities, strict=True))
 
 
-class _Table:
-    """Rows of aligned text; widths are fixed beforehand, because rows are printed as they come."""
-
-    def __init__(self, top_k: int) -> None:
+def _print_header(kind: Literal["table", "jsonl", "csv"], top_k: int) -> None:
+    if kind == "table":
         print_line(f"{'class':<24} {'probability':>11}  " * top_k + "file")
-
-    def write(self, result: FilePrediction) -> None:
-        if result.prediction is not None:
-            pairs = zip(result.prediction.classes, result.prediction.probabilities, strict=True)
-            cells = (f"{shown_class(name)} {value:>11.4f}  " for name, value in pairs)
-            print_line("".join(cells) + shortened(result.path))
-            flush_output()
-
-    def close(self) -> None:
-        pass
-
-
-class _JsonLines:
-    """One JSON object a line."""
-
-    def write(self, result: FilePrediction) -> None:
-        print_raw(json_line(_as_dict(result)))
-        flush_output()
-
-    def close(self) -> None:
-        pass
-
-
-class _Csv:
-    """Columns: path, class, probability, then class_2, probability_2, … for ``--top-k``, and error."""
-
-    def __init__(self, top_k: int) -> None:
+    elif kind == "csv":
         numbers = ["", *(f"_{number}" for number in range(2, top_k + 1))]
-        self._width = 2 * top_k
-        pairs = [name for number in numbers for name in (f"class{number}", f"probability{number}")]
-        print_raw(csv_text([["path", *pairs, "error"]]))
+        names = [name for number in numbers for name in (f"class{number}", f"probability{number}")]
+        print_raw(csv_text([["path", *names, "error"]]))
 
-    def write(self, result: FilePrediction) -> None:
-        cells: list[str] = [""] * self._width
-        if result.prediction is not None:
-            pairs = zip(result.prediction.classes, result.prediction.probabilities, strict=True)
-            cells = [cell for name, value in pairs for cell in (name, f"{value:.6f}")]
+
+def _print_row(kind: Literal["table", "jsonl", "csv"], result: FilePrediction, top_k: int) -> None:
+    pairs = _pairs(result)
+    if kind == "jsonl":
+        print_raw(json_line(_as_dict(result)))
+    elif kind == "csv":
+        cells = [cell for name, value in pairs for cell in (name, f"{value:.6f}")] or [""] * (2 * top_k)
         print_raw(csv_text([[result.path, *cells, result.error]]))
-        flush_output()
-
-    def close(self) -> None:
-        pass
-
-
-class _Document:
-    """All results in one JSON document."""
-
-    def __init__(self) -> None:
-        self._rows: list[dict[str, Any]] = []
-
-    def write(self, result: FilePrediction) -> None:
-        self._rows.append(_as_dict(result))
-
-    def close(self) -> None:
-        print_json({"count": len(self._rows), "results": self._rows})
-
-
-def _writer(kind: Literal["table", "jsonl", "csv"], top_k: int) -> _Writer:
-    match kind:
-        case "table":
-            return _Table(top_k)
-        case "jsonl":
-            return _JsonLines()
-        case "csv":
-            return _Csv(top_k)
+    elif pairs:
+        # Widths are fixed beforehand, because rows are printed as they come.
+        cells = [f"{shown_class(name)} {value:>11.4f}  " for name, value in pairs]
+        print_line("".join(cells) + shortened(result.path))
