@@ -5,20 +5,58 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
+from deepresidual.data.source import EncodedSample
+from deepresidual.data.source.base import Row
+from deepresidual.errors import DataError
 
 PNG_GRAY, PNG_RGB, PNG_GRAY_ALPHA, PNG_RGBA = 0, 2, 4, 6
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 46830\n"
 """What a clone without Git LFS holds in the place of a file."""
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A split of image files in memory.
+
+    Attributes:
+        contents: The bytes of every file.
+        targets: Labels, repeated as often as there are files for them.
+        keys: Format of the name of a sample, of its number.
+        unreadable: Samples whose source fails.
+    """
+
+    contents: tuple[bytes, ...]
+    targets: Sequence[int] = (0, 1, 2)
+    keys: str = "image-{}"
+    unreadable: frozenset[int] = frozenset()
+
+    @property
+    def labels(self) -> list[int]:
+        return [self.targets[index % len(self.targets)] for index in range(len(self))]
+
+    def __len__(self) -> int:
+        return len(self.contents)
+
+    def key(self, index: int) -> str:
+        return self.keys.format(index)
+
+    def read(self, index: int) -> EncodedSample:
+        if index in self.unreadable:
+            raise DataError(f"{self.key(index)} cannot be read (Input/output error)")
+        return EncodedSample(self.key(index), self.contents[index], self.targets[index % len(self.targets)])
+
+    def rows(self) -> Iterator[Row]:
+        keys = (self.key(index) for index in range(len(self)))
+        yield from zip(keys, self.labels, map(len, self.contents), strict=True)
 
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:

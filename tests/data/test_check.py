@@ -8,8 +8,7 @@ import resource
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,11 @@ from deepresidual.data import check as check_module
 from deepresidual.data.check import KINDS, CheckReport, Finding, check
 from deepresidual.data.decode import decode
 from deepresidual.data.loader import evaluation_batches
-from deepresidual.data.source import EncodedSample, SampleSource, open_source
-from deepresidual.data.source.base import Row
+from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.preprocess import Preprocess
 from tests.data.bad_files import ERRORS, WARNINGS, plant
-from tests.data.pictures import encode, noise, waves
+from tests.data.pictures import InMemory, encode, noise, waves
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -130,34 +128,13 @@ def test_details_say_what_is_wrong_and_where_the_other_one_is(report: CheckRepor
 # -- sizes and classes -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Files:
-    """A split in memory."""
-
-    contents: tuple[bytes, ...]
-    labels: list[int]
-    name: str = "x"
-
-    def __len__(self) -> int:
-        return len(self.contents)
-
-    def key(self, index: int) -> str:
-        return f"{self.name}-{index}"
-
-    def read(self, index: int) -> EncodedSample:
-        return EncodedSample(self.key(index), self.contents[index], self.labels[index])
-
-    def rows(self) -> Iterator[Row]:
-        yield from ((self.key(index), label, 0) for index, label in enumerate(self.labels))
-
-
 def _source(
     labels: list[int], sides: list[int] | None = None, classes: tuple[str, ...] = ("a", "b")
 ) -> SampleSource:
     sides = sides or [20] * len(labels)
     pictures = [waves(side, side + 5) + np.uint8(shade) for shade, side in enumerate(sides)]
     contents = tuple(encode(picture, "BMP") for picture in pictures)
-    return SampleSource("memory", classes, {"train": Files(contents, labels)})
+    return SampleSource("memory", classes, {"train": InMemory(contents, labels)})
 
 
 _EVEN = [0] * 10 + [1] * 10
@@ -167,9 +144,9 @@ _EVEN = [0] * 10 + [1] * 10
     ("min_px", "sides", "expected"),
     [
         (16, [16] * 20, []),
-        (16, [15] * 9 + [16] * 11, [("tiny", f"x-{index}") for index in range(9)]),
+        (16, [15] * 9 + [16] * 11, [("tiny", f"image-{index}") for index in range(9)]),
         (16, [15] * 11 + [16] * 9, [("tiny", "")]),
-        (20, [16] * 3 + [20] * 17, [("tiny", "x-0"), ("tiny", "x-1"), ("tiny", "x-2")]),
+        (20, [16] * 3 + [20] * 17, [("tiny", "image-0"), ("tiny", "image-1"), ("tiny", "image-2")]),
         (0, [1] * 20, []),
         (16, [64] * 10 + [63] * 10, []),
         (16, [64] * 11 + [63] * 9, [("oversized", "")]),
@@ -218,7 +195,7 @@ def test_classes_that_are_missing_small_or_uneven(
 def test_few_samples_count_in_training_and_missing_classes_everywhere() -> None:
     train = _source(_EVEN).splits["train"]
     contents = tuple(encode(noise(20, 20, seed=100 + seed), "PNG") for seed in range(2))
-    source = SampleSource("memory", ("a", "b"), {"train": train, "test": Files(contents, [1, 1])})
+    source = SampleSource("memory", ("a", "b"), {"train": train, "test": InMemory(contents, [1, 1])})
     found = check(source, num_workers=0).findings
     assert [(finding.kind, finding.split, finding.key) for finding in found] == [
         ("missing-class", "test", "a")
@@ -227,18 +204,18 @@ def test_few_samples_count_in_training_and_missing_classes_everywhere() -> None:
 
 def test_every_copy_is_named_against_the_first() -> None:
     first, other = encode(noise(20, 20), "PNG"), encode(noise(20, 20), "BMP")
-    split = Files((first, other, first, first, encode(noise(20, 20, seed=9), "PNG")), [0, 0, 1, 0, 1])
+    split = InMemory((first, other, first, first, encode(noise(20, 20, seed=9), "PNG")), [0, 0, 1, 0, 1])
     found = check(SampleSource("memory", ("a", "b"), {"train": split}), num_workers=0).findings
     assert [(item.kind, item.key, item.detail) for item in found if item.kind != "few-samples"] == [
-        ("two-labels", "x-2", "b here, and a as x-0: the same picture"),
-        ("duplicate-file", "x-3", "the same file as x-0"),
-        ("duplicate-pixels", "x-1", "the same picture as x-0"),
+        ("two-labels", "image-2", "b here, and a as image-0: the same picture"),
+        ("duplicate-file", "image-3", "the same file as image-0"),
+        ("duplicate-pixels", "image-1", "the same picture as image-0"),
     ]
 
 
 def test_the_shape_counts_when_pictures_are_compared() -> None:
     black = (encode(np.zeros((20, 40, 3), np.uint8), "PNG"), encode(np.zeros((40, 20, 3), np.uint8), "PNG"))
-    source = SampleSource("memory", ("a", "b"), {"train": Files(black, [0, 0]), "val": Files((), [])})
+    source = SampleSource("memory", ("a", "b"), {"train": InMemory(black, [0, 0]), "val": InMemory(())})
     assert {finding.kind for finding in check(source, num_workers=0).findings} == {
         "few-samples",
         "missing-class",
@@ -248,9 +225,9 @@ def test_the_shape_counts_when_pictures_are_compared() -> None:
 def test_a_leak_is_found_in_every_split_but_between_no_others() -> None:
     pictures = [encode(noise(20, 20, seed=seed), "PNG") for seed in range(40)]
     splits = {
-        "train": Files(tuple(pictures[:20]), _EVEN, "train"),
-        "val": Files((pictures[3], pictures[30], pictures[31]), [0, 0, 1], "val"),
-        "test": Files((pictures[30], pictures[31], pictures[19]), [0, 1, 1], "test"),
+        "train": InMemory(tuple(pictures[:20]), _EVEN, "train-{}"),
+        "val": InMemory((pictures[3], pictures[30], pictures[31]), [0, 0, 1], "val-{}"),
+        "test": InMemory((pictures[30], pictures[31], pictures[19]), [0, 1, 1], "test-{}"),
     }
     found = check(SampleSource("memory", ("a", "b"), splits), num_workers=0).findings
     assert [(item.kind, item.split, item.key, item.detail) for item in found] == [
@@ -325,7 +302,7 @@ def test_a_file_that_kills_its_process_is_named_and_the_others_are_checked(
 ) -> None:
     source = _source([0, 1] * 50)
     split = source.splits["train"]
-    assert isinstance(split, Files)
+    assert isinstance(split, InMemory)
     contents = tuple(b"BMkill" if index in at else content for index, content in enumerate(split.contents))
     parent = os.getpid()
 
@@ -338,7 +315,7 @@ def test_a_file_that_kills_its_process_is_named_and_the_others_are_checked(
     monkeypatch.setattr(check_module, "decode", deadly)
     found = check(replace(source, splits={"train": replace(split, contents=contents)}), num_workers=2)
     assert [(item.kind, item.key, item.detail) for item in found.findings] == [
-        ("crash", f"x-{index}", "the process that decoded it died") for index in at
+        ("crash", f"image-{index}", "the process that decoded it died") for index in at
     ]
 
 
@@ -358,7 +335,7 @@ def test_findings_survive_the_way_between_processes(report: CheckReport) -> None
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
 def test_memory_does_not_grow_with_the_images() -> None:
-    split = Files((encode(waves(600, 600), "JPEG"),) * 200, [0] * 200)
+    split = InMemory((encode(waves(600, 600), "JPEG"),) * 200, [0] * 200)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = check(SampleSource("memory", ("a", "b"), {"train": split}), num_workers=0)
     assert found.counts == {"duplicate-file": 199, "missing-class": 1}

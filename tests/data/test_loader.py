@@ -22,32 +22,16 @@ from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.preprocess import Channels, Preprocess
 from deepresidual.recipe import Augment
 from deepresidual.runtime.random import SampleRandom
-from tests.data.pictures import encode, noise, waves
+from tests.data.pictures import InMemory, encode, noise, waves
 
 _COUNT = 11
 
 
-@dataclass(frozen=True)
-class Files:
-    """A split in memory; ``unreadable`` are samples whose source fails."""
-
-    contents: tuple[bytes, ...]
-    unreadable: frozenset[int] = frozenset()
-
-    def __len__(self) -> int:
-        return len(self.contents)
-
-    def read(self, index: int) -> EncodedSample:
-        if index in self.unreadable:
-            raise DataError(f"image-{index} cannot be read (Input/output error)")
-        return EncodedSample(f"image-{index}", self.contents[index], target=index % 3)
-
-
-def _files(*, bad: dict[int, bytes] | None = None, unreadable: frozenset[int] = frozenset()) -> Files:
+def _files(*, bad: dict[int, bytes] | None = None, unreadable: frozenset[int] = frozenset()) -> InMemory:
     contents = [encode(noise(20 + index, 31 - index, seed=index), "PNG") for index in range(_COUNT)]
     for index, content in (bad or {}).items():
         contents[index] = content
-    return Files(tuple(contents), unreadable)
+    return InMemory(tuple(contents), unreadable=unreadable)
 
 
 def _record(channels: Channels = "rgb") -> Preprocess:
@@ -56,7 +40,7 @@ def _record(channels: Channels = "rgb") -> Preprocess:
 
 
 def _training(
-    split: Files, *, first_step: int = 0, last_step: int = 5, seed: int = 8, num_workers: int = 0
+    split: InMemory, *, first_step: int = 0, last_step: int = 5, seed: int = 8, num_workers: int = 0
 ) -> list[Batch]:
     order = TrainingOrder(seed, len(split), 4, first_step, last_step)
     augment = Augment("random-resized", flip=True)
@@ -66,7 +50,7 @@ def _training(
     return batches
 
 
-def _evaluation(split: Files, *, batch_size: int = 4, num_workers: int = 0) -> list[Batch]:
+def _evaluation(split: InMemory, *, batch_size: int = 4, num_workers: int = 0) -> list[Batch]:
     return list(evaluation_batches(split, _record(), batch_size=batch_size, num_workers=num_workers))
 
 
@@ -96,14 +80,14 @@ def test_resuming_at_a_step_gives_the_same_batches() -> None:
 
 
 def test_another_seed_gives_other_views_of_the_same_sample() -> None:
-    one_sample = Files(_files().contents[:1])
+    one_sample = InMemory(_files().contents[:1])
     first, second = _training(one_sample, seed=1), _training(one_sample, seed=2)
     assert not torch.equal(first[0].pixels, second[0].pixels)
 
 
 def test_another_epoch_gives_other_views_of_the_same_sample() -> None:
     # One sample: each of the four in a batch comes from an epoch of its own.
-    views = _training(Files(_files().contents[:1]))[0].pixels
+    views = _training(InMemory(_files().contents[:1]))[0].pixels
     assert len({view.numpy().tobytes() for view in views}) == 4
 
 
@@ -209,7 +193,7 @@ def test_no_thread_outlives_the_last_batch() -> None:
 
 
 def test_an_interrupt_while_waiting_for_a_batch_ends_the_threads() -> None:
-    class Interrupted(Files):
+    class Interrupted(InMemory):
         def read(self, index: int) -> EncodedSample:
             time.sleep(0.05)
             return super().read(index)
@@ -232,7 +216,7 @@ def test_an_interrupt_while_waiting_for_a_batch_ends_the_threads() -> None:
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_error_that_no_sample_is_to_blame_for_is_raised_at_its_place(num_workers: int) -> None:
     @dataclass(frozen=True)
-    class Broken(Files):
+    class Broken(InMemory):
         def read(self, index: int) -> EncodedSample:
             if index == 9:
                 raise RuntimeError("a mistake in the program")
@@ -257,7 +241,7 @@ def test_an_augmentation_that_does_not_fit_is_an_error_and_no_bad_sample(num_wor
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 5])
 def test_large_batches_are_put_together_from_parts_in_order(num_workers: int) -> None:
     contents = tuple(encode(noise(16, 16, seed=index), "PNG") for index in range(43))
-    split = Files((*contents[:21], b"", *contents[22:]))
+    split = InMemory((*contents[:21], b"", *contents[22:]))
     (batch, rest) = evaluation_batches(
         split, Preprocess(16, 16, (0.5,) * 3, (0.25,) * 3), batch_size=41, num_workers=num_workers
     )
@@ -269,7 +253,7 @@ def test_large_batches_are_put_together_from_parts_in_order(num_workers: int) ->
 
 
 def test_every_kind_of_variation_gives_the_same_bits_from_any_number_of_workers() -> None:
-    photos = Files(tuple(encode(waves(90 + index, 120), "JPEG") for index in range(_COUNT)))
+    photos = InMemory(tuple(encode(waves(90 + index, 120), "JPEG") for index in range(_COUNT)))
     augment = Augment(
         "scale-jitter",
         flip=True,
@@ -298,7 +282,7 @@ def test_the_size_of_the_images_may_change_from_step_to_step() -> None:
 
 def test_photos_are_seen_through_a_smaller_decoding_in_training_alone() -> None:
     photo = waves(200, 240)
-    split = Files((encode(photo, "JPEG", quality=95),) * 4)
+    split = InMemory((encode(photo, "JPEG", quality=95),) * 4)
     record = _record()
     whole = decode(split.contents[0])
     for batch in evaluation_batches(split, record, batch_size=4, num_workers=0):

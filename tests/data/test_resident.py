@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,40 +11,15 @@ import torch
 from deepresidual.data.loader import training_batches
 from deepresidual.data.resident import InMemoryImages, can_be_resident
 from deepresidual.data.sampler import TrainingOrder
-from deepresidual.data.source import EncodedSample
-from deepresidual.data.source.base import Row
 from deepresidual.preprocess import Channels, MeanImage, Preprocess
 from deepresidual.recipe import Augment
-from tests.data.pictures import encode, noise
+from tests.data.pictures import InMemory, encode, noise
 
 CPU = torch.device("cpu")
 
 
-@dataclasses.dataclass(frozen=True)
-class Pictures:
-    """A split in memory."""
-
-    contents: tuple[bytes, ...]
-
-    @property
-    def labels(self) -> list[int]:
-        return [index % 3 for index in range(len(self.contents))]
-
-    def __len__(self) -> int:
-        return len(self.contents)
-
-    def key(self, index: int) -> str:
-        return f"picture-{index}"
-
-    def read(self, index: int) -> EncodedSample:
-        return EncodedSample(self.key(index), self.contents[index], index % 3)
-
-    def rows(self) -> Iterator[Row]:
-        yield from ((self.key(index), index % 3, len(content)) for index, content in enumerate(self.contents))
-
-
-def pictures(*sides: tuple[int, int]) -> Pictures:
-    return Pictures(tuple(encode(noise(*side, seed=n), "PNG") for n, side in enumerate(sides)))
+def pictures(*sides: tuple[int, int]) -> InMemory:
+    return InMemory(tuple(encode(noise(*side, seed=n), "PNG") for n, side in enumerate(sides)))
 
 
 def record(crop_px: int, channels: Channels = "rgb", resize_px: int | None = None) -> Preprocess:
@@ -113,7 +87,7 @@ def test_images_that_are_not_alike_and_square_are_loaded(sides: tuple[tuple[int,
 
 
 def test_a_damaged_image_is_left_to_the_loader_to_name() -> None:
-    split = Pictures((*pictures((8, 8)).contents, b"no image"))
+    split = InMemory((*pictures((8, 8)).contents, b"no image"))
     assert InMemoryImages.read(split, record(8), Augment("pad"), CPU) is None
 
 
@@ -136,6 +110,6 @@ def test_what_is_cut_off_is_loaded() -> None:
 
 
 def test_more_than_a_gigabyte_is_loaded() -> None:
-    split = Pictures((b"",) * 10_000)
+    split = InMemory((b"",) * 10_000)
     assert can_be_resident(split, record(128), Augment("pad"))
     assert not can_be_resident(split, record(200), Augment("pad"))

@@ -6,55 +6,29 @@ import gc
 import hashlib
 import tarfile
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import webdataset
 
 from deepresidual.data.decode import decode
 from deepresidual.data.shard_writer import write_shards
-from deepresidual.data.source import EncodedSample, SampleSource, open_source
-from deepresidual.data.source.base import Row
+from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import ConfigurationError, DataError, RunError
-from tests.data.pictures import encode, noise
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """A split in memory."""
-
-    contents: tuple[bytes, ...]
-    prefix: str = "cat/photo"
-
-    @property
-    def labels(self) -> list[int]:
-        return [index % 2 for index in range(len(self.contents))]
-
-    def __len__(self) -> int:
-        return len(self.contents)
-
-    def key(self, index: int) -> str:
-        return f"{self.prefix}.{index}.png"
-
-    def read(self, index: int) -> EncodedSample:
-        if not self.contents[index]:
-            raise DataError(f"{self.key(index)} cannot be read (Input/output error)")
-        return EncodedSample(self.key(index), self.contents[index], index % 2)
-
-    def rows(self) -> Iterator[Row]:
-        yield from ((self.key(index), index % 2, len(content)) for index, content in enumerate(self.contents))
-
+from tests.data.pictures import InMemory, encode, noise
 
 _KINDS = ("PNG", "JPEG", "WEBP", "BMP")
 
 
-def _pictures(count: int) -> Pictures:
-    return Pictures(tuple(encode(noise(9, 8, seed=seed), _KINDS[seed % 4]) for seed in range(count)))
+def _split(contents: Sequence[bytes], keys: str = "cat/photo.{}.png", **fields: Any) -> InMemory:
+    return InMemory(tuple(contents), (0, 1), keys, **fields)
+
+
+def _pictures(count: int) -> InMemory:
+    return _split([encode(noise(9, 8, seed=seed), _KINDS[seed % 4]) for seed in range(count)])
 
 
 def _source(train: int = 10, test: int = 3) -> SampleSource:
@@ -107,7 +81,8 @@ def test_the_bytes_are_the_same_each_time(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_names_are_numbers_with_what_can_be_kept_of_the_file_name(tmp_path: Path) -> None:
-    source = replace(_source(), splits={"train": Pictures(_pictures(2).contents, "../a b/ca\u00df.t\n")})
+    split = _split(_pictures(2).contents, keys="../a b/ca\u00df.t\n.{}.png")
+    source = replace(_source(), splits={"train": split})
     write_shards(source, tmp_path / "out", seed=None)
     with tarfile.open(tmp_path / "out" / "train-000000.tar") as archive:
         assert archive.getnames() == [
@@ -133,7 +108,7 @@ def test_shards_have_so_many_megabytes_at_most_and_a_larger_sample_has_one_for_i
     small, large = encode(noise(300, 300), "BMP"), encode(noise(700, 600), "BMP")
     assert len(small) < 300_000 < 1_000_000 < len(large)
     source = SampleSource(
-        "pets", ("cat", "dog"), {"train": Pictures((small, small, large, small, small, small, small))}
+        "pets", ("cat", "dog"), {"train": _split([small, small, large, small, small, small, small])}
     )
     shards = write_shards(source, tmp_path / "out", max_mb=1, seed=None)
     assert [shard.num_samples for shard in shards] == [2, 1, 3, 1]
@@ -154,16 +129,15 @@ def test_an_empty_folder_may_be_there_and_progress_is_told(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("at", [0, 5])
 def test_a_sample_that_cannot_be_read_leaves_nothing_behind(tmp_path: Path, at: int) -> None:
-    contents = list(_pictures(10).contents)
-    contents[at] = b""
-    source = replace(_source(), splits={"train": Pictures(tuple(contents))})
+    split = _split(_pictures(10).contents, unreadable=frozenset([at]))
+    source = replace(_source(), splits={"train": split})
     with pytest.raises(DataError, match=rf"^cat/photo\.{at}\.png cannot be read \(Input/output error\)$"):
         write_shards(source, tmp_path / "out", seed=None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sample_that_is_no_image_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    source = replace(_source(), splits={"train": Pictures((b"GIF89a",))})
+    source = replace(_source(), splits={"train": _split([b"GIF89a"])})
     with pytest.raises(
         DataError,
         match=r"photo\.0\.png is not an image that can be used \(found GIF\); expected JPEG, PNG, WebP o",
