@@ -88,8 +88,8 @@ class _Block:
         boxes: The layers, from the top.
         output_px: Side of the map behind them.
         name: Name of the unit.
-        shortcut: How the line around them is drawn.
-        repeats: How many units of this shape follow each other.
+        shortcut: Style of the line around them.
+        repeats: Number of units of this shape in a row.
     """
 
     boxes: tuple[_Box, ...]
@@ -105,7 +105,7 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Column:
-    """A network as it is drawn, with what stands above it."""
+    """One network of the drawing, with the numbers in its header."""
 
     name: str
     num_layers: int

@@ -62,7 +62,7 @@ def benchmark_data(
     Args:
         folder: A folder with images, at any depth; the first 1,000 count.
         rows: Names of rows. Default: all.
-        repetitions: How often each row is measured, 1 to 1,000.
+        repetitions: Measurements of each row, 1 to 1,000.
         image_px: Side of the network's input in pixels.
 
     Raises:

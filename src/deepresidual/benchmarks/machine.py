@@ -1,4 +1,4 @@
-"""How well a run fits its machine: idle threads beside other programs, and what ``auto`` chooses.
+"""Measure how well a run fits its machine: idle threads beside other programs, and the choices of ``auto``.
 
 The rows of ``residual benchmark machine``. The setting of idle threads is read when torch is loaded, so each
 side is a process of its own that does a few updates when it is asked to, in turn with the other.
@@ -56,7 +56,7 @@ _FEW_IMAGES = 2
 
 @dataclass(frozen=True)
 class MachineSizes:
-    """What is trained; other values than these are for tests.
+    """Sizes of the trainings; other values are for tests.
 
     Attributes:
         spin_model: Network of the rows ``spin-…``.
@@ -105,9 +105,9 @@ def benchmark_machine(
     """Measure our setting of idle threads against OpenMP's, and ``auto`` against both precisions.
 
     Args:
-        rows: Names of rows; all where empty.
+        rows: Names of rows. Default: all.
         repetitions: Pairs a row, 1 to 1,000.
-        sizes: What is trained.
+        sizes: Sizes of the trainings.
         spin_count: The setting of our side.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Measuring two ways of doing the same thing in turn, and what a result must say of itself.
+"""Measure two ways of doing the same thing in turn, with the facts that a result needs.
 
 Machines are shared and drift, so a row is the ratio of two sides that were measured A B A B …, as the median
 of the pairs with their range. Absolute numbers stand beside it for orientation.
@@ -44,7 +44,7 @@ class Ratio:
         median: Their median.
         lowest: The smallest.
         highest: The largest.
-        count: How many pairs there are.
+        count: Number of pairs.
     """
 
     median: float
@@ -61,17 +61,17 @@ class Row:
     """One comparison, or one speed or size alone.
 
     Attributes:
-        name: What is measured; ``--rows`` chooses by it.
+        name: Name of the row, for ``--rows``.
         what: The same in words.
-        against: What it is compared with; empty where there is no peer.
+        against: The peer; empty: there is none.
         target: The ratio that is aimed at; ``None`` where there is no peer.
         at_most: Whether the target is a ceiling (memory) rather than a floor (speed).
-        ratio: What was measured; ``None`` where nothing was.
+        ratio: The measured ratio; ``None``: nothing was measured.
         unit: Unit of ``ours`` and ``theirs``.
         ours: Median of our side.
         theirs: Median of the other.
         reason: Why nothing was measured.
-        details: How both sides were set up, and what else was found, as JSON types.
+        details: Setup of both sides and further findings, as JSON types.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """The rows of a benchmark and everything that someone needs who wants to have them again.
+    """The rows of a benchmark and everything that is needed to repeat them.
 
     Attributes:
         benchmark: Its name.
@@ -111,7 +111,7 @@ class Result:
         versions: Of everything that can change a figure.
         date: When it ended, UTC.
         repetitions: Pairs a row.
-        rows: What was measured.
+        rows: The measured rows.
     """
 
     benchmark: str
@@ -141,13 +141,13 @@ class Result:
 def make_result(
     benchmark: str, rows: Sequence[Row], repetitions: int, device: torch.device, peers: Sequence[str] = ()
 ) -> Result:
-    """Return a result of ``rows``, with what there is to say of this machine and installation.
+    """Return a result of ``rows`` with the facts of this machine and installation.
 
     Args:
         benchmark: Name of the benchmark.
-        rows: What was measured.
+        rows: The measured rows.
         repetitions: Pairs a row.
-        device: Where it was measured.
+        device: Device of the measurement.
         peers: Packages that ours was compared with; their versions belong to the result.
     """
     found = versions()
@@ -273,7 +273,7 @@ def checkout() -> Path | None:
 
 
 def _commit() -> str:
-    """Return the commit of the checkout that this file lies in; empty where there is none."""
+    """Return the commit of the checkout that this file lies in; empty: there is none."""
     git, root = shutil.which("git"), checkout()
     if git is None or root is None or not (root / ".git").exists():
         return ""

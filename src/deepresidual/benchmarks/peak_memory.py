@@ -26,7 +26,7 @@ class Peak:
 
     Attributes:
         peak: The most bytes that it held.
-        before: What it held when the network was built and nothing had run.
+        before: Bytes held when the network was built and nothing had run.
     """
 
     peak: int
@@ -34,7 +34,7 @@ class Peak:
 
     @property
     def rise(self) -> int:
-        """What training took beyond libraries and weights."""
+        """Bytes that training took beyond libraries and weights."""
         return self.peak - self.before
 
 
@@ -53,7 +53,7 @@ def peak_of(program: Sequence[str], problem: Problem, *words: str) -> Peak:
 
     Args:
         program: Arguments of the interpreter.
-        problem: What is trained; model, batch and pixels follow ``program``.
+        problem: The training; model, batch and pixels follow ``program``.
         words: Arguments after them.
 
     Raises:

@@ -48,7 +48,7 @@ NO_PHOTOS = "no folder of photos was named (residual benchmark train DATA)"
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is trained; other values than these are for tests.
+    """Sizes of the trainings; other values are for tests.
 
     Attributes:
         imagenet_model: A network with a namesake in torchvision.
@@ -98,8 +98,8 @@ def benchmark_training(
     Args:
         data: A folder of photos by class, for the row ``epoch``.
         rows: Names of rows. Default: all.
-        repetitions: How often each row is measured, 1 to 1,000.
-        sizes: What is trained.
+        repetitions: Measurements of each row, 1 to 1,000.
+        sizes: Sizes of the trainings.
 
     Raises:
         ConfigurationError: ``repetitions`` is out of range or a row is unknown.

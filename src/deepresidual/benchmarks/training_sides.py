@@ -1,4 +1,4 @@
-"""The two sides of a training benchmark: our update, and the same as people write it in plain torch."""
+"""Run the two sides of a training benchmark: our update, and the same in plain torch."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _WEIGHT_DECAY = 1e-4
 
 @dataclass(frozen=True)
 class Problem:
-    """What both sides train: a network of the zoo on random images, always the same batch.
+    """The training of both sides: a network of the zoo on one batch of random images.
 
     Attributes:
         model: Name in the zoo.
         batch_size: Images an update.
         image_px: Side of the images.
         total_steps: Updates of the run that this would be the middle of; rules look at it.
-        device: Where it is trained.
+        device: Device of the training.
     """
 
     model: str
@@ -113,7 +113,7 @@ class TrainingSide:
     """One side: a step that can be repeated, what surrounds it, and how it is set up.
 
     Attributes:
-        setup: How it computes, as JSON types.
+        setup: Layout, precision and the like, as JSON types.
     """
 
     setup: dict[str, Any]
@@ -163,7 +163,7 @@ class OurTraining(TrainingSide):
     """:class:`Updater` on a fixed batch: uint8 images to the device, normalized there, metrics counted.
 
     Args:
-        problem: What is trained.
+        problem: The training.
         activation_checkpointing: Whether memory counts for more than speed.
     """
 
@@ -218,7 +218,7 @@ class PlainTraining(TrainingSide):
 
     Args:
         network: The network, on the CPU; it is moved.
-        problem: What is trained.
+        problem: The training.
         layout: Memory layout of weights and images.
         precision: fp32, or bf16 by autocast.
         compiled: Whether torch compiles the network.

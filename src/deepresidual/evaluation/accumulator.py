@@ -29,7 +29,7 @@ _NUM_MISTAKES, _NUM_BEST = 24, 12
 
 @dataclass(frozen=True)
 class FittedTemperature:
-    """A temperature and where it comes from.
+    """A temperature and its origin.
 
     Attributes:
         value: Divides the logits.
@@ -49,7 +49,7 @@ class Accumulator:
         classes: Names of the classes, in the order of the scores.
         temperature: A temperature whose effect is measured as well.
         write: Takes the rows of every batch: the results of single images.
-        top_k: How many classes such a row names.
+        top_k: Number of classes in such a row.
     """
 
     def __init__(

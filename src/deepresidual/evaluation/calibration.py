@@ -38,8 +38,8 @@ class Bin:
     """Samples whose predicted class is about equally probable; one bar of a reliability diagram.
 
     Attributes:
-        low: Where the bin begins, exclusive.
-        high: Where it ends, inclusive.
+        low: Lower end of the bin, exclusive.
+        high: Upper end, inclusive.
         count: Samples in it; bins without any are left out.
         confidence: Mean probability of the predicted class.
         accuracy: Share of the samples whose predicted class is correct.

@@ -1,4 +1,4 @@
-"""Comparison of two models on the same images: McNemar's test, from two files of single results.
+"""Compare two models on the same images by McNemar's test, from two files of single results.
 
 Two accuracies on one test set are not independent: both models fail on the hard images. What tells them
 apart are the discordant images, which one has right and the other wrong; were both equally good, each would
@@ -62,7 +62,7 @@ class PairedComparison:
 
     @property
     def test(self) -> str:
-        """How the p-value was computed: ``exact binomial``, or ``chi-squared`` where there are many."""
+        """Test of the p-value: ``exact binomial``, or ``chi-squared`` of many samples."""
         return "exact binomial" if self.only_first + self.only_second < EXACT_BELOW else "chi-squared"
 
     @property

@@ -77,7 +77,7 @@ class EnsembleEvaluation:
         evaluation: The ensemble's metrics.
         members: The metrics of each member, in the order in which they were named.
         chosen_on: The split that the members were chosen on; empty: all were taken.
-        steps: How they were chosen.
+        steps: The steps of their choice.
     """
 
     evaluation: Evaluation

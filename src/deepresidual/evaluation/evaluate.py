@@ -38,7 +38,7 @@ def evaluate(
     Args:
         model: A model, a model folder, a run folder or the name of a bundled model.
         data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder.
-        options: What of the data is evaluated, and how.
+        options: Options of the evaluation.
         keywords: Fields of :class:`deepresidual.evaluation.EvaluationOptions` that replace those of
             ``options``, for example ``split="val"``.
 
@@ -71,7 +71,7 @@ def evaluate_split(
         model: The model.
         split: The split.
         name: Its name.
-        views: What the network is shown of every image. Default: the central crop.
+        views: Views of every image. Default: the central crop.
         num_workers: Threads that load images.
         processes: Processes among which the batches are dealt out; each sample still counts once.
         skip_bad: Whether unreadable samples are left out of the count instead of being an error.

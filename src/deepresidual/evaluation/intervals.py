@@ -28,7 +28,7 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
     Unlike the mean ± 1.96 standard errors it stays within 0 to 1, and has a width where all are correct.
 
     Args:
-        correct: How many are correct.
+        correct: Number of correct ones.
         count: Of how many; at least 1.
     """
     share = correct / count

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions(ComputeOptions):
-    """What of a data set is evaluated, how it is shown to the models, and what is written down.
+    """Options of an evaluation: samples, views and files to write.
 
     The fields of :class:`deepresidual.runtime.compute.ComputeOptions` come first.
     """

@@ -73,7 +73,7 @@ def columns_of(
         losses: ``(N,)`` float64, in nats.
         keys: Names of the images.
         names: Names of the classes.
-        top_k: How many of the most probable classes to name.
+        top_k: Number of most probable classes to name.
     """
     import torch
 

@@ -74,7 +74,7 @@ def scored_batches(
     Args:
         members: Models that know the same classes.
         split: The samples; labels are rows of the first member's classifier.
-        views: Which views of every image to average.
+        views: Views of every image to average.
         batch_size: Images of the crop's size at a time.
         num_workers: Threads that load.
         precision: Precision of the forward passes.

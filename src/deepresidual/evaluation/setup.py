@@ -53,12 +53,12 @@ class EvaluationSetup:
 
     Attributes:
         members: The models, on their device; the first one's classes are those of all scores.
-        names: How to call each of them.
+        names: A name for each of them.
         source: The data set.
         rows: The classifier's row of every class of the data set.
         options: The options it was opened with.
         split: The split that is reported.
-        views: What the models see of every image.
+        views: Views of every image.
         num_workers: Threads that load.
         precision: Precision of the forward passes.
 
@@ -90,7 +90,7 @@ class EvaluationSetup:
         Args:
             models: One model or several, as :func:`deepresidual.evaluate` takes them.
             data: A data set, opened or by name.
-            options: What is evaluated and how.
+            options: Options of the evaluation.
             keywords: Fields of :class:`EvaluationOptions` that replace those of ``options``.
 
         Raises:
@@ -261,7 +261,7 @@ class EvaluationSetup:
 
         Args:
             split: Name of the split.
-            label: What the bar says. Default: the split.
+            label: Label of the bar. Default: the split.
             change: Changes every decoded image before its views are made.
             status: Returns the text behind the bar.
         """

@@ -1,4 +1,4 @@
-"""Views: what an evaluation shows the network of every image.
+"""Views of an image: the crops and sizes that an evaluation averages over.
 
 ``one``
     The central crop, as training watches it and as prediction sees it.
@@ -55,7 +55,7 @@ _MAX_ASPECT = 4
 
 @dataclass(frozen=True)
 class Views:
-    """Which views of an image are scored, and at what size.
+    """The views of an image to score, and their size.
 
     Attributes:
         kind: ``one``, ``flip``, ``ten-crop`` or ``multi-scale``; see the module.
@@ -159,7 +159,7 @@ class Views:
 
         Args:
             pixels: ``(H, W, C)`` uint8 in the record's channels, any size.
-            preprocess: What :meth:`preprocess` returned.
+            preprocess: Result of :meth:`preprocess`.
 
         Returns:
             ``(S, S, C)`` uint8 each, the central crop first where there are several; of ``multi-scale``

@@ -60,7 +60,7 @@ _MASKED_IMAGES = 32  # at a time; each is an image of its own to the network
 
 @dataclass(frozen=True)
 class ActivationMaps:
-    """Where the evidence for one class lies in each of several images.
+    """Heat maps of several images: the evidence for one class by place.
 
     Attributes:
         values: ``(N, h, w)`` float32 on the CPU, 0 or more, at the resolution of the layer. The scale depends
@@ -92,7 +92,7 @@ def activation_maps(
     layer: str = LAST_MAP,
     rows: Sequence[int] | None = None,
 ) -> ActivationMaps:
-    """Compute where in images the evidence for a class lies.
+    """Compute heat maps of the evidence for a class in images.
 
     The model is left as it was: mode, ``requires_grad``, gradients and hooks. The same images give the same
     maps each time on the same machine.
@@ -102,7 +102,7 @@ def activation_maps(
         pixels: ``(N, S, S, C)`` uint8, as :meth:`Preprocess.center_view` gives them; N at least 1.
         method: One of :data:`METHODS`.
         layer: A name of :func:`layer_names`.
-        rows: The class of each image, as a row of the classifier; the most probable where left out.
+        rows: The class of each image, as a row of the classifier. Default: the most probable.
 
     Raises:
         ModelFileError: The model has no classifier.
@@ -118,7 +118,7 @@ def activation_maps(
             expected=f"one of 0 to {model.spec.num_classes - 1} for each",
         )
     network = model.network
-    # Inside somebody's inference mode there would be no gradients.
+    # Under a caller's inference mode there would be no gradients.
     with torch.inference_mode(mode=False), undisturbed(network), _deterministic():
         images = model.preprocess.normalize(pixels.to(model.device))
         with captured_map(network, layer) as captured, torch.enable_grad():

@@ -1,4 +1,4 @@
-"""An explanation as a picture: the image as the network saw it, and beside it the heat map over it.
+"""Draw an explanation: the image as the network saw it, and beside it the heat map over it.
 
 The image under the heat is gray, so colour means heat and nothing else. The colours are those of magma, whose
 lightness grows with the value, so the map reads the same in a gray print and for readers who do not tell red
@@ -39,7 +39,7 @@ _TITLE, _TEXT, _CAPTION = 20, 14, 13
 _BAR_WIDTH = 14
 _INK, _SOFT, _PAPER = (28, 36, 48), (91, 102, 117), (255, 255, 255)
 
-# Where the font that comes with matplotlib lacks a character: the first of these that is here and has it.
+# Fonts for characters that the one of matplotlib lacks: the first that is installed and has them.
 _OTHER_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -149,7 +149,7 @@ def _write(
 
 
 def _font(text: str, size: int) -> ImageFont.FreeTypeFont:
-    """Return a font that has every character of ``text``, or else the usual one, which shows boxes."""
+    """Return a font that has every character of ``text``, else the usual one, which shows boxes."""
     usual = str(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
     if not text.isascii() and not _has_all(usual, text):
         return _sized(next((path for path in _other_fonts() if _has_all(path, text)), usual), size)

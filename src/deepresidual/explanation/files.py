@@ -27,7 +27,7 @@ __all__ = ["Explanation", "FileExplanation", "class_row", "explain_files"]
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where one image holds the evidence for a class.
+    """Heat map of one image for one class.
 
     Attributes:
         view: ``(S, S, 3)`` uint8 RGB, what the network saw of the image.
@@ -36,8 +36,8 @@ class Explanation:
         probability: Its softmax probability, 0 to 1.
         predicted: The most probable class.
         predicted_probability: Its softmax probability, 0 to 1.
-        method: How the map was computed.
-        layer: Of which layer.
+        method: Method of the map.
+        layer: Layer of the map.
     """
 
     view: NDArray[np.uint8]
@@ -52,7 +52,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class FileExplanation:
-    """What became of one file: an explanation, or the reason why there is none.
+    """Result of one file: an explanation, or the reason why there is none.
 
     Attributes:
         path: The file, as it was given.
@@ -81,14 +81,14 @@ def explain_files(
     stop the others.
 
     Args:
-        model: What :func:`deepresidual.load` returned, on the device to use.
+        model: The model, on the device to use.
         files: Paths of image files.
         method: ``grad-cam``, ``grad-cam++`` or ``score-cam``.
         layer: A name of :func:`layer_names`.
-        class_name: The class to explain, by name or by row of the classifier; the most probable class of each
-            image where left out.
+        class_name: The class to explain, by name or by row of the classifier. Default: the most probable
+            class of each image.
         batch_size: Images at a time.
-        num_workers: Threads that read and decode; chosen for the machine where left out.
+        num_workers: Threads that read and decode. Default: chosen for the machine.
 
     Raises:
         ModelFileError: The model has no classifier, or something else than PyTorch computes it.

@@ -1,4 +1,4 @@
-"""The layers of a network that a heat map can be made of, and how the map of one is got hold of.
+"""Name the layers of a network that give a heat map, and capture the map of one.
 
 A layer is named as its parameters are (``layer4.1``, ``layer3.0.conv2``), so a name means the same here, in
 the weights and in other libraries. One more name, ``last``, is the map that the classifier averages. It is
@@ -29,8 +29,8 @@ LAST_MAP = "last"
 def layer_names(network: ResNet) -> tuple[str, ...]:
     """Return the names of all layers that give a map, in the order of the network, and :data:`LAST_MAP`.
 
-    These are convolutions, batch normalizations, the max pooling, units, and stages. What a network does not
-    use, and what leaves its input as it is, is not among them.
+    These are convolutions, batch normalizations, the max pooling, units, and stages. Modules that a network
+    does not use, or that return their input, are not among them.
     """
     return (
         *(name for name, module in network.named_modules() if _gives_map(network, name, module)),
@@ -79,7 +79,7 @@ class CapturedMap:
 
 @contextlib.contextmanager
 def captured_map(network: ResNet, layer: str) -> Iterator[CapturedMap]:
-    """Yield what takes the map of ``layer`` in the forward pass inside the block; leave no hook behind.
+    """Capture the map of ``layer`` in the forward pass inside the block; leave no hook behind.
 
     Raises:
         ConfigurationError: The network has no such layer; the message names some that it has.
@@ -91,13 +91,11 @@ def captured_map(network: ResNet, layer: str) -> Iterator[CapturedMap]:
         )
     captured = CapturedMap(layer)
     if layer == LAST_MAP:
-        handle = network.avgpool.register_forward_pre_hook(captured.before)
+        hook = network.avgpool.register_forward_pre_hook(captured.before)
     else:
-        handle = network.get_submodule(layer).register_forward_hook(captured.after)
-    try:
+        hook = network.get_submodule(layer).register_forward_hook(captured.after)
+    with hook:
         yield captured
-    finally:
-        handle.remove()
 
 
 def _hint(layer: str, names: tuple[str, ...]) -> str:
@@ -106,7 +104,7 @@ def _hint(layer: str, names: tuple[str, ...]) -> str:
 
 
 def _outline(network: ResNet) -> str:
-    """Return what layers there are, in one line however deep the network is."""
+    """Return the layers in one line, however deep the network is."""
     stages = network.spec.stage_names
     units = [
         f"{stage}.0 to {stage}.{depth - 1}" for stage, depth in zip(stages, network.spec.depths, strict=True)

@@ -37,7 +37,7 @@ def measure_errors(run: FinishedRun) -> Measurement:
 
 
 def sound_rows(run: FinishedRun) -> list[dict[str, Any]]:
-    """Return the lines of the run's metrics; damaged ones are named in a warning and left out."""
+    """Return the lines of the run's metrics; a warning names damaged ones, which are skipped."""
     lines = read_metrics(run.path)
     if damaged := [line for line in lines if line.damage]:
         numbers = ", ".join(str(line.number) for line in damaged[:8]) + (", …" if len(damaged) > 8 else "")

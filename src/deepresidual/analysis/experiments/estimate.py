@@ -1,4 +1,4 @@
-"""An experiment before it is started: its arms, updates and images, and about how long they take here.
+"""Estimate an experiment before it starts: its arms, updates and images, and their time on this machine.
 
 The update of the cheapest arm is timed on blank images, on as many threads as one of the jobs has; the
 others are taken to need time in proportion to their multiply-adds. Reading images and the measurements after
@@ -28,12 +28,12 @@ _USUAL_PX = {"cifar": 32, "imagenet": 224}
 
 @dataclass(frozen=True)
 class ArmEstimate:
-    """What one arm would do.
+    """Steps and time of one arm.
 
     Attributes:
         arm: The arm.
-        num_steps: Updates of one run; ``None`` where they hang on data that was not named.
-        seconds: Time of all its runs; ``None`` where no data was named.
+        num_steps: Updates of one run; ``None``: they depend on data that was not named.
+        seconds: Time of all its runs; ``None``: no data was named.
     """
 
     arm: Arm
@@ -41,7 +41,7 @@ class ArmEstimate:
     seconds: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what people ask for as JSON types."""
+        """Return the arm in numbers as JSON types."""
         network = self.arm.network
         return {
             "name": self.arm.name,
@@ -64,7 +64,7 @@ def estimate(
     precision: PrecisionChoice,
     num_jobs: int = 1,
 ) -> list[ArmEstimate]:
-    """Return what each arm would do with so many runs at a time; nothing is written.
+    """Estimate steps and time of each arm with ``num_jobs`` runs at a time; nothing is written.
 
     Raises:
         ConfigurationError: ``num_jobs`` is not allowed.

@@ -1,7 +1,7 @@
-"""An experiment as a value: a claim, the networks that are trained to test it, what is made of them.
+"""Describe an experiment as a value: a claim, the networks that test it, and how they are measured.
 
 An experiment has arms: networks that differ in what the claim is about and in nothing else, each trained with
-several seeds. Three functions make of them what a paper prints: ``measure`` takes metrics from one finished
+several seeds. Three functions turn them into what a paper prints: ``measure`` takes metrics from one finished
 run, ``draw`` makes pictures and ``judge`` verdicts of all of them. Training, resuming and writing are the
 business of :mod:`.runner`; nothing here touches a file.
 """
@@ -36,11 +36,11 @@ class Arm:
 
     Attributes:
         name: Name of its folder, such as ``plain-56``.
-        label: What figures call it.
+        label: Its name in figures.
         network: The architecture.
         recipe: Its optimization and augmentation.
         num_seeds: Number of runs.
-        image_px: Side of the network's input in pixels; its usual one where ``None``.
+        image_px: Side of the network's input in pixels; ``None``: its usual one.
         published: The papers' results of the network that this one stands for, which at ``paper`` it is.
         first_seed: The seed of the first run; those of the others follow it. Not 0 where the design of the
             experiment was tried with other seeds than it is judged by.
@@ -63,12 +63,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class DataUse:
-    """How much of a data set an experiment takes: the first of a fixed permutation, or all.
+    """Part of a data set that an experiment takes: the first samples of a fixed permutation, or all.
 
     Attributes:
         num_train: Training images at most; ``None``: all.
         num_test: Images of the split that errors are measured on at most; ``None``: all.
-        default: The data set where none is named; empty where one must be.
+        default: The data set if none is named; empty: one must be named.
     """
 
     num_train: int | None = None
@@ -97,7 +97,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has come to its end, to be measured.
+    """A finished run, to be measured.
 
     Attributes:
         path: The run folder.
@@ -105,7 +105,7 @@ class FinishedRun:
         seed: Random seed.
         model: The model of the run, on ``device``.
         source: The images, as many of them as were used.
-        device: Where to compute.
+        device: Device to compute on.
     """
 
     path: Path
@@ -148,7 +148,7 @@ class Results:
 
     Attributes:
         scale: The scale.
-        arms: Name → arm with its runs, in the experiment's order; arms without a run are left out.
+        arms: Name → arm with its runs, in the experiment's order; without arms that have no run.
         comparable: Whether absolute errors compare with the paper's: its schedule on its images.
     """
 
@@ -167,10 +167,10 @@ class Verdict:
     """One row of the verdict table.
 
     Attributes:
-        claim: What should be so.
+        claim: The ordering or number that should hold.
         measured: The measured value, with its interval.
         published: The source's value; empty: it prints no number.
-        tolerance: What passes.
+        tolerance: The condition to pass.
         passed: Whether it holds; ``None``: not measured, or the seeds show neither.
         source: Paper and table.
     """
@@ -230,15 +230,15 @@ class Experiment:
 
     Attributes:
         name: Name on the command line.
-        claim: What the source claims, in a sentence.
+        claim: The claim of the source in a sentence.
         source: Paper, tables and figures.
         arms: The arms of a scale; none if the claim needs no training.
-        data: How much data a scale takes.
+        data: Part of the data that each scale takes.
         measure: Measures a finished run; deterministic.
         draw: Results → figures by file name; no figure for arms that are missing.
         judge: Results → rows of the verdict table.
         columns: Metrics in the table of arms.
-        needs: What data the paper used, for a message that asks for it.
+        needs: Data of the paper, for a message that asks for it.
         tables: Results → more tables, as Markdown.
     """
 

@@ -37,7 +37,7 @@ _SETTINGS: Any = {
 
 @dataclass(frozen=True)
 class Style:
-    """How one thing is plotted, told from the others by each of the three alone."""
+    """Line style of one thing in a figure; colour, marker and dashes each tell it from the others."""
 
     color: str
     marker: str
@@ -184,7 +184,7 @@ def draw_arms(results: Results, published_of: str, metric: str = "test_error") -
 
     Args:
         results: The measurements.
-        published_of: What the published results are of, for the title of their panel.
+        published_of: Networks and data of the published results, for the title of their panel.
         metric: The error.
     """
     rows = [result for result in results.arms.values() if result.values(metric)]

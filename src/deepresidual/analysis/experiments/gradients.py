@@ -102,11 +102,11 @@ def _measure(run: FinishedRun) -> Measurement:
 def least_ratio(spec: ResNetSpec, norms: Mapping[str, Sequence[float]]) -> float:
     """Return the smallest gradient of a unit's output as a multiple of that at the end of its stage.
 
-    The last unit of a stage is left out: its ratio is 1 whatever the network.
+    The last unit of a stage does not count: its ratio is 1 whatever the network.
 
     Args:
         spec: A network with two units or more in some stage.
-        norms: What :func:`gradient_norms` found of it, with ``unit`` and ``identity``.
+        norms: Result of :func:`gradient_norms`, with ``unit`` and ``identity``.
     """
     last = {unit.stage: unit.name for unit in spec.units()}
     return min(
@@ -189,7 +189,7 @@ def _identity_term(results: Results) -> Figure:
 
 
 def _plot(axes: Axes, result: ArmResult, series: str, style: Style, label: str) -> None:
-    """Plot a series by unit; a stage's last residual term is nought, which has no place on a log scale."""
+    """Plot a series by unit; a log scale has no place for the last residual term of a stage, which is 0."""
     if curves := result.series(series):
         shown = [[value if value > 0 else math.nan for value in curve] for curve in curves]
         plot_band(axes, list(range(1, len(shown[0]) + 1)), shown, style, label)

@@ -51,7 +51,7 @@ _NEWS_EVERY_S = 30.0
 
 
 def usual_jobs(scale: Scale, device: str) -> int:
-    """Return how many trials to run at a time: at ``laptop`` on a CPU one a core, up to eight; else one.
+    """Return the default number of trials at a time: one a core, up to 8, at ``laptop`` on a CPU; else 1.
 
     At ``smoke`` a process takes longer to begin than to train; at ``paper`` a network fills a machine.
     """
@@ -80,7 +80,7 @@ def complete_trials(trials: Sequence[Trial], num_jobs: int, stop: StopRequest, r
 
     Args:
         trials: All trials, in the order to begin them.
-        num_jobs: How many at a time; one alone runs in this process.
+        num_jobs: Number of trials at a time; one alone runs in this process.
         stop: Hears signals.
         report: Called with each trial that is complete and what was measured of it; those that were complete
             before come first.
@@ -123,7 +123,7 @@ def _reported(trial: Trial, report: Report) -> bool:
 
 @dataclass(frozen=True)
 class _Job:
-    """A trial in a process."""
+    """A trial that runs in its own process."""
 
     trial: Trial
     place: int

@@ -47,8 +47,8 @@ def judged_again(experiment: Experiment, document: Mapping[str, Any]) -> dict[st
 
     Args:
         experiment: The experiment.
-        document: What :func:`record` returned, read back from JSON, with or without the series of runs. What
-            an arm of today was not measured for stays open; arms that are no more are left out of verdicts.
+        document: Result of :func:`record`, read back from JSON, with or without the series of runs. Claims on
+            metrics that were not measured stay open; arms that no longer exist count in no verdict.
     """
     arms = {arm.name: arm for arm in experiment.arms(document["scale"])}
     results = Results(
@@ -116,11 +116,11 @@ def write_results(
     tables: str = "",
     columns: Sequence[str] = (),
 ) -> None:
-    """Write what is there of an experiment; figures and tables only at its end.
+    """Write the results so far of an experiment; figures and tables only at its end.
 
     Args:
         path: The folder, which exists.
-        document: What :func:`record` returned.
+        document: Result of :func:`record`.
         figures: Name → figure; ``None`` while it runs.
         tables: More tables, as Markdown.
         columns: Heads of the columns of metrics.

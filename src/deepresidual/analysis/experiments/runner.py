@@ -44,7 +44,7 @@ from deepresidual.runtime.torchrun import launched_by_torchrun
 from deepresidual.training.options import TrainOptions
 
 EXACT = TrainOptions(precision="fp32")
-"""How the papers compute."""
+"""Options of the papers: full precision."""
 
 _DATA: Kind = {"name": str, "num_samples": {str: int}}
 _IMAGENET = (1_281_167, 50_000)  # photos for training and for validation
@@ -52,12 +52,12 @@ _IMAGENET = (1_281_167, 50_000)  # photos for training and for validation
 
 @dataclass(frozen=True)
 class Reproduction:
-    """How an experiment ended.
+    """Result of an experiment.
 
     Attributes:
         path: Its folder.
-        document: What ``results.json`` holds.
-        exit_code: 0; 130 or 143 where it was interrupted.
+        document: Contents of ``results.json``.
+        exit_code: 0; 130 or 143: it was interrupted.
     """
 
     path: Path
@@ -76,7 +76,7 @@ def reproduce(
     num_jobs: int = 1,
     resume: bool = False,
 ) -> Reproduction:
-    """Run an experiment, or go on with one, and write figures, table and verdicts.
+    """Run or resume an experiment, and write figures, table and verdicts.
 
     Args:
         experiment: The experiment.
@@ -85,7 +85,7 @@ def reproduce(
         out: The folder; it must not hold anything else.
         arms: The arms to run, from :func:`chosen_arms`. Default: all of the scale.
         options: Device, threads and precision of training. Default: ``fp32``, as in the papers.
-        num_jobs: How many runs at a time, 1 to 64; several have a process each, with its share of the cores.
+        num_jobs: Number of runs at a time, 1 to 64; several have a process each, with its share of the cores.
             A script that asks for several must not do so while it is imported
             (``if __name__ == "__main__":``), as with :mod:`multiprocessing`.
         resume: Go on with the experiment in ``out``.
@@ -135,7 +135,7 @@ def reproduce(
 def chosen_arms(
     experiment: Experiment, scale: Scale, names: Sequence[str] = (), num_seeds: int | None = None
 ) -> tuple[Arm, ...]:
-    """Return the arms of an experiment at a scale, as many and with as many seeds as were asked for.
+    """Return the chosen arms of an experiment at a scale, with ``num_seeds`` seeds each.
 
     Raises:
         ConfigurationError: The scale or a number is not allowed.
@@ -233,7 +233,7 @@ class _Session:
         scale: Its scale.
         arms: The arms to run.
         path: Its folder, which exists.
-        frame: What ``results.json`` says besides the results.
+        frame: The entries of ``results.json`` besides the results.
     """
 
     def __init__(
@@ -245,7 +245,7 @@ class _Session:
         write_results(path, self._document("running"))
 
     def run(self, source: SampleSource, options: TrainOptions, num_jobs: int) -> int:
-        """Train and measure what is missing; return 0, or the exit code that a signal asks for."""
+        """Complete the missing trials; return 0, or the exit code that a signal asks for."""
         data = self._frame["data"]
         trials = [
             Trial(self._experiment, arm, seed, self._path, source, data, options)
@@ -260,7 +260,7 @@ class _Session:
         write_results(self._path, self._document("running"))
 
     def finish(self, status: str) -> dict[str, Any]:
-        """Draw and write everything, and return what ``results.json`` holds."""
+        """Draw and write everything, and return the contents of ``results.json``."""
         results = self._results()
         figures = self._experiment.draw(results) if results.arms or not self._arms else {}
         document = self._document(status) | {"figures": list(figures)}
@@ -291,6 +291,6 @@ class _Session:
 
 
 def _in_turn(arms: Sequence[Arm]) -> list[tuple[int, Arm]]:
-    """Return (seed, arm) seed by seed; what some arms have more seeds of comes last."""
+    """Return (seed, arm) seed by seed; further seeds of some arms come last."""
     most = max((arm.num_seeds for arm in arms), default=0)
     return [(arm.seeds[turn], arm) for turn in range(most) for arm in arms if turn < arm.num_seeds]

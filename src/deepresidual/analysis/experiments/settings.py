@@ -50,14 +50,14 @@ def network(
     unit: Unit = "basic",
     arrangement: Arrangement = "original",
 ) -> ResNetSpec:
-    """Return the CIFAR network of so many layers, as wide as the scale has them (2015, section 4.2).
+    """Return the CIFAR network of a number of layers, in the widths of the scale (2015, section 4.2).
 
     Args:
         scale: The scale.
         layers: 6n + 2 in basic units, 9n + 2 in bottlenecks.
         shortcut: Kind of shortcut.
         unit: Kind of unit.
-        arrangement: Where BN and ReLU stand.
+        arrangement: Places of BN and ReLU.
 
     Raises:
         ConfigurationError: There is no network of so many layers.
@@ -117,17 +117,17 @@ def arm(
     twin: str = "",
     source: str = "He et al.",
 ) -> Arm:
-    """Return an arm with the scale's recipe, and with what the papers published of the network it stands for.
+    """Return an arm with the scale's recipe and the published results of the network that it stands for.
 
     Args:
         scale: The scale.
         name: Name of its folder.
-        label: What figures call it.
+        label: Its name in figures.
         spec: The network.
-        num_seeds: How many runs.
+        num_seeds: Number of runs.
         paper: Name of the recipe at ``paper``.
-        twin: Name in the zoo of the network that it stands for; empty where the papers have none.
-        source: How the sources of its published results on CIFAR-10 begin.
+        twin: Name in the zoo of the network that it stands for; empty: the papers have none.
+        source: Beginning of the sources of its published results on CIFAR-10.
     """
     return Arm(
         name=name,
@@ -154,7 +154,7 @@ def twin(scale: Scale, kind: str, layers: int, *, num_seeds: int, **published_as
         scale: The scale.
         kind: ``plain`` or ``resnet``.
         layers: 6n + 2.
-        num_seeds: How many runs.
+        num_seeds: Number of runs.
         **published_as: ``twin`` and ``source``, as for :func:`arm`.
     """
     label = f"{'ResNet' if kind == 'resnet' else 'plain'}-{layers}"

@@ -138,7 +138,7 @@ class Trial:
         )
 
     def _trained(self, stop: StopRequest) -> tuple[Measurement | None, int]:
-        """Train a run to its end and measure it; no measurement and an exit code where it was stopped."""
+        """Train a run to its end and measure it; a stopped one gives no measurement and an exit code."""
         if reason := _divergence(self.run_path):
             return Measurement(note=f"diverged: {reason}"), 0
         try:
@@ -160,7 +160,7 @@ class Trial:
         return self._measured(self.run_path, stop)
 
     def _measured(self, run_path: Path, stop: StopRequest) -> tuple[Measurement | None, int]:
-        """Measure a finished run; no measurement and an exit code where that was stopped."""
+        """Measure a finished run; if stopped, return no measurement and an exit code."""
         device = resolve_device(self.options.device)
         try:
             # Measuring changes nothing, so it can be broken off anywhere.
@@ -191,7 +191,7 @@ class Trial:
 def _reusable_run(
     path: Path, setting: Mapping[str, Any], precision: str, frame: Mapping[str, Any]
 ) -> Path | None:
-    """Return the folder of a finished run that is the one asked for; ``None`` where there is none.
+    """Return the folder of a finished run with this setting; ``None``: there is none.
 
     Args:
         path: Folder of the experiment; the folders beside it are searched.
@@ -224,7 +224,7 @@ def _reusable_run(
 
 
 def _divergence(run_path: Path) -> str:
-    """Return how a run diverged before a kill kept that from being noted; empty: it did not."""
+    """Return the error of a run that diverged and was killed before it was noted; empty: it did not."""
     try:
         document = read_run_record(run_path, "error", "status")
     except (FileNotFoundError, ModelFileError):

@@ -35,7 +35,7 @@ def gap(
         source: Paper and table.
         published: The paper's gap, or that it prints none. Default: that of the arms' published results, for
             an error on held-out images.
-        margin: How far below 0 the interval may reach where the claim is only "not lower", as a fraction.
+        margin: Distance below 0 that the interval may reach if the claim is only "not lower", a fraction.
 
     Raises:
         ValueError: ``published`` is missing for another metric, of which no table of the papers is.
