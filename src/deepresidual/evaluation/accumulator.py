@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
 
 from deepresidual.errors import DataError, DivergedError
 from deepresidual.evaluation.calibration import Temperature, bins_of
-from deepresidual.evaluation.metrics import ClassificationSums
+from deepresidual.evaluation.metrics import ClassificationSums, SampleFigures
 from deepresidual.evaluation.result import CorrectPrediction, Evaluation, Mistake
-from deepresidual.evaluation.results import columns_of
+from deepresidual.evaluation.results import Columns, columns_of
+from deepresidual.evaluation.scoring import ScoredBatch
 from deepresidual.runtime.distributed import SINGLE, Processes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import torch
-
-    from deepresidual.evaluation.metrics import SampleFigures
-    from deepresidual.evaluation.results import Columns
-    from deepresidual.evaluation.scoring import ScoredBatch
 
 # How many of the worst mistakes, and of the surest correct predictions, are named.
 _NUM_MISTAKES, _NUM_BEST = 24, 12

@@ -14,20 +14,14 @@ Example:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from deepresidual.errors import DataError
-from deepresidual.evaluation.metrics import CONFIDENCE_UNIT, NUM_BINS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    import torch
-
-    from deepresidual.evaluation.metrics import ClassificationSums
-
-__all__ = ["Bin", "Temperature", "bins_of", "expected_calibration_error", "fit_temperature"]
+from deepresidual.evaluation.metrics import CONFIDENCE_UNIT, NUM_BINS, ClassificationSums
 
 # Fits end here where the samples want all or no confidence: with every one right, the sharper the better.
 _COLDEST, _HOTTEST = 0.01, 100.0

@@ -13,14 +13,12 @@ Example:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from deepresidual.errors import DataError
 from deepresidual.evaluation.intervals import EXACT_BELOW, mcnemar_p_value, paired_difference_interval
 from deepresidual.evaluation.results import read_results
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,16 @@ Example:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from deepresidual.evaluation.intervals import wilson_interval
 from deepresidual.evaluation.metrics import ClassificationSums
-from deepresidual.evaluation.scoring import mean_of_probabilities
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from deepresidual.evaluation.result import Evaluation
-    from deepresidual.evaluation.scoring import ScoredBatch
+from deepresidual.evaluation.result import Evaluation
+from deepresidual.evaluation.scoring import ScoredBatch, mean_of_probabilities
 
 
 @dataclass(frozen=True)

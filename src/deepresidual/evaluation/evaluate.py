@@ -6,25 +6,21 @@ evaluate``, so the result that a run ends with is the result that anyone gets fr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+from pathlib import Path
+from typing import Unpack
 
-from deepresidual.data.loader import require_none_bad
+from deepresidual.data.loader import Readable, require_none_bad
+from deepresidual.data.source import SampleSource
 from deepresidual.evaluation.accumulator import Accumulator
+from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
+from deepresidual.evaluation.result import Evaluation
 from deepresidual.evaluation.scoring import scored_batches
 from deepresidual.evaluation.setup import EvaluationSetup
 from deepresidual.evaluation.views import ViewKind, Views
+from deepresidual.models import Classifier
 from deepresidual.runtime.compute import ComputeOptions
 from deepresidual.runtime.distributed import SINGLE, Processes
 from deepresidual.runtime.signals import StopRequest, StopRequested
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from deepresidual.data.loader import Readable
-    from deepresidual.data.source import SampleSource
-    from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
-    from deepresidual.evaluation.result import Evaluation
-    from deepresidual.models import Classifier
 
 
 def evaluate(

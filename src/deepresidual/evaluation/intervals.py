@@ -13,8 +13,6 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-__all__ = ["exact_p_value", "mcnemar_p_value", "paired_difference_interval", "wilson_interval"]
-
 _Z = NormalDist().inv_cdf(0.975)  # two-sided 95 %
 
 # With fewer discordant samples than this the approximation by chi-squared is poor (McNemar 1947; the limit is

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["CONFIDENCE_UNIT", "NUM_BINS", "ClassificationSums", "SampleFigures", "class_ranks"]
+from torch import Tensor
 
 NUM_BINS = 15  # Guo et al. 2017, section 3
 CONFIDENCE_UNIT = 2.0**-32  # so fine that no digit that is reported feels it, and 64 bits hold 2³¹ samples

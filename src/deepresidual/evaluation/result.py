@@ -7,15 +7,13 @@ error) is a property, so the two cannot contradict each other.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deepresidual.evaluation.calibration import Bin, Temperature, expected_calibration_error
 from deepresidual.evaluation.intervals import wilson_interval
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)

@@ -21,18 +21,16 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import torch
 
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.fields import is_whole
 from deepresidual.runtime.csv_cells import csv_text, original
 from deepresidual.runtime.files import atomic_file, expanded
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
-
-    import torch
 
 Columns: TypeAlias = dict[str, list[Any]]
 """Rows by column: equally long lists of strings and numbers."""

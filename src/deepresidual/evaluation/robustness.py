@@ -20,22 +20,18 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, assert_never, get_args
+from typing import Any, Literal, TypeAlias, assert_never, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from deepresidual.data.decode import decode
 from deepresidual.errors import ConfigurationError, UnknownNameError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from deepresidual.evaluation.result import Evaluation
-    from deepresidual.preprocess import Preprocess
+from deepresidual.evaluation.result import Evaluation
+from deepresidual.preprocess import Preprocess
 
 CorruptionKind: TypeAlias = Literal["jpeg", "size", "blur"]
 

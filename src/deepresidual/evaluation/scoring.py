@@ -11,25 +11,19 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from deepresidual.backends.pytorch import require_torch
-from deepresidual.data.loader import BadSample, PreparedSample, evaluation_batches, prepared_samples
+from deepresidual.data.loader import BadSample, PreparedSample, Readable, evaluation_batches, prepared_samples
+from deepresidual.evaluation.views import Views
+from deepresidual.models import Classifier
+from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.distributed import SINGLE, Processes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from deepresidual.data.loader import Readable
-    from deepresidual.evaluation.views import Views
-    from deepresidual.models import Classifier
-    from deepresidual.runtime.compute import Precision
 
 WHOLE_IMAGES = "scores of whole images (multi-scale views)"
 

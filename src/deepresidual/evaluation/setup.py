@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Unpack
+from pathlib import Path
+from typing import Unpack
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from deepresidual.backends.classifier import NOT_FINITE_REMEDY
-from deepresidual.data.loader import require_none_bad
-from deepresidual.data.source import SampleSource, open_source
+from deepresidual.data.loader import Readable, require_none_bad
+from deepresidual.data.source import EncodedSample, SampleSource, Split, open_source
 from deepresidual.data.source.base import canonical_split, listed
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError
@@ -24,27 +29,15 @@ from deepresidual.evaluation.ensemble import (
     choose_members,
 )
 from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
-from deepresidual.evaluation.results import opened_results
+from deepresidual.evaluation.result import Evaluation
+from deepresidual.evaluation.results import Columns, opened_results
 from deepresidual.evaluation.robustness import Corruption, RobustnessEvaluation, RobustnessRow
 from deepresidual.evaluation.scoring import WHOLE_IMAGES, ScoredBatch, mean_of_probabilities, scored_batches
 from deepresidual.evaluation.views import Views
 from deepresidual.models import Classifier, load, require_classifier, require_torch
+from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.console import ProgressBar, note, warn, warn_each
 from deepresidual.runtime.processes import resolve_num_workers
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from deepresidual.data.loader import Readable
-    from deepresidual.data.source import EncodedSample, Split
-    from deepresidual.evaluation.result import Evaluation
-    from deepresidual.evaluation.results import Columns
-    from deepresidual.runtime.compute import Precision
 
 
 @dataclass(frozen=True)

@@ -26,22 +26,17 @@ Example:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, assert_never, get_args
+from typing import Any, Literal, TypeAlias, assert_never, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from deepresidual.data.augment.crop import apply_crop
 from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.fields import is_whole
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from deepresidual.preprocess import Preprocess
-
-__all__ = ["ViewKind", "Views"]
+from deepresidual.preprocess import Preprocess
 
 ViewKind: TypeAlias = Literal["one", "flip", "ten-crop", "multi-scale"]
 

@@ -22,9 +22,9 @@ Example:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never, get_args
+from typing import Literal, TypeAlias, assert_never, get_args
 
 import torch
 from torch import Tensor
@@ -32,23 +32,7 @@ from torch.nn import functional
 
 from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.explanation.layers import LAST_MAP, captured_map, undisturbed
-from deepresidual.models import require_classifier
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from deepresidual.models import TorchClassifier
-
-__all__ = [
-    "METHODS",
-    "ActivationMaps",
-    "Method",
-    "activation_maps",
-    "enlarged",
-    "grad_cam",
-    "grad_cam_plus_plus",
-    "score_cam",
-]
+from deepresidual.models import TorchClassifier, require_classifier
 
 Method: TypeAlias = Literal["grad-cam", "grad-cam++", "score-cam"]
 METHODS: tuple[Method, ...] = get_args(Method)

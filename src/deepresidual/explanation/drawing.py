@@ -11,23 +11,17 @@ import bisect
 import io
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.ft2font import FT2Font
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from deepresidual.explanation.activation_maps import enlarged
+from deepresidual.explanation.files import Explanation
 from deepresidual.explanation.layers import LAST_MAP
 from deepresidual.runtime.printable import printable
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from deepresidual.explanation.files import Explanation
-
-__all__ = ["draw_explanation", "overlay", "png"]
 
 _COLORS = "magma"
 _HEAT = 0.62  # share of the heat's colour; the rest is the image

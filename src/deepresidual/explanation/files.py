@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from deepresidual.backends.classifier import NOT_FINITE
 from deepresidual.backends.files import loading_threads
@@ -14,15 +17,6 @@ from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.explanation.activation_maps import METHODS, ActivationMaps, Method, activation_maps
 from deepresidual.explanation.layers import LAST_MAP, captured_map
 from deepresidual.models import Classifier, TorchClassifier, require_classifier, require_torch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-__all__ = ["Explanation", "FileExplanation", "class_row", "explain_files"]
 
 
 @dataclass(frozen=True)

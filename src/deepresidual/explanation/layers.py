@@ -9,18 +9,13 @@ of its last BN and ReLU (He et al. 2016, appendix), which no module of its own g
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
 from deepresidual.errors import ConfigurationError, nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from deepresidual.nn import ResNet
-
-__all__ = ["LAST_MAP", "CapturedMap", "captured_map", "layer_names", "undisturbed"]
+from deepresidual.nn import ResNet
 
 LAST_MAP = "last"
 """The map that the average pooling in front of the classifier reads."""
