@@ -29,8 +29,9 @@ from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Outline
 
 from deepresidual import zoo
-from deepresidual.analysis.pictures import GRAY, INK, figure_bytes
+from deepresidual.analysis.pictures import figure_bytes
 from deepresidual.errors import ConfigurationError
+from deepresidual.reporting.palette import GRAY, INK
 from deepresidual.runtime.files import expanded, write_bytes
 from deepresidual.spec import ResNetSpec, UnitShape, shortcut_form
 from deepresidual.zoo.table import stages

@@ -1,4 +1,4 @@
-"""Write drawings as SVG and PNG, and their ink; without torch."""
+"""Write drawings as SVG and PNG; without torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 
 from matplotlib.figure import Figure
 
-INK, GRAY = "#1f2933", "#6b7680"
 _PNG_DOTS_PER_INCH = 144  # twice the 72 points of an inch
 
 

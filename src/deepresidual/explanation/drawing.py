@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from deepresidual.explanation.activation_maps import enlarged
 from deepresidual.explanation.files import Explanation
 from deepresidual.explanation.layers import LAST_MAP
+from deepresidual.reporting.palette import INK
 from deepresidual.runtime.printable import printable
 
 _COLORS = "magma"
@@ -31,7 +32,7 @@ _PANEL = 224  # smaller views are enlarged by a whole factor until they have as 
 _MARGIN, _GAP = 16, 14
 _TITLE, _TEXT, _CAPTION = 20, 14, 13
 _BAR_WIDTH = 14
-_INK, _SOFT, _PAPER = (28, 36, 48), (91, 102, 117), (255, 255, 255)
+_SOFT, _PAPER = "#5b6675", "white"
 
 # Fonts for characters that the one of matplotlib lacks: the first that is installed and has them.
 _OTHER_FONTS = (
@@ -61,7 +62,7 @@ def draw_explanation(explanation: Explanation) -> bytes:
 
     room = width - 2 * _MARGIN
     title = _fitting(explanation.label, f"  {explanation.probability:.1%}", _TITLE, room)
-    _write(draw, (_MARGIN, _MARGIN), title, _TITLE, _INK)
+    _write(draw, (_MARGIN, _MARGIN), title, _TITLE, INK)
     layer = "the last map" if explanation.layer == LAST_MAP else explanation.layer
     about = f"{explanation.method} of {layer}"
     if explanation.label != explanation.predicted:
@@ -136,9 +137,7 @@ def _width(text: str, size: int) -> int:
     return int(np.ceil(_font(text, size).getlength(text)))
 
 
-def _write(
-    draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, color: tuple[int, int, int]
-) -> None:
+def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, color: str) -> None:
     draw.text(at, text, font=_font(text, size), fill=color)
 
 

@@ -26,7 +26,7 @@ from deepresidual.analysis.experiments.experiment import (
     Verdict,
 )
 from deepresidual.analysis.experiments.figures import STYLES, finish, new_figure
-from deepresidual.analysis.pictures import INK
+from deepresidual.reporting.palette import INK
 from deepresidual.zoo.published import published
 from deepresidual.zoo.table import stages
 

@@ -29,7 +29,7 @@ from deepresidual.analysis.experiments.figures import (
 )
 from deepresidual.analysis.experiments.settings import DATA, arm, network
 from deepresidual.analysis.experiments.verdicts import compared_with_published, gap, not_measured
-from deepresidual.analysis.pictures import INK
+from deepresidual.reporting.palette import INK
 from deepresidual.zoo.published import published
 
 _TABLE_6 = "He et al. 2015, Table 6"

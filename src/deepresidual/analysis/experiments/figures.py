@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from deepresidual.analysis.experiments.experiment import Results
-from deepresidual.analysis.pictures import GRAY, INK, figure_bytes
+from deepresidual.analysis.pictures import figure_bytes
+from deepresidual.reporting.palette import GRAY, INK
 from deepresidual.runtime.files import write_bytes
 from deepresidual.zoo.published import Published
 

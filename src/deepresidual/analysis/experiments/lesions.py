@@ -39,11 +39,11 @@ from deepresidual.analysis.experiments.figures import STYLES, finish, new_figure
 from deepresidual.analysis.experiments.images import read_images
 from deepresidual.analysis.experiments.settings import DATA, twin
 from deepresidual.analysis.experiments.verdicts import gap
-from deepresidual.analysis.pictures import INK
 from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.nn import ResNet
 from deepresidual.nn.probe import unit_names
 from deepresidual.nn.shortcut import PaddedIdentity
+from deepresidual.reporting.palette import INK
 from deepresidual.spec import UnitShape
 
 _SOURCE = "Veit et al. 2016"

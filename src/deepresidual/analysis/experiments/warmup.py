@@ -42,8 +42,8 @@ from deepresidual.analysis.experiments.figures import (
 )
 from deepresidual.analysis.experiments.settings import arm, network
 from deepresidual.analysis.experiments.verdicts import gap
-from deepresidual.analysis.pictures import INK
 from deepresidual.recipe import Augment, Recipe
+from deepresidual.reporting.palette import INK
 from deepresidual.spec import Arrangement, Unit
 
 _LAYERS: Mapping[Scale, tuple[tuple[int, Unit], ...]] = {
