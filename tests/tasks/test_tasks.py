@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,31 @@ from deepresidual.tasks import task_of
 from deepresidual.tasks.task import TASKS
 from deepresidual.training.checkpoint import newest_checkpoint
 from deepresidual.training.launch import train
-from tests.conftest import TINY
+from tests.conftest import TINY, write_photos
 from tests.tasks.fake import Tags, tagged
 from tests.training.parts import a_plan, changed, record_of, rows, stop_after, weights_of
 
 CHANGES = {"epochs": 2.0, "batch_size": 12, "micro_batch_size": 6, "ema_decay": 0.5, "non_finite": "skip"}
 
 
-@pytest.fixture(params=["classification", "tags"])
-def source(request: pytest.FixtureRequest, photos: Path, monkeypatch: pytest.MonkeyPatch) -> SampleSource:
+@pytest.fixture(scope="module", params=["classification", "tags"])
+def source(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SampleSource]:
     """A data set of each task."""
-    monkeypatch.setitem(TASKS, "tags", Tags)
+    photos = tmp_path_factory.mktemp("tasks") / "photos"
+    write_photos(photos / "train", 16)
+    write_photos(photos / "test", 5, seed=1)
     opened = open_source(photos)
-    return tagged(opened) if request.param == "tags" else opened
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TASKS, "tags", Tags)
+        yield tagged(opened) if request.param == "tags" else opened
+
+
+@pytest.fixture(scope="module")
+def finished(source: SampleSource, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """A finished run of it, with its report."""
+    return trained(source, tmp_path_factory.mktemp("tasks") / "run")
 
 
 def trained(source: SampleSource, out: Path, **options: Any) -> RunResult:
@@ -37,29 +50,26 @@ def trained(source: SampleSource, out: Path, **options: Any) -> RunResult:
     return train(source, TINY, out, changes=CHANGES, **{**usual, **options})
 
 
-def test_it_trains_and_says_what_it_measured(source: SampleSource, tmp_path: Path) -> None:
-    result = trained(source, tmp_path / "run")
-    assert (result.status, result.exit_code) == ("finished", 0)
-    losses = [row["loss"] for row in rows(tmp_path / "run")]
+def test_it_trains_and_says_what_it_measured(source: SampleSource, finished: RunResult) -> None:
+    assert (finished.status, finished.exit_code) == ("finished", 0)
+    losses = [row["loss"] for row in rows(finished.path)]
     assert losses[-1] < losses[0]
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    (last, before) = (row for row in reversed(lines) if row["event"] == "evaluation")
-    assert result.evaluation is not None
-    summary = result.evaluation.summary()
+    (last, before) = (row for row in reversed(rows(finished.path)) if row["event"] == "evaluation")
+    assert finished.evaluation is not None
+    summary = finished.evaluation.summary()
     assert {name: last[name] for name in summary} == summary
     assert before["step"] < last["step"]
-    figures = deepresidual.load(tmp_path / "run").metrics["test"]
+    figures = deepresidual.load(finished.path).metrics["test"]
     assert figures == {name: value for name, value in summary.items() if name != "split"}
-    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    page = (finished.path / "report.html").read_text("utf-8")
     for title in ("loss", "top-1 error" if source.task == "classification" else "wrong tags of an image"):
         assert f"{title} over epochs" in page
 
 
 @pytest.mark.usefixtures("no_report")
 def test_it_goes_on_to_the_same_bits(
-    source: SampleSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: SampleSource, finished: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained(source, tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
         assert trained(source, tmp_path / "parts").status == "interrupted"
@@ -67,24 +77,22 @@ def test_it_goes_on_to_the_same_bits(
     assert newest is not None
     assert set(newest[1].state.windows[0].parts) == set(task_of(a_plan(task=source.task)).parts)
     assert trained(source, tmp_path / "parts", resume=True).status == "finished"
-    assert changed(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")) == set()
+    assert changed(weights_of(finished.path), weights_of(tmp_path / "parts")) == set()
     evaluations = [
-        json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("whole", "parts")
+        json.loads((path / "evaluation.json").read_text()) for path in (finished.path, tmp_path / "parts")
     ]
     assert evaluations[0] == evaluations[1]
     assert trained(source, tmp_path / "parts", resume=True).evaluation is not None
 
 
-@pytest.mark.usefixtures("no_report")
-def test_its_name_is_written_unless_it_is_classification(source: SampleSource, tmp_path: Path) -> None:
-    trained(source, tmp_path / "run")
-    plan = record_of(tmp_path / "run")["plan"]
-    own = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["residual"]
-    document = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+def test_its_name_is_written_unless_it_is_classification(source: SampleSource, finished: RunResult) -> None:
+    plan = record_of(finished.path)["plan"]
+    own = json.loads((finished.path / "model" / "config.json").read_text())["residual"]
+    document = json.loads((finished.path / "evaluation.json").read_text())
     written = [source.task] * 3 if source.task != "classification" else [None] * 3
     assert [part.get("task") for part in (plan, own, document)] == written
     assert own["format_version"] == 1
-    assert deepresidual.load(tmp_path / "run").task == source.task
+    assert deepresidual.load(finished.path).task == source.task
 
 
 def test_a_task_that_is_not_known_is_refused(photos: Path, tmp_path: Path) -> None:

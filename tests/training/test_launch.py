@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -103,9 +104,8 @@ def test_a_run_goes_on_whose_record_does_not_say_why_its_precision_was_chosen(
     assert a_run(photos, tmp_path / "run", resume=True).status == "finished"
 
 
-def test_the_record_says_how_idle_threads_wait(photos: Path, tmp_path: Path) -> None:
-    a_run(photos, tmp_path / "run")
-    assert record_of(tmp_path / "run")["hardware"]["idle_threads"]
+def test_the_record_says_how_idle_threads_wait(whole: Path) -> None:
+    assert record_of(whole)["hardware"]["idle_threads"]
 
 
 def test_a_measured_mean_is_the_same_after_a_stop(
@@ -234,36 +234,35 @@ def test_more_threads_than_cores_are_said(
 
 
 def test_another_machine_and_another_version_are_said(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], whole: Path
 ) -> None:
-    a_run(photos, tmp_path / "run", {"steps": 1})
+    shutil.copytree(whole, tmp_path / "run")
     record = record_of(tmp_path / "run")
     edited(
         tmp_path / "run",
         hardware={**record["hardware"], "name": "Another CPU"},
         versions={**record["versions"], "torch": "2.9.0"},
     )
-    a_run(photos, tmp_path / "run", {"steps": 1}, resume=True)
+    a_run(photos, tmp_path / "run", resume=True)
     said = capsys.readouterr().err
     assert "not the machine or the software that the run began with (name Another CPU → " in said
     assert f"torch 2.9.0 → {record['versions']['torch']}); bits may differ" in said
 
 
 def test_the_same_machine_is_not_worth_a_word(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], whole: Path
 ) -> None:
-    a_run(photos, tmp_path / "run", {"steps": 1})
-    capsys.readouterr()
-    a_run(photos, tmp_path / "run", {"steps": 1}, resume=True)
+    shutil.copytree(whole, tmp_path / "run")
+    a_run(photos, tmp_path / "run", resume=True)
     assert "warning" not in capsys.readouterr().err
 
 
 def test_another_number_of_ranks_is_said_where_it_changes_the_statistics(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], whole: Path
 ) -> None:
-    a_run(photos, tmp_path / "run", {"steps": 1})
+    shutil.copytree(whole, tmp_path / "run")
     edited(tmp_path / "run", num_ranks=2)
-    a_run(photos, tmp_path / "run", {"steps": 1}, resume=True)
+    a_run(photos, tmp_path / "run", resume=True)
     assert "began on 2 ranks and goes on with 1: BN takes its statistics from 10 images" in " ".join(
         capsys.readouterr().err.split()
     )
@@ -296,11 +295,11 @@ def test_a_batch_must_divide_among_the_ranks(fields: dict[str, Any], size: int, 
 
 
 def test_ranks_that_do_not_divide_the_batch_are_refused_on_resume(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
 ) -> None:
     from deepresidual.training import launch
 
-    stopped(photos, tmp_path / "run", monkeypatch)
+    shutil.copytree(whole, tmp_path / "run")
     seen: list[int] = []
     monkeypatch.setattr(launch, "_check_split", lambda plan, _: seen.append(plan.recipe.batch_size))
     a_run(photos, tmp_path / "run", resume=True)
@@ -602,14 +601,15 @@ def test_an_error_that_cannot_be_written_down_does_not_hide_itself(
         a_run(photos, tmp_path / "run")
 
 
-def test_a_failed_run_can_go_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    a_run(photos, tmp_path / "whole")
+def test_a_failed_run_can_go_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
+) -> None:
     with monkeypatch.context() as patch:
         fail_at(patch, ValueError("anything"))
         with pytest.raises(ValueError, match="anything"):
             a_run(photos, tmp_path / "parts")
     assert a_run(photos, tmp_path / "parts", resume=True).status == "finished"
-    assert changed(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")) == set()
+    assert changed(weights_of(whole), weights_of(tmp_path / "parts")) == set()
 
 
 def test_a_broken_connection_says_how_to_go_on(
@@ -640,22 +640,21 @@ def test_a_broken_connection_says_how_to_go_on(
 
 
 def test_going_back_to_a_checkpoint_forgets_the_later_ones(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
 ) -> None:
-    a_run(photos, tmp_path / "whole")
-    a_run(photos, tmp_path / "run")
+    shutil.copytree(whole, tmp_path / "run")
     # From step 5 to 7, and stopped; the next resume has to go on from there, not from step 10.
     stopped(photos, tmp_path / "run", monkeypatch, resume=True, checkpoint=5)
     a_run(photos, tmp_path / "run", resume=True)
-    steps = [[(row["event"], row["step"]) for row in rows(tmp_path / name)] for name in ("whole", "run")]
+    steps = [[(row["event"], row["step"]) for row in rows(run)] for run in (whole, tmp_path / "run")]
     assert steps[0] == steps[1]
-    assert changed(weights_of(tmp_path / "whole"), weights_of(tmp_path / "run")) == set()
+    assert changed(weights_of(whole), weights_of(tmp_path / "run")) == set()
 
 
-def test_a_checkpoint_that_is_not_there_is_named(photos: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_not_there_is_named(photos: Path, tmp_path: Path, whole: Path) -> None:
     from deepresidual.errors import ModelFileError
 
-    a_run(photos, tmp_path / "run")
+    shutil.copytree(whole, tmp_path / "run")
     with pytest.raises(ModelFileError, match=r"step-3 cannot be used \(No such file or directory\)"):
         a_run(photos, tmp_path / "run", resume=True, checkpoint=3)
 
@@ -697,7 +696,7 @@ def test_under_torchrun_the_folder_must_be_named(photos: Path, monkeypatch: pyte
 
 
 def test_a_run_can_be_stopped_while_it_reads_its_images_into_memory(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
 ) -> None:
     import signal
 
@@ -705,14 +704,13 @@ def test_a_run_can_be_stopped_while_it_reads_its_images_into_memory(
         signal.raise_signal(signal.SIGTERM)
         pytest.fail("the signal was not heard while it was reading")
 
-    a_run(photos, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr("deepresidual.training.feed.can_be_resident", lambda *_: True)
         patch.setattr("deepresidual.training.feed.InMemoryImages.read", reading)
         assert a_run(photos, tmp_path / "parts").exit_code == 143
     assert record_of(tmp_path / "parts")["step"] == 0
     assert a_run(photos, tmp_path / "parts", resume=True).status == "finished"
-    assert changed(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")) == set()
+    assert changed(weights_of(whole), weights_of(tmp_path / "parts")) == set()
 
 
 # -- introducing itself --------------------------------------------------------------------------------

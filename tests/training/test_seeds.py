@@ -85,14 +85,14 @@ def test_the_figures_equal_those_in_the_runs(photos: Path, tmp_path: Path) -> No
 def test_a_series_that_was_stopped_goes_on(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = series(photos, tmp_path / "whole")
+    whole = series(photos, tmp_path / "whole", num_seeds=2)
     with monkeypatch.context() as patch:
         stop_after(patch, 3, seed=6)
-        stopped = series(photos, tmp_path / "parts")
+        stopped = series(photos, tmp_path / "parts", num_seeds=2)
     assert (stopped.seeds, stopped.exit_code) == ((5,), 130)
     assert json.loads((tmp_path / "parts" / "seeds.json").read_text())["status"] == "interrupted"
     first = (tmp_path / "parts" / "seed-5" / "metrics.jsonl").read_bytes()
-    done = series(photos, tmp_path / "parts", resume=True)
+    done = series(photos, tmp_path / "parts", num_seeds=2, resume=True)
     assert (done.seeds, done.top1, done.exit_code) == (whole.seeds, whole.top1, 0)
     assert (tmp_path / "parts" / "seed-5" / "metrics.jsonl").read_bytes() == first
     assert json.loads((tmp_path / "parts" / "seeds.json").read_text())["status"] == "finished"

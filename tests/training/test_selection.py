@@ -192,18 +192,16 @@ def test_the_average_is_what_is_measured_and_kept(photos: Path, tmp_path: Path) 
     )
 
 
-def test_without_an_average_the_weights_themselves_are_kept(photos: Path, tmp_path: Path) -> None:
-    a_run(photos, tmp_path / "run")
-    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "step-10")
+def test_without_an_average_the_weights_themselves_are_kept(whole: Path) -> None:
+    checkpoint = load_checkpoint(whole / "checkpoints" / "step-10")
     assert checkpoint.average == {}
-    assert changed(checkpoint.network, weights_of(tmp_path / "run")) == set()
+    assert changed(checkpoint.network, weights_of(whole)) == set()
 
 
-def test_an_average_does_not_change_what_is_trained(photos: Path, tmp_path: Path) -> None:
-    a_run(photos, tmp_path / "plain")
+def test_an_average_does_not_change_what_is_trained(photos: Path, tmp_path: Path, whole: Path) -> None:
     a_run(photos, tmp_path / "averaged", {"ema_decay": 0.9})
     ends = [
-        load_checkpoint(tmp_path / name / "checkpoints" / "step-10").network for name in ("plain", "averaged")
+        load_checkpoint(run / "checkpoints" / "step-10").network for run in (whole, tmp_path / "averaged")
     ]
     assert changed(*ends) == set()
 
@@ -260,10 +258,9 @@ def test_the_run_is_measured_every_so_many_epochs(
     assert [row["step"] for row in rows(tmp_path / "run", "evaluation")] == steps
 
 
-def test_the_metrics_count_every_sample_once(photos: Path, tmp_path: Path) -> None:
-    a_run(photos, tmp_path / "run", {"epochs": 3.0})
-    lines = rows(tmp_path / "run", "train")
-    assert lines[-1]["step"] == 15
+def test_the_metrics_count_every_sample_once(whole: Path) -> None:
+    lines = rows(whole, "train")
+    assert lines[-1]["step"] == 10
     assert len({line["samples"] for line in lines}) == len(lines)
     assert all(
         set(line) >= {"loss", "top1", "samples", "waiting", "memory_bytes", "learning_rate"} for line in lines
