@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from deepresidual.errors import ConfigurationError, DataError, nearest
 from deepresidual.preprocess import Preprocess
 
@@ -84,6 +87,38 @@ class Split(Protocol):
     def rows(self) -> Iterator[Row]:
         """Yield key, label and size or checksum of every sample, in order, without reading images."""
         ...
+
+
+class LabelledSplit:
+    """Base of the splits whose labels lie in an array, which worker processes share without copying.
+
+    Args:
+        labels: ``(N,)`` int64.
+    """
+
+    def __init__(self, labels: NDArray[np.int64]) -> None:
+        self._labels = labels
+
+    @property
+    def labels(self) -> list[int]:
+        """The label of every sample."""
+        return [int(label) for label in self._labels]
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def key(self, index: int) -> str:
+        """Return the name of sample ``index``."""
+        raise NotImplementedError
+
+    def rows(self) -> Iterator[Row]:
+        """Yield key, label, and size or checksum of every sample."""
+        keys = (self.key(index) for index in range(len(self)))
+        yield from zip(keys, self.labels, self._contents(), strict=True)
+
+    def _contents(self) -> Iterable[int]:
+        """Return the size in bytes or a checksum of every sample."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import pickle
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deepresidual.data.source.base import EncodedSample, Row, SampleSource, check_class_names
+from deepresidual.data.source.base import EncodedSample, LabelledSplit, SampleSource, check_class_names
 from deepresidual.errors import DataError
 from deepresidual.runtime.git_lfs import FOUND, REMEDY, is_pointer
 
@@ -163,21 +163,13 @@ def open_cifar(name: Literal["cifar10", "cifar100"], path: Path) -> SampleSource
     return SampleSource(name, classes, splits)
 
 
-class CifarSplit:
+class CifarSplit(LabelledSplit):
     """Images of one split: ``(N, 3072)`` uint8, the red, green and blue plane of each."""
 
     def __init__(self, name: str, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+        super().__init__(labels)
         self._name = name
         self._pixels = pixels
-        self._labels = labels
-
-    @property
-    def labels(self) -> list[int]:
-        """The label of every image."""
-        return [int(label) for label in self._labels]
-
-    def __len__(self) -> int:
-        return len(self._labels)
 
     def key(self, index: int) -> str:
         """Return the number of image ``index`` within its split."""
@@ -187,11 +179,8 @@ class CifarSplit:
         """Return image ``index`` as a BMP file."""
         return EncodedSample(self.key(index), _bmp(self._pixels[index]), int(self._labels[index]))
 
-    def rows(self) -> Iterator[Row]:
-        """Yield number, label and checksum of the pixels of every image."""
-        checksums = (zlib.crc32(row.tobytes()) for row in self._pixels)
-        keys = (self.key(index) for index in range(len(self)))
-        yield from zip(keys, self.labels, checksums, strict=True)
+    def _contents(self) -> Iterable[int]:
+        return (zlib.crc32(row.tobytes()) for row in self._pixels)
 
 
 # The header of a BMP file of 32×32 pixels with 24 bits (BITMAPFILEHEADER and BITMAPINFOHEADER).

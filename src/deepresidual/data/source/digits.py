@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepresidual.data.source.base import EncodedSample, Row, SampleSource, held_out_by_name
+from deepresidual.data.source.base import EncodedSample, LabelledSplit, SampleSource, held_out_by_name
 from deepresidual.preprocess import Preprocess
 
 
@@ -46,17 +45,14 @@ def open_digits() -> SampleSource:
     )
 
 
-class DigitsSplit:
+class DigitsSplit(LabelledSplit):
     """Digits as PNG files in memory, so that they go the way of every other image."""
 
     def __init__(self, keys: list[str], images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+        super().__init__(labels)
         self._keys = keys
         self._files = [_png(image) for image in images]
         self._checksums = [zlib.crc32(image.tobytes()) for image in images]
-        self.labels = [int(label) for label in labels]
-
-    def __len__(self) -> int:
-        return len(self._keys)
 
     def key(self, index: int) -> str:
         """Return the name of sample ``index``."""
@@ -64,12 +60,11 @@ class DigitsSplit:
 
     def read(self, index: int) -> EncodedSample:
         """Return sample ``index``."""
-        return EncodedSample(self._keys[index], self._files[index], self.labels[index])
+        return EncodedSample(self._keys[index], self._files[index], int(self._labels[index]))
 
-    def rows(self) -> Iterator[Row]:
-        """Yield name, label and checksum of the pixels of every digit."""
+    def _contents(self) -> list[int]:
         # Of the pixels: the size of a PNG depends on the zlib that wrote it.
-        yield from zip(self._keys, self.labels, self._checksums, strict=True)
+        return self._checksums
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

@@ -19,7 +19,7 @@ from deepresidual.data.source.base import (
     TRAIN,
     EncodedSample,
     IgnoredFile,
-    Row,
+    LabelledSplit,
     SampleSource,
     canonical_split,
     check_class_names,
@@ -147,21 +147,13 @@ def _open_unsplit(root: Path, folders: list[Path], ignored: list[IgnoredFile]) -
     )
 
 
-class FolderSplit:
+class FolderSplit(LabelledSplit):
     """Files of one split. Paths lie in one numpy array, which worker processes share without copying."""
 
     def __init__(self, root: Path, files: list[str], labels: list[int]) -> None:
+        super().__init__(np.array(labels, dtype=np.int64))
         self._root = os.fsencode(root)
         self._files = np.array([os.fsencode(file) for file in files], dtype=np.bytes_)
-        self._labels = np.array(labels, dtype=np.int64)
-
-    @property
-    def labels(self) -> list[int]:
-        """The label of every file."""
-        return [int(label) for label in self._labels]
-
-    def __len__(self) -> int:
-        return len(self._files)
 
     def key(self, index: int) -> str:
         """Return the path of file ``index``, relative to the root."""
@@ -176,15 +168,12 @@ class FolderSplit:
             raise DataError(f"{key} cannot be read ({error.strerror})") from error
         return EncodedSample(key, content, int(self._labels[index]))
 
-    def rows(self) -> Iterator[Row]:
-        """Yield path, label and size of every file."""
+    def _contents(self) -> list[int]:
         root = os.fsdecode(self._root)
-        keys = [self.key(index) for index in range(len(self))]
         try:
-            sizes = [Path(root, key).stat().st_size for key in keys]
+            return [Path(root, self.key(index)).stat().st_size for index in range(len(self))]
         except OSError as error:
             raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
-        yield from zip(keys, self.labels, sizes, strict=True)
 
 
 def list_images(folder: Path, ignored: list[IgnoredFile], root: Path) -> Iterator[str]:

@@ -30,6 +30,7 @@ from deepresidual.data.source.base import (
     TRAIN,
     EncodedSample,
     IgnoredFile,
+    LabelledSplit,
     Row,
     SampleSource,
     check_class_names,
@@ -88,7 +89,7 @@ class _Place:
     end: int
 
 
-class ParquetSplit:
+class ParquetSplit(LabelledSplit):
     """Rows of one split. The table stays encoded in Arrow memory, which worker processes share.
 
     Args:
@@ -111,21 +112,13 @@ class ParquetSplit:
         files: Sequence[_Place],
         is_named: NDArray[np.bool_],
     ) -> None:
+        super().__init__(labels)
         self._name = name
         self._images = images
         self._paths = paths
-        self._labels = labels
         self._rows = rows
         self._files = tuple(files)
         self._is_named = is_named
-
-    @property
-    def labels(self) -> list[int]:
-        """The label of every row."""
-        return [int(label) for label in self._labels]
-
-    def __len__(self) -> int:
-        return len(self._labels)
 
     def key(self, index: int) -> str:
         """Return the path that the row carries, or its place in its file."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepresidual.data.source.base import EncodedSample, IgnoredFile, Row
+from deepresidual.data.source.base import EncodedSample, IgnoredFile, LabelledSplit
 from deepresidual.data.source.shards.index import tar_indices
 from deepresidual.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
-class ShardsSplit:
+class ShardsSplit(LabelledSplit):
     """Samples of one split: where in which tar every image lies.
 
     Attributes:
@@ -35,13 +35,8 @@ class ShardsSplit:
     name_ends: NDArray[np.int64]
     targets: NDArray[np.int64]
 
-    @property
-    def labels(self) -> list[int]:
-        """The label of every sample."""
-        return [int(label) for label in self.targets]
-
-    def __len__(self) -> int:
-        return len(self.targets)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_labels", self.targets)
 
     def key(self, index: int) -> str:
         """Return the name of the tar and of the image in it."""
@@ -64,10 +59,9 @@ class ShardsSplit:
             raise DataError(f"{key} cannot be read (the tar has become shorter)")
         return EncodedSample(key, content, int(self.targets[index]))
 
-    def rows(self) -> Iterator[Row]:
-        """Yield name, label and size of every image."""
-        keys = (self.key(index) for index in range(len(self)))
-        yield from zip(keys, self.labels, self.places[:, 2].tolist(), strict=True)
+    def _contents(self) -> list[int]:
+        sizes: list[int] = self.places[:, 2].tolist()
+        return sizes
 
 
 @dataclass(frozen=True)
