@@ -1,4 +1,4 @@
-"""How training images are varied, as values: each image by itself (``Augment``), or in pairs (``Mix``).
+"""Data augmentation as values: each image by itself (``Augment``), or in pairs (``Mix``).
 
 What these values do to pixels is told in :mod:`deepresidual.data.augment` and :mod:`deepresidual.data.mix`.
 """
@@ -30,7 +30,7 @@ Hutter 2021, arXiv 2103.10158."""
 
 @dataclass(frozen=True)
 class Augment:
-    """How each training image is varied."""
+    """Random changes of each training image."""
 
     crop: CropKind = "center"
     """How the square that the network sees is cut."""

@@ -33,7 +33,7 @@ BatchNorm: TypeAlias = Literal["train", "frozen"]
 
 @dataclass(frozen=True)
 class LengthFields:
-    """How long, and in which batches."""
+    """Length of the run, and sizes of its batches."""
 
     epochs: float = number(30.0, above=True)
     """Passes over the training samples; the last may be cut short by ``steps``."""
@@ -137,7 +137,7 @@ class NormalizationFields:
 
 @dataclass(frozen=True)
 class RegularizationFields:
-    """What changes the network in training only."""
+    """Changes of the network in training only."""
 
     zero_init_last_bn: bool = False
     """Whether the last BN of every F starts at zero (Goyal et al. 2017); refused in networks that would not

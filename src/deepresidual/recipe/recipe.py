@@ -72,18 +72,18 @@ class Recipe(  # the last base comes first among the fields
     OptimizerFields,
     LengthFields,
 ):
-    """How a network is trained; :mod:`deepresidual.recipe.groups` holds most of the fields.
+    """Settings of a training; :mod:`deepresidual.recipe.groups` holds most of the fields.
 
     Raises:
         ConfigurationError: A field is out of range, naming the field and the range.
     """
 
     name: str = dataclasses.field(kw_only=True)
-    """What it is called."""
+    """Its name."""
     augment: Augment = dataclasses.field(default_factory=Augment, kw_only=True)
-    """How training images are varied."""
+    """Random changes of each training image."""
     mix: Mix = dataclasses.field(default_factory=Mix, kw_only=True)
-    """How they are mixed in pairs."""
+    """Mixing of images in pairs."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,4 +1,4 @@
-"""What a person sees while something runs: messages and progress, always on stderr.
+"""Messages and progress, always on stderr.
 
 With a terminal there is a live bar; without one, a plain line every few seconds. Results go to stdout
 and are no business of this module.
@@ -39,7 +39,7 @@ def stderr() -> Console:
 
 
 class _Unheard:
-    """A stream that takes what nobody can hear: its terminal is closed, its reader gone, its disk full.
+    """A stream whose output goes nowhere: its terminal is closed, its reader gone, its disk full.
 
     What is said while a run saves must not keep it from saving.
     """

@@ -1,4 +1,4 @@
-"""How long OpenMP's idle threads spin before they sleep; set before torch is loaded, without torch.
+"""Set how long OpenMP's idle threads spin before they sleep, before torch is loaded; without torch.
 
 Between two parallel regions GNU's OpenMP (libgomp), which the Linux wheels of torch compute with, keeps idle
 threads spinning for 300,000 turns (``GOMP_SPINCOUNT``). Alone on a machine that saves the time of waking

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions of everything that can change it, and when it was made."""
+"""Provenance of a result: versions of everything that can change it, and when it was made."""
 
 from __future__ import annotations
 

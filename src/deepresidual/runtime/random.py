@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 _ORDER, _AUGMENT, _MIX, _NETWORK = 1, 2, 3, 4
 
 NUM_UNIFORMS = 4
-"""How many numbers :func:`sample_uniforms` draws for a sample: two places, a flip, and one to spare."""
+"""Count of numbers that :func:`sample_uniforms` draws for a sample: two places, a flip, and one to spare."""
 
 
 def sample_generator(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
@@ -34,7 +34,7 @@ class SampleRandom:
         epoch: Which pass over the data.
         index: Which sample of the split.
         repeat: How often it has come in this epoch before (repeated augmentation).
-        uniforms: Its row of :func:`sample_uniforms`; drawn here where left out.
+        uniforms: Its row of :func:`sample_uniforms`; Default: drawn here.
     """
 
     def __init__(

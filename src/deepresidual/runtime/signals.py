@@ -101,11 +101,11 @@ class StopRequest:
 
     @contextlib.contextmanager
     def or_else(self, save: Callable[[], bool]) -> Iterator[None]:
-        """Let a signal that the block does not end for end the process from another thread.
+        """If the block ignores a signal for 4 s, call ``save`` from a watcher thread and exit.
 
         Args:
-            save: Called by that thread seconds after the signal, while the block goes on; where it returns
-                whether it could, the process ends at once. It may read what the block does not write.
+            save: Returns whether it could save; if so, the process exits at once. It may read what the block
+                does not write.
         """
         self._save = save
         try:

@@ -1,4 +1,4 @@
-"""What torchrun tells a process by its environment, read and checked; without torch.
+"""Read and check the environment variables of torchrun; without torch.
 
 Containers and job scripts leave such variables behind. ``RANK=0`` of ``WORLD_SIZE=1`` alone is one process
 like any other; what names several processes has to be whole.

@@ -1,4 +1,4 @@
-"""What is learned: the loss, its evaluation, and what people see of it. The training loop knows no labels."""
+"""Tasks: loss, evaluation, and what people see of it. The training loop knows no labels."""
 
 from deepresidual.tasks.classification import Classification
 from deepresidual.tasks.task import BatchSums, Result, Task, task_of

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from deepresidual.data.decode import decode
 from deepresidual.data.loader import evaluation_batches
+from deepresidual.data.source import Split
 from deepresidual.data.source.validation import Subset
+from deepresidual.evaluation import Evaluation
 from deepresidual.explanation import activation_maps, enlarged, overlay, png
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from deepresidual.data.source import Split
-    from deepresidual.evaluation import Evaluation
-    from deepresidual.models import TorchClassifier
-
-__all__ = ["heat_maps_of", "photos_of"]
+from deepresidual.models import TorchClassifier
 
 _PHOTO_PX = 160
 _HEAT_PX = 128  # views are enlarged or reduced to this side

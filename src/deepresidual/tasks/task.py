@@ -1,4 +1,4 @@
-"""What the training loop asks of a task, and the table of tasks."""
+"""``Task``, the protocol that the training loop trains, and the table of tasks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BatchSums:
 
 
 class Result(Protocol):
-    """What an evaluation measured."""
+    """Result of an evaluation."""
 
     @property
     def split(self) -> str:
@@ -121,7 +121,7 @@ class Task(Protocol):
 
 
 TASKS: dict[str, Callable[[Plan], Task]] = {}
-"""What makes the task of a plan, by name; each file of a task adds its own."""
+"""Builders of a plan's task by name; each file of a task adds its own."""
 
 
 def task_of(plan: Plan) -> Task:

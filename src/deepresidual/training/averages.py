@@ -1,20 +1,15 @@
-"""What is evaluated instead of the raw weights: a moving average of them, and exact BN statistics."""
+"""Weights that are evaluated instead of the raw ones: their moving average, with exact BN statistics."""
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from deepresidual.nn import ResNet
-    from deepresidual.runtime.distributed import Processes
-
-__all__ = ["MicroBatchStatistics", "WeightAverage", "batch_norms", "precise_statistics"]
+from deepresidual.nn import ResNet
+from deepresidual.runtime.distributed import Processes
 
 
 class WeightAverage:
@@ -54,7 +49,7 @@ class MicroBatchStatistics:
 
     Args:
         norms: The BNs that learn. Those that are held still must not be among them: the mean of k equal
-            numbers is that number only but for rounding.
+            numbers equals that number except for rounding.
         momentum: The m of the formula.
     """
 

@@ -1,4 +1,4 @@
-"""What people read of a run while it trains: log lines, the progress bar, pictures, the report."""
+"""Log lines, the progress bar, pictures and the report of a run in training."""
 
 from __future__ import annotations
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import torch
 
@@ -13,6 +14,7 @@ from deepresidual.backends.classifier import ASKED_FOR
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, DivergedError, ResidualError, RunError
+from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import left_out
 from deepresidual.runs.folder import Run, default_run_path
 from deepresidual.runs.plan import Plan
@@ -28,6 +30,7 @@ from deepresidual.runtime.processes import resolve_num_workers, usable_cores
 from deepresidual.runtime.provenance import versions
 from deepresidual.runtime.signals import StopRequest
 from deepresidual.runtime.torchrun import launched_by_torchrun, place
+from deepresidual.spec import ResNetSpec
 from deepresidual.tasks import task_of
 from deepresidual.training.journal import Journal
 from deepresidual.training.loop import RunResult, Trainer
@@ -35,12 +38,6 @@ from deepresidual.training.memory import allocator_policy_of, fitting_micro_batc
 from deepresidual.training.options import TrainKeywords, TrainOptions
 from deepresidual.training.plan import make_plan
 from deepresidual.training.resources import Resources
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from deepresidual.recipe import Recipe
-    from deepresidual.spec import ResNetSpec
 
 
 def train(

@@ -34,7 +34,7 @@ from deepresidual.training.updater import Updater
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
         path: The run folder.

@@ -1,4 +1,4 @@
-"""How training deals with memory: how many images fit at a time (``--batch-size auto``), and what is kept."""
+"""Find how many images fit into memory at a time (``--batch-size auto``), and choose the allocator policy."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def allocator_policy_of(plan: Plan, device: torch.device) -> AllocatorPolicy:
-    """Return what becomes of memory that a run frees: on the CPU it is kept for the next step.
+    """Return the allocator policy of a run: on the CPU freed memory is kept for the next step.
 
-    Who asks for activation checkpointing wants memory more than speed; there it is returned.
+    With activation checkpointing, which saves memory at the price of time, it is returned.
     """
     if device.type != "cpu":
         return "default"

@@ -1,4 +1,4 @@
-"""What to do with a step whose loss or gradient is not finite: a pure decision, on every process alike."""
+"""Decide what to do with a step whose loss or gradient is not finite, alike on every process."""
 
 from __future__ import annotations
 

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepresidual.data.loader import evaluation_batches
+from deepresidual.data.source import Split
 from deepresidual.data.source.validation import Subset
-from deepresidual.preprocess import MeanImage
+from deepresidual.preprocess import MeanImage, Preprocess
 from deepresidual.runtime.console import ProgressBar
 from deepresidual.runtime.random import order_of_epoch
-
-if TYPE_CHECKING:
-    from deepresidual.data.source import Split
-    from deepresidual.preprocess import Preprocess
-
-__all__ = ["measured_preprocess"]
 
 # So many images pin the mean of a pixel down to a fifth of a level of 255; ImageNet has 26 times as many.
 _MOST_IMAGES = 50_000

@@ -7,14 +7,16 @@ record instead of deciding again, so a choice never changes half-way.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+import torch
 
 from deepresidual import zoo
 from deepresidual.backends.precision import settle_precision
 from deepresidual.data.augment import check_augment
 from deepresidual.data.decode import decode
+from deepresidual.data.source import SampleSource
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.models import TorchClassifier, load, model_folder
@@ -27,15 +29,8 @@ from deepresidual.runtime.processes import usable_cores
 from deepresidual.spec import ResNetSpec
 from deepresidual.training.compiling import resolve_compile
 from deepresidual.training.optimizer import check_frozen_stages
+from deepresidual.training.options import TrainOptions
 from deepresidual.training.pixel_statistics import measured_preprocess
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
-
-    from deepresidual.data.source import SampleSource
-    from deepresidual.training.options import TrainOptions
 
 # A run of fewer operations than this is over in a minute on two cores: to measure which precision is faster
 # would take a part of what there is to win.

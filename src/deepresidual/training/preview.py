@@ -6,7 +6,8 @@ import math
 import statistics
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Unpack
+from pathlib import Path
+from typing import Any, Unpack
 
 import torch
 
@@ -14,21 +15,17 @@ from deepresidual.data.loader import Batch
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.validation import hold_out
 from deepresidual.models import create
+from deepresidual.runs.plan import Plan
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.runtime.memory import allocator_policy, peak_memory
+from deepresidual.spec import ResNetSpec
 from deepresidual.tasks import task_of
 from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.options import TrainKeywords, TrainOptions
 from deepresidual.training.plan import make_plan
 from deepresidual.training.schedule import learning_rate
 from deepresidual.training.updater import Updater
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from deepresidual.runs.plan import Plan
-    from deepresidual.spec import ResNetSpec
 
 _COLUMNS, _ROWS = 64, 8
 _TIMED_UPDATES = 3
@@ -37,7 +34,7 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True)
 class Preview:
-    """What a run would do.
+    """Plan and cost of a run that was not started.
 
     Attributes:
         plan: Its plan.

@@ -1,4 +1,4 @@
-"""What a run computes with."""
+"""``Resources``: device, threads and processes of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deepresidual.runtime.signals import StopRequest
 
 @dataclass(frozen=True)
 class Resources:
-    """Device, threads and processes of a run, and the signals that may end it.
+    """Device, threads and processes of a run, and signals that may end it.
 
     Attributes:
         device: Where the network computes.

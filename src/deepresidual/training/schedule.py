@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
-if TYPE_CHECKING:
-    from deepresidual.recipe import Recipe
-
-__all__ = ["ScheduleState", "after_evaluation", "after_window", "learning_rate"]
+from deepresidual.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class ScheduleState:
-    """What a schedule has learned from the run so far; part of every checkpoint.
+    """Measurements that a schedule follows; part of every checkpoint.
 
     Attributes:
         warmup_ended: Step at which the training error ended the warm-up; ``None``: it has not.
@@ -43,7 +40,7 @@ def learning_rate(
         total_steps: Updates of the whole run.
         warmup_steps: Updates of the warm-up. A linear one ends with its last step at the highest rate, so
             from 0 the first is at 1 / warmup_steps of it.
-        measured: What has been measured so far; nothing where left out.
+        measured: Measurements so far. Default: none.
     """
     measured = measured or ScheduleState()
     ended = warmup_steps if measured.warmup_ended is None else min(warmup_steps, measured.warmup_ended)

@@ -6,8 +6,10 @@ He et al. 2016 report the median of five runs, He et al. 2015 the best of five w
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from deepresidual.data.source import SampleSource
 from deepresidual.errors import ConfigurationError
 from deepresidual.fields import is_whole
 from deepresidual.runs.read import SCHEMA_VERSION, holds_run
@@ -16,19 +18,14 @@ from deepresidual.runtime.console import note
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.files import expanded, write_json
+from deepresidual.spec import ResNetSpec
 from deepresidual.training.launch import train
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from deepresidual.data.source import SampleSource
-    from deepresidual.spec import ResNetSpec
-    from deepresidual.training.options import TrainOptions
+from deepresidual.training.options import TrainOptions
 
 
 @dataclass(frozen=True)
 class SeedsResult:
-    """What several runs ended with.
+    """Results of several runs.
 
     Attributes:
         path: The folder that holds them as ``seed-N``.

@@ -20,7 +20,7 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass
 class TrainingState:
-    """How far a run is, apart from its tensors.
+    """Progress of a run, apart from its tensors.
 
     Attributes:
         step: Updates done.
@@ -103,7 +103,7 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds.
+    """State and tensors of a checkpoint.
 
     Attributes:
         state: How far the run is.

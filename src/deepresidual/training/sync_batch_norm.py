@@ -12,8 +12,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["RankBatchNorm2d", "synchronize_batch_norms"]
-
 
 class RankBatchNorm2d(nn.BatchNorm2d):
     """:class:`torch.nn.BatchNorm2d` over all ranks, each with ``(N, C, H, W)`` of the same shape."""

@@ -1,7 +1,7 @@
 """One update: micro-batches forward and backward, gradients over all ranks, the optimizer, the average.
 
 The loss of a step is the sum over its images by the batch's size, however they are spread over micro-batches
-and ranks, so how they are spread does not show in the gradient but for rounding.
+and ranks, so how they are spread does not show in the gradient except by rounding.
 """
 
 from __future__ import annotations
