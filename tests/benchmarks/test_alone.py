@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,7 @@ from deepresidual.benchmarks import measurement, peers
 from deepresidual.benchmarks.data import benchmark_data
 from deepresidual.benchmarks.train import Sizes, benchmark_training
 from deepresidual.cli import main
-from tests.benchmarks.test_train import SMALL
-
-# There is no peer, so no namesake of the network elsewhere.
-SMALLEST = replace(SMALL, imagenet_model="resnet20", imagenet_px=32, epoch_model="resnet20")
+from tests.benchmarks.test_train import SMALLEST
 
 
 def test_an_update_is_measured_alone() -> None:

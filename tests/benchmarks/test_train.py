@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,13 @@ import torch
 from benchmarks import train
 from benchmarks.plain_cifar import PlainCifarNet
 from benchmarks.train import ROWS, benchmark_training
+from deepresidual.benchmarks.measurement import Row
 from deepresidual.benchmarks.train import Sizes
 from deepresidual.benchmarks.training_sides import OurTraining, PlainTraining, Problem
 from deepresidual.errors import RunError
 from deepresidual.models import create
+from deepresidual.zoo import entry
+from tests.suites import short
 
 SMALL = Sizes(
     imagenet_model="resnet18",
@@ -38,27 +42,50 @@ def test_names_of_rows_are_distinct() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        "cpu-torchvision",
-        pytest.param("memory", marks=pytest.mark.test_all),  # starts eight processes
-        pytest.param("cifar", marks=pytest.mark.test_all),  # compiles
-    ],
-)
-def test_a_row_is_measured(row: str) -> None:
+# With our own network in place of the peers': nothing else of them is less.
+SMALLEST = replace(SMALL, imagenet_model="resnet20", imagenet_px=32, epoch_model="resnet20")
+
+
+def test_a_row_is_measured_against_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torchvision")
-    (measured,) = benchmark_training(rows=[row], repetitions=1, sizes=SMALL).rows
-    assert measured.name == row
+    monkeypatch.setattr(train, "_network_of", lambda _package, model: create(model))
+    (measured,) = benchmark_training(rows=["cpu-torchvision"], repetitions=2, sizes=SMALLEST).rows
+    check(measured, "cpu-torchvision")
+
+
+def check(measured: Row, name: str) -> None:
+    assert measured.name == name
     assert measured.ratio is not None
     assert measured.ratio.lowest <= measured.ratio.median <= measured.ratio.highest
     assert measured.ours
     assert measured.theirs
 
 
-def test_an_epoch_of_photos_is_measured(photos: Path) -> None:
+@pytest.mark.test_all
+@pytest.mark.parametrize(
+    "row",
+    [
+        "cpu-torchvision",
+        "memory",  # starts eight processes
+        "cifar",  # compiles
+    ],
+)
+def test_a_row_is_measured(row: str) -> None:
+    pytest.importorskip("torchvision")
+    (measured,) = benchmark_training(rows=[row], repetitions=1, sizes=SMALL).rows
+    check(measured, row)
+
+
+@pytest.mark.parametrize("sizes", short([SMALLEST, SMALL], SMALLEST), ids=lambda sizes: sizes.epoch_model)
+def test_an_epoch_of_photos_is_measured(sizes: Sizes, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("timm")
-    (measured,) = benchmark_training(photos, rows=["epoch"], repetitions=1, sizes=SMALL).rows
+    if sizes is SMALLEST:
+        spec = entry(sizes.epoch_model).spec
+        monkeypatch.setattr(
+            "timm.models.create_model",
+            lambda _name, num_classes: create(replace(spec, num_classes=num_classes)),
+        )
+    (measured,) = benchmark_training(photos, rows=["epoch"], repetitions=1, sizes=sizes).rows
     assert measured.ratio is not None
     assert measured.details["images"] == 48
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepresidual.analysis.experiments import EXPERIMENTS, Experiment, experiment, record, reproduce
+from deepresidual.analysis.experiments import EXPERIMENTS, Experiment, experiment, lesions, record, reproduce
 from deepresidual.analysis.experiments.complexity import WINNERS
 from deepresidual.recipe.recipes import named_recipe
 from deepresidual.training.options import TrainOptions
@@ -62,7 +62,8 @@ def test_bottlenecks_at_paper_scale_are_the_zoos_with_the_stride_on_the_first_1x
 
 
 @pytest.mark.parametrize("one", short(ON_CIFAR, experiment("lesions")), ids=lambda one: one.name)
-def test_smoke_runs_to_its_end(one: Experiment, tmp_path: Path) -> None:
+def test_smoke_runs_to_its_end(one: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lesions, "_DRAWS", 1)
     result = reproduce(one, scale="smoke", out=tmp_path / "out", options=OPTIONS)
     assert result.exit_code == 0
     check_outputs(tmp_path / "out", result.document)
