@@ -19,11 +19,12 @@ import itertools
 import math
 import sys
 import types
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Collection
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
-from deepresidual.errors import ConfigurationError
+from deepresidual.errors import ConfigurationError, nearest
 
-__all__ = ["check_fields", "check_seed", "field_types", "is_whole", "number", "sentences"]
+__all__ = ["check_fields", "check_names", "check_seed", "field_types", "is_whole", "number", "sentences"]
 
 _REQUIRED = dataclasses.MISSING
 
@@ -39,6 +40,11 @@ def number(
 
 def field_types(kind: type[Any]) -> dict[str, Any]:
     """Return the resolved annotation of every field of a dataclass."""
+    return _field_types(cast(Any, kind))
+
+
+@functools.cache
+def _field_types(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
@@ -85,34 +91,59 @@ def _sentences(module: str) -> dict[str, dict[str, str]]:
     }
 
 
-def check_fields(value: Any) -> None:
-    """Hold every field of a dataclass against its annotation and its range.
+def check_names(names: Collection[str], known: Collection[str], required: Collection[str], what: str) -> None:
+    """Check the names of a JSON object that holds a dataclass.
+
+    Raises:
+        ConfigurationError: A name is unknown or missing; ``what`` names the object.
+    """
+    for name in names:
+        if name not in known:
+            expected = ", ".join(nearest(name, known) or known)
+            raise ConfigurationError(f"unknown field {name!r} in {what}", expected=expected)
+    for name in required:
+        if name not in names:
+            raise ConfigurationError(f"{what} has no field {name!r}")
+
+
+def check_fields(value: Any, *, as_json: bool = False) -> None:
+    """Check every field of a dataclass against its annotation and its range.
+
+    Args:
+        value: The dataclass.
+        as_json: Name expected values as JSON does.
 
     Raises:
         ConfigurationError: A field has another type or is out of range; the message names both.
     """
     hints = field_types(type(value))
     for field in dataclasses.fields(value):
-        _check(field.name, getattr(value, field.name), hints[field.name], field.metadata)
+        _check(field.name, getattr(value, field.name), hints[field.name], field.metadata, as_json=as_json)
 
 
-def _check(name: str, value: Any, hint: Any, limits: Any) -> None:
+def _check(name: str, value: Any, hint: Any, limits: Any, *, as_json: bool) -> None:
+    or_none = ""
     if get_origin(hint) in (Union, types.UnionType):
         if value is None:
             return
         hint = next(member for member in get_args(hint) if member is not type(None))
+        or_none = " or none" if as_json else ""
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             raise ConfigurationError(f"{name} is {value!r}", expected=f"one of {', '.join(get_args(hint))}")
     elif hint is bool:
         if type(value) is not bool:
-            raise ConfigurationError(f"{name} is {value!r}", expected="True or False")
+            raise ConfigurationError(
+                f"{name} is {value!r}", expected="true or false" if as_json else "True or False"
+            )
     elif hint in (int, float):
-        _check_number(name, value, whole=hint is int, limits=limits)
+        _check_number(name, value, whole=hint is int, limits=limits, finite=as_json, or_none=or_none)
     elif get_origin(hint) is tuple:
-        if type(value) is not tuple:
-            raise ConfigurationError(f"{name} is {value!r}", expected="a tuple of numbers")
-        for item in value:
+        whole = get_args(hint)[0] is int
+        if type(value) is not tuple or (whole and any(type(item) is not int for item in value)):
+            expected = limits.get("expected", "a tuple of numbers")
+            raise ConfigurationError(f"{name} is {value!r}", expected=expected)
+        for item in () if whole else value:
             _check_number(name, item, whole=False, limits=limits)
     elif hint is str and type(value) is not str:
         raise ConfigurationError(f"{name} is {value!r}", expected="a text")
@@ -120,10 +151,14 @@ def _check(name: str, value: Any, hint: Any, limits: Any) -> None:
         raise ConfigurationError(f"{name} is {value!r}", expected=f"an instance of {hint.__name__}")
 
 
-def _check_number(name: str, value: Any, *, whole: bool, limits: Any) -> None:
+def _check_number(
+    name: str, value: Any, *, whole: bool, limits: Any, finite: bool = False, or_none: str = ""
+) -> None:
     # True is an int to Python, and NaN a float.
-    if type(value) is not int and (whole or type(value) is not float):
-        raise ConfigurationError(f"{name} is {value!r}", expected=f"a {'whole ' if whole else ''}number")
+    is_number = type(value) is int or (not whole and type(value) is float)
+    if not is_number or (finite and not math.isfinite(value)):
+        kind = "whole " if whole else "finite " if finite else ""
+        raise ConfigurationError(f"{name} is {value!r}", expected=f"a {kind}number{or_none}")
     if not limits:
         return
     low, high, above, below = limits["low"], limits["high"], limits["above"], limits["below"]

@@ -22,8 +22,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
-from deepresidual.errors import ConfigurationError, nearest
-from deepresidual.fields import is_whole
+from deepresidual.errors import ConfigurationError
+from deepresidual.fields import check_names, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,7 +147,7 @@ def _mean_image_bytes(side_px: object, channels: object) -> int:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a decoded image becomes the input of a network.
+    """Preprocessing of a decoded image into the input of a network.
 
     Attributes:
         crop_px: Side of the square that the network sees, in pixels.
@@ -375,13 +375,7 @@ class Preprocess:
             ConfigurationError: A field is unknown, missing, of the wrong type or out of range.
         """
         known = [field.name for field in dataclasses.fields(cls)]
-        for name in fields:
-            if name not in known:
-                close = nearest(name, known) or known
-                raise ConfigurationError(f"unknown field {name!r} in preprocess", expected=", ".join(close))
-        missing = [name for name in known if name not in fields and name != "mean_image"]
-        if missing:
-            raise ConfigurationError(f"preprocess has no field {missing[0]!r}")
+        check_names(fields, known, [name for name in known if name != "mean_image"], "preprocess")
         for name in ("crop_px", "resize_px"):
             if type(fields[name]) is not int:
                 raise ConfigurationError(f"{name} is {fields[name]!r}", expected="a whole number")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from deepresidual.conversion.checkpoint import Checkpoint
 from deepresidual.conversion.detect import recognize
+from deepresidual.conversion.ecosystem import ForeignCheckpoint
 from deepresidual.conversion.selection import Selection, select_network
 from deepresidual.conversion.translation import read_tensors
 from deepresidual.errors import ModelFileError
@@ -35,7 +35,7 @@ def under(prefix: str, tensors: State) -> State:
 
 
 def select(tensors: State, state_dict: str = "") -> Selection:
-    return select_network(Checkpoint(Path("x.pth"), "torch", tensors, ""), state_dict)
+    return select_network(ForeignCheckpoint(Path("x.pth"), "torch", tensors, ""), state_dict)
 
 
 def network_of(selection: Selection) -> State:
@@ -71,15 +71,15 @@ def test_any_prefix_is_found(prefix: str) -> None:
 
 def test_the_same_names_in_safetensors_are_found() -> None:
     tensors = under("model.", state())
-    selection = select_network(Checkpoint(Path("x"), "safetensors", tensors, ""))
+    selection = select_network(ForeignCheckpoint(Path("x"), "safetensors", tensors, ""))
     assert_same(network_of(selection), state())
 
 
 def test_other_formats_are_left_alone() -> None:
     tensors = under("model.", state())
-    assert select_network(Checkpoint(Path("x"), "keras", tensors, "")).checkpoint.tensors is tensors
+    assert select_network(ForeignCheckpoint(Path("x"), "keras", tensors, "")).checkpoint.tensors is tensors
     with pytest.raises(ModelFileError, match="is a keras file, which has one set of weights; leave out"):
-        select_network(Checkpoint(Path("x"), "keras", tensors, ""), "state_dict_ema")
+        select_network(ForeignCheckpoint(Path("x"), "keras", tensors, ""), "state_dict_ema")
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model."])

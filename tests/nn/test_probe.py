@@ -14,7 +14,7 @@ from torch.nn import functional
 from deepresidual.errors import UnknownNameError
 from deepresidual.models import create
 from deepresidual.nn import ResNet
-from deepresidual.nn.probe import Probe, layer_names, response_names, unit_names
+from deepresidual.nn.probe import Probe, convolution_names, response_names, unit_names
 from deepresidual.spec import ResNetSpec
 from tests.conftest import TINY
 
@@ -133,7 +133,7 @@ def test_an_unknown_layer_gets_the_nearest() -> None:
 @pytest.mark.parametrize("name", ["resnet20", "plain20", "resnet20.akamaster", "resnet34.c", "resnet50"])
 def test_layers_are_counted_as_the_papers_count_them(name: str) -> None:
     network: ResNet = create(name)
-    layers, responses = layer_names(network.spec), response_names(network.spec)
+    layers, responses = convolution_names(network.spec), response_names(network.spec)
     assert len(layers) == len(responses) == network.spec.num_layers - 1  # all but the classifier
     assert all(isinstance(network.get_submodule(layer), nn.Conv2d) for layer in layers)
     assert all(isinstance(network.get_submodule(layer), nn.BatchNorm2d) for layer in responses)
@@ -141,4 +141,4 @@ def test_layers_are_counted_as_the_papers_count_them(name: str) -> None:
 
 
 def test_preactivated_layers_respond_by_their_convolutions() -> None:
-    assert response_names(PREACTIVATED) == layer_names(PREACTIVATED)
+    assert response_names(PREACTIVATED) == convolution_names(PREACTIVATED)

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deepresidual.conversion.checkpoint import Checkpoint
-from deepresidual.conversion.ecosystem import Ecosystem, Recognition
+from deepresidual.conversion.ecosystem import Ecosystem, ForeignCheckpoint, Recognition
 from deepresidual.conversion.translation import read_tensors, write_tensors
 from deepresidual.nn import ResNet, empty_network
 from deepresidual.spec import ResNetSpec
@@ -60,7 +59,7 @@ def largest_difference(
     return float((ours(images) - expected).abs().max())
 
 
-def converted(ecosystem: Ecosystem, checkpoint: Checkpoint) -> tuple[ResNet, Recognition]:
+def converted(ecosystem: Ecosystem, checkpoint: ForeignCheckpoint) -> tuple[ResNet, Recognition]:
     """Return our network with a checkpoint's weights, in evaluation mode, and what it was recognized as."""
     recognition = ecosystem.recognize(checkpoint)
     assert recognition is not None
@@ -70,10 +69,10 @@ def converted(ecosystem: Ecosystem, checkpoint: Checkpoint) -> tuple[ResNet, Rec
     return network.eval(), recognition
 
 
-def in_memory(network: nn.Module, prefix: str = "") -> Checkpoint:
+def in_memory(network: nn.Module, prefix: str = "") -> ForeignCheckpoint:
     """Return another library's network as if it had been read from a file."""
     state = {prefix + name: tensor for name, tensor in network.state_dict().items()}
-    return Checkpoint(Path("file.pth"), "torch", state, "")
+    return ForeignCheckpoint(Path("file.pth"), "torch", state, "")
 
 
 def check_names_and_shapes(ecosystem: Ecosystem, spec: ResNetSpec, theirs: nn.Module) -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from deepresidual import zoo
-from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.ecosystem import ForeignCheckpoint
 from deepresidual.conversion.readers import read
 from deepresidual.conversion.readers.tensorflow_checkpoint import reason_left_out
 from deepresidual.conversion.tensorflow import TensorFlow
@@ -157,8 +157,8 @@ def article_variables(spec: ResNetSpec, scope: str = "resnet50/") -> dict[str, T
     return {name.replace("resnet50/", scope, 1): tensor for name, tensor in tensors.items()}
 
 
-def checkpoint_of(tensors: dict[str, Tensor]) -> Checkpoint:
-    return Checkpoint(Path("model.ckpt"), "tensorflow", tensors, "0" * 64)
+def checkpoint_of(tensors: dict[str, Tensor]) -> ForeignCheckpoint:
+    return ForeignCheckpoint(Path("model.ckpt"), "tensorflow", tensors, "0" * 64)
 
 
 def test_names_are_those_of_the_listing() -> None:

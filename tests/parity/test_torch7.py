@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepresidual import zoo
-from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.ecosystem import ForeignCheckpoint
 from deepresidual.conversion.readers import read
 from deepresidual.conversion.torch7 import Torch7
 from deepresidual.errors import ConfigurationError, ModelFileError
@@ -224,7 +224,7 @@ def run(module: Module, x: Any) -> Any:
     raise AssertionError(kind)
 
 
-def read_here(checkpoint: Checkpoint) -> ResNet:
+def read_here(checkpoint: ForeignCheckpoint) -> ResNet:
     return converted(Torch7(), checkpoint)[0]
 
 
@@ -515,7 +515,7 @@ def test_pooling_of_the_stem_that_rounds_up_is_refused(tmp_path: Path) -> None:
 
 def test_other_files_are_not_recognized_and_nothing_is_named_without_one(tmp_path: Path) -> None:
     tensors = {"a": torch.ones(2)}
-    assert Torch7().recognize(Checkpoint(Path("x"), "torch", tensors, "")) is None
+    assert Torch7().recognize(ForeignCheckpoint(Path("x"), "torch", tensors, "")) is None
     assert Torch7().recognize(read(write_torch7(tmp_path / "x.t7", tensors))) is None
     with pytest.raises(ConfigurationError, match="depend on its tree of modules"):
         Torch7().translation(ResNetSpec("basic", (1,), (4,)))

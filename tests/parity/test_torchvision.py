@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from deepresidual import zoo
-from deepresidual.conversion.checkpoint import Checkpoint
-from deepresidual.conversion.ecosystem import Exported
+from deepresidual.conversion.ecosystem import Exported, ForeignCheckpoint
 from deepresidual.conversion.readers import read
 from deepresidual.conversion.selection import select_network
 from deepresidual.conversion.torchvision import TorchVision
@@ -38,7 +37,7 @@ NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext5
 DISTINCT = ("resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2")
 
 
-def read_here(checkpoint: Checkpoint) -> ResNet:
+def read_here(checkpoint: ForeignCheckpoint) -> ResNet:
     return converted(TorchVision(), checkpoint)[0]
 
 
@@ -185,4 +184,4 @@ def test_what_torchvision_lacks_is_named(name: str, message: str, tmp_path: Path
         TorchVision().write(model, tmp_path / "out.pth")
     assert not (tmp_path / "out.pth").exists()
     with pytest.raises(MissingDependencyError, match=message):
-        TorchVision().reference(Checkpoint(Path("file.pth"), "torch", {}, ""), spec)
+        TorchVision().reference(ForeignCheckpoint(Path("file.pth"), "torch", {}, ""), spec)

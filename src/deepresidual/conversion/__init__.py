@@ -1,1 +1,1 @@
-"""Checkpoints of other libraries, in and out: read safely, translated strictly, compared on logits."""
+"""Convert checkpoints of other libraries, both ways: read safely, translate strictly, compare logits."""

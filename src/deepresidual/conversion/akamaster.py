@@ -1,6 +1,6 @@
 """CIFAR checkpoints of akamaster/pytorch_resnet_cifar10 (BSD-2-Clause), option A with zeros on both sides.
 
-Names are torchvision's but for ``linear``, the classifier. The shortcuts have no tensors.
+Names are torchvision's except ``linear``, the classifier. The shortcuts have no tensors.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import dataclasses
 
 from deepresidual import zoo
 from deepresidual.conversion.architecture import read_architecture, torchvision_translation
-from deepresidual.conversion.checkpoint import Checkpoint
-from deepresidual.conversion.ecosystem import Ecosystem, Recognition
+from deepresidual.conversion.ecosystem import Ecosystem, ForeignCheckpoint, Recognition
 from deepresidual.conversion.translation import Translation
 from deepresidual.errors import ModelFileError
 from deepresidual.spec import ResNetSpec
@@ -18,11 +17,11 @@ from deepresidual.zoo.labels import CIFAR10_CLASS_NAMES
 
 
 class Akamaster(Ecosystem):
-    """akamaster/pytorch_resnet_cifar10."""
+    """The CIFAR networks of akamaster/pytorch_resnet_cifar10."""
 
     name = "akamaster"
 
-    def recognize(self, checkpoint: Checkpoint) -> Recognition | None:
+    def recognize(self, checkpoint: ForeignCheckpoint) -> Recognition | None:
         """Recognize three stages of basic units with a classifier called ``linear``."""
         if "linear.weight" not in checkpoint.tensors:
             return None
@@ -46,6 +45,6 @@ class Akamaster(Ecosystem):
             ("images are normalized with ImageNet's mean and standard deviation, as akamaster's code does",),
         )
 
-    def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
+    def translation(self, spec: ResNetSpec, checkpoint: ForeignCheckpoint | None = None) -> Translation:
         """Return torchvision's names with ``linear`` for ``fc``."""
         return torchvision_translation(spec, "linear", checkpoint)

@@ -1,4 +1,4 @@
-"""Reading an architecture off the names and shapes of a state dict with torchvision's names."""
+"""Read an architecture off the names and shapes of a state dict with torchvision's names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.ecosystem import ForeignCheckpoint
 from deepresidual.conversion.translation import Rule, Translation, num_batches_tracked
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.spec import ResNetSpec, Shortcut
@@ -109,8 +109,10 @@ def state_names(spec: ResNetSpec) -> list[str]:
     return names
 
 
-def torchvision_translation(spec: ResNetSpec, classifier: str, checkpoint: Checkpoint | None) -> Translation:
-    """Return the translation to torchvision's names, which are ours but for the classifier's."""
+def torchvision_translation(
+    spec: ResNetSpec, classifier: str, checkpoint: ForeignCheckpoint | None
+) -> Translation:
+    """Return the translation to torchvision's names, which are ours except the classifier's."""
     return counted(
         [
             Rule(name, f"{classifier}.{name.removeprefix('fc.')}" if name.startswith("fc.") else name)
@@ -120,8 +122,8 @@ def torchvision_translation(spec: ResNetSpec, classifier: str, checkpoint: Check
     )
 
 
-def counted(rules: Iterable[Rule], checkpoint: Checkpoint | None) -> Translation:
-    """Return the translation by ``rules``, but for counters of batches that an old file does not have.
+def counted(rules: Iterable[Rule], checkpoint: ForeignCheckpoint | None) -> Translation:
+    """Return the translation by ``rules`` without the counters of batches that an old file does not have.
 
     torch counts since 0.4.1, and frozen batch normalization does not; these counters become zero.
     """

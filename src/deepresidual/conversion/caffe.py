@@ -20,8 +20,7 @@ from torch import Tensor
 
 from deepresidual import zoo
 from deepresidual.conversion.architecture import state_names
-from deepresidual.conversion.checkpoint import Checkpoint
-from deepresidual.conversion.ecosystem import Ecosystem, Recognition, Reference
+from deepresidual.conversion.ecosystem import Ecosystem, ForeignCheckpoint, Recognition, Reference
 from deepresidual.conversion.readers import read_binaryproto
 from deepresidual.conversion.translation import Rule, Translation, num_batches_tracked
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
@@ -56,7 +55,7 @@ class Caffe(Ecosystem):
     name = "caffe"
     package = "cv2"
 
-    def recognize(self, checkpoint: Checkpoint) -> Recognition | None:
+    def recognize(self, checkpoint: ForeignCheckpoint) -> Recognition | None:
         """Recognize the release's layer names; read strides, pooling and BN's ε from the layers' settings."""
         tensors = checkpoint.tensors
         if checkpoint.format != "caffemodel" or not {"conv1/0", "res2a_branch2a/0"} <= set(tensors):
@@ -115,7 +114,7 @@ class Caffe(Ecosystem):
             assumed,
         )
 
-    def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
+    def translation(self, spec: ResNetSpec, checkpoint: ForeignCheckpoint | None = None) -> Translation:
         """Return the layers' names and numbers of blobs; BN's mean and variance are divided by the third."""
         _require_release(spec)
         if checkpoint is None:
@@ -148,7 +147,7 @@ class Caffe(Ecosystem):
                     rules += _bn_rule(name, part, where + _BN_BRANCHES[inside])
         return Translation(tuple(rules), filled=num_batches_tracked(names))
 
-    def reference(self, checkpoint: Checkpoint, spec: ResNetSpec) -> Reference:  # noqa: ARG002
+    def reference(self, checkpoint: ForeignCheckpoint, spec: ResNetSpec) -> Reference:  # noqa: ARG002
         """Let OpenCV 4 run the file, under a description made from the file's own layers."""
         try:
             cv2: Any = importlib.import_module("cv2")
@@ -184,7 +183,7 @@ class Caffe(Ecosystem):
         return Reference(f"OpenCV {cv2.__version__}", logits)
 
 
-def _preprocess(checkpoint: Checkpoint) -> Preprocess:
+def _preprocess(checkpoint: ForeignCheckpoint) -> Preprocess:
     """Return the release's preprocessing, with the mean image where that lies beside the file."""
     usual, path = zoo.entry("resnet50.caffe").preprocess, checkpoint.path.with_name(_MEAN_IMAGE)
     if not path.exists():
@@ -204,11 +203,11 @@ def _preprocess(checkpoint: Checkpoint) -> Preprocess:
     return dataclasses.replace(usual, mean=image.average(), mean_image=image)
 
 
-def _layers(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
+def _layers(checkpoint: ForeignCheckpoint) -> dict[str, dict[str, Any]]:
     return {layer["name"]: layer for layer in checkpoint.metadata.get("layers", ())}
 
 
-def _classifier(checkpoint: Checkpoint) -> str:
+def _classifier(checkpoint: ForeignCheckpoint) -> str:
     """Return the name of the one InnerProduct."""
     found = [
         layer["name"] for layer in checkpoint.metadata.get("layers", ()) if layer["type"] == "InnerProduct"
@@ -221,7 +220,7 @@ def _classifier(checkpoint: Checkpoint) -> str:
     return name
 
 
-def _stages(checkpoint: Checkpoint) -> dict[int, list[str]]:
+def _stages(checkpoint: ForeignCheckpoint) -> dict[int, list[str]]:
     """Return the labels of each stage's units, in order: ``a``, ``b``, ``c`` or ``a``, ``b1``, ``b2``."""
     found: dict[int, set[str]] = {}
     for name in checkpoint.tensors:
@@ -254,7 +253,7 @@ def _release_labels(spec: ResNetSpec, depth: int) -> list[str]:
     return _labels(depth, numbered=spec.num_layers > _LETTERED_LAYERS and depth > _LETTERED_UNITS)
 
 
-def _check_layers(checkpoint: Checkpoint, layers: dict[str, dict[str, Any]]) -> None:
+def _check_layers(checkpoint: ForeignCheckpoint, layers: dict[str, dict[str, Any]]) -> None:
     """Refuse layers that no network of the release has, and settings that would make another function."""
     for name, layer in layers.items():
         if layer["type"] not in _TYPES:
@@ -288,7 +287,7 @@ def _sides(settings: dict[str, Any], what: str, default: int) -> set[int]:
 
 
 def _stride_on(
-    checkpoint: Checkpoint, layers: dict[str, dict[str, Any]], stages: list[int]
+    checkpoint: ForeignCheckpoint, layers: dict[str, dict[str, Any]], stages: list[int]
 ) -> tuple[StrideOn, tuple[str, ...]]:
     """Return the convolution of a bottleneck that strides, and what had to be assumed for it."""
     strides = {
@@ -311,8 +310,8 @@ def _stride_on(
     )
 
 
-def _padding(checkpoint: Checkpoint, layers: dict[str, dict[str, Any]]) -> Padding:
-    """Tell whose pooling it is: Caffe rounds up, and does not pad in the release."""
+def _padding(checkpoint: ForeignCheckpoint, layers: dict[str, dict[str, Any]]) -> Padding:
+    """Return the rule that pads the pooling: Caffe rounds up, and does not pad in the release."""
     # The default of PoolingParameter.pool is MAX.
     pools = [
         layer.get("pooling_param", {})
@@ -332,7 +331,7 @@ def _padding(checkpoint: Checkpoint, layers: dict[str, dict[str, Any]]) -> Paddi
     )
 
 
-def _bn_eps(checkpoint: Checkpoint, layers: dict[str, dict[str, Any]]) -> float:
+def _bn_eps(checkpoint: ForeignCheckpoint, layers: dict[str, dict[str, Any]]) -> float:
     found = {
         layer.get("batch_norm_param", {}).get("eps", _DEFAULT_EPS)
         for layer in layers.values()
@@ -378,7 +377,7 @@ def _require_release(spec: ResNetSpec) -> None:
             )
 
 
-def _prototxt(checkpoint: Checkpoint, shape: tuple[int, ...]) -> str:
+def _prototxt(checkpoint: ForeignCheckpoint, shape: tuple[int, ...]) -> str:
     """Describe the file's layers in Caffe's text format, from an input of ``shape`` to the classifier.
 
     Tops get names of our own, and so do layers without blobs: the file's could hold anything. The average

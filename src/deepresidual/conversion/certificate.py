@@ -1,4 +1,4 @@
-"""The proof of a conversion: the largest difference between the logits of two implementations."""
+"""Compare the logits of two implementations: the certificate of a conversion."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from deepresidual.conversion.checkpoint import Checkpoint
-from deepresidual.conversion.ecosystem import Ecosystem
+from deepresidual.conversion.ecosystem import Ecosystem, ForeignCheckpoint
 from deepresidual.errors import MissingDependencyError, ModelFileError
 from deepresidual.nn import ResNet
 
@@ -19,7 +18,7 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a comparison of logits found.
+    """Result of a comparison of logits.
 
     Attributes:
         reference: The other implementation and its version; empty where none could be asked.
@@ -45,7 +44,7 @@ class Certificate:
 
 @torch.inference_mode()
 def certify(
-    network: ResNet, ecosystem: Ecosystem, checkpoint: Checkpoint, input_px: int, seed: int = 0
+    network: ResNet, ecosystem: Ecosystem, checkpoint: ForeignCheckpoint, input_px: int, seed: int = 0
 ) -> Certificate:
     """Show both implementations the same images, float32 on the CPU, and compare their logits.
 

@@ -1,4 +1,4 @@
-"""Which ecosystem a checkpoint comes from: the first that recognizes its tensors."""
+"""Recognize the ecosystem of a checkpoint: the first that knows its tensors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import re
 
 from deepresidual.conversion.akamaster import Akamaster
 from deepresidual.conversion.caffe import Caffe
-from deepresidual.conversion.checkpoint import Checkpoint
-from deepresidual.conversion.ecosystem import Ecosystem, Recognition
+from deepresidual.conversion.ecosystem import Ecosystem, ForeignCheckpoint, Recognition
 from deepresidual.conversion.keras import Keras
 from deepresidual.conversion.tensorflow import TensorFlow
 from deepresidual.conversion.timm import Timm
@@ -43,8 +42,8 @@ def ecosystem(name: str) -> Ecosystem:
     )
 
 
-def recognize(checkpoint: Checkpoint) -> tuple[Ecosystem, Recognition]:
-    """Return where a checkpoint comes from, and what network it is.
+def recognize(checkpoint: ForeignCheckpoint) -> tuple[Ecosystem, Recognition]:
+    """Return the ecosystem of a checkpoint, and its network.
 
     Raises:
         ModelFileError: Nobody recognizes it; the message shows some of its names.
@@ -77,7 +76,7 @@ _KNOWN_BY = {
 }
 
 
-def _nearest(checkpoint: Checkpoint) -> str:
+def _nearest(checkpoint: ForeignCheckpoint) -> str:
     """Return a clause that says what the nearest of the known networks has and this one lacks."""
     if checkpoint.format not in ("torch", "safetensors"):
         return ""

@@ -1,4 +1,4 @@
-"""What the converter has to know of another library: how to recognize, name, compare and write its networks.
+"""The interface to another library: recognize, name, compare and write its networks.
 
 One file an ecosystem, each with one subclass of :class:`Ecosystem`; :mod:`deepresidual.conversion.detect`
 lists them.
@@ -8,30 +8,48 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
-from deepresidual.conversion.checkpoint import Checkpoint
+from torch import Tensor
+
 from deepresidual.conversion.translation import Translation
 from deepresidual.errors import ConfigurationError, MissingDependencyError
 from deepresidual.preprocess import Preprocess
 from deepresidual.spec import ResNetSpec
 
-if TYPE_CHECKING:
-    from torch import Tensor
+
+@dataclass(frozen=True)
+class ForeignCheckpoint:
+    """A checkpoint of another library: named arrays, and what the file says of itself; nothing is trusted.
+
+    Attributes:
+        path: The file or folder.
+        format: ``safetensors``, ``torch``, ``torch7``, ``caffemodel``, ``keras`` or ``tensorflow``.
+        tensors: Every array under the name that the file gives it, on the CPU, in the file's own layout.
+        metadata: What else the file says, as JSON types: ``config`` (a folder's ``config.json``), ``modules``
+            (a Torch7 file's modules by path), ``layers`` (a Caffe net's layers, in order).
+        sha256: Hash of the file; of a folder, of its weights.
+    """
+
+    path: Path
+    format: str
+    tensors: dict[str, Tensor]
+    sha256: str
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Recognition:
-    """What a checkpoint turned out to be.
+    """The network that a checkpoint was recognized as.
 
     Attributes:
         spec: The network.
-        evidence: By what it was recognized, as a clause: ``"tensor names such as layer1.0.conv1.weight"``.
+        evidence: What it was recognized by, as a clause: ``"tensor names such as layer1.0.conv1.weight"``.
         preprocess: The preprocessing that belongs to these weights.
         label_names: Class names, where the checkpoint or its data set has them.
-        assumed: What the checkpoint does not say and was taken for granted, one clause each.
+        assumed: Assumptions where the checkpoint says nothing, one clause each.
     """
 
     spec: ResNetSpec
@@ -56,7 +74,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Exported:
-    """What is written for another library: our state dict, and what belongs to it."""
+    """A model to be written for another library: our state dict, and what belongs to it."""
 
     spec: ResNetSpec
     state: dict[str, Tensor]
@@ -68,7 +86,7 @@ class Ecosystem(ABC):
     """A library or release whose checkpoints can be read, and perhaps written.
 
     Attributes:
-        name: By which ``--to`` and messages know it.
+        name: Name in ``--to`` and in messages.
         package: Python package that :meth:`reference` needs; empty where there is none.
     """
 
@@ -76,15 +94,15 @@ class Ecosystem(ABC):
     package: ClassVar[str] = ""
 
     @abstractmethod
-    def recognize(self, checkpoint: Checkpoint) -> Recognition | None:
-        """Return what the checkpoint is, or ``None`` where it is not of this ecosystem.
+    def recognize(self, checkpoint: ForeignCheckpoint) -> Recognition | None:
+        """Return the network of a checkpoint, or ``None`` if it is not of this ecosystem.
 
         Raises:
             ModelFileError: It is of this ecosystem, and a network that Residual does not have.
         """
 
     @abstractmethod
-    def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
+    def translation(self, spec: ResNetSpec, checkpoint: ForeignCheckpoint | None = None) -> Translation:
         """Return the names of a network's tensors there.
 
         Args:
@@ -96,7 +114,7 @@ class Ecosystem(ABC):
             ConfigurationError: The library has no such network; the message says what differs.
         """
 
-    def reference(self, checkpoint: Checkpoint, spec: ResNetSpec) -> Reference:  # noqa: ARG002
+    def reference(self, checkpoint: ForeignCheckpoint, spec: ResNetSpec) -> Reference:  # noqa: ARG002
         """Build the library's own network with the checkpoint's weights, by the library's own code.
 
         Raises:

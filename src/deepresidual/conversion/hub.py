@@ -1,4 +1,4 @@
-"""Checkpoints on the Hugging Face Hub: fetched or found in its cache, and held against their hashes."""
+"""Fetch checkpoints from the Hugging Face Hub or its cache, and check their hashes."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def _why_unreachable(hub_id: str) -> str:
 
 
 def _check_hash(path: Path, hub_id: str) -> None:
-    """Hold a cached file against its name: a SHA-256 of large files, git's SHA-1 of the others."""
+    """Check a cached file against its name: a SHA-256 of large files, git's SHA-1 of the others."""
     blob = path.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
         digest = hashlib.sha256()

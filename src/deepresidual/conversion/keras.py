@@ -24,8 +24,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from deepresidual.conversion.checkpoint import Checkpoint
-from deepresidual.conversion.ecosystem import Ecosystem, Exported, Recognition, Reference
+from deepresidual.conversion.ecosystem import Ecosystem, Exported, ForeignCheckpoint, Recognition, Reference
 from deepresidual.conversion.translation import Rule, Translation, num_batches_tracked, write_tensors
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError, RunError
 from deepresidual.runtime.files import flush, make_folder
@@ -73,13 +72,13 @@ class _Layer(NamedTuple):
 
 
 class Keras(Ecosystem):
-    """``keras.applications``."""
+    """The residual networks of ``keras.applications``."""
 
     name = "keras"
     package = "keras"
 
-    def recognize(self, checkpoint: Checkpoint) -> Recognition | None:
-        """Return which ResNet it is, by layer names, or by the shapes of layers that have only numbers."""
+    def recognize(self, checkpoint: ForeignCheckpoint) -> Recognition | None:
+        """Recognize a ResNet by layer names, or by the shapes of layers that have only numbers."""
         if checkpoint.format != "keras":
             return None
         groups = _groups(checkpoint)
@@ -142,7 +141,7 @@ class Keras(Ecosystem):
             tuple(assumed),
         )
 
-    def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
+    def translation(self, spec: ResNetSpec, checkpoint: ForeignCheckpoint | None = None) -> Translation:
         """Return the names in ``checkpoint``; without one, ``layer/variable`` (``conv1_conv/kernel``)."""
         _function(spec)
         groups = {} if checkpoint is None else _groups(checkpoint)
@@ -160,7 +159,7 @@ class Keras(Ecosystem):
         counters = (f"{layer.module}.num_batches_tracked" for layer in _layers(spec) if layer.kind == "bn")
         return Translation(tuple(rules), filled=num_batches_tracked(counters))
 
-    def reference(self, checkpoint: Checkpoint, spec: ResNetSpec) -> Reference:
+    def reference(self, checkpoint: ForeignCheckpoint, spec: ResNetSpec) -> Reference:
         """Build the application, and let Keras load the weights; no configuration of the file is run."""
         function, keras = _function(spec), _import_keras()
         with _on_cpu(keras):
@@ -239,7 +238,7 @@ def _layers(spec: ResNetSpec) -> list[_Layer]:
 
 
 def _group_names(spec: ResNetSpec) -> dict[str, str]:
-    """Return, by a layer's name, its group in a file of Keras 3: its class, and its number in the model."""
+    """Map a layer's name to its group in a file of Keras 3: its class, and its number in the model."""
     counts = dict.fromkeys(_GROUPS, 0)
     names = {}
     for layer in _layers(spec):
@@ -249,8 +248,8 @@ def _group_names(spec: ResNetSpec) -> dict[str, str]:
     return names
 
 
-def _groups(checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
-    """Return, by layer, its variables and their names in the file.
+def _groups(checkpoint: ForeignCheckpoint) -> dict[str, dict[str, str]]:
+    """Map each layer to its variables and their names in the file.
 
     Layers go by their own names where the file says them, else by those of their groups. Names that fit no
     format, or come twice, are left out; the translation then shows them as left over.
@@ -282,7 +281,7 @@ def _groups(checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
 
 
 def _configured_names(config: Any) -> dict[str, str]:
-    """Return the layer's name by its group in the file, from a configuration of which nothing is run."""
+    """Map groups of the file to layers' names, from a configuration of which nothing is run."""
     inner = config.get("config") if isinstance(config, dict) else None
     layers = inner.get("layers") if isinstance(inner, dict) else None
     counts: dict[str, int] = {}
@@ -360,7 +359,7 @@ def _import_keras() -> Any:
 
 @contextlib.contextmanager
 def _on_cpu(keras: Any) -> Iterator[None]:
-    """Let Keras work on the CPU, with variables that it may change, and without its own warnings."""
+    """Run Keras on the CPU, with variables that it may change, and without its own warnings."""
     with keras.device("cpu:0"), torch.inference_mode(mode=False), warnings.catch_warnings():
         # Keras 3.15 makes NumPy arrays of tensors as NumPy 2 no longer likes.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -383,7 +382,7 @@ def _build(keras: Any, function: str, spec: ResNetSpec) -> Any:
 
 
 @contextlib.contextmanager
-def _under_known_suffix(checkpoint: Checkpoint) -> Iterator[str]:
+def _under_known_suffix(checkpoint: ForeignCheckpoint) -> Iterator[str]:
     """Yield a path whose suffix says the format; Keras goes by it alone."""
     path = checkpoint.path
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Which tensors of a PyTorch state dict are the network; each of the others is dropped with a reason.
+"""Select the network's tensors in a PyTorch state dict; each of the others is dropped with a reason.
 
 Programs save a network as they held it: inside ``DataParallel`` or ``torch.compile`` (``module.``,
 ``_orig_mod.``, one inside the other), as part of a larger module (``model.``, ``backbone.``), beside a loss,
@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.ecosystem import ForeignCheckpoint
 from deepresidual.conversion.readers.torch_file import SECOND_CHOICE
 from deepresidual.errors import ModelFileError
 
@@ -62,14 +62,14 @@ class Selection:
         assumed: What was taken for granted, one clause each.
     """
 
-    checkpoint: Checkpoint
+    checkpoint: ForeignCheckpoint
     prefix: str = ""
     dropped: Mapping[str, str] = field(default_factory=dict)
     alternatives: Mapping[str, str] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
 
 
-def select_network(checkpoint: Checkpoint, state_dict: str = "") -> Selection:
+def select_network(checkpoint: ForeignCheckpoint, state_dict: str = "") -> Selection:
     """Find the network among the tensors of a checkpoint.
 
     Args:
@@ -153,7 +153,7 @@ def _are_equal(one: str, other: str, tensors: Mapping[str, Tensor]) -> bool:
 # -- inside and outside of it ------------------------------------------------------------------------
 
 
-def _split(checkpoint: Checkpoint, prefix: str, prefixes: list[str], is_numbered: bool) -> Selection:
+def _split(checkpoint: ForeignCheckpoint, prefix: str, prefixes: list[str], is_numbered: bool) -> Selection:
     network: dict[str, Tensor] = {}
     heads: dict[str, str] = {}  # name inside the prefix → name in the file
     outside: dict[str, Tensor] = {}

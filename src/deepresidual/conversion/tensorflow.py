@@ -13,8 +13,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from deepresidual.conversion.checkpoint import Checkpoint
-from deepresidual.conversion.ecosystem import Ecosystem, Recognition
+from deepresidual.conversion.ecosystem import Ecosystem, ForeignCheckpoint, Recognition
 from deepresidual.conversion.readers.tensorflow_checkpoint import reason_left_out
 from deepresidual.conversion.translation import Rule, Translation, num_batches_tracked
 from deepresidual.errors import ConfigurationError, ModelFileError
@@ -30,7 +29,7 @@ _BN = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving
 
 
 class _Names(NamedTuple):
-    """What varies between checkpoints of the code."""
+    """Names that vary between checkpoints of the code."""
 
     scope: str = "resnet50/"
     unit: str = "bottlencek"
@@ -43,7 +42,7 @@ class TensorFlow(Ecosystem):
 
     name = "tensorflow"
 
-    def recognize(self, checkpoint: Checkpoint) -> Recognition | None:
+    def recognize(self, checkpoint: ForeignCheckpoint) -> Recognition | None:
         """Return the article's network, with as many units and classes as the variables say."""
         if checkpoint.format != "tensorflow":
             return None
@@ -73,7 +72,7 @@ class TensorFlow(Ecosystem):
             ),
         )
 
-    def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
+    def translation(self, spec: ResNetSpec, checkpoint: ForeignCheckpoint | None = None) -> Translation:
         """Return the article's names, in the scope that the checkpoint has."""
         _check(spec)
         names = (None if checkpoint is None else _names(checkpoint.tensors)) or _Names()
@@ -116,15 +115,15 @@ def _names(variables: Iterable[str]) -> _Names | None:
     return _Names(scope, unit, weight, bias)
 
 
-def _averages_assumed(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Return what is taken for granted where each weight is there twice."""
+def _averages_assumed(checkpoint: ForeignCheckpoint) -> tuple[str, ...]:
+    """Return the assumption where each weight is there twice."""
     names = (*checkpoint.tensors, *checkpoint.metadata.get("not_weights", {}))
     if not any(name.endswith("/ExponentialMovingAverage") for name in names):
         return ()
     return ("the weights are read as the last step left them, not their exponential moving averages",)
 
 
-def _shape(checkpoint: Checkpoint, variable: str, axes: int) -> tuple[int, ...]:
+def _shape(checkpoint: ForeignCheckpoint, variable: str, axes: int) -> tuple[int, ...]:
     tensor = checkpoint.tensors.get(variable)
     if tensor is None or tensor.ndim != axes:
         found = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"

@@ -21,8 +21,7 @@ from deepresidual.conversion.architecture import (
     state_names,
     torchvision_translation,
 )
-from deepresidual.conversion.checkpoint import Checkpoint
-from deepresidual.conversion.ecosystem import Ecosystem, Exported, Recognition, Reference
+from deepresidual.conversion.ecosystem import Ecosystem, Exported, ForeignCheckpoint, Recognition, Reference
 from deepresidual.conversion.torchvision import load_but_for_counters, require_plain_resnet
 from deepresidual.conversion.translation import Rule, Translation, write_tensors
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError, quoted
@@ -43,7 +42,7 @@ _CFG_KEYS = {
 }
 # What it builds a network with; save_for_hf writes the first three every time.
 _ARGUMENTS = ("in_chans", "num_classes", "global_pool", "output_stride")
-# What changes training alone, where somebody recorded it, too.
+# Arguments that change training alone, and are recorded sometimes.
 _TRAINING_ARGUMENTS = ("drop_rate", "drop_path_rate", "drop_block_rate", "zero_init_last")
 
 
@@ -53,7 +52,7 @@ class Timm(Ecosystem):
     name = "timm"
     package = "timm"
 
-    def recognize(self, checkpoint: Checkpoint) -> Recognition | None:
+    def recognize(self, checkpoint: ForeignCheckpoint) -> Recognition | None:
         """Recognize a folder by its ``pretrained_cfg``, and ``resnetv2_*`` by tensor names."""
         config = checkpoint.metadata.get("config")
         is_folder = isinstance(config, dict) and "pretrained_cfg" in config and "model_type" not in config
@@ -87,7 +86,7 @@ class Timm(Ecosystem):
             )
         return _with_config(checkpoint, config, spec)
 
-    def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
+    def translation(self, spec: ResNetSpec, checkpoint: ForeignCheckpoint | None = None) -> Translation:
         """Return torchvision's names, or those of ``resnetv2``."""
         if not spec.is_preactivated:
             return torchvision_translation(spec, "fc", checkpoint)
@@ -97,7 +96,7 @@ class Timm(Ecosystem):
         )
         return counted(rules, checkpoint)
 
-    def reference(self, checkpoint: Checkpoint, spec: ResNetSpec) -> Reference:
+    def reference(self, checkpoint: ForeignCheckpoint, spec: ResNetSpec) -> Reference:
         """Build timm's network and load the checkpoint's tensors strictly."""
         try:
             import timm
@@ -170,7 +169,7 @@ def _refuse_variant(tensors: Mapping[str, Any], path: Path) -> None:
             )
 
 
-def _read_v2(checkpoint: Checkpoint) -> ResNetSpec:
+def _read_v2(checkpoint: ForeignCheckpoint) -> ResNetSpec:
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
     depths: dict[int, int] = {}
     for name in shapes:
@@ -200,8 +199,8 @@ def _read_v2(checkpoint: Checkpoint) -> ResNetSpec:
     return spec
 
 
-def _with_config(checkpoint: Checkpoint, config: Mapping[str, Any], spec: ResNetSpec) -> Recognition:
-    """Hold a folder's configuration against its tensors, and take preprocessing and names from it."""
+def _with_config(checkpoint: ForeignCheckpoint, config: Mapping[str, Any], spec: ResNetSpec) -> Recognition:
+    """Check a folder's configuration against its tensors, and take preprocessing and names from it."""
     path = checkpoint.path
     _refuse_unknown(config, _KEYS, f"{path}: config.json")
     cfg = config["pretrained_cfg"]

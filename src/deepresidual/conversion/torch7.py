@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn
 
 from deepresidual.conversion.architecture import state_names
-from deepresidual.conversion.checkpoint import Checkpoint
-from deepresidual.conversion.ecosystem import Ecosystem, Recognition
+from deepresidual.conversion.ecosystem import Ecosystem, ForeignCheckpoint, Recognition
 from deepresidual.conversion.translation import Rule, Translation, num_batches_tracked
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.preprocess import Preprocess
@@ -39,7 +38,7 @@ class Torch7(Ecosystem):
 
     name = "torch7"
 
-    def recognize(self, checkpoint: Checkpoint) -> Recognition | None:
+    def recognize(self, checkpoint: ForeignCheckpoint) -> Recognition | None:
         """Recognize a Torch7 file with modules; any that is not such a network is refused by its module."""
         if checkpoint.format != "torch7" or not checkpoint.metadata.get("modules"):
             return None
@@ -57,7 +56,7 @@ class Torch7(Ecosystem):
             ("images are prepared as fb.resnet.torch's code does, which the file does not say",),
         )
 
-    def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
+    def translation(self, spec: ResNetSpec, checkpoint: ForeignCheckpoint | None = None) -> Translation:
         """Return the paths of the modules in the file's own tree; without a file there is none."""
         if checkpoint is None:
             raise ConfigurationError(
@@ -143,7 +142,7 @@ class _Sequence:
         return bn
 
     def end(self) -> None:
-        """Hold that nothing is left."""
+        """Refuse what is left."""
         if self.left:
             self.walk.refuse(self.left[0], "stands where nothing more is expected")
 
@@ -157,7 +156,7 @@ class _Walk:
         dropped: Tensors that are not needed, with the reason.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: ForeignCheckpoint) -> None:
         self._file = checkpoint.path
         self._tensors = checkpoint.tensors
         self._modules: dict[str, dict[str, Any]] = checkpoint.metadata.get("modules", {})
@@ -292,7 +291,7 @@ class _Walk:
         return [unit for stage in self._stages for unit in stage]
 
     def _derive(self) -> ResNetSpec:
-        """Return the spec that the tree suggests; :meth:`_check` holds the tree against it."""
+        """Return the spec that the tree suggests; :meth:`_check` checks the tree against it."""
         units = self._units()
         first = units[0]
         is_bottleneck = len(first.convs) == 3

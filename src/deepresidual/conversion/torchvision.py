@@ -10,26 +10,25 @@ import torch
 
 from deepresidual import zoo
 from deepresidual.conversion.architecture import read_architecture, torchvision_translation
-from deepresidual.conversion.checkpoint import Checkpoint
-from deepresidual.conversion.ecosystem import Ecosystem, Exported, Recognition, Reference
+from deepresidual.conversion.ecosystem import Ecosystem, Exported, ForeignCheckpoint, Recognition, Reference
 from deepresidual.conversion.translation import Translation
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from deepresidual.runtime.files import write_bytes
 from deepresidual.spec import ResNetSpec
 from deepresidual.zoo.labels import imagenet_names_for
 
-# What its constructor can say; everything else is fixed.
+# Arguments of its constructor; everything else is fixed.
 _WIDTHS = (64, 128, 256, 512)
 _FREE = ("unit", "depths", "groups", "inner_multiplier", "num_classes", "in_channels", "output_stride")
 
 
 class TorchVision(Ecosystem):
-    """torchvision.models.resnet."""
+    """The networks of ``torchvision.models.resnet``."""
 
     name = "torchvision"
     package = "torchvision"
 
-    def recognize(self, checkpoint: Checkpoint) -> Recognition | None:
+    def recognize(self, checkpoint: ForeignCheckpoint) -> Recognition | None:
         """Recognize the names, which timm's plain ResNets share."""
         if checkpoint.format not in ("torch", "safetensors"):
             return None
@@ -66,11 +65,11 @@ class TorchVision(Ecosystem):
             tuple(assumed),
         )
 
-    def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
+    def translation(self, spec: ResNetSpec, checkpoint: ForeignCheckpoint | None = None) -> Translation:
         """Return our own names."""
         return torchvision_translation(spec, "fc", checkpoint)
 
-    def reference(self, checkpoint: Checkpoint, spec: ResNetSpec) -> Reference:
+    def reference(self, checkpoint: ForeignCheckpoint, spec: ResNetSpec) -> Reference:
         """Build torchvision's ResNet with the checkpoint's tensors."""
         try:
             import torchvision
@@ -99,7 +98,7 @@ class TorchVision(Ecosystem):
         write_bytes(path, buffer.getvalue())
 
 
-def load_but_for_counters(network: torch.nn.Module, checkpoint: Checkpoint, whose: str) -> None:
+def load_but_for_counters(network: torch.nn.Module, checkpoint: ForeignCheckpoint, whose: str) -> None:
     """Load a checkpoint into another library's network, strictly, and set it to evaluation.
 
     Counters of batches may be missing (:func:`~deepresidual.conversion.architecture.counted`).

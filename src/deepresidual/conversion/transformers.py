@@ -13,8 +13,7 @@ from typing import Any
 
 from deepresidual import zoo
 from deepresidual.conversion.architecture import counted, state_names
-from deepresidual.conversion.checkpoint import Checkpoint
-from deepresidual.conversion.ecosystem import Ecosystem, Exported, Recognition, Reference
+from deepresidual.conversion.ecosystem import Ecosystem, Exported, ForeignCheckpoint, Recognition, Reference
 from deepresidual.conversion.torchvision import load_but_for_counters, require_plain_resnet
 from deepresidual.conversion.translation import Rule, Translation, write_tensors
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
@@ -51,7 +50,7 @@ class Transformers(Ecosystem):
     name = "transformers"
     package = "transformers"
 
-    def recognize(self, checkpoint: Checkpoint) -> Recognition | None:
+    def recognize(self, checkpoint: ForeignCheckpoint) -> Recognition | None:
         """Recognize a folder by ``model_type`` and tensor names; the config says the rest."""
         config = checkpoint.metadata.get("config")
         if f"{_base(checkpoint)}embedder.embedder.convolution.weight" not in checkpoint.tensors:
@@ -86,13 +85,13 @@ class Transformers(Ecosystem):
             assumed,
         )
 
-    def translation(self, spec: ResNetSpec, checkpoint: Checkpoint | None = None) -> Translation:
+    def translation(self, spec: ResNetSpec, checkpoint: ForeignCheckpoint | None = None) -> Translation:
         """Return transformers' names."""
         base = _base(checkpoint)
         rules = (Rule(name, _name(name, spec).replace(_BASE, base, 1)) for name in state_names(spec))
         return counted(rules, checkpoint)
 
-    def reference(self, checkpoint: Checkpoint, spec: ResNetSpec) -> Reference:
+    def reference(self, checkpoint: ForeignCheckpoint, spec: ResNetSpec) -> Reference:
         """Build transformers' network and load the checkpoint's tensors strictly."""
         transformers = _import_transformers()
         try:
@@ -138,8 +137,8 @@ class Transformers(Ecosystem):
 _BASE = "resnet."  # before the names of a model with a head
 
 
-def _base(checkpoint: Checkpoint | None) -> str:
-    """Return what stands before the names of a checkpoint; a bare model has nothing there."""
+def _base(checkpoint: ForeignCheckpoint | None) -> str:
+    """Return the prefix of a checkpoint's names; a bare model has none."""
     is_bare = checkpoint is not None and "embedder.embedder.convolution.weight" in checkpoint.tensors
     return "" if is_bare else _BASE
 
@@ -171,7 +170,7 @@ def _whole_numbers(config: Mapping[str, Any], key: str, default: list[int]) -> t
     return tuple(value)
 
 
-def _read_spec(config: Mapping[str, Any], checkpoint: Checkpoint) -> ResNetSpec:
+def _read_spec(config: Mapping[str, Any], checkpoint: ForeignCheckpoint) -> ResNetSpec:
     # What a config leaves out has transformers' default, which is ResNet-50's.
     layer_type = config.get("layer_type", "bottleneck")
     if layer_type not in ("basic", "bottleneck"):
@@ -265,7 +264,7 @@ def _read_preprocess(processor: Any, spec: ResNetSpec) -> tuple[Preprocess, tupl
 
 
 def _read_sizes(processor: Mapping[str, Any], default_px: int) -> tuple[int, int, tuple[str, ...]]:
-    """Return the sides of the crop and of the resize, and what could not be taken over."""
+    """Return the sides of the crop and of the resize, and the settings that could not be taken over."""
     # ResNets come with ConvNext's; older folders name it as feature_extractor_type.
     name = processor.get("image_processor_type", processor.get("feature_extractor_type", _CONVNEXT))
     kind = re.fullmatch(r"(ConvNext|Bit|ViT)(?:ImageProcessor|FeatureExtractor)(?:Fast|Pil)?", str(name))
@@ -312,7 +311,7 @@ def _require(spec: ResNetSpec) -> None:
         raise ConfigurationError("transformers has no dilated ResNet")
     if (spec.groups, spec.inner_multiplier) != (1, 1):
         raise ConfigurationError("transformers has no ResNeXt and no Wide ResNet")
-    # torchvision's network but for stride and widths.
+    # torchvision's network except stride and widths.
     require_plain_resnet(dataclasses.replace(spec, stride_on="3x3"), "transformers", free=("widths",))
 
 

@@ -1,4 +1,4 @@
-"""A translation: which tensor there is which tensor here; strict both ways, and reversible to the bit.
+"""Translate names and layouts of tensors between libraries; strict both ways, and reversible to the bit.
 
 Every tensor of the source is used once or dropped with a reason, every tensor here is filled once. A
 translation only renames and permutes axes, so that what was read can be written back unchanged; the one
@@ -18,7 +18,7 @@ from deepresidual.conversion.values import checked
 from deepresidual.errors import ModelFileError, listed
 
 Layout: TypeAlias = Literal["same", "conv-hwio", "linear-io", "linear-1x1", "flat"]
-"""How the source lays the axes out: as torch; a convolution as (H, W, in, out); a linear layer as
+"""Layout of the axes in the source: as torch; a convolution as (H, W, in, out); a linear layer as
 (in, out), or as a 1×1 convolution; or in any shape with the same numbers in the same order, as Caffe's
 (1, 1, 1, C)."""
 
@@ -42,7 +42,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Translation:
-    """How a network's tensors are named there.
+    """Names of a network's tensors in another library.
 
     Attributes:
         rules: One for every tensor here that exists there.

@@ -1,4 +1,4 @@
-"""Hold the values of a tensor against what a network computes with.
+"""Check the values of a tensor against what a network computes with.
 
 Weights are floats that are finite in float32, variances are 0 or more, and counters are whole numbers. Every
 reader of weights and :func:`deepresidual.save` ask here, so that nothing is written that is not read back.

@@ -1,4 +1,4 @@
-"""The model card: what a person needs to know about a model folder, as Markdown with the Hub's metadata."""
+"""Write the model card: the facts about a model folder, as Markdown with the Hub's metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``convert``: from a checkpoint of another library to a model folder, or the other way.
+"""Convert a checkpoint of another library into a model folder, or the other way.
 
 Both ways end with a certificate: the two implementations see the same images, and their logits are compared.
 """
@@ -39,22 +39,22 @@ __all__ = ["Conversion", "convert"]
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion did.
+    """Result of a conversion.
 
     Attributes:
-        source: What was read.
-        destination: What was written.
+        source: Path or name that was read.
+        destination: Path that was written.
         from_ecosystem: Library that the source comes from; ``residual`` for a model folder.
         to_ecosystem: Library that the destination is for; ``residual`` for a model folder.
         network: Name of the network in the zoo; ``custom`` where it has none.
-        evidence: By what the source was recognized.
-        assumed: What the source does not say and was taken for granted.
-        num_classes: Rows of the classifier of what was written; 0 where it has none.
+        evidence: What the source was recognized by.
+        assumed: Assumptions where the source says nothing.
+        num_classes: Rows of the written classifier; 0 if there is none.
         state_dict: Keys and prefix of the network's tensors in the source, joined; empty if there are none.
-        not_taken: Other weights of the source, by key or prefix, with what they are.
-        beside: What else the source holds beside its weights, with what it is.
+        not_taken: Other weights of the source, by key or prefix, each with a description.
+        beside: Other entries of the source beside its weights, each with a description.
         dropped: Tensors of the source that were not needed, by reason, with their number.
-        changed: What was asked for that makes another network: a new head, another number of input channels.
+        changed: Requested changes of the network: a new head, another number of input channels.
         certificate: The comparison of logits.
     """
 
@@ -96,10 +96,10 @@ def convert(
             Caffe or fb.resnet.torch; a model or run folder; or ``owner/name`` on the Hugging Face Hub
             (``hf-hub:owner/name`` where a folder of the owner's name is here).
         destination: Where to write: a model folder, or with ``to`` what that library reads.
-        model: Name of the network, where the checkpoint's own word is not enough (``resnet50.v1``).
+        model: Name of the network, if the checkpoint does not determine it (``resnet50.v1``).
         state_dict: Which weights to take where a PyTorch file holds several: a key (``state_dict_ema``) or a
-            prefix (``module.encoder_k.``); those that were trained, not their average, where left out.
-        to: ``torchvision``, ``timm``, ``transformers`` or ``keras``; a model folder where left out.
+            prefix (``module.encoder_k.``). Default: those that were trained, not their average.
+        to: ``torchvision``, ``timm``, ``transformers`` or ``keras``. Default: a model folder.
         num_classes: Rows of a new, randomly initialized classifier, for fine-tuning, where the source has
             another number or none; 0 takes the classifier off.
         in_channels: 1 for gray images: the first convolution's weights are summed over the colours; 3 the
@@ -107,7 +107,7 @@ def convert(
         half: Store the weights of convolutions and classifier as float16; for a model folder only.
 
     Returns:
-        What was recognized, assumed, dropped and compared.
+        The recognized network, assumptions, dropped tensors and the comparison.
 
     Raises:
         ConfigurationError: An argument is not allowed, or the other library has no such network.
@@ -253,7 +253,7 @@ def _in_words(certificate: Certificate) -> str:
 
 
 def _change(converted: _Read, num_classes: int | None, in_channels: int | None) -> tuple[str, ...]:
-    """Give the model a new head or another input where that was asked for, and say so."""
+    """Give the model the requested head or input, and return what changed."""
     model, changed = converted.model, []
     spec, state, labels, preprocess = (
         model.spec,

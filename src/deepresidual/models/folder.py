@@ -52,8 +52,8 @@ def save(
     Args:
         model: What :func:`deepresidual.load` or :func:`deepresidual.create` returned.
         path: The folder.
-        label_names: Class names for a bare network; ``"0"``, ``"1"``, … where left out.
-        preprocess: Preprocessing for a bare network; that of its stem's usual data set where left out.
+        label_names: Class names for a bare network. Default: ``"0"``, ``"1"``, ….
+        preprocess: Preprocessing for a bare network. Default: that of its stem's usual data set.
         half: Store the weights of convolutions and classifier as float16, in half the space. The network
             computes in float32 all the same; its logits change by the rounding of the weights.
 
@@ -114,7 +114,7 @@ def require_free_or_model(path: Path) -> None:
 
 
 def model_folder(path: str | Path) -> Path:
-    """Return the folder itself: that of a run, or of a bundled model where ``path`` is its name.
+    """Return the model folder: ``path`` itself, that of a run, or that of the bundled model of this name.
 
     What is none of these is returned as it is.
     """

@@ -20,8 +20,8 @@ def create(
 
     Args:
         name_or_spec: A name of the zoo (``deepresidual.list_models()``) or a spec of one's own.
-        num_classes: Rows of the classifier; the spec's own where left out. 0 leaves the classifier out.
-        in_channels: Channels of the input; the spec's own where left out.
+        num_classes: Rows of the classifier; 0 for none. Default: the spec's.
+        in_channels: Channels of the input. Default: the spec's.
         seed: The weights are a pure function of it; torch's global random state is not touched.
 
     Returns:

@@ -24,7 +24,7 @@ _AVX2_CHANNELS = 8
 
 
 def make_convolution(conv: Convolution, padding: Padding) -> nn.Conv2d:
-    """Build a convolution that keeps the map but for its stride: H → ⌈H/stride⌉."""
+    """Build a convolution that keeps the size of the map except for its stride: H → ⌈H/stride⌉."""
     if conv.kernel_px == 1 and conv.groups == 1:
         return make_pointwise(conv.in_channels, conv.out_channels, conv.stride, bias=conv.bias)
     # Where nothing strides, SAME is symmetric; and a 1×1 needs no padding.

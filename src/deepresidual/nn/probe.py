@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from deepresidual.spec import ResNetSpec
 
-__all__ = ["Probe", "layer_names", "response_names", "unit_names"]
+__all__ = ["Probe", "convolution_names", "response_names", "unit_names"]
 
 
 class Probe:
@@ -40,7 +40,7 @@ class Probe:
         network: Any module; the weights, the mode and the graph stay as they are.
         names: Names of its modules, as in :meth:`torch.nn.Module.named_modules`.
         reduce: What to keep of an output and of a gradient, each ``(N, C, H, W)`` and without a graph; must
-            not return the tensor itself, which may change in place. A copy of it where left out.
+            not return the tensor itself, which may change in place. Default: a copy of it.
 
     Raises:
         UnknownNameError: The network has no such module; the message names the nearest.
@@ -100,7 +100,7 @@ def unit_names(spec: ResNetSpec) -> list[str]:
     return [unit.name for unit in spec.units()]
 
 
-def layer_names(spec: ResNetSpec) -> list[str]:
+def convolution_names(spec: ResNetSpec) -> list[str]:
     """Return the names of the main path's convolutions, in order, conv1 first; no projections, no gates."""
     return [
         layer.name
@@ -116,7 +116,7 @@ def response_names(spec: ResNetSpec) -> list[str]:
     ReLU and addition. Pre-activation nets have no BN there; theirs are the convolutions themselves.
     """
     if spec.is_preactivated:
-        return layer_names(spec)
+        return convolution_names(spec)
     return [
         layer.name
         for layer in spec.layers(32)

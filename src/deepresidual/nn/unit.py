@@ -52,7 +52,7 @@ def make_unit(spec: ResNetSpec, shape: UnitShape) -> Unit:
 
 
 class Unit(nn.Module):
-    """What all arrangements share: the layers, in the order in which they run, and the addition."""
+    """Base of all arrangements: the layers, in the order in which they run, and the addition."""
 
     def __init__(self, spec: ResNetSpec, shape: UnitShape) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class PreActivationUnit(Unit):
 
 
 def _activates_before_split(spec: ResNetSpec, shape: UnitShape) -> bool:
-    """Whether the shortcut sees the activated input too.
+    """Return whether the shortcut sees the activated input too.
 
     It does in the first unit of the network and where the shortcut is a projection (2016, appendix);
     elsewhere the shortcut stays clean.

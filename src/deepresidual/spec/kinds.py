@@ -52,7 +52,7 @@ g = σ(W·x + b). shortcut-only-gating: (1 − g)·x + F(x). dropout: x through 
 """
 
 ShortcutForm: TypeAlias = Literal["none", "identity", "pad", "pad-both-sides", "projection"]
-"""What a shortcut kind amounts to at one unit."""
+"""Form of a shortcut at one unit."""
 
 StrideOn: TypeAlias = Literal["1x1", "3x3"]
 """Which convolution of a bottleneck halves the map: the first 1×1 (the paper, "v1") or the 3×3 ("v1.5")."""

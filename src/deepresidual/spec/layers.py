@@ -13,7 +13,7 @@ __all__ = ["Convolution", "Layer", "UnitShape", "shortcut_form"]
 
 @dataclass(frozen=True)
 class UnitShape:
-    """Where one residual unit sits and what it maps: ``(N, in, H, W)`` → ``(N, out, H/stride, W/stride)``.
+    """Position and shape of one residual unit: ``(N, in, H, W)`` → ``(N, out, H/stride, W/stride)``.
 
     Attributes:
         name: Name of the module, ``layer1.0`` and so on.
@@ -48,7 +48,7 @@ class UnitShape:
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution of a unit's main path, padded to keep the map but for its stride."""
+    """One convolution of a unit's main path, padded to keep the size of the map except for its stride."""
 
     in_channels: int
     out_channels: int

@@ -8,13 +8,11 @@ Networks" (arXiv 1603.05027), figure 4 and Tables 1 and 2.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
-import types
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Union, assert_never, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, assert_never
 
-from deepresidual.errors import ConfigurationError, nearest
+from deepresidual.errors import ConfigurationError
+from deepresidual.fields import check_fields, check_names
 from deepresidual.spec.kinds import (
     Arrangement,
     ConvBias,
@@ -38,6 +36,7 @@ _MAX_CLASSES = 1_000_000
 _MAX_CHANNELS = 65_536
 _MAX_UNITS = 10_000
 _MAX_PARAMETERS = 4_000_000_000  # 16 GB of float32; the largest network of the papers has 0.1 G (R152 C)
+_STAGES = {"expected": "whole numbers, one a stage"}
 _GATES = ("exclusive-gating", "shortcut-only-gating")
 
 
@@ -82,8 +81,8 @@ class ResNetSpec:
     """
 
     unit: Unit
-    depths: tuple[int, ...]
-    widths: tuple[int, ...] = (64, 128, 256, 512)
+    depths: tuple[int, ...] = dataclasses.field(metadata=_STAGES)
+    widths: tuple[int, ...] = dataclasses.field(default=(64, 128, 256, 512), metadata=_STAGES)
     stem: Stem = "imagenet"
     shortcut: Shortcut = "B"
     stride_on: StrideOn = "3x3"
@@ -108,7 +107,7 @@ class ResNetSpec:
     in_channels: int = 3
 
     def __post_init__(self) -> None:
-        self._check_types()
+        check_fields(self, as_json=True)
         if len(self.depths) != len(self.widths) or not 1 <= len(self.depths) <= 8:
             raise ConfigurationError(
                 f"depths has {len(self.depths)} stages and widths has {len(self.widths)}",
@@ -139,28 +138,6 @@ class ResNetSpec:
                 f"the network would have {sum(self.depths):,} units",
                 expected=f"at most {_MAX_UNITS:,} units and {_MAX_PARAMETERS:,} parameters",
             )
-
-    def _check_types(self) -> None:
-        """Hold every field against its annotation: strings against their choices, numbers and tuples."""
-        for field, hint in _field_types().items():
-            value = getattr(self, field)
-            if get_origin(hint) is Literal:
-                if value not in get_args(hint):
-                    raise ConfigurationError(
-                        f"{field} is {value!r}", expected=f"one of {', '.join(get_args(hint))}"
-                    )
-            elif get_origin(hint) is tuple:
-                if not isinstance(value, tuple) or not all(type(item) is int for item in value):
-                    raise ConfigurationError(f"{field} is {value!r}", expected="whole numbers, one a stage")
-            elif get_origin(hint) in (Union, types.UnionType):
-                if value is not None and type(value) is not int:
-                    raise ConfigurationError(f"{field} is {value!r}", expected="a whole number or none")
-            elif hint is float:
-                if type(value) not in (int, float) or not math.isfinite(value):
-                    raise ConfigurationError(f"{field} is {value!r}", expected="a finite number")
-            elif type(value) is not hint:
-                expected = "true or false" if hint is bool else "a whole number"
-                raise ConfigurationError(f"{field} is {value!r}", expected=expected)
 
     def _check_combinations(self) -> None:
         """Refuse values that this network would ignore: they would say something that is not so."""
@@ -430,14 +407,8 @@ class ResNetSpec:
         Raises:
             ConfigurationError: A field is unknown, missing, of the wrong type or out of range.
         """
-        known = {field.name: field for field in dataclasses.fields(cls)}
-        for name in fields:
-            if name not in known:
-                close = nearest(name, known) or list(known)
-                raise ConfigurationError(f"unknown field {name!r} in the spec", expected=", ".join(close))
-        for name, field in known.items():
-            if name not in fields and field.default is dataclasses.MISSING:
-                raise ConfigurationError(f"the spec has no field {name!r}")
+        known = [field.name for field in dataclasses.fields(cls)]
+        check_names(fields, known, ("unit", "depths"), "the spec")
         values = dict(fields)
         for name in ("depths", "widths"):
             if isinstance(values.get(name), list):
@@ -447,11 +418,6 @@ class ResNetSpec:
             if without.why_no_zero_init:
                 return without
         return cls(**values)
-
-
-@functools.cache
-def _field_types() -> dict[str, Any]:
-    return get_type_hints(ResNetSpec)
 
 
 def _halved(px: int) -> int:

@@ -1,4 +1,4 @@
-"""What a row of the zoo says: a named network, its usual preprocessing, and where it comes from."""
+"""A row of the zoo: a named network, its usual preprocessing, and its source."""
 
 from __future__ import annotations
 

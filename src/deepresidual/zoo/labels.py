@@ -2,7 +2,7 @@
 
 ``imagenet_classes.tsv`` has the 1,000 classes of ImageNet-1k (ILSVRC 2012), sorted by WordNet id, which is
 the order of the rows of every released classifier. A line is a WordNet id, a tab, and the first English
-word of its synset. Three pairs share that word but for capitals (crane, maillot, cardigan); since names
+word of its synset. Three pairs share that word except for capitals (crane, maillot, cardigan); since names
 of classes must differ, even as folders where capitals do not count, these have a second word.
 
 Ids and words are from WordNet 3.0, © 2006 by Princeton University, whose licence permits use, copying and

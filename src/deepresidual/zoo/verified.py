@@ -1,4 +1,4 @@
-"""Which other libraries' networks the tests held each network against, and how far the logits were apart.
+"""List the other libraries' networks that the tests compared each network with, and the largest differences.
 
 ``parity.json`` is written by the parity tests, ``pytest tests/parity --record-parity``; without it nothing
 has been compared yet.

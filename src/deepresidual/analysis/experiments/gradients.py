@@ -47,7 +47,7 @@ from deepresidual.analysis.experiments.settings import DATA, arm, network
 from deepresidual.analysis.experiments.verdicts import gap, not_measured
 from deepresidual.models import create
 from deepresidual.nn import ResNet
-from deepresidual.nn.probe import Probe, layer_names, unit_names
+from deepresidual.nn.probe import Probe, convolution_names, unit_names
 from deepresidual.preprocess import Preprocess
 from deepresidual.spec import Arrangement, ResNetSpec, Shortcut
 
@@ -128,7 +128,9 @@ def gradient_norms(network: ResNet, preprocess: Preprocess, images: Images) -> d
     """
     device = network.fc.weight.device
     names = unit_names(network.spec)
-    weights = [cast("nn.Conv2d", network.get_submodule(name)).weight for name in layer_names(network.spec)]
+    weights = [
+        cast("nn.Conv2d", network.get_submodule(name)).weight for name in convolution_names(network.spec)
+    ]
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     was_training = network.training
     network.train()

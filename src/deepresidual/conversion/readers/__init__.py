@@ -1,4 +1,4 @@
-"""Reading weights of other programs; nothing that a file says is trusted.
+"""Read weights of other programs; nothing that a file says is trusted.
 
 :func:`read` decides by a file's bytes, not by its name, which reader it gets. safetensors is read here;
 every other format in a child process with limits on memory and time (:mod:`.sandbox`).
@@ -16,7 +16,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from deepresidual.conversion.checkpoint import Checkpoint
+from deepresidual.conversion.ecosystem import ForeignCheckpoint
 from deepresidual.conversion.readers import sandbox
 from deepresidual.conversion.readers.caffemodel import read_binaryproto
 from deepresidual.conversion.readers.tensorflow_checkpoint import files_of
@@ -43,7 +43,7 @@ _TORCH7_STARTS = (
 _KERAS_MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 
 
-def read(path: str | Path, state_dict: str = "") -> Checkpoint:
+def read(path: str | Path, state_dict: str = "") -> ForeignCheckpoint:
     """Read a checkpoint, whatever its format.
 
     Args:
@@ -92,7 +92,7 @@ def regular_size(path: Path) -> int:
     return status.st_size
 
 
-def _read_folder(folder: Path, state_dict: str) -> Checkpoint:
+def _read_folder(folder: Path, state_dict: str) -> ForeignCheckpoint:
     if (folder / ".metadata").exists() or any(folder.glob("*.distcp")):
         raise ModelFileError(
             f"{folder} is a distributed checkpoint of torch, whose .metadata is a pickle",
@@ -131,18 +131,18 @@ def _latest(folder: Path) -> Path:
     return folder / Path(named[1]).name
 
 
-def _read_tensorflow(prefix: Path, shown: Path) -> Checkpoint:
+def _read_tensorflow(prefix: Path, shown: Path) -> ForeignCheckpoint:
     files = files_of(prefix)
     size = sum(regular_size(file) for file in files)
     if size > MAX_FILE_BYTES:
         raise ModelFileError(f"{shown} has {size:,} bytes", expected=f"at most {MAX_FILE_BYTES:,}")
     tensors, metadata = sandbox.run("tensorflow", prefix, size)
-    return Checkpoint(shown, "tensorflow", tensors, sha256_of(*files), metadata)
+    return ForeignCheckpoint(shown, "tensorflow", tensors, sha256_of(*files), metadata)
 
 
 def _read_file(
     path: Path, shown: Path, metadata: dict[str, Any] | None = None, state_dict: str = ""
-) -> Checkpoint:
+) -> ForeignCheckpoint:
     size = regular_size(path)
     kind = _kind_of(path, size)
     if path.suffix == ".safetensors" and kind != "safetensors":
@@ -155,7 +155,7 @@ def _read_file(
         tensors = open_tensors(path)
     else:
         tensors, found = sandbox.run(kind, path, size, state_dict=state_dict if kind == "torch" else "")
-    return Checkpoint(shown, kind, tensors, sha256_of(path), {**found, **(metadata or {})})
+    return ForeignCheckpoint(shown, kind, tensors, sha256_of(path), {**found, **(metadata or {})})
 
 
 def _kind_of(path: Path, size: int) -> str:
@@ -191,7 +191,7 @@ def _kind_of(path: Path, size: int) -> str:
 
 
 def _is_caffe_net(path: Path, size: int) -> bool:
-    """Say whether a file's outermost fields are those of Caffe's NetParameter, to the last byte."""
+    """Return whether a file's outermost fields are those of Caffe's NetParameter, to the last byte."""
     layers = 0
     with path.open("rb") as file:
         for _ in range(100_000):

@@ -1,4 +1,4 @@
-"""Reading Caffe's ``.caffemodel`` and ``.binaryproto``, with message classes that are built when needed.
+"""Read Caffe's ``.caffemodel`` and ``.binaryproto``, with message classes that are built when needed.
 
 Only the fields that a residual network uses are described, with the numbers of Caffe's ``caffe.proto``;
 protobuf keeps the others aside unread. The numbers of a blob are declared ``bytes`` instead of

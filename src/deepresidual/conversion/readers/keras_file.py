@@ -1,4 +1,4 @@
-"""Reading Keras files: ``.h5`` of Keras 1 and 2, ``.weights.h5`` and ``.keras`` of Keras 3, without Keras.
+"""Read Keras files: ``.h5`` of Keras 1 and 2, ``.weights.h5`` and ``.keras`` of Keras 3, without Keras.
 
 Only the arrays are read, and the configuration as JSON: no layer is built and no class is looked up by
 name. HDF5 files can name other files, or claim sizes and compression without measure; both are refused.

@@ -1,4 +1,4 @@
-"""Running a reader in a child process with limits, so that a hostile file costs one child and no more.
+"""Run a reader in a child process with limits, so that a hostile file costs one child and no more.
 
 The child starts isolated (no ``PYTHON*`` variables, no user's site folder, a short list of environment
 variables), imports what it needs, limits its own memory, processor time and file size, and only then opens
@@ -78,7 +78,7 @@ def run(
         seconds: Limit of processor time; by default a minute and a second for each 5 MB. On a busy machine
             the child gets only a share of a processor, so ten times as long is waited for it.
         allowance_bytes: Memory beyond what the child has after its imports and six times the file's size.
-        state_dict: Which state dict of a torch file to read; the usual one where left out.
+        state_dict: Which state dict of a torch file to read; Default: the usual one.
 
     Returns:
         The tensors by name and the metadata.
@@ -183,7 +183,7 @@ def _too_slow(path: Path, seconds: float) -> ModelFileError:
 
 
 def child(request: Mapping[str, Any]) -> None:
-    """Read one file as ``request`` says and write the result; what the child process runs."""
+    """Read one file as ``request`` says and write the result. Runs in the child process."""
     _answer(request)
     # Libraries' threads and exit handlers have nothing to add and, near the limits, may crash.
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Reading TensorFlow checkpoints (``x.ckpt.index`` and ``x.ckpt.data-00000-of-00001``) by TensorFlow itself.
+"""Read TensorFlow checkpoints (``x.ckpt.index`` and ``x.ckpt.data-00000-of-00001``) by TensorFlow itself.
 
 A checkpoint is a table of named arrays; its graph (``.meta``, ``saved_model.pb``) is a program and is never
 opened. What only training needed is left out, each variable with the reason.
@@ -137,7 +137,7 @@ def reason_left_out(name: str) -> str:
 
 
 def _to_torch(array: NDArray[Any], kind: str) -> torch.Tensor | None:
-    """Return an array as it is, of TensorFlow's type ``kind``; ``None`` where torch has no such type."""
+    """Return an array of TensorFlow's type ``kind`` as a tensor; ``None`` where torch has no such type."""
     if array.dtype.isbuiltin == 1:
         return torch.from_numpy(array)
     # bfloat16 and the floats of 8 bits are no types of NumPy's own.

@@ -1,4 +1,4 @@
-r"""Reading Torch7's binary serialization (``.t7``), in which the papers' Torch models were published.
+r"""Read Torch7's binary serialization (``.t7``), in which the papers' Torch models were published.
 
 Written from the format, which Lua's ``torch/File.lua`` defines: every object is a little-endian int32 tag
 and its content. Numbers are float64; strings are an int32 length and bytes; tables and torch objects carry
@@ -60,7 +60,7 @@ class _Table:
 
 @dataclass
 class _Storage:
-    """Where a storage's values lie in the file."""
+    """Position of a storage's values in the file."""
 
     dtype: torch.dtype
     start: int
@@ -87,7 +87,7 @@ class _Object:
 
 
 class _Function:
-    """Stands for a function whose code was skipped."""
+    """A function, whose code was skipped."""
 
 
 def parse(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

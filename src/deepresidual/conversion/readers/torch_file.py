@@ -1,4 +1,4 @@
-"""Reading what ``torch.save`` wrote, the zip form and the form before 1.6, without running any of it.
+"""Read what ``torch.save`` wrote, the zip form and the form before 1.6, without running any of it.
 
 Such files are pickles, and a pickle is a program. Only torch's own restricted reader is used
 (``weights_only=True``), which knows tensors, numbers, strings and containers; where it refuses, there is no
@@ -267,7 +267,7 @@ def _is_average(name: str) -> bool:
 
 
 def _beside(document: Any, chosen: _StateDict, others: list[_StateDict]) -> dict[str, str]:
-    """Return what lies beside the state dict, on every level down to it, with what it is."""
+    """Return the entries beside the state dict, on every level down to it, each with its kind."""
     ignored: dict[str, str] = {}
     led_to = {other.keys[: length + 1] for other in others for length in range(len(other.keys))}
     for depth, key in enumerate(chosen.keys):
