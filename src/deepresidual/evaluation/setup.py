@@ -22,12 +22,7 @@ from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError
 from deepresidual.evaluation.accumulator import Accumulator, FittedTemperature
 from deepresidual.evaluation.calibration import fit_temperature
-from deepresidual.evaluation.ensemble import (
-    ChoiceStep,
-    EnsembleEvaluation,
-    MemberAccumulator,
-    choose_members,
-)
+from deepresidual.evaluation.ensemble import ChoiceStep, EnsembleEvaluation, MemberAccumulator, choose_members
 from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
 from deepresidual.evaluation.result import Evaluation
 from deepresidual.evaluation.results import Columns, opened_results

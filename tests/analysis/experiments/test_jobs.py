@@ -24,15 +24,7 @@ from deepresidual.analysis.experiments.trial import Trial
 from deepresidual.errors import ConfigurationError, DataError, ResidualError, RunError
 from deepresidual.runtime.processes import usable_cores
 from deepresidual.runtime.signals import StopRequest
-from tests.analysis.experiments.quick import (
-    ENDLESS,
-    Quick,
-    be_killed,
-    be_terminated,
-    crash,
-    nothing,
-    refuse,
-)
+from tests.analysis.experiments.quick import ENDLESS, Quick, be_killed, be_terminated, crash, nothing, refuse
 from tests.analysis.experiments.test_runner import document, run
 
 ONE_CORE_EACH = max(2, min(64, usable_cores()))  # as many threads as these tests have: the same bits

@@ -20,13 +20,7 @@ from deepresidual.analysis.experiments.experiment import (
     Scale,
     Verdict,
 )
-from deepresidual.analysis.experiments.figures import (
-    STYLES,
-    finish,
-    new_figure,
-    plot_errors,
-    plot_summaries,
-)
+from deepresidual.analysis.experiments.figures import STYLES, finish, new_figure, plot_errors, plot_summaries
 from deepresidual.analysis.experiments.settings import DATA, arm, network
 from deepresidual.analysis.experiments.verdicts import compared_with_published, gap, not_measured
 from deepresidual.reporting.palette import INK

@@ -33,13 +33,7 @@ from deepresidual.analysis.experiments.experiment import (
     Scale,
     Verdict,
 )
-from deepresidual.analysis.experiments.figures import (
-    STYLES,
-    finish,
-    new_figure,
-    plot_band,
-    plot_summaries,
-)
+from deepresidual.analysis.experiments.figures import STYLES, finish, new_figure, plot_band, plot_summaries
 from deepresidual.analysis.experiments.settings import arm, network
 from deepresidual.analysis.experiments.verdicts import gap
 from deepresidual.recipe import Augment, Recipe
