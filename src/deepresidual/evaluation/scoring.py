@@ -106,11 +106,7 @@ def mean_of_probabilities(scores: torch.Tensor) -> torch.Tensor:
 
 
 def _scores_of_crops(
-    members: Sequence[Classifier],
-    split: Readable,
-    batch_size: int,
-    num_workers: int,
-    processes: Processes,
+    members: Sequence[Classifier], split: Readable, batch_size: int, num_workers: int, processes: Processes
 ) -> Iterator[ScoredBatch]:
     batches = evaluation_batches(
         split,
@@ -174,10 +170,7 @@ def _scores_of_views(
         good = [sample for sample in samples if isinstance(sample, PreparedSample)]
         scores = [
             _averaged(
-                member,
-                [sample.value[records.index(member.preprocess)] for sample in good],
-                views,
-                batch_size,
+                member, [sample.value[records.index(member.preprocess)] for sample in good], views, batch_size
             )
             for member in members
         ]

@@ -42,7 +42,7 @@ def _arms(scale: Scale) -> tuple[Arm, ...]:
             scale,
             f"{name}-{layers}",
             f"{label}, {layers} layers" if several else label,
-            network(scale, layers, "A" if unit == "basic" else "B", unit=unit, arrangement=arrangement),
+            network(scale, layers, unit=unit, arrangement=arrangement),
             num_seeds=_SEEDS[scale],
             paper="cifar2016",
             twin=f"resnet{layers if scale == 'paper' else 110}{suffix}",

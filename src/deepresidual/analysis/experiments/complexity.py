@@ -130,15 +130,7 @@ def _errors_over_cost() -> Figure:
         macs = [_macs(name) / 1e9 for name in names]
         parameters = [zoo.entry(name).spec.num_parameters / 1e6 for name in names]
         for axes, x in ((left, macs), (right, parameters)):
-            axes.plot(
-                x,
-                errors,
-                color=style.color,
-                marker=style.marker,
-                linestyle=style.linestyle,
-                markersize=6,
-                label=label,
-            )
+            axes.plot(x, errors, **style.line, markersize=6, label=label)
             for name, place, error in zip(names, x, errors, strict=True):
                 layers = str(zoo.entry(name).spec.num_layers)
                 offset = _LABEL_PLACES.get(name, (0, 7))
@@ -249,11 +241,7 @@ def _draw_layers(axes: Axes) -> None:
 
 
 def _label(
-    axes: Axes,
-    text: str,
-    at: tuple[float, float],
-    offset: tuple[float, float],
-    color: str | None = None,
+    axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], color: str | None = None
 ) -> Annotation:
     """Write a text ``offset`` points from a place in the panel."""
     return axes.annotate(

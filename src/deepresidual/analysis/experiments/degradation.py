@@ -42,14 +42,7 @@ _WORDS = {"plain": "plain nets", "resnet": "residual nets"}
 
 def _arms(scale: Scale) -> tuple[Arm, ...]:
     return tuple(
-        twin(
-            scale,
-            kind,
-            layers,
-            num_seeds=_SEEDS[scale],
-            twin=f"{kind}{layers}",
-            source="He et al. 2015",
-        )
+        twin(scale, kind, layers, num_seeds=_SEEDS[scale], twin=f"{kind}{layers}", source="He et al. 2015")
         for layers in _LAYERS[scale]
         for kind in _KINDS
     )

@@ -45,6 +45,11 @@ class Style:
     linestyle: Any
     width: float = 1.5
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """The keywords of matplotlib for it, without the width."""
+        return {"color": self.color, "marker": self.marker, "linestyle": self.linestyle}
+
 
 # From dark to light, with hues that stay apart for readers who do not see red and green apart.
 STYLES = (
@@ -106,9 +111,7 @@ def plot_band(
     axes.plot(
         list(x[:length]),
         [statistics.fmean(column) for column in columns],
-        color=style.color,
-        linestyle=style.linestyle,
-        marker=style.marker,
+        **style.line,
         markersize=4,
         markevery=max(1, length // 12),
         linewidth=style.width,
@@ -170,10 +173,8 @@ def plot_summaries(
         [place for place, _ in rows],
         means,
         yerr=halves,
-        color=style.color,
-        marker=style.marker,
+        **style.line,
         markersize=5,
-        linestyle=style.linestyle,
         linewidth=1.4,
         capsize=3,
         label=label,

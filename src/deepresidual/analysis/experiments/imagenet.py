@@ -54,11 +54,7 @@ _NETS: dict[str, tuple[str, str]] = {
     "resnet-152": ("ResNet-152 B", "resnet152.v1"),
 }
 _TWINS = ("plain-18", "resnet-18", "plain-34", "resnet-34")
-_NAMES: Mapping[Scale, tuple[str, ...]] = {
-    "smoke": _TWINS,
-    "laptop": _TWINS,
-    "paper": tuple(_NETS),
-}
+_NAMES: Mapping[Scale, tuple[str, ...]] = {"smoke": _TWINS, "laptop": _TWINS, "paper": tuple(_NETS)}
 _PX: Mapping[Scale, int] = {"smoke": 32, "laptop": 64, "paper": 224}
 _WIDTHS: Mapping[Scale, tuple[int, ...] | None] = {
     "smoke": (4, 4, 8, 8),

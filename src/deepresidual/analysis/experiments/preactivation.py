@@ -55,7 +55,7 @@ def _arms(scale: Scale) -> tuple[Arm, ...]:
             scale,
             f"{name}-{layers}",
             f"{label}, {layers} layers",
-            network(scale, layers, "A" if unit == "basic" else "B", unit=unit, arrangement=arrangement),
+            network(scale, layers, unit=unit, arrangement=arrangement),
             num_seeds=_SEEDS[scale],
             paper="cifar2016",
             twin=f"resnet{layers}{suffix}",
@@ -86,16 +86,7 @@ def _draw(results: Results) -> dict[str, Figure]:
             next(row.top1_error for row in published(f"resnet{depth}{suffix}") if "median" in row.protocol)
             for depth in _PRINTED
         ]
-        style = styles[name]
-        right.plot(
-            _PRINTED,
-            errors,
-            color=style.color,
-            marker=style.marker,
-            linestyle=style.linestyle,
-            markerfacecolor="white",
-            label=label,
-        )
+        right.plot(_PRINTED, errors, **styles[name].line, markerfacecolor="white", label=label)
     right.set_xscale("log")
     right.set_xticks(_PRINTED, [str(depth) for depth in _PRINTED])
     right.minorticks_off()

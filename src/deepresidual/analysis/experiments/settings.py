@@ -45,7 +45,7 @@ DATA: Mapping[Scale, DataUse] = {
 def network(
     scale: Scale,
     layers: int,
-    shortcut: Shortcut = "A",
+    shortcut: Shortcut | None = None,
     *,
     unit: Unit = "basic",
     arrangement: Arrangement = "original",
@@ -55,7 +55,7 @@ def network(
     Args:
         scale: The scale.
         layers: 6n + 2 in basic units, 9n + 2 in bottlenecks.
-        shortcut: Kind of shortcut.
+        shortcut: Kind of shortcut. Default: A in basic units, B in bottlenecks.
         unit: Kind of unit.
         arrangement: Places of BN and ReLU.
 
@@ -72,7 +72,7 @@ def network(
         depths=(units, units, units),
         widths=_WIDTHS[scale],
         stem="cifar",
-        shortcut=shortcut,
+        shortcut=shortcut or ("A" if unit == "basic" else "B"),
         stride_on="1x1" if unit == "bottleneck" else "3x3",  # as the zoo's networks for CIFAR
         arrangement=arrangement,
         num_classes=10,

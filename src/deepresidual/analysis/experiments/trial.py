@@ -34,12 +34,7 @@ from deepresidual.runtime.strict_json import Kind, read_record
 from deepresidual.training.launch import train
 from deepresidual.training.options import TrainOptions
 
-_MEASUREMENT: Kind = {
-    "setting": dict,
-    "figures": {str: float},
-    "series": {str: [float]},
-    "note": str,
-}
+_MEASUREMENT: Kind = {"setting": dict, "figures": {str: float}, "series": {str: [float]}, "note": str}
 
 
 @dataclass(frozen=True)
@@ -131,10 +126,7 @@ class Trial:
     def _beside(self) -> Path | None:
         hardware = describe_hardware(resolve_device(self.options.device))
         return _reusable_run(
-            self.path,
-            self._setting(),
-            self.options.precision,
-            {"versions": versions(), "hardware": hardware},
+            self.path, self._setting(), self.options.precision, {"versions": versions(), "hardware": hardware}
         )
 
     def _trained(self, stop: StopRequest) -> tuple[Measurement | None, int]:

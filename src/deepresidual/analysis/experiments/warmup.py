@@ -71,7 +71,7 @@ def _arms(scale: Scale) -> tuple[Arm, ...]:
                 scale,
                 f"{name}-{layers}",
                 f"{label}, {layers} layers",
-                network(scale, layers, "A" if unit == "basic" else "B", unit=unit, arrangement=arrangement),
+                network(scale, layers, unit=unit, arrangement=arrangement),
                 num_seeds=_SEEDS[scale],
             ),
             recipe=_recipe(scale),
@@ -167,8 +167,5 @@ WARMUP = Experiment(
     measure=_measure,
     draw=_draw,
     judge=_judge,
-    columns=(
-        _EARLY_LOSS,
-        Metric("early_error", "training error there"),
-    ),
+    columns=(_EARLY_LOSS, Metric("early_error", "training error there")),
 )
