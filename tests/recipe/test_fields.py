@@ -292,5 +292,5 @@ class More(Sample):
 
 def test_sentences_are_read_from_a_class_and_its_bases() -> None:
     assert sentences(More) == {"added": "Over two lines, with markup."}
-    assert sentences(Recipe)["name"] == "What it is called."
+    assert sentences(Recipe)["name"] == "Its name."
     assert sentences(Recipe)["epochs"].startswith("Passes over")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from deepresidual.conversion.ecosystem import ForeignCheckpoint
 from deepresidual.conversion.translation import Rule, Translation, num_batches_tracked
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.spec import ResNetSpec, Shortcut
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _UNIT = re.compile(r"layer(\d{1,2})\.(\d{1,5})\.(.+)")
 _STEM = re.compile(r"(conv1\.weight|bn1\.(weight|bias|running_mean|running_var|num_batches_tracked))")

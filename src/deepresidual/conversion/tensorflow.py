@@ -11,7 +11,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from torch import Tensor
 
 from deepresidual.conversion.ecosystem import Ecosystem, ForeignCheckpoint, Recognition
 from deepresidual.conversion.readers.tensorflow_checkpoint import reason_left_out
@@ -19,9 +21,6 @@ from deepresidual.conversion.translation import Rule, Translation, num_batches_t
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.spec import ResNetSpec
 from deepresidual.zoo import entry
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _ROW = "resnet50.tf"
 _UNIT = re.compile(r"((?:.+/)?)block([2-9])/(bottlen(?:ce|ec)k)([1-9]\d{0,3})/conv_1/kernel")

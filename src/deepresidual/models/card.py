@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
 
 import jinja2
 
 from deepresidual import zoo
-
-if TYPE_CHECKING:
-    from deepresidual.backends.pytorch import TorchClassifier
-
-__all__ = ["model_card"]
+from deepresidual.backends.pytorch import TorchClassifier
 
 
 def model_card(model: TorchClassifier) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from deepresidual import zoo
 from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.conversion.certificate import Certificate, certify
 from deepresidual.conversion.detect import ecosystem, recognize
-from deepresidual.conversion.ecosystem import Exported
+from deepresidual.conversion.ecosystem import Ecosystem, Exported
 from deepresidual.conversion.hub import fetch, hub_id, require_source
 from deepresidual.conversion.readers import read
 from deepresidual.conversion.selection import select_network
@@ -26,15 +27,8 @@ from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.models.folder import is_model_folder, load, require_free_or_model, save
 from deepresidual.models.network import create
 from deepresidual.nn import ResNet, empty_network
+from deepresidual.preprocess import Preprocess
 from deepresidual.runtime.files import expanded, make_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from deepresidual.conversion.ecosystem import Ecosystem
-    from deepresidual.preprocess import Preprocess
-
-__all__ = ["Conversion", "convert"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ trusted: every field is checked, nothing is imported by name, and no pickle is r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,12 +27,6 @@ from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.files import atomic_folder, expanded, write_json, write_tensors, write_text
 from deepresidual.runtime.strict_json import read_object
 from deepresidual.spec import ResNetSpec
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-__all__ = ["is_model_folder", "load", "model_folder", "require_free_or_model", "save"]
 
 FORMAT_VERSION = 1
 _USUAL_TASK = "classification"

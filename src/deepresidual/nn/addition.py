@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from deepresidual.nn.padding import make_pointwise
-
-if TYPE_CHECKING:
-    from deepresidual.spec import ResNetSpec, UnitShape
-
-__all__ = ["Addition", "Gate", "ScaledAddition", "StochasticDepth", "make_addition"]
+from deepresidual.spec import ResNetSpec, UnitShape
 
 
 def make_addition(spec: ResNetSpec, shape: UnitShape) -> nn.Module:

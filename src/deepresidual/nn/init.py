@@ -11,17 +11,13 @@ of zero, as TensorFlow and Keras draw them. BN starts as the identity.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 import torch
 from torch import nn
 
 from deepresidual.nn.addition import Gate
-
-if TYPE_CHECKING:
-    from deepresidual.nn.resnet import ResNet
-
-__all__ = ["initialize"]
+from deepresidual.nn.resnet import ResNet
 
 
 def initialize(network: ResNet, seed: int) -> None:

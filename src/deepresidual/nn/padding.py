@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from deepresidual.spec import Convolution, Padding
-
-__all__ = [
-    "SamePadConv2d",
-    "SamePadMaxPool2d",
-    "SubsampledConv2d",
-    "make_convolution",
-    "make_max_pool",
-    "make_pointwise",
-]
+from deepresidual.spec import Convolution, Padding
 
 # Channels that one AVX2 register holds in float32.
 _AVX2_CHANNELS = 8

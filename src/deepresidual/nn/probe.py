@@ -14,20 +14,15 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from deepresidual.errors import UnknownNameError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from types import TracebackType
-
-    from deepresidual.spec import ResNetSpec
-
-__all__ = ["Probe", "convolution_names", "response_names", "unit_names"]
+from deepresidual.spec import ResNetSpec
 
 
 class Probe:

@@ -7,9 +7,10 @@ Parameters are named as torchvision names them (``conv1``, ``layer1.0.bn1``, ``l
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, assert_never, cast
+from typing import assert_never, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from deepresidual.nn.padding import make_convolution, make_max_pool
 from deepresidual.nn.unit import make_bn, make_unit
-from deepresidual.spec import Convolution
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from deepresidual.spec import ResNetSpec
-
-__all__ = ["ResNet"]
+from deepresidual.spec import Convolution, ResNetSpec
 
 
 class ResNet(nn.Module):

@@ -8,20 +8,13 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from deepresidual.nn.padding import make_pointwise
-from deepresidual.spec import shortcut_form
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from deepresidual.spec import ResNetSpec, UnitShape
-
-__all__ = ["PaddedIdentity", "make_shortcut"]
+from deepresidual.spec import ResNetSpec, UnitShape, shortcut_form
 
 _DROPOUT = 0.5  # the paper's only rate (2016, section 3.1 and Table 1)
 

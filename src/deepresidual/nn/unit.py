@@ -9,7 +9,7 @@ the same code minus one addition.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never, cast
+from typing import assert_never, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,21 +17,7 @@ from torch.nn import functional
 from deepresidual.nn.addition import StochasticDepth, make_addition
 from deepresidual.nn.padding import make_convolution
 from deepresidual.nn.shortcut import make_shortcut
-from deepresidual.spec import shortcut_form
-
-if TYPE_CHECKING:
-    from deepresidual.spec import ResNetSpec, UnitShape
-
-__all__ = [
-    "BNAfterAdditionUnit",
-    "OriginalUnit",
-    "PreActivationUnit",
-    "ReLUBeforeAdditionUnit",
-    "ReLUOnlyPreActivationUnit",
-    "Unit",
-    "make_bn",
-    "make_unit",
-]
+from deepresidual.spec import ResNetSpec, UnitShape, shortcut_form
 
 
 def make_unit(spec: ResNetSpec, shape: UnitShape) -> Unit:
