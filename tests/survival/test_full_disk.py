@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deepresidual.training.checkpoint import newest_checkpoint
-from tests.suites import short
 from tests.survival.trials import Trials, Undisturbed, Variant, record_of
 
 if TYPE_CHECKING:
@@ -85,7 +84,8 @@ def fill(place: Path, leave: int) -> Path:
     return ballast
 
 
-@pytest.mark.parametrize("leave", short([0, 300_000, 1_500_000, 3_000_000], 1_500_000))
+@pytest.mark.test_all
+@pytest.mark.parametrize("leave", [0, 300_000, 1_500_000, 3_000_000])
 def test_a_full_disk_ends_the_run_and_a_resume_gives_the_same_bits(
     runner: ForkServer, pictures: Path, small_disk: Path, undisturbed: Undisturbed, leave: int
 ) -> None:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.suites import short
 from tests.survival.trials import TOTAL_STEPS, Trials, Variant, record_of
 
 BAD = 6  # steps 4 to 7 are the second epoch; the checkpoint before is of step 4
@@ -74,6 +75,7 @@ def test_rollback_leaves_out_the_steps_before_the_bad_one_too(trials: Trials, mi
         assert rollback[name] != skip[name], name
 
 
+@pytest.mark.test_all
 def test_rollback_goes_back_to_the_start_where_there_is_less_before(trials: Trials) -> None:
     trials.finish("rollback", variant("rollback"), plants={"not_finite": [BAD]})
     trials.finish("left out", variant("stop"), plants={"leave_out_steps": list(range(BAD + 1))})
@@ -91,7 +93,7 @@ def test_rollback_on_two_ranks_goes_on_after_a_kill(trials: Trials) -> None:
     assert trials.state("parts") == trials.state("whole")
 
 
-@pytest.mark.parametrize("reaction", ["skip", "rollback"])
+@pytest.mark.parametrize("reaction", short(["skip", "rollback"], "skip"))
 def test_ten_in_a_row_stop_the_run_all_the_same(trials: Trials, reaction: str) -> None:
     (child,) = trials.run("run", variant(reaction, epochs=4.0), plants={"not_finite": list(range(2, 16))})
     assert child.code == 5, child.said

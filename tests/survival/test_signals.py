@@ -117,6 +117,7 @@ def test_a_signal_while_images_are_read_into_memory_saves_and_ends(
     goes_on_to_the_same_bits(trials, IN_MEMORY)
 
 
+@pytest.mark.test_all
 def test_a_signal_while_it_measures_exact_statistics_saves_and_ends(trials: Trials, tmp_path: Path) -> None:
     # The first evaluation comes after two steps of 12; the 30th read is in the images to normalize by.
     stopped_while_blocked(trials, PRECISE, obstacle(tmp_path, "train", 30), signal.SIGUSR1)
@@ -124,6 +125,7 @@ def test_a_signal_while_it_measures_exact_statistics_saves_and_ends(trials: Tria
     goes_on_to_the_same_bits(trials, PRECISE)
 
 
+@pytest.mark.test_all
 def test_a_signal_to_every_rank_while_they_wait_for_data_saves_and_ends(
     trials: Trials, tmp_path: Path
 ) -> None:

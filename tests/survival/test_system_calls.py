@@ -42,6 +42,7 @@ def test_a_kill_in_a_replacement_leaves_the_old_folder_or_the_new_one(
     assert found["num_states"] > 3
 
 
+@pytest.mark.test_all
 def test_where_nothing_may_be_traced_hooks_kill_instead(runner: ForkServer, tmp_path: Path) -> None:
     found = killed(runner, tmp_path, act="kill_saves", step=3, first=2, every=SHORT, trace=False)
     assert found["faults"] == []
