@@ -405,7 +405,7 @@ def _draw_shortcut(axes: Axes, mark: str, style: _Line, x: float, branch: float,
 
 def _draw_bracket(axes: Axes, repeats: int, x: float, top: float, bottom: float) -> None:
     axes.plot((x, x - 4, x - 4, x), (top, top, bottom, bottom), color=GRAY, linewidth=0.9, zorder=1)
-    _text(axes, x - 8, (top + bottom) / 2, f"{repeats} ×", size=_TEXT + 1, weight="bold", align="right")
+    _text(axes, x - 8, (top + bottom) / 2, f"{repeats} ×", size=_TEXT + 1, weight="bold", ha="right")
 
 
 def _draw_sizes(axes: Axes, bands: dict[int, float], top: float) -> None:
@@ -413,35 +413,19 @@ def _draw_sizes(axes: Axes, bands: dict[int, float], top: float) -> None:
     for px, height in bands.items():
         if px > 1:
             text = f"{px} × {px}"
-            _text(axes, _MARGIN / 2, top - _BOX_HEIGHT / 2, text, colour=GRAY, align="left")
+            _text(axes, _MARGIN / 2, top - _BOX_HEIGHT / 2, text, colour=GRAY, ha="left")
         top -= height
 
 
 def _draw_legend(axes: Axes, style: _Line, text: str, middle: float, y: float) -> None:
     left = middle - _BOX_WIDTH / 2
     axes.plot((left, left + 22), (y, y), color=INK, linewidth=1.0, linestyle=_LINES[style])
-    _text(axes, left + 28, y, text, colour=GRAY, align="left")
+    _text(axes, left + 28, y, text, colour=GRAY, ha="left")
 
 
 def _text(
-    axes: Axes,
-    x: float,
-    y: float,
-    text: str,
-    *,
-    size: float = _TEXT,
-    weight: Literal["normal", "bold"] = "normal",
-    colour: str = INK,
-    align: Literal["left", "center", "right"] = "center",
+    axes: Axes, x: float, y: float, text: str, *, size: float = _TEXT, colour: str = INK, **look: str
 ) -> None:
-    axes.text(
-        x,
-        y,
-        text,
-        fontsize=size,
-        fontweight=weight,
-        color=colour,
-        horizontalalignment=align,
-        verticalalignment="center_baseline",
-        zorder=6,
-    )
+    """Write a text whose middle is at ``y``; ``look`` are further properties of matplotlib's."""
+    usual: dict[str, Any] = {"ha": "center", "va": "center_baseline", "zorder": 6}
+    axes.text(x, y, text, fontsize=size, color=colour, **usual | look)
