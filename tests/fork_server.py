@@ -24,8 +24,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from unittest import mock
 
 import torch
+from PIL import Image
 
 from deepresidual import cli
 from deepresidual.cli import COMMANDS
@@ -189,10 +191,12 @@ def _warm_up() -> None:
     """Import and prepare what no child shall pay for: the commands, and what a first run loads."""
     for name in COMMANDS:
         importlib.import_module(f"deepresidual.cli.{name}")
-    with tempfile.TemporaryDirectory() as folder:
-        cli.main(
-            f"train digits --model resnet20 --image-px 8 --steps 1 --workers 0 --out {folder}/run".split()
-        )
+    with tempfile.TemporaryDirectory() as folder, mock.patch("deepresidual.training.journal.write_report"):
+        for place in (Path(folder, "data", part, name) for part in ("train", "val") for name in "ab"):
+            place.mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(place / "black.png")
+        options = f"--model resnet20 --batch-size 2 --steps 1 --precision fp32 --workers 0 --out {folder}/run"
+        cli.main(["train", f"{folder}/data", *options.split()])
 
 
 def called(name: str) -> Callable[..., Any]:
