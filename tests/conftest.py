@@ -93,14 +93,14 @@ def tiny_model() -> TorchClassifier:
     return TorchClassifier(create(TINY), tuple(COLORS), SMALL_INPUT)
 
 
-def write_photos(root: Path, per_class: int, side: int = 24, seed: int = 0) -> Path:
-    """Write noisy pictures of three colours as PNG, one folder a class."""
+def write_photos(root: Path, per_class: int, side: int = 24, seed: int = 0, columns: int = 0) -> Path:
+    """Write noisy pictures of three colours as PNG, one folder a class; wider than high unless told."""
     generator = np.random.default_rng(seed)
     for name, color in COLORS.items():
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(per_class):
-            noise = generator.integers(-40, 40, (side, side + 4, 3))
+            noise = generator.integers(-40, 40, (side, columns or side + 4, 3))
             pixels = (np.array(color) + noise).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{name}-{number:03d}.png")
     return root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -42,7 +44,28 @@ class MeanColor(Classifier):
 def classifier(request: pytest.FixtureRequest) -> Classifier:
     if request.param == "numpy":
         return MeanColor()
-    return TorchClassifier(create(TINY, seed=3), tuple(COLORS), SMALL_INPUT)
+    network = create(TINY, seed=3)
+    # Statistics of BN as after training: other than 0 and 1.
+    generator = torch.Generator().manual_seed(3)
+    for name, buffer in network.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+    return TorchClassifier(network, tuple(COLORS), SMALL_INPUT)
+
+
+def expected_logits(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return what its logits have to be up to 1e-4, computed in another way."""
+    if isinstance(classifier, MeanColor):
+        left: NDArray[np.float64] = pixels[:, :, : pixels.shape[2] // 2].astype(np.float64)
+        means: NDArray[np.float64] = left.mean(axis=(1, 2)) / 50
+        return means
+    # One that is made of a TorchClassifier is held against that, as that against its module in float64.
+    assert isinstance(classifier, TorchClassifier)
+    mean, std = (np.array(each) for each in (SMALL_INPUT.mean, SMALL_INPUT.std))
+    images = torch.from_numpy((pixels / 255 - mean) / std).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        logits: NDArray[np.float64] = copy.deepcopy(classifier.network).double().eval()(images).numpy()
+    return logits
 
 
 @pytest.fixture
@@ -69,6 +92,15 @@ def test_logits_are_float32_and_the_same_again(classifier: Classifier, files: li
     read_only.setflags(write=False)
     assert np.array_equal(classifier.logits(read_only), logits)
     assert np.array_equal(pixels, read_only)
+
+
+def test_logits_are_those_of_the_model(classifier: Classifier, files: list[str]) -> None:
+    pixels = np.stack([view(classifier, file) for file in files])
+    assert classifier.logits(pixels) == pytest.approx(expected_logits(classifier, pixels), abs=1e-4)
+    # A slice that runs backwards is no less an array.
+    assert classifier.logits(pixels[::-1]) == pytest.approx(
+        expected_logits(classifier, pixels)[::-1], abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
@@ -180,6 +212,16 @@ def test_a_backbone_is_refused() -> None:
         MeanColor(()).predict([])
 
 
+def test_a_model_of_another_task_predicts_no_classes(
+    classifier: Classifier, photos: Path, files: list[str]
+) -> None:
+    classifier.task = "tags"
+    with pytest.raises(ModelFileError, match="the model is a model for tags; expected a classifier"):
+        classifier.predict(files)
+    with pytest.raises(ModelFileError, match="is a model for tags; expected a classifier"):
+        evaluate(classifier, photos)
+
+
 # -- what only PyTorch does ----------------------------------------------------------------------------------
 
 
@@ -189,8 +231,8 @@ def test_multi_scale_views_are_pytorch_s(classifier: Classifier, photos: Path) -
         return
     with pytest.raises(
         ModelFileError,
-        match=r"model 1 is computed by NumPy, which gives logits and no scores of whole images "
-        r"\(multi-scale views\); expected a model that PyTorch computes; give the model folder that it was",
+        match=rf"model 1 is computed by {classifier.backend}, which gives logits and no scores of whole "
+        r"images \(multi-scale views\); expected a model that PyTorch computes; give the model folder that",
     ):
         evaluate(classifier, photos, views="multi-scale")
 
@@ -199,7 +241,8 @@ def test_heat_maps_are_pytorch_s(classifier: Classifier, files: list[str]) -> No
     if isinstance(classifier, TorchClassifier):
         assert len(list(explain_files(classifier, files))) == len(files)
         return
-    with pytest.raises(ModelFileError, match="computed by NumPy, which gives logits and no heat maps"):
+    match = f"computed by {classifier.backend}, which gives logits and no heat maps"
+    with pytest.raises(ModelFileError, match=match):
         explain_files(classifier, files)
 
 
@@ -214,9 +257,17 @@ def test_other_sizes_are_pytorch_s(classifier: Classifier, photos: Path) -> None
         evaluate(classifier, photos, views=views)
 
 
+def test_it_is_put_where_it_can_compute(classifier: Classifier) -> None:
+    assert classifier.to("auto").to("cpu") is classifier
+    settled = classifier.settle_precision("fp32", 8)
+    assert (settled.precision, settled.reason) == ("fp32", "asked for")
+    assert classifier.settle_precision("auto", 8).reason
+    with pytest.raises(ConfigurationError, match="device .*'nowhere'"):
+        classifier.to("nowhere")
+
+
 def test_other_devices_and_precisions_are_pytorch_s() -> None:
     classifier = MeanColor()
-    assert classifier.to("auto").to("cpu") is classifier
     assert classifier.settle_precision("auto", 8) == SettledPrecision("fp32", "all that NumPy has")
     with pytest.raises(ConfigurationError, match="device is 'cuda' for a model that NumPy computes"):
         classifier.to("cuda")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -87,6 +88,10 @@ class Tags:
             num_ranks=processes.size,
         )
         for batch in batches:
+            if not options["skip_bad"]:
+                batch.require_all_good()
+            if not len(batch):
+                continue
             logits = torch.from_numpy(model.logits(batch.pixels.numpy()))
             loss += float(functional.binary_cross_entropy_with_logits(logits, batch.targets, reduction="sum"))
             wrong += int(((logits > 0) != (batch.targets > 0.5)).sum())
@@ -125,17 +130,18 @@ class TaggedSplit:
         return len(self._split)
 
     @property
-    def labels(self) -> Any:
-        """The tags of every sample."""
-        return [self._tags(label) for label in self._split.labels]
+    def labels(self) -> list[int]:
+        """The class of every sample, which is no target here."""
+        return self._split.labels
 
     def key(self, index: int) -> str:
         """Return the name of a sample."""
         return self._split.key(index)
 
     def rows(self) -> Iterator[tuple[str, int, int]]:
-        """Yield what identifies the samples."""
-        yield from self._split.rows()
+        """Yield what identifies the samples, a checksum of the tags for the label."""
+        for key, label, content in self._split.rows():
+            yield key, zlib.crc32(repr(self._tags(label)).encode()), content
 
     def read(self, index: int) -> EncodedSample:
         """Return a sample."""

@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import deepresidual
 from deepresidual import RunResult
+from deepresidual.cli import main
+from deepresidual.data import decode
+from deepresidual.data.resident import InMemoryImages
+from deepresidual.data.sampler import TrainingOrder
 from deepresidual.data.source import SampleSource, open_source
-from deepresidual.errors import UnknownNameError
+from deepresidual.errors import DataError, UnknownNameError
+from deepresidual.preprocess import Preprocess
+from deepresidual.recipe import Augment
 from deepresidual.tasks import task_of
 from deepresidual.tasks.task import TASKS
 from deepresidual.training.checkpoint import newest_checkpoint
@@ -31,8 +38,9 @@ def source(
 ) -> Iterator[SampleSource]:
     """A data set of each task."""
     photos = tmp_path_factory.mktemp("tasks") / "photos"
-    write_photos(photos / "train", 16)
-    write_photos(photos / "test", 5, seed=1)
+    # Square ones can be kept in memory, which must not change what is learned.
+    write_photos(photos / "train", 16, columns=24)
+    write_photos(photos / "test", 5, seed=1, columns=24)
     opened = open_source(photos)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(TASKS, "tags", Tags)
@@ -62,6 +70,7 @@ def test_it_trains_and_says_what_it_measured(source: SampleSource, finished: Run
     figures = deepresidual.load(finished.path).metrics["test"]
     assert figures == {name: value for name, value in summary.items() if name != "split"}
     page = (finished.path / "report.html").read_text("utf-8")
+    assert len(task_of(a_plan(task=source.task)).charts) == 2
     for title in ("loss", "top-1 error" if source.task == "classification" else "wrong tags of an image"):
         assert f"{title} over epochs" in page
 
@@ -93,6 +102,62 @@ def test_its_name_is_written_unless_it_is_classification(source: SampleSource, f
     assert [part.get("task") for part in (plan, own, document)] == written
     assert own["format_version"] == 1
     assert deepresidual.load(finished.path).task == source.task
+
+
+def test_targets_are_those_that_samples_are_read_with(source: SampleSource) -> None:
+    split = source.split("train")
+    expected = torch.tensor([split.read(index).target for index in range(len(split))])
+    preprocess = Preprocess(8, 8, (0.5,) * 3, (0.25,) * 3)
+    for augment in (Augment(crop="center", flip=False), Augment(crop="pad", flip=True)):
+        kept = InMemoryImages.read(split, preprocess, augment, torch.device("cpu"))
+        assert kept is not None
+        (batch,) = kept.batches(TrainingOrder(0, len(split), len(split), 0, 1))
+        assert torch.equal(batch.targets, expected[batch.positions[:, 1]])
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_sample_that_cannot_be_used_stops_it_or_is_left_out(
+    source: SampleSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = decode.decode
+    bad = source.split("test").read(0).content
+
+    def broken(content: bytes) -> Any:
+        if content == bad:
+            raise DataError("not an image")
+        return usual(content)
+
+    monkeypatch.setattr("deepresidual.data.loader.decode", broken)
+    with pytest.raises(DataError, match="not an image"):
+        trained(source, tmp_path / "stopped")
+    done = trained(source, tmp_path / "skipped", bad_samples="skip")
+    assert done.evaluation is not None
+    assert done.evaluation.summary()["count"] == len(source.split("test")) - 1
+
+
+def test_other_targets_are_another_data_set(source: SampleSource) -> None:
+    split = source.split("train")
+    assert [row[0] for row in split.rows()] == [split.key(index) for index in range(len(split))]
+    by_row: dict[int, list[Any]] = {}
+    for index, row in enumerate(split.rows()):
+        by_row.setdefault(row[1], []).append(split.read(index).target)
+    # Rows with the same second place have the same target, and others another.
+    assert all(len(set(targets)) == 1 for targets in by_row.values())
+    assert len({targets[0] for targets in by_row.values()}) == len(by_row) > 1
+
+
+@pytest.mark.usefixtures("finished")
+def test_commands_for_classes_take_classifiers_alone(
+    source: SampleSource, finished: RunResult, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(source.split("test").read(0).content)
+    code = main(["predict", str(finished.path), str(photo)])
+    if source.task == "classification":
+        assert code == 0
+    else:
+        assert code == 3
+        assert "is a model for tags; expected a classifier" in capsys.readouterr().err
 
 
 def test_a_task_that_is_not_known_is_refused(photos: Path, tmp_path: Path) -> None:

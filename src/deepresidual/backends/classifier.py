@@ -90,21 +90,24 @@ class Classifier(ABC):
         backend: Name of what computes, for messages.
         label_names: Name of every class, in the order of the logits; empty for a backbone.
         preprocess: How a decoded image becomes the input.
+        task: What it has learned; only ``classification`` has classes to predict.
     """
 
     backend: ClassVar[str]
     label_names: tuple[str, ...]
     preprocess: Preprocess
+    task: str = "classification"
 
     @abstractmethod
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the logits of a batch.
+        """Compute the logits of a batch; normalization by :attr:`preprocess` is part of it.
 
         Args:
-            pixels: ``(N, S, S, C)`` uint8, as :meth:`Preprocess.center_view` gives them, N at least 1.
+            pixels: ``(N, S, S, C)`` uint8, as :meth:`Preprocess.center_view` gives them, N at least 1. May be
+                read-only, and a view of other memory with strides of any sign.
 
         Returns:
-            ``(N, K)`` float32 for K classes.
+            ``(N, K)`` float32 for K classes, in memory of its own.
 
         Raises:
             ModelFileError: The model has no classifier.
@@ -307,7 +310,22 @@ def _finite_rows(logits: NDArray[np.float32]) -> list[bool]:
 
 
 def require_classifier(model: Classifier, name: str = "the model") -> None:
-    """Refuse a backbone where classes are asked for.
+    """Refuse a model of another task, and a backbone, where classes are asked for.
+
+    Args:
+        model: The model.
+        name: What the user calls it, for the message.
+
+    Raises:
+        ModelFileError: The model has learned something else, or has 0 classes.
+    """
+    if model.task != "classification":
+        raise ModelFileError(f"{name} is a model for {model.task}", expected="a classifier")
+    require_outputs(model, name)
+
+
+def require_outputs(model: Classifier, name: str = "the model") -> None:
+    """Refuse a backbone where outputs are asked for.
 
     Args:
         model: The model.

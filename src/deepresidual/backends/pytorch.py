@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from deepresidual.backends.classifier import Classifier, SettledPrecision, require_classifier
+from deepresidual.backends.classifier import Classifier, SettledPrecision, require_outputs
 from deepresidual.backends.precision import settle_precision
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.runtime.compute import Precision, PrecisionChoice
@@ -116,7 +116,7 @@ class TorchClassifier(Classifier):
         Raises:
             ModelFileError: The model has no classifier.
         """
-        require_classifier(self)
+        require_outputs(self)
         with torch.inference_mode():
             batch = self._batch(pixels)
             with autocast(self.device, self.precision):

@@ -22,6 +22,7 @@ from deepresidual.data.decode import decode
 from deepresidual.data.loader import Batch
 from deepresidual.data.sampler import SampleIndex, TrainingOrder
 from deepresidual.data.source import Split
+from deepresidual.data.source.base import Target
 from deepresidual.data.threads import in_order
 from deepresidual.errors import DataError
 from deepresidual.preprocess import Preprocess
@@ -55,7 +56,8 @@ class InMemoryImages:
 
     Args:
         pixels: ``(N, S, S, C)`` uint8, as they were decoded.
-        split: Where they come from; for labels and names.
+        targets: Stacked :attr:`EncodedSample.target`, N of them.
+        split: Where they come from; for names.
         preprocess: How they become the network's input.
         augment: How they are varied.
         device: Where they are kept.
@@ -64,14 +66,14 @@ class InMemoryImages:
     def __init__(
         self,
         pixels: NDArray[np.uint8],
+        targets: torch.Tensor,
         split: Split,
         preprocess: Preprocess,
         augment: Augment,
         device: torch.device,
     ) -> None:
-        self._pixels, self._split = pixels, split
+        self._pixels, self._targets, self._split = pixels, targets, split
         self._preprocess, self._augment, self._device = preprocess, augment, device
-        self._targets = torch.tensor(split.labels)
         self._side_px = 0
         self._views = torch.empty(0, dtype=torch.uint8)
 
@@ -81,28 +83,31 @@ class InMemoryImages:
     ) -> InMemoryImages | None:
         """Decode a split; ``None`` where its images are not square, differ in size, or one cannot be used."""
         pixels: NDArray[np.uint8] | None = None
+        targets: list[Target] = []
 
-        def decoded(index: int) -> NDArray[np.uint8]:
-            return preprocess.to_channels(decode(split.read(index).content))
+        def decoded(index: int) -> tuple[NDArray[np.uint8], Target]:
+            sample = split.read(index)
+            return preprocess.to_channels(decode(sample.content)), sample.target
 
         groups = (
             range(first, min(first + _AT_A_TIME, len(split))) for first in range(0, len(split), _AT_A_TIME)
         )
-        done = 0
         try:
             for group in in_order(decoded, groups, num_threads=usable_cores(), groups_ahead=4):
-                for image in group:
+                for image, target in group:
                     if pixels is None:
                         pixels = np.empty((len(split), *image.shape), dtype=np.uint8)
                     if image.shape != pixels.shape[1:] or image.shape[0] != image.shape[1]:
                         return None
                     if pixels.nbytes > _MOST_BYTES:
                         return None
-                    pixels[done] = image
-                    done += 1
+                    pixels[len(targets)] = image
+                    targets.append(target)
         except DataError:
             return None  # the loader will name it where its turn comes
-        return cls(pixels, split, preprocess, augment, device) if pixels is not None else None
+        if pixels is None:
+            return None
+        return cls(pixels, torch.tensor(targets), split, preprocess, augment, device)
 
     def batches(self, order: TrainingOrder) -> Generator[Batch]:
         """Yield the batches of :func:`deepresidual.data.loader.training_batches`, pixels on the device."""

@@ -38,7 +38,10 @@ class Result(Protocol):
         ...
 
     def summary(self) -> dict[str, Any]:
-        """Return ``split`` and the figures that ``metrics.jsonl`` and the model folder get."""
+        """Return ``split`` and the figures that ``metrics.jsonl`` and the model folder get.
+
+        ``loss`` is one of them. What training counts too has the name that it has in :meth:`Task.figures`.
+        """
         ...
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,11 +85,16 @@ class Task(Protocol):
         ...
 
     def training_error(self, parts: Mapping[str, float], count: int) -> float:
-        """Return the error between 0 and 1 that ends a warm-up."""
+        """Return the error between 0 and 1 that ends a warm-up; 1 where the task has no such error."""
         ...
 
     def headline(self, figures: Mapping[str, Any], digits: int) -> str:
-        """Return the figures beside the loss that a line of the log shows."""
+        """Return the figures beside the loss that a line of the log shows.
+
+        Args:
+            figures: Those of :meth:`figures` while it trains, those of :meth:`Result.summary` after.
+            digits: Digits behind the point.
+        """
         ...
 
     def evaluate(
@@ -100,11 +108,25 @@ class Task(Protocol):
         skip_bad: bool,
         stop: StopRequest,
     ) -> Result:
-        """Return the result of a split; raise ``StopRequested`` after a signal."""
+        """Return the result of a split.
+
+        Args:
+            model: The network, in evaluation mode, with its preprocessing.
+            split: The samples.
+            name: What the split is called.
+            num_workers: Threads that read and decode.
+            processes: Each measures its share; sums are gathered.
+            skip_bad: Leave samples out that cannot be used (:attr:`Batch.bad`), and count them.
+            stop: Checked after each batch.
+
+        Raises:
+            DataError: A sample cannot be used, unless they are skipped (:meth:`Batch.require_all_good`).
+            StopRequested: A signal came.
+        """
         ...
 
     def error(self, result: Any) -> float:
-        """Return the error that schedule, early stopping and the choice of the model follow."""
+        """Return what schedule, early stopping and the choice of the model follow; lower is better."""
         ...
 
     def read(self, document: Mapping[str, Any]) -> Any:

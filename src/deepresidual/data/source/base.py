@@ -69,7 +69,7 @@ class Split(Protocol):
 
     @property
     def labels(self) -> list[int]:
-        """The label of every sample, in order."""
+        """The class of every sample, in order, without reading it; what a sample teaches is its target."""
         ...
 
     def __len__(self) -> int:
@@ -85,7 +85,11 @@ class Split(Protocol):
         ...
 
     def rows(self) -> Iterator[Row]:
-        """Yield key, label and size or checksum of every sample, in order, without reading images."""
+        """Yield key, label and size or checksum of every sample, in order, without reading images.
+
+        A resumed run is refused where its rows have changed. A target that is no label is in them as a
+        checksum, in the place of the label; else it could change unnoticed.
+        """
         ...
 
 
@@ -127,7 +131,7 @@ class SampleSource:
 
     Attributes:
         name: Short name, for reports and folder names.
-        classes: Names of the classes; a label is an index into them.
+        classes: Names of the classes, an output of the network each; a label is an index into them.
         splits: The parts by name: ``train`` and ``val`` or ``test`` or both.
         ignored: Files among the samples that are not used.
         held_out: How the splits came to be, when the data set did not say; empty when it did.
@@ -350,7 +354,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 Row: TypeAlias = tuple[str, int, int]
-"""Key, label, and size in bytes or checksum of a sample."""
+"""Key, label or checksum of the target, and size in bytes or checksum of a sample."""
 
 
 def fingerprint_of(split: Split) -> str:
