@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.cpu import CEILINGS, folder_of
 
 TESTS = Path(__file__).parent.parent
-# Six minutes on two cores are 720, imports and collection among them; a whole run used 547 when these were set.
+# Six minutes on two cores are 720, imports and collection among them; when these were set a run used 547.
 CPU_SECONDS = 709
 
 
