@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from deepresidual.errors import ResidualError
     from deepresidual.evaluation import Evaluation
     from deepresidual.evaluation.evaluate import evaluate
+    from deepresidual.evaluation.options import EvaluationOptions
     from deepresidual.models import Classifier, Prediction, TorchClassifier, create, load, save
     from deepresidual.models.convert import Conversion, convert
     from deepresidual.nn import ResNet
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from deepresidual.spec import ResNetSpec
     from deepresidual.training.launch import train
     from deepresidual.training.loop import RunResult
+    from deepresidual.training.options import TrainOptions
     from deepresidual.zoo import list_models
 
 __version__ = "0.1.0.dev0"
@@ -38,6 +40,7 @@ __all__ = [
     "Classifier",
     "Conversion",
     "Evaluation",
+    "EvaluationOptions",
     "Prediction",
     "Preprocess",
     "Recipe",
@@ -46,6 +49,7 @@ __all__ = [
     "ResidualError",
     "RunResult",
     "TorchClassifier",
+    "TrainOptions",
     "__version__",
     "convert",
     "create",
@@ -60,6 +64,7 @@ _HOMES = {
     "Classifier": "deepresidual.models",
     "Conversion": "deepresidual.models.convert",
     "Evaluation": "deepresidual.evaluation",
+    "EvaluationOptions": "deepresidual.evaluation.options",
     "Prediction": "deepresidual.models",
     "Preprocess": "deepresidual.preprocess",
     "Recipe": "deepresidual.recipe",
@@ -68,6 +73,7 @@ _HOMES = {
     "ResidualError": "deepresidual.errors",
     "RunResult": "deepresidual.training.loop",
     "TorchClassifier": "deepresidual.models",
+    "TrainOptions": "deepresidual.training.options",
     "convert": "deepresidual.models.convert",
     "create": "deepresidual.models",
     "evaluate": "deepresidual.evaluation.evaluate",

@@ -24,7 +24,16 @@ from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hin
 
 from deepresidual.errors import ConfigurationError, nearest
 
-__all__ = ["check_fields", "check_names", "check_seed", "field_types", "is_whole", "number", "sentences"]
+__all__ = [
+    "check_choices",
+    "check_fields",
+    "check_names",
+    "check_seed",
+    "field_types",
+    "is_whole",
+    "number",
+    "sentences",
+]
 
 _REQUIRED = dataclasses.MISSING
 
@@ -119,6 +128,17 @@ def check_fields(value: Any, *, as_json: bool = False) -> None:
     hints = field_types(type(value))
     for field in dataclasses.fields(value):
         _check(field.name, getattr(value, field.name), hints[field.name], field.metadata, as_json=as_json)
+
+
+def check_choices(value: Any) -> None:
+    """Check the fields of a dataclass that are one of several words, or yes or no.
+
+    Raises:
+        ConfigurationError: A field is something else; the message names what it can be.
+    """
+    for name, hint in field_types(type(value)).items():
+        if hint is bool or get_origin(hint) is Literal:
+            _check(name, getattr(value, name), hint, {}, as_json=False)
 
 
 def _check(name: str, value: Any, hint: Any, limits: Any, *, as_json: bool) -> None:

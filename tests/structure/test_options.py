@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from deepresidual.errors import ConfigurationError
 from deepresidual.evaluation import options as evaluation_options
 from deepresidual.runtime import compute
 from deepresidual.training import options as train_options
@@ -75,3 +76,17 @@ def test_lists_of_parameters_are_short_and_typed() -> None:
                 catch_all.add(name)
     assert not long
     assert catch_all <= CATCH_ALL
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"bad_samples": "drop"}, "bad_samples is 'drop'; expected one of stop, skip"),
+        ({"compile": "maybe"}, "compile is 'maybe'; expected one of auto, yes, no"),
+        ({"tensorboard": "no"}, "tensorboard is 'no'; expected True or False"),
+        ({"fit_memory": 1}, "fit_memory is 1; expected True or False"),
+    ],
+)
+def test_another_word_than_those_allowed_is_refused(keywords: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        train_options.TrainOptions(**keywords)

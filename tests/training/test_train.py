@@ -241,6 +241,28 @@ def test_steps_take_the_place_of_epochs(photos: Path, tmp_path: Path) -> None:
     assert [row["step"] for row in metrics(tmp_path / "run") if row["event"] == "evaluation"] == [5, 7]
 
 
+@pytest.mark.parametrize(
+    ("changes", "epochs"),
+    [
+        # A batch of 40 ends 0.67 epochs beyond the first of 48 samples, 0.5 beyond the second.
+        ({"batch_size": 40, "epochs": 3.0}, ["1", "2", "3"]),
+        ({"batch_size": 10, "epochs": 1.25, "evaluate_every": 0.5}, ["0.5", "1", "1.25"]),
+        ({"batch_size": 10, "epochs": 0.2}, ["0.2"]),
+        ({"batch_size": 10, "steps": 7}, ["1", "1.46"]),
+    ],
+)
+def test_a_line_says_the_epoch_that_was_reached(
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    epochs: list[str],
+) -> None:
+    run(photos, tmp_path / "run", changes)
+    said = [line.split()[1] for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
+    assert said == epochs
+
+
 def test_more_samples_a_batch_than_there_are_is_no_problem(photos: Path, tmp_path: Path) -> None:
     assert run(photos, tmp_path / "run", {"batch_size": 100, "epochs": 2.0}).status == "finished"
 

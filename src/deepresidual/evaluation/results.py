@@ -204,7 +204,11 @@ def read_results(path: str | Path) -> dict[str, tuple[str, str]]:
     """
     path = expanded(path)
     if path.suffix.casefold() not in _FORMATS:
-        raise ConfigurationError(f"{path} is no file of results", expected=f"a name in {', '.join(_FORMATS)}")
+        raise ConfigurationError(
+            f"{path} is no file of results",
+            expected=f"a name in {', '.join(_FORMATS)}",
+            remedy="write one of each model with 'residual evaluate MODEL DATA --predictions FILE.csv'",
+        )
     try:
         columns = _read(path)
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 
@@ -102,7 +103,7 @@ class Journal:
         if self._bar is not None:
             measured = evaluation.summary()
             self._bar.line(
-                f"epoch {self._epoch(step):4.0f}  {trained}"
+                f"epoch {self._epoch_reached(step):>4}  {trained}"
                 f"{evaluation.split} loss {measured['loss']:.4f} {self._task.headline(measured, 2)}"
             )
         with self._processes.failing_together():
@@ -131,6 +132,14 @@ class Journal:
 
     def _epoch(self, step: int) -> float:
         return step * self.plan.recipe.batch_size / self.plan.num_samples
+
+    def _epoch_reached(self, step: int) -> str:
+        """Return the epoch that an evaluation after ``step`` is of, which the step's batch goes beyond."""
+        recipe = self.plan.recipe
+        if step == self.plan.total_steps:
+            return f"{round(self._epoch(step), 2):g}" if recipe.steps else f"{recipe.epochs:g}"
+        reached = math.floor(self._epoch(step) / recipe.evaluate_every + 1e-9) * recipe.evaluate_every
+        return f"{round(reached or self._epoch(step), 2):g}"
 
 
 class Pace:

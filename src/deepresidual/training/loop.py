@@ -1,7 +1,8 @@
 """The training loop: the whole update in the order in which things happen.
 
-What it needs is elsewhere, as values: ``feed`` yields batches, ``updater`` computes, ``non_finite`` decides,
-``state`` is what a checkpoint holds, ``saver`` writes and reads it, ``journal`` tells people.
+What it asks is elsewhere: ``feed`` yields batches, ``updater`` computes forward and backward passes and the
+optimizer's step, ``non_finite`` decides, ``state`` is what a checkpoint holds, ``saver`` writes and reads it,
+``journal`` tells people.
 """
 
 from __future__ import annotations
@@ -133,6 +134,7 @@ class Trainer:
         """Run one update. Return False after a rollback: the stream of batches has to begin anew."""
         step, recipe = self.state.step, self.plan.recipe
         rate = self._learning_rate(step)
+        # A step that was not finite before a rollback is left out without computing it again.
         decision = decide(recipe, self.state.not_finite, step)
         if isinstance(decision, Go):
             with self.stop.or_else(self._save_before_step):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from deepresidual.fields import check_choices
 from deepresidual.recipe import Recipe
 from deepresidual.runtime.compute import PrecisionChoice
 from deepresidual.training.compiling import CompileChoice
@@ -64,6 +65,9 @@ class TrainOptions:
 
     tensorboard: bool = False
     """Write the metrics for TensorBoard as well."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
 
 class TrainKeywords(TypedDict, total=False):
