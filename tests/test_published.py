@@ -17,7 +17,10 @@ TORCHVISION = (
     "resnet101",
     "resnet152",
     "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
     "wide_resnet50_2",
+    "wide_resnet101_2",
 )
 
 

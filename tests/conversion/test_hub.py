@@ -98,6 +98,45 @@ def test_a_wrong_checksum_is_refused_and_removed(cache: Path, name: str) -> None
     assert not any(content.endswith(b"!") for content in left)
 
 
+def share(cache: Path, content: bytes, payload: bytes) -> Path:
+    """Move a blob into the store that repositories share, as the library does with files from Xet."""
+    shared = cache / "blobs" / "9a" / ("9a" + "0" * 62)  # another kind of hash
+    shared.parent.mkdir(parents=True)
+    shared.write_bytes(payload)
+    blob = cache / "models--someone--resnet" / "blobs" / hashlib.sha256(content).hexdigest()
+    blob.unlink()
+    blob.symlink_to(Path("..", "..", shared.relative_to(cache)))
+    return shared
+
+
+def test_a_shared_blob_is_held_against_the_hash_of_the_repository_s_link(cache: Path) -> None:
+    store(cache, {"config.json": b"{}", "model.safetensors": b"weights"})
+    shared = share(cache, b"weights", b"weights")
+    assert (fetch("someone/resnet") / "model.safetensors").read_bytes() == b"weights"
+    shared.write_bytes(b"damaged")
+    with pytest.raises(ModelFileError, match=f"model.safetensors .* has checksum .*; delete {shared}, which"):
+        fetch("someone/resnet")
+    assert shared.exists()
+    assert sorted(path.name for path in (cache / "models--someone--resnet").rglob("*.safetensors")) == []
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_cache_without_links_is_held_against_what_the_hub_states(
+    hub: list[str], cache: Path, damaged: bool
+) -> None:
+    store(cache, dict(FakeHub.files))
+    for path in (cache / "models--someone--resnet" / "snapshots" / COMMIT).iterdir():
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content[::-1] if damaged and path.suffix == ".safetensors" else content)
+    if not damaged:
+        assert (fetch("someone/resnet") / "model.safetensors").read_bytes() == b"weights"
+        return
+    with pytest.raises(ModelFileError, match="has checksum .*; it was removed from the cache"):
+        fetch("someone/resnet")
+    assert (fetch("someone/resnet") / "model.safetensors").read_bytes() == b"weights"
+
+
 def test_without_a_network_the_message_says_so(cache: Path) -> None:
     with pytest.raises(
         RunError,
@@ -201,6 +240,22 @@ def test_a_hub_that_is_not_there_is_given_up_at_once(cache: Path, monkeypatch: p
         RunError, match=r"someone/resnet does not exist here, .* cannot be reached \(.+\); connect"
     ):
         fetch("someone/resnet")
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_a_hub_that_says_nothing_is_given_up_within_seconds(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    monkeypatch.setattr("deepresidual.conversion.hub._SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        point_to(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        if not answers:
+            # As a look-up of a name, which no timeout ends.
+            monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: time.sleep(20))
+        start = time.monotonic()
+        with pytest.raises(RunError, match=r"cannot be reached \(.+\); connect"):
+            fetch("someone/resnet")
+        assert time.monotonic() - start < 5
 
 
 def test_what_is_cached_is_used_where_the_hub_does_not_answer(

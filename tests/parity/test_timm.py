@@ -38,8 +38,9 @@ from tests.suites import short
 timm: Any = OnDemand("timm")
 
 NETWORKS = {
-    **{name: name for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")},
-    **{name: name for name in ("resnext50_32x4d", "wide_resnet50_2")},
+    **{f"resnet{layers}": f"resnet{layers}" for layers in (18, 26, 34, 50, 101, 152)},
+    **{name: name for name in ("resnext50_32x4d", "wide_resnet50_2", "wide_resnet101_2")},
+    **{f"resnext101_{width}": f"resnext101_{width}" for width in ("32x4d", "32x8d", "64x4d")},
     **{f"resnetv2_{layers}": f"resnet{layers}.v2" for layers in (18, 34, 50, 101, 152)},
 }
 # The others differ from these in depth alone.

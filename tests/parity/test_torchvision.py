@@ -32,7 +32,10 @@ from tests.suites import short
 
 torchvision: Any = OnDemand("torchvision")
 
-NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "wide_resnet50_2")
+NAMES = (
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
+)
 # The others differ from these in depth alone.
 DISTINCT = ("resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2")
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import queue
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from deepresidual.runtime.known_formats import WEIGHT_SUFFIXES
 _FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 _PICKLE = "pytorch_model.bin"
 _PREFIX = "hf-hub:"  # timm's
+_SECONDS = 3.0
 _OWNER_AND_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # Endings of files; names of repositories have dots as well (resnet50.a1_in1k).
 _FILE_SUFFIXES = {
@@ -81,8 +85,9 @@ def _exists(path: str) -> bool:
 def fetch(hub_id: str) -> Path:
     """Return the folder of a repository's weights and configuration, downloading what the cache lacks.
 
-    The Hub is asked once whether it answers; if it does not, the cache alone is used. ``HF_HUB_OFFLINE=1``,
-    ``HF_HUB_ETAG_TIMEOUT`` (10 seconds) and ``HF_HOME`` are honoured, as by every tool of the Hub.
+    The Hub is asked once whether it answers; if it does not within 3 seconds, or those that
+    ``HF_HUB_ETAG_TIMEOUT`` says, the cache alone is used. ``HF_HUB_OFFLINE=1`` and ``HF_HOME`` are honoured,
+    as by every tool of the Hub.
 
     Args:
         hub_id: ``owner/name``.
@@ -110,7 +115,11 @@ def fetch(hub_id: str) -> Path:
         if name == _PICKLE and folder is not None and (folder / "model.safetensors").exists():
             break
         try:
-            path = Path(huggingface_hub.hf_hub_download(hub_id, name, local_files_only=bool(unreachable)))
+            path = Path(
+                huggingface_hub.hf_hub_download(
+                    hub_id, name, local_files_only=bool(unreachable), etag_timeout=_patience()
+                )
+            )
         except LocalEntryNotFoundError as error:
             # Offline, the cache cannot tell a file that the repository lacks from one never fetched.
             if folder is None and name == "config.json":
@@ -127,74 +136,115 @@ def fetch(hub_id: str) -> Path:
                 remedy="check the name and the network, or give the path of a file or folder",
             ) from error
         else:
-            _check_hash(path, hub_id)
+            _check_hash(path, hub_id, name, is_online=not unreachable)
             folder = path.parent
     if folder is None:
         raise RunError(f"{hub_id} has neither config.json nor weights", expected="a model repository")
     return folder
 
 
+def _patience() -> float:
+    """Return how many seconds an answer of the Hub is waited for."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_ETAG_TIMEOUT if "HF_HUB_ETAG_TIMEOUT" in os.environ else _SECONDS
+
+
 def _why_unreachable(hub_id: str) -> str:
     """Ask the Hub once for a repository; return why it does not answer, or nothing where it does.
 
-    The library itself would try for half a minute.
+    The library itself would try for half a minute, and looking up a name has no timeout at all.
 
     Raises:
         RunError: The Hub answers that there is no such repository, or that it is not for everybody.
     """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
+    answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+    threading.Thread(target=lambda: answers.put(_asked(hub_id)), daemon=True).start()
+    try:
+        error = answers.get(timeout=_patience() + 1)
+    except queue.Empty:
+        return f"no answer within {_patience() + 1:.0f} s"
+    return _reason(error, hub_id) if error is not None else ""
+
+
+def _asked(hub_id: str) -> Exception | None:
+    """Ask for a file of a repository, and return the error."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     try:
-        get_hf_file_metadata(hf_hub_url(hub_id, _FILES[0]), timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    except EntryNotFoundError:
+        get_hf_file_metadata(hf_hub_url(hub_id, _FILES[0]), timeout=_patience())
+    except Exception as error:  # noqa: BLE001  # the errors of an HTTP client, another one in each version
+        return error
+    return None
+
+
+def _reason(error: Exception, hub_id: str) -> str:
+    """Return why the Hub cannot be used, or nothing where it can.
+
+    Raises:
+        RunError: The Hub answers that there is no such repository, or that it is not for everybody.
+    """
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.EntryNotFoundError):
         return ""
-    except GatedRepoError as error:
+    if isinstance(error, errors.GatedRepoError):
         raise RunError(
             f"the Hugging Face Hub gives {hub_id} only to those who accepted its terms",
             remedy="accept them on its page and log in with 'hf auth login'",
         ) from error
-    except RepositoryNotFoundError as error:
+    if isinstance(error, errors.RepositoryNotFoundError):
         raise RunError(
             f"{hub_id} does not exist, here or on the Hugging Face Hub",
             remedy="check the name; for a private repository log in with 'hf auth login'",
         ) from error
-    except OfflineModeIsEnabled:
+    if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set"
-    except HfHubHTTPError as error:
-        return (
-            f"it answers {error.response.status_code}" if error.response is not None else _first_line(error)
-        )
-    except Exception as error:  # noqa: BLE001  # the errors of an HTTP client, another one in each version
-        return _first_line(error) or type(error).__name__
-    return ""
+    if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
+        return f"it answers {error.response.status_code}"
+    return _first_line(error) or type(error).__name__
 
 
-def _check_hash(path: Path, hub_id: str) -> None:
-    """Check a cached file against its name: a SHA-256 of large files, git's SHA-1 of the others."""
-    blob = path.resolve()
-    if re.fullmatch(r"[0-9a-f]{64}", blob.name):
+def _check_hash(path: Path, hub_id: str, name: str, *, is_online: bool) -> None:
+    """Hold a cached file against its hash: a SHA-256 of large files, git's SHA-1 of the others.
+
+    The library compares sizes alone. In its cache a file is a link to one that is named by the hash; that may
+    be a link again, into a store that repositories share and whose names are hashes of another kind. A cache
+    without links (Windows) has no names, so there the Hub is asked.
+    """
+    blob = path.parent / path.readlink() if path.is_symlink() else path
+    expected = blob.name if blob != path else _stated_hash(hub_id, name) if is_online else ""
+    if re.fullmatch(r"[0-9a-f]{64}", expected):
         digest = hashlib.sha256()
-    elif re.fullmatch(r"[0-9a-f]{40}", blob.name):
-        digest = hashlib.sha1(b"blob %d\0" % blob.stat().st_size, usedforsecurity=False)
+    elif re.fullmatch(r"[0-9a-f]{40}", expected):
+        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     else:
-        return  # a cache without links keeps no hash beside the file
-    for chunk in _chunks(blob):
+        return
+    for chunk in _chunks(path):
         digest.update(chunk)
-    if digest.hexdigest() != blob.name:
-        path.unlink(missing_ok=True)
-        blob.unlink(missing_ok=True)
-        raise ModelFileError(
-            f"{path.name} of {hub_id} has checksum {digest.hexdigest()[:12]}…",
-            expected=f"{blob.name[:12]}…",
-            remedy="it was removed from the cache: convert again to fetch it anew",
-        )
+    if digest.hexdigest() == expected:
+        return
+    remedy = "it was removed from the cache: convert again to fetch it anew"
+    if blob.is_symlink():
+        # Others link to the shared one, too, so it is theirs to keep.
+        remedy = f"delete {blob.resolve()}, which all repositories share, and convert again to fetch it anew"
+    path.unlink(missing_ok=True)
+    blob.unlink(missing_ok=True)
+    raise ModelFileError(
+        f"{path.name} of {hub_id} has checksum {digest.hexdigest()[:12]}…",
+        expected=f"{expected[:12]}…",
+        remedy=remedy,
+    )
+
+
+def _stated_hash(hub_id: str, name: str) -> str:
+    """Return the hash that the Hub states for a file; nothing where it does not answer."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    try:
+        return get_hf_file_metadata(hf_hub_url(hub_id, name), timeout=_patience()).etag or ""
+    except Exception:  # noqa: BLE001  # as in _asked
+        return ""
 
 
 def _chunks(path: Path, size: int = 1 << 20) -> Iterator[bytes]:

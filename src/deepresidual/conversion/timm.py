@@ -213,7 +213,7 @@ def _with_config(checkpoint: ForeignCheckpoint, config: Mapping[str, Any], spec:
             f"{path}: the architecture is {quoted(name)}",
             expected=f"one of {', '.join(_architectures())}",
         )
-    row = _architectures()[name.split(".")[0]].spec
+    row = _architectures()[name.split(".")[0]]
     found = (spec.unit, spec.depths, spec.widths, spec.groups, spec.inner_multiplier, spec.arrangement)
     if found != (row.unit, row.depths, row.widths, row.groups, row.inner_multiplier, row.arrangement):
         raise ModelFileError(
@@ -313,11 +313,16 @@ def _labels(config: Mapping[str, Any], spec: ResNetSpec, path: Path) -> tuple[st
 # -- timm's own ---------------------------------------------------------------------------------------
 
 
-def _architectures() -> dict[str, zoo.ZooEntry]:
-    """Return timm's names of the networks that both have, and our rows."""
-    plain = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200")
-    rows = {name: zoo.entry(name) for name in (*plain, "resnext50_32x4d", "wide_resnet50_2")}
-    return rows | {f"resnetv2_{n}": zoo.entry(f"resnet{n}.v2") for n in (18, 34, 50, 101, 152)}
+def _architectures() -> dict[str, ResNetSpec]:
+    """Return the networks that both have, by timm's names."""
+    same = [f"resnet{layers}" for layers in (18, 26, 34, 50, 101, 152, 200)]
+    same += ["resnext50_32x4d", *(f"resnext101_{width}" for width in ("32x4d", "32x8d", "64x4d"))]
+    specs = {name: zoo.entry(name).spec for name in (*same, "wide_resnet50_2", "wide_resnet101_2")}
+    # Two of 194 and 469 million parameters, trained on Instagram's pictures.
+    for width in (16, 32):
+        wide = dataclasses.replace(specs["resnext101_32x8d"], inner_multiplier=width // 2)
+        specs[f"resnext101_32x{width}d"] = wide
+    return specs | {f"resnetv2_{n}": zoo.entry(f"resnet{n}.v2").spec for n in (18, 34, 50, 101, 152)}
 
 
 def _require(spec: ResNetSpec) -> None:
@@ -344,7 +349,7 @@ def _require(spec: ResNetSpec) -> None:
 def _architecture(spec: ResNetSpec) -> str:
     for name, row in _architectures().items():
         changed = dataclasses.replace(
-            row.spec,
+            row,
             num_classes=spec.num_classes,
             in_channels=spec.in_channels,
             output_stride=spec.output_stride,

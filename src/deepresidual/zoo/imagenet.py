@@ -196,14 +196,30 @@ def entries() -> tuple[ZooEntry, ...]:
             "fb.resnet.torch's released ResNet-50; BN after the addition",
         ),
         _row(
-            "resnext50_32x4d",
-            replace(_base(50), groups=32, inner_multiplier=2),
-            "Xie et al. 2017 (arXiv 1611.05431), Table 1; 32 groups of 4 channels",
+            "resnet26",
+            replace(_base(50), depths=(2, 2, 2, 2)),
+            "timm; two bottleneck units a stage",
         ),
-        _row(
-            "wide_resnet50_2",
-            replace(_base(50), inner_multiplier=2),
-            "Zagoruyko and Komodakis 2016 (arXiv 1605.07146), Table 8; inner channels doubled",
+        *(
+            _row(
+                f"resnext{layers}_{groups}x{width}d",
+                replace(_base(layers), groups=groups, inner_multiplier=groups * width // 64),
+                f"{source}; {groups} groups of {width} channels",
+            )
+            for layers, groups, width, source in (
+                (50, 32, 4, "Xie et al. 2017 (arXiv 1611.05431), Table 1"),
+                (101, 32, 4, "Xie et al. 2017 (arXiv 1611.05431), Table 3"),
+                (101, 32, 8, "Mahajan et al. 2018 (arXiv 1805.00932)"),
+                (101, 64, 4, "Xie et al. 2017 (arXiv 1611.05431), Table 4"),
+            )
+        ),
+        *(
+            _row(
+                f"wide_resnet{layers}_2",
+                replace(_base(layers), inner_multiplier=2),
+                f"Zagoruyko and Komodakis 2016 (arXiv 1605.07146), {table}; inner channels doubled",
+            )
+            for layers, table in ((50, "Table 8"), (101, "as torchvision has it"))
         ),
         _row("plain18", replace(_base(18), shortcut="none"), "He et al. 2015, Table 2; no shortcuts"),
         _row("plain34", replace(_base(34), shortcut="none"), "He et al. 2015, Table 2; no shortcuts"),

@@ -207,8 +207,15 @@ RESULTS: tuple[Published, ...] = (
             "resnet101": (22.626, 6.454),
             "resnet152": (21.688, 5.954),
             "resnext50_32x4d": (22.382, 6.302),
+            "resnext101_32x8d": (20.688, 5.474),
             "wide_resnet50_2": (21.532, 5.914),
+            "wide_resnet101_2": (21.152, 5.716),
         },
+    ),
+    *_imagenet(
+        "1-crop 224 px of 232 px",
+        "torchvision, IMAGENET1K_V1",
+        {"resnext101_64x4d": (16.754, 3.546)},
     ),
     *_imagenet(
         "1-crop 224 px of 232 px",
@@ -218,7 +225,9 @@ RESULTS: tuple[Published, ...] = (
             "resnet101": (18.114, 4.220),
             "resnet152": (17.716, 3.998),
             "resnext50_32x4d": (18.802, 4.660),
+            "resnext101_32x8d": (17.166, 3.772),
             "wide_resnet50_2": (18.398, 4.242),
+            "wide_resnet101_2": (17.490, 3.980),
         },
     ),
     # 100 − top-1 accuracy; the recipes are A1 to A3 of Wightman et al. 2021 (arXiv 2110.00476).
