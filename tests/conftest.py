@@ -106,12 +106,17 @@ def write_photos(root: Path, per_class: int, side: int = 24, seed: int = 0, colu
     return root
 
 
+def write_splits(root: Path) -> Path:
+    """Write 3 × (16 + 5) pictures in train/ and test/."""
+    write_photos(root / "train", 16)
+    write_photos(root / "test", 5, seed=1)
+    return root
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of 3 × (16 + 5) pictures in train/ and test/."""
-    write_photos(tmp_path / "photos" / "train", 16)
-    write_photos(tmp_path / "photos" / "test", 5, seed=1)
-    return tmp_path / "photos"
+    return write_splits(tmp_path / "photos")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import write_photos
+from tests.conftest import write_splits
 from tests.training.parts import SilentJournal, a_run
 
 
@@ -20,9 +20,8 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of ``a_run``, which no test changes."""
     root = tmp_path_factory.mktemp("whole")
-    write_photos(root / "photos" / "train", 16)
-    write_photos(root / "photos" / "test", 5, seed=1)
+    photos = write_splits(root / "photos")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deepresidual.training.launch.Journal", SilentJournal)
-        a_run(root / "photos", root / "run")
+        a_run(photos, root / "run")
     return root / "run"

@@ -25,7 +25,7 @@ from deepresidual.training.loop import RunResult
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.plan import make_plan
 from deepresidual.training.updater import Updater
-from tests.conftest import TINY, write_photos
+from tests.conftest import TINY, write_splits
 from tests.suites import short
 from tests.training.parts import SilentJournal, stop_after
 
@@ -73,11 +73,10 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the same pictures, which no test changes."""
     root = tmp_path_factory.mktemp("whole")
-    write_photos(root / "photos" / "train", 16)
-    write_photos(root / "photos" / "test", 5, seed=1)
+    photos = write_splits(root / "photos")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deepresidual.training.launch.Journal", SilentJournal)
-        run(root / "photos", root / "run")
+        run(photos, root / "run")
     return root / "run"
 
 

@@ -8,12 +8,11 @@ import os
 import queue
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from deepresidual.errors import MissingDependencyError, ModelFileError, RunError
-from deepresidual.runtime.files import expanded
+from deepresidual.runtime.files import expanded, sha256_of
 from deepresidual.runtime.known_formats import WEIGHT_SUFFIXES
 
 # Only what a conversion reads; a repository may hold much more, and code.
@@ -215,14 +214,13 @@ def _check_hash(path: Path, hub_id: str, name: str, *, is_online: bool) -> None:
     blob = path.parent / path.readlink() if path.is_symlink() else path
     expected = blob.name if blob != path else _stated_hash(hub_id, name) if is_online else ""
     if re.fullmatch(r"[0-9a-f]{64}", expected):
-        digest = hashlib.sha256()
+        found = sha256_of(path)
     elif re.fullmatch(r"[0-9a-f]{40}", expected):
-        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        content = path.read_bytes()  # small ones alone have git's
+        found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     else:
         return
-    for chunk in _chunks(path):
-        digest.update(chunk)
-    if digest.hexdigest() == expected:
+    if found == expected:
         return
     remedy = "it was removed from the cache: convert again to fetch it anew"
     if blob.is_symlink():
@@ -231,7 +229,7 @@ def _check_hash(path: Path, hub_id: str, name: str, *, is_online: bool) -> None:
     path.unlink(missing_ok=True)
     blob.unlink(missing_ok=True)
     raise ModelFileError(
-        f"{path.name} of {hub_id} has checksum {digest.hexdigest()[:12]}…",
+        f"{path.name} of {hub_id} has checksum {found[:12]}…",
         expected=f"{expected[:12]}…",
         remedy=remedy,
     )
@@ -245,12 +243,6 @@ def _stated_hash(hub_id: str, name: str) -> str:
         return get_hf_file_metadata(hf_hub_url(hub_id, name), timeout=_patience()).etag or ""
     except Exception:  # noqa: BLE001  # as in _asked
         return ""
-
-
-def _chunks(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(size):
-            yield chunk
 
 
 def _first_line(error: Any) -> str:

@@ -37,7 +37,7 @@ from deepresidual.recipe import Recipe
 from deepresidual.tasks import BatchSums
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.updater import Updater
-from tests.conftest import TINY, write_photos
+from tests.conftest import TINY, write_splits
 from tests.suites import short
 from tests.training.parts import SilentJournal
 
@@ -103,11 +103,10 @@ def document(out: Path) -> dict[str, Any]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
     """Run the experiment to its end, on images like those of every test."""
     root = tmp_path_factory.mktemp("whole")
-    write_photos(root / "photos" / "train", 16)
-    write_photos(root / "photos" / "test", 5, seed=1)
+    photos = write_splits(root / "photos")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deepresidual.training.launch.Journal", SilentJournal)
-        return run(root / "photos", root / "out", DRAWN)
+        return run(photos, root / "out", DRAWN)
 
 
 @pytest.fixture
