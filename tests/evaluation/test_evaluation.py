@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,9 +13,12 @@ from PIL import Image
 
 import deepresidual
 from deepresidual.backends import find_images, predict_files
+from deepresidual.data.loader import Readable
+from deepresidual.data.source import open_source
 from deepresidual.errors import ConfigurationError, DataError
-from deepresidual.evaluation import evaluate
+from deepresidual.evaluation import evaluate, evaluate_split
 from deepresidual.models import TorchClassifier, create, save
+from deepresidual.runtime.signals import StopRequest, StopRequested
 from tests.conftest import SMALL_INPUT, TINY
 
 
@@ -86,6 +91,30 @@ def test_a_bad_sample_stops_the_evaluation_and_is_named(photos: Path, tiny_model
     (photos / "test" / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
     with pytest.raises(DataError, match=r"test/red/broken\.jpg: damaged JPEG"):
         evaluate(tiny_model, photos)
+
+
+def test_a_part_is_never_returned_as_the_whole_where_another_request_hears_the_signal(
+    photos: Path, tiny_model: TorchClassifier
+) -> None:
+    split = open_source(str(photos)).split("test")
+
+    class Stopping:
+        """The split, with Ctrl-C while an image of the second batch is read."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(split, name)
+
+        def __len__(self) -> int:
+            return len(split)
+
+        def read(self, index: int) -> Any:
+            if index == 12:
+                signal.raise_signal(signal.SIGINT)
+            return split.read(index)
+
+    with StopRequest() as stop, pytest.raises(StopRequested) as request, stop.at_once():
+        evaluate_split(tiny_model, cast("Readable", Stopping()), "test", num_workers=0)
+    assert request.value.exit_code == 130
 
 
 def test_an_unknown_split_is_named(photos: Path, tiny_model: TorchClassifier) -> None:

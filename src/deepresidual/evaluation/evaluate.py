@@ -86,19 +86,20 @@ def evaluate_split(
         precision="fp32",
         processes=processes,
     )
-    stop = stop or StopRequest()
+    stop, stopped_with = stop or StopRequest(), 0
     while True:
         try:
             with stop.at_once():
                 batch = next(batches, None)
-        except StopRequested:
+        except StopRequested as request:  # of this request, or of one around this call
+            stopped_with = request.exit_code
             break
         if batch is None:
             break
         if not skip_bad:
             require_none_bad(batch.bad)
         accumulator.add(batch.scores[0], batch)
-    (exit_code,) = processes.all_max(stop.exit_code)
+    (exit_code,) = processes.all_max(stopped_with or stop.exit_code)
     if exit_code:
         raise StopRequested(exit_code)
     return accumulator.evaluation(name, processes)

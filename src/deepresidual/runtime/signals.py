@@ -91,13 +91,13 @@ class StopRequest:
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
         """Within the block, which may wait for long, a signal raises :class:`StopRequested`."""
-        self._may_raise = True
+        before, self._may_raise = self._may_raise, True
         try:
             if self.exit_code:
                 raise StopRequested(self.exit_code)
             yield
         finally:
-            self._may_raise = False
+            self._may_raise = before
 
     @contextlib.contextmanager
     def or_else(self, save: Callable[[], bool]) -> Iterator[None]:
