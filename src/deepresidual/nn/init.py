@@ -11,13 +11,16 @@ of zero, as TensorFlow and Keras draw them. BN starts as the identity.
 from __future__ import annotations
 
 import math
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import torch
 from torch import nn
 
 from deepresidual.nn.addition import Gate
-from deepresidual.nn.resnet import ResNet
+
+if TYPE_CHECKING:
+    from deepresidual.nn.resnet import ResNet
+    from deepresidual.spec import Initialization
 
 
 def initialize(network: ResNet, seed: int) -> None:
@@ -31,15 +34,7 @@ def initialize(network: ResNet, seed: int) -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
         elif isinstance(module, nn.Conv2d | nn.Linear):
-            match spec.initialization:
-                case "he-fan-out":
-                    _draw_he(module, generator)
-                case "xavier":
-                    nn.init.xavier_uniform_(module.weight, generator=generator)
-                    if module.bias is not None:
-                        nn.init.zeros_(module.bias)
-                case _:
-                    assert_never(spec.initialization)
+            draw_weights(module, spec.initialization, generator)
     for module in network.modules():
         if isinstance(module, Gate) and module.gate.bias is not None:
             nn.init.constant_(module.gate.bias, module.first_bias)
@@ -47,6 +42,21 @@ def initialize(network: ResNet, seed: int) -> None:
         last = "bn3" if spec.unit == "bottleneck" else "bn2"
         for unit in spec.units():
             nn.init.zeros_(network.get_submodule(f"{unit.name}.{last}").get_parameter("weight"))
+
+
+def draw_weights(module: nn.Module, initialization: Initialization, generator: torch.Generator) -> None:
+    """Fill a convolution or a classifier in place from ``generator``; other modules have nothing to draw."""
+    if not isinstance(module, nn.Conv2d | nn.Linear):
+        return
+    match initialization:
+        case "he-fan-out":
+            _draw_he(module, generator)
+        case "xavier":
+            nn.init.xavier_uniform_(module.weight, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        case _:
+            assert_never(initialization)
 
 
 def _draw_he(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:

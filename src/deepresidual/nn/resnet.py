@@ -7,6 +7,7 @@ Parameters are named as torchvision names them (``conv1``, ``layer1.0.bn1``, ``l
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
@@ -17,7 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from deepresidual.errors import ConfigurationError
+from deepresidual.fields import check_seed
+from deepresidual.nn.init import draw_weights
 from deepresidual.nn.padding import make_convolution, make_max_pool
+from deepresidual.nn.pooling import StatisticsPool
 from deepresidual.nn.unit import make_bn, make_unit
 from deepresidual.spec import Convolution, ResNetSpec
 
@@ -27,6 +32,10 @@ class ResNet(nn.Module):
 
     ``(N, in_channels, H, W)`` float → ``(N, num_classes)`` logits, or ``(N, num_features)`` features where
     the spec has 0 classes (timm's convention). Any H and W that the strides leave at least one pixel of.
+
+    :meth:`forward` is ``get_classifier()(pooled_features(x))``. What timm's networks answer is answered by
+    the same names: :meth:`forward_features`, :meth:`forward_head`, :meth:`reset_classifier`,
+    :meth:`get_classifier`, :attr:`num_classes`, :attr:`num_features`.
     """
 
     def __init__(self, spec: ResNetSpec) -> None:
@@ -48,17 +57,93 @@ class ResNet(nn.Module):
         self.maxpool = pool
         for stage, shapes in groupby(spec.units(), key=lambda shape: shape.stage):
             self.add_module(stage, nn.Sequential(*(make_unit(spec, shape) for shape in shapes)))
-        self.bn = make_bn(spec, spec.num_features) if spec.is_preactivated else nn.Identity()
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = (
-            nn.Linear(spec.num_features, spec.num_classes)
-            if spec.num_classes
-            else cast("nn.Linear", nn.Identity())  # for type checkers; what needs a classifier asks the spec
+        self.bn = make_bn(spec, spec.out_channels) if spec.is_preactivated else nn.Identity()
+        # Reads the last map; those of stages before it are pooled likewise.
+        self.avgpool = (
+            nn.AdaptiveAvgPool2d(1)
+            if spec.head.statistics == ("mean",)
+            else StatisticsPool(spec.head.statistics)
         )
+        self.fc = _make_classifier(spec)
+
+    @property
+    def num_classes(self) -> int:
+        """Rows of the classifier; 0 for a backbone."""
+        return self.spec.num_classes
+
+    @property
+    def num_features(self) -> int:
+        """Features that the classifier reads."""
+        return self.spec.num_features
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits ``(N, num_classes)`` of images ``(N, in_channels, H, W)``, or their features."""
-        return cast("Tensor", self.fc(self.avgpool(self._last_map(x)).flatten(1)))
+        return cast("Tensor", self.fc(self.pooled_features(x)))
+
+    def pooled_features(self, x: Tensor) -> Tensor:
+        """Return what the classifier reads of images, ``(N, in_channels, H, W)`` → ``(N, num_features)``.
+
+        These are the statistics of ``spec.head`` of the maps of its stages: of the last stage after the last
+        activation, of those before as their units leave them.
+        """
+        if not self.spec.head.stages:
+            return cast("Tensor", self.avgpool(self.forward_features(x)).flatten(1))
+        pooled, pool = [], StatisticsPool(self.spec.head.statistics)
+        x = self._stem(x)
+        for name in self.spec.stage_names[:-1]:
+            x = self._stage(name, x)
+            if name in self.spec.head.stages:
+                pooled.append(pool(x))
+        x = self._last_activation(self._stage(self.spec.stage_names[-1], x))
+        return torch.cat([*pooled, self.avgpool(x).flatten(1)], dim=1)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last map, ``(N, out_channels, H, W)``, after the last activation, as timm's does."""
+        x = self._stem(x)
+        for name in self.spec.stage_names:
+            x = self._stage(name, x)
+        return self._last_activation(x)
+
+    def forward_head(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
+        """Return the logits of the last map, as timm's does.
+
+        Args:
+            x: What :meth:`forward_features` returned.
+            pre_logits: Return what the classifier reads instead.
+
+        Raises:
+            ConfigurationError: The classifier reads other maps, too.
+        """
+        if self.spec.head.stages:
+            raise ConfigurationError(
+                f"forward_head reads the last map and this network's classifier reads those of "
+                f"{', '.join(self.spec.head.stages)}",
+                remedy="call the network itself, or pooled_features()",
+            )
+        features = cast("Tensor", self.avgpool(x).flatten(1))
+        return features if pre_logits else cast("Tensor", self.fc(features))
+
+    def get_classifier(self) -> nn.Module:
+        """Return the classifier; ``Identity`` for a backbone."""
+        return self.fc
+
+    def reset_classifier(self, num_classes: int, seed: int = 0) -> None:
+        """Replace the classifier by a new one, whose weights are a pure function of ``seed``.
+
+        Args:
+            num_classes: Its number of rows; 0 for none, which makes the network a backbone.
+            seed: Seed of its weights.
+
+        Raises:
+            ConfigurationError: A number is out of range.
+        """
+        check_seed(seed)
+        spec = dataclasses.replace(self.spec, num_classes=num_classes)
+        classifier = _make_classifier(spec)
+        draw_weights(classifier, spec.initialization, torch.Generator().manual_seed(seed))
+        usual = self.conv1.weight
+        self.fc = classifier.to(usual.device, usual.dtype).train(self.training)
+        self.spec = spec
 
     def score_map(self, x: Tensor, window_px: int) -> Tensor:
         """Return a map of logits: the network applied fully convolutionally (2015, section 3.4).
@@ -73,8 +158,18 @@ class ResNet(nn.Module):
         Returns:
             ``(N, num_classes, H', W')``, a row of logits for every place of the window (features for 0
             classes).
+
+        Raises:
+            ConfigurationError: The classifier reads more than the mean of the last map.
         """
-        x = self._last_map(x)
+        if not self.spec.has_usual_head:
+            raise ConfigurationError(
+                f"the classifier reads {' and '.join(self.spec.head.statistics)} of "
+                f"{', '.join(self.spec.head_stages)}, which has no map of logits",
+                expected="one that reads the mean of the last map",
+                remedy="evaluate crops instead of whole images",
+            )
+        x = self.forward_features(x)
         window = [min(window_px, side) for side in x.shape[2:]]
         pooled = functional.avg_pool2d(x, window, stride=1)
         if not self.spec.num_classes:
@@ -95,12 +190,6 @@ class ResNet(nn.Module):
         for name in self.spec.stage_names:
             x = maps[name] = self._stage(name, x)
         return maps
-
-    def _last_map(self, x: Tensor) -> Tensor:
-        x = self._stem(x)
-        for name in self.spec.stage_names:
-            x = self._stage(name, x)
-        return self._last_activation(x)
 
     def _stage(self, name: str, x: Tensor) -> Tensor:
         stage = cast("nn.Sequential", self.get_submodule(name))
@@ -132,6 +221,12 @@ def empty_network(spec: ResNetSpec) -> ResNet:
         network = ResNet(spec)
     network.to_empty(device="cpu")
     return network
+
+
+def _make_classifier(spec: ResNetSpec) -> nn.Linear:
+    if spec.num_classes:
+        return nn.Linear(spec.num_features, spec.num_classes)
+    return cast("nn.Linear", nn.Identity())  # for type checkers; what needs a classifier asks the spec
 
 
 def _contexts(

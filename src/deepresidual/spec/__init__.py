@@ -10,6 +10,7 @@ Example:
     (18, 11689512, 1814073344)
 """
 
+from deepresidual.spec.head import Head, Statistic
 from deepresidual.spec.kinds import (
     Arrangement,
     ConvBias,
@@ -31,12 +32,14 @@ __all__ = [
     "ConvBias",
     "Convolution",
     "FirstActivation",
+    "Head",
     "Initialization",
     "Layer",
     "Padding",
     "ResNetSpec",
     "Shortcut",
     "ShortcutForm",
+    "Statistic",
     "Stem",
     "StrideIn",
     "StrideOn",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from deepresidual.errors import ConfigurationError
 from deepresidual.fields import check_fields, check_names
+from deepresidual.spec.head import USUAL_HEAD, Head
 from deepresidual.spec.kinds import (
     Arrangement,
     ConvBias,
@@ -75,6 +76,7 @@ class ResNetSpec:
         activation_checkpointing: Whether training keeps only each unit's input and computes the rest again.
         num_classes: Number of rows of the classifier; 0 for a backbone, which has none and returns features.
         in_channels: Channels of the input image.
+        head: What the classifier reads of the maps. Default: the mean of the last.
 
     Raises:
         ConfigurationError: A field is out of range, naming the field.
@@ -105,6 +107,7 @@ class ResNetSpec:
     activation_checkpointing: bool = False
     num_classes: int = 1000
     in_channels: int = 3
+    head: Head = dataclasses.field(default=USUAL_HEAD)
 
     def __post_init__(self) -> None:
         check_fields(self, as_json=True)
@@ -132,12 +135,29 @@ class ResNetSpec:
             )
         _check_range("num_classes", self.num_classes, 0, _MAX_CLASSES)
         _check_range("in_channels", self.in_channels, 1, _MAX_CHANNELS)
+        self._check_head()
         self._check_combinations()
         if sum(self.depths) > _MAX_UNITS or self.num_parameters > _MAX_PARAMETERS:
             raise ConfigurationError(
                 f"the network would have {sum(self.depths):,} units",
                 expected=f"at most {_MAX_UNITS:,} units and {_MAX_PARAMETERS:,} parameters",
             )
+
+    def _check_head(self) -> None:
+        stages = self.head.stages
+        if stages != tuple(name for name in self.stage_names if name in stages):
+            raise ConfigurationError(
+                f"the head reads {', '.join(stages)}",
+                expected=f"some of {', '.join(self.stage_names)}, in order",
+            )
+        # A stage behind all that are read would be computed for nothing.
+        if stages and stages[-1] != self.stage_names[-1]:
+            raise ConfigurationError(
+                f"the head reads {', '.join(stages)}", expected=f"{self.stage_names[-1]}, the last stage, too"
+            )
+        if len(stages) == 1:
+            # One way to say one thing, so that equal networks have equal specs.
+            object.__setattr__(self, "head", dataclasses.replace(self.head, stages=()))
 
     def _check_combinations(self) -> None:
         """Refuse values that this network would ignore: they would say something that is not so."""
@@ -184,9 +204,26 @@ class ResNetSpec:
         return 4 if self.unit == "bottleneck" else 1
 
     @property
-    def num_features(self) -> int:
-        """Channels of the last map, which is what the classifier reads."""
+    def out_channels(self) -> int:
+        """Channels of the last map."""
         return self.widths[-1] * self.expansion
+
+    @property
+    def num_features(self) -> int:
+        """Features of an image, which the classifier reads: a number for each statistic of each channel."""
+        channels = dict(zip(self.stage_names, self.widths, strict=True))
+        read = sum(channels[stage] for stage in self.head_stages)
+        return read * self.expansion * len(self.head.statistics)
+
+    @property
+    def head_stages(self) -> tuple[str, ...]:
+        """Names of the stages whose maps the classifier reads."""
+        return self.head.stages or self.stage_names[-1:]
+
+    @property
+    def has_usual_head(self) -> bool:
+        """Whether the classifier reads the mean of the last map, as in the papers."""
+        return self.head == USUAL_HEAD
 
     @property
     def num_layers(self) -> int:
@@ -263,10 +300,11 @@ class ResNetSpec:
 
     def differences(self, other: ResNetSpec, *, ignoring: Collection[str] = ()) -> list[str]:
         """Return ``field is a and there b`` for each field of the architecture in which ``other`` differs."""
-        here, there = self.architecture.to_dict(), other.architecture.to_dict()
+        usual = {"head": USUAL_HEAD.to_dict()}
+        here, there = ({**usual, **spec.architecture.to_dict()} for spec in (self, other))
         return [
             f"{name} is {here[name]!r} and there {there[name]!r}"
-            for name in here
+            for name in dataclasses.asdict(self)
             if name not in ignoring and here[name] != there[name]
         ]
 
@@ -343,7 +381,7 @@ class ResNetSpec:
             yield from self._unit_layers(unit, px)
             px = px if unit.stride == 1 else _halved(px)
         if self.is_preactivated:
-            yield Layer("bn", "bn", self.num_features, self.num_features, 1, px)
+            yield Layer("bn", "bn", self.out_channels, self.out_channels, 1, px)
         if self.num_classes:
             yield Layer("fc", "linear", self.num_features, self.num_classes, 1, 1, bias=True)
 
@@ -393,9 +431,14 @@ class ResNetSpec:
     # -- JSON ----------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON types; :meth:`from_dict` reads them back."""
+        """Return the fields as JSON types; :meth:`from_dict` reads them back.
+
+        ``head`` is there only where it is not the usual one, so that earlier versions read all others.
+        """
         fields = dataclasses.asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+        del fields["head"]
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+        return values if self.has_usual_head else {**values, "head": self.head.to_dict()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ResNetSpec:
@@ -413,6 +456,8 @@ class ResNetSpec:
         for name in ("depths", "widths"):
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
+        if "head" in values:
+            values["head"] = Head.from_dict(values["head"])
         if values.get("zero_init_last_bn") is True:
             without = cls(**{**values, "zero_init_last_bn": False})
             if without.why_no_zero_init:

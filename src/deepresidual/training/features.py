@@ -1,0 +1,263 @@
+"""Features of a split: the backbone runs once over every image, and what its classifier would read is kept.
+
+What a row of features is depends on the image, the view, the weights and the machine, and on no other image:
+batches always have the same size (the last is filled up and the filling thrown away), so a row that comes out
+of the cache is to the bit the row that would have been computed.
+
+Example:
+    >>> features = extract_features(deepresidual.load("resnet56-cifar10"), source.split("train"))
+    >>> features.values.shape  # images, views, features
+    (244, 2, 64)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+import numpy as np
+import torch
+
+from deepresidual.data.decode import decode
+from deepresidual.data.loader import BadSample, Readable, require_none_bad
+from deepresidual.data.threads import in_order
+from deepresidual.errors import DataError, UnknownNameError
+from deepresidual.runtime.signals import StopRequest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepresidual.nn import ResNet
+    from deepresidual.preprocess import Preprocess
+    from deepresidual.training.feature_cache import CachedFeatures, FeatureCache
+
+View: TypeAlias = Literal["center", "mirrored"]
+"""How an image is shown: the central crop of the preprocessing, or its mirror image."""
+
+VIEWS: tuple[View, ...] = ("center", "mirrored")
+
+BATCH_SIZE = 32
+_GROUPS_AHEAD = 2
+
+
+class Backbone(Protocol):
+    """What gives features: a network and the preprocessing that belongs to its weights."""
+
+    @property
+    def network(self) -> ResNet:
+        """The network, on the device that computes."""
+        ...
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a decoded image becomes the network's input."""
+        ...
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of the samples of a split, in its order.
+
+    Attributes:
+        values: ``(N, V, F)`` float32: of N images in V views the F features that a classifier reads.
+        labels: ``(N,)`` int64.
+        keys: Names of the samples.
+        indices: ``(N,)`` int64, indices into the split.
+        bad: Samples that could not be used and are missing from the above.
+        num_cached: How many of the ``N · V`` rows came out of the cache.
+    """
+
+    values: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    keys: list[str]
+    indices: NDArray[np.int64]
+    bad: list[BadSample]
+    num_cached: int = 0
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def extract_features(
+    model: Backbone,
+    split: Readable,
+    *,
+    views: Sequence[View] = VIEWS,
+    num_workers: int = 0,
+    stop: StopRequest | None = None,
+    skip_bad: bool = False,
+    cache: FeatureCache | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Features:
+    """Run the backbone once over every image of a split, in evaluation mode and float32, where it lies.
+
+    Args:
+        model: Network and preprocessing. The network is put into evaluation mode; its classifier is not read.
+        split: The samples; their targets are labels.
+        views: Views of every image.
+        num_workers: Threads that read and decode.
+        stop: Request to stop, heard while waiting for data and during a batch.
+        skip_bad: Whether unreadable samples are left out instead of being an error.
+        cache: Rows that are known already; those that are computed are put there, and stay there also where
+            the extraction is stopped.
+        progress: Called with the number of images that are done and the number of all.
+
+    Raises:
+        DataError: A sample cannot be used.
+        StopRequested: A stop was requested.
+        UnknownNameError: There is no such view.
+    """
+    for view in views:
+        if view not in VIEWS:
+            raise UnknownNameError("view", view, VIEWS)
+    network = model.network.eval()
+    rows = _Rows(np.empty((len(split), len(views), network.num_features), dtype=np.float32))
+    with contextlib.ExitStack() as stack:
+        known = None
+        if cache is not None:
+            known = stack.enter_context(cache.opened(model, views))
+        stop = stop or StopRequest()
+        samples = _samples(model.preprocess, split, views, num_workers, known)
+        stack.enter_context(contextlib.closing(samples))
+        waiting: list[_Shown] = []
+        while True:
+            with stop.at_once():
+                sample = next(samples, None)
+            if isinstance(sample, BadSample):
+                if not skip_bad:
+                    require_none_bad([sample])
+                rows.bad.append(sample)
+            elif sample is not None:
+                rows.take(sample)
+                waiting += [sample] if sample.pixels is not None else []
+            if len(waiting) == BATCH_SIZE or (sample is None and waiting):
+                _compute(model, waiting, views, rows, stop, known)
+                waiting = []
+            if progress is not None and not (waiting and sample is not None):
+                progress(len(rows.keys) + len(rows.bad), len(split))
+            if sample is None:
+                return rows.features()
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A sample, and either its pixels or the features that the cache has of it.
+
+    Attributes:
+        index: Which sample of the split.
+        key: Its name.
+        target: Its label.
+        digest: SHA-256 of the file; empty without a cache.
+        pixels: ``(S, S, C)`` uint8, the central view, where a view is to be computed.
+        known: ``(F,)`` float32 by number of the view.
+    """
+
+    index: int
+    key: str
+    target: int
+    digest: bytes
+    pixels: NDArray[np.uint8] | None
+    known: dict[int, NDArray[np.float32]]
+
+
+@dataclass
+class _Rows:
+    """The features so far; rows of bad samples are not among the first ``len(keys)``."""
+
+    values: NDArray[np.float32]
+    keys: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
+    places: dict[int, int] = field(default_factory=dict)
+    bad: list[BadSample] = field(default_factory=list)
+    num_cached: int = 0
+
+    def take(self, sample: _Shown) -> None:
+        """Give the sample a row and put in what is known of it."""
+        place = self.places[sample.index] = len(self.keys)
+        self.keys.append(sample.key)
+        self.labels.append(sample.target)
+        self.indices.append(sample.index)
+        for number, row in sample.known.items():
+            self.values[place, number] = row
+        self.num_cached += len(sample.known)
+
+    def features(self) -> Features:
+        return Features(
+            self.values[: len(self.keys)],
+            np.array(self.labels, dtype=np.int64),
+            self.keys,
+            np.array(self.indices, dtype=np.int64),
+            self.bad,
+            self.num_cached,
+        )
+
+
+def _samples(
+    preprocess: Preprocess,
+    split: Readable,
+    views: Sequence[View],
+    num_workers: int,
+    known: CachedFeatures | None,
+) -> Generator[_Shown | BadSample]:
+    def work(index: int) -> _Shown | BadSample:
+        key = f"sample {index}"
+        try:
+            sample = split.read(index)
+            key = sample.key
+            digest, found = b"", {}
+            if known is not None:
+                digest = hashlib.sha256(sample.content).digest()
+                found = known.find(digest)
+            pixels = None
+            if len(found) < len(views):
+                pixels = preprocess.center_view(preprocess.to_channels(decode(sample.content)))
+            return _Shown(index, key, sample.target, digest, pixels, found)
+        except DataError as error:
+            return BadSample(index, key, str(error).removeprefix(f"{key}: "))
+
+    starts = range(0, len(split), BATCH_SIZE)
+    groups = (range(start, min(start + BATCH_SIZE, len(split))) for start in starts)
+    prepared = in_order(work, groups, num_threads=num_workers, groups_ahead=_GROUPS_AHEAD)
+    with contextlib.closing(prepared):
+        for group in prepared:
+            yield from group
+
+
+def _compute(
+    model: Backbone,
+    samples: Sequence[_Shown],
+    views: Sequence[View],
+    rows: _Rows,
+    stop: StopRequest,
+    known: CachedFeatures | None,
+) -> None:
+    """Compute the views that are not known of at most a batch of samples."""
+    for number, view in enumerate(views):
+        missing = [sample for sample in samples if number not in sample.known]
+        if not missing:
+            continue
+        with stop.at_once():
+            computed = _forward(model, missing, view)
+        for sample, row in zip(missing, computed, strict=True):
+            rows.values[rows.places[sample.index], number] = row
+        if known is not None:
+            known.add(number, [sample.digest for sample in missing], computed)
+
+
+def _forward(model: Backbone, samples: Sequence[_Shown], view: View) -> NDArray[np.float32]:
+    network, preprocess = model.network, model.preprocess
+    side, channels = preprocess.crop_px, preprocess.num_channels
+    pixels = np.zeros((BATCH_SIZE, side, side, channels), dtype=np.uint8)
+    for place, sample in zip(pixels, samples, strict=False):
+        if sample.pixels is not None:
+            place[:] = sample.pixels if view == "center" else sample.pixels[:, ::-1]
+    device = network.conv1.weight.device
+    with torch.inference_mode():
+        batch = preprocess.normalize(torch.from_numpy(pixels).to(device, non_blocking=True))
+        features = network.pooled_features(batch)[: len(samples)]
+        values: NDArray[np.float32] = features.float().cpu().numpy()
+    return values
