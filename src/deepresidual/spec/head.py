@@ -90,9 +90,9 @@ class Head:
         return cls(stages, statistics)
 
 
-USUAL_HEAD = Head()
-"""The mean of the last map, as in the papers."""
-
-
 def _is_texts(value: object) -> bool:
     return type(value) is tuple and all(type(item) is str for item in value)
+
+
+USUAL_HEAD = Head()
+"""The mean of the last map, as in the papers."""
