@@ -17,6 +17,7 @@ from deepresidual.preprocess import Preprocess
 from deepresidual.spec import ResNetSpec
 from tests.commands import Commands
 from tests.cpu import CpuSeconds
+from tests.fakes.hub import FakeHub, Running, point_to
 from tests.fork_server import ForkServer
 
 if TYPE_CHECKING:
@@ -85,6 +86,18 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer
 def commands(fork_server: ForkServer) -> Commands:
     """Runs ``residual …`` as processes."""
     return Commands(fork_server)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A fake Hugging Face Hub that this process and children with this environment ask, and an empty cache.
+
+    Residual's own cache is empty, too.
+    """
+    monkeypatch.setenv("RESIDUAL_CACHE", str(tmp_path / "residual-cache"))
+    with Running(tmp_path / "hf") as running:
+        point_to(running, monkeypatch)
+        yield running
 
 
 @pytest.fixture

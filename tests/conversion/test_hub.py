@@ -16,9 +16,15 @@ from typing import ClassVar
 import huggingface_hub.constants
 import pytest
 
-from deepresidual.conversion.hub import fetch, hub_id
+from deepresidual.conversion.hub import HubId, hub_id
+from deepresidual.conversion.hub import fetch as fetch_repository
 from deepresidual.errors import ModelFileError, RunError
 from deepresidual.models.convert import convert
+
+
+def fetch(name: str) -> Path:
+    return fetch_repository(HubId(name)).folder
+
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -50,6 +56,16 @@ def store(cache: Path, files: dict[str, bytes], *, damaged: str = "") -> None:
 @pytest.mark.parametrize(
     ("source", "repository"),
     [
+        ("timm/resnet18.a1_in1k@main", "timm/resnet18.a1_in1k"),
+        ("timm/resnet18.a1_in1k@v1.0", "timm/resnet18.a1_in1k@v1.0"),
+        ("hf:timm/resnet18.a1_in1k@refs/pr/1", "timm/resnet18.a1_in1k@refs/pr/1"),
+        ("hf:here/there", "here/there"),
+        ("hf:weights/missing.pth", "weights/missing.pth"),
+        ("weights/missing.pth@v1", None),
+        ("timm/resnet18@", None),
+        ("timm/resnet18@../../other", None),
+        ("timm/resnet18@a//b", None),
+        ("timm/resnet18@/a", None),
         ("timm/resnet18.a1_in1k", "timm/resnet18.a1_in1k"),
         ("hf-hub:timm/resnet18.a1_in1k", "timm/resnet18.a1_in1k"),
         ("hf-hub:someone/weights.pth", "someone/weights.pth"),
@@ -78,7 +94,8 @@ def test_what_is_a_hub_id(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "model").touch()
-    assert hub_id(source) == repository
+    found = hub_id(source)
+    assert (str(found) if found else None) == repository
 
 
 def test_a_cached_repository_is_found_without_a_network(cache: Path) -> None:
@@ -274,7 +291,7 @@ def test_a_mistyped_path_does_not_exist_and_nobody_is_asked(
     for source in ("weights/missing.pth", "other/missing.pth", "weights/missing", "./a/b", "~/a/b"):
         with pytest.raises(ModelFileError, match="(missing|missing.pth|a/b) does not exist") as caught:
             convert(source, tmp_path / "out")
-        assert ("hf-hub:weights/missing" in str(caught.value)) is (source == "weights/missing")
+        assert ("hf:weights/missing" in str(caught.value)) is (source == "weights/missing")
     assert hub == []
 
 

@@ -8,6 +8,7 @@ import os
 import queue
 import re
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from deepresidual.runtime.known_formats import WEIGHT_SUFFIXES
 # Only what a conversion reads; a repository may hold much more, and code.
 _FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 _PICKLE = "pytorch_model.bin"
-_PREFIX = "hf-hub:"  # timm's
+_PREFIXES = ("hf-hub:", "hf:")  # timm's, and the short one
 _SECONDS = 3.0
-_OWNER_AND_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_MAIN = "main"
+_HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([A-Za-z0-9][\w./-]*))?")
 # Endings of files; names of repositories have dots as well (resnet50.a1_in1k).
 _FILE_SUFFIXES = {
     *WEIGHT_SUFFIXES,
@@ -37,19 +39,56 @@ _FILE_SUFFIXES = {
 }
 
 
-def hub_id(source: str) -> str | None:
-    """Return the ``owner/name`` that ``source`` stands for on the Hugging Face Hub; ``None`` for a path.
+@dataclass(frozen=True, slots=True)
+class HubId:
+    """A repository of the Hugging Face Hub at a revision; as a string ``owner/name`` or ``owner/name@rev``.
 
-    ``hf-hub:owner/name`` always is one. ``owner/name`` alone is one unless it looks like a path here: there
-    is such a file or folder, or a folder called ``owner``, or the name ends as files do. So no mistyped path
-    of a file leaves the machine.
+    Attributes:
+        name: ``owner/name``.
+        revision: A branch, a tag, or a commit of 40 hexadecimal digits.
     """
-    explicit = source.startswith(_PREFIX)
-    name = source.removeprefix(_PREFIX)
-    if _OWNER_AND_NAME.fullmatch(name) is None:
+
+    name: str
+    revision: str = _MAIN
+
+    def __str__(self) -> str:
+        return self.name if self.revision == _MAIN else f"{self.name}@{self.revision}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A repository's weights and configuration in the cache of the Hub.
+
+    Attributes:
+        hub_id: What was asked for.
+        folder: Its snapshot in the cache; nothing in it may be changed.
+        commit: The commit it is of, 40 hexadecimal digits.
+        from_cache: Whether all of it was there before.
+    """
+
+    hub_id: HubId
+    folder: Path
+    commit: str
+    from_cache: bool
+
+
+def hub_id(source: str) -> HubId | None:
+    """Return the repository of the Hugging Face Hub that ``source`` stands for; ``None`` for a path.
+
+    ``hf:owner/name`` always is one, and so is ``hf-hub:owner/name``, as timm writes it. ``owner/name`` alone
+    is one unless it looks like a path here: there is such a file or folder, or a folder called ``owner``, or
+    the name ends as files do. So no mistyped path of a file leaves the machine. Each may end in
+    ``@revision``.
+    """
+    prefix = next((prefix for prefix in _PREFIXES if source.startswith(prefix)), "")
+    match = _HUB_ID.fullmatch(source.removeprefix(prefix))
+    if match is None:
         return None
-    is_path = _exists(name) or _exists(name.partition("/")[0]) or _is_file_name(name)
-    return None if is_path and not explicit else name
+    name, revision = match[1], match[2] or _MAIN
+    if any(part in ("", ".", "..") for part in revision.split("/")):  # it becomes a path in the cache
+        return None
+    is_path = _exists(match[0]) or _exists(name.partition("/")[0]) or _is_file_name(name)
+    return None if is_path and not prefix else HubId(name, revision)
 
 
 def require_source(source: str) -> None:
@@ -63,10 +102,10 @@ def require_source(source: str) -> None:
     # A checkpoint of TensorFlow is named by the beginning of its files' names.
     if not is_path or hub_id(source) or _exists(path) or _exists(f"{path}.index"):
         return
-    is_name = _OWNER_AND_NAME.fullmatch(source) is not None and not _is_file_name(source)
+    is_name = _HUB_ID.fullmatch(source) is not None and not _is_file_name(source)
     raise ModelFileError(
         f"{source} does not exist",
-        remedy=f"for a repository of the Hugging Face Hub write {_PREFIX}{source}" if is_name else "",
+        remedy=f"for a repository of the Hugging Face Hub write hf:{source}" if is_name else "",
     )
 
 
@@ -81,21 +120,48 @@ def _exists(path: str) -> bool:
         return False
 
 
-def fetch(hub_id: str) -> Path:
-    """Return the folder of a repository's weights and configuration, downloading what the cache lacks.
+def cached(wanted: HubId, *, verify: bool = False) -> Fetched | None:
+    """Return what the cache of the Hub holds of a repository; ``None`` where its weights are not there.
+
+    The network is never asked.
+
+    Args:
+        wanted: The repository.
+        verify: Hold the files against their hashes as well, which reads all of them.
+
+    Raises:
+        ModelFileError: A file is not what its hash says; it is removed from the cache.
+    """
+    import huggingface_hub
+
+    weights = (
+        huggingface_hub.try_to_load_from_cache(wanted.name, name, revision=wanted.revision)
+        for name in ("model.safetensors", _PICKLE)
+    )
+    path = next((Path(path) for path in weights if isinstance(path, str)), None)
+    if path is None:
+        return None
+    if verify:
+        for file in path.parent.iterdir():
+            _check_hash(file, wanted.name, file.name, is_online=False)
+    return Fetched(wanted, path.parent, path.parent.name, from_cache=True)
+
+
+def fetch(wanted: HubId) -> Fetched:
+    """Return a repository's weights and configuration, downloading what the cache of the Hub lacks.
 
     The Hub is asked once whether it answers; if it does not within 3 seconds, or those that
     ``HF_HUB_ETAG_TIMEOUT`` says, the cache alone is used. ``HF_HUB_OFFLINE=1`` and ``HF_HOME`` are honoured,
     as by every tool of the Hub.
 
     Args:
-        hub_id: ``owner/name``.
+        wanted: The repository, and its revision.
 
     Raises:
-        MissingDependencyError: huggingface_hub is not installed.
         RunError: There is no network and no copy in the cache, or no such repository.
         ModelFileError: A file is not what its hash says; it is removed from the cache.
     """
+    hub_id, before = wanted.name, cached(wanted)
     try:
         import huggingface_hub
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -116,7 +182,11 @@ def fetch(hub_id: str) -> Path:
         try:
             path = Path(
                 huggingface_hub.hf_hub_download(
-                    hub_id, name, local_files_only=bool(unreachable), etag_timeout=_patience()
+                    hub_id,
+                    name,
+                    revision=wanted.revision,
+                    local_files_only=bool(unreachable),
+                    etag_timeout=_patience(),
                 )
             )
         except LocalEntryNotFoundError as error:
@@ -139,7 +209,7 @@ def fetch(hub_id: str) -> Path:
             folder = path.parent
     if folder is None:
         raise RunError(f"{hub_id} has neither config.json nor weights", expected="a model repository")
-    return folder
+    return Fetched(wanted, folder, folder.name, before is not None and before.folder == folder)
 
 
 def _patience() -> float:

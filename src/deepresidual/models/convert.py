@@ -174,7 +174,7 @@ class _Read:
 
 def _read(source: str, name: str | None, state_dict: str) -> _Read:
     repository = hub_id(source)
-    path = fetch(repository) if repository else expanded(source)
+    path = fetch(repository).folder if repository else expanded(source)
     whole = read(path, state_dict)
     selection = select_network(whole, state_dict)
     checkpoint = selection.checkpoint
