@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,9 @@ def test_several_models_are_an_ensemble_and_data_comes_last(
     assert "chosen on val, the best first:" in out
     assert "temperature " in out
     assert f"the mean of the probabilities of {len(read['steps'])} of 3 models:" in out
+    assert re.search(r"\d+ of 15 right; always 'blue': 5 of 15", out)
+    assert "top-5" not in out
+    assert (read["baseline_class"], read["baseline_top1"]) == ("blue", 1 / 3)
 
 
 def test_where_one_model_stands_alone_the_data_are_the_digits(tmp_path: Path, capsys: Capture) -> None:
@@ -94,6 +98,13 @@ def test_where_one_model_stands_alone_the_data_are_the_digits(tmp_path: Path, ca
     assert main(["evaluate", str(tmp_path / "model"), "--json"]) == 0
     read = document(capsys)
     assert (read["data"], read["count"]) == ("digits", 351)
+
+
+def test_top5_is_in_the_tables_of_many_classes(tmp_path: Path, capsys: Capture) -> None:
+    network = create(dataclasses.replace(TINY, num_classes=11))
+    save(TorchClassifier(network, (*"0123456789", "none"), SMALL_INPUT), tmp_path / "model")
+    assert main(["evaluate", str(tmp_path / "model"), str(tmp_path / "model"), "digits"]) == 0
+    assert capsys.readouterr().out.count("top-5") == 2
 
 
 def test_spoiled_images_are_measured_beside_the_others(
@@ -109,7 +120,8 @@ def test_spoiled_images_are_measured_beside_the_others(
     assert {row["count"] for row in read["corruptions"]} == {15}
     assert main(command) == 0
     out = capsys.readouterr().out
-    assert "as they are" in out
+    assert f"as they are: {evaluate(models[0], photos).in_words()}\n" in out
+    assert "always 'blue': 5 of 15" in out
     assert "size=4" in out
 
 
@@ -124,8 +136,11 @@ def test_two_files_of_predictions_are_compared(
     read = document(capsys)
     assert (read["first"], read["second"], read["count"]) == (*files, 15)
     assert read["top1"] == [evaluate(model, photos).top1 for model in models[:2]]
+    assert (read["baseline_class"], read["baseline_top1"]) == ("blue", 1 / 3)
     assert main(["compare", *files]) == 0
-    assert f"p = {read['p_value']:.3g} (McNemar's test, exact binomial)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"p = {read['p_value']:.3g} (McNemar's test, exact binomial)" in out
+    assert re.search(r"33.33%\s+5\s+–\s+always 'blue'", out)
     assert main(["compare", files[0], str(tmp_path / "c.csv")]) == 3
     assert "c.csv cannot be read" in capsys.readouterr().err
 

@@ -153,8 +153,22 @@ def test_the_card_states_the_facts_and_escapes_what_comes_from_outside(
     tiny_model.metrics = {"test": {"top1": 0.81, "top5": 1.0, "loss": 0.5, "count": 1234}}
     save(tiny_model, tmp_path / "m")
     card = (tmp_path / "m" / "README.md").read_text()
-    assert "| test | 0.8100 | 1.0000 | 0.5000 | 1,234 |" in card
+    assert (
+        "| split | top-1 | loss | images |\n|---|---:|---:|---:|\n| test | 0.8100 | 0.5000 | 1,234 |" in card
+    )
     assert r"a\|b, \<script\>, line break" in card
+
+
+def test_the_card_of_many_classes_has_top5(tmp_path: Path) -> None:
+    network = create(dataclasses.replace(TINY, num_classes=11))
+    model = TorchClassifier(network, tuple("abcdefghijk"), SMALL_INPUT)
+    model.metrics = {"test": {"top1": 0.81, "top5": 0.9, "loss": 0.5, "count": 1234}}
+    save(model, tmp_path / "m")
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert (
+        "| split | top-1 | top-5 | loss | images |\n|---|---:|---:|---:|---:|\n| test | 0.8100 | 0.9000 |"
+        in card
+    )
 
 
 def test_saving_over_something_else_is_refused(tmp_path: Path, tiny_model: TorchClassifier) -> None:

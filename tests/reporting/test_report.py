@@ -45,6 +45,8 @@ def test_the_report_shows_curves_classes_reliability_and_images(finished: Path) 
     assert f"{100 * evaluation['top1']:.2f} %" in page.text
     low, high = evaluation["top1_interval"]
     assert f"95 %: {100 * low:.2f} – {100 * high:.2f} %" in page.text
+    assert "33.33 % always" in page.text.replace("%always", "% always")
+    assert "top-5" not in page.text
 
 
 def test_recall_and_precision_are_those_of_the_evaluation(finished: Path) -> None:
@@ -105,6 +107,33 @@ def test_names_from_the_data_are_escaped(finished: Path) -> None:
     assert "&lt;script&gt;alert(1)&lt;" in text
 
 
+def test_the_report_judges_first(finished: Path, tmp_path: Path) -> None:
+    run = changed(
+        finished,
+        tmp_path,
+        classes=["ants", HOSTILE],
+        confusions=[[0, 0, 20], [0, 1, 50], [1, 0, 10], [1, 1, 73]],
+        count=153,
+        top1_interval=[0.53, 0.68],
+    )
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["top1"] = 0.9 if line["event"] == "train" else line["top1"]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (verdict,) = Page(write_report(run).read_text()).all("p", "verdict")
+    assert verdict.text == (
+        f"93 of 153 right; always '{HOSTILE}': 83 of 153; not shown to be better than always answering "
+        f"'{HOSTILE}'; it overfits: 90 % on training images; more images or learned weights (--weights) "
+        f"would help"
+    )
+
+
+def test_the_report_of_many_classes_has_top5(finished: Path, tmp_path: Path) -> None:
+    names = [f"class{number}" for number in range(11)]
+    page = Page(write_report(changed(finished, tmp_path, classes=names)).read_text())
+    assert "top-5" in page.text
+
+
 def test_a_perfect_run_says_so(finished: Path, tmp_path: Path) -> None:
     run = changed(finished, tmp_path, mistakes=[], top1=1.0)
     assert "None: every image of test was recognized." in write_report(run).read_text()
@@ -130,7 +159,10 @@ def test_a_run_of_an_older_version_has_a_report(finished: Path, tmp_path: Path) 
     run = changed(finished, tmp_path)
     path = run / "evaluation.json"
     evaluation = json.loads(path.read_text())
-    for name in ("bins", "best", "ece", "top1_interval", "per_class", "top1_count", "top5_count"):
+    for name in (
+        *("bins", "best", "ece", "top1_interval", "per_class", "top1_count", "top5_count"),
+        *("baseline_top1", "baseline_class"),
+    ):
         del evaluation[name]
     path.write_text(json.dumps(evaluation))
     shutil.rmtree(run / "heat-maps")

@@ -46,6 +46,9 @@ def test_it_shows_curves_figures_and_the_settings_that_differ(finished: Path, tm
     assert figures[1][1].startswith(str(finished))
     assert f"{100 * evaluation['top1']:.2f} %" in figures[1][2]
     assert figures[1][2:] == figures[2][2:]
+    assert figures[0][3].startswith("always the most")
+    assert figures[1][3].startswith("33.33 %")
+    assert "top-5" not in figures[0]
     rates = {row[0]: row[1:] for row in differences[1:]}
     assert rates.pop("recipe.learning_rate")[1] == "0.025"
     assert rates == {"model": ["resnet20", "plain20"], "seed": ["0", "7"]}

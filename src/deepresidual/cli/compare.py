@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from deepresidual.cli.output import print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from deepresidual.evaluation import PairedComparison
 
 __all__ = ["compare"]
 
@@ -47,6 +50,7 @@ def compare(
                 f"{compared.only_second:,}",
                 second,
             ),
+            *_baseline_row(compared),
         ],
     )
     low, high = compared.difference_interval
@@ -59,3 +63,10 @@ def compare(
         f"p = {compared.p_value:.3g} (McNemar's test, {compared.test})"
     )
     return 0
+
+
+def _baseline_row(compared: PairedComparison) -> list[tuple[str, str, str, str]]:
+    baseline = compared.baseline
+    if baseline is None:
+        return []
+    return [(f"{baseline.top1:.2%}", f"{baseline.right:,}", "–", f"always {baseline.name}")]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deepresidual.cli.output import print_line, print_table
+from deepresidual.runs.baseline import shows_top5
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from deepresidual.evaluation import EnsembleEvaluation, Evaluation, RobustnessEvaluation
 
 __all__ = ["print_measured"]
@@ -29,6 +32,7 @@ def print_measured(
         _print_members(measured)
         measured = measured.evaluation
     _print_metrics(measured)
+    print_line(measured.in_words())
     if details:
         _print_details(measured)
 
@@ -36,8 +40,8 @@ def print_measured(
 def _print_metrics(measured: Evaluation) -> None:
     """Print what was measured of the whole split in one row, and of a temperature in a sentence."""
     low, high = measured.top1_interval
-    print_table(
-        ("split", ">images", ">right", ">top-1", "95 % interval", ">top-5", ">loss", ">ECE"),
+    _print_figures(
+        ("split", ">images", ">right", ">top-1", "95 % interval", ">baseline", ">top-5", ">loss", ">ECE"),
         [
             (
                 measured.split,
@@ -45,11 +49,13 @@ def _print_metrics(measured: Evaluation) -> None:
                 f"{measured.top1_count:,}",
                 f"{measured.top1:.2%}",
                 _interval(low, high),
+                f"{measured.baseline.top1:.2%}",
                 f"{measured.top5:.2%}",
                 f"{measured.loss:.4f}",
                 f"{measured.ece:.2%}",
             )
         ],
+        len(measured.classes),
     )
     if measured.temperature is not None:
         fitted = measured.temperature
@@ -59,9 +65,15 @@ def _print_metrics(measured: Evaluation) -> None:
         )
 
 
+def _print_figures(columns: Sequence[str], rows: Sequence[Sequence[str]], num_classes: int) -> None:
+    """Print a table, without top-5 where the classes are too few for it."""
+    kept = [place for place, name in enumerate(columns) if name != ">top-5" or shows_top5(num_classes)]
+    print_table([columns[place] for place in kept], [[row[place] for place in kept] for row in rows])
+
+
 def _print_members(together: EnsembleEvaluation) -> None:
     """Print the members of an ensemble: each alone, and what it contributes."""
-    print_table(
+    _print_figures(
         (">top-1", "95 % interval", ">top-5", ">loss", ">contribution", "member"),
         [
             (
@@ -74,6 +86,7 @@ def _print_members(together: EnsembleEvaluation) -> None:
             )
             for member in together.members
         ],
+        len(together.evaluation.classes),
     )
     chosen = sum(member.chosen for member in together.members)
     print_line(f"the mean of the probabilities of {chosen} of {len(together.members)} models:")
@@ -163,6 +176,7 @@ def _print_robustness(measured: RobustnessEvaluation) -> None:
             ]
         ],
     )
+    print_line(f"as they are: {clean.in_words()}")
 
 
 def _interval(low: float, high: float) -> str:

@@ -61,6 +61,8 @@ def train(
         settings: Fields of the recipe.
     """
     from deepresidual.evaluation import Evaluation
+    from deepresidual.runs.baseline import run_in_words, shows_top5
+    from deepresidual.runs.read import read_run
     from deepresidual.training.launch import train as run_training
     from deepresidual.training.preview import preview
     from deepresidual.training.seeds import train_seeds
@@ -85,8 +87,9 @@ def train(
     if isinstance(done, Evaluation):
         print_line(
             f"{done.split}: top-1 {done.top1:.2%} ({round(done.top1 * done.count):,} of {done.count:,}), "
-            f"top-5 {done.top5:.2%}, loss {done.loss:.4f}"
+            f"{f'top-5 {done.top5:.2%}, ' if shows_top5(len(done.classes)) else ''}loss {done.loss:.4f}"
         )
+        print_line(run_in_words(read_run(result.path)))
     elif done:
         print_line(", ".join(f"{name} {value}" for name, value in done.summary().items()))
     return result.exit_code

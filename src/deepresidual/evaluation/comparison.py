@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from deepresidual.errors import DataError
 from deepresidual.evaluation.intervals import EXACT_BELOW, mcnemar_p_value, paired_difference_interval
 from deepresidual.evaluation.results import read_results
+from deepresidual.runs.baseline import Baseline
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class PairedComparison:
         only_first: Images that only the first predicts correctly.
         only_second: Images that only the second predicts correctly.
         both_wrong: Images that neither predicts correctly.
+        baseline: The majority-class baseline of the images; ``None``: their classes are not known.
     """
 
     both_correct: int
     only_first: int
     only_second: int
     both_wrong: int
+    baseline: Baseline | None = None
 
     @property
     def count(self) -> int:
@@ -81,6 +85,11 @@ class PairedComparison:
             "difference_interval": list(self.difference_interval),
             "test": self.test,
             "p_value": self.p_value,
+            **(
+                {"baseline_top1": self.baseline.top1, "baseline_class": self.baseline.label}
+                if self.baseline
+                else {}
+            ),
         }
 
 
@@ -113,6 +122,9 @@ def compare(first: str | Path, second: str | Path) -> PairedComparison:
                 expected="the same classes in both",
             )
         counts[predicted == label, other_predicted == label] += 1
+    support = Counter(label for label, _ in results.values())
+    label = max(sorted(support), key=lambda name: support[name])
+    baseline = Baseline(label, support[label], len(results))
     return PairedComparison(
-        counts[True, True], counts[True, False], counts[False, True], counts[False, False]
+        counts[True, True], counts[True, False], counts[False, True], counts[False, False], baseline
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from deepresidual.evaluation.calibration import Bin, Temperature, expected_calibration_error
 from deepresidual.evaluation.intervals import wilson_interval
+from deepresidual.runs.baseline import Baseline, in_words, majority_class
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,11 @@ class Evaluation:
         """95 % score interval of the top-1 accuracy (Wilson 1927)."""
         return wilson_interval(self.top1_count, self.count)
 
+    @cached_property
+    def baseline(self) -> Baseline:
+        """The majority-class baseline: always answering the most frequent class of the split."""
+        return majority_class(self.classes, self.confusions)
+
     @property
     def ece(self) -> float:
         """Expected calibration error over 15 bins of equal width, 0 to 1 (Guo et al. 2017)."""
@@ -156,6 +162,22 @@ class Evaluation:
             rows[true][predicted] = count
         return rows
 
+    def in_words(self, *, training_top1: float | None = None, from_scratch: bool | None = None) -> str:
+        """Return a sentence that says what the accuracy means: beside the baseline, and what would help.
+
+        Args:
+            training_top1: Accuracy of the training images; where it is much higher the model overfits.
+            from_scratch: Whether training began without learned weights. Default of both: not known.
+        """
+        return in_words(
+            self.top1_count,
+            self.count,
+            self.top1_interval if self.count else (0.0, 1.0),
+            self.baseline,
+            training_top1=training_top1,
+            from_scratch=from_scratch,
+        )
+
     def summary(self) -> dict[str, Any]:
         """Return the four metrics and the split as JSON types."""
         return {
@@ -173,6 +195,8 @@ class Evaluation:
             "top1_count": self.top1_count,
             "top5_count": self.top5_count,
             "top1_interval": list(self.top1_interval),
+            "baseline_top1": self.baseline.top1,
+            "baseline_class": self.baseline.label,
             "ece": self.ece,
         }
         if self.temperature is not None:

@@ -8,6 +8,7 @@ import jinja2
 
 from deepresidual import zoo
 from deepresidual.backends.pytorch import TorchClassifier
+from deepresidual.runs.baseline import shows_top5
 
 
 def model_card(model: TorchClassifier) -> str:
@@ -20,6 +21,7 @@ def model_card(model: TorchClassifier) -> str:
         preprocess=model.preprocess,
         label_names=model.label_names,
         metrics=model.metrics,
+        shows_top5=shows_top5(model.spec.num_classes),
         provenance=model.provenance,
     )
 

@@ -21,6 +21,7 @@ from deepresidual.reporting.charts import (
     points,
 )
 from deepresidual.reporting.pages import rendered, require_ours, settings_of
+from deepresidual.runs.baseline import majority_class, run_in_words, shows_top5
 from deepresidual.runs.read import RunFiles, read_run
 from deepresidual.runtime.files import expanded, write_text
 
@@ -52,6 +53,9 @@ def write_report(run: Path, destination: Path | None = None) -> Path:
         record=files.record,
         plan=files.plan,
         evaluation=evaluation,
+        verdict=run_in_words(files),
+        baseline=majority_class(evaluation["classes"], evaluation["confusions"]) if evaluation else None,
+        shows_top5=shows_top5(len(evaluation["classes"])) if evaluation else False,
         curves=_curves(files),
         matrix=_matrix(evaluation) if evaluation else None,
         confusions=_confusions(evaluation) if evaluation else [],

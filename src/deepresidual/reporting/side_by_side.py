@@ -13,6 +13,7 @@ from markupsafe import Markup
 from deepresidual.errors import ConfigurationError
 from deepresidual.reporting.charts import MARKED_POINTS, Curve, draw_curves, has_points, points, run_style
 from deepresidual.reporting.pages import rendered, require_ours, settings_of
+from deepresidual.runs.baseline import majority_class, shows_top5
 from deepresidual.runs.read import RunFiles, read_run
 from deepresidual.runtime.files import expanded, write_text
 
@@ -36,13 +37,14 @@ def write_side_by_side(runs: Sequence[Path], destination: Path) -> Path:
     require_ours(destination)
     read = [read_run(run) for run in runs]
     names = [_letter(number) for number in range(len(read))]
+    rows = [
+        _metrics(files, name, number) for number, (files, name) in enumerate(zip(read, names, strict=True))
+    ]
     page = rendered(
         "side_by_side.html.jinja",
         curves=_curves(read, names),
-        rows=[
-            _metrics(files, name, number)
-            for number, (files, name) in enumerate(zip(read, names, strict=True))
-        ],
+        rows=rows,
+        shows_top5=any(row["shows_top5"] for row in rows),
         names=names,
         differences=_differences(read),
         warning=_warning(read),
@@ -94,6 +96,7 @@ def _curves(read: list[RunFiles], names: list[str]) -> list[Markup]:
 
 def _metrics(files: RunFiles, name: str, number: int) -> dict[str, Any]:
     record, evaluation = files.record, files.evaluation or {}
+    classes = [] if "task" in evaluation else evaluation.get("classes", [])
     last = files.training[-1] if files.training else {}
     speeds = sorted(
         row["images_per_second"] for row in files.training if _is_number(row.get("images_per_second"))
@@ -109,7 +112,9 @@ def _metrics(files: RunFiles, name: str, number: int) -> dict[str, Any]:
         "split": evaluation.get("split"),
         "top1": evaluation.get("top1"),
         "top1_interval": evaluation.get("top1_interval"),
+        "baseline": majority_class(classes, evaluation["confusions"]) if classes else None,
         "top5": evaluation.get("top5"),
+        "shows_top5": shows_top5(len(classes)),
         "loss": evaluation.get("loss"),
         "count": evaluation.get("count"),
         "ece": evaluation.get("ece"),

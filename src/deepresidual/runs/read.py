@@ -89,6 +89,7 @@ _EVENTS: dict[str, Kind] = {
 
 _SHOWN: dict[str, Kind] = {"key": str, "label": str, "probability": _MEAN_SHARE, "loss": _LOSS}
 _EVALUATION: dict[str, Kind] = {
+    "step?": _COUNT,
     "split": str,
     "top1": _SHARE,
     "top5": _SHARE,
