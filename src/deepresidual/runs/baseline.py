@@ -1,7 +1,7 @@
 """Judge an accuracy by the majority-class baseline: always answering the most frequent class of the split.
 
-An accuracy of 68 % is much of a thousand classes, and little of two where that answer alone has 54 % right. Beside
-the accuracy of the training images it tells what is wrong, and what would help.
+Of a thousand classes an accuracy of 68 % is high; of two it is low where that answer alone has 54 % right.
+Beside the accuracy of the training images it tells what is wrong, and what would help.
 
 Example:
     >>> baseline = majority_class(("ants", "bees"), ((0, 0, 40), (0, 1, 30), (1, 0, 19), (1, 1, 64)))
