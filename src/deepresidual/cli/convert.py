@@ -43,9 +43,9 @@ def convert(
             float32.
         json: Print one JSON document.
     """
-    from deepresidual.conversion.hub import require_source
+    from deepresidual.models.source import find_source
 
-    require_source(source)
+    find_source(source)
     from deepresidual.models.convert import convert as run_conversion
     from deepresidual.runtime.printable import printable
 

@@ -1,18 +1,56 @@
-"""The one door for models: create, load, save; :mod:`deepresidual.models.convert` for others' weights."""
+"""The one door for models: create, load, save; :mod:`deepresidual.models.convert` for others' weights.
 
-from deepresidual.backends.classifier import Classifier, Prediction, require_classifier
-from deepresidual.backends.pytorch import TorchClassifier, require_torch
-from deepresidual.models.folder import load, model_folder, save
-from deepresidual.models.network import create
+Nothing is imported before it is used: :mod:`deepresidual.models.source` tells without torch what a MODEL
+argument stands for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deepresidual.backends.classifier import Classifier, Prediction, require_classifier
+    from deepresidual.backends.pytorch import TorchClassifier, require_torch
+    from deepresidual.models.folder import save
+    from deepresidual.models.network import create
+    from deepresidual.models.source import model_folder
+    from deepresidual.models.weights import ResolvedWeights, cached_weights, load, resolve_weights
 
 __all__ = [
     "Classifier",
     "Prediction",
+    "ResolvedWeights",
     "TorchClassifier",
+    "cached_weights",
     "create",
     "load",
     "model_folder",
     "require_classifier",
     "require_torch",
+    "resolve_weights",
     "save",
 ]
+
+_HOMES = {
+    "Classifier": "deepresidual.backends.classifier",
+    "Prediction": "deepresidual.backends.classifier",
+    "ResolvedWeights": "deepresidual.models.weights",
+    "TorchClassifier": "deepresidual.backends.pytorch",
+    "cached_weights": "deepresidual.models.weights",
+    "create": "deepresidual.models.network",
+    "load": "deepresidual.models.weights",
+    "model_folder": "deepresidual.models.source",
+    "require_classifier": "deepresidual.backends.classifier",
+    "require_torch": "deepresidual.backends.pytorch",
+    "resolve_weights": "deepresidual.models.weights",
+    "save": "deepresidual.models.folder",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

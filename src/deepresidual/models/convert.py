@@ -19,13 +19,15 @@ from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.conversion.certificate import Certificate, certify
 from deepresidual.conversion.detect import ecosystem, recognize
 from deepresidual.conversion.ecosystem import Ecosystem, Exported
-from deepresidual.conversion.hub import fetch, hub_id, require_source
 from deepresidual.conversion.readers import read
 from deepresidual.conversion.selection import select_network
 from deepresidual.conversion.translation import read_tensors
 from deepresidual.errors import ConfigurationError, ModelFileError
-from deepresidual.models.folder import is_model_folder, load, require_free_or_model, save
-from deepresidual.models.network import create
+from deepresidual.models.change import changed
+from deepresidual.models.fetching import fetch_source
+from deepresidual.models.folder import load_folder, require_free_or_model, save
+from deepresidual.models.foreign import ForeignModel, read_foreign
+from deepresidual.models.source import find_source, is_model_folder
 from deepresidual.nn import ResNet, empty_network
 from deepresidual.preprocess import Preprocess
 from deepresidual.runtime.files import expanded, make_folder
@@ -87,8 +89,9 @@ def convert(
 
     Args:
         source: A file or folder of torchvision, timm, transformers, Keras, the article's TensorFlow code,
-            Caffe or fb.resnet.torch; a model or run folder; or ``owner/name`` on the Hugging Face Hub
-            (``hf-hub:owner/name`` where a folder of the owner's name is here).
+            Caffe or fb.resnet.torch; a model or run folder; the name of released weights; ``owner/name`` or
+            ``owner/name@revision`` on the Hugging Face Hub (``hf:owner/name`` where a folder of the owner's
+            name is here); or a URL.
         destination: Where to write: a model folder, or with ``to`` what that library reads.
         model: Name of the network, if the checkpoint does not determine it (``resnet50.v1``).
         state_dict: Which weights to take where a PyTorch file holds several: a key (``state_dict_ema``) or a
@@ -117,186 +120,41 @@ def convert(
         raise ConfigurationError(f"{target} exists", remedy="choose another path")
     if half and to is not None:
         raise ConfigurationError("half and to are given together", expected="half for a model folder only")
-    require_source(str(source))
-    if is_model_folder(source):
+    origin = find_source(source)
+    files = fetch_source(origin)
+    if is_model_folder(files.path):
         given = "--model" if model is not None else "--state-dict" if state_dict is not None else ""
         if given:
             raise ConfigurationError(
                 f"{source} is a model folder and says itself what it is", remedy=f"leave out {given}"
             )
-        converted = _Read(load(source), "residual", "config.json of Residual")
+        converted = ForeignModel(load_folder(files.path), "residual", "config.json of Residual")
     else:
-        converted = _read(str(source), model, state_dict or "")
-    changed = _change(converted, num_classes, in_channels)
+        converted = read_foreign(files, model, state_dict or "", origin.release)
+    whole, changes = changed(converted.model, num_classes, in_channels)
     certificate = converted.certificate
     if half:
-        changed += ("weights of convolutions and classifier rounded to float16",)
+        changes += ("weights of convolutions and classifier rounded to float16",)
     if exporter is None:
-        save(converted.model, target, half=half)
+        save(whole, target, half=half)
     else:
-        certificate = _write(exporter, converted.model, target)
+        certificate = _write(exporter, whole, target)
     return Conversion(
         str(source),
         str(destination),
         converted.ecosystem,
         to or "residual",
-        zoo.name_of(converted.model.spec) or "custom",
+        zoo.name_of(whole.spec) or "custom",
         converted.evidence,
         converted.assumed,
-        converted.model.spec.num_classes,
+        whole.spec.num_classes,
         converted.state_dict,
         converted.not_taken,
         converted.beside,
         converted.dropped,
-        changed,
+        changes,
         certificate,
     )
-
-
-def _same_implementation() -> Certificate:
-    return Certificate(reason="both sides are the same implementation")
-
-
-@dataclass
-class _Read:
-    """A model from elsewhere, and how it was recognized."""
-
-    model: TorchClassifier
-    ecosystem: str
-    evidence: str
-    assumed: tuple[str, ...] = ()
-    state_dict: str = ""
-    not_taken: dict[str, str] = dataclasses.field(default_factory=dict)
-    beside: dict[str, str] = dataclasses.field(default_factory=dict)
-    dropped: dict[str, int] = dataclasses.field(default_factory=dict)
-    certificate: Certificate = dataclasses.field(default_factory=_same_implementation)
-
-
-def _read(source: str, name: str | None, state_dict: str) -> _Read:
-    repository = hub_id(source)
-    path = fetch(repository).folder if repository else expanded(source)
-    whole = read(path, state_dict)
-    selection = select_network(whole, state_dict)
-    checkpoint = selection.checkpoint
-    origin, recognition = recognize(checkpoint)
-    spec = recognition.spec
-    if name is not None:
-        spec = dataclasses.replace(
-            zoo.entry(name).spec, num_classes=spec.num_classes, in_channels=spec.in_channels
-        )
-    translation = origin.translation(spec, checkpoint)
-    network = empty_network(spec)
-    state = network.state_dict()
-    network.load_state_dict(read_tensors(translation, checkpoint.tensors, state, str(path)))
-    network.eval()
-    certificate = certify(network, origin, checkpoint, recognition.preprocess.crop_px)
-    evidence, assumed = recognition.evidence, recognition.assumed
-    if name is not None:
-        evidence, assumed = f"{evidence}; taken for {name} as asked", ()
-    assumed = selection.assumed + assumed
-    not_weights = checkpoint.metadata.get("not_weights", {})
-    dropped = _counted({**not_weights, **selection.dropped, **translation.dropped})
-    keys = ".".join((*whole.metadata.get("unwrapped", ()), selection.prefix))
-    not_taken = {**whole.metadata.get("alternatives", {}), **selection.alternatives}
-    provenance: dict[str, Any] = {
-        "converted from": f"{origin.name} ({checkpoint.format})",
-        "source": Path(source).name,
-        "sha256": checkpoint.sha256,
-        "recognized by": evidence,
-        **({"state dict": keys} if keys else {}),
-        **(
-            {"not taken": "; ".join(f"{key} ({what})" for key, what in not_taken.items())}
-            if not_taken
-            else {}
-        ),
-        **({"assumed": "; ".join(assumed)} if assumed else {}),
-        **({"dropped": "; ".join(f"{n} × {why}" for why, n in dropped.items())} if dropped else {}),
-        "certificate": _in_words(certificate),
-    }
-    labels = recognition.label_names or tuple(str(row) for row in range(spec.num_classes))
-    model = _model(network, labels, recognition.preprocess, provenance, path)
-    beside = dict(whole.metadata.get("ignored", {}))
-    return _Read(model, origin.name, evidence, assumed, keys, not_taken, beside, dropped, certificate)
-
-
-def _model(
-    network: ResNet, labels: tuple[str, ...], preprocess: Preprocess, provenance: dict[str, Any], path: Path
-) -> TorchClassifier:
-    try:
-        return TorchClassifier(network, labels, preprocess, provenance=provenance)
-    except ConfigurationError as error:
-        raise ModelFileError(f"{path}: {error}") from error
-
-
-def _counted(dropped: Mapping[str, str]) -> dict[str, int]:
-    reasons = list(dropped.values())
-    return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
-
-
-def _in_words(certificate: Certificate) -> str:
-    if certificate.largest_difference is None:
-        return f"not compared: {certificate.reason}"
-    return (
-        f"largest difference of {'logits' if certificate.is_of_logits else 'features'} "
-        f"{certificate.largest_difference:.2g} against {certificate.reference}, whose largest is "
-        f"{certificate.largest_logit:.3g} ({certificate.input})"
-    )
-
-
-# -- another head or another input -------------------------------------------------------------------
-
-
-def _change(converted: _Read, num_classes: int | None, in_channels: int | None) -> tuple[str, ...]:
-    """Give the model the requested head or input, and return what changed."""
-    model, changed = converted.model, []
-    spec, state, labels, preprocess = (
-        model.spec,
-        dict(model.network.state_dict()),
-        model.label_names,
-        model.preprocess,
-    )
-    if num_classes is not None and num_classes != spec.num_classes:
-        fresh = create(spec, num_classes=num_classes).fc.state_dict()
-        state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
-        state |= {f"fc.{name}": tensor for name, tensor in fresh.items()}
-        if num_classes:
-            before = f"for {spec.num_classes}" if spec.num_classes else "where there was none"
-            changed.append(f"a new classifier of {num_classes} rows, randomly initialized, {before}")
-        else:
-            changed.append(f"the classifier of {spec.num_classes} rows taken off")
-        labels = tuple(str(row) for row in range(num_classes))
-    if in_channels is not None and in_channels != spec.in_channels:
-        if in_channels not in (1, 3):
-            raise ConfigurationError(f"in_channels is {in_channels}", expected="1 or 3")
-        state["conv1.weight"] = _adapted(state["conv1.weight"], in_channels)
-        preprocess = _adapted_preprocess(preprocess, in_channels)
-        changed.append(f"conv1 adapted from {spec.in_channels} input channels to {in_channels}")
-    if not changed:
-        return ()
-    new = dataclasses.replace(
-        spec,
-        num_classes=spec.num_classes if num_classes is None else num_classes,
-        in_channels=in_channels or spec.in_channels,
-    )
-    network = empty_network(new)
-    network.load_state_dict(state)
-    provenance = {**model.provenance, "changed after the comparison": "; ".join(changed)}
-    # What was measured was another network.
-    converted.model = TorchClassifier(network.eval(), labels, preprocess, provenance=provenance)
-    return tuple(changed)
-
-
-def _adapted(weight: torch.Tensor, in_channels: int) -> torch.Tensor:
-    """Return conv1's weight for other channels: gray gives what three equal colours gave."""
-    total = weight.sum(dim=1, keepdim=True)
-    return total if in_channels == 1 else total.repeat(1, in_channels, 1, 1) / in_channels
-
-
-def _adapted_preprocess(preprocess: Preprocess, in_channels: int) -> Preprocess:
-    gray = preprocess.in_gray()
-    if in_channels == 1:
-        return gray
-    return dataclasses.replace(gray, channels="rgb", mean=gray.mean * 3, std=gray.std * 3)
 
 
 # -- out ---------------------------------------------------------------------------------------------

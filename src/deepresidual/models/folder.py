@@ -15,11 +15,10 @@ import torch
 
 from deepresidual import zoo
 from deepresidual.backends.pytorch import TorchClassifier
-from deepresidual.conversion.hub import hub_id
 from deepresidual.conversion.values import checked
-from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameError, listed, nearest, quoted
-from deepresidual.models import bundled
+from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameError, listed, quoted
 from deepresidual.models.card import model_card
+from deepresidual.models.source import CONFIG, WEIGHTS, model_folder
 from deepresidual.nn import ResNet, empty_network
 from deepresidual.preprocess import Preprocess
 from deepresidual.runtime import safetensors_file
@@ -30,7 +29,7 @@ from deepresidual.spec import ResNetSpec
 
 FORMAT_VERSION = 1
 _USUAL_TASK = "classification"
-_CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+_CARD = "README.md"
 _FIGURES = ("top1", "top5", "loss", "count")
 _SECTIONS = {"format_version", "spec", "preprocess", "metrics", "provenance", "task"}
 
@@ -80,8 +79,8 @@ def save(
     if half:
         weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
     with atomic_folder(path, num_bytes=sum(tensor.nbytes for tensor in weights.values())) as folder:
-        write_tensors(folder / _WEIGHTS, weights)
-        write_json(folder / _CONFIG, _config_of(model))
+        write_tensors(folder / WEIGHTS, weights)
+        write_json(folder / CONFIG, _config_of(model))
         write_text(folder / _CARD, model_card(model))
 
 
@@ -105,85 +104,36 @@ def require_free_or_model(path: Path) -> None:
     Raises:
         ConfigurationError: There is something else at ``path``.
     """
-    if path.exists() and not (path / _CONFIG).is_file() and not (path.is_dir() and not any(path.iterdir())):
+    if path.exists() and not (path / CONFIG).is_file() and not (path.is_dir() and not any(path.iterdir())):
         raise ConfigurationError(f"{path} exists and is no model folder", remedy="choose another path")
 
 
-def model_folder(path: str | Path) -> Path:
-    """Return the model folder: ``path`` itself, that of a run, or that of the bundled model of this name.
-
-    What is none of these is returned as it is.
-    """
-    path = expanded(path)
-    if not _exists(path):
-        return bundled.folder_of(str(path)) or path
-    return path / "model" if (path / "model" / _CONFIG).is_file() else path
-
-
-def _exists(path: Path) -> bool:
-    # A name that is too long for the system, or has a NUL in it, is no error here: nothing is there.
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
-def is_model_folder(path: str | Path) -> bool:
-    """Return whether ``path`` is a folder that :func:`save` wrote, a run with one, or a bundled model."""
-    config = model_folder(path) / _CONFIG
-    # Other libraries' folders have a config.json too; ours has one more section.
-    return _exists(config) and config.is_file() and "residual" in read_object(config)
-
-
-def load(path: str | Path, device: torch.device | str = "cpu") -> TorchClassifier:
-    """Load a model folder, the model of a run folder, or a model that comes with Residual.
+def load_folder(path: str | Path, device: torch.device | str = "cpu") -> TorchClassifier:
+    """Load a model folder, that of a run, or that of a bundled model's name; nothing is fetched or converted.
 
     Args:
-        path: A folder that :func:`save` or ``residual train`` wrote, or where there is no such folder the
-            name of a bundled model, such as ``resnet20-cifar10``.
+        path: The folder.
         device: Where to put the weights.
-
-    Returns:
-        A :class:`Classifier` in evaluation mode, with class names and preprocessing. It is typed as the form
-        that PyTorch computes, since a model folder holds that; code for any backend takes a ``Classifier``.
 
     Raises:
         ConfigurationError: There is no such device.
         ModelFileError: The folder is missing, damaged, or its parts contradict each other.
     """
     folder, target = model_folder(path), resolve_device(str(device))
-    if not _exists(folder / _CONFIG) or not (folder / _CONFIG).is_file():
-        raise _no_model(path)
-    config = read_object(folder / _CONFIG)
+    config = read_object(folder / CONFIG)
     try:
         spec, label_names, preprocess, own = _parse_config(config, path)
         network = empty_network(spec)
-        _fill(network, folder / _WEIGHTS)
+        _fill(network, folder / WEIGHTS)
         model = TorchClassifier(
             network, label_names, preprocess, own["metrics"], own["provenance"], task=own["task"]
         )
     except ConfigurationError as error:
         raise ModelFileError(
-            f"{folder / _CONFIG}: {error.found}", expected=error.expected, remedy=error.remedy
+            f"{folder / CONFIG}: {error.found}", expected=error.expected, remedy=error.remedy
         ) from error
     model.network.eval()
     return model.to(target)
-
-
-def _no_model(given: str | Path) -> ModelFileError:
-    path, remedy = expanded(given), ""
-    if _exists(path):
-        found = f"{path} is not a model"
-        if path.is_file():
-            remedy = f"turn weights into a model with 'residual convert {path} FOLDER'"
-    else:
-        close = nearest(str(path), bundled.names())
-        found = f"{path} does not exist" + (f" (nearest: {', '.join(close)})" if close else "")
-        if hub_id(str(given)):
-            remedy = f"fetch it from the Hugging Face Hub with 'residual convert {given} FOLDER'"
-    names = ", ".join(bundled.names())
-    expected = f"a folder with {_CONFIG} and {_WEIGHTS}, a run folder, or one of {names}"
-    return ModelFileError(found, expected=expected, remedy=remedy)
 
 
 # -- config.json -------------------------------------------------------------------------------------

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from deepresidual.preprocess import Preprocess
     from deepresidual.spec import ResNetSpec
 
-__all__ = ["ZooEntry", "default_preprocess", "entries", "entry", "list_models", "name_of"]
+__all__ = [
+    "ZooEntry",
+    "default_preprocess",
+    "entries",
+    "entry",
+    "list_models",
+    "name_of",
+    "same_architecture",
+]
 
 
 def entries() -> tuple[ZooEntry, ...]:
@@ -64,6 +72,11 @@ def _names() -> dict[ResNetSpec, str]:
     for row in entries():
         names.setdefault(_without_ends(row.spec), row.name)
     return names
+
+
+def same_architecture(one: ResNetSpec, other: ResNetSpec) -> bool:
+    """Return whether two specs differ in their classes, input channels and what only training sees alone."""
+    return _without_ends(one.architecture) == _without_ends(other.architecture)
 
 
 def _without_ends(spec: ResNetSpec) -> ResNetSpec:

@@ -1,0 +1,174 @@
+"""Tell what a MODEL argument stands for; without torch, so that a mistyped name is answered at once.
+
+The order is: a folder or file that exists, the name of a bundled model, the name of released weights (or of a
+network, meaning its default release), a repository of the Hugging Face Hub, a URL.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from deepresidual import zoo
+from deepresidual.conversion.hub import HubId, hub_id
+from deepresidual.errors import ModelFileError, nearest, quoted
+from deepresidual.models import bundled
+from deepresidual.runtime.files import expanded
+from deepresidual.runtime.known_formats import WEIGHT_SUFFIXES
+from deepresidual.runtime.strict_json import read_object
+from deepresidual.zoo.released import (
+    ReleasedWeights,
+    default_release,
+    find_release,
+    num_released,
+    release_of_hub_id,
+    release_of_url,
+    released_names,
+)
+from deepresidual.zoo.variants import missing_variant
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+SourceKind: TypeAlias = Literal["folder", "bundled", "released", "hub", "url", "file"]
+"""``file`` is a checkpoint of another library, a file or a folder; ``folder`` a model folder or a run's."""
+
+_URL = re.compile(r"(https?):/+(?=[^/])", re.IGNORECASE)
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+_EXPECTED = (
+    f"a folder with {CONFIG} and {WEIGHTS}, a run folder, one of {', '.join(bundled.names())}, released "
+    "weights, owner/name on the Hugging Face Hub, a URL, or a file of weights"
+)
+_LIST = "'residual models --weights' lists all names"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What a MODEL argument stands for.
+
+    Attributes:
+        given: The argument.
+        kind: What it is.
+        path: The folder or file; ``None`` where it has to be fetched.
+        hub_id: The repository of the Hugging Face Hub; ``None`` where there is none.
+        url: Address of the file; empty where there is none.
+        release: The released weights, also where they were given by hub id or URL; ``None`` for others.
+    """
+
+    given: str
+    kind: SourceKind
+    path: Path | None = None
+    hub_id: HubId | None = None
+    url: str = ""
+    release: ReleasedWeights | None = None
+
+    @property
+    def name(self) -> str:
+        """The name to show: a full name of released weights, or what was given."""
+        return self.release.name if self.release else self.given
+
+
+def find_source(given: str | Path) -> ModelSource:
+    """Return what ``given`` stands for. No network is asked, and nothing is read but a ``config.json``.
+
+    Raises:
+        ModelFileError: It stands for nothing; the message says what is near, or how to reach it.
+    """
+    text = _URL.sub(r"\1://", str(given), count=1)  # pathlib makes one slash of two
+    path = expanded(given)
+    if exists(path):
+        return _existing(text, path)
+    if (folder := bundled.folder_of(text)) is not None:
+        return ModelSource(text, "bundled", folder)
+    if (release := find_release(text) or default_release(text)) is not None:
+        where = _parsed(release.hub_id)
+        return ModelSource(text, "released", None, where, release.url, release)
+    if (repository := hub_id(text)) is not None:
+        _refuse_variant(text, repository.name.partition("/")[2])
+        return ModelSource(text, "hub", None, repository, "", release_of_hub_id(str(repository)))
+    if _URL.match(text):
+        return ModelSource(text, "url", None, None, text, release_of_url(text))
+    if exists(path.with_name(f"{path.name}.index")):  # a checkpoint of TensorFlow, by its files' common name
+        return ModelSource(text, "file", path)
+    raise _nothing(text)
+
+
+def model_folder(path: str | Path) -> Path:
+    """Return the model folder: ``path`` itself, that of a run, or that of the bundled model of this name.
+
+    What is none of these is returned as it is.
+    """
+    path = expanded(path)
+    if not exists(path):
+        return bundled.folder_of(str(path)) or path
+    return path / "model" if (path / "model" / CONFIG).is_file() else path
+
+
+def is_model_folder(path: str | Path) -> bool:
+    """Return whether ``path`` is a folder of Residual's, a run with one, or a bundled model."""
+    config = model_folder(path) / CONFIG
+    # Other libraries' folders have a config.json too; ours has one more section.
+    return exists(config) and config.is_file() and "residual" in read_object(config)
+
+
+def exists(path: Path) -> bool:
+    """Return whether something is at ``path``; nothing is where a name is too long or has a NUL in it."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _existing(text: str, path: Path) -> ModelSource:
+    if path.is_dir():
+        if is_model_folder(path):
+            return ModelSource(text, "folder", model_folder(path))
+        files = [entry.name for entry in path.iterdir()]
+        if not any(name in (CONFIG, "checkpoint") or _is_weights(name) for name in files):
+            raise ModelFileError(f"{path} is not a model", expected=_EXPECTED)
+    return ModelSource(text, "file", path)
+
+
+def _is_weights(name: str) -> bool:
+    return name.lower().endswith((*WEIGHT_SUFFIXES, ".pb", ".metadata", ".distcp"))
+
+
+def _parsed(text: str) -> HubId | None:
+    return HubId(text) if text else None
+
+
+def _nothing(text: str) -> ModelFileError:
+    if (scheme := _SCHEME.match(text)) or text.startswith("file:"):
+        kind = scheme[1] if scheme else "file"
+        return ModelFileError(
+            f"{text} is a {kind} address", expected="http or https, or the path of a file or folder"
+        )
+    is_path = any(mark in text for mark in ("/", "\\")) or text.startswith((".", "~")) or _is_weights(text)
+    if is_path:
+        forced = hub_id(f"hf:{text}") and not _is_weights(text)
+        remedy = f"for a repository of the Hugging Face Hub write hf:{text}" if forced else ""
+        return ModelFileError(f"{text} does not exist", expected="" if remedy else _EXPECTED, remedy=remedy)
+    if text in zoo.list_models():
+        return ModelFileError(
+            f"{text!r} is a network without released weights",
+            remedy="'--weights none' begins from nothing, 'residual models --weights' lists what there is",
+        )
+    _refuse_variant(text, text)
+    close = nearest(text, [*bundled.names(), *released_names()])
+    if not close:
+        return ModelFileError(f"{text} does not exist", expected=_EXPECTED, remedy=_LIST)
+    return ModelFileError(
+        f"there is no folder, and there are no weights, {quoted(text)}; nearest: {', '.join(close)}",
+        remedy=f"'residual models --weights' lists {num_released()}",
+    )
+
+
+def _refuse_variant(text: str, name: str) -> None:
+    """Refuse weights of a relative of the ResNets that Residual does not have, before they are fetched."""
+    if (variant := missing_variant(name)) is None:
+        return
+    near = default_release(variant.nearest)
+    remedy = f"nearest of the same size: {near.name}" if near else ""
+    raise ModelFileError(f"{text} has {variant.what}, which Residual does not have", remedy=remedy)

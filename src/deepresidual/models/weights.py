@@ -1,0 +1,250 @@
+"""Resolve a MODEL argument to a model folder: fetch and convert what is not one, once, and keep the result.
+
+Conversions are kept in Residual's cache under ``models``: a folder ``NAME@VERSION`` each, whose version is
+the commit of the Hub's repository or the SHA-256 of the file. It is an ordinary model folder, with
+certificate, licence and origin in its provenance. A second use needs no network and reads no foreign file.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from deepresidual.backends.pytorch import TorchClassifier
+from deepresidual.errors import ModelFileError, RunError
+from deepresidual.models.fetching import SourceFiles, cached_source, fetch_source
+from deepresidual.models.folder import load_folder, save
+from deepresidual.models.foreign import read_foreign
+from deepresidual.models.source import CONFIG, WEIGHTS, ModelSource, SourceKind, find_source, is_model_folder
+from deepresidual.runtime.cache import cache_folder
+from deepresidual.runtime.console import note, warn
+from deepresidual.runtime.files import make_folder
+from deepresidual.zoo.released import ReleasedWeights
+
+# What a conversion of today writes; another number where an older one would have to be made again.
+_FORMAT = 1
+_FOLDER = "models"
+_VERSION_LENGTH = 24  # of a commit or hash in the name of a folder
+
+
+@dataclass(frozen=True)
+class ResolvedWeights:
+    """A model folder on this machine, and what it is.
+
+    Attributes:
+        path: The model folder.
+        name: The full name of released weights; otherwise what was given.
+        kind: What was given.
+        version: Commit or SHA-256 of what was converted; empty for a model folder.
+        licence: SPDX identifier; empty where it is not known.
+        description: One line: name, publisher, licence, training data, accuracy, as far as they are known.
+        notes: What else has to be said, one sentence each: a licence that forbids commercial use.
+        released: The released weights; ``None`` for others.
+    """
+
+    path: Path
+    name: str
+    kind: SourceKind
+    version: str = ""
+    licence: str = ""
+    description: str = ""
+    notes: tuple[str, ...] = ()
+    released: ReleasedWeights | None = None
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> TorchClassifier:
+    """Load a model: a model folder, the model of a run folder, or weights by name.
+
+    Released weights, repositories of the Hugging Face Hub, URLs and files of other libraries are fetched and
+    converted when they are first used, and kept in the cache.
+
+    Args:
+        path: A folder that :func:`save` or ``residual train`` wrote; where there is no such folder the name
+            of a bundled model (``resnet20-cifar10``), of released weights (``resnet50.a1_in1k``) or of a
+            network, meaning its default release (``resnet50``); ``owner/name`` or ``owner/name@revision`` on
+            the Hugging Face Hub; a URL; or a file or folder of another library that :func:`convert` reads.
+        device: Where to put the weights.
+
+    Returns:
+        A :class:`Classifier` in evaluation mode, with class names and preprocessing. It is typed as the form
+        that PyTorch computes, since a model folder holds that; code for any backend takes a ``Classifier``.
+
+    Raises:
+        ConfigurationError: There is no such device.
+        ModelFileError: There is no such model, or it is damaged, or its parts contradict each other.
+        RunError: It cannot be fetched.
+        MachineError: There is no network, and it is not in the cache.
+    """
+    resolved = resolve_weights(path)
+    announce(resolved, path)
+    try:
+        return load_folder(resolved.path, device)
+    except ModelFileError:
+        if not resolved.version or resolved.path.parent != _cache():
+            raise
+        # A conversion of the cache that was damaged there is made again.
+        shutil.rmtree(resolved.path, ignore_errors=True)
+        return load_folder(resolve_weights(path).path, device)
+
+
+def announce(resolved: ResolvedWeights, given: str | Path) -> None:
+    """Say on stderr which weights another name stands for, and whatever limits their use."""
+    if resolved.released is not None and str(given) != resolved.name:
+        note(f"weights    {resolved.description}")
+    for sentence in resolved.notes:
+        note(f"note: {sentence}")
+
+
+def resolve_weights(given: str | Path) -> ResolvedWeights:
+    """Return the model folder that ``given`` stands for; what is not here is fetched and converted.
+
+    Args:
+        given: What :func:`load` takes.
+
+    Raises:
+        ModelFileError: It stands for nothing, or is damaged, or of no network that Residual has.
+        RunError: It cannot be fetched.
+        MachineError: There is no network, and it is not in the cache.
+        MissingDependencyError: A library that the format needs is not installed.
+    """
+    source = find_source(given)
+    known = _known(source)
+    if known is not None:
+        return known
+    files = cached_source(source) if source.release is not None else None
+    return _converted(source, files or fetch_source(source))
+
+
+def cached_weights(given: str | Path) -> ResolvedWeights | None:
+    """Return the model folder that ``given`` stands for, if no network is needed for it; otherwise ``None``.
+
+    What was fetched and not yet converted is converted.
+
+    Raises:
+        ModelFileError: It stands for nothing, or is damaged, or of no network that Residual has.
+        MissingDependencyError: A library that the format needs is not installed.
+    """
+    source = find_source(given)
+    known = _known(source)
+    if known is not None:
+        return known
+    files = cached_source(source)
+    return _converted(source, files) if files is not None else None
+
+
+# -- what is here ------------------------------------------------------------------------------------
+
+
+def _known(source: ModelSource) -> ResolvedWeights | None:
+    """Return what is a model folder already, or was converted before; no network is asked."""
+    if source.kind in ("folder", "bundled") and source.path is not None:
+        text = f"{source.given} (bundled)" if source.kind == "bundled" else source.given
+        return ResolvedWeights(source.path, source.given, source.kind, description=text)
+    if source.kind == "file":
+        return None  # its content decides
+    if source.kind == "hub" and source.release is None:
+        return None  # a branch moves
+    folder = newest_conversion(source)
+    return _resolved(source, folder, folder.name.partition("@")[2]) if folder is not None else None
+
+
+def newest_conversion(source: ModelSource) -> Path | None:
+    """Return the conversion of a source of this name that was made last; ``None`` where there is none."""
+    cache = _cache()
+    if cache is None or not cache.is_dir():
+        return None
+    found = [folder for folder in cache.glob(f"{_slug(source)}@*") if _is_whole(folder)]
+    return max(found, key=lambda folder: folder.stat().st_mtime, default=None)
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
+
+
+def _resolved(source: ModelSource, folder: Path, version: str) -> ResolvedWeights:
+    release = source.release
+    if release is None:
+        where = source.given if not version else f"{source.given} ({version[:19]})"
+        return ResolvedWeights(folder, source.given, source.kind, version, description=where)
+    return ResolvedWeights(
+        folder,
+        release.name,
+        source.kind,
+        version,
+        release.licence,
+        str(release),
+        (release.warning,) if release.warning else (),
+        release,
+    )
+
+
+def _cache() -> Path | None:
+    cache = cache_folder()
+    return cache / _FOLDER / f"v{_FORMAT}" if cache is not None else None
+
+
+def _slug(source: ModelSource) -> str:
+    """Return the first part of the name of a conversion's folder, of letters that every file system takes."""
+    if source.release is not None:
+        text = source.release.name
+    elif source.hub_id is not None:
+        text = source.hub_id.name.replace("/", "--")
+    elif source.url:
+        text = f"url-{hashlib.sha256(source.url.encode()).hexdigest()[:16]}"
+    else:
+        text = "file"
+    return re.sub(r"[^\w.-]", "-", text)
+
+
+# -- conversion --------------------------------------------------------------------------------------
+
+
+def _converted(source: ModelSource, files: SourceFiles) -> ResolvedWeights:
+    """Return the conversion of these files, made now unless it was made before."""
+    if is_model_folder(files.path):  # somebody has published one
+        return _resolved(source, files.path, "")
+    kind, _, digits = files.version.partition("-")
+    version = f"{kind}-{digits[:_VERSION_LENGTH]}"
+    cache = _cache()
+    target = cache / f"{_slug(source)}@{version}" if cache is not None else None
+    if target is None or not _is_whole(target):
+        model = read_foreign(files, release=source.release).model
+        target = _kept(model, target)
+    return _resolved(source, target, version)
+
+
+def _kept(model: TorchClassifier, target: Path | None) -> Path:
+    """Write a model folder into the cache; where that cannot be written, into one for this process."""
+    if target is not None:
+        try:
+            return _placed(model, target)
+        except (RunError, OSError) as error:
+            found = error.found if isinstance(error, RunError) else str(error)
+            warn(f"the converted model is not kept: {found}")
+    temporary = Path(tempfile.mkdtemp(prefix="residual-"))
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    save(model, temporary / "model")
+    return temporary / "model"
+
+
+def _placed(model: TorchClassifier, target: Path) -> Path:
+    """Write beside ``target`` and rename; where another process was faster, its result is taken."""
+    make_folder(target.parent)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=target.parent, ignore_cleanup_errors=True) as beside:
+        made = Path(beside) / target.name
+        save(model, made)
+        if not _is_whole(target):
+            shutil.rmtree(target, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it is there by now
+            made.rename(target)
+        if not _is_whole(target):
+            raise RunError(f"{target} cannot be written", remedy="look at the folder of the cache")
+    return target
