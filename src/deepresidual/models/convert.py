@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ import torch
 from deepresidual import zoo
 from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.conversion.certificate import Certificate, certify
-from deepresidual.conversion.detect import ecosystem, recognize
+from deepresidual.conversion.detect import ecosystem
 from deepresidual.conversion.ecosystem import Ecosystem, Exported
 from deepresidual.conversion.readers import read
-from deepresidual.conversion.selection import select_network
 from deepresidual.conversion.translation import read_tensors
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.models.change import changed
@@ -28,8 +26,6 @@ from deepresidual.models.fetching import fetch_source
 from deepresidual.models.folder import load_folder, require_free_or_model, save
 from deepresidual.models.foreign import ForeignModel, read_foreign
 from deepresidual.models.source import find_source, is_model_folder
-from deepresidual.nn import ResNet, empty_network
-from deepresidual.preprocess import Preprocess
 from deepresidual.runtime.files import expanded, make_folder
 
 
