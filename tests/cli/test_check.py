@@ -25,7 +25,10 @@ READABLE = tuple(bad for bad in (*ERRORS, *WARNINGS) if "\udce9" not in bad.path
 
 def test_a_clean_folder(photos: Path, capsys: Capture) -> None:
     assert main(["check", str(photos)]) == 0
-    assert capsys.readouterr().out == f"{photos}: images in train 48, test 15; nothing to find fault with\n"
+    assert capsys.readouterr().out == (
+        "train: 48 images, 16 a class: of photos few to learn from scratch; learned weights (--weights) "
+        f"or more images usually help\n{photos}: images in train 48, test 15; nothing to find fault with\n"
+    )
 
 
 def test_every_bad_file_is_in_the_table(tmp_path: Path, capsys: Capture) -> None:
@@ -65,6 +68,7 @@ def test_the_json_document_has_everything(tmp_path: Path, capsys: Capture) -> No
         "ok",
         "num_samples",
         "num_classes",
+        "images_per_class",
         "counts",
         "findings",
     ]

@@ -99,7 +99,7 @@ def test_without_the_errors_all_is_well(tmp_path: Path) -> None:
 
 def test_good_pictures_alone_are_nothing_to_find_fault_with(tmp_path: Path) -> None:
     found = check(plant(tmp_path / "data", ()), num_workers=0)
-    assert found == CheckReport({"train": 24, "val": 6}, 2, ())
+    assert found == CheckReport({"train": 24, "val": 6}, 2, (), {"ant": 12, "bee": 12})
     assert found.ok
 
 
@@ -359,6 +359,7 @@ def test_the_gif_among_the_ants_is_all_there_is() -> None:
                 "GIF; only JPEG, PNG, WebP and BMP are used",
             ),
         ),
+        {"ants": 123, "bees": 121},
     )
 
 

@@ -70,6 +70,10 @@ def _print(data: str, report: CheckReport) -> None:
             rows.append((findings[0].severity, kind, "", "", f"and {count - _SHOWN:,} more like these"))
     if rows:
         print_table(("", "kind", "split", "about", "what"), rows)
+    if report.images_per_class:
+        from deepresidual.data.expectation import expectation
+
+        print_line(f"train: {expectation(list(report.images_per_class.values()), 'scratch')}")
     images = ", ".join(f"{name} {count:,}" for name, count in report.num_samples.items())
     num_errors = sum(finding.severity == "error" for finding in report.findings)
     verdict = (

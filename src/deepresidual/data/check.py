@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -24,7 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepresidual.data.decode import decode, sniff
+from deepresidual.data.expectation import images_a_class
 from deepresidual.data.source import SampleSource, Split, open_source
+from deepresidual.data.source.base import TRAIN
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.fields import is_whole
 from deepresidual.runtime.console import ProgressBar
@@ -90,11 +92,13 @@ class CheckReport:
         num_samples: Samples of every split.
         num_classes: Classes of the data set; 0 where it could not be opened.
         findings: Errors first, then warnings.
+        images_per_class: Training images of every class; empty where there is no such split.
     """
 
     num_samples: Mapping[str, int]
     num_classes: int
     findings: tuple[Finding, ...]
+    images_per_class: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -113,6 +117,7 @@ class CheckReport:
             "ok": self.ok,
             "num_samples": dict(self.num_samples),
             "num_classes": self.num_classes,
+            "images_per_class": dict(self.images_per_class),
             "counts": self.counts,
             "findings": [asdict(finding) for finding in self.findings],
         }
@@ -168,7 +173,14 @@ def check(
     findings += _leaks(measured, source.classes)
     places = {kind: place for place, kind in enumerate(KINDS)}
     findings.sort(key=lambda finding: (finding.severity != "error", places[finding.kind]))
-    return CheckReport(num_samples, len(source.classes), tuple(findings))
+    return CheckReport(num_samples, len(source.classes), tuple(findings), _images_per_class(source))
+
+
+def _images_per_class(source: SampleSource) -> dict[str, int]:
+    if TRAIN not in source.splits:
+        return {}
+    counts = images_a_class(source.split(TRAIN).labels, len(source.classes))
+    return dict(zip(source.classes, counts, strict=True))
 
 
 def _lacking_splits(source: SampleSource) -> Iterator[Finding]:

@@ -1,0 +1,73 @@
+"""Say how many images a class there are, and what so many usually give, before anything is trained.
+
+No figure is promised: how good a classifier becomes depends on the photos. What holds for most is that learned
+weights give more than none, and the more so the fewer images there are.
+
+Example:
+    >>> expectation([120, 124], "scratch")
+    '244 images, 120 to 124 a class: …'
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
+
+Beginning: TypeAlias = Literal["scratch", "bundled", "released"]
+"""What training begins with: random weights, a bundled model's, or released ones."""
+
+# From so many a class on, training from scratch is what the papers do: CIFAR-10 has 5,000, ImageNet 1,300.
+_MANY = 1_000
+# Fewer images of a class than this: the choice of anything by held-out images is a matter of luck.
+_FEW = 10
+
+
+def images_a_class(labels: Iterable[int], num_classes: int) -> list[int]:
+    """Return the number of images of every class, 0 of one that has none."""
+    counts = [0] * num_classes
+    for label in labels:
+        counts[label] += 1
+    return counts
+
+
+def counts_in_words(num_images_per_class: Sequence[int]) -> str:
+    """Return the total and the smallest and largest count: ``"244 images, 120 to 124 a class"``."""
+    total = sum(num_images_per_class)
+    images = f"{total:,} {'image' if total == 1 else 'images'}"
+    if not total:
+        return images
+    low, high = min(num_images_per_class), max(num_images_per_class)
+    return f"{images}, {low:,} a class" if low == high else f"{images}, {low:,} to {high:,} a class"
+
+
+def expectation(num_images_per_class: Sequence[int], begins_with: Beginning) -> str:
+    """Return how many images there are, and what so many usually give, in a sentence.
+
+    Args:
+        num_images_per_class: Training images of every class.
+        begins_with: What training begins with.
+    """
+    counts = counts_in_words(num_images_per_class)
+    present = [count for count in num_images_per_class if count]
+    if len(present) < 2:
+        return f"{counts}: nothing can be learned from one class alone"
+    return f"{counts}: {_usual(statistics.median(present), begins_with)}"
+
+
+def _usual(typical: float, begins_with: Beginning) -> str:
+    """Return what ``typical`` images a class usually give."""
+    if begins_with == "scratch":
+        if typical >= _MANY:
+            return "enough to learn from scratch"
+        return "of photos few to learn from scratch; learned weights (--weights) or more images usually help"
+    if typical < _FEW:
+        return "so few that the result depends on which they are; more images would help most"
+    if typical >= _MANY:
+        return "enough to learn from scratch, which takes longer than from learned weights"
+    weights = (
+        "the bundled weights give more than none, and those of ImageNet usually much more"
+        if begins_with == "bundled"
+        else "learned weights usually give much more than none"
+    )
+    return f"of photos few to learn from scratch, so that {weights}"
