@@ -215,7 +215,10 @@ def _blocks(spec: ResNetSpec, input_px: int) -> list[_Block]:
             )
             repeats = 1 if one_by_one else len(units)
             blocks.append(_Block(boxes, px, unit.name, _shortcut_style(spec, unit), repeats))
-    last = (_Box("avgpool", "average pool", _NEUTRAL), _Box("fc", f"fc, {spec.num_classes}", _NEUTRAL))
+    last = (
+        _Box("avgpool", "average pool" if spec.has_usual_head else spec.pooling, _NEUTRAL),
+        _Box("fc", f"fc, {spec.num_classes}", _NEUTRAL),
+    )
     return [*blocks, _Block(last, 1)]
 
 

@@ -98,7 +98,7 @@ class EvaluationSetup:
         for member, name in zip(members, names, strict=True):
             require_classifier(member, name)
             if views.are_whole:
-                require_torch(member, WHOLE_IMAGES, name)
+                require_torch(member, WHOLE_IMAGES, name).network.require_score_map()
         _require_same_classes(members, names)
         opened = data if isinstance(data, SampleSource) else open_source(data)
         warn_each(opened.ignored)

@@ -161,6 +161,11 @@ def _write(exporter: Ecosystem, model: TorchClassifier, path: Path) -> Certifica
 
     All of that beside the destination, which comes to be only when it has ended well.
     """
+    if not model.spec.has_usual_head:
+        raise ConfigurationError(
+            f"{exporter.name} has no network whose classifier reads {model.spec.pooling}",
+            expected="one that reads the mean of the last map",
+        )
     state = model.network.state_dict()
     make_folder(path.parent)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:

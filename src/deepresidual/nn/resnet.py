@@ -24,7 +24,7 @@ from deepresidual.nn.init import draw_weights
 from deepresidual.nn.padding import make_convolution, make_max_pool
 from deepresidual.nn.pooling import StatisticsPool
 from deepresidual.nn.unit import make_bn, make_unit
-from deepresidual.spec import Convolution, ResNetSpec
+from deepresidual.spec import Convolution, Head, ResNetSpec
 
 
 class ResNet(nn.Module):
@@ -58,12 +58,7 @@ class ResNet(nn.Module):
         for stage, shapes in groupby(spec.units(), key=lambda shape: shape.stage):
             self.add_module(stage, nn.Sequential(*(make_unit(spec, shape) for shape in shapes)))
         self.bn = make_bn(spec, spec.out_channels) if spec.is_preactivated else nn.Identity()
-        # Reads the last map; those of stages before it are pooled likewise.
-        self.avgpool = (
-            nn.AdaptiveAvgPool2d(1)
-            if spec.head.statistics == ("mean",)
-            else StatisticsPool(spec.head.statistics)
-        )
+        self.avgpool = _make_pool(spec.head)
         self.fc = _make_classifier(spec)
 
     @property
@@ -127,22 +122,24 @@ class ResNet(nn.Module):
         """Return the classifier; ``Identity`` for a backbone."""
         return self.fc
 
-    def reset_classifier(self, num_classes: int, seed: int = 0) -> None:
-        """Replace the classifier by a new one, whose weights are a pure function of ``seed``.
+    def reset_classifier(self, num_classes: int, seed: int = 0, *, head: Head | None = None) -> None:
+        """Replace the classifier by a new one, whose weights are a pure function of ``seed``; as timm's does.
 
         Args:
             num_classes: Its number of rows; 0 for none, which makes the network a backbone.
             seed: Seed of its weights.
+            head: What it reads. Default: what the present one reads.
 
         Raises:
-            ConfigurationError: A number is out of range.
+            ConfigurationError: A number is out of range, or there is no such stage.
         """
         check_seed(seed)
-        spec = dataclasses.replace(self.spec, num_classes=num_classes)
+        spec = dataclasses.replace(self.spec, num_classes=num_classes, head=head or self.spec.head)
         classifier = _make_classifier(spec)
         draw_weights(classifier, spec.initialization, torch.Generator().manual_seed(seed))
         usual = self.conv1.weight
         self.fc = classifier.to(usual.device, usual.dtype).train(self.training)
+        self.avgpool = _make_pool(spec.head)
         self.spec = spec
 
     def score_map(self, x: Tensor, window_px: int) -> Tensor:
@@ -162,19 +159,26 @@ class ResNet(nn.Module):
         Raises:
             ConfigurationError: The classifier reads more than the mean of the last map.
         """
-        if not self.spec.has_usual_head:
-            raise ConfigurationError(
-                f"the classifier reads {' and '.join(self.spec.head.statistics)} of "
-                f"{', '.join(self.spec.head_stages)}, which has no map of logits",
-                expected="one that reads the mean of the last map",
-                remedy="evaluate crops instead of whole images",
-            )
+        self.require_score_map()
         x = self.forward_features(x)
         window = [min(window_px, side) for side in x.shape[2:]]
         pooled = functional.avg_pool2d(x, window, stride=1)
         if not self.spec.num_classes:
             return pooled
         return functional.conv2d(pooled, self.fc.weight[:, :, None, None], self.fc.bias)
+
+    def require_score_map(self) -> None:
+        """Refuse what :meth:`score_map` cannot do.
+
+        Raises:
+            ConfigurationError: The classifier reads more than the mean of the last map.
+        """
+        if not self.spec.has_usual_head:
+            raise ConfigurationError(
+                f"the classifier reads {self.spec.pooling}, of which there is no map of logits",
+                expected="one that reads the mean of the last map",
+                remedy="take other views than whole images",
+            )
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Return the map after the stem and after every stage, in order, as the units leave it.
@@ -221,6 +225,11 @@ def empty_network(spec: ResNetSpec) -> ResNet:
         network = ResNet(spec)
     network.to_empty(device="cpu")
     return network
+
+
+def _make_pool(head: Head) -> nn.Module:
+    """Build what pools the last map; the maps of stages before it are pooled likewise."""
+    return nn.AdaptiveAvgPool2d(1) if head.statistics == ("mean",) else StatisticsPool(head.statistics)
 
 
 def _make_classifier(spec: ResNetSpec) -> nn.Linear:

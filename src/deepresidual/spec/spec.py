@@ -221,6 +221,13 @@ class ResNetSpec:
         return self.head.stages or self.stage_names[-1:]
 
     @property
+    def pooling(self) -> str:
+        """What the classifier reads, in words: ``average pooling``, or statistics and stages."""
+        if self.has_usual_head:
+            return "average pooling"
+        return f"{' and '.join(self.head.statistics)} of {', '.join(self.head_stages)}"
+
+    @property
     def has_usual_head(self) -> bool:
         """Whether the classifier reads the mean of the last map, as in the papers."""
         return self.head == USUAL_HEAD

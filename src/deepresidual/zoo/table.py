@@ -119,7 +119,7 @@ def _text(conv: Convolution) -> str:
 
 
 def _classifier(spec: ResNetSpec, layers: list[Layer]) -> Stage:
-    texts = ("average pooling", f"fc, {spec.num_classes}")
+    texts = (spec.pooling, f"fc, {spec.num_classes}")
     return Stage("fc", "", 1, spec.num_classes, texts, 1, 1, {}, *_counts(layers))
 
 
