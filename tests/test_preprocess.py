@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deepresidual.errors import ConfigurationError
-from deepresidual.models.folder import load, save
+from deepresidual.models import load, save
 from deepresidual.models.network import create
 from deepresidual.preprocess import Channels, Interpolation, MeanImage, Preprocess
 from deepresidual.spec import ResNetSpec

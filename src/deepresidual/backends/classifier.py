@@ -338,5 +338,8 @@ def require_outputs(model: Classifier, name: str = "the model") -> None:
         raise ModelFileError(
             f"{name} is a backbone without a classifier (0 classes)",
             expected="a model with classes",
-            remedy="train one from it with 'residual train DATA --weights FOLDER'",
+            remedy=(
+                "train one from it with 'residual train DATA --weights "
+                f"{'FOLDER' if name == 'the model' else name}'"
+            ),
         )

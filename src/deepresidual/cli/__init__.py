@@ -40,6 +40,9 @@ COMMANDS = {
         "Draw where in images the evidence for a class lies: a PNG for each, photo and heat map side by side."
     ),
     "report": "Write the report of a run again from its files; of several runs, a page that compares them.",
+    "fetch": (
+        "Fetch weights and convert them, to be used later without a network, here or on another machine."
+    ),
     "convert": (
         "Turn a checkpoint from elsewhere into a model folder, or a model into another library's checkpoint."
     ),

@@ -28,9 +28,10 @@ def convert(
     """Turn a checkpoint from elsewhere into a model folder, or a model into another library's checkpoint.
 
     Args:
-        source: A file or folder of torchvision, timm, transformers, Keras, TensorFlow 1, Caffe or Torch7, a
-            model or run folder, or owner/name on the Hugging Face Hub (hf-hub:owner/name where a folder
-            called owner is here).
+        source: A file or folder of torchvision, timm, transformers, Keras, TensorFlow 1, Caffe or Torch7; a
+            model or run folder; a bundled or released model by name (see 'residual models');
+            owner/name or owner/name@revision on the Hugging Face Hub (hf:owner/name where a folder called
+            owner is here); or a URL.
         destination: The model folder to write; with --to, the file or folder that the library reads.
         model: Name of the network, where the checkpoint does not say enough; as asked, or 'residual models'.
         state_dict: Which weights to take where a file holds several, by key or prefix, such as

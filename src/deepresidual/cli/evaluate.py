@@ -44,8 +44,10 @@ def evaluate(
     """Measure a model on held-out images, each counted exactly once; several models as an ensemble.
 
     Args:
-        models: One model folder or run folder, or several, whose probabilities are averaged; and last the
-            data: 'digits' (also where one model stands alone), a folder of images by class, a .parquet file.
+        models: One model or several, whose probabilities are averaged: model folders, run folders, bundled or
+            released models by name (see 'residual models'), owner/name on the Hugging Face Hub, URLs,
+            files of weights; and last the data: 'digits' (also where one model stands alone), a folder of
+            images by class, a .parquet file.
         split: train, val or test. Default: test if there is one, else val.
         views: What the network sees of an image: the central crop; it and its mirror image; four corners and
             the center and theirs; or whole images at several sizes, fully convolutionally.

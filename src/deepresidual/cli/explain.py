@@ -45,7 +45,8 @@ def explain(
     then 3. Pictures that are there already are not overwritten.
 
     Args:
-        model: A model folder, a run folder or the name of a bundled model.
+        model: A model folder, a run folder, a bundled or released model by name (see 'residual models'),
+            owner/name on the Hugging Face Hub, a URL, or a file of weights.
         paths: Image files, folders, or patterns such as 'photos/**/*.jpg'.
         method: grad-cam; grad-cam++ for several objects of a class; score-cam without gradients, slow.
         layer: A layer by name, such as layer3 or layer4.1; 'last' is the map that the classifier averages.
@@ -56,14 +57,17 @@ def explain(
         workers: Threads that read and decode.
         json: Print one JSON document at the end instead of a line for each file.
     """
+    from deepresidual.models.source import find_source
+
+    if not paths:
+        raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
+    find_source(model)  # a mistyped name is told before torch is loaded
     from deepresidual.backends import find_images
     from deepresidual.explanation import draw_explanation, explain_files
     from deepresidual.models import load, require_classifier, require_torch
     from deepresidual.runtime.console import warn, warn_each
     from deepresidual.runtime.files import make_folder, write_bytes
 
-    if not paths:
-        raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
     found = find_images(paths)
     pictures = _picture_paths(found.files, out, method)
     loaded = load(model, device)

@@ -11,7 +11,9 @@ from deepresidual import zoo
 from deepresidual.cli.options import LocalPath, Maybe
 from deepresidual.cli.output import print_json, print_line, print_table
 from deepresidual.errors import ConfigurationError
+from deepresidual.models.bundled import names as bundled_names
 from deepresidual.zoo.published import published
+from deepresidual.zoo.released import default_release, num_released
 from deepresidual.zoo.table import Stage, stages
 from deepresidual.zoo.verified import verified
 
@@ -29,6 +31,7 @@ def models(
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = "*",
     /,
     *,
+    weights: bool = False,
     image_px: Maybe[Annotated[int, tyro.conf.arg(metavar="N")]] = None,
     figure: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
     json: bool = False,
@@ -37,11 +40,20 @@ def models(
 
     Args:
         name: A network, or a pattern such as 'resnet*'. Default: all.
+        weights: List learned weights instead, bundled and released ones, by name or network.
         image_px: Side of the input image in pixels, which sizes of maps and MACs are for. Default: the
             usual one of the network.
         figure: Draw the network into this file, .svg or .png; beside its plain twin where there is one.
         json: Print one JSON document.
     """
+    if weights:
+        from deepresidual.cli.weights_table import list_weights
+
+        for option, value in (("--image-px", image_px), ("--figure", figure)):
+            if value is not None:
+                raise ConfigurationError(f"{option} is given with --weights", expected="one of them")
+        list_weights(name, json=json)
+        return 0
     entries = [zoo.entry(found) for found in zoo.list_models(name)] or [zoo.entry(name)]
     rows = [_row(entry, entry.preprocess.crop_px if image_px is None else image_px) for entry in entries]
     if figure is not None:
@@ -67,6 +79,10 @@ def models(
             ),
         )
         print_line("Errors are top-1, as published; 'residual models NAME' says by which protocol, and more.")
+        print_line(
+            f"Learned weights: {', '.join(bundled_names())} come with Residual, {num_released()} more are "
+            "had by name; 'residual models --weights' lists them."
+        )
     return 0
 
 
@@ -125,6 +141,8 @@ def _print_one(row: dict[str, Any], entry: zoo.ZooEntry) -> None:
     if peculiarities := ", ".join(_peculiarities(entry)):
         print_line(f"  besides     {peculiarities}")
     print_line(f"  verified    {_verified(row['name'])}")
+    if release := default_release(row["name"]):
+        print_line(f"  weights     {release}; 'residual models {row['name']} --weights' lists all")
     print_table(
         ("stage", ">output", ">stride", "layers", ">parameters", ">MACs", "shortcut"),
         _layer_table(stages(entry.spec, row["input_px"])),

@@ -38,7 +38,8 @@ def predict(
     then 3. What exists by its very name is no pattern, and each file is predicted once.
 
     Args:
-        model: A model folder, a run folder or the name of a bundled model.
+        model: A model folder, a run folder, a bundled or released model by name (see 'residual models'),
+            owner/name on the Hugging Face Hub, a URL, or a file of weights.
         paths: Image files, folders, or patterns such as 'photos/**/*.jpg'.
         top_k: How many classes to show for each image.
         format: table, jsonl (a JSON object a line) or csv.
@@ -48,12 +49,15 @@ def predict(
         workers: Threads that read and decode.
         json: Print one JSON document at the end instead.
     """
+    from deepresidual.models.source import find_source
+
+    if not paths:
+        raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
+    find_source(model)  # a mistyped name is told before torch is loaded
     from deepresidual.backends import find_images, predict_files
     from deepresidual.models import load, require_classifier
     from deepresidual.runtime.console import warn, warn_each
 
-    if not paths:
-        raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
     found = find_images(paths)
     loaded = load(model, device)
     require_classifier(loaded, model)

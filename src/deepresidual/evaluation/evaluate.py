@@ -32,7 +32,7 @@ def evaluate(
     """Evaluate a model on a data set.
 
     Args:
-        model: A model, a model folder, a run folder or the name of a bundled model.
+        model: A model, or what :func:`deepresidual.load` takes: a folder, a name, a URL and so on.
         data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder.
         options: Options of the evaluation.
         keywords: Fields of :class:`deepresidual.evaluation.EvaluationOptions` that replace those of

@@ -106,7 +106,8 @@ def _files(path: Path) -> list[Path]:
 
 def _named(error: ResidualError, source: ModelSource) -> ResidualError:
     """Return the error of a fetch as it concerns released weights: their name, size, and how to go on."""
-    if source.release is None or not isinstance(error, MachineError):
+    is_unreachable = isinstance(error, MachineError) or "cannot be reached" in error.found
+    if source.release is None or not is_unreachable:
         return error
     name, megabytes = source.release.name, source.release.num_bytes / 1e6
     return MachineError(

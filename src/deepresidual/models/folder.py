@@ -29,7 +29,7 @@ from deepresidual.spec import ResNetSpec
 
 FORMAT_VERSION = 1
 _USUAL_TASK = "classification"
-_CARD = "README.md"
+CARD = "README.md"
 _FIGURES = ("top1", "top5", "loss", "count")
 _SECTIONS = {"format_version", "spec", "preprocess", "metrics", "provenance", "task"}
 
@@ -81,7 +81,7 @@ def save(
     with atomic_folder(path, num_bytes=sum(tensor.nbytes for tensor in weights.values())) as folder:
         write_tensors(folder / WEIGHTS, weights)
         write_json(folder / CONFIG, _config_of(model))
-        write_text(folder / _CARD, model_card(model))
+        write_text(folder / CARD, model_card(model))
 
 
 def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -87,7 +87,7 @@ def find_source(given: str | Path) -> ModelSource:
         return ModelSource(text, "released", None, where, release.url, release)
     if (repository := hub_id(text)) is not None:
         _refuse_variant(text, repository.name.partition("/")[2])
-        return ModelSource(text, "hub", None, repository, "", release_of_hub_id(str(repository)))
+        return ModelSource(text, "hub", None, repository, "", release_of_hub_id(repository.name))
     if _URL.match(text):
         return ModelSource(text, "url", None, None, text, release_of_url(text))
     if exists(path.with_name(f"{path.name}.index")):  # a checkpoint of TensorFlow, by its files' common name

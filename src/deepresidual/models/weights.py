@@ -1,15 +1,12 @@
 """Resolve a MODEL argument to a model folder: fetch and convert what is not one, once, and keep the result.
 
-Conversions are kept in Residual's cache under ``models``: a folder ``NAME@VERSION`` each, whose version is
-the commit of the Hub's repository or the SHA-256 of the file. It is an ordinary model folder, with
-certificate, licence and origin in its provenance. A second use needs no network and reads no foreign file.
+A second use of released weights, or of a URL, needs no network, and none reads a foreign file again.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import hashlib
 import re
 import shutil
 import tempfile
@@ -19,20 +16,22 @@ from pathlib import Path
 import torch
 
 from deepresidual.backends.pytorch import TorchClassifier
+from deepresidual.conversion.hub import HubId
 from deepresidual.errors import ModelFileError, RunError
+from deepresidual.models.conversions import (
+    conversion_of,
+    conversions_folder,
+    is_whole,
+    newest_conversion,
+    short_version,
+)
 from deepresidual.models.fetching import SourceFiles, cached_source, fetch_source
-from deepresidual.models.folder import load_folder, save
+from deepresidual.models.folder import CARD, load_folder, require_free_or_model, save
 from deepresidual.models.foreign import read_foreign
 from deepresidual.models.source import CONFIG, WEIGHTS, ModelSource, SourceKind, find_source, is_model_folder
-from deepresidual.runtime.cache import cache_folder
 from deepresidual.runtime.console import note, warn
-from deepresidual.runtime.files import make_folder
+from deepresidual.runtime.files import atomic_folder, make_folder
 from deepresidual.zoo.released import ReleasedWeights
-
-# What a conversion of today writes; another number where an older one would have to be made again.
-_FORMAT = 1
-_FOLDER = "models"
-_VERSION_LENGTH = 24  # of a commit or hash in the name of a folder
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> TorchClassifie
     try:
         return load_folder(resolved.path, device)
     except ModelFileError:
-        if not resolved.version or resolved.path.parent != _cache():
+        if not resolved.version or resolved.path.parent != conversions_folder():
             raise
         # A conversion of the cache that was damaged there is made again.
         shutil.rmtree(resolved.path, ignore_errors=True)
@@ -97,7 +96,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> TorchClassifie
 
 def announce(resolved: ResolvedWeights, given: str | Path) -> None:
     """Say on stderr which weights another name stands for, and whatever limits their use."""
-    if resolved.released is not None and str(given) != resolved.name:
+    if resolved.kind == "released" and str(given) != resolved.name:
         note(f"weights    {resolved.description}")
     for sentence in resolved.notes:
         note(f"note: {sentence}")
@@ -119,7 +118,7 @@ def resolve_weights(given: str | Path) -> ResolvedWeights:
     known = _known(source)
     if known is not None:
         return known
-    files = cached_source(source) if source.release is not None else None
+    files = cached_source(source) if _is_fixed(source) else None
     return _converted(source, files or fetch_source(source))
 
 
@@ -150,23 +149,16 @@ def _known(source: ModelSource) -> ResolvedWeights | None:
         return ResolvedWeights(source.path, source.given, source.kind, description=text)
     if source.kind == "file":
         return None  # its content decides
-    if source.kind == "hub" and source.release is None:
-        return None  # a branch moves
+    if source.hub_id is not None and (source.release is None or source.hub_id != HubId(source.hub_id.name)):
+        return None  # a branch moves, and another revision is another version
     folder = newest_conversion(source)
     return _resolved(source, folder, folder.name.partition("@")[2]) if folder is not None else None
 
 
-def newest_conversion(source: ModelSource) -> Path | None:
-    """Return the conversion of a source of this name that was made last; ``None`` where there is none."""
-    cache = _cache()
-    if cache is None or not cache.is_dir():
-        return None
-    found = [folder for folder in cache.glob(f"{_slug(source)}@*") if _is_whole(folder)]
-    return max(found, key=lambda folder: folder.stat().st_mtime, default=None)
-
-
-def _is_whole(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
+def _is_fixed(source: ModelSource) -> bool:
+    """Return whether what lies under a name stays: released weights, and a commit; a branch moves."""
+    revision = source.hub_id.revision if source.hub_id is not None else ""
+    return source.release is not None or re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
 def _resolved(source: ModelSource, folder: Path, version: str) -> ResolvedWeights:
@@ -186,22 +178,19 @@ def _resolved(source: ModelSource, folder: Path, version: str) -> ResolvedWeight
     )
 
 
-def _cache() -> Path | None:
-    cache = cache_folder()
-    return cache / _FOLDER / f"v{_FORMAT}" if cache is not None else None
+def copy_model(resolved: ResolvedWeights, destination: Path) -> None:
+    """Write a copy of a model folder, whole or not at all.
 
-
-def _slug(source: ModelSource) -> str:
-    """Return the first part of the name of a conversion's folder, of letters that every file system takes."""
-    if source.release is not None:
-        text = source.release.name
-    elif source.hub_id is not None:
-        text = source.hub_id.name.replace("/", "--")
-    elif source.url:
-        text = f"url-{hashlib.sha256(source.url.encode()).hexdigest()[:16]}"
-    else:
-        text = "file"
-    return re.sub(r"[^\w.-]", "-", text)
+    Raises:
+        ConfigurationError: There is something else at ``destination``.
+        RunError: It cannot be written.
+    """
+    require_free_or_model(destination)
+    size = (resolved.path / WEIGHTS).stat().st_size
+    with atomic_folder(destination, num_bytes=size) as folder:
+        for name in (CONFIG, WEIGHTS, CARD):
+            if (resolved.path / name).is_file():
+                shutil.copyfile(resolved.path / name, folder / name)
 
 
 # -- conversion --------------------------------------------------------------------------------------
@@ -211,14 +200,11 @@ def _converted(source: ModelSource, files: SourceFiles) -> ResolvedWeights:
     """Return the conversion of these files, made now unless it was made before."""
     if is_model_folder(files.path):  # somebody has published one
         return _resolved(source, files.path, "")
-    kind, _, digits = files.version.partition("-")
-    version = f"{kind}-{digits[:_VERSION_LENGTH]}"
-    cache = _cache()
-    target = cache / f"{_slug(source)}@{version}" if cache is not None else None
-    if target is None or not _is_whole(target):
+    target = conversion_of(source, files)
+    if target is None or not is_whole(target):
         model = read_foreign(files, release=source.release).model
         target = _kept(model, target)
-    return _resolved(source, target, version)
+    return _resolved(source, target, short_version(files))
 
 
 def _kept(model: TorchClassifier, target: Path | None) -> Path:
@@ -241,10 +227,10 @@ def _placed(model: TorchClassifier, target: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix=".new-", dir=target.parent, ignore_cleanup_errors=True) as beside:
         made = Path(beside) / target.name
         save(model, made)
-        if not _is_whole(target):
+        if not is_whole(target):
             shutil.rmtree(target, ignore_errors=True)
         with contextlib.suppress(OSError):  # it is there by now
             made.rename(target)
-        if not _is_whole(target):
+        if not is_whole(target):
             raise RunError(f"{target} cannot be written", remedy="look at the folder of the cache")
     return target

@@ -17,8 +17,10 @@ __all__ = ["MissingVariant", "missing_variant"]
 
 _DEEP_STEM = "a deep stem of three convolutions"
 _VARIANTS = (
-    (re.compile(r"(?:seresnext|legacy_seresnext|gcresnext)(\d+)"), "channel attention"),
-    (re.compile(r"(?:legacy_)?(?:se|eca|ese|gc)-?resnet(\d+)"), "channel attention"),
+    (re.compile(r"ecaresnetlight()"), "channel attention"),
+    (re.compile(r"(?:legacy_)?(?:se|eca|ese|gc)resne(?:x?t)(?:aa)?(\d+)"), "channel attention"),
+    (re.compile(r"(?:legacy_)?senet(\d+)"), "channel attention"),
+    (re.compile(r"test_resnet()"), "widths of its own"),
     (re.compile(r"skresne[x]?t(\d+)"), "selective kernels"),
     (re.compile(r"resnest(\d+)"), "split attention"),
     (re.compile(r"resnetrs(\d+)"), "a deep stem of three convolutions and channel attention"),
@@ -48,6 +50,6 @@ def missing_variant(name: str) -> MissingVariant | None:
     """Return what timm's network ``name``, with or without tag, has that Residual lacks; else ``None``."""
     for pattern, what in _VARIANTS:
         if match := pattern.match(name):
-            layers = next(group for group in match.groups() if group)
+            layers = next((group for group in match.groups() if group), "50")
             return MissingVariant(what, f"resnet{layers}")
     return None

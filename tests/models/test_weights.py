@@ -1,0 +1,268 @@
+"""From what a user calls a model to a model folder: names, the Hub, URLs and files, each converted once."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from deepresidual.errors import MachineError, ModelFileError
+from deepresidual.models import TorchClassifier, cached_weights, load, resolve_weights, save, weights
+from deepresidual.models.source import find_source
+from deepresidual.preprocess import Preprocess
+from deepresidual.zoo import released as table
+from deepresidual.zoo.released import ReleasedWeights, released
+from tests.fakes.hub import FakeHub
+
+TINY = dataclasses.replace(
+    released("resnet18"),
+    name="tiny.tv_in1k",
+    aliases=("tiny.V1",),
+    network="tiny",  # none of the zoo, so any will do
+    hub_id="someone/tiny",
+    url="",
+    num_classes=3,
+    num_parameters=20_000,
+    preprocess=Preprocess(crop_px=32, resize_px=36, mean=(0.5,) * 3, std=(0.25,) * 3),
+)
+
+
+def add_rows(monkeypatch: pytest.MonkeyPatch, *rows: ReleasedWeights) -> None:
+    """Let the table of released weights have these rows as well."""
+    all_rows = (*table._rows(), *rows)
+    by_name = {name: row for row in all_rows for name in (row.name, *row.aliases)}
+    monkeypatch.setattr(table, "_rows", lambda: all_rows)
+    monkeypatch.setattr(table, "_by_name", lambda: by_name)
+
+
+@pytest.fixture
+def tiny(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    """A Hub with a network of four small stages, which the table of released weights knows."""
+    hub.add_transformers("someone/tiny", layer_type="basic")
+    add_rows(monkeypatch, TINY)
+    return hub
+
+
+def conversions(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "residual-cache" / "models" / "v1").glob("[!.]*"))
+
+
+def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a foreign file is read")
+
+    monkeypatch.setattr(weights, "read_foreign", fail)
+
+
+def test_released_weights_are_fetched_and_converted_once(
+    tiny: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cached_weights("tiny.tv_in1k") is None
+    assert tiny.asked == []
+    first = resolve_weights("tiny.tv_in1k")
+    assert (first.name, first.kind, first.licence, first.released) == (
+        "tiny.tv_in1k",
+        "released",
+        "BSD-3-Clause",
+        TINY,
+    )
+    assert first.description == "tiny.tv_in1k (torchvision V1, BSD-3-Clause, ImageNet-1k, 69.76 %)"
+    commit = tiny.branches["someone/tiny"]["main"]
+    assert conversions(tmp_path) == [f"tiny.tv_in1k@commit-{commit[:24]}"]
+    # Without a network, without the cache of the Hub, without reading it again; by any of its names.
+    shutil.rmtree(tiny.cache)
+    tiny.asked.clear()
+    forbid_reading(monkeypatch)
+    for name in ("tiny.tv_in1k", "tiny.V1", "tiny", "someone/tiny", "hf:someone/tiny"):
+        assert resolve_weights(name).path == first.path
+        assert cached_weights(name) is not None
+    model = load("tiny")
+    assert "weights    tiny.tv_in1k (torchvision V1" in capsys.readouterr().err
+    load("tiny.tv_in1k")
+    assert capsys.readouterr().err == ""
+    assert tiny.asked == []
+    record = model.provenance
+    assert (record["weights"], record["licence"], record["trained on"], record["commit"]) == (
+        "tiny.tv_in1k",
+        "BSD-3-Clause",
+        "ImageNet-1k",
+        commit,
+    )
+    assert record["source"] == f"someone/tiny@{commit[:12]}"
+    assert record["certificate"].startswith("largest difference of logits")
+    assert record["fetched"].startswith("20")
+
+
+def test_weights_that_were_fetched_by_another_program_need_no_network(tiny: FakeHub) -> None:
+    import huggingface_hub
+
+    for file in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        huggingface_hub.hf_hub_download("someone/tiny", file)
+    tiny.asked.clear()
+    found = cached_weights("tiny")
+    assert found is not None
+    assert load(found.path).spec.num_classes == 3
+    assert tiny.asked == []
+
+
+def test_a_repository_is_converted_by_commit(tiny: FakeHub, tmp_path: Path) -> None:
+    tiny.add_transformers("other/net", layer_type="basic", seed=1)
+    first = resolve_weights("other/net")
+    old = tiny.branches["other/net"]["main"]
+    new = tiny.add_transformers("other/net", layer_type="basic", seed=2)
+    second = resolve_weights("other/net")
+    assert [path.name for path in (first.path, second.path)] == [
+        f"other--net@commit-{commit[:24]}" for commit in (old, new)
+    ]
+    assert not torch.equal(load(first.path).network.fc.weight, load(second.path).network.fc.weight)
+    tiny.asked.clear()
+    assert resolve_weights(f"other/net@{old}").path == first.path
+    assert tiny.asked == []
+
+
+def test_a_model_folder_on_the_hub_is_taken_as_it_is(
+    tiny: FakeHub, tmp_path: Path, tiny_model: TorchClassifier
+) -> None:
+    save(tiny_model, tmp_path / "mine")
+    tiny.add_folder("me/mine", tmp_path / "mine")
+    assert load("me/mine").label_names == tiny_model.label_names
+
+
+def test_a_file_is_converted_once_by_its_content(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add_transformers("a/b", layer_type="basic")
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for name, content in hub.commits["a/b"][hub.branches["a/b"]["main"]].items():
+        (folder / name).write_bytes(content)
+    first = resolve_weights(folder)
+    assert (first.kind, first.name) == ("file", str(folder))
+    renamed = folder.rename(tmp_path / "renamed")
+    forbid_reading(monkeypatch)
+    assert resolve_weights(renamed).path == first.path
+    (renamed / "preprocessor_config.json").write_text("{}")
+    with pytest.raises(AssertionError, match="a foreign file is read"):
+        resolve_weights(renamed)
+
+
+def test_a_cache_that_cannot_be_written_is_gone_without(
+    tiny: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RESIDUAL_CACHE", str(tmp_path / "file" / "below"))
+    assert load("tiny.tv_in1k").spec.num_classes == 3
+    assert "warning: the converted model is not kept: " in capsys.readouterr().err
+
+
+def test_a_damaged_conversion_is_made_again(tiny: FakeHub) -> None:
+    path = resolve_weights("tiny.tv_in1k").path
+    for damage in ("model.safetensors", "config.json"):
+        (path / damage).write_bytes(b"{}")
+        assert load("tiny.tv_in1k").spec.num_classes == 3
+    (path / "model.safetensors").unlink()
+    assert load("tiny.tv_in1k").spec.num_classes == 3
+
+
+def test_the_conversion_of_a_faster_process_is_taken(
+    tiny: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save_twice(model: TorchClassifier, path: Path) -> None:
+        save(model, path)
+        # Another process has ended in the meantime.
+        save(model, path.parent.parent / path.name)
+        (path.parent.parent / path.name / "theirs").touch()
+
+    monkeypatch.setattr(weights, "save", save_twice)
+    resolved = resolve_weights("tiny.tv_in1k")
+    assert (resolved.path / "theirs").exists()
+    assert [path.name for path in resolved.path.parent.iterdir()] == [resolved.path.name]
+
+
+def test_weights_that_cannot_be_had_are_named_with_their_size(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(MachineError) as caught:
+        load("resnet18")
+    assert str(caught.value) == (
+        "resnet18.tv_in1k (47 MB) is not in the cache and the Hugging Face Hub cannot be reached; connect "
+        "once and run 'residual fetch resnet18.tv_in1k', or copy its folder here and give --weights FOLDER"
+    )
+    assert hub.asked == []
+
+
+def test_a_licence_is_said_aloud_and_recorded(
+    tiny: FakeHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bound = dataclasses.replace(
+        TINY, name="tiny.fb_ssl", aliases=(), licence="CC-BY-NC-4.0", commercial="no", network="bound"
+    )
+    add_rows(monkeypatch, bound)
+    with pytest.raises(ModelFileError, match="there are no weights, 'bound'|bound does not exist"):
+        load("bound")  # never by default
+    resolved = resolve_weights("tiny.fb_ssl")
+    assert resolved.notes == ("tiny.fb_ssl is CC-BY-NC-4.0: not for commercial use",)
+    model = load("tiny.fb_ssl")
+    assert "note: tiny.fb_ssl is CC-BY-NC-4.0: not for commercial use" in capsys.readouterr().err
+    assert model.provenance["commercial use"] == "no"
+    card = (resolved.path / "README.md").read_text()
+    assert "CC-BY-NC-4.0" in card
+
+
+def test_a_file_of_another_network_is_not_taken_for_released_weights(
+    tiny: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_rows(monkeypatch, dataclasses.replace(TINY, name="resnet18.x", network="resnet18"))
+    with pytest.raises(
+        ModelFileError, match="is another network with 3 classes; expected resnet18 with 3 as resnet18.x"
+    ):
+        load("resnet18.x")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "resnet50.a9_in1k",
+            "there are no weights, 'resnet50.a9_in1k'; nearest: .*; 'residual models --weig",
+        ),
+        ("resnet50.v1", "'resnet50.v1' is a network without released weights"),
+        ("weights/gone.pth", "weights/gone.pth does not exist; expected a folder with config.json"),
+        ("gone.safetensors", "gone.safetensors does not exist; expected"),
+        ("./timm/resnet", "./timm/resnet does not exist; expected"),
+        ("here/resnet", "here/resnet does not exist; for a repository .* write hf:here/resnet"),
+        ("s3://bucket/net.pth", "s3://bucket/net.pth is a s3 address; expected http or https"),
+        ("file:///tmp/net.pth", "is a file address; expected http or https"),
+        (
+            "timm/resnet50d.ra2_in1k",
+            "timm/resnet50d.ra2_in1k has a deep stem of three convolutions, .*: resnet50.tv_in1k",
+        ),
+        ("seresnet50", "seresnet50 has channel attention, which Residual does not have"),
+        ("empty", "empty is not a model; expected"),
+    ],
+)
+def test_what_stands_for_nothing_is_answered_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelFileError, match=message):
+        find_source(given)
+
+
+def test_what_is_here_goes_before_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_source("resnet50").kind == "released"
+    assert find_source("resnet20-cifar10").kind == "bundled"
+    assert find_source("timm/resnet50.a1_in1k").kind == "hub"
+    for name in ("resnet50", "resnet20-cifar10", "timm/resnet50.a1_in1k"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text('{"model_type": "resnet"}')
+        assert find_source(name).kind == "file"
+    assert find_source(Path("https://example.org/net.pth")).url == "https://example.org/net.pth"
