@@ -32,6 +32,7 @@ __all__ = [
     "ResidualError",
     "RunError",
     "UnknownNameError",
+    "UnreachableError",
     "escaped",
     "listed",
     "nearest",
@@ -178,6 +179,10 @@ class MachineError(ResidualError):
     """The machine or its network is not as the command needs it (exit code 4)."""
 
     exit_code = 4
+
+
+class UnreachableError(MachineError):
+    """A server does not answer, or not now, and no cache has what is wanted from it (exit code 4)."""
 
 
 class DivergedError(ResidualError):

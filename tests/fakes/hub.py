@@ -279,7 +279,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             case "status":
                 self._send(fault.status)
             case "redirect loop":
-                self._send(302, {"Location": f"http://127.0.0.1:{self.hub.port}{self.path}"})
+                self._send(302, {"Location": self.path})
             case "login page":
                 self._send(200, {"Content-Type": "text/html; charset=utf-8"}, _LOGIN_PAGE)
             case kind:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import tempfile
+import urllib.parse
 from pathlib import Path
 
-from deepresidual.errors import RunError
+from deepresidual.conversion.http_errors import is_http_error, patience, reason_of, status_of, within_patience
+from deepresidual.conversion.transfer import Remote, download, megabytes
+from deepresidual.errors import ConfigurationError, ModelFileError, ResidualError, RunError, UnreachableError
+from deepresidual.runtime.cache import cache_folder
+from deepresidual.runtime.console import note
+from deepresidual.runtime.files import sha256_of
+from deepresidual.runtime.known_formats import MAX_FILE_BYTES
 
-__all__ = ["fetch_url"]
+__all__ = ["fetch_url", "is_url"]
+
+# torchvision, timm and others end a name so: resnet18-f37072fd.pth.
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{64}|[0-9a-f]{8,32})(?:\.[A-Za-z][A-Za-z0-9]*)+")
+
+
+def is_url(source: str) -> bool:
+    """Return whether ``source`` is an address that :func:`fetch_url` takes."""
+    return re.match(r"https?://", source, re.IGNORECASE) is not None
 
 
 def fetch_url(url: str, sha256: str = "") -> Path:
@@ -23,7 +41,116 @@ def fetch_url(url: str, sha256: str = "") -> Path:
         The file; its name is that of the URL.
 
     Raises:
-        RunError: It cannot be fetched, or not kept.
-        ModelFileError: It is not what its hash says.
+        ConfigurationError: It is no such address, or no SHA-256.
+        UnreachableError: The server does not answer.
+        RunError: It has no such file, or the cache cannot be written.
+        ModelFileError: The file is not what its hash says; it is removed.
     """
-    raise RunError(f"{url} cannot be fetched yet, {sha256}")
+    parts = _parts(url)
+    if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise ConfigurationError(f"sha256 is {sha256[:80]!r}", expected="64 hexadecimal digits")
+    shown = _shown(parts)
+    name = _file_name(parts.path)
+    digest = sha256 or _hash_in(name)
+    path = _folder() / hashlib.sha256(url.encode()).hexdigest()[:16] / name
+    if path.exists():
+        if not digest or sha256_of(path).startswith(digest):
+            return path
+        path.unlink(missing_ok=True)  # damaged since it was fetched
+
+    def explain(error: Exception) -> ResidualError:
+        return _refusal(error, shown)
+
+    remote = Remote(url, shown, explain, size=_size(url, shown), digest=digest)
+    download(remote, path, path.with_name(f".{name}.incomplete"))
+    if not digest:
+        note(f"{name} is not checked: its name has no hash")
+    return path
+
+
+def _parts(url: str) -> urllib.parse.SplitResult:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        _ = parts.port  # a number, or it raises
+    except ValueError as error:
+        raise ConfigurationError(f"{url[:200]!r} is no address ({error})", expected="https://…") from error
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+        remedy = "give the path of the file" if parts.scheme == "file" else ""
+        raise ConfigurationError(
+            f"{url[:200]!r} is no address of a file", expected="https://…", remedy=remedy
+        )
+    return parts
+
+
+def _shown(parts: urllib.parse.SplitResult) -> str:
+    """Return an address for messages: without a password, nor what signs it."""
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _file_name(path: str) -> str:
+    name = urllib.parse.unquote(path).replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^\w.+=@-]", "_", name).lstrip(".")[-150:] or "download"
+
+
+def _hash_in(name: str) -> str:
+    match = _HASH_IN_NAME.search(name)
+    # Eight digits alone are rather a date than a hash, of which one in 43 has no letter.
+    return match[1] if match and match.end() == len(name) and not match[1].isdecimal() else ""
+
+
+def _folder() -> Path:
+    folder = cache_folder()
+    return (folder if folder is not None else Path(tempfile.gettempdir()) / "residual") / "downloads"
+
+
+def _size(url: str, shown: str) -> int | None:
+    """Ask the server for the file's size, which tells within seconds whether it answers at all.
+
+    Raises:
+        UnreachableError: It does not.
+        RunError: It has no such file.
+        ModelFileError: The file is too large.
+    """
+    from huggingface_hub import get_session
+
+    def ask() -> int | None:
+        headers = {"Accept-Encoding": "identity"}
+        response = get_session().request(
+            "HEAD", url, headers=headers, timeout=patience(), follow_redirects=True
+        )
+        if response.status_code in (404, 410):
+            response.raise_for_status()
+        # A server may refuse HEAD and yet send the file.
+        length = response.headers.get("Content-Length", "")
+        is_file = response.status_code == 200 and length.isdigit()
+        is_plain = response.headers.get("Content-Encoding", "identity") == "identity"
+        return int(length) if is_file and is_plain else None
+
+    try:
+        size = within_patience(ask)
+    except Exception as error:
+        if not is_http_error(error) and not isinstance(error, TimeoutError):
+            raise
+        raise _refusal(error, shown) from error
+    if size is not None and size > MAX_FILE_BYTES:
+        raise ModelFileError(
+            f"{shown} has {megabytes(size)}", expected=f"at most {megabytes(MAX_FILE_BYTES)}"
+        )
+    return size
+
+
+def _refusal(error: Exception, shown: str) -> ResidualError:
+    status = status_of(error)
+    if status in (404, 410):
+        return RunError(f"{shown} does not exist ({status})", remedy="check the address")
+    if status in (401, 403, 407):
+        return RunError(
+            f"{shown} is not given to everybody ({status})",
+            remedy="download it with a browser where you are logged in, and give the path of the file",
+        )
+    if status is not None and status < 500 and status not in (408, 425, 429):
+        return RunError(f"{shown} cannot be fetched ({status})", remedy="check the address")
+    return UnreachableError(
+        f"{shown} cannot be fetched: its server cannot be reached ({reason_of(error)})",
+        remedy="connect to the network, or give the path of a file or folder",
+    )

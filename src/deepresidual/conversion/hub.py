@@ -1,26 +1,31 @@
-"""Fetch checkpoints from the Hugging Face Hub or its cache, and check their hashes."""
+"""Name repositories of the Hugging Face Hub, and fetch their weights into the Hub's cache."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
-import queue
 import re
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepresidual.errors import MissingDependencyError, ModelFileError, RunError
-from deepresidual.runtime.files import expanded, sha256_of
-from deepresidual.runtime.known_formats import WEIGHT_SUFFIXES
+from deepresidual.conversion.http_errors import (
+    is_http_error,
+    is_transient,
+    patience,
+    reason_of,
+    seconds_to_wait,
+    status_of,
+    within_patience,
+)
+from deepresidual.conversion.hub_cache import CONFIGURATION, WEIGHTS, HubCache, is_commit
+from deepresidual.conversion.shards import shards_of
+from deepresidual.conversion.transfer import Remote, download, megabytes
+from deepresidual.errors import ModelFileError, ResidualError, RunError, UnreachableError
+from deepresidual.runtime.console import note
+from deepresidual.runtime.files import expanded
+from deepresidual.runtime.known_formats import MAX_FILE_BYTES, WEIGHT_SUFFIXES
 
-# Only what a conversion reads; a repository may hold much more, and code.
-_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
-_PICKLE = "pytorch_model.bin"
 _PREFIXES = ("hf-hub:", "hf:")  # timm's, and the short one
-_SECONDS = 3.0
 _MAIN = "main"
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([A-Za-z0-9][\w./-]*))?")
 # Endings of files; names of repositories have dots as well (resnet50.a1_in1k).
@@ -132,188 +137,230 @@ def cached(wanted: HubId, *, verify: bool = False) -> Fetched | None:
     Raises:
         ModelFileError: A file is not what its hash says; it is removed from the cache.
     """
-    import huggingface_hub
-
-    weights = (
-        huggingface_hub.try_to_load_from_cache(wanted.name, name, revision=wanted.revision)
-        for name in ("model.safetensors", _PICKLE)
-    )
-    path = next((Path(path) for path in weights if isinstance(path, str)), None)
-    if path is None:
+    cache = HubCache(wanted.name)
+    commit = cache.commit_of(wanted.revision)
+    if commit is None or cache.weights(commit) is None:
         return None
-    if verify:
-        for file in path.parent.iterdir():
-            _check_hash(file, wanted.name, file.name, is_online=False)
-    return Fetched(wanted, path.parent, path.parent.name, from_cache=True)
+    found = Fetched(wanted, cache.snapshot(commit), commit, from_cache=True)
+    return _verified(found, cache) if verify else found
 
 
 def fetch(wanted: HubId) -> Fetched:
     """Return a repository's weights and configuration, downloading what the cache of the Hub lacks.
 
-    The Hub is asked once whether it answers; if it does not within 3 seconds, or those that
-    ``HF_HUB_ETAG_TIMEOUT`` says, the cache alone is used. ``HF_HUB_OFFLINE=1`` and ``HF_HOME`` are honoured,
-    as by every tool of the Hub.
+    Of a commit that the cache has whole nothing is asked. Else the Hub is asked once which commit a branch is
+    at; if it does not answer within 3 seconds, or those that ``HF_HUB_ETAG_TIMEOUT`` says, the cache alone is
+    used. ``HF_HUB_OFFLINE``, ``HF_HOME``, ``HF_ENDPOINT``, ``HF_TOKEN`` and proxies are honoured, as by every
+    tool of the Hub, and these find what was fetched here.
 
     Args:
         wanted: The repository, and its revision.
 
     Raises:
-        RunError: There is no network and no copy in the cache, or no such repository.
-        ModelFileError: A file is not what its hash says; it is removed from the cache.
+        UnreachableError: The Hub does not answer, and there is no copy in the cache.
+        RunError: There is no such repository, it is not for everybody, or the cache cannot be written.
+        ModelFileError: A file is not what its hash says, and removed; or the weights are too large.
     """
-    hub_id, before = wanted.name, cached(wanted)
-    try:
-        import huggingface_hub
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-        from huggingface_hub.utils import logging as hub_logging
-    except ImportError as error:
-        raise MissingDependencyError.of_extra(
-            f"{hub_id} does not exist here, and to ask the Hugging Face Hub for it huggingface_hub has to be "
-            "installed",
-            "hub",
-        ) from error
-    # Its warnings are not our user's business; the one sentence below is.
+    from huggingface_hub.utils import logging as hub_logging
+
+    # Its warnings are not our user's business; the one sentence of an error is.
     hub_logging.set_verbosity(logging.ERROR)
-    unreachable = _why_unreachable(hub_id)
-    folder: Path | None = None
-    for name in (*_FILES, _PICKLE):
-        if name == _PICKLE and folder is not None and (folder / "model.safetensors").exists():
-            break
+    cache, before = HubCache(wanted.name), cached(wanted)
+    if before is not None and is_commit(wanted.revision) and cache.is_complete(before.commit):
+        return _verified(before, cache)
+    try:
+        commit = _commit_at_the_hub(wanted)
+    except UnreachableError:
+        if before is not None:
+            return _verified(before, cache)
+        raise
+    fetching = _Fetching(wanted, cache, commit)
+    for name in CONFIGURATION:
+        fetching.obtain(name)
+    fetching.obtain_weights()
+    if cache.weights(commit) is None:
+        raise RunError(
+            f"{wanted} has no weights that are read here",
+            expected=" or ".join(name for name, _ in WEIGHTS),
+        )
+    cache.keep_revision(wanted.revision, commit)
+    return Fetched(wanted, cache.snapshot(commit), commit, from_cache=not fetching.num_fetched)
+
+
+def _verified(found: Fetched, cache: HubCache) -> Fetched:
+    for name in (*CONFIGURATION, *(cache.weights(found.commit) or ())):
+        if (found.folder / name).exists():
+            cache.check(found.commit, name, str(found.hub_id))
+    return found
+
+
+class _Fetching:
+    """Fetches files of one commit.
+
+    Args:
+        wanted: What was asked for.
+        cache: Where the files go.
+        commit: The commit.
+    """
+
+    def __init__(self, wanted: HubId, cache: HubCache, commit: str) -> None:
+        self._wanted, self._cache, self._commit = wanted, cache, commit
+        self.num_fetched, self._num_bytes = 0, 0
+
+    def obtain(self, name: str) -> bool:
+        """Fetch a file unless it is there; return whether the repository has it."""
+        from huggingface_hub.errors import EntryNotFoundError
+
+        cache, path = self._cache, self._cache.snapshot(self._commit) / name
+        if path.exists() and cache.is_named_by_hash(path) and self._is_right(name):
+            return True
+        if not path.exists() and cache.is_known_to_lack(self._commit, name):
+            return False
         try:
-            path = Path(
-                huggingface_hub.hf_hub_download(
-                    hub_id,
-                    name,
-                    revision=wanted.revision,
-                    local_files_only=bool(unreachable),
-                    etag_timeout=_patience(),
-                )
-            )
-        except LocalEntryNotFoundError as error:
-            # Offline, the cache cannot tell a file that the repository lacks from one never fetched.
-            if folder is None and name == "config.json":
-                raise RunError(
-                    f"{hub_id} does not exist here, is not in the cache of the Hugging Face Hub, and the Hub "
-                    f"cannot be reached ({unreachable or _first_line(error)})",
-                    remedy="connect to the network, or give the path of a file or folder",
-                ) from error
+            stated = _stated(HubId(self._wanted.name, self._commit), name)
         except EntryNotFoundError:
-            continue
-        except Exception as error:  # the errors of an HTTP client, another one in each version of the library
+            cache.keep_lack(self._commit, name)
+            return False
+        except Exception as error:
+            if not is_http_error(error) and not isinstance(error, TimeoutError):
+                raise
+            raise _refusal(error, self._wanted, name) from error
+        if not stated.etag:
             raise RunError(
-                f"{hub_id} cannot be fetched from the Hugging Face Hub ({_first_line(error)})",
-                remedy="check the name and the network, or give the path of a file or folder",
-            ) from error
-        else:
-            _check_hash(path, hub_id, name, is_online=not unreachable)
-            folder = path.parent
-    if folder is None:
-        raise RunError(f"{hub_id} has neither config.json nor weights", expected="a model repository")
-    return Fetched(wanted, folder, folder.name, before is not None and before.folder == folder)
+                f"the Hugging Face Hub states no checksum of {name} of {self._wanted} (no ETag)",
+                remedy="a proxy in between may leave it out; give the path of a file or folder",
+            )
+        if not path.exists() or not self._is_right(name, stated.etag):
+            self._download(name, path, stated)
+        return True
+
+    def _is_right(self, name: str, stated: str = "") -> bool:
+        """Hold a cached file against its hash; a damaged one is removed."""
+        try:
+            self._cache.check(self._commit, name, str(self._wanted), stated)
+        except ModelFileError as error:
+            note(f"{error.found}; it was removed from the cache and is fetched anew")
+            return False
+        return True
+
+    def obtain_weights(self) -> None:
+        """Fetch the files that hold the weights, if the repository has any."""
+        for name, index in WEIGHTS:
+            if self.obtain(name):
+                return
+            if self.obtain(index):
+                for shard in shards_of(self._cache.snapshot(self._commit) / index):
+                    if not self.obtain(shard):
+                        raise ModelFileError(
+                            f"{index} of {self._wanted} names {shard}, which the repository does not have"
+                        )
+                return
+
+    def _download(self, name: str, path: Path, stated: Any) -> None:
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented there
+
+        label = f"{name} of {self._wanted}"
+        self._num_bytes += stated.size or 0
+        if self._num_bytes > MAX_FILE_BYTES:
+            raise ModelFileError(
+                f"{self._wanted} has {megabytes(self._num_bytes)} or more to fetch",
+                expected=f"at most {megabytes(MAX_FILE_BYTES)}",
+            )
+
+        def explain(error: Exception) -> ResidualError:
+            return _refusal(error, self._wanted, name)
+
+        with self._cache.place(path, stated.etag) as (place, partial):
+            remote = Remote(
+                hf_hub_url(self._wanted.name, name, revision=self._commit),
+                label,
+                explain,
+                build_hf_headers(),
+                stated.size,
+                stated.etag if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", stated.etag) else "",
+            )
+            if not place.exists():
+                download(remote, place, partial)
+                self.num_fetched += 1
 
 
-def _patience() -> float:
-    """Return how many seconds an answer of the Hub is waited for."""
-    from huggingface_hub import constants
-
-    return constants.HF_HUB_ETAG_TIMEOUT if "HF_HUB_ETAG_TIMEOUT" in os.environ else _SECONDS
+# -- what the Hub says -------------------------------------------------------------------------------
 
 
-def _why_unreachable(hub_id: str) -> str:
-    """Ask the Hub once for a repository; return why it does not answer, or nothing where it does.
-
-    The library itself would try for half a minute, and looking up a name has no timeout at all.
+def _stated(wanted: HubId, name: str) -> Any:
+    """Return what the Hub says of a file: its commit, hash and size.
 
     Raises:
-        RunError: The Hub answers that there is no such repository, or that it is not for everybody.
+        Exception: The errors of the client, or a ``TimeoutError``.
     """
-    answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-    threading.Thread(target=lambda: answers.put(_asked(hub_id)), daemon=True).start()
-    try:
-        error = answers.get(timeout=_patience() + 1)
-    except queue.Empty:
-        return f"no answer within {_patience() + 1:.0f} s"
-    return _reason(error, hub_id) if error is not None else ""
-
-
-def _asked(hub_id: str) -> Exception | None:
-    """Ask for a file of a repository, and return the error."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    try:
-        get_hf_file_metadata(hf_hub_url(hub_id, _FILES[0]), timeout=_patience())
-    except Exception as error:  # noqa: BLE001  # the errors of an HTTP client, another one in each version
-        return error
-    return None
+    url = hf_hub_url(wanted.name, name, revision=wanted.revision)
+    return within_patience(lambda: get_hf_file_metadata(url, timeout=patience()))
 
 
-def _reason(error: Exception, hub_id: str) -> str:
-    """Return why the Hub cannot be used, or nothing where it can.
+def _commit_at_the_hub(wanted: HubId) -> str:
+    """Return the commit that a revision is at.
 
     Raises:
-        RunError: The Hub answers that there is no such repository, or that it is not for everybody.
+        UnreachableError: The Hub does not answer, or as something else than a Hub.
+        RunError: It answers that there is no such thing, or that it is not for everybody.
     """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        commit = _stated(wanted, CONFIGURATION[0]).commit_hash
+    except EntryNotFoundError as error:  # a repository without config.json
+        response = getattr(error, "response", None)
+        commit = response.headers.get("X-Repo-Commit") if response is not None else None
+    except Exception as error:
+        if not is_http_error(error) and not isinstance(error, TimeoutError):
+            raise
+        raise _refusal(error, wanted, CONFIGURATION[0]) from error
+    if commit is None or not is_commit(commit):
+        raise UnreachableError(
+            f"{constants.ENDPOINT} answered with something else than a repository, perhaps a web page",
+            remedy="the network may want you to log in first",
+        )
+    return str(commit)
+
+
+def _refusal(error: Exception, wanted: HubId, name: str) -> ResidualError:
+    """Return what to tell of an answer of the Hub, or of none."""
     from huggingface_hub import errors
 
-    if isinstance(error, errors.EntryNotFoundError):
-        return ""
     if isinstance(error, errors.GatedRepoError):
-        raise RunError(
-            f"the Hugging Face Hub gives {hub_id} only to those who accepted its terms",
-            remedy="accept them on its page and log in with 'hf auth login'",
-        ) from error
-    if isinstance(error, errors.RepositoryNotFoundError):
-        raise RunError(
-            f"{hub_id} does not exist, here or on the Hugging Face Hub",
-            remedy="check the name; for a private repository log in with 'hf auth login'",
-        ) from error
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set"
-    if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
-        return f"it answers {error.response.status_code}"
-    return _first_line(error) or type(error).__name__
-
-
-def _check_hash(path: Path, hub_id: str, name: str, *, is_online: bool) -> None:
-    """Hold a cached file against its hash: a SHA-256 of large files, git's SHA-1 of the others.
-
-    The library compares sizes alone. In its cache a file is a link to one that is named by the hash; that may
-    be a link again, into a store that repositories share and whose names are hashes of another kind. A cache
-    without links (Windows) has no names, so there the Hub is asked.
-    """
-    blob = path.parent / path.readlink() if path.is_symlink() else path
-    expected = blob.name if blob != path else _stated_hash(hub_id, name) if is_online else ""
-    if re.fullmatch(r"[0-9a-f]{64}", expected):
-        found = sha256_of(path)
-    elif re.fullmatch(r"[0-9a-f]{40}", expected):
-        content = path.read_bytes()  # small ones alone have git's
-        found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    else:
-        return
-    if found == expected:
-        return
-    remedy = "it was removed from the cache: convert again to fetch it anew"
-    if blob.is_symlink():
-        # Others link to the shared one, too, so it is theirs to keep.
-        remedy = f"delete {blob.resolve()}, which all repositories share, and convert again to fetch it anew"
-    path.unlink(missing_ok=True)
-    blob.unlink(missing_ok=True)
-    raise ModelFileError(
-        f"{path.name} of {hub_id} has checksum {found[:12]}…",
-        expected=f"{expected[:12]}…",
-        remedy=remedy,
+        return RunError(
+            f"the Hugging Face Hub gives {wanted.name} only to those who accepted its terms",
+            remedy="accept them on its page and log in with 'hf auth login', or set HF_TOKEN",
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return RunError(
+            f"{wanted.name} has no revision {wanted.revision} on the Hugging Face Hub",
+            remedy="check the name of the branch, tag or commit",
+        )
+    if isinstance(error, errors.RepositoryNotFoundError) or status_of(error) == 401:
+        return RunError(
+            f"{wanted.name} does not exist on the Hugging Face Hub or needs a token",
+            remedy="check the name; set HF_TOKEN if you have access",
+        )
+    if isinstance(error, errors.EntryNotFoundError) or status_of(error) == 404:
+        return RunError(f"the Hugging Face Hub has no {name} of {wanted}", remedy="try again later")
+    if status_of(error) == 429:
+        wait = seconds_to_wait(error)
+        return UnreachableError(
+            f"the Hugging Face Hub asks to wait (429{'' if wait is None else f', {wait} s'})",
+            remedy="try again later, or set HF_TOKEN for a higher limit",
+        )
+    status = status_of(error)
+    if status is not None and not is_transient(error):
+        return RunError(
+            f"the Hugging Face Hub refuses {name} of {wanted} ({status})",
+            remedy="check your access; HF_TOKEN may have to be set, or another one",
+        )
+    return UnreachableError(
+        f"{wanted} is not in the cache and the Hugging Face Hub cannot be reached ({reason_of(error)})",
+        remedy=f"connect once and run 'residual fetch {wanted}', or copy its folder here and give its path",
     )
-
-
-def _stated_hash(hub_id: str, name: str) -> str:
-    """Return the hash that the Hub states for a file; nothing where it does not answer."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
-    try:
-        return get_hf_file_metadata(hf_hub_url(hub_id, name), timeout=_patience()).etag or ""
-    except Exception:  # noqa: BLE001  # as in _asked
-        return ""
-
-
-def _first_line(error: Any) -> str:
-    return str(error).strip().split("\n", 1)[0]

@@ -29,15 +29,19 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "CANNOT_LOCK",
+    "LOCK_HELD",
     "FolderLock",
     "append_text",
     "atomic_file",
     "atomic_folder",
+    "cannot_write",
     "expanded",
     "flush",
     "make_folder",
     "put_back",
     "remove",
+    "require_space",
     "sha256_of",
     "write_bytes",
     "write_json",
@@ -51,10 +55,10 @@ _LACKING = frozenset(
     (errno.EINVAL, errno.EBADF, errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY)
 )
 _CANNOT_FLUSH = _LACKING | {errno.EACCES, errno.EISDIR, errno.EROFS}
-_CANNOT_LOCK = _LACKING | {errno.ENOLCK, errno.EISDIR}
+CANNOT_LOCK = _LACKING | {errno.ENOLCK, errno.EISDIR}
 _CANNOT_CHANGE_MODE = _LACKING | {errno.EACCES}
 # POSIX lets a system say either of a lock that another process holds.
-_HELD = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES))
+LOCK_HELD = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES))
 
 _SAID: set[str] = set()
 """What has been said in this process of file systems that lack something."""
@@ -91,7 +95,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise _cannot_write(path, error, len(content)) from error
+        raise cannot_write(path, error, len(content)) from error
 
 
 @contextlib.contextmanager
@@ -115,7 +119,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _cannot_write(path, error) from error
+            raise cannot_write(path, error) from error
         raise
 
 
@@ -134,7 +138,7 @@ def append_text(path: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             os.truncate(path, before)
-        raise _cannot_write(path, error, len(content)) from error
+        raise cannot_write(path, error, len(content)) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -195,7 +199,7 @@ def make_folder(path: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 @contextlib.contextmanager
@@ -238,7 +242,7 @@ def atomic_folder(path: Path, *, num_bytes: int = 0) -> Iterator[Path]:
         # What could not be written within it is named as the folder, with all that was to go there.
         cause = error.__cause__ if isinstance(error, RunError) else error
         if isinstance(cause, OSError):
-            raise _cannot_write(path, cause, num_bytes) from cause
+            raise cannot_write(path, cause, num_bytes) from cause
         raise
 
 
@@ -346,15 +350,15 @@ class FolderLock:
             try:
                 descriptor = os.open(path, flags, 0o666)
             except OSError as error:
-                raise _cannot_write(path, error) from error
+                raise cannot_write(path, error) from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 os.close(descriptor)
-                if error.errno in _HELD:
+                if error.errno in LOCK_HELD:
                     raise BlockingIOError(error.errno, error.strerror, str(folder)) from error
-                if error.errno not in _CANNOT_LOCK:
-                    raise _cannot_write(path, error) from error
+                if error.errno not in CANNOT_LOCK:
+                    raise cannot_write(path, error) from error
                 lacking = error
             else:
                 self._descriptor = descriptor
@@ -403,7 +407,25 @@ def _say_lacking(what: str, path: Path, error: OSError) -> None:
     warn(f"the file system {text}")
 
 
-def _cannot_write(path: Path, error: OSError, num_bytes: int = 0) -> RunError:
+def require_space(path: Path, num_bytes: int) -> None:
+    """Refuse to begin with a file for which there is no room.
+
+    Args:
+        path: The file that is going to be written.
+        num_bytes: What it needs.
+
+    Raises:
+        RunError: There is less than that.
+    """
+    folder = next((parent for parent in path.parents if parent.is_dir()), Path())
+    with contextlib.suppress(OSError):  # not known: the disk itself will say
+        if shutil.disk_usage(folder).free < num_bytes:
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise cannot_write(path, full, num_bytes) from full
+
+
+def cannot_write(path: Path, error: OSError, num_bytes: int = 0) -> RunError:
+    """Return the error for what the system answered to writing ``path``, with the space that is left."""
     reason = error.strerror or str(error)
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return RunError(f"cannot write {path} ({reason})", remedy="choose another folder")

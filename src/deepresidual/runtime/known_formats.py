@@ -9,6 +9,9 @@ from deepresidual.runtime import git_lfs
 
 TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # how the tables end in which TensorFlow keeps an index
 
+# Four times the largest residual network of the papers in float32, with an optimizer's state beside it.
+MAX_FILE_BYTES = 2 << 30
+
 WEIGHT_SUFFIXES = (
     *(".pth", ".pt", ".bin", ".th", ".ckpt", ".safetensors", ".h5", ".hdf5", ".keras", ".t7", ".caffemodel"),
     *(".index", ".pkl", ".pickle", ".npz", ".npy", ".onnx", ".gguf", ".tflite", ".pb", ".mlmodel", ".params"),

@@ -21,17 +21,16 @@ from deepresidual.conversion.readers import sandbox
 from deepresidual.conversion.readers.caffemodel import read_binaryproto
 from deepresidual.conversion.readers.tensorflow_checkpoint import files_of
 from deepresidual.conversion.readers.torch_file import LEGACY_MAGIC
+from deepresidual.conversion.shards import read_index, require_tensors
 from deepresidual.errors import ModelFileError
 from deepresidual.runtime import git_lfs
 from deepresidual.runtime.files import expanded, sha256_of
-from deepresidual.runtime.known_formats import TABLE_MAGIC, describe
+from deepresidual.runtime.known_formats import MAX_FILE_BYTES, TABLE_MAGIC, describe
 from deepresidual.runtime.safetensors_file import open_tensors
 from deepresidual.runtime.strict_json import read_object
 
 __all__ = ["MAX_FILE_BYTES", "read", "read_binaryproto", "regular_size"]
 
-# Four times the largest residual network of the papers in float32, with an optimizer's state beside it.
-MAX_FILE_BYTES = 2 << 30
 _ALLOWED = (
     "safetensors, a PyTorch state dict, a Torch7 network, a caffemodel, a Keras or TensorFlow checkpoint, "
     "or a folder with model.safetensors"
@@ -107,6 +106,8 @@ def _read_folder(folder: Path, state_dict: str) -> ForeignCheckpoint:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).exists():
             return _read_file(folder / name, folder, metadata, state_dict)
+        if (folder / f"{name}.index.json").exists():
+            return _read_shards(folder / f"{name}.index.json", folder, metadata)
     if (folder / "checkpoint").is_file():
         return _read_tensorflow(_latest(folder), folder)
     if (folder / "saved_model.pb").exists():
@@ -115,10 +116,25 @@ def _read_folder(folder: Path, state_dict: str) -> ForeignCheckpoint:
             expected="a checkpoint",
             remedy=f"give the checkpoint within, {folder / 'variables' / 'variables'}",
         )
-    for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
-        if (folder / index).exists():
-            raise ModelFileError(f"{folder} holds its weights in several files", expected="one file")
     raise ModelFileError(f"{folder} holds no weights", expected=_ALLOWED)
+
+
+def _read_shards(index: Path, folder: Path, metadata: dict[str, Any]) -> ForeignCheckpoint:
+    """Read the files that an index names, each held against what it says."""
+    shards = read_index(index)
+    files = [folder / name for name in shards]
+    sizes = [regular_size(file) for file in files]
+    if sum(sizes) > MAX_FILE_BYTES:
+        raise ModelFileError(
+            f"the weights in {folder} have {sum(sizes):,} bytes", expected=f"at most {MAX_FILE_BYTES:,}"
+        )
+    kind = "safetensors" if files[0].suffix == ".safetensors" else "torch"
+    tensors: dict[str, Any] = {}
+    for file, size, expected in zip(files, sizes, shards.values(), strict=True):
+        found = open_tensors(file) if kind == "safetensors" else sandbox.run(kind, file, size)[0]
+        require_tensors(file, found, expected)
+        tensors.update(found)
+    return ForeignCheckpoint(folder, kind, tensors, sha256_of(*files), metadata)
 
 
 def _latest(folder: Path) -> Path:
