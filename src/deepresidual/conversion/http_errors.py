@@ -31,9 +31,9 @@ def is_http_error(error: BaseException) -> bool:
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     client = http_client()
-    return isinstance(
-        error, (client.HTTPError, client.InvalidURL, client.StreamError, HfHubHTTPError, OfflineModeIsEnabled)
-    )
+    kinds = (client.HTTPError, client.InvalidURL, client.StreamError, HfHubHTTPError, OfflineModeIsEnabled)
+    # A token with letters that no header takes is an error of encoding.
+    return isinstance(error, (*kinds, UnicodeEncodeError))
 
 
 def is_transient(error: Exception) -> bool:
@@ -88,9 +88,9 @@ def reason_of(error: Exception) -> str:
         return "it redirects in a circle"
     if isinstance(error, client.RemoteProtocolError):
         return "it hangs up"
-    if isinstance(error, client.LocalProtocolError):
+    if isinstance(error, (client.LocalProtocolError, UnicodeEncodeError)):
         # Its text shows the header, with the token within.
-        return "a header of the request is not allowed; HF_TOKEN may hold a line break"
+        return "a header of the request is not allowed; HF_TOKEN may be damaged"
     if isinstance(error, client.ProxyError):
         return f"the proxy says {first_line(error)}"
     return first_line(error) or type(error).__name__

@@ -22,7 +22,6 @@ from deepresidual.conversion.shards import shards_of
 from deepresidual.conversion.transfer import Remote, download, megabytes
 from deepresidual.errors import ModelFileError, ResidualError, RunError, UnreachableError
 from deepresidual.runtime.console import note
-from deepresidual.runtime.files import expanded
 from deepresidual.runtime.known_formats import MAX_FILE_BYTES, WEIGHT_SUFFIXES
 
 _PREFIXES = ("hf-hub:", "hf:")  # timm's, and the short one
@@ -94,24 +93,6 @@ def hub_id(source: str) -> HubId | None:
         return None
     is_path = _exists(match[0]) or _exists(name.partition("/")[0]) or _is_file_name(name)
     return None if is_path and not prefix else HubId(name, revision)
-
-
-def require_source(source: str) -> None:
-    """Refuse a path of weights that does not exist; without torch, so that a typing error is told at once.
-
-    Raises:
-        ModelFileError: ``source`` is a path, nothing is there, and it is no ``owner/name``.
-    """
-    is_path = "/" in source or _is_file_name(source)
-    path = str(expanded(source)) if source.startswith("~") else source
-    # A checkpoint of TensorFlow is named by the beginning of its files' names.
-    if not is_path or hub_id(source) or _exists(path) or _exists(f"{path}.index"):
-        return
-    is_name = _HUB_ID.fullmatch(source) is not None and not _is_file_name(source)
-    raise ModelFileError(
-        f"{source} does not exist",
-        remedy=f"for a repository of the Hugging Face Hub write hf:{source}" if is_name else "",
-    )
 
 
 def _is_file_name(name: str) -> bool:
