@@ -38,7 +38,7 @@ def test_few_images_are_few_from_scratch_and_learned_weights_help() -> None:
 
 def test_many_images_are_enough() -> None:
     for beginning in ("scratch", "bundled", "released"):
-        assert "enough to learn from scratch" in expectation([5000] * 10, beginning)  # type: ignore[arg-type]
+        assert "enough to learn from scratch" in expectation([5000] * 10, beginning)
 
 
 @pytest.mark.parametrize("counts", [[7], [0, 7], [0, 0], []])

@@ -329,3 +329,11 @@ def test_enlarged_maps_reach_from_0_to_1_and_empty_ones_stay_empty() -> None:
     assert not large[1].any()
     reference = bilinear(values[0].double().numpy(), 8)
     np.testing.assert_allclose(large[0].numpy(), reference / reference.max(), rtol=1e-5, atol=1e-7)
+
+
+def test_score_cam_leaves_out_what_speaks_against_a_class() -> None:
+    # A map without a ReLU behind it; the one channel has all of the weight.
+    maps = torch.tensor([[[[-2.0, 1.0], [-1.0, 3.0]]]])
+    images, rows = torch.ones(1, 1, 2, 2), torch.tensor([1])
+    shown = score_cam(lambda masked: masked.mean(dim=(2, 3)).repeat(1, 2), images, maps, rows)
+    assert shown.tolist() == [[[0.0, 1.0], [0.0, 3.0]]]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deepresidual.benchmarks import data as data_alone
+from deepresidual.benchmarks import finetune as finetuning_alone
 from deepresidual.benchmarks import train as training_alone
 from deepresidual.benchmarks.measurement import Result, checkout
 from deepresidual.runtime.console import note
@@ -25,6 +26,23 @@ def benchmark_data(folder: Path, *, rows: Sequence[str], repetitions: int) -> Re
     """Measure decoding and loading, against their peers in a checkout."""
     module = _peers("data") or data_alone
     result: Result = module.benchmark_data(folder, rows=rows, repetitions=repetitions)
+    return result
+
+
+def benchmark_finetuning(
+    data: Path,
+    weights: str,
+    *,
+    images_per_class: Sequence[int],
+    rows: Sequence[str],
+    repetitions: int,
+    out: Path | None,
+) -> Result:
+    """Measure training on few images, against its peers in a checkout."""
+    module = _peers("finetune") or finetuning_alone
+    result: Result = module.benchmark_finetuning(
+        data, weights, images_per_class=images_per_class, rows=rows, repetitions=repetitions, out=out
+    )
     return result
 
 

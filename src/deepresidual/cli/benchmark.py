@@ -14,13 +14,16 @@ __all__ = ["benchmark"]
 
 def benchmark(
     what: Annotated[
-        tyro.conf.Positional[Literal["train", "data", "machine"]], tyro.conf.arg(metavar="train|data|machine")
+        tyro.conf.Positional[Literal["train", "data", "machine", "finetune"]],
+        tyro.conf.arg(metavar="train|data|machine|finetune"),
     ],
     data: Annotated[
         tyro.conf.Positional[LocalPath | None], tyro.conf.arg(metavar="DATA", help_behavior_hint="")
     ] = None,
     /,
     *,
+    weights: Maybe[Annotated[str, tyro.conf.arg(metavar="MODEL")]] = None,
+    images_per_class: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N", help_behavior_hint="")] = (),
     rows: tuple[str, ...] = (),
     repetitions: int = 5,
     out: Maybe[LocalPath] = None,
@@ -30,21 +33,42 @@ def benchmark(
 
     Args:
         what: train: updates, memory, and an epoch of photos; data: decoding and loading of photos;
-            machine: idle threads beside other programs, and the precision that auto chooses.
-        data: A folder of photos by class, for the rows that read files.
+            machine: idle threads beside other programs, and the precision that auto chooses; finetune: few
+            images a class from scratch, by a probe of learned weights and by fine-tuning.
+        data: A folder of photos by class, for the rows that read files; for finetune any DATA.
+        weights: For finetune: the learned weights. Classes that they know are left out of the data.
+        images_per_class: For finetune: training images a class. Default: 10, 25 and 100.
         rows: Names of rows. Default: all.
-        repetitions: Pairs a row, after a warm-up; published figures have 5 or more.
+        repetitions: Pairs a row, after a warm-up; published figures have 5 or more. For finetune: seeds.
         out: Also write the result to this JSON file.
         json: Print one JSON document.
     """
     from deepresidual.benchmarks.machine import benchmark_machine
-    from deepresidual.benchmarks.peers import benchmark_data, benchmark_training
+    from deepresidual.benchmarks.peers import benchmark_data, benchmark_finetuning, benchmark_training
     from deepresidual.errors import ConfigurationError
 
+    if what != "finetune" and (weights is not None or images_per_class):
+        name = "--weights" if weights is not None else "--images-per-class"
+        raise ConfigurationError(f"{name} is given for {what}", expected="'residual benchmark finetune'")
     if what == "train":
         result = benchmark_training(data, rows=rows, repetitions=repetitions)
     elif what == "machine":
         result = benchmark_machine(rows=rows, repetitions=repetitions)
+    elif what == "finetune":
+        if data is None or weights is None:
+            lacking = "data" if data is None else "--weights"
+            raise ConfigurationError(
+                f"the benchmark of fine-tuning has no {lacking}",
+                remedy="name both: residual benchmark finetune DATA --weights MODEL",
+            )
+        result = benchmark_finetuning(
+            data,
+            weights,
+            images_per_class=images_per_class,
+            rows=rows,
+            repetitions=repetitions,
+            out=out,
+        )
     elif data is None:
         raise ConfigurationError("the benchmark of data has no photos", remedy="name a folder of them")
     else:

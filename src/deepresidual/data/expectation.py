@@ -1,7 +1,7 @@
 """Say how many images a class there are, and what so many usually give, before anything is trained.
 
-No figure is promised: how good a classifier becomes depends on the photos. What holds for most is that learned
-weights give more than none, and the more so the fewer images there are.
+No figure is promised: how good a classifier becomes depends on the photos. What holds for most is that
+learned weights give more than none, and the more so the fewer images there are.
 
 Example:
     >>> expectation([120, 124], "scratch")
