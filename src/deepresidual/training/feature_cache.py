@@ -20,7 +20,7 @@ import platform
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ from deepresidual.errors import ResidualError
 from deepresidual.runtime.cache import cache_folder
 from deepresidual.runtime.files import write_bytes
 from deepresidual.runtime.safetensors_file import check_header
+from deepresidual.training.features import batch_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,12 +72,13 @@ class FeatureCache:
         weights = weights_checksum(model.network)
         contexts = [_context(model, view, weights) for view in views]
         folders = [None if self.folder is None else self.folder / context for context in contexts]
-        rows = CachedFeatures([_ViewRows(folder, model.network.num_features) for folder in folders])
+        rows = CachedFeatures(
+            [_ViewRows(folder, model.network.num_features, self.make_room) for folder in folders]
+        )
         try:
             yield rows
         finally:
             rows.flush()
-            self.make_room()
 
     def make_room(self) -> None:
         """Remove the segments that were not used for longest until the rest is within the bound."""
@@ -128,8 +130,8 @@ class _Place:
 class _ViewRows:
     """The rows of one view, in one folder of segments."""
 
-    def __init__(self, folder: Path | None, num_features: int) -> None:
-        self._folder, self._num_features = folder, num_features
+    def __init__(self, folder: Path | None, num_features: int, make_room: Callable[[], None]) -> None:
+        self._folder, self._num_features, self._make_room = folder, num_features, make_room
         self._places: dict[bytes, _Place] = {}
         self._used: set[Path] = set()
         self._digests: list[bytes] = []
@@ -186,36 +188,29 @@ class _ViewRows:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_bytes(self._folder / f"{uuid.uuid4().hex}{_ENDING}", content)
         except (ResidualError, OSError):
-            self._folder = None  # full or not ours to write: this process tries no more
+            self._folder = None  # full or not ours to write: this extraction tries no more
+            return
+        self._make_room()
 
     def _read(self, path: Path) -> None:
         """Note the rows of a segment; remove one that is damaged."""
         try:
             header = check_header(path)
+            rows, found = header["rows"], {}
             with path.open("rb") as file:
                 start = 8 + int.from_bytes(file.read(8), "little")
-                size = file.seek(0, os.SEEK_END)
-
-                def values(name: str, dtype: str) -> tuple[NDArray[np.generic], int]:
-                    entry = header[name]
-                    first, last = entry["data_offsets"]
-                    shape, offset = tuple(entry["shape"]), start + first
-                    if start + last > size:
-                        raise ValueError(f"{name} is cut off")
-                    if name == "rows":
-                        if entry["dtype"] != "F32" or shape != (len(keys), self._num_features):
-                            raise ValueError("rows of another shape")
-                        return np.empty(0), offset
-                    file.seek(offset)
-                    return np.frombuffer(file.read(last - first), dtype=dtype).reshape(shape), offset
-
-                keys = values("keys", "u1")[0].reshape(-1, _KEY_BYTES)
-                checksums, _ = values("checksums", "<u4")
-                _, offset = values("rows", "<f4")
-            for number, (key, checksum) in enumerate(zip(keys, checksums, strict=True)):
-                place = _Place(path, offset + 4 * self._num_features * number, int(checksum))
-                self._places[key.tobytes()] = place
-        except (ResidualError, OSError, ValueError, KeyError, TypeError):
+                for name, dtype in (("keys", "u1"), ("checksums", "<u4")):
+                    first, last = header[name]["data_offsets"]
+                    file.seek(start + first)
+                    found[name] = np.frombuffer(file.read(last - first), dtype)
+            keys, checksums = found["keys"].reshape(-1, _KEY_BYTES), found["checksums"].tolist()
+            if (rows["dtype"], rows["shape"]) != ("F32", [len(checksums), self._num_features]):
+                raise ValueError("rows of another shape")
+            offset = start + rows["data_offsets"][0]
+            for key, checksum in zip(keys, checksums, strict=True):
+                self._places[key.tobytes()] = _Place(path, offset, checksum)
+                offset += 4 * self._num_features
+        except (ResidualError, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError):
             _discard(path)
 
 
@@ -250,7 +245,8 @@ def _context(model: Backbone, view: View, weights: str) -> str:
         "head": model.network.spec.head.to_dict(),
         "preprocess": model.preprocess.to_dict(),
         "view": view,
-        "precision": "fp32",
+        "precision": f"fp32, products {torch.get_float32_matmul_precision()}",
+        "batch": batch_size(model.network),
         "torch": torch.__version__,
         "processor": _processor(model.network.conv1.weight.device),
     }

@@ -39,8 +39,10 @@ View: TypeAlias = Literal["center", "mirrored"]
 
 VIEWS: tuple[View, ...] = ("center", "mirrored")
 
-BATCH_SIZE = 32
-_GROUPS_AHEAD = 2
+# On a CPU more at once is no faster (ResNet-18 at 224 px: 39 ms an image for 4 to 16, 41 for 32), and the
+# last batch is filled up. Results may depend on it, so it is part of what the cache knows a row by.
+_ON_CPU, _ELSEWHERE = 8, 64
+_READ_TOGETHER, _GROUPS_AHEAD = 16, 4
 
 
 class Backbone(Protocol):
@@ -123,6 +125,7 @@ def extract_features(
         samples = _samples(model.preprocess, split, views, num_workers, known)
         stack.enter_context(contextlib.closing(samples))
         waiting: list[_Shown] = []
+        size = batch_size(network)
         while True:
             with stop.at_once():
                 sample = next(samples, None)
@@ -133,13 +136,18 @@ def extract_features(
             elif sample is not None:
                 rows.take(sample)
                 waiting += [sample] if sample.pixels is not None else []
-            if len(waiting) == BATCH_SIZE or (sample is None and waiting):
+            if len(waiting) == size or (sample is None and waiting):
                 _compute(model, waiting, views, rows, stop, known)
                 waiting = []
             if progress is not None and not (waiting and sample is not None):
                 progress(len(rows.keys) + len(rows.bad), len(split))
             if sample is None:
                 return rows.features()
+
+
+def batch_size(network: ResNet) -> int:
+    """Return the size of every batch where the network lies."""
+    return _ON_CPU if network.conv1.weight.device.type == "cpu" else _ELSEWHERE
 
 
 @dataclass(frozen=True)
@@ -219,8 +227,8 @@ def _samples(
         except DataError as error:
             return BadSample(index, key, str(error).removeprefix(f"{key}: "))
 
-    starts = range(0, len(split), BATCH_SIZE)
-    groups = (range(start, min(start + BATCH_SIZE, len(split))) for start in starts)
+    starts = range(0, len(split), _READ_TOGETHER)
+    groups = (range(start, min(start + _READ_TOGETHER, len(split))) for start in starts)
     prepared = in_order(work, groups, num_threads=num_workers, groups_ahead=_GROUPS_AHEAD)
     with contextlib.closing(prepared):
         for group in prepared:
@@ -251,7 +259,7 @@ def _compute(
 def _forward(model: Backbone, samples: Sequence[_Shown], view: View) -> NDArray[np.float32]:
     network, preprocess = model.network, model.preprocess
     side, channels = preprocess.crop_px, preprocess.num_channels
-    pixels = np.zeros((BATCH_SIZE, side, side, channels), dtype=np.uint8)
+    pixels = np.zeros((batch_size(network), side, side, channels), dtype=np.uint8)
     for place, sample in zip(pixels, samples, strict=False):
         if sample.pixels is not None:
             place[:] = sample.pixels if view == "center" else sample.pixels[:, ::-1]

@@ -41,7 +41,8 @@ PATH = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 _BETWEEN = math.sqrt(10)  # then half a step to either side of the best
 _USUAL_C = 0.01
 _NUM_FOLDS, _FEWEST_PER_CLASS = 5, 3
-_FEWEST_TO_CALIBRATE = 50
+# A few errors among many images are no reason to sharpen all by more.
+_FEWEST_TO_CALIBRATE, _COLDEST = 50, 0.5
 # From so many images on a fifth is enough to choose by, and from so much work on (images · features ·
 # classes) five folds would take an hour on a few cores.
 _MANY_IMAGES, _MUCH_WORK = 10_000, 1_000_000_000
@@ -85,7 +86,7 @@ class Probe:
         num_folds: Folds that were held out one after the other; of very many images the first of five alone,
             1; 0 where there were too few.
         temperature: What the logits were divided by, which is in ``weight`` and ``bias``; 1 where there were
-            too few images to fit it.
+            too few images to fit it, or no errors among them.
         out_of_fold_loss: Mean cross-entropy in nats on folds that the fit has not seen, before the
             temperature; ``None`` without folds.
         out_of_fold_top1: Share correct likewise.
@@ -139,9 +140,10 @@ def fit_probe(values: NDArray[np.float32], labels: NDArray[np.int64], num_classe
             curve = path.walk()
             best = min(curve, key=lambda point: point.loss)
             c = best.c
-            if len(path.targets) >= _FEWEST_TO_CALIBRATE:
+            # Where every image is right the sharpest probabilities are the best, which says nothing.
+            if len(path.targets) >= _FEWEST_TO_CALIBRATE and best.top1 < 1:
                 logits, targets = torch.from_numpy(path.logits[c]), torch.from_numpy(path.targets)
-                temperature = fit_temperature(logits, targets)
+                temperature = max(_COLDEST, fit_temperature(logits, targets))
         solved = _solve(averaged, rows, c)
     weight, bias = _all_rows(solved, averaged, present, num_classes, temperature)
     return Probe(
