@@ -9,7 +9,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from deepresidual.conversion.download import fetch_url, is_url
+from deepresidual.conversion.download import cached_url, fetch_url, is_url
 from deepresidual.errors import ConfigurationError, ModelFileError, ResidualError, RunError, UnreachableError
 from tests.fakes.hub import FakeHub
 
@@ -38,10 +38,11 @@ def test_what_is_a_url(source: str, expected: bool) -> None:
 
 def test_a_file_is_fetched_once(hub: FakeHub) -> None:
     url = hub.serve(NAME, CONTENT)
+    assert cached_url(url) is None
     path = fetch_url(url)
     assert (path.name, path.read_bytes()) == (NAME, CONTENT)
     hub.asked.clear()
-    assert fetch_url(url) == path
+    assert fetch_url(url) == cached_url(url) == path
     assert hub.asked == []
     assert kept() == [NAME]
 
@@ -66,7 +67,7 @@ def test_a_name_without_a_hash_is_said_to_be_unchecked(
 def test_another_file_than_the_hash_says_is_fetched_twice_and_removed(hub: FakeHub, sha256: str) -> None:
     url = hub.serve("resnet18-00000000.pth" if sha256 else "resnet18-0000000a.pth", CONTENT)
     with pytest.raises(
-        ModelFileError, match=f"has checksum {SHA256[:12]}…, twice; expected 0000000.*; it was"
+        ModelFileError, match=f"came twice with checksum {SHA256[:12]}…; expected 0000000.*; it was"
     ):
         fetch_url(url, sha256)
     assert len(hub.requests(method="GET")) == 2
@@ -136,6 +137,16 @@ def test_an_answer_that_is_no_file_is_told_in_one_sentence(
 def test_a_web_page_that_calls_itself_a_file_is_refused(hub: FakeHub) -> None:
     with pytest.raises(UnreachableError, match="answered with a web page, not with a model"):
         fetch_url(hub.serve("resnet18.pth", b"\n<!doctype HTML><html>log in</html>"))
+
+
+def test_a_disk_without_room_is_told_before(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = type("usage", (), {"free": 1000})
+    monkeypatch.setattr("deepresidual.runtime.files.shutil.disk_usage", lambda _: full)
+    with pytest.raises(
+        RunError, match="it needs 512,000 bytes, .*; free some space, or set RESIDUAL_CACHE to another folder"
+    ):
+        fetch_url(hub.serve(NAME, CONTENT))
+    assert not hub.requests(method="GET")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -359,7 +360,7 @@ def test_wrong_bytes_twice_are_refused_and_removed(files: FakeHub) -> None:
     digest = hashlib.sha256(WEIGHTS).hexdigest()
     with pytest.raises(
         ModelFileError,
-        match=f"^model.safetensors of .* has checksum .*, twice; expected {digest[:12]}…; it was removed",
+        match=f"^model.safetensors of .* came twice with checksum .*; expected {digest[:12]}…; it was",
     ):
         fetch(WANTED)
     assert left(files) == set()
@@ -409,22 +410,39 @@ def test_a_disk_that_becomes_full_keeps_nothing(files: FakeHub, monkeypatch: pyt
     assert left(files) == set()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_cache_that_cannot_be_written_is_told_and_read(files: FakeHub) -> None:
+def test_a_cache_that_cannot_be_written_is_told_and_read(
+    files: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fetch(WANTED)
-    folders = [path for path in (files.cache, *files.cache.rglob("*")) if path.is_dir()]
-    for folder in folders:
-        folder.chmod(0o555)
-    try:
-        assert weights_of(WANTED) == WEIGHTS
-        files.add("someone/other", FILES)
-        with pytest.raises(
-            RunError, match="cannot write .*; free some space, or set HF_HUB_CACHE to another"
-        ):
-            fetch(HubId("someone/other"))
-    finally:
-        for folder in folders:
-            folder.chmod(0o755)
+    files.add("someone/other", FILES)
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    for name in ("mkdir", "touch", "write_text", "unlink", "symlink_to"):
+        monkeypatch.setattr(Path, name, refuse)
+    assert weights_of(WANTED) == WEIGHTS
+    with pytest.raises(
+        RunError, match=r"cannot write .* \(Read-only file system\); free some space, or set HF"
+    ):
+        fetch(HubId("someone/other"))
+
+
+def test_a_file_system_without_locks_is_written_by_each_process_alone(
+    files: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", lock)
+    fault = files.fault("cut", file="model.safetensors", after=50_000)
+    with pytest.raises(
+        UnreachableError, match="broke off after .*; nothing was kept: run the same command again$"
+    ):
+        fetch(WANTED)
+    assert not any(name.endswith(".incomplete") for name in left(files))
+    fault.times = 0
+    assert weights_of(WANTED) == WEIGHTS
 
 
 # -- several processes -------------------------------------------------------------------------------

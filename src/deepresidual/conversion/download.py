@@ -16,7 +16,7 @@ from deepresidual.runtime.console import note
 from deepresidual.runtime.files import sha256_of
 from deepresidual.runtime.known_formats import MAX_FILE_BYTES
 
-__all__ = ["fetch_url", "is_url"]
+__all__ = ["cached_url", "fetch_url", "is_url"]
 
 # torchvision, timm and others end a name so: resnet18-f37072fd.pth.
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{64}|[0-9a-f]{8,32})(?:\.[A-Za-z][A-Za-z0-9]*)+")
@@ -46,26 +46,47 @@ def fetch_url(url: str, sha256: str = "") -> Path:
         RunError: It has no such file, or the cache cannot be written.
         ModelFileError: The file is not what its hash says; it is removed.
     """
-    parts = _parts(url)
-    if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise ConfigurationError(f"sha256 is {sha256[:80]!r}", expected="64 hexadecimal digits")
-    shown = _shown(parts)
-    name = _file_name(parts.path)
+    if (kept := cached_url(url, sha256)) is not None:
+        return kept
+    parts, path = _parts(url), _place(url)
+    name, shown = path.name, _shown(parts)
     digest = sha256 or _hash_in(name)
-    path = _folder() / hashlib.sha256(url.encode()).hexdigest()[:16] / name
-    if path.exists():
-        if not digest or sha256_of(path).startswith(digest):
-            return path
-        path.unlink(missing_ok=True)  # damaged since it was fetched
+    path.unlink(missing_ok=True)  # damaged since it was fetched
 
     def explain(error: Exception) -> ResidualError:
         return _refusal(error, shown)
 
     remote = Remote(url, shown, explain, size=_size(url, shown), digest=digest)
-    download(remote, path, path.with_name(f".{name}.incomplete"))
+    try:
+        download(remote, path, path.with_name(f".{name}.incomplete"))
+    except RunError as error:
+        if isinstance(error.__cause__, OSError) and not is_http_error(error.__cause__):
+            raise RunError(
+                error.found, remedy="free some space, or set RESIDUAL_CACHE to another folder"
+            ) from error
+        raise
     if not digest:
         note(f"{name} is not checked: its name has no hash")
     return path
+
+
+def cached_url(url: str, sha256: str = "") -> Path | None:
+    """Return the file that :func:`fetch_url` has kept; ``None`` where there is none, or it is damaged.
+
+    Raises:
+        ConfigurationError: ``url`` is no address, or ``sha256`` no SHA-256.
+    """
+    if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise ConfigurationError(f"sha256 is {sha256[:80]!r}", expected="64 hexadecimal digits")
+    path = _place(url)
+    digest = sha256 or _hash_in(path.name)
+    return path if path.is_file() and (not digest or sha256_of(path).startswith(digest)) else None
+
+
+def _place(url: str) -> Path:
+    """Return where the file at ``url`` is kept; two addresses never share a place."""
+    name = _file_name(_parts(url).path)
+    return _folder() / hashlib.sha256(url.encode("utf-8", "backslashreplace")).hexdigest()[:16] / name
 
 
 def _parts(url: str) -> urllib.parse.SplitResult:

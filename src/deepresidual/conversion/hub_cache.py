@@ -120,7 +120,7 @@ class HubCache:
             RunError: The cache cannot be written.
         """
         blobs = self._folder / "blobs"
-        name = re.sub(r"[^\w.-]", "_", etag)
+        name = re.sub(r"[^\w-]", "_", etag)  # a hash, unless a mirror says something else
         # The client's own tools count and prune what ends so.
         partial = blobs / f"{name}.residual.incomplete"
         try:

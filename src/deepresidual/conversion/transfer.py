@@ -101,7 +101,7 @@ def download(remote: Remote, path: Path, partial: Path) -> None:
         if found:
             file.discard()
             raise ModelFileError(
-                f"{remote.label} has checksum {found[:12]}…, twice",
+                f"{remote.label} came twice with checksum {found[:12]}…",
                 expected=f"{remote.digest[:12]}…",
                 remedy="it was removed: run again to fetch it anew",
             )
@@ -166,8 +166,7 @@ def _receive(remote: Remote, file: PartialFile, show: Callable[[], None]) -> Non
 
 def _request(remote: Remote, file: PartialFile, show: Callable[[], None]) -> None:
     """Ask for a file or the rest of it, and append what comes."""
-    from huggingface_hub import constants, get_session
-    from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]  # documented there
+    from huggingface_hub import constants, get_session, hf_raise_for_status
 
     client = http_client()
     # Compressed, a part of the file would not be a part of what arrives.

@@ -20,6 +20,7 @@ from deepresidual.runtime.files import CANNOT_LOCK, LOCK_HELD, cannot_write, flu
 
 _LOOK_SECONDS = 0.1
 _MAX_NOTE_BYTES = 4096
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)  # Windows changes line ends else
 
 
 class PartialFile:
@@ -58,9 +59,10 @@ class PartialFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._descriptor >= 0 and not self._is_shared:
-            self._partial.unlink(missing_ok=True)
+        is_open = self._descriptor >= 0
         self._close()
+        if is_open and not self._is_shared:
+            self._partial.unlink(missing_ok=True)
 
     @property
     def is_kept(self) -> bool:
@@ -110,6 +112,8 @@ class PartialFile:
     def discard(self) -> None:
         """Remove what has been written; nothing more can be."""
         self.note = ""
+        if not self._is_shared:
+            self._close()
         self._partial.unlink(missing_ok=True)
         self._close()
 
@@ -126,6 +130,8 @@ class PartialFile:
         try:
             flush(self._descriptor, self._partial)
             self.note = ""
+            if not self._is_shared:
+                self._close()  # Windows does not rename what is open
             self._partial.replace(self.path)
         except OSError as error:
             raise cannot_write(self.path, error, self.size) from error
@@ -141,7 +147,7 @@ class PartialFile:
     def _open(self) -> None:
         has_waited = False
         while True:
-            descriptor = os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(self._partial, _FLAGS, 0o666)
             try:
                 is_locked = _lock(descriptor)
             except BlockingIOError:
@@ -178,7 +184,7 @@ class PartialFile:
         if self.path.exists():
             self.is_there = True
             return
-        self._descriptor = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        self._descriptor = os.open(self._partial, _FLAGS | os.O_EXCL, 0o666)
 
     def _close(self) -> None:
         if self._descriptor >= 0:
