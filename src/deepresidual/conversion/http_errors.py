@@ -7,6 +7,7 @@ errors only those of the Hub are errors of the system (``OSError``); the others 
 from __future__ import annotations
 
 import os
+import re
 import queue
 import sys
 import threading
@@ -92,13 +93,13 @@ def reason_of(error: Exception) -> str:
         # Its text shows the header, with the token within.
         return "a header of the request is not allowed; HF_TOKEN may be damaged"
     if isinstance(error, client.ProxyError):
-        return f"the proxy says {first_line(error)}"
-    return first_line(error) or type(error).__name__
+        return f"the proxy says {_first_line(error)}"
+    return _first_line(error) or type(error).__name__
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text."""
-    return str(error).strip().split("\n", 1)[0]
+def _first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, without the system's number of it."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error).strip().split("\n", 1)[0])
 
 
 # -- how long an answer is waited for ----------------------------------------------------------------

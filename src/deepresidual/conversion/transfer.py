@@ -279,11 +279,12 @@ def _progress(remote: Remote, file: PartialFile) -> Iterator[Callable[[], None]]
         return
     begun = f", {megabytes(file.size)} of them are here" if file.size >= _SPOKEN_BYTES else ""
     note(f"fetching {remote.label} ({megabytes(remote.size)}{begun})")
+    label = f"{remote.label.partition(' of ')[0].rpartition('/')[2]} (MB)"
     total, started, first = math.ceil(remote.size / 1e6), time.monotonic(), file.size
-    with ProgressBar(total, done=file.size // 1_000_000, label=remote.label.partition(" of ")[0]) as bar:
+    with ProgressBar(total, done=file.size // 1_000_000, label=label) as bar:
 
         def show() -> None:
             seconds = max(time.monotonic() - started, 1e-3)
-            bar.update(file.size // 1_000_000, f"MB, {max(file.size - first, 0) / 1e6 / seconds:,.1f} MB/s")
+            bar.update(file.size // 1_000_000, f"{max(file.size - first, 0) / 1e6 / seconds:,.1f} MB/s")
 
         yield show
