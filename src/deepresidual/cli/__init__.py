@@ -51,6 +51,7 @@ COMMANDS = {
     "benchmark": (
         "Measure this installation; in a checkout of the repository against its peers, both sides in turn."
     ),
+    "cache": "List what is kept to be faster the next time (weights, features, measurements), or delete it.",
     "doctor": "Check the installation: versions, hardware, decoders, and a forward pass.",
 }
 """Name of each command, which is the name of its file and function, and the first sentence of its help."""

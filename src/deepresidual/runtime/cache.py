@@ -1,4 +1,4 @@
-"""Small results that are worth keeping between two commands: JSON files in the user's cache folder.
+"""The user's cache folder: small results in JSON files, and what other modules keep in folders of their own.
 
 What lies there can be deleted at any time. A cache that cannot be read or written is no error: the result is
 found again.
@@ -9,15 +9,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepresidual.errors import ResidualError
-from deepresidual.runtime.files import make_folder, write_json
+from deepresidual.errors import ResidualError, RunError, UnknownNameError
+from deepresidual.runtime.files import make_folder, remove, write_json
 
 _MOST_BYTES = 1 << 20
 _MOST_ENTRIES = 256
+
+CACHE_KINDS = {
+    "downloads": "files fetched from elsewhere",
+    "models": "released weights, converted",
+    "features": "features of images, for probes",
+    "precision": "which precision is faster here",
+}
+"""What lies in the cache folder, as the name of a folder or of a JSON file; nothing else is ever deleted."""
 
 
 def cache_folder() -> Path | None:
@@ -65,3 +74,72 @@ def _entries(owner: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+# -- what lies there -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CacheKind:
+    """What one part of the cache holds.
+
+    Attributes:
+        name: One of :data:`CACHE_KINDS`.
+        path: Its folder or file.
+        num_files: How many files it has.
+        num_bytes: Their size in bytes.
+    """
+
+    name: str
+    path: Path
+    num_files: int
+    num_bytes: int
+
+
+def cache_kinds() -> list[CacheKind]:
+    """Return every part of the cache, also where it is empty; nothing where there is no cache folder."""
+    folder = cache_folder()
+    if folder is None:
+        return []
+    kinds = []
+    for name in CACHE_KINDS:
+        path = folder / name
+        path = path if path.is_dir() else path.with_suffix(".json")
+        sizes = list(_sizes(path))
+        kinds.append(CacheKind(name, path if sizes else folder / name, len(sizes), sum(sizes)))
+    return kinds
+
+
+def clear_cache(name: str | None = None) -> list[CacheKind]:
+    """Delete what one part of the cache holds, or all parts; return what they held.
+
+    Raises:
+        UnknownNameError: There is no such part.
+        RunError: Something cannot be deleted.
+    """
+    if name is not None and name not in CACHE_KINDS:
+        raise UnknownNameError("kind of cache", name, CACHE_KINDS)
+    held = [kind for kind in cache_kinds() if name in (None, kind.name)]
+    for kind in held:
+        with contextlib.suppress(OSError):
+            # A folder stays: it may be a link to another disk.
+            for path in list(kind.path.iterdir()) if kind.path.is_dir() else [kind.path]:
+                remove(path)
+        if left := list(_sizes(kind.path)):
+            raise RunError(
+                f"{kind.path} still holds {len(left):,} files that cannot be deleted",
+                remedy="see whose they are",
+            )
+    return held
+
+
+def _sizes(path: Path) -> Iterator[int]:
+    """Yield the size of every file, in bytes; links inside are not followed."""
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            for folder, _, names in os.walk(path):
+                for name in names:
+                    with contextlib.suppress(OSError):
+                        yield (Path(folder) / name).lstat().st_size
+        elif path.exists():
+            yield path.stat().st_size
