@@ -15,6 +15,7 @@ from deepresidual.models.fetching import SourceFiles
 from deepresidual.models.foreign import read_foreign
 from deepresidual.spec import ResNetSpec
 from deepresidual.zoo.released import released
+from tests.conversion.in_process import read_in_this_process
 
 SPEC = ResNetSpec(unit="bottleneck", depths=(1, 1, 1, 1), widths=(4, 8, 16, 32), num_classes=0)
 State = dict[str, torch.Tensor]
@@ -118,7 +119,10 @@ LAYOUTS: dict[str, tuple[Any, dict[str, int]]] = {
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_backbone_is_read_and_what_is_dropped_is_counted(name: str, tmp_path: Path) -> None:
+def test_a_backbone_is_read_and_what_is_dropped_is_counted(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_in_this_process(monkeypatch)
     document, dropped = LAYOUTS[name]
     file = tmp_path / "weights.pth"
     torch.save(document, file)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
 import torch
 
-from deepresidual.errors import MachineError, ModelFileError
-from deepresidual.models import TorchClassifier, cached_weights, load, resolve_weights, save, weights
+from deepresidual.errors import ModelFileError, UnreachableError
+from deepresidual.models import TorchClassifier, cached_weights, create, load, resolve_weights, save, weights
 from deepresidual.models.source import find_source
+from deepresidual.nn import ResNet
 from deepresidual.preprocess import Preprocess
+from deepresidual.spec import ResNetSpec
 from deepresidual.zoo import released as table
 from deepresidual.zoo.released import ReleasedWeights, released
+from tests.conversion.in_process import read_in_this_process
 from tests.fakes.hub import FakeHub
 
 TINY = dataclasses.replace(
@@ -187,13 +192,77 @@ def test_weights_that_cannot_be_had_are_named_with_their_size(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(MachineError) as caught:
+    with pytest.raises(UnreachableError) as caught:
         load("resnet18")
     assert str(caught.value) == (
         "resnet18.tv_in1k (47 MB) is not in the cache and the Hugging Face Hub cannot be reached; connect "
         "once and run 'residual fetch resnet18.tv_in1k', or copy its folder here and give --weights FOLDER"
     )
     assert hub.asked == []
+
+
+def checkpoint(network: ResNet) -> bytes:
+    """Return the bytes of a torch file with the network's tensors."""
+    buffer = io.BytesIO()
+    torch.save(network.state_dict(), buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def small_file(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a torch file of four small stages and 3 classes."""
+    read_in_this_process(monkeypatch)
+    spec = ResNetSpec(unit="basic", depths=(1, 1, 1, 1), widths=(4, 8, 16, 32), num_classes=3)
+    return hub.serve("small.pth", checkpoint(create(spec)))
+
+
+def test_a_url_is_fetched_and_converted_once(
+    hub: FakeHub, small_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = resolve_weights(small_file)
+    assert (first.kind, first.released) == ("url", None)
+    assert load(small_file).provenance["source"] == small_file
+    assert [name.partition("@")[0][:4] for name in conversions(tmp_path)] == ["url-"]
+    hub.asked.clear()
+    shutil.rmtree(tmp_path / "residual-cache" / "downloads")
+    forbid_reading(monkeypatch)
+    assert resolve_weights(Path(small_file)).path == first.path  # pathlib makes one slash of two
+    assert hub.asked == []
+
+
+def test_a_file_of_released_weights_is_prepared_as_its_publisher_says(
+    hub: FakeHub, small_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = dataclasses.replace(TINY, hub_id="", url=small_file)
+    add_rows(monkeypatch, row)
+    for given in ("tiny.tv_in1k", small_file):
+        resolved = resolve_weights(given)
+        assert (resolved.name, resolved.licence) == ("tiny.tv_in1k", "BSD-3-Clause")
+        assert load(resolved.path).preprocess == TINY.preprocess
+    assert "released as tiny.tv_in1k" in load("tiny").provenance["recognized by"]
+
+
+@pytest.mark.parametrize("fault", ["not found", "hang up", "login page"])
+def test_where_the_hub_cannot_be_had_the_publisher_s_file_is_taken(
+    hub: FakeHub, small_file: str, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    add_rows(monkeypatch, dataclasses.replace(TINY, url=small_file))
+    hub.fault(fault, file="config.json")
+    assert load("tiny.tv_in1k").provenance["source"] == small_file
+
+
+def test_a_publisher_that_cannot_be_reached_is_named(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = closed_port()
+    add_rows(monkeypatch, dataclasses.replace(TINY, hub_id="", url=f"http://{address}/tiny-01234567.pth"))
+    with pytest.raises(
+        UnreachableError, match=r"tiny.tv_in1k \(0 MB\) is not in the cache and 127.0.0.1 cannot be reached; "
+    ):
+        load("tiny")
+
+
+def closed_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def test_a_licence_is_said_aloud_and_recorded(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
 from deepresidual.conversion import hub
 from deepresidual.conversion.download import fetch_url
-from deepresidual.errors import MachineError, ResidualError, RunError
+from deepresidual.errors import MachineError, RunError, UnreachableError
 from deepresidual.models.source import ModelSource
 from deepresidual.runtime.files import sha256_of
 from deepresidual.runtime.known_formats import WEIGHT_SUFFIXES
@@ -50,17 +52,20 @@ def fetch_source(source: ModelSource) -> SourceFiles:
     """
     if source.path is not None:
         return _here(source.path)
-    if source.hub_id is None:
-        return _at_url(source.url)
     try:
-        return _of_hub(hub.fetch(source.hub_id))
-    except (RunError, MachineError) as error:
-        if not source.url or is_offline():
-            raise _named(error, source) from error
-        try:
+        if source.hub_id is None:
             return _at_url(source.url)
+        try:
+            return _of_hub(hub.fetch(source.hub_id))
         except (RunError, MachineError):
-            raise _named(error, source) from error
+            if not source.url or is_offline():
+                raise
+            # Where the Hub is blocked or down, the publisher's own server often is not.
+            with contextlib.suppress(RunError, MachineError):
+                return _at_url(source.url)
+            raise
+    except MachineError as error:
+        raise _named(error, source) from error
 
 
 def cached_source(source: ModelSource) -> SourceFiles | None:
@@ -104,14 +109,16 @@ def _files(path: Path) -> list[Path]:
     ]
 
 
-def _named(error: ResidualError, source: ModelSource) -> ResidualError:
+def _named(error: MachineError, source: ModelSource) -> MachineError:
     """Return the error of a fetch as it concerns released weights: their name, size, and how to go on."""
-    is_unreachable = isinstance(error, MachineError) or "cannot be reached" in error.found
-    if source.release is None or not is_unreachable:
+    if source.release is None:
         return error
     name, megabytes = source.release.name, source.release.num_bytes / 1e6
-    return MachineError(
-        f"{name} ({megabytes:,.0f} MB) is not in the cache and the Hugging Face Hub cannot be reached",
+    where = (
+        "the Hugging Face Hub" if source.hub_id is not None else urllib.parse.urlsplit(source.url).hostname
+    )
+    return UnreachableError(
+        f"{name} ({megabytes:,.0f} MB) is not in the cache and {where} cannot be reached",
         remedy=(
             f"connect once and run 'residual fetch {name}', or copy its folder here and give --weights FOLDER"
         ),
