@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import shutil
 import socket
 from pathlib import Path
@@ -12,35 +11,11 @@ import pytest
 import torch
 
 from deepresidual.errors import ModelFileError, UnreachableError
-from deepresidual.models import TorchClassifier, cached_weights, create, load, resolve_weights, save, weights
+from deepresidual.models import TorchClassifier, cached_weights, load, resolve_weights, save, weights
 from deepresidual.models.source import find_source
-from deepresidual.nn import ResNet
-from deepresidual.preprocess import Preprocess
-from deepresidual.spec import ResNetSpec
-from deepresidual.zoo import released as table
-from deepresidual.zoo.released import ReleasedWeights, released
 from tests.conversion.in_process import read_in_this_process
 from tests.fakes.hub import FakeHub
-
-TINY = dataclasses.replace(
-    released("resnet18"),
-    name="tiny.tv_in1k",
-    aliases=("tiny.V1",),
-    network="tiny",  # none of the zoo, so any will do
-    hub_id="someone/tiny",
-    url="",
-    num_classes=3,
-    num_parameters=20_000,
-    preprocess=Preprocess(crop_px=32, resize_px=36, mean=(0.5,) * 3, std=(0.25,) * 3),
-)
-
-
-def add_rows(monkeypatch: pytest.MonkeyPatch, *rows: ReleasedWeights) -> None:
-    """Let the table of released weights have these rows as well."""
-    all_rows = (*table._rows(), *rows)
-    by_name = {name: row for row in all_rows for name in (row.name, *row.aliases)}
-    monkeypatch.setattr(table, "_rows", lambda: all_rows)
-    monkeypatch.setattr(table, "_by_name", lambda: by_name)
+from tests.fakes.releases import TINY, add_rows, small_checkpoint
 
 
 @pytest.fixture
@@ -201,19 +176,11 @@ def test_weights_that_cannot_be_had_are_named_with_their_size(
     assert hub.asked == []
 
 
-def checkpoint(network: ResNet) -> bytes:
-    """Return the bytes of a torch file with the network's tensors."""
-    buffer = io.BytesIO()
-    torch.save(network.state_dict(), buffer)
-    return buffer.getvalue()
-
-
 @pytest.fixture
 def small_file(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a torch file of four small stages and 3 classes."""
     read_in_this_process(monkeypatch)
-    spec = ResNetSpec(unit="basic", depths=(1, 1, 1, 1), widths=(4, 8, 16, 32), num_classes=3)
-    return hub.serve("small.pth", checkpoint(create(spec)))
+    return hub.serve("small.pth", small_checkpoint())
 
 
 def test_a_url_is_fetched_and_converted_once(

@@ -45,13 +45,18 @@ class RecipeOptions:
 
 
 def refuse_old_names(words: Sequence[str]) -> None:
-    """Answer an option that has another name now with that name.
+    """Answer an option that has another name now, or in other libraries, with that name.
 
     Raises:
         ConfigurationError: There is one among the words of a command line.
     """
     for word in words:
         option = word.partition("=")[0]
+        if option == "--pretrained":
+            raise ConfigurationError(
+                "--pretrained is no option of 'residual train'",
+                remedy="begin with learned weights by --weights NAME ('residual models --weights' lists all)",
+            )
         new = RENAMED.get(option.removeprefix("--").replace("-", "_"))
         if new and option.startswith("--"):
             raise ConfigurationError(f"{option} is now --{new.replace('_', '-')}")

@@ -7,8 +7,8 @@ errors only those of the Hub are errors of the system (``OSError``); the others 
 from __future__ import annotations
 
 import os
-import re
 import queue
+import re
 import sys
 import threading
 from collections.abc import Callable
