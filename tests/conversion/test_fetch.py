@@ -157,6 +157,11 @@ def test_offline_what_is_cached_is_used_and_nobody_asked(
             RunError,
             "^someone/resnet does not exist on the Hugging Face Hub or needs a token; check",
         ),
+        (
+            "wrong token",
+            RunError,
+            "^the Hugging Face Hub does not accept the token; set HF_TOKEN to a valid one",
+        ),
         ("gated", RunError, "gives someone/resnet only to those who accepted its terms; accept them"),
         (
             "no revision",
@@ -196,6 +201,19 @@ def test_a_hub_that_is_not_there_is_given_up_at_once(files: FakeHub, monkeypatch
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited to try again"))
     with pytest.raises(UnreachableError, match=r"cannot be reached \(Connection refused\); connect once"):
         fetch(WANTED)
+
+
+def test_a_proxy_that_is_not_there_is_named(files: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("no_proxy", "")
+    huggingface_hub.close_session()
+    try:
+        with pytest.raises(
+            UnreachableError, match=r"refused; HTTP_PROXY may name a proxy that is not there\)"
+        ):
+            fetch(WANTED)
+    finally:
+        huggingface_hub.close_session()
 
 
 def test_looking_up_a_name_may_take_no_longer(files: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,6 +397,13 @@ def test_a_part_of_another_file_is_begun_anew(files: FakeHub) -> None:
 def test_a_cached_file_that_is_damaged_is_fetched_anew(files: FakeHub) -> None:
     path = fetch(WANTED).folder / "model.safetensors"
     path.resolve().write_bytes(WEIGHTS[::-1])
+    assert weights_of(WANTED) == WEIGHTS
+
+
+def test_a_damaged_file_of_another_commit_is_not_taken(files: FakeHub) -> None:
+    path = fetch(WANTED).folder / "model.safetensors"
+    path.resolve().write_bytes(WEIGHTS[::-1])
+    files.add("someone/resnet", {**FILES, "config.json": b'{"a": 1}'})
     assert weights_of(WANTED) == WEIGHTS
 
 

@@ -261,6 +261,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Answer a request that meets one of the faults of an answer."""
         refusals = {
             "not found": (401, "RepoNotFound"),
+            "wrong token": (401, ""),
             "gated": (403, "GatedRepo"),
             "no file": (404, "EntryNotFound"),
             "no revision": (404, "RevisionNotFound"),
@@ -284,7 +285,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._send(200, {"Content-Type": "text/html; charset=utf-8"}, _LOGIN_PAGE)
             case kind:
                 status, code = refusals[kind]
-                self._send(status, {"X-Error-Code": code})
+                message = "" if code else "Invalid credentials in Authorization header"
+                self._send(status, {"X-Error-Code": code} if code else {"X-Error-Message": message})
         return True
 
     def _resolve(self, path: str) -> None:

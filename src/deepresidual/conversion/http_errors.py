@@ -94,7 +94,17 @@ def reason_of(error: Exception) -> str:
         return "a header of the request is not allowed; HF_TOKEN may be damaged"
     if isinstance(error, client.ProxyError):
         return f"the proxy says {_first_line(error)}"
-    return _first_line(error) or type(error).__name__
+    text = _first_line(error) or type(error).__name__
+    if isinstance(error, client.ConnectError) and (proxies := _proxy_variables()):
+        # The client does not tell which of the two refused.
+        return f"{text}; {' and '.join(proxies)} may name a proxy that is not there"
+    return text
+
+
+def _proxy_variables() -> list[str]:
+    """Return the variables that name a proxy."""
+    names = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+    return [name for name in names if os.environ.get(name) or os.environ.get(name.lower())]
 
 
 def _first_line(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from deepresidual.conversion.http_errors import (
 )
 from deepresidual.conversion.hub_cache import CONFIGURATION, WEIGHTS, HubCache, is_commit
 from deepresidual.conversion.shards import shards_of
-from deepresidual.conversion.transfer import Remote, download, megabytes
+from deepresidual.conversion.transfer import Remote, digest_of, download, megabytes
 from deepresidual.errors import ModelFileError, ResidualError, RunError, UnreachableError
 from deepresidual.runtime.console import note
 from deepresidual.runtime.known_formats import MAX_FILE_BYTES, WEIGHT_SUFFIXES
@@ -252,15 +252,12 @@ class _Fetching:
         def explain(error: Exception) -> ResidualError:
             return _refusal(error, self._wanted, name)
 
+        digest = stated.etag if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", stated.etag) else ""
+        url = hf_hub_url(self._wanted.name, name, revision=self._commit)
         with self._cache.place(path, stated.etag) as (place, partial):
-            remote = Remote(
-                hf_hub_url(self._wanted.name, name, revision=self._commit),
-                label,
-                explain,
-                build_hf_headers(),
-                stated.size,
-                stated.etag if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", stated.etag) else "",
-            )
+            remote = Remote(url, label, explain, build_hf_headers(), stated.size, digest)
+            if digest and place.exists() and digest_of(place, digest) != digest:
+                place.unlink()  # another commit has the same file, which has been damaged
             if not place.exists():
                 download(remote, place, partial)
                 self.num_fetched += 1
@@ -322,6 +319,11 @@ def _refusal(error: Exception, wanted: HubId, name: str) -> ResidualError:
             f"{wanted.name} has no revision {wanted.revision} on the Hugging Face Hub",
             remedy="check the name of the branch, tag or commit",
         )
+    if status_of(error) == 401 and "Invalid credentials" in _error_message(error):
+        return RunError(
+            "the Hugging Face Hub does not accept the token",
+            remedy="set HF_TOKEN to a valid one or to nothing, or log in anew with 'hf auth login'",
+        )
     if isinstance(error, errors.RepositoryNotFoundError) or status_of(error) == 401:
         return RunError(
             f"{wanted.name} does not exist on the Hugging Face Hub or needs a token",
@@ -345,3 +347,8 @@ def _refusal(error: Exception, wanted: HubId, name: str) -> ResidualError:
         f"{wanted} is not in the cache and the Hugging Face Hub cannot be reached ({reason_of(error)})",
         remedy=f"connect once and run 'residual fetch {wanted}', or copy its folder here and give its path",
     )
+
+
+def _error_message(error: Exception) -> str:
+    response = getattr(error, "response", None)
+    return response.headers.get("X-Error-Message", "") if response is not None else ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepresidual.conversion import hub
-from deepresidual.conversion.download import fetch_url
+from deepresidual.conversion.download import cached_url, fetch_url
 from deepresidual.errors import MachineError, RunError, UnreachableError
 from deepresidual.models.source import ModelSource
 from deepresidual.runtime.files import sha256_of
@@ -73,7 +73,9 @@ def cached_source(source: ModelSource) -> SourceFiles | None:
     if source.path is not None:
         return _here(source.path)
     found = hub.cached(source.hub_id) if source.hub_id is not None else None
-    return _of_hub(found) if found is not None else None
+    if found is not None:
+        return _of_hub(found)
+    return _at_url(source.url) if source.url and cached_url(source.url) is not None else None
 
 
 def is_offline() -> bool:
