@@ -103,6 +103,16 @@ def test_a_repository_is_converted_by_commit(tiny: FakeHub, tmp_path: Path) -> N
     assert tiny.asked == []
 
 
+def test_another_revision_of_released_weights_is_not_what_their_name_means(tiny: FakeHub) -> None:
+    old = tiny.branches["someone/tiny"]["main"]
+    new = tiny.add_transformers("someone/tiny", layer_type="basic", seed=3)
+    at_revision = resolve_weights(f"someone/tiny@{old}")
+    assert at_revision.licence == "BSD-3-Clause"
+    by_name = resolve_weights("tiny.tv_in1k")
+    assert (at_revision.version, by_name.version) == (f"commit-{old[:24]}", f"commit-{new[:24]}")
+    assert resolve_weights("tiny").path == by_name.path != at_revision.path
+
+
 def test_a_model_folder_on_the_hub_is_taken_as_it_is(
     tiny: FakeHub, tmp_path: Path, tiny_model: TorchClassifier
 ) -> None:
@@ -247,7 +257,8 @@ def test_a_licence_is_said_aloud_and_recorded(
     assert "note: tiny.fb_ssl is CC-BY-NC-4.0: not for commercial use" in capsys.readouterr().err
     assert model.provenance["commercial use"] == "no"
     card = (resolved.path / "README.md").read_text()
-    assert "CC-BY-NC-4.0" in card
+    assert "\nlicense: cc-by-nc-4.0\n" in card
+    assert "does not allow commercial use" in card
 
 
 def test_a_file_of_another_network_is_not_taken_for_released_weights(

@@ -70,6 +70,10 @@ def evaluate(
     members, data = _members_and_data(models)
     _require_sensible(len(members), choose_on, fit_temperature, predictions, top_k, corrupt)
     seen = _views(views, sizes, image_px, resize_px)
+    from deepresidual.models.source import find_source
+
+    for member in members:
+        find_source(member)  # a mistyped name is told before torch is loaded
     from deepresidual.evaluation import EvaluationSetup, parse_corruptions
 
     corruptions = parse_corruptions(corrupt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import jinja2
 
@@ -23,6 +24,8 @@ def model_card(model: TorchClassifier) -> str:
         metrics=model.metrics,
         shows_top5=shows_top5(model.spec.num_classes),
         provenance=model.provenance,
+        licence=_licence(model),
+        is_bound=model.provenance.get("commercial use", "yes") != "yes",
     )
 
 
@@ -45,6 +48,12 @@ def _hub_task(model: TorchClassifier) -> str:
     if model.task != "classification":
         return model.task
     return "image-classification" if model.spec.num_classes else "image-feature-extraction"
+
+
+def _licence(model: TorchClassifier) -> str:
+    """Return the identifier of the licence of weights from elsewhere, in lower case as the Hub has them."""
+    licence = str(model.provenance.get("licence", "")).lower()
+    return licence if re.fullmatch(r"[a-z0-9.-]{1,40}", licence) else ""
 
 
 def _plain(value: object) -> str:

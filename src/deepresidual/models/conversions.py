@@ -10,6 +10,7 @@ import hashlib
 import re
 from pathlib import Path
 
+from deepresidual.conversion.hub import HubId
 from deepresidual.models.fetching import SourceFiles, cached_source
 from deepresidual.models.source import CONFIG, WEIGHTS, ModelSource
 from deepresidual.runtime.cache import cache_folder
@@ -60,10 +61,11 @@ def is_whole(folder: Path) -> bool:
 
 def _name(source: ModelSource) -> str:
     """Return the first part of a folder's name, of letters that every file system takes."""
-    if source.release is not None:
+    hub_id = source.hub_id
+    if source.release is not None and (hub_id is None or hub_id == HubId(hub_id.name)):
         text = source.release.name
-    elif source.hub_id is not None:
-        text = source.hub_id.name.replace("/", "--")
+    elif hub_id is not None:  # also of released weights at another revision, which their name does not mean
+        text = hub_id.name.replace("/", "--")
     elif source.url:
         text = f"url-{hashlib.sha256(source.url.encode()).hexdigest()[:16]}"
     else:
