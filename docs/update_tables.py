@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parent
 REPRODUCED = DOCS.parent / "benchmarks" / "reproduced"
+RESULTS = DOCS.parent / "benchmarks" / "results"
 
 # Heads of a verdict table, by language: how a verdict is called in results.json → how here.
 _HEADS = {
@@ -223,6 +225,69 @@ def _conditions(document: dict[str, Any]) -> str:
     return ", ".join(fact for fact in facts if fact)
 
 
+def transfer_table(folder: Path = RESULTS) -> str:
+    """Return the newest result of ``residual benchmark finetune`` as Markdown; nothing where there is none.
+
+    Args:
+        folder: Where ``DATE-MACHINE-finetune.json`` lies, the JSON document of that command.
+    """
+    paths = sorted(folder.glob("*-finetune.json"))
+    if not paths:
+        return ""
+    document = json.loads(paths[-1].read_text("utf-8"))
+    by_name = {row["name"]: row for row in document["rows"] if row["ours"] is not None}
+    counts = sorted({row["details"]["images a class"] for row in by_name.values()})
+    head = " | ".join(f"{count} images a class" for count in counts)
+    rows = [f"| training | {head} |", "|---" * (len(counts) + 1) + "|"]
+    for method, words in _METHODS.items():
+        cells = [_transfer_cell(by_name.get(f"{method}-{count}")) for count in counts]
+        rows += [f"| {words} | {' | '.join(cells)} |"] if any(cells) else []
+    times = [
+        f"| {by_name[name]['against']} | {count} | {_time_cells(by_name[name])} |"
+        for count in counts
+        for peer in ("torchvision", "timm")
+        if (name := f"time-{peer}-{count}") in by_name
+    ]
+    if times:
+        rows += [
+            "",
+            "| loop | images a class | times our CPU seconds | ours | reached |",
+            "|---|---:|---|---:|---:|",
+        ]
+        rows += times
+    return "\n".join([*rows, "", _conditions(document)]).rstrip() + "\n"
+
+
+_METHODS = {
+    "untrained": "probe of random weights",
+    "scratch": "from scratch, as many updates as fine-tuning",
+    "scratch-long": "from scratch, as long as it still gains",
+    "probe": "probe of the learned weights",
+    "finetune": "probe, then fine-tuning",
+}
+
+
+def _transfer_cell(row: dict[str, Any] | None) -> str:
+    """Return accuracy, interval, CPU seconds and updates of a row."""
+    if row is None:
+        return ""
+    details = row["details"]
+    interval = details["interval"]
+    shown = f" ({100 * interval[0]:.1f} – {100 * interval[1]:.1f})" if interval else ""
+    seconds, updates = (statistics.fmean(details[name]) for name in ("cpu_seconds", "num_updates"))
+    after = f", {updates:,.0f} updates" if updates else ""
+    return f"{100 * row['ours']:.1f} %{shown}; {seconds:.1f} s{after}"
+
+
+def _time_cells(row: dict[str, Any]) -> str:
+    """Return ratio, our seconds, and how many of the runs got as far before they were cut off."""
+    ratio, details = row["ratio"], row["details"]
+    bound = "at least " if details["reached"] < details["of"] else ""
+    spread = f"{ratio['lowest']:.1f} – {ratio['highest']:.1f}"
+    reached = f"{details['reached']} of {details['of']}"
+    return f"{bound}{ratio['median']:.1f} ({spread}) | {row['ours']:.1f} s | {reached}"
+
+
 def _reproduced(*names: str, language: str = "en") -> dict[str, Callable[[], str]]:
     return {f"reproduced {name}": functools.partial(reproduced_table, name, language) for name in names}
 
@@ -238,7 +303,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "networks.md": {"zoo": zoo_table},
     "converting.md": {"parity": parity_table},
     "reproducing.md": {"experiments": experiment_table},
-    "results.md": _reproduced(*EXPERIMENT_NAMES),
+    "results.md": {"few images": transfer_table, **_reproduced(*EXPERIMENT_NAMES)},
     "training.md": {"recipes": recipe_table, "fields": field_table},
     "tutorial.md": _reproduced("degradation"),
     "zh/tutorial.md": _reproduced("degradation", language="zh"),

@@ -41,6 +41,37 @@ def test_every_experiment_has_its_section_of_results_with_its_figures() -> None:
         assert f"<!-- reproduced {one.name}: begin -->" in page
 
 
+def test_few_images_stand_side_by_side_and_are_left_out_without_a_result(tmp_path: Path) -> None:
+    table = runpy.run_path(str(DOCS / "update_tables.py"))["transfer_table"]
+    assert table(tmp_path) == ""
+    details = {"images a class": 10, "interval": [0.5, 0.7], "cpu_seconds": [1.0, 2.0], "num_updates": [0, 0]}
+    ratio = {"median": 8.0, "lowest": 7.5, "highest": 10.0, "count": 2}
+    times = {"images a class": 10, "reached": 1, "of": 2}
+    document = {
+        "command": ["residual", "benchmark", "finetune"],
+        "date": "2026-11-30T12:00:00+00:00",
+        "hardware": {"name": "a processor", "threads": 1},
+        "versions": {"torch": "2.14"},
+        "rows": [
+            {"name": "probe-10", "ours": 0.6, "details": details},
+            {"name": "scratch-10", "ours": None, "details": {}},
+            {"name": "time-timm-10", "against": "timm", "ours": 1.5, "ratio": ratio, "details": times},
+        ],
+    }
+    (tmp_path / "2026-11-30-here-finetune.json").write_text(json.dumps(document))
+    assert table(tmp_path).splitlines() == [
+        "| training | 10 images a class |",
+        "|---|---|",
+        "| probe of the learned weights | 60.0 % (50.0 – 70.0); 1.5 s |",
+        "",
+        "| loop | images a class | times our CPU seconds | ours | reached |",
+        "|---|---:|---|---:|---:|",
+        "| timm | 10 | at least 8.0 (7.5 – 10.0) | 1.5 s | 1 of 2 |",
+        "",
+        "`residual benchmark finetune`, 2026-11-30, a processor, 1 threads, torch 2.14",
+    ]
+
+
 def test_verdicts_come_from_the_recorded_run_and_are_empty_without_one(tmp_path: Path) -> None:
     table = runpy.run_path(str(DOCS / "update_tables.py"))["reproduced_table"]
     assert table("degradation", folder=tmp_path) == ""
