@@ -72,6 +72,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what commands remember out of the user's cache, and what the user has there out of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESIDUAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HUB_OFFLINE", "1")  # no test asks a network, unless it runs a server of its own
         yield
 
 

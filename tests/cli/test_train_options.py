@@ -80,7 +80,7 @@ def test_what_is_not_of_the_recipe_arrives_too(received: dict[str, Any]) -> None
     main(
         [
             "train", "photos", "--model", "resnet18", "--out", "run", "--weights", "w", "--recipe", "fb90",
-            "--validation", "0.1", "--bad-samples", "skip", "--image-px", "64", "--seed", "3", "--precision",
+            "--validation", "0.1", "--minutes", "5", "--bad-samples", "skip", "--image-px", "64", "--seed", "3", "--precision",
             "fp16", "--compile", "no", "--activation-checkpointing", "--device", "cpu", "--workers", "2",
             "--checkpoint-minutes", "1.5", "--tensorboard", "--resume", "--checkpoint", "12",
         ]
@@ -94,6 +94,7 @@ def test_what_is_not_of_the_recipe_arrives_too(received: dict[str, Any]) -> None
         "changes": {},
         "fit_memory": False,
         "validation": 0.1,
+        "minutes": 5.0,
         "bad_samples": "skip",
         "image_px": 64,
         "seed": 3,

@@ -35,7 +35,7 @@ def test_every_recipe_survives_json(name: str) -> None:
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"epochs": -1.0}, "epochs is -1.0; expected a number above 0"),
         ({"epochs": 0.0}, "epochs is 0.0"),
-        ({"steps": 0}, "steps is 0; expected a number from 1 to"),
+        ({"steps": -1}, "steps is -1; expected a number from 0 to"),
         ({"batch_size": 0}, "batch_size is 0; expected a number from 1"),
         ({"momentum": 1.5}, "momentum is 1.5"),
         ({"weight_decay": -1e-4}, "weight_decay is -0.0001"),

@@ -80,10 +80,15 @@ SOURCES: dict[str, dict[str, Any]] = {
         "learning_rate": 0.1 * 32 / 256,
         "augment": Augment("random-resized", flip=True, min_area=0.25),
     },
+    "probe": {"steps": 0, "classifier_init": "probe", "keep_model": "last", "augment": Augment(flip=True)},
     "finetune": {
-        "epochs": 10,
-        "backbone_lr_scale": 0.1,
-        "frozen_stages": 1,
+        "epochs": 30,
+        "classifier_init": "probe",
+        "stage_lr_decay": 0.7,
+        "unfreeze_share": 0.2,
+        "keep_model": "best-loss",
+        "average_share": 0.5,
+        "early_stopping": 8,
         "batch_norm": "train",
         "augment": Augment("random-resized", flip=True, min_area=0.25),
     },
@@ -283,8 +288,6 @@ def test_only_what_a_source_has_is_turned_on(name: str) -> None:
     }
     if name == "torchvision_v2":
         del off["ema_decay"]
-    if name == "finetune":
-        del off["label_smoothing"]
     assert {field: getattr(recipe, field) for field in off} == off
 
 

@@ -81,8 +81,10 @@ def _kill_at_operation(number: int, out: Path) -> None:
     if not number:
         run_to_end = Trainer.run_to_end
 
-        def run_and_tell(self: Trainer, checkpoint: Path | None) -> RunResult:
-            result = run_to_end(self, checkpoint)
+        def run_and_tell(
+            self: Trainer, checkpoint: Path | None = None, until: int | None = None
+        ) -> RunResult | None:
+            result = run_to_end(self, checkpoint, until)
             total.write_text(str(count))
             return result
 

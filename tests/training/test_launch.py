@@ -27,6 +27,7 @@ from deepresidual.models import load
 from deepresidual.recipe.recipes import named_recipe
 from deepresidual.runtime.distributed import SINGLE, Processes
 from deepresidual.tasks import BatchSums
+from deepresidual.training.beginning import Beginning
 from deepresidual.training.launch import _check_split, _introduce, train
 from deepresidual.training.memory import fitting_micro_batch, is_out_of_memory
 from deepresidual.training.state import TrainingState
@@ -56,13 +57,14 @@ def test_what_a_recipe_leaves_out_on_a_network_is_said(
     recipe = named_recipe("rsb_a2", zoo.entry("plain20").spec)
     plan = dataclasses.replace(a_plan(zoo.entry("plain20").spec), recipe=recipe)
     run: Any = SimpleNamespace(path=tmp_path)
-    _introduce(plan, source, run, SINGLE)
+    _introduce(plan, source, run, SINGLE, Beginning())
     said = capsys.readouterr().err
     assert "without zero_init_last_bn on this network: shortcut is 'none': a plain net would" in said
     assert "without stochastic_depth on this network: a plain net would drop everything" in said
     residual_spec = zoo.entry("resnet18").spec
     recipe = named_recipe("rsb_a2", residual_spec)
-    _introduce(dataclasses.replace(a_plan(residual_spec), recipe=recipe), source, run, SINGLE)
+    plan = dataclasses.replace(a_plan(residual_spec), recipe=recipe)
+    _introduce(plan, source, run, SINGLE, Beginning())
     assert "without" not in capsys.readouterr().err
 
 
@@ -351,8 +353,8 @@ def test_a_run_is_a_start_for_another(photos: Path, tmp_path: Path) -> None:
 def test_freezing_what_was_never_trained_is_said(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = {"steps": 1}
-    a_run(photos, tmp_path / "run", changes, recipe="finetune", weights=None, model="resnet20", image_px=8)
+    changes = {"steps": 1, "frozen_stages": 1}
+    a_run(photos, tmp_path / "run", changes, weights="none", model="resnet20", image_px=8)
     assert "warning: frozen_stages 1 holds still what was never trained; start from a model" in " ".join(
         capsys.readouterr().err.split()
     )
@@ -623,7 +625,7 @@ def test_a_broken_connection_says_how_to_go_on(
     class Stub:
         state = TrainingState(step=3)
 
-        def run_to_end(self, _: object) -> None:
+        def run_to_end(self, *_: object) -> None:
             raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by\npeer [10.0.0.1]:4242")
 
     class Record:

@@ -93,6 +93,7 @@ _EVERYDAY = {
             "model",
             "out",
             "weights",
+            "minutes",
             "recipe",
             "epochs",
             "batch_size",

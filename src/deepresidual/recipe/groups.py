@@ -9,6 +9,7 @@ from deepresidual.fields import number
 
 __all__ = [
     "AveragingFields",
+    "BeginningFields",
     "ChoiceFields",
     "LengthFields",
     "LossFields",
@@ -27,7 +28,9 @@ Loss: TypeAlias = Literal["cross-entropy", "bce"]
 SubtractMean: TypeAlias = Literal["fixed", "channel", "pixel"]
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
 NonFinite: TypeAlias = Literal["stop", "skip", "rollback"]
-KeepModel: TypeAlias = Literal["last", "best"]
+KeepModel: TypeAlias = Literal["last", "best", "best-loss", "average"]
+HeadStages: TypeAlias = Literal["last", "all"]
+ClassifierInit: TypeAlias = Literal["random", "probe"]
 BatchNorm: TypeAlias = Literal["train", "frozen"]
 
 
@@ -37,8 +40,8 @@ class LengthFields:
 
     epochs: float = number(30.0, above=True)
     """Passes over the training samples; the last may be cut short by ``steps``."""
-    steps: int | None = number(None, 1, 1e9)
-    """Updates in all, in place of ``epochs``."""
+    steps: int | None = number(None, 0, 1e9)
+    """Updates in all, in place of ``epochs``; 0: the run keeps what it begins with."""
     batch_size: int = number(128, 1, 65_536)
     """Images an update, over all ranks."""
     micro_batch_size: int | None = number(None, 1, 65_536)
@@ -47,6 +50,22 @@ class LengthFields:
     repeated_augmentation: int = number(1, 1, 64)
     """How often an image comes in a batch, each time varied differently (Hoffer et al. 2019, arXiv
     1901.09335). An epoch has as many images as ever, so with n it sees 1/n of them."""
+
+
+@dataclass(frozen=True)
+class BeginningFields:
+    """What the run begins with, and which stages learn when."""
+
+    classifier_init: ClassifierInit = "random"
+    """First weights of the classifier: ``random``, or those of a ``probe``, a logistic regression on the
+    features that the network has of the training images at the beginning."""
+    head_stages: HeadStages = "last"
+    """What the classifier reads: means of the ``last`` stage's map, or means and deviations of the maps of
+    ``all`` stages, which helps where the network has learned from other images than these."""
+    unfreeze_share: float = number(0.0, 0, 1)
+    """Share of the updates after the warm-up over which stages begin to learn one after the other, the last
+    one first; in the warm-up only that one and the classifier do (Howard and Ruder 2018, arXiv 1801.06146,
+    section 3.3). 0: all learn from the beginning."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,9 @@ class OptimizerFields:
     """Weight decay of the other biases. Default: ``weight_decay``."""
     backbone_lr_scale: float = number(1.0, 0, 1)
     """Learning rate of all except the classifier, as a multiple of ``learning_rate``."""
+    stage_lr_decay: float = number(1.0, 0, 1, above=True)
+    """Learning rate of each stage, as a multiple of that of the stage after it (by layers: ``layer_decay`` of
+    Clark et al. 2020, arXiv 2003.10555)."""
     frozen_stages: int = number(0, 0, 9)
     """Stages, counted from the stem, that keep their weights: 1 is the stem alone."""
     clip_norm: float | None = number(None, 0, above=True)
@@ -164,7 +186,11 @@ class ChoiceFields:
     evaluate_every: float = number(1.0, 0.001)
     """Epochs between two evaluations; the last epoch is always evaluated."""
     keep_model: KeepModel = "last"
-    """Which weights the run keeps as its model: of the last evaluation, or of the best one."""
+    """Which weights the run keeps as its model: of the ``last`` evaluation, of the ``best`` one by its error
+    or by its loss (``best-loss``), or the ``average`` of the first and the last (``average_share``)."""
+    average_share: float = number(0.5, 0, 1)
+    """Share of the learned weights in the average with the first ones, which ``average`` keeps and
+    ``best-loss`` tries at the end (Wortsman et al. 2022, arXiv 2109.01903)."""
     early_stopping: int = number(0, 0, 10_000)
     """Evaluations without a lower error after which the run ends; 0: never."""
 

@@ -13,6 +13,7 @@ from deepresidual.fields import check_fields
 from deepresidual.recipe.augment import Augment, Mix
 from deepresidual.recipe.groups import (
     AveragingFields,
+    BeginningFields,
     ChoiceFields,
     LengthFields,
     LossFields,
@@ -31,6 +32,7 @@ __all__ = ["GROUPS", "RENAMED", "Recipe", "setting_homes", "with_new_names"]
 
 GROUPS: dict[str, type[Any]] = {
     "length": LengthFields,
+    "beginning": BeginningFields,
     "optimizer": OptimizerFields,
     "schedule": ScheduleFields,
     "loss": LossFields,
@@ -59,6 +61,17 @@ RENAMED = {
 """Fields by their names before they had those of other libraries; run folders and checkpoints hold them."""
 
 
+_LATER: dict[str, Any] = {
+    "interpolation": None,
+    "classifier_init": "random",
+    "head_stages": "last",
+    "unfreeze_share": 0.0,
+    "stage_lr_decay": 1.0,
+    "average_share": 0.5,
+}
+"""Fields that came to recipes later, with the values that say nothing."""
+
+
 @dataclass(frozen=True)
 class Recipe(  # the last base comes first among the fields
     SizeFields,
@@ -70,6 +83,7 @@ class Recipe(  # the last base comes first among the fields
     LossFields,
     ScheduleFields,
     OptimizerFields,
+    BeginningFields,
     LengthFields,
 ):
     """Settings of a training; :mod:`deepresidual.recipe.groups` holds most of the fields.
@@ -108,6 +122,11 @@ class Recipe(  # the last base comes first among the fields
             raise ConfigurationError(
                 "warmup_until_error needs a constant warm-up", expected="warmup 'constant'"
             )
+
+    @property
+    def measures_beginning(self) -> bool:
+        """Whether what the run begins with is measured and kept before the first update."""
+        return self.classifier_init == "probe" or self.keep_model in ("best-loss", "average")
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """Return the recipe with ``changes`` to its fields, or to those of its ``augment`` and ``mix``.
@@ -151,8 +170,9 @@ class Recipe(  # the last base comes first among the fields
         runs that do without stay what they were.
         """
         fields = dataclasses.asdict(self)
-        if self.interpolation is None:
-            del fields["interpolation"]
+        for name, usual in _LATER.items():
+            if fields[name] == usual:
+                del fields[name]
         if self.augment.pad_fill == "black":
             del fields["augment"]["pad_fill"]
         if self.loss != "bce" and not self.bce_sum:

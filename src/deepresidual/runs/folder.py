@@ -7,6 +7,7 @@ RUN/evaluation.json   the evaluation of that model: figures, confusions, worst m
 RUN/mistakes/         those mistakes as pictures
 RUN/best/             the surest hits as pictures
 RUN/heat-maps/        where the network saw the class that it said, for each of these pictures
+RUN/first-model/      the model folder of step 0, where the recipe fits the classifier or averages with it
 RUN/model/            the model folder, as of the last or the best evaluation
 RUN/checkpoints/      to resume from
 RUN/samples/          keys, labels and sizes of the samples, to know the data again
@@ -202,6 +203,11 @@ class Run:
         return self.path / "model"
 
     @property
+    def first_model_path(self) -> Path:
+        """The model folder of step 0, if there is one."""
+        return self.path / "first-model"
+
+    @property
     def checkpoints_path(self) -> Path:
         """The folder of checkpoints."""
         return self.path / "checkpoints"
@@ -233,6 +239,13 @@ class Run:
     ) -> None:
         """Record status, step, error and other facts in ``run.json``."""
         self._record |= {"status": status, "step": step, "updated": now(), "error": error, **facts}
+        if self._writes:
+            write_json(self.path / "run.json", self._record)
+
+    def settle_plan(self, plan: Plan, facts: Mapping[str, Any]) -> None:
+        """Record the plan of a run whose length is known now, and other facts."""
+        self.plan = plan
+        self._record |= {"plan": plan.to_dict(), "total_steps": plan.total_steps, **facts}
         if self._writes:
             write_json(self.path / "run.json", self._record)
 

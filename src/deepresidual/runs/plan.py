@@ -73,7 +73,8 @@ class Plan:
     @property
     def total_steps(self) -> int:
         """Updates of the whole run."""
-        return self.recipe.steps or self.first_step_of_epoch(self.recipe.epochs)
+        steps = self.recipe.steps
+        return steps if steps is not None else self.first_step_of_epoch(self.recipe.epochs)
 
     @property
     def warmup_steps(self) -> int:

@@ -48,8 +48,7 @@ class MicroBatchStatistics:
     a momentum of 1 BN leaves s itself in its buffers, from where it is taken after each micro-batch.
 
     Args:
-        norms: The BNs that learn. Those that are held still must not be among them: the mean of k equal
-            numbers equals that number except for rounding.
+        norms: The BNs that learn in some step of the run.
         momentum: The m of the formula.
     """
 
@@ -68,8 +67,14 @@ class MicroBatchStatistics:
     def _flat(self) -> torch.Tensor:
         return torch.cat([buffer.reshape(-1) for buffer in self._buffers()])
 
-    def begin(self) -> None:
-        """Remember the statistics before a step."""
+    def begin(self, norms: Sequence[nn.BatchNorm2d] | None = None) -> None:
+        """Remember the statistics before a step.
+
+        Args:
+            norms: The BNs that learn in it. Those that are held still must not be among them: the mean of k
+                equal numbers equals that number except for rounding. Default: those of the last step.
+        """
+        self._norms = self._norms if norms is None else norms
         self._before = self._flat()
         self._sum = torch.zeros_like(self._before)
         self._count = 0

@@ -70,6 +70,16 @@ class Journal:
         row = {"event": "evaluation", "step": step, "epoch": self._epoch(step), **evaluation.summary()}
         self.run.log(row)
 
+    def candidate(self, step: int, name: str, evaluation: Result) -> None:
+        """Print and record the evaluation of weights that were not learned by the step itself."""
+        figures = evaluation.summary()
+        self.run.log(
+            {"event": "candidate", "step": step, "epoch": self._epoch(step), "candidate": name, **figures}
+        )
+        self._line(
+            f"{name:<10}  {evaluation.split} loss {figures['loss']:.4f} {self._task.headline(figures, 2)}"
+        )
+
     def record(self, step: int, evaluation: Result) -> None:
         """On the main process, record the evaluation of the model that is kept, with photos."""
         split = self._source.split(evaluation.split)
@@ -100,17 +110,20 @@ class Journal:
                 f"training loss {figures['loss']:.4f} {self._task.headline(figures, 2)}, "
                 f"{sums.speed()['images_per_second']:,.0f} images/s, "
             )
-        if self._bar is not None:
-            measured = evaluation.summary()
-            self._bar.line(
-                f"epoch {self._epoch_reached(step):>4}  {trained}"
-                f"{evaluation.split} loss {measured['loss']:.4f} {self._task.headline(measured, 2)}"
-            )
+        measured, begins = evaluation.summary(), self.plan.recipe.classifier_init == "probe" and not step
+        self._line(
+            f"{'probe' if begins else f'epoch {self._epoch_reached(step):>4}'}  {trained}"
+            f"{evaluation.split} loss {measured['loss']:.4f} {self._task.headline(measured, 2)}"
+        )
         with self._processes.failing_together():
             if self._processes.is_main:
                 with self._reports.turn() as is_turn:
                     if is_turn:
                         self.end()
+
+    def _line(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.line(text)
 
     def draw_missing(self, evaluation: Result | None) -> None:
         """On the main process, draw the heat maps that :meth:`draw` left out."""
@@ -137,7 +150,7 @@ class Journal:
         """Return the epoch that an evaluation after ``step`` is of, which the step's batch goes beyond."""
         recipe = self.plan.recipe
         if step == self.plan.total_steps:
-            return f"{round(self._epoch(step), 2):g}" if recipe.steps else f"{recipe.epochs:g}"
+            return f"{round(self._epoch(step), 2):g}" if recipe.steps is not None else f"{recipe.epochs:g}"
         reached = math.floor(self._epoch(step) / recipe.evaluate_every + 1e-9) * recipe.evaluate_every
         return f"{round(reached or self._epoch(step), 2):g}"
 

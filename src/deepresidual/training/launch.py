@@ -11,8 +11,8 @@ from typing import Any, Unpack
 import torch
 
 from deepresidual.backends.classifier import ASKED_FOR
+from deepresidual.data.expectation import expectation, images_a_class
 from deepresidual.data.source import SampleSource, open_source
-from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, DivergedError, ResidualError, RunError
 from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import left_out
@@ -32,9 +32,18 @@ from deepresidual.runtime.signals import StopRequest
 from deepresidual.runtime.torchrun import launched_by_torchrun, place
 from deepresidual.spec import ResNetSpec
 from deepresidual.tasks import task_of
+from deepresidual.training.beginning import (
+    Beginning,
+    begun,
+    recorded_beginning,
+    settle_beginning,
+    with_held_out,
+)
 from deepresidual.training.journal import Journal
+from deepresidual.training.length import Length, minutes_of, plan_again, plan_length
 from deepresidual.training.loop import RunResult, Trainer
 from deepresidual.training.memory import allocator_policy_of, fitting_micro_batch, is_out_of_memory
+from deepresidual.training.meter import Sums
 from deepresidual.training.options import TrainKeywords, TrainOptions
 from deepresidual.training.plan import make_plan
 from deepresidual.training.resources import Resources
@@ -93,12 +102,16 @@ def train(
         restarted = processes.num_restarts > 0 and path is not None and holds_run(path)
         resume = processes.broadcast(resume or restarted)
         with processes.failing_together():
-            source = hold_out(
-                data if isinstance(data, SampleSource) else open_source(data), options.validation
-            )
+            opened = data if isinstance(data, SampleSource) else open_source(data)
             if path is not None and not resume:
                 _require_outside(path, data)
-        run = _opened_run(source, model, options, target, processes, path, resume=resume)
+        beginning = _settled_beginning(opened, model, options, target, processes, path if resume else None)
+        with processes.failing_together():
+            source = with_held_out(opened, options, beginning)
+        settled = begun(options, beginning)
+        run = _opened_run(
+            source, beginning.model or model, settled, target, processes, path, beginning, resume=resume
+        )
         with contextlib.closing(run):
             with processes.failing_together():
                 if options.tensorboard:
@@ -106,23 +119,62 @@ def train(
                 crop_px = run.plan.preprocess.crop_px
                 num_workers = resolve_num_workers(options.num_workers, target.type, crop_px)
                 resources = Resources(target, stop, num_workers, processes)
-                trainer = Trainer(
-                    run,
-                    source,
-                    resources,
-                    Journal(run, source, resources),
-                    weights=expanded(options.weights) if options.weights is not None else None,
-                    checkpoint_minutes=minutes,
-                )
             chosen = run.checkpoints_path / f"step-{checkpoint}" if checkpoint is not None else None
             with allocator_policy(allocator_policy_of(run.plan, target)):
-                return _run(trainer, run, processes, chosen)
+                if not run.record.get("length", {"is_settled": True})["is_settled"]:
+                    warming_up = _trainer(run, source, resources, settled)
+                    result = _run(warming_up, run, processes, chosen, warm_up=True)
+                    chosen = None
+                    if result is not None:
+                        return result
+                result = _run(_trainer(run, source, resources, settled), run, processes, chosen)
+                assert result is not None  # noqa: S101  # it went to the end
+                return result
 
 
-def _run(trainer: Trainer, run: Run, processes: Processes, checkpoint: Path | None) -> RunResult:
-    """Run a trainer to its end; what breaks it is written into the run."""
+def _settled_beginning(
+    source: SampleSource,
+    model: str | ResNetSpec | None,
+    options: TrainOptions,
+    device: torch.device,
+    processes: Processes,
+    resumed: Path | None,
+) -> Beginning:
+    """Settle on the main process what the run begins with, or read what a resumed run began with."""
+    beginning = Beginning()
+    with processes.failing_together():
+        if processes.is_main:
+            if resumed is not None and options.weights is None:
+                beginning = recorded_beginning(resumed)
+            else:
+                beginning = settle_beginning(source, model, options, device)
+    return processes.broadcast(beginning)
+
+
+def _trainer(run: Run, source: SampleSource, resources: Resources, options: TrainOptions) -> Trainer:
+    with resources.processes.failing_together():
+        return Trainer(
+            run,
+            source,
+            resources,
+            Journal(run, source, resources),
+            weights=expanded(options.weights) if options.weights is not None else None,
+            checkpoint_minutes=options.checkpoint_minutes,
+        )
+
+
+def _run(
+    trainer: Trainer, run: Run, processes: Processes, checkpoint: Path | None, *, warm_up: bool = False
+) -> RunResult | None:
+    """Run a trainer to its end, or through the warm-up and settle the length of the run then.
+
+    What breaks it is written into the run.
+    """
     try:
-        return trainer.run_to_end(checkpoint)
+        result = trainer.run_to_end(checkpoint, run.plan.warmup_steps if warm_up else None)
+        if result is None:
+            _settle_length(run, trainer)
+        return result
     except DivergedError as error:
         _note_end(trainer, run, processes, "diverged", str(error))
         raise
@@ -138,6 +190,27 @@ def _run(trainer: Trainer, run: Run, processes: Processes, checkpoint: Path | No
         if processes.size > 1 and isinstance(error, RuntimeError):
             raise processes.lost(error) from error  # in the exchange of gradients
         raise
+
+
+def _settle_length(run: Run, trainer: Trainer) -> None:
+    """Plan the rest of the minutes by the time that the warm-up took."""
+    timed = trainer.timed + trainer.meter.peek()
+    plan, length = plan_again(
+        run.plan,
+        Length(**run.record["length"]),
+        timed.count // run.plan.recipe.batch_size,
+        seconds_of(timed),
+        trainer.kept.evaluation_seconds,
+    )
+    run.settle_plan(plan, {"length": length.to_dict()})
+    note(
+        f"length     {plan.total_steps:,} steps for {length.minutes:g} minutes at {length.seconds:.2g} s each"
+    )
+
+
+def seconds_of(timed: Sums) -> float:
+    """Return the time of what was timed; tests put a clock of theirs in its place."""
+    return timed.seconds
 
 
 def _note_end(trainer: Trainer, run: Run, processes: Processes, status: str, error: str) -> None:
@@ -177,6 +250,7 @@ def _opened_run(
     device: torch.device,
     processes: Processes,
     path: Path | None,
+    beginning: Beginning,
     *,
     resume: bool,
 ) -> Run:
@@ -187,9 +261,9 @@ def _opened_run(
             opened = (
                 _resumed(source, model, options, device, processes, path)
                 if resume and path is not None
-                else _started(source, model, options, device, processes, path)
+                else _started(source, model, options, device, processes, path, beginning)
             )
-            _introduce(opened.plan, source, opened, processes)
+            _introduce(opened.plan, source, opened, processes, beginning)
     told: tuple[dict[str, Any], str, int] | None = None
     if opened is not None:
         told = opened.plan.to_dict(), str(opened.path), torch.get_num_threads()
@@ -209,14 +283,21 @@ def _started(
     device: torch.device,
     processes: Processes,
     path: Path | None,
+    beginning: Beginning,
 ) -> Run:
     plan = make_plan(source, model, options, device)
     _check_split(plan, processes)
+    minutes, length = minutes_of(options, plan.recipe.name, device, processes.size), None
+    if minutes:
+        plan, length = plan_length(plan, minutes, device)
     if options.fit_memory:
         micro_batch_size = fitting_micro_batch(plan, device, plan.recipe.batch_size // processes.size)
         recipe = replace(plan.recipe, micro_batch_size=micro_batch_size)
         plan = replace(plan, recipe=recipe)
-    return Run.start(path or default_run_path(plan), plan, source, _facts(plan, source, device, processes))
+    facts = {**_facts(plan, source, device, processes), "begins_with": beginning.to_dict()}
+    if length is not None:
+        facts["length"] = length.to_dict()
+    return Run.start(path or default_run_path(plan), plan, source, facts)
 
 
 def _facts(plan: Plan, source: SampleSource, device: torch.device, processes: Processes) -> dict[str, Any]:
@@ -238,7 +319,10 @@ def _resumed(
     processes: Processes,
     path: Path,
 ) -> Run:
-    recorded, _ = read_plan(path)
+    recorded, record = read_plan(path)
+    if "length" in record:  # the number of updates was settled here
+        steps = {"steps": recorded.recipe.steps, "warmup_steps": recorded.recipe.warmup_steps}
+        options = replace(options, changes={**options.changes, **steps})
     if options.changes.get("micro_batch_size") is None and recorded.recipe.micro_batch_size is not None:
         # Found by halving when the run began.
         options = replace(
@@ -307,12 +391,21 @@ def _require_outside(out: Path, data: SampleSource | str | Path) -> None:
         raise ConfigurationError(f"{out} lies inside the data {data}", remedy="choose an --out elsewhere")
 
 
-def _introduce(plan: Plan, source: SampleSource, run: Run, processes: Processes) -> None:
+def _introduce(
+    plan: Plan, source: SampleSource, run: Run, processes: Processes, beginning: Beginning
+) -> None:
     splits = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
     note(f"data       {source.name}: {splits}; {len(source.classes)} classes")
     if source.held_out:
         note(f"           {source.held_out}")
     warn_each(source.ignored)
+    if plan.task == "classification":
+        counts = images_a_class(source.split("train").labels, len(source.classes))
+        note(f"           {expectation(counts, beginning.begins_with)}")
+    if beginning.line:
+        note(f"weights    {beginning.line}")
+    for sentence in beginning.notes:
+        note(f"           {sentence}")
     macs = plan.spec.num_macs(plan.preprocess.crop_px)
     note(
         f"model      {plan.model}: {plan.spec.num_parameters:,} parameters, {macs / 1e6:,.0f} million "

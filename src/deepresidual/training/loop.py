@@ -2,7 +2,7 @@
 
 What it asks is elsewhere: ``feed`` yields batches, ``updater`` computes forward and backward passes and the
 optimizer's step, ``non_finite`` decides, ``state`` is what a checkpoint holds, ``saver`` writes and reads it,
-``journal`` tells people.
+``kept`` measures and keeps the model, ``journal`` tells people.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import torch
 from deepresidual.data.loader import Batch
 from deepresidual.data.source import SampleSource
 from deepresidual.errors import DivergedError
-from deepresidual.models import TorchClassifier, save
-from deepresidual.nn import ResNet
 from deepresidual.runs.folder import Run
 from deepresidual.runtime.console import warn
 from deepresidual.runtime.signals import StopRequested
 from deepresidual.tasks import Result, task_of
 from deepresidual.training.feed import Feed
+from deepresidual.training.first_classifier import fit_classifier
 from deepresidual.training.journal import Journal
+from deepresidual.training.kept import KeptModel
 from deepresidual.training.meter import Meter, Sums
-from deepresidual.training.networks import first_network, kept_network, network_to_evaluate, provenance
+from deepresidual.training.networks import first_network, network_to_evaluate
 from deepresidual.training.non_finite import Go, LeaveOut, RollBack, Stop, decide
 from deepresidual.training.resources import Resources
 from deepresidual.training.saver import Saver
@@ -74,45 +74,68 @@ class Trainer:
     ) -> None:
         self.state = TrainingState()
         self.task = task_of(run.plan)
-        self.evaluation: Result | None = None
         self.run, self.source, self.resources, self.journal = run, source, resources, journal
         self.plan, self.processes, self.stop = run.plan, resources.processes, resources.stop
-        self._provenance = provenance(run.plan)
         self._ends = set(run.plan.evaluation_steps())
-        # Empty if the split that is watched gives the final figure as well.
-        final = source.evaluation_split
-        self._final_split = final if final != source.validation_split else ""
         network = first_network(run.plan, self.task, weights).to(resources.device)
         network = network.to(memory_format=torch.channels_last)
+        self.kept = KeptModel(
+            run, source, resources, journal, self.task, lambda: self.stop.or_else(self._save_before_step)
+        )
         self.updater = Updater(network, run.plan, self.processes, self.task)
         self.feed = Feed(source, run.plan, resources)
-        self.meter = Meter(resources.device)
+        self.meter, self.timed = Meter(resources.device), Sums()
         self.saver = Saver(
             run,
             self.updater,
             self.meter,
             self.processes,
             self.task,
-            final_split=self._final_split,
+            final_split=self.kept.final_split,
             seconds=60 * checkpoint_minutes,
         )
 
-    def run_to_end(self, checkpoint: Path | None) -> RunResult:
-        """Train from the newest checkpoint, or from ``checkpoint``, to the end or until a signal."""
-        self.state, self.evaluation = self.saver.resume(checkpoint)
+    def run_to_end(self, checkpoint: Path | None = None, until: int | None = None) -> RunResult | None:
+        """Train from the newest checkpoint, or from ``checkpoint``, to the end or until a signal.
+
+        Args:
+            checkpoint: The folder of a whole checkpoint.
+            until: Save and leave after this step, which is before the end.
+
+        Returns:
+            The result; ``None``: the run has come to ``until``.
+        """
+        self.state, self.kept.evaluation = self.saver.resume(checkpoint)
         if self.state.step == 0 and self.plan.recipe.non_finite == "rollback":
             self.saver.save(self.state, "running")  # a step to go back to
         try:
             with self.journal.progress(self.state.step):
+                self._begin()
                 if self.state.step in self._ends and self.state.evaluated_step < self.state.step:
                     self._end_epoch()  # a signal had stopped it
                 while self.state.step < self.plan.total_steps and not self._gains_no_more():
-                    self._train()  # once, and again after each rollback
+                    if until is not None and self.state.step >= until:
+                        self.saver.save(self.state, "running")
+                        return None
+                    self._train(until)  # once, and again after each rollback
             return self._finish()
         except StopRequested as request:
             return self._interrupted(request.exit_code)
 
-    def _train(self) -> None:
+    def _begin(self) -> None:
+        """Fit the classifier and measure what the run begins with, where the recipe asks for it."""
+        recipe = self.plan.recipe
+        if self.state.has_begun or self.state.step or not recipe.measures_beginning:
+            return
+        if recipe.classifier_init == "probe":
+            self.state.bad_samples |= fit_classifier(
+                self.updater, self.run, self.source, self.resources, self.journal
+            )
+        self.state.has_begun = True
+        self.kept.save_first(self.updater.network, self.state)
+        self._end_epoch()
+
+    def _train(self, until: int | None) -> None:
         """Train to the end, or until the run goes back, where the stream of batches has to begin anew."""
         for fed in self.feed.batches(self.state.step, self.state.bad_samples, lambda: self.saver.is_due):
             if fed.save:
@@ -129,6 +152,8 @@ class Trainer:
                 self._end_epoch()
                 if self._gains_no_more():
                     return
+            if step == until:
+                return
 
     def _update(self, batch: Batch) -> bool:
         """Run one update. Return False after a rollback: the stream of batches has to begin anew."""
@@ -156,7 +181,7 @@ class Trainer:
                     case RollBack(first):
                         warn(f"{found}; steps {first + 1} to {step + 1} are left out")
                         known = self.state.not_finite | {step}
-                        self.state, self.evaluation = self.saver.go_back(first)
+                        self.state, self.kept.evaluation = self.saver.go_back(first)
                         self.state.not_finite |= known
                         return False
                     case LeaveOut():
@@ -184,21 +209,25 @@ class Trainer:
         step, error = self.state.step, self.task.training_error(sums.parts, sums.count)
         rate = self._learning_rate(step - 1)
         self.state.epoch += sums
+        self.timed += sums
         self.state.measured = after_window(self.plan.recipe, self.state.measured, step, error)
         self.journal.window(step, sums, rate)
 
     def _end_epoch(self) -> None:
         """Evaluate, keep the model if it is the one to keep, and save a checkpoint."""
-        state, recipe, split = self.state, self.plan.recipe, self.source.validation_split
-        self.journal.step(state.step, f"evaluating {split}")
-        model = self._model(network_to_evaluate(self.updater, self.plan, self.feed, self.processes))
-        evaluation = self._evaluate(model, split)
+        state, recipe = self.state, self.plan.recipe
+        self.journal.step(state.step, f"evaluating {self.source.validation_split}")
+        network = network_to_evaluate(self.updater, self.plan, self.feed, self.processes)
+        model = self.kept.model(network, state)
+        evaluation = self.kept.measure(model)
         self.journal.evaluated(state.step, evaluation)
-        state.measured = after_evaluation(recipe, state.measured, self.task.error(evaluation))
+        by_loss = recipe.keep_model == "best-loss"
+        error = evaluation.summary()["loss"] if by_loss else self.task.error(evaluation)
+        state.measured = after_evaluation(recipe, state.measured, error)
         state.evaluated_step = state.step
         sums, state.epoch = state.epoch, Sums()
-        if recipe.keep_model == "last" or state.measured.num_since_best == 0:
-            self._keep(model, evaluation)
+        if recipe.keep_model in ("last", "average") or state.measured.num_since_best == 0:
+            self.kept.keep(model, evaluation, state)
         self.saver.save(state, "running")
         self.journal.epoch(state.step, sums, evaluation)
         self.meter.skip_time()
@@ -206,35 +235,6 @@ class Trainer:
     def _gains_no_more(self) -> bool:
         patience = self.plan.recipe.early_stopping
         return bool(patience) and self.state.measured.num_since_best >= patience
-
-    def _model(self, network: ResNet) -> TorchClassifier:
-        plan = self.plan
-        return TorchClassifier(
-            network, plan.classes, plan.preprocess, self.state.metrics, self._provenance, task=plan.task
-        )
-
-    def _evaluate(self, model: TorchClassifier, split: str) -> Result:
-        with self.stop.or_else(self._save_before_step):
-            return self.task.evaluate(
-                model,
-                self.source.split(split),
-                split,
-                num_workers=self.resources.num_workers,
-                processes=self.processes,
-                skip_bad=self.plan.bad_samples == "skip",
-                stop=self.stop,
-            )
-
-    def _keep(self, model: TorchClassifier, evaluation: Result) -> None:
-        """Make ``model`` the model of the run."""
-        self.evaluation = evaluation
-        figures = {name: value for name, value in evaluation.summary().items() if name != "split"}
-        self.state.metrics[evaluation.split] = figures
-        with self.processes.failing_together():
-            if self.processes.is_main:
-                self.journal.record(self.state.step, evaluation)
-                save(model, self.run.model_path)
-                self.journal.draw(model, evaluation)
 
     def _save_before_step(self) -> bool:
         """Save while a step or an evaluation is computed; called by another thread."""
@@ -247,29 +247,17 @@ class Trainer:
         self.saver.save(self.state, "interrupted")
         with self.processes.failing_together():
             if self.processes.is_main:
-                # The model folder keeps the weights that its figures were measured on; before there are
-                # figures, what has been learned so far is better than nothing.
-                if not self.run.model_path.exists():
-                    save(self._model(self.updater.network), self.run.model_path)
-                self.journal.draw_missing(self.evaluation)
+                # The model folder keeps the weights that its figures were measured on.
+                self.kept.save_unmeasured(self.updater.network, self.state)
+                self.journal.draw_missing(self.kept.evaluation)
                 self.journal.end()
-        return RunResult(self.run.path, "interrupted", exit_code, self.evaluation)
+        return RunResult(self.run.path, "interrupted", exit_code, self.kept.evaluation)
 
     def _finish(self) -> RunResult:
-        """Measure the model that is kept on the split that nothing was chosen by."""
-        is_measured = self.processes.broadcast(self.evaluation is not None)
-        finished_at = self.processes.broadcast(self.run.finished_at)
-        is_final = bool(self._final_split) and finished_at != self.state.step
-        if is_final or not is_measured:
-            network = kept_network(self.run.model_path, self.plan, self.resources.device, self.processes)
-            model = self._model(network)
-            evaluation = self._evaluate(model, self._final_split or self.source.validation_split)
-            if is_final:
-                self.journal.evaluated(self.state.step, evaluation)
-            self._keep(model, evaluation)
+        self.kept.finish(self.updater.network, self.state)
         with self.processes.failing_together():
             if self.processes.is_main:
-                self.journal.draw_missing(self.evaluation)
+                self.journal.draw_missing(self.kept.evaluation)
                 self.saver.set_status(self.state, "finished")
                 self.journal.end()
-        return RunResult(self.run.path, "finished", 0, self.evaluation)
+        return RunResult(self.run.path, "finished", 0, self.kept.evaluation)

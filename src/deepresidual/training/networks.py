@@ -9,6 +9,7 @@ import torch
 
 from deepresidual.models import create, load
 from deepresidual.nn import ResNet
+from deepresidual.runs.folder import Run
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.provenance import now, versions
@@ -25,7 +26,7 @@ def first_network(plan: Plan, task: Task, weights: Path | None) -> ResNet:
     if weights is not None:
         start = load(weights)
         given = start.network.state_dict()
-        keeps = start.label_names == plan.classes
+        keeps = start.label_names == plan.classes and start.spec.head == plan.spec.head
         # A backbone has no classifier to keep.
         network.load_state_dict(
             {
@@ -57,6 +58,34 @@ def kept_network(path: Path, plan: Plan, device: torch.device, processes: Proces
     network = create(plan.spec)
     network.load_state_dict(processes.broadcast(weights))
     return network.to(device).to(memory_format=torch.channels_last)
+
+
+def averaged_network(run: Run, last: ResNet, device: torch.device, processes: Processes) -> ResNet:
+    """Return the average of a run's first and kept weights, BN's statistics among them.
+
+    Args:
+        run: The run.
+        last: The network after the last update, which takes the place of kept weights that are the first.
+        device: Where to put the average.
+        processes: The processes that train together.
+    """
+    first = kept_network(run.first_model_path, run.plan, device, processes).state_dict()
+    network = kept_network(run.model_path, run.plan, device, processes)
+    if all(torch.equal(tensor, first[name]) for name, tensor in network.state_dict().items()):
+        network.load_state_dict(last.state_dict())
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.lerp_(first[name], 1 - run.plan.recipe.average_share)
+    return network
+
+
+def is_average(run: Run, processes: Processes) -> bool:
+    """Return whether the kept model of a run is an average already."""
+    found = False
+    with processes.failing_together():
+        if processes.is_main:
+            found = "average" in load(run.model_path).provenance
+    return processes.broadcast(found)
 
 
 def provenance(plan: Plan) -> dict[str, Any]:

@@ -21,7 +21,8 @@ def make_optimizer(
     """Return the recipe's optimizer over the parameters of ``network`` that learn.
 
     Parameters fall into groups by what they are: weights of convolutions and of the head, BN's scales and
-    shifts, other biases; each with its weight decay, and all except the head with ``backbone_lr_scale``.
+    shifts, other biases; each with its weight decay, and all except the head with ``backbone_lr_scale``,
+    times ``stage_lr_decay`` for each stage between them and the head.
 
     Args:
         network: The network; parameters that need no gradient are left out.
@@ -81,12 +82,15 @@ def freeze_stages(network: ResNet, count: int) -> None:
 
 
 def _groups(network: ResNet, recipe: Recipe, head: tuple[str, ...]) -> list[dict[str, Any]]:
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, int], dict[str, Any]] = {}
     for module_name, module in network.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            rate = 1.0 if f"{module_name}.{name}".startswith(head) else recipe.backbone_lr_scale
+            is_head = f"{module_name}.{name}".startswith(head)
+            stage, last = _stage(network.spec, module_name), len(network.spec.stage_names)
+            decay = recipe.stage_lr_decay ** (last - stage)
+            rate = 1.0 if is_head else recipe.backbone_lr_scale * decay
             weight_decay = recipe.weight_decay
             if isinstance(module, nn.BatchNorm2d) and recipe.norm_weight_decay is not None:
                 weight_decay = recipe.norm_weight_decay
@@ -96,11 +100,20 @@ def _groups(network: ResNet, recipe: Recipe, head: tuple[str, ...]) -> list[dict
                 and recipe.bias_weight_decay is not None
             ):
                 weight_decay = recipe.bias_weight_decay
+            # Stages that begin to learn later have no momentum yet, which a fused step wants of all or none.
+            opens = stage if recipe.unfreeze_share else 0
             group = groups.setdefault(
-                (rate, weight_decay), {"params": [], "weight_decay": weight_decay, "rate": rate}
+                (rate, weight_decay, opens), {"params": [], "weight_decay": weight_decay, "rate": rate}
             )
             group["params"].append(parameter)
     return list(groups.values())
+
+
+def _stage(spec: ResNetSpec, module_name: str) -> int:
+    """Return the number of a module's stage, 0 for the stem."""
+    stages = {name: number for number, name in enumerate(spec.stage_names, start=1)}
+    last = len(spec.stage_names)  # what follows the last unit of pre-activated networks, and the classifier
+    return {**stages, "bn": last, "fc": last}.get(module_name.partition(".")[0], 0)
 
 
 class Lamb(torch.optim.Optimizer):

@@ -18,7 +18,9 @@ class TrainOptions:
     """How to train; what is ``None`` or ``auto`` is settled by the plan of the run."""
 
     weights: str | Path | None = None
-    """A model folder to start from, for fine-tuning. Its classifier stays if the classes are the same."""
+    """What to begin with: a model or run folder, the name of a bundled model or of released weights, a hub
+    id, a URL or a file. ``none``: from nothing. Default for photos: released weights that suit the
+    machine."""
 
     recipe: Recipe | str | None = None
     """A recipe, or the name of one, of which ``residual train --help`` lists all. Default: the one that suits
@@ -30,8 +32,13 @@ class TrainOptions:
     fit_memory: bool = False
     """Halve the micro-batch until it fits into memory, and keep the batch."""
 
-    validation: float = 0.0
-    """Share of the training images to hold out, to watch and to choose by."""
+    validation: float | None = None
+    """Share of the training images to hold out, to watch and to choose by. Default: none; for recipe
+    ``finetune`` a fifth of each class, unless there are val and test, or a class has under 25 images."""
+
+    minutes: float | None = None
+    """Minutes that the updates may take, in place of ``epochs`` and ``steps``. Default: 10 for recipe
+    ``finetune`` on a CPU, and at most its epochs."""
 
     bad_samples: Literal["stop", "skip"] = "stop"
     """Stop at an unreadable image, or skip, name and count it. Beyond one in a hundred the run stops all the
@@ -77,7 +84,8 @@ class TrainKeywords(TypedDict, total=False):
     recipe: Recipe | str | None
     changes: Mapping[str, Any]
     fit_memory: bool
-    validation: float
+    validation: float | None
+    minutes: float | None
     bad_samples: Literal["stop", "skip"]
     image_px: int | None
     seed: int

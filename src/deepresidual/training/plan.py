@@ -6,6 +6,7 @@ record instead of deciding again, so a choice never changes half-way.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from deepresidual.recipe.recipes import earlier_recipe, named_recipe, recipe_for
 from deepresidual.runs.plan import Plan, in_earlier_terms
 from deepresidual.runtime.files import sha256_of
 from deepresidual.runtime.processes import usable_cores
-from deepresidual.spec import ResNetSpec
+from deepresidual.spec import Head, ResNetSpec
 from deepresidual.training.compiling import resolve_compile
 from deepresidual.training.optimizer import check_frozen_stages
 from deepresidual.training.options import TrainOptions
@@ -35,6 +36,12 @@ from deepresidual.training.pixel_statistics import measured_preprocess
 # A run of fewer operations than this is over in a minute on two cores: to measure which precision is faster
 # would take a part of what there is to win.
 _FLOP_WORTH_MEASURING = 5e12
+
+
+# Evaluations of a run that chooses by them take at most this share of the time of its updates.
+_EVALUATION_SHARE = 0.25
+SMALL_PX = 64
+"""Shorter side in pixels up to which images are for the networks of CIFAR."""
 
 
 def make_plan(
@@ -61,21 +68,21 @@ def make_plan(
     source.require_training_splits()
     start = load(options.weights) if options.weights is not None else None
     name, spec = _settled_model(source, model, start, recorded)
-    if start and replace(spec, num_classes=1, in_channels=1) != replace(
-        start.spec, num_classes=1, in_channels=1
-    ):
+    if start and _backbone(spec) != _backbone(start.spec):
         raise ConfigurationError(
             f"the weights are of {zoo.name_of(start.spec) or 'another network'} and the model is {name}",
             remedy="leave out --model",
         )
     usual = _usual_preprocess(source, spec, start)
     recipe = _settled_recipe(source, options, spec, usual.crop_px, recorded, has_weights=start is not None)
+    recipe = _fitted_to_data(source, options, recipe)
     _check_selection(source, recipe)
     check_frozen_stages(spec, recipe.frozen_stages)
     preprocess = _settled_preprocess(source, options, recipe, usual, recorded)
     spec = replace(
         spec,
         num_classes=len(source.classes),
+        head=Head(spec.stage_names, ("mean", "std")) if recipe.head_stages == "all" else spec.head,
         in_channels=preprocess.num_channels,
         zero_init_last_bn=_settled_zero_init(recipe, spec, recorded),
         stochastic_depth=recipe.stochastic_depth or spec.stochastic_depth,
@@ -95,7 +102,7 @@ def make_plan(
         classes=source.classes,
         num_samples=len(source.split("train")),
         num_held_out=len(source.split(source.validation_split)),
-        validation=options.validation,
+        validation=options.validation or 0.0,
         bad_samples=options.bad_samples,
         fingerprint={split: fingerprint_of(samples) for split, samples in source.splits.items()},
         task=source.task,
@@ -107,6 +114,11 @@ def make_plan(
     return replace(plan, compiled=_settled_compile(plan, options, device, recorded))
 
 
+def _backbone(spec: ResNetSpec) -> ResNetSpec:
+    """Return the spec apart from what a run sets by its data."""
+    return replace(spec, num_classes=1, in_channels=1, head=Head())
+
+
 def _settled_model(
     source: SampleSource, model: str | ResNetSpec | None, start: TorchClassifier | None, recorded: Plan | None
 ) -> tuple[str, ResNetSpec]:
@@ -115,7 +127,8 @@ def _settled_model(
         return zoo.name_of(model) or "custom", model
     if start is not None and model in (None, "custom"):
         return model or zoo.name_of(start.spec) or "custom", start.spec
-    name = model or _default_model(source)
+    # When no network is asked for, the size of the images decides.
+    name = model or ("resnet20" if usual_side_px(source) <= SMALL_PX else "resnet18")
     spec = zoo.entry(name).spec
     # A row of the zoo may be mended; a run goes on with the network that its name meant when it began.
     return name, recorded.spec.architecture if recorded is not None and recorded.model == name else spec
@@ -278,9 +291,26 @@ def _check_images(plan: Plan) -> None:
         )
 
 
+def _fitted_to_data(source: SampleSource, options: TrainOptions, recipe: Recipe) -> Recipe:
+    """Return a recipe that chooses by held-out images as it is for data without them, or with few."""
+    is_asked = isinstance(options.recipe, Recipe) or "keep_model" in options.changes
+    if recipe.keep_model != "best-loss" or is_asked:
+        return recipe
+    if source.validation_split == source.evaluation_split:
+        recipe = replace(recipe, keep_model="average", early_stopping=0)
+    if "evaluate_every" not in options.changes:
+        # An image is evaluated in a third of the time that training on it takes.
+        num_held_out, num_samples = len(source.split(source.validation_split)), len(source.split("train"))
+        share = num_held_out / 3 / num_samples
+        recipe = replace(recipe, evaluate_every=float(max(1, math.ceil(share / _EVALUATION_SHARE))))
+    return recipe
+
+
 def _check_selection(source: SampleSource, recipe: Recipe) -> None:
     """Refuse to choose by the images that are to give the final figure: it would flatter."""
-    chooses = recipe.keep_model == "best" or recipe.early_stopping or recipe.schedule == "plateau"
+    chooses = (
+        recipe.keep_model in ("best", "best-loss") or recipe.early_stopping or recipe.schedule == "plateau"
+    )
     if chooses and source.validation_split == "test":
         what = "plateau" if recipe.schedule == "plateau" else "choosing the best weights or the end"
         raise ConfigurationError(
@@ -289,8 +319,12 @@ def _check_selection(source: SampleSource, recipe: Recipe) -> None:
         )
 
 
-def _default_model(source: SampleSource) -> str:
-    """Return the network for a data set when none is asked for: by the size of its first images."""
+def usual_side_px(source: SampleSource) -> float:
+    """Return the median of the shorter sides of the first training images, in pixels.
+
+    Raises:
+        DataError: One of them cannot be decoded.
+    """
     split = source.split("train")
     sides = []
     for index in range(min(8, len(split))):
@@ -301,7 +335,7 @@ def _default_model(source: SampleSource) -> str:
             raise DataError(
                 f"{sample.key}: {error}", remedy="repair or remove this file, then start again"
             ) from error
-    return "resnet20" if np.median(sides) <= 64 else "resnet18"
+    return float(np.median(sides))
 
 
 def _digest(model: str | Path) -> str:

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import statistics
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-import torch
-
-from deepresidual.data.loader import Batch
 from deepresidual.data.source import SampleSource, open_source
-from deepresidual.data.source.validation import hold_out
-from deepresidual.models import create
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.device import resolve_device
-from deepresidual.runtime.distributed import SINGLE
 from deepresidual.runtime.memory import allocator_policy, peak_memory
 from deepresidual.spec import ResNetSpec
-from deepresidual.tasks import task_of
+from deepresidual.training.beginning import begun, settle_beginning, with_held_out
+from deepresidual.training.length import minutes_of, plan_length
 from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.options import TrainKeywords, TrainOptions
 from deepresidual.training.plan import make_plan
 from deepresidual.training.schedule import learning_rate
-from deepresidual.training.updater import Updater
+from deepresidual.training.timing import seconds_a_step
 
 _COLUMNS, _ROWS = 64, 8
-_TIMED_UPDATES = 3
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -56,6 +48,8 @@ class Preview:
         """
         recipe, plan = self.plan.recipe, self.plan
         steps = range(0, plan.total_steps, max(1, plan.total_steps // 1000))
+        if not steps:
+            return self._evaluated_images() * self.seconds_a_step / recipe.batch_size / 3
         pixels = statistics.fmean(plan.side_px(step) ** 2 for step in steps) / plan.train_px**2
         trained = self.seconds_a_step * plan.total_steps * pixels
         evaluated = self._evaluated_images() * self.seconds_a_step / recipe.batch_size / 3
@@ -131,42 +125,19 @@ def preview(
     """
     options = replace(options or TrainOptions(), **keywords)
     device = resolve_device(options.device)
-    source = hold_out(data if isinstance(data, SampleSource) else open_source(data), options.validation)
-    plan = make_plan(source, model, options, device)
+    opened = data if isinstance(data, SampleSource) else open_source(data)
+    beginning = settle_beginning(opened, model, options, device)
+    source, options = with_held_out(opened, options, beginning), begun(options, beginning)
+    plan = make_plan(source, beginning.model or model, options, device)
+    if minutes := minutes_of(options, plan.recipe.name, device, 1):
+        plan, _ = plan_length(plan, minutes, device)
     rates = tuple(
         learning_rate(plan.recipe, column * plan.total_steps // _COLUMNS, plan.total_steps, plan.warmup_steps)
         for column in range(_COLUMNS)
     )
     with allocator_policy(allocator_policy_of(plan, device)):
-        seconds = _seconds_a_step(plan, device)
+        seconds = seconds_a_step(plan, device)
     return Preview(plan, rates, seconds, peak_memory(device))
-
-
-def _seconds_a_step(plan: Plan, device: torch.device) -> float:
-    eager = replace(plan, compiled=False)
-    network = create(plan.spec).to(device).to(memory_format=torch.channels_last)
-    task = task_of(eager)
-    updater = Updater(network, eager, SINGLE, task)
-    size, side = plan.recipe.batch_size, plan.train_px
-    places = torch.arange(size)
-    batch = Batch(
-        pixels=torch.zeros(size, side, side, plan.preprocess.num_channels, dtype=torch.uint8),
-        targets=task.blank_targets(size),
-        positions=torch.stack([torch.zeros_like(places), places, torch.zeros_like(places)], dim=1),
-        places=places,
-        keys=[""] * size,
-        bad=[],
-    )
-    seconds = math.inf
-    for step in range(1 + _TIMED_UPDATES):
-        started = time.perf_counter()
-        if updater.gradients(batch, step) is not None:
-            updater.apply(step, 0.0)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        # The first one fills caches; of the others the quickest was disturbed least.
-        seconds = min(seconds, time.perf_counter() - started) if step else seconds
-    return seconds
 
 
 def _cell(height: float, row: int) -> str:

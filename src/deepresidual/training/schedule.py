@@ -1,4 +1,4 @@
-"""The learning rate: a pure function of the step, and of what has been measured where a rule needs it."""
+"""The learning rate and the stages that learn: functions of the step, and of what was measured by then."""
 
 from __future__ import annotations
 
@@ -61,6 +61,30 @@ def learning_rate(
             return high * recipe.step_decay**measured.num_drops
         case _:
             assert_never(recipe.schedule)
+
+
+def num_frozen_stages(recipe: Recipe, num_stages: int, step: int, total_steps: int, warmup_steps: int) -> int:
+    """Return how many stages, counted from the stem, keep their weights in update ``step``.
+
+    During the warm-up nothing depends on ``total_steps``, so a run whose length is settled then has the same
+    updates as one that was so long from the beginning.
+
+    Args:
+        recipe: The recipe; its ``frozen_stages`` and ``unfreeze_share``.
+        num_stages: Stages of the network, the stem among them.
+        step: Updates done before this one.
+        total_steps: Updates of the whole run.
+        warmup_steps: Updates of the warm-up.
+    """
+    frozen = recipe.frozen_stages
+    if recipe.unfreeze_share == 0:
+        return frozen
+    all_but_last = num_stages - 1
+    if step < warmup_steps:
+        return max(frozen, all_but_last)
+    span = recipe.unfreeze_share * (total_steps - warmup_steps)
+    num_opened = 1 + int((step - warmup_steps) / span * all_but_last)
+    return max(frozen, all_but_last - num_opened)
 
 
 def after_window(recipe: Recipe, measured: ScheduleState, step: int, training_error: float) -> ScheduleState:

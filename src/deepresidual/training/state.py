@@ -33,6 +33,7 @@ class TrainingState:
         bad_samples: Samples that could not be used, by name, with the reason.
         scaler: State of the loss scaler of fp16; set in a checkpoint only.
         metric_lines: Lines of ``metrics.jsonl`` up to here; ``None`` in checkpoints of older versions.
+        has_begun: Whether the classifier has been fitted and measured, where the recipe says so.
     """
 
     step: int = 0
@@ -45,6 +46,7 @@ class TrainingState:
     bad_samples: dict[str, str] = field(default_factory=dict)
     scaler: dict[str, float] = field(default_factory=dict)
     metric_lines: int | None = None
+    has_begun: bool = False
 
     def capture(
         self, updater: Updater, windows: list[Sums], metric_lines: int, *, before_step: bool = False

@@ -24,18 +24,26 @@ from deepresidual.runtime.random import network_seed
 from deepresidual.tasks import BatchSums, Task
 from deepresidual.training.averages import MicroBatchStatistics, WeightAverage, batch_norms
 from deepresidual.training.optimizer import freeze_stages, frozen_stages, make_optimizer, set_learning_rate
+from deepresidual.training.schedule import num_frozen_stages
 from deepresidual.training.sync_batch_norm import synchronize_batch_norms
 
 
-def learning_norms(network: ResNet, recipe: Recipe) -> list[nn.BatchNorm2d]:
-    """Return the BNs whose statistics training moves: those of neither frozen stages nor frozen BN."""
-    still = {norm for module in _held_still(network, recipe) for norm in batch_norms(module)}
+def learning_norms(network: ResNet, recipe: Recipe, num_frozen: int | None = None) -> list[nn.BatchNorm2d]:
+    """Return the BNs whose statistics training moves: those of neither frozen stages nor frozen BN.
+
+    Args:
+        network: The network.
+        recipe: The recipe.
+        num_frozen: Stages that are frozen now. Default: those that are in the whole run.
+    """
+    num_frozen = recipe.frozen_stages if num_frozen is None else num_frozen
+    still = {norm for module in _held_still(network, recipe, num_frozen) for norm in batch_norms(module)}
     return [norm for norm in batch_norms(network) if norm not in still]
 
 
-def _held_still(network: ResNet, recipe: Recipe) -> list[nn.Module]:
+def _held_still(network: ResNet, recipe: Recipe, num_frozen: int) -> list[nn.Module]:
     """Return the modules that stay in evaluation mode."""
-    modules: list[nn.Module] = list(frozen_stages(network, recipe.frozen_stages))
+    modules: list[nn.Module] = list(frozen_stages(network, num_frozen))
     return modules + (list(batch_norms(network)) if recipe.batch_norm == "frozen" else [])
 
 
@@ -57,15 +65,16 @@ class Updater:
         freeze_stages(network, recipe.frozen_stages)
         if recipe.sync_batch_norm and processes.size > 1:
             synchronize_batch_norms(network, self.device)
-        self._held_still = _held_still(network, recipe)
+        self._num_frozen = recipe.frozen_stages
+        self._held_still = _held_still(network, recipe, self._num_frozen)
+        self._learning = learning_norms(network, recipe)
         self.optimizer = make_optimizer(network, recipe, task.head, fused=self.device.type in ("cpu", "cuda"))
         self.average = WeightAverage(network, recipe.ema_decay) if recipe.ema_decay else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
         self._num_micro_batches = recipe.batch_size // processes.size // self._micro_batch_size
         whole_batch = self._num_micro_batches == 1 and processes.size == 1
         moves = recipe.batch_norm == "train" and not whole_batch
-        learning = learning_norms(network, recipe)
-        self._statistics = MicroBatchStatistics(learning, plan.spec.bn_momentum) if moves else None
+        self._statistics = MicroBatchStatistics(self._learning, plan.spec.bn_momentum) if moves else None
         self._draws = plan.spec.stochastic_depth > 0 or plan.spec.shortcut == "dropout"
         self._module = self._wrapped()
         self._buffers_before: list[Tensor] = []
@@ -109,13 +118,14 @@ class Updater:
             The sums of its micro-batches; ``None`` if a loss or gradient is not finite on any process. Then
             there are no gradients, and the statistics are as before unless the run is to stop at this.
         """
+        self._unfreeze(step)
         self.network.train()
         for module in self._held_still:
             module.eval()
         self.optimizer.zero_grad(set_to_none=True)
         self._buffers_before = self._buffers_to_keep()
         if self._statistics is not None:
-            self._statistics.begin()
+            self._statistics.begin(self._learning)
         sums: list[BatchSums] = []
         for number, (pixels, targets) in enumerate(self._micro_batches(batch)):
             last = number == self._num_micro_batches - 1
@@ -128,6 +138,9 @@ class Updater:
             if self._statistics is not None and len(pixels):  # of no images there are no statistics
                 self._statistics.add()
             sums.append(BatchSums(part.loss.detach(), part.parts))
+        for module in frozen_stages(self.network, self._num_frozen):
+            for weight in module.parameters():
+                weight.grad = None  # several processes exchange them all, see _unfreeze
         if not self._is_finite(sums):
             self._restore_buffers()
             self.optimizer.zero_grad(set_to_none=True)
@@ -135,6 +148,25 @@ class Updater:
         if self._statistics is not None:
             self._statistics.end(self._processes)
         return sums
+
+    def _unfreeze(self, step: int) -> None:
+        """Let those stages learn that do in this update."""
+        plan = self._plan
+        num_stages = 1 + len(plan.spec.stage_names)
+        num_frozen = num_frozen_stages(self._recipe, num_stages, step, plan.total_steps, plan.warmup_steps)
+        if num_frozen == self._num_frozen:
+            return
+        self._num_frozen = num_frozen
+        self._held_still = _held_still(self.network, self._recipe, num_frozen)
+        self._learning = learning_norms(self.network, self._recipe, num_frozen)
+        if self._processes.size > 1:
+            # DistributedDataParallel waits for a gradient of every weight that had one when it was made.
+            return
+        always = set(frozen_stages(self.network, self._recipe.frozen_stages))
+        now = set(frozen_stages(self.network, num_frozen))
+        for module in frozen_stages(self.network, num_stages):
+            if module not in always:
+                module.requires_grad_(module not in now)
 
     def apply(self, step: int, learning_rate: float) -> None:
         """Move the weights by the gradients that :meth:`gradients` left."""

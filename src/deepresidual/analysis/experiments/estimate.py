@@ -91,7 +91,9 @@ def estimate(
     found = []
     for arm in arms:
         num_train = len(source.split("train"))
-        steps = arm.recipe.steps or steps_until_epoch(arm.recipe.epochs, num_train, arm.recipe.batch_size)
+        steps = arm.recipe.steps
+        if steps is None:
+            steps = steps_until_epoch(arm.recipe.epochs, num_train, arm.recipe.batch_size)
         found.append(ArmEstimate(arm, steps, rate * _work(arm) * steps * arm.num_seeds))
     return found
 

@@ -181,8 +181,8 @@ class SampleSource:
 
     @property
     def validation_split(self) -> str:
-        """Name of the split that training watches: ``val``, else ``test``."""
-        return "val" if "val" in self.splits else self.evaluation_split
+        """Name of the split that training watches: ``tune``, else ``val``, else ``test``."""
+        return next((name for name in ("tune", "val") if name in self.splits), self.evaluation_split)
 
     @property
     def _unused(self) -> str:

@@ -42,6 +42,31 @@ class Subset:
         yield from (row for index, row in enumerate(self._split.rows()) if index in chosen)
 
 
+def hold_out_by_class(source: SampleSource, share: float) -> SampleSource:
+    """Return the data set with some training samples of each class held out, for choosing by.
+
+    The new split is ``val``; where there is one, which then gives the final figure, it is ``tune``. The same
+    samples every time: of each class the first of a fixed permutation.
+
+    Args:
+        source: The data set.
+        share: Share of the training samples of each class, above 0 and at most 0.5.
+    """
+    train = source.split("train")
+    labels = np.asarray(train.labels)
+    random = np.random.Generator(np.random.PCG64(0))
+    held_out = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = random.permutation(np.flatnonzero(labels == label))
+        held_out[members[: round(share * len(members))]] = True
+    splits: dict[str, Split] = {
+        "train": Subset(train, np.flatnonzero(~held_out)),
+        "tune" if "val" in source.splits else "val": Subset(train, np.flatnonzero(held_out)),
+        **{name: split for name, split in source.splits.items() if name != "train"},
+    }
+    return dataclasses.replace(source, splits=splits)
+
+
 def hold_out(source: SampleSource, share: float) -> SampleSource:
     """Return the data set with a ``val`` split of some of its training samples.
 

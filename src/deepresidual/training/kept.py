@@ -1,0 +1,136 @@
+"""The model that a run keeps: measured, recorded, replaced by a better one, and averaged at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+from deepresidual.data.source import SampleSource
+from deepresidual.models import TorchClassifier, save
+from deepresidual.nn import ResNet
+from deepresidual.runs.folder import Run
+from deepresidual.tasks import Result, Task
+from deepresidual.training.journal import Journal
+from deepresidual.training.networks import averaged_network, is_average, kept_network, provenance
+from deepresidual.training.resources import Resources
+from deepresidual.training.state import TrainingState
+
+
+class KeptModel:
+    """The model of a run, and the evaluation that goes with it.
+
+    Args:
+        run: The run folder, with the plan of the run.
+        source: The data, with the split that is held out.
+        resources: Device, threads and processes.
+        journal: Observes the run.
+        task: What is learned.
+        guard: Surrounds an evaluation, which takes long and changes nothing.
+
+    Attributes:
+        evaluation: The evaluation of the model in the run folder; ``None`` before the first one.
+        final_split: The split that is measured at the very end only; empty where the split that is watched
+            gives the final figure as well.
+        evaluation_seconds: Time of the last evaluation of the split that is watched; ``None``: none was made.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        source: SampleSource,
+        resources: Resources,
+        journal: Journal,
+        task: Task,
+        guard: Callable[[], contextlib.AbstractContextManager[None]],
+    ) -> None:
+        self._guard = guard
+        self._run, self._source, self._resources, self._journal = run, source, resources, journal
+        self._plan, self._processes, self._task = run.plan, resources.processes, task
+        self._provenance = provenance(run.plan)
+        self.evaluation: Result | None = None
+        final = source.evaluation_split
+        self.final_split = final if final != source.validation_split else ""
+        self.evaluation_seconds: float | None = None
+
+    def model(self, network: ResNet, state: TrainingState) -> TorchClassifier:
+        """Return ``network`` with all that a model folder has beside its weights."""
+        plan = self._plan
+        return TorchClassifier(
+            network, plan.classes, plan.preprocess, state.metrics, self._provenance, task=plan.task
+        )
+
+    def measure(self, model: TorchClassifier) -> Result:
+        """Evaluate on the split that the run watches."""
+        started = time.monotonic()
+        evaluation = self._evaluate(model, self._source.validation_split)
+        self.evaluation_seconds = time.monotonic() - started
+        return evaluation
+
+    def keep(self, model: TorchClassifier, evaluation: Result, state: TrainingState) -> None:
+        """Make ``model`` the model of the run."""
+        self.evaluation = evaluation
+        figures = {name: value for name, value in evaluation.summary().items() if name != "split"}
+        state.metrics[evaluation.split] = figures
+        with self._processes.failing_together():
+            if self._processes.is_main:
+                self._journal.record(state.step, evaluation)
+                save(model, self._run.model_path)
+                self._journal.draw(model, evaluation)
+
+    def save_first(self, network: ResNet, state: TrainingState) -> None:
+        """Write the network that the run begins with, to compare and to average with."""
+        with self._processes.failing_together():
+            if self._processes.is_main:
+                save(self.model(network, state), self._run.first_model_path)
+
+    def save_unmeasured(self, network: ResNet, state: TrainingState) -> None:
+        """On the main process, write a network where nothing is kept yet, which is better than nothing."""
+        if not self._run.model_path.exists():
+            save(self.model(network, state), self._run.model_path)
+
+    def finish(self, last: ResNet, state: TrainingState) -> None:
+        """Try the average, if the recipe has one, and measure on the split that nothing was chosen by.
+
+        Args:
+            last: The network after the last update.
+            state: The state of the run.
+        """
+        is_measured = self._processes.broadcast(self.evaluation is not None)
+        is_new = self._processes.broadcast(self._run.finished_at) != state.step
+        if is_measured and is_new:
+            self._try_average(last, state)
+        is_final = bool(self.final_split) and is_new
+        if is_final or not is_measured:
+            network = kept_network(self._run.model_path, self._plan, self._resources.device, self._processes)
+            model = self.model(network, state)
+            evaluation = self._evaluate(model, self.final_split or self._source.validation_split)
+            if is_final:
+                self._journal.evaluated(state.step, evaluation)
+            self.keep(model, evaluation, state)
+
+    def _try_average(self, last: ResNet, state: TrainingState) -> None:
+        """Average the kept weights with the first ones; keep that if the recipe says so, or its loss does."""
+        recipe = self._plan.recipe
+        averages = recipe.keep_model in ("best-loss", "average")
+        if not averages or not state.step or is_average(self._run, self._processes):
+            return
+        network = averaged_network(self._run, last, self._resources.device, self._processes)
+        model = self.model(network, state)
+        model.provenance = {**model.provenance, "average": f"{recipe.average_share:g} of what was learned"}
+        evaluation = self.measure(model)
+        self._journal.candidate(state.step, "average", evaluation)
+        if recipe.keep_model == "average" or evaluation.summary()["loss"] < state.measured.best_error:
+            self.keep(model, evaluation, state)
+
+    def _evaluate(self, model: TorchClassifier, split: str) -> Result:
+        with self._guard():
+            return self._task.evaluate(
+                model,
+                self._source.split(split),
+                split,
+                num_workers=self._resources.num_workers,
+                processes=self._processes,
+                skip_bad=self._plan.bad_samples == "skip",
+                stop=self._resources.stop,
+            )
