@@ -24,6 +24,7 @@ from deepresidual.models.convert import convert
 from deepresidual.nn import ResNet
 from deepresidual.nn.pooling import StatisticsPool
 from deepresidual.spec import Arrangement, Head, ResNetSpec
+from deepresidual.training.launch import train
 from deepresidual.zoo.table import stages
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 
@@ -281,6 +282,21 @@ def test_heat_maps_weigh_by_the_derivative_through_everything_that_is_read(
     assert gain == pytest.approx(step * float(slope.square().sum()), rel=0.05)
     expected = (slope.mean(dim=(2, 3), keepdim=True) * captured.values).sum(dim=1).relu()
     torch.testing.assert_close(maps.values, expected.detach())
+
+
+def test_it_is_trained_and_is_a_start_for_training(photos: Path, tmp_path: Path) -> None:
+    changes = {"epochs": 1, "batch_size": 16}
+    first = train(photos, out=tmp_path / "first", model=SPEC, image_px=8, changes=changes)
+    trained = load(first.path)
+    assert trained.spec.head == BOTH
+    (prediction,) = trained.predict(next(photos.rglob("*.png")), top_k=1)
+    assert prediction.classes[0] in COLORS
+    second = train(
+        photos, out=tmp_path / "second", model=SPEC, weights=first.path, image_px=8, changes=changes
+    )
+    before, after = trained.network.state_dict(), load(second.path).network.state_dict()
+    assert torch.equal(before["conv1.weight"], after["conv1.weight"]), "frozen by the recipe"
+    assert not torch.equal(before["fc.weight"], after["fc.weight"])
 
 
 def test_convert_copies_a_folder_with_a_head(model: TorchClassifier, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def probabilities(probe: Probe, features: NDArray[Any]) -> NDArray[np.float64]:
 def test_the_solution_is_that_of_scikit_learns_pipeline(counts: tuple[int, ...]) -> None:
     values, labels = clusters(*counts)
     probe = fit_probe(values, labels, len(counts))
-    theirs = make_pipeline(StandardScaler(), LogisticRegression(C=probe.c, tol=1e-9, max_iter=10_000))
+    theirs = make_pipeline(StandardScaler(), LogisticRegression(C=probe.c, tol=1e-10, max_iter=10_000))
     averaged = values.mean(axis=1, dtype=np.float64)
     theirs.fit(averaged, labels)
     np.testing.assert_allclose(probabilities(probe, averaged), theirs.predict_proba(averaged), atol=1e-4)
@@ -77,7 +77,7 @@ def test_the_loss_out_of_fold_is_that_of_folds_fitted_from_nothing() -> None:
     losses = []
     for fold in range(5):
         part = folds == fold
-        theirs = make_pipeline(StandardScaler(), LogisticRegression(C=probe.c, tol=1e-9, max_iter=10_000))
+        theirs = make_pipeline(StandardScaler(), LogisticRegression(C=probe.c, tol=1e-10, max_iter=10_000))
         theirs.fit(averaged[~part], labels[~part])
         shares = theirs.predict_proba(values[part, 0].astype(np.float64))
         losses.append(-np.log(shares[np.arange(part.sum()), labels[part]]))
@@ -177,7 +177,7 @@ def test_of_very_many_images_a_fifth_is_held_out_once(monkeypatch: pytest.Monkey
     values, labels = clusters(40, 40)
     probe = fit_probe(values, labels, 2)
     assert probe.num_folds == 1
-    reference = make_pipeline(StandardScaler(), LogisticRegression(C=probe.c, tol=1e-9, max_iter=10_000))
+    reference = make_pipeline(StandardScaler(), LogisticRegression(C=probe.c, tol=1e-10, max_iter=10_000))
     averaged = values.mean(axis=1, dtype=np.float64)
     shares = reference.fit(averaged, labels).predict_proba(averaged)
     np.testing.assert_allclose(probabilities(probe, averaged), shares, atol=2e-3)

@@ -1,7 +1,7 @@
 """Features that were computed before, found again by the content of the image file.
 
 A row is known by the SHA-256 of the encoded file and by everything else that it depends on: weights,
-architecture, preprocessing, view, head, precision, version of PyTorch, processor. A photo that has changed
+architecture, preprocessing, view, head, precision, versions of PyTorch and of the decoders, processor. A photo that has changed
 under its name, or other weights of the same name, are therefore never served. What lies here can be deleted
 at any time, and a cache that cannot be read or written is no error: the rows are computed again.
 
@@ -29,9 +29,10 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
-from deepresidual.errors import ResidualError
+from deepresidual.errors import DISTRIBUTION, ResidualError
 from deepresidual.runtime.cache import cache_folder
 from deepresidual.runtime.files import write_bytes
+from deepresidual.runtime.provenance import version_of
 from deepresidual.runtime.safetensors_file import check_header
 from deepresidual.training.features import batch_size
 
@@ -45,6 +46,8 @@ MAX_BYTES = 2_000_000_000
 """Most that all segments together hold, in bytes; 250,000 views of 2,048 features."""
 
 _FORMAT = 1
+# Another version may decode or resize a photo to other pixels.
+_DECODERS = ("Pillow", "simplejpeg")
 _ENDING = ".safetensors"
 _KEY_BYTES = 32
 # A segment costs a flush to the disk, and what is not in one yet is lost when the process is killed.
@@ -248,6 +251,7 @@ def _context(model: Backbone, view: View, weights: str) -> str:
         "precision": f"fp32, products {torch.get_float32_matmul_precision()}",
         "batch": batch_size(model.network),
         "torch": torch.__version__,
+        "pixels": [version_of(package) for package in (DISTRIBUTION, *_DECODERS)],
         "processor": _processor(model.network.conv1.weight.device),
     }
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
