@@ -288,6 +288,13 @@ def test_other_tools_of_the_hub_find_what_was_fetched(files: FakeHub) -> None:
     assert {file.file_name for revision in repository.revisions for file in revision.files} == set(FILES)
 
 
+def test_a_file_of_the_xet_store_is_fetched_by_plain_http(files: FakeHub) -> None:
+    files.xet = True
+    path = fetch(WANTED).folder / "model.safetensors"
+    assert path.read_bytes() == WEIGHTS
+    assert path.readlink().name == hashlib.sha256(WEIGHTS).hexdigest()
+
+
 def test_without_links_a_snapshot_holds_the_files(files: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_SYMLINKS", True)
     fetched = fetch(WANTED)
@@ -303,6 +310,7 @@ def test_a_body_that_breaks_off_is_continued(files: FakeHub) -> None:
     files.fault("cut", file="model.safetensors", after=200_000, times=1)
     assert weights_of(WANTED) == WEIGHTS
     assert files.requests("/storage/")[1].endswith("bytes=200000-")
+    assert len(files.requests("/resolve/", "HEAD")) == 3  # one a file, of which the first tells the commit
 
 
 def test_a_server_that_ignores_ranges_is_noticed(files: FakeHub) -> None:

@@ -101,6 +101,7 @@ class FakeHub:
         commits: Files of each repository by commit.
         branches: Commit of each repository by branch.
         web: Files that are served by URL.
+        xet: Whether it offers its large files by the Xet protocol as well, as the Hub does.
     """
 
     cache: Path
@@ -110,6 +111,7 @@ class FakeHub:
     commits: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
     branches: dict[str, dict[str, str]] = field(default_factory=dict)
     web: dict[str, bytes] = field(default_factory=dict)
+    xet: bool = False
     closing: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -312,6 +314,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if has_tag:
                 headers["X-Linked-Etag"] = f'"{hashlib.sha256(content).hexdigest()}"'
             headers["X-Linked-Size"] = str(len(content))
+            if self.hub.xet:
+                headers["X-Xet-Hash"] = hashlib.sha256(b"xet" + content).hexdigest()
+                headers["X-Xet-Refresh-Route"] = f"{self.hub.address}/api/xet"
             place = f"/storage/{match[1]}/{commit}/{name}"
             self._send(302, {**headers, "Location": f"http://127.0.0.1:{self.hub.port}{place}"})
             return

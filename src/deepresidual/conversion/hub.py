@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,12 +151,12 @@ def fetch(wanted: HubId) -> Fetched:
     if before is not None and is_commit(wanted.revision) and cache.is_complete(before.commit):
         return _verified(before, cache)
     try:
-        commit = _commit_at_the_hub(wanted)
+        commit, stated = _at_the_hub(wanted)
     except UnreachableError:
         if before is not None:
             return _verified(before, cache)
         raise
-    fetching = _Fetching(wanted, cache, commit)
+    fetching = _Fetching(wanted, cache, commit, {CONFIGURATION[0]: stated})
     for name in CONFIGURATION:
         fetching.obtain(name)
     fetching.obtain_weights()
@@ -182,30 +183,25 @@ class _Fetching:
         wanted: What was asked for.
         cache: Where the files go.
         commit: The commit.
+        stated: What the Hub has said already, by file; ``None`` of one that it does not have.
     """
 
-    def __init__(self, wanted: HubId, cache: HubCache, commit: str) -> None:
-        self._wanted, self._cache, self._commit = wanted, cache, commit
+    def __init__(self, wanted: HubId, cache: HubCache, commit: str, stated: Mapping[str, Any]) -> None:
+        self._wanted, self._cache, self._commit, self._stated = wanted, cache, commit, stated
         self.num_fetched, self._num_bytes = 0, 0
 
     def obtain(self, name: str) -> bool:
         """Fetch a file unless it is there; return whether the repository has it."""
-        from huggingface_hub.errors import EntryNotFoundError
-
         cache, path = self._cache, self._cache.snapshot(self._commit) / name
         if path.exists() and cache.is_named_by_hash(path) and self._is_right(name):
             return True
         if not path.exists() and cache.is_known_to_lack(self._commit, name):
             return False
-        try:
-            stated = _stated(HubId(self._wanted.name, self._commit), name)
-        except EntryNotFoundError:
+        known = self._stated
+        stated = known[name] if name in known else _asked(self._wanted, name, self._commit)[1]
+        if stated is None:
             cache.keep_lack(self._commit, name)
             return False
-        except Exception as error:
-            if not is_http_error(error) and not isinstance(error, TimeoutError):
-                raise
-            raise _refusal(error, self._wanted, name) from error
         if not stated.etag:
             raise RunError(
                 f"the Hugging Face Hub states no checksum of {name} of {self._wanted} (no ETag)",
@@ -266,43 +262,40 @@ class _Fetching:
 # -- what the Hub says -------------------------------------------------------------------------------
 
 
-def _stated(wanted: HubId, name: str) -> Any:
-    """Return what the Hub says of a file: its commit, hash and size.
-
-    Raises:
-        Exception: The errors of the client, or a ``TimeoutError``.
-    """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
-    url = hf_hub_url(wanted.name, name, revision=wanted.revision)
-    return within_patience(lambda: get_hf_file_metadata(url, timeout=patience()))
-
-
-def _commit_at_the_hub(wanted: HubId) -> str:
-    """Return the commit that a revision is at.
+def _at_the_hub(wanted: HubId) -> tuple[str, Any]:
+    """Return the commit that a revision is at, and what the Hub says of its ``config.json``.
 
     Raises:
         UnreachableError: The Hub does not answer, or as something else than a Hub.
         RunError: It answers that there is no such thing, or that it is not for everybody.
     """
     from huggingface_hub import constants
-    from huggingface_hub.errors import EntryNotFoundError
 
-    try:
-        commit = _stated(wanted, CONFIGURATION[0]).commit_hash
-    except EntryNotFoundError as error:  # a repository without config.json
-        response = getattr(error, "response", None)
-        commit = response.headers.get("X-Repo-Commit") if response is not None else None
-    except Exception as error:
-        if not is_http_error(error) and not isinstance(error, TimeoutError):
-            raise
-        raise _refusal(error, wanted, CONFIGURATION[0]) from error
-    if commit is None or not is_commit(commit):
+    commit, stated = _asked(wanted, CONFIGURATION[0], wanted.revision)
+    if not is_commit(commit):
         raise UnreachableError(
             f"{constants.ENDPOINT} answered with something else than a repository, perhaps a web page",
             remedy="the network may want you to log in first",
         )
-    return str(commit)
+    return commit, stated
+
+
+def _asked(wanted: HubId, name: str, revision: str) -> tuple[str, Any]:
+    """Ask the Hub for a file; return the commit, and the metadata or ``None`` where there is no such file."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
+
+    url = hf_hub_url(wanted.name, name, revision=revision)
+    try:
+        stated = within_patience(lambda: get_hf_file_metadata(url, timeout=patience()))
+    except EntryNotFoundError as error:
+        response = getattr(error, "response", None)
+        return response.headers.get("X-Repo-Commit", "") if response is not None else "", None
+    except Exception as error:
+        if not is_http_error(error) and not isinstance(error, TimeoutError):
+            raise
+        raise _refusal(error, wanted, name) from error
+    return stated.commit_hash or "", stated
 
 
 def _refusal(error: Exception, wanted: HubId, name: str) -> ResidualError:

@@ -277,7 +277,7 @@ def _progress(remote: Remote, file: PartialFile) -> Iterator[Callable[[], None]]
     if remote.size is None or remote.size < _SPOKEN_BYTES:
         yield lambda: None
         return
-    begun = f", {megabytes(file.size)} of them are here" if file.size >= _SPOKEN_BYTES else ""
+    begun = f", {megabytes(file.size)} of it here" if file.size >= _SPOKEN_BYTES else ""
     note(f"fetching {remote.label} ({megabytes(remote.size)}{begun})")
     label = f"{remote.label.partition(' of ')[0].rpartition('/')[2]} (MB)"
     total, started, first = math.ceil(remote.size / 1e6), time.monotonic(), file.size
