@@ -109,6 +109,25 @@ def test_a_branch_that_moved_is_followed_and_what_is_equal_not_fetched_again(fil
     assert weights_of(HubId("someone/resnet", old.commit)) == WEIGHTS
 
 
+def test_a_newer_commit_that_cannot_be_fetched_leaves_the_older_one(
+    files: FakeHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = fetch(WANTED)
+    files.add("someone/resnet", {**FILES, "model.safetensors": b"newer"})
+    fault = files.fault("storage status", file="model.safetensors")
+    assert fetch(WANTED).commit == old.commit
+    assert "is older and is used" in capsys.readouterr().err
+    fault.times = 0
+    assert weights_of(WANTED) == b"newer"
+
+
+def test_a_mirror_that_says_404_alone_lacks_the_file(files: FakeHub) -> None:
+    files.fault("status", file="preprocessor_config.json", status=404)
+    files.fault("status", file="model.safetensors", status=404)
+    files.add("someone/resnet", {"config.json": b"{}", "pytorch_model.bin": b"weights"})
+    assert (fetch(WANTED).folder / "pytorch_model.bin").read_bytes() == b"weights"
+
+
 def test_another_revision_is_another_snapshot(files: FakeHub) -> None:
     files.add("someone/resnet", {**FILES, "model.safetensors": b"other"}, branch="refs/pr/1")
     assert weights_of(HubId("someone/resnet", "refs/pr/1")) == b"other"

@@ -22,7 +22,7 @@ from deepresidual.conversion.hub_cache import CONFIGURATION, WEIGHTS, HubCache, 
 from deepresidual.conversion.shards import shards_of
 from deepresidual.conversion.transfer import Remote, digest_of, download, megabytes
 from deepresidual.errors import ModelFileError, ResidualError, RunError, UnreachableError
-from deepresidual.runtime.console import note
+from deepresidual.runtime.console import note, warn
 from deepresidual.runtime.known_formats import MAX_FILE_BYTES, WEIGHT_SUFFIXES
 
 _PREFIXES = ("hf-hub:", "hf:")  # timm's, and the short one
@@ -157,9 +157,17 @@ def fetch(wanted: HubId) -> Fetched:
             return _verified(before, cache)
         raise
     fetching = _Fetching(wanted, cache, commit, {CONFIGURATION[0]: stated})
-    for name in CONFIGURATION:
-        fetching.obtain(name)
-    fetching.obtain_weights()
+    try:
+        for name in CONFIGURATION:
+            fetching.obtain(name)
+        fetching.obtain_weights()
+    except UnreachableError as error:
+        if before is None or before.commit == commit:
+            raise
+        warn(
+            f"{error.found}; what the cache has of {wanted}, commit {before.commit[:12]}, is older and is used"
+        )
+        return _verified(before, cache)
     if cache.weights(commit) is None:
         raise RunError(
             f"{wanted} has no weights that are read here",
@@ -283,7 +291,7 @@ def _at_the_hub(wanted: HubId) -> tuple[str, Any]:
 def _asked(wanted: HubId, name: str, revision: str) -> tuple[str, Any]:
     """Ask the Hub for a file; return the commit, and the metadata or ``None`` where there is no such file."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 
     url = hf_hub_url(wanted.name, name, revision=revision)
     try:
@@ -294,6 +302,8 @@ def _asked(wanted: HubId, name: str, revision: str) -> tuple[str, Any]:
     except Exception as error:
         if not is_http_error(error) and not isinstance(error, TimeoutError):
             raise
+        if status_of(error) == 404 and is_commit(revision) and not isinstance(error, RevisionNotFoundError):
+            return revision, None  # a mirror, which does not say what is missing; here the commit is known
         raise _refusal(error, wanted, name) from error
     return stated.commit_hash or "", stated
 
