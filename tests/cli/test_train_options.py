@@ -80,8 +80,9 @@ def test_what_is_not_of_the_recipe_arrives_too(received: dict[str, Any]) -> None
     main(
         [
             "train", "photos", "--model", "resnet18", "--out", "run", "--weights", "w", "--recipe", "fb90",
-            "--validation", "0.1", "--minutes", "5", "--bad-samples", "skip", "--image-px", "64", "--seed", "3", "--precision",
-            "fp16", "--compile", "no", "--activation-checkpointing", "--device", "cpu", "--workers", "2",
+            "--validation", "0.1", "--minutes", "5", "--bad-samples", "skip", "--image-px", "64", "--seed",
+            "3", "--precision", "fp16", "--compile", "no", "--activation-checkpointing", "--device", "cpu",
+            "--workers", "2",
             "--checkpoint-minutes", "1.5", "--tensorboard", "--resume", "--checkpoint", "12",
         ]
     )  # fmt: skip

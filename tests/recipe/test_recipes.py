@@ -87,7 +87,7 @@ SOURCES: dict[str, dict[str, Any]] = {
         "stage_lr_decay": 0.7,
         "unfreeze_share": 0.2,
         "keep_model": "best-loss",
-        "average_share": 0.5,
+        "average_share": 0.7,
         "early_stopping": 8,
         "batch_norm": "train",
         "augment": Augment("random-resized", flip=True, min_area=0.25),

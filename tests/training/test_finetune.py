@@ -99,15 +99,18 @@ def test_a_probe_that_is_stopped_while_it_looks_goes_on_to_the_same_bits(
 # -- what is kept --------------------------------------------------------------------------------------
 
 
-def many(root: Path) -> Path:
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write 30 pictures a class, of which 6 are held out to choose by, and 5 to test."""
+    monkeypatch.setattr("deepresidual.training.beginning._FEWEST_TO_HOLD_OUT", 30)
+    root = tmp_path / "photos"
     write_photos(root / "train", 30)
     write_photos(root / "test", 5, seed=1)
     return root
 
 
-def test_the_lowest_held_out_loss_of_probe_epochs_and_average_is_kept(tmp_path: Path) -> None:
-    result = finetuned(many(tmp_path / "photos"), tmp_path / "run")
+def test_the_lowest_held_out_loss_of_probe_epochs_and_average_is_kept(many: Path, tmp_path: Path) -> None:
+    result = finetuned(many, tmp_path / "run")
     out = tmp_path / "run"
     losses = {row["step"]: row["loss"] for row in rows(out, "evaluation") if row["split"] == "val"}
     (average,) = rows(out, "candidate")
@@ -120,7 +123,9 @@ def test_the_lowest_held_out_loss_of_probe_epochs_and_average_is_kept(tmp_path: 
 
 
 def test_few_images_are_all_trained_on_and_the_average_is_kept(photos: Path, tmp_path: Path) -> None:
-    finetuned(photos, tmp_path / "run", {"average_share": 0.25})
+    finetuned(
+        photos, tmp_path / "run", {"average_share": 0.25, "learning_rate": 1e-4, "batch_norm": "frozen"}
+    )
     out = tmp_path / "run"
     assert record_of(out)["plan"]["recipe"]["keep_model"] == "average"
     assert record_of(out)["plan"]["num_samples"] == 48
@@ -132,12 +137,23 @@ def test_few_images_are_all_trained_on_and_the_average_is_kept(photos: Path, tmp
             torch.testing.assert_close(kept[name], 0.25 * last + 0.75 * first[name])
 
 
-def test_a_split_of_ones_own_is_never_chosen_by_where_it_gives_the_final_figure(tmp_path: Path) -> None:
-    photos = many(tmp_path / "photos")
-    (photos / "test").rename(photos / "val")
-    finetuned(photos, tmp_path / "run")
+def test_a_split_of_ones_own_is_never_chosen_by_where_it_gives_the_final_figure(
+    many: Path, tmp_path: Path
+) -> None:
+    (many / "test").rename(many / "val")
+    finetuned(many, tmp_path / "run")
     splits = [row["split"] for row in rows(tmp_path / "run", "evaluation")]
     assert splits == ["tune", "tune", "tune", "val"]
+
+
+def test_a_collapse_is_noticed_without_images_to_choose_by_and_the_probe_is_kept(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # BN of a network that was never trained has statistics that no batch of images has.
+    finetuned(photos, tmp_path / "run")
+    first, kept = state(load(tmp_path / "run/first-model").network), weights_of(tmp_path / "run")
+    assert not changed(first, kept)
+    assert "that of the probe in cross-validation was" in " ".join(capsys.readouterr().err.split())
 
 
 # -- which stages learn --------------------------------------------------------------------------------

@@ -62,7 +62,9 @@ def train(
     """
     from deepresidual.evaluation import Evaluation
     from deepresidual.runs.baseline import run_in_words, shows_top5
+    from deepresidual.runs.gains import gains_in_words
     from deepresidual.runs.read import read_run
+    from deepresidual.runs.repeat import command_to_repeat
     from deepresidual.training.launch import train as run_training
     from deepresidual.training.preview import preview
     from deepresidual.training.seeds import train_seeds
@@ -89,7 +91,12 @@ def train(
             f"{done.split}: top-1 {done.top1:.2%} ({round(done.top1 * done.count):,} of {done.count:,}), "
             f"{f'top-5 {done.top5:.2%}, ' if shows_top5(len(done.classes)) else ''}loss {done.loss:.4f}"
         )
-        print_line(run_in_words(read_run(result.path)))
+        run = read_run(result.path)
+        print_line(run_in_words(run))
+        for line in gains_in_words(run):
+            print_line(line)
+        if again := command_to_repeat(run.record):
+            print_line(f"to the same bits on this machine: {again}")
     elif done:
         print_line(", ".join(f"{name} {value}" for name, value in done.summary().items()))
     return result.exit_code

@@ -136,6 +136,7 @@ def finetune(spec: ResNetSpec) -> Recipe:
         unfreeze_share=0.2,
         warmup_epochs=1,
         keep_model="best-loss",
+        average_share=0.7,
         early_stopping=8,
         augment=(
             Augment(crop="pad", flip=True, pad_px=4)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -86,6 +86,7 @@ _MEASURED: dict[str, Kind] = {"loss": _LOSS}
 _EVENTS: dict[str, Kind] = {
     "train": {**_MEASURED, "top1?": _SHARE, "images_per_second?": Between(0, 1e30)},
     "evaluation": {**_MEASURED, "top1?": _SHARE, "split": str},
+    "candidate": {**_MEASURED, "top1?": _SHARE, "split": str, "candidate": str},
 }
 
 _SHOWN: dict[str, Kind] = {"key": str, "label": str, "probability": _MEAN_SHARE, "loss": _LOSS}
@@ -121,6 +122,7 @@ class RunFiles:
         training: The lines of ``metrics.jsonl`` on training, in order.
         held_out: The lines of ``metrics.jsonl`` on evaluations, in order.
         evaluation: ``evaluation.json``; ``None``: not written yet.
+        candidates: The lines of ``metrics.jsonl`` on weights that no update led to, in order.
     """
 
     path: Path
@@ -128,6 +130,7 @@ class RunFiles:
     training: list[dict[str, Any]]
     held_out: list[dict[str, Any]]
     evaluation: dict[str, Any] | None
+    candidates: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -180,6 +183,7 @@ def read_run(path: Path) -> RunFiles:
     record["plan"]["recipe"] = with_new_names(record["plan"]["recipe"])
     training: list[dict[str, Any]] = []
     held_out: list[dict[str, Any]] = []
+    candidates: list[dict[str, Any]] = []
     for line in read_metrics(path):
         if line.damage and line.is_whole:  # behind the last line break is nothing yet
             raise ModelFileError(
@@ -187,9 +191,10 @@ def read_run(path: Path) -> RunFiles:
                 remedy="'residual train' with --resume sets damaged lines aside",
             )
         if not line.damage and line.is_whole:
-            rows = {"train": training, "evaluation": held_out}.get(line.document["event"], [])
+            of_event = {"train": training, "evaluation": held_out, "candidate": candidates}
+            rows = of_event.get(line.document["event"], [])
             rows.append(line.document)
-    return RunFiles(path, record, training, held_out, read_evaluation(path))
+    return RunFiles(path, record, training, held_out, read_evaluation(path), candidates)
 
 
 def read_run_record(run: Path, *fields: str) -> dict[str, Any]:

@@ -6,15 +6,24 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from deepresidual.data.source import SampleSource
+import numpy as np
+
+from deepresidual.data.source import SampleSource, Split
+from deepresidual.data.source.validation import Subset
 from deepresidual.models import TorchClassifier, save
 from deepresidual.nn import ResNet
 from deepresidual.runs.folder import Run
+from deepresidual.runtime.console import warn
 from deepresidual.tasks import Result, Task
 from deepresidual.training.journal import Journal
 from deepresidual.training.networks import averaged_network, is_average, kept_network, provenance
 from deepresidual.training.resources import Resources
 from deepresidual.training.state import TrainingState
+
+# Images that the guard against a collapse looks at.
+_MOST_SEEN = 1000
+# Nats; the probe averages two views and its loss is that before calibration.
+_WORSE_BY = 0.1
 
 
 class KeptModel:
@@ -118,16 +127,46 @@ class KeptModel:
         network = averaged_network(self._run, last, self._resources.device, self._processes)
         model = self.model(network, state)
         model.provenance = {**model.provenance, "average": f"{recipe.average_share:g} of what was learned"}
+        if recipe.keep_model == "average" and (reason := self._why_worse_than_probe(model)):
+            warn(f"{reason}; the probe is kept")
+            first = kept_network(
+                self._run.first_model_path, self._plan, self._resources.device, self._processes
+            )
+            model = self.model(first, state)
+            model.provenance = {**model.provenance, "average": f"none: {reason}"}
         evaluation = self.measure(model)
         self._journal.candidate(state.step, "average", evaluation)
         if recipe.keep_model == "average" or evaluation.summary()["loss"] < state.measured.best_error:
             self.keep(model, evaluation, state)
 
+    def _why_worse_than_probe(self, model: TorchClassifier) -> str:
+        """Return why what was learned is certainly worse than the probe; empty: it need not be.
+
+        There are no images to choose by. But who is worse on images that it has seen than the probe was on
+        such that it had not seen, in cross-validation, has not learned from them but collapsed.
+        """
+        unseen = self._processes.broadcast(self._run.record.get("probe", {}).get("out_of_fold_loss"))
+        if unseen is None:
+            return ""
+        train = self._source.split("train")
+        order = np.random.Generator(np.random.PCG64(0)).permutation(len(train))
+        some = Subset(train, np.sort(order[:_MOST_SEEN]))
+        loss = self._evaluate_split(model, some, "train").summary()["loss"]
+        if loss < unseen + _WORSE_BY:
+            return ""
+        return (
+            f"the loss on training images is {loss:.3g} at the end, and that of the probe in cross-validation "
+            f"was {unseen:.3g}"
+        )
+
     def _evaluate(self, model: TorchClassifier, split: str) -> Result:
+        return self._evaluate_split(model, self._source.split(split), split)
+
+    def _evaluate_split(self, model: TorchClassifier, samples: Split, split: str) -> Result:
         with self._guard():
             return self._task.evaluate(
                 model,
-                self._source.split(split),
+                samples,
                 split,
                 num_workers=self._resources.num_workers,
                 processes=self._processes,

@@ -1,0 +1,72 @@
+"""What each part of a fine-tuning gained: the probe, what was learned after it, and the average of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deepresidual.runs.read import RunFiles
+
+__all__ = ["Stage", "gains_in_words", "stages_of"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A model that a run could have kept.
+
+    Attributes:
+        name: ``probe``, ``fine-tuned`` or ``average``.
+        step: The update after which it was measured.
+        split: What it was measured on.
+        loss: Mean cross-entropy in nats.
+        top1: Share correct.
+        is_kept: Whether it is the model of the run.
+    """
+
+    name: str
+    step: int
+    split: str
+    loss: float
+    top1: float
+    is_kept: bool
+
+
+def stages_of(run: RunFiles) -> list[Stage]:
+    """Return the models that a run that began with a probe chose from; none for other runs."""
+    recipe = run.plan["recipe"]
+    if recipe.get("classifier_init") != "probe" or not run.held_out or "top1" not in run.held_out[0]:
+        return []
+    split = run.held_out[0]["split"]
+    watched = run.held_out_on(split)
+    later = [row for row in watched if row["step"]]
+    rows: dict[str, dict[str, Any]] = {"probe": watched[0]}
+    if later:
+        by_loss = recipe["keep_model"] == "best-loss"
+        rows["fine-tuned"] = min(later, key=lambda row: row["loss"]) if by_loss else later[-1]
+    if run.candidates:
+        rows["average"] = run.candidates[-1]
+    kept = _kept(recipe["keep_model"], rows)
+    return [
+        Stage(name, row["step"], split, row["loss"], row["top1"], name == kept) for name, row in rows.items()
+    ]
+
+
+def gains_in_words(run: RunFiles) -> list[str]:
+    """Return a line for each of :func:`stages_of`, the kept one marked; none where there was no choice."""
+    stages = stages_of(run)
+    if len(stages) < 2:
+        return []
+    return [
+        f"{stage.name:<10}  {stage.split}: top-1 {stage.top1:.2%}, loss {stage.loss:.4f}"
+        f"{', kept' if stage.is_kept else ''}"
+        for stage in stages
+    ]
+
+
+def _kept(keep_model: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    if keep_model == "best-loss":
+        return min(rows, key=lambda name: rows[name]["loss"])
+    if keep_model == "average" and "average" in rows:
+        return "average"
+    return "fine-tuned" if "fine-tuned" in rows else "probe"

@@ -1,0 +1,183 @@
+"""What a run begins with: weights that were asked for, released ones, bundled ones, or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deepresidual.data.source import SampleSource, open_source
+from deepresidual.errors import MachineError, ModelFileError
+from deepresidual.models import weights
+from deepresidual.models.weights import ResolvedWeights
+from deepresidual.recipe import Recipe
+from deepresidual.training.beginning import Beginning, begun, settle_beginning, with_held_out
+from deepresidual.training.options import TrainOptions
+from tests.conftest import TINY, write_photos
+from tests.training.parts import CPU, a_run, a_start, record_of
+
+ONLINE = "online"
+
+
+@pytest.fixture
+def asked_for(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> list[str]:
+    """Have every release in a test that is called online and none in others; return the names asked for."""
+    names: list[str] = []
+    is_online = ONLINE in request.node.name
+
+    def resolve(given: str | Path) -> ResolvedWeights:
+        names.append(str(given))
+        if str(given).startswith("resnet56-cifar10") or Path(given).exists():
+            return weights.resolve_weights(given)
+        if not is_online:
+            raise MachineError(f"{given} is not in the cache and the Hugging Face Hub cannot be reached")
+        return ResolvedWeights(
+            Path("cached"), str(given), "released", licence="MIT", description=f"{given} (…)"
+        )
+
+    monkeypatch.setattr("deepresidual.training.beginning.resolve_weights", resolve)
+    return names
+
+
+def photos_of(root: Path, per_class: int, side: int) -> SampleSource:
+    write_photos(root / "train", per_class, side=side)
+    write_photos(root / "test", 2, side=side, seed=1)
+    return open_source(root)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> SampleSource:
+    return photos_of(tmp_path / "large", 3, 100)
+
+
+def settled(source: SampleSource, model: Any = None, **options: Any) -> Beginning:
+    return settle_beginning(source, model, TrainOptions(**options), CPU)
+
+
+def test_photos_begin_with_released_weights_online(large: SampleSource, asked_for: list[str]) -> None:
+    found = settled(large)
+    assert asked_for == ["resnet18.tv_in1k"]
+    assert (found.weights, found.recipe, found.begins_with) == ("cached", "finetune", "released")
+    assert (found.line, found.licence) == ("resnet18.tv_in1k (…)", "MIT")
+
+
+def test_a_machine_of_many_cores_begins_with_a_larger_network_online(
+    large: SampleSource, asked_for: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepresidual.training.beginning.usable_cores", lambda: 8)
+    settled(large)
+    assert asked_for == ["resnet50.tv_in1k"]
+
+
+def test_a_network_begins_with_its_default_release_online(large: SampleSource, asked_for: list[str]) -> None:
+    found = settled(large, "resnet34")
+    assert (asked_for, found.model) == (["resnet34.tv_in1k"], "resnet34")
+
+
+def test_where_weights_cannot_be_had_the_bundled_network_begins(
+    large: SampleSource, asked_for: list[str]
+) -> None:
+    found = settled(large)
+    assert asked_for == ["resnet18.tv_in1k", "resnet56-cifar10"]
+    assert (found.begins_with, found.image_px, found.changes) == ("bundled", 96, {"head_stages": "all"})
+    assert found.notes[0] == "resnet18.tv_in1k is not in the cache and the Hugging Face Hub cannot be reached"
+    assert "residual fetch resnet18.tv_in1k --to resnet18; then here: --weights resnet18" in found.notes[1]
+    options = begun(TrainOptions(), found)
+    assert (options.recipe, options.image_px, options.changes) == ("finetune", 96, {"head_stages": "all"})
+
+
+def test_a_network_whose_weights_cannot_be_had_begins_from_nothing(
+    large: SampleSource, asked_for: list[str]
+) -> None:
+    found = settled(large, "resnet34")
+    assert asked_for == ["resnet34.tv_in1k"]
+    assert (found.weights, found.recipe, found.line) == ("", None, "none: those of resnet34 cannot be had")
+    assert "--weights resnet34" in found.notes[1]
+
+
+def test_small_images_begin_with_the_bundled_network_and_ask_nobody(
+    photos: Path, asked_for: list[str]
+) -> None:
+    found = settled(open_source(photos))
+    assert asked_for == ["resnet56-cifar10"]
+    assert (found.image_px, found.changes) == (None, {"head_stages": "all"})
+
+
+def test_none_begins_from_nothing(large: SampleSource, asked_for: list[str]) -> None:
+    assert settled(large, weights="none") == Beginning(line="none, as asked")
+    assert not asked_for
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "reason"),
+    [
+        (TINY, {}, "the network is one's own"),
+        (None, {"recipe": "cifar"}, "recipe cifar begins from nothing"),
+        (None, {"recipe": "rsb_a3"}, "recipe rsb_a3 begins from nothing"),
+        (None, {"recipe": "torchvision_v2"}, "recipe torchvision_v2 begins from nothing"),
+        (None, {"recipe": Recipe(name="mine")}, "recipe mine begins from nothing"),
+        ("resnet20", {}, "there are no released weights of resnet20"),
+    ],
+)
+def test_what_begins_from_nothing_by_its_source_says_so(
+    large: SampleSource, asked_for: list[str], model: Any, options: dict[str, Any], reason: str
+) -> None:
+    assert settled(large, model, **options).line == f"none: {reason}"
+    assert not asked_for
+
+
+def test_data_with_a_recipe_of_its_own_begins_from_nothing(asked_for: list[str]) -> None:
+    assert settled(open_source("digits")).line == "none: the recipe for digits begins from nothing"
+    assert settled(open_source("digits"), recipe="finetune").begins_with == "bundled"
+    assert asked_for == ["resnet56-cifar10"]
+
+
+def test_weights_that_do_not_exist_are_an_error(large: SampleSource) -> None:
+    with pytest.raises(ModelFileError, match="nothing-like-it"):
+        settled(large, weights="nothing-like-it")
+
+
+# -- what is held out ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("per_class", "share"), [(29, 0.0), (30, 0.2)])
+def test_a_fifth_of_each_class_is_held_out_where_that_is_enough_to_choose_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_class: int, share: float
+) -> None:
+    monkeypatch.setattr("deepresidual.training.beginning._FEWEST_TO_HOLD_OUT", 30)
+    source = photos_of(tmp_path / "photos", per_class, 8)
+    found = settled(source)
+    assert found.validation == share
+    held_out = with_held_out(source, TrainOptions(), found)
+    if share:
+        assert np.bincount(held_out.split("val").labels).tolist() == [6] * 3
+        assert np.bincount(held_out.split("train").labels).tolist() == [24] * 3
+        train, val = held_out.split("train"), held_out.split("val")
+        keys = [split.key(index) for split in (train, val) for index in range(len(split))]
+        assert sorted(keys) == sorted(source.split("train").key(index) for index in range(90))
+    else:
+        assert held_out is source
+
+
+def test_nothing_is_held_out_where_the_data_or_the_user_says_how(tmp_path: Path) -> None:
+    source = photos_of(tmp_path / "photos", 30, 8)
+    assert settled(source, validation=0.1).validation == 0.0
+    assert settled(source, recipe="probe").validation == 0.0
+    assert settled(source, changes={"keep_model": "last"}).validation == 0.0
+    with_val = dataclasses.replace(source, splits={**source.splits, "val": source.split("test")})
+    assert settled(with_val).validation == 0.0
+
+
+# -- the record ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_resumed_run_begins_with_what_it_began_with(photos: Path, tmp_path: Path) -> None:
+    start = a_start(tmp_path / "start")
+    a_run(photos, tmp_path / "run", weights=start, recipe="finetune")
+    recorded = record_of(tmp_path / "run")["begins_with"]
+    assert (recorded["weights"], recorded["recipe"]) == (str(start), None)
+    assert a_run(photos, tmp_path / "run", weights=None, recipe="finetune", resume=True).status == "finished"
