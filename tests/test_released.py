@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from deepresidual import zoo
+from deepresidual.conversion.timm import _read_preprocess
 from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.zoo.released import (
     ReleasedWeights,
@@ -81,6 +83,14 @@ def test_a_row_is_as_torchvision_records_it(row: ReleasedWeights) -> None:
     assert ([preprocess.crop_px], [preprocess.resize_px]) == (transform.crop_size, transform.resize_size)
     assert preprocess.interpolation == transform.interpolation.value
     assert (list(preprocess.mean), list(preprocess.std)) == (transform.mean, transform.std)
+
+
+@pytest.mark.parametrize("row", OF_TIMM, ids=str)
+def test_convert_takes_the_preprocessing_of_the_row(row: ReleasedWeights) -> None:
+    """What ``convert`` reads of the ``config.json`` that timm writes for these weights."""
+    config = json.loads(json.dumps(_timm_config(row.name)))
+    spec = zoo.entry("resnet18").spec  # of which only the channels matter
+    assert _read_preprocess(config, spec) == row.preprocess
 
 
 def test_all_of_torchvision_s_weights_of_the_zoo_s_networks_are_there() -> None:

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from deepresidual.evaluation import Evaluation
     from deepresidual.evaluation.evaluate import evaluate
     from deepresidual.evaluation.options import EvaluationOptions
-    from deepresidual.models import Classifier, Prediction, TorchClassifier, create, load, save
+    from deepresidual.models import (
+        Classifier,
+        Prediction,
+        TorchClassifier,
+        create,
+        list_weights,
+        load,
+        save,
+    )
     from deepresidual.models.convert import Conversion, convert
     from deepresidual.nn import ResNet
     from deepresidual.preprocess import Preprocess
@@ -55,6 +63,7 @@ __all__ = [
     "create",
     "evaluate",
     "list_models",
+    "list_weights",
     "load",
     "save",
     "train",
@@ -78,6 +87,7 @@ _HOMES = {
     "create": "deepresidual.models",
     "evaluate": "deepresidual.evaluation.evaluate",
     "list_models": "deepresidual.zoo",
+    "list_weights": "deepresidual.models",
     "load": "deepresidual.models",
     "save": "deepresidual.models",
     "train": "deepresidual.training.launch",

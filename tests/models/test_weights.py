@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from deepresidual import zoo
 from deepresidual.errors import ModelFileError, UnreachableError
 from deepresidual.models import TorchClassifier, cached_weights, load, resolve_weights, save, weights
+from deepresidual.models.fetching import fetch_source
+from deepresidual.models.foreign import read_foreign
 from deepresidual.models.source import find_source
+from deepresidual.zoo.released import released
 from tests.conversion.in_process import read_in_this_process
 from tests.fakes.hub import FakeHub
 from tests.fakes.releases import TINY, add_rows, small_checkpoint
@@ -313,3 +319,38 @@ def test_what_is_here_goes_before_names(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / name / "config.json").write_text('{"model_type": "resnet"}')
         assert find_source(name).kind == "file"
     assert find_source(Path("https://example.org/net.pth")).url == "https://example.org/net.pth"
+
+
+@pytest.mark.test_all
+def test_two_processes_at_once_leave_one_conversion(hub: FakeHub, tmp_path: Path) -> None:
+    hub.add_transformers("someone/tiny", layer_type="basic")
+    command = [sys.executable, "-m", "deepresidual", "fetch", "someone/tiny"]
+    both = [
+        subprocess.Popen(
+            command, env=hub.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert len(list((tmp_path / "residual-cache" / "models" / "v1").iterdir())) == 1
+    assert said[0][0] == said[1][0]
+
+
+@pytest.mark.test_all
+@pytest.mark.parametrize("name", ["resnet18.tv_in1k", "resnet18.a3_in1k", "resnetv2_18.ra4_e3600_r224_in1k"])
+def test_a_folder_that_timm_wrote_is_what_the_row_says(hub: FakeHub, name: str) -> None:
+    row = released(name)
+    hub.add_timm(row.hub_id, name)
+    model = load(name)
+    assert model.preprocess == row.preprocess
+    assert zoo.name_of(model.spec) == row.network
+    assert (len(model.label_names), model.label_names[207]) == (1000, "golden retriever")
+    assert "against timm" in model.provenance["certificate"]
+    # The file alone, from the publisher's server, is the same function.
+    weights = hub.commits[row.hub_id][hub.branches[row.hub_id]["main"]]["model.safetensors"]
+    url = hub.serve("alone.safetensors", weights)
+    alone = read_foreign(fetch_source(find_source(url)), release=row).model
+    assert alone.preprocess == row.preprocess
+    theirs = alone.network.state_dict()
+    assert all(torch.equal(tensor, theirs[key]) for key, tensor in model.network.state_dict().items())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from deepresidual.backends.pytorch import TorchClassifier, require_torch
     from deepresidual.models.folder import save
     from deepresidual.models.network import create
-    from deepresidual.models.source import model_folder
+    from deepresidual.models.source import list_weights, model_folder
     from deepresidual.models.weights import ResolvedWeights, cached_weights, load, resolve_weights
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "TorchClassifier",
     "cached_weights",
     "create",
+    "list_weights",
     "load",
     "model_folder",
     "require_classifier",
@@ -39,6 +40,7 @@ _HOMES = {
     "TorchClassifier": "deepresidual.backends.pytorch",
     "cached_weights": "deepresidual.models.weights",
     "create": "deepresidual.models.network",
+    "list_weights": "deepresidual.models.source",
     "load": "deepresidual.models.weights",
     "model_folder": "deepresidual.models.source",
     "require_classifier": "deepresidual.backends.classifier",

@@ -6,6 +6,7 @@ network, meaning its default release), a repository of the Hugging Face Hub, a U
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from deepresidual.zoo.released import (
     ReleasedWeights,
     default_release,
     find_release,
+    list_released,
     num_released,
     release_of_hub_id,
     release_of_url,
@@ -93,6 +95,16 @@ def find_source(given: str | Path) -> ModelSource:
     if exists(path.with_name(f"{path.name}.index")):  # a checkpoint of TensorFlow, by its files' common name
         return ModelSource(text, "file", path)
     raise _nothing(text)
+
+
+def list_weights(pattern: str = "*") -> list[str]:
+    """Return the names of learned weights that match the shell ``pattern``: bundled ones, then released ones.
+
+    Example:
+        >>> list_weights("resnet18.a*")
+        ['resnet18.a1_in1k', 'resnet18.a2_in1k', 'resnet18.a3_in1k']
+    """
+    return [name for name in bundled.names() if fnmatch.fnmatchcase(name, pattern)] + list_released(pattern)
 
 
 def model_folder(path: str | Path) -> Path:
