@@ -164,9 +164,7 @@ def fetch(wanted: HubId) -> Fetched:
     except UnreachableError as error:
         if before is None or before.commit == commit:
             raise
-        warn(
-            f"{error.found}; what the cache has of {wanted}, commit {before.commit[:12]}, is older and is used"
-        )
+        warn(f"{error.found}; commit {before.commit[:12]} of {wanted}, in the cache, is older and is used")
         return _verified(before, cache)
     if cache.weights(commit) is None:
         raise RunError(
