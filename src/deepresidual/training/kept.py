@@ -155,8 +155,8 @@ class KeptModel:
         if loss < unseen + _WORSE_BY:
             return ""
         return (
-            f"the loss on training images is {loss:.3g} at the end, and that of the probe in cross-validation "
-            f"was {unseen:.3g}"
+            f"the loss on training images is {loss:.3g} at the end, and "
+            f"that of the probe in cross-validation was {unseen:.3g}"
         )
 
     def _evaluate(self, model: TorchClassifier, split: str) -> Result:
