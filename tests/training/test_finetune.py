@@ -41,9 +41,16 @@ from tests.training.parts import (
 pytestmark = pytest.mark.usefixtures("no_report")
 
 
+def of_other_classes(photos: Path) -> Path:
+    """Return a model to start from whose classifier is of no use for the photos."""
+    start = photos.parent / "start"
+    return start if start.exists() else a_start(start, labels=("x", "y", "z"))
+
+
 def finetuned(photos: Path, out: Path, changes: dict[str, Any] | None = None, **options: Any) -> Any:
     """Fine-tune the tiny network for two epochs, the first of them the warm-up."""
     changes = {"warmup_epochs": 1.0, "early_stopping": 0, **(changes or {})}
+    options = {"weights": of_other_classes(photos), **options}
     return a_run(photos, out, changes, recipe="finetune", **options)
 
 
@@ -156,6 +163,14 @@ def test_a_collapse_is_noticed_without_images_to_choose_by_and_the_probe_is_kept
     assert "that of the probe in cross-validation was" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_classifier_of_the_same_classes_stays(photos: Path, tmp_path: Path) -> None:
+    start = a_start(tmp_path / "start")
+    finetuned(photos, tmp_path / "run", weights=start)
+    first = load(tmp_path / "run/first-model").network
+    assert not changed(state(load(start).network), state(first))
+    assert "probe" not in record_of(tmp_path / "run")
+
+
 # -- which stages learn --------------------------------------------------------------------------------
 
 
@@ -214,10 +229,8 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(
 
 def timed(photos: Path, out: Path, changes: dict[str, Any] | None = None, **options: Any) -> RunResult:
     """Fine-tune the tiny network on 48 pictures for as many of 30 epochs as fit into the minutes."""
-    start = photos.parent / "start"
-    if not start.exists():
-        a_start(start)
-    options = {"weights": start, "recipe": "finetune", "num_workers": 0, "precision": "fp32", **options}
+    usual = {"weights": of_other_classes(photos), "recipe": "finetune"}
+    options = {**usual, "num_workers": 0, "precision": "fp32", **options}
     return train(photos, out=out, changes={"batch_size": 10, **(changes or {})}, **options)
 
 

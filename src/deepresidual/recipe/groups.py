@@ -57,8 +57,9 @@ class BeginningFields:
     """What the run begins with, and which stages learn when."""
 
     classifier_init: ClassifierInit = "random"
-    """First weights of the classifier: ``random``, or those of a ``probe``, a logistic regression on the
-    features that the network has of the training images at the beginning."""
+    """First weights of the classifier: ``random``, or those of the weights where the classes are the same;
+    or those of a ``probe``, a logistic regression on the features of the training images at the beginning.
+    """
     head_stages: HeadStages = "last"
     """What the classifier reads: means of the ``last`` stage's map, or means and deviations of the maps of
     ``all`` stages, which helps where the network has learned from other images than these."""

@@ -76,6 +76,8 @@ def make_plan(
     usual = _usual_preprocess(source, spec, start)
     recipe = _settled_recipe(source, options, spec, usual.crop_px, recorded, has_weights=start is not None)
     recipe = _fitted_to_data(source, options, recipe)
+    if start is not None and _has_its_classifier(start, source, options, recipe):
+        recipe = replace(recipe, classifier_init="random")
     _check_selection(source, recipe)
     check_frozen_stages(spec, recipe.frozen_stages)
     preprocess = _settled_preprocess(source, options, recipe, usual, recorded)
@@ -289,6 +291,17 @@ def _check_images(plan: Plan) -> None:
             f"{name} 1 at {smallest} px leaves batch normalization one value a channel",
             remedy=f"raise --{name.replace('_', '-')} or --image-px",
         )
+
+
+def _has_its_classifier(
+    start: TorchClassifier, source: SampleSource, options: TrainOptions, recipe: Recipe
+) -> bool:
+    """Return whether fine-tuning goes on with the classifier of the weights, which is for the same classes."""
+    is_asked = isinstance(options.recipe, Recipe) or "classifier_init" in options.changes
+    has_same_head = recipe.head_stages == "last" and start.spec.has_usual_head
+    return (
+        start.label_names == source.classes and has_same_head and recipe.name == "finetune" and not is_asked
+    )
 
 
 def _fitted_to_data(source: SampleSource, options: TrainOptions, recipe: Recipe) -> Recipe:
