@@ -1,9 +1,10 @@
 """Features that were computed before, found again by the content of the image file.
 
 A row is known by the SHA-256 of the encoded file and by everything else that it depends on: weights,
-architecture, preprocessing, view, head, precision, versions of PyTorch and of the decoders, processor. A photo that has changed
-under its name, or other weights of the same name, are therefore never served. What lies here can be deleted
-at any time, and a cache that cannot be read or written is no error: the rows are computed again.
+architecture, preprocessing, view, head, precision, versions of PyTorch and of the decoders, processor. A
+photo that has changed under its name, or other weights of the same name, are therefore never served. What
+lies here can be deleted at any time, and a cache that cannot be read or written is no error: the rows are
+computed again.
 
 Rows lie in segments, safetensors files that appear whole under a new name and are never changed: a process
 that is killed leaves at most a temporary file, and several processes write side by side. Every row has a

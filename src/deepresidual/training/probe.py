@@ -48,7 +48,10 @@ _FEWEST_TO_CALIBRATE, _COLDEST = 50, 0.5
 _MANY_IMAGES, _MUCH_WORK = 10_000, 1_000_000_000
 # So many features (images · features) are solved for in float64; more would not fit into a small memory.
 _MANY_NUMBERS = 20_000_000
-# Below so much work BLAS takes one thread: 0.1 instead of 1.7 s for 70 images on two busy cores.
+# Below so much work the solver takes one thread: others spin between its many small calls, which took 1.7
+# instead of 0.1 CPU s for 70 images on two busy cores.
+_ONE_THREAD = 200_000_000
+# Below so much work the optimum is found to many digits.
 _LITTLE_WORK = 10_000_000
 _MOST_ITERATIONS = 1000
 # A feature that varies by less than what float32 rounds off at its size is constant.
@@ -120,6 +123,7 @@ def fit_probe(values: NDArray[np.float32], labels: NDArray[np.int64], num_classe
         ConfigurationError: The shapes do not fit, or a label is out of range.
         DataError: There are no images, or values that are not finite.
     """
+    import sklearn.linear_model  # noqa: F401  # limits hold for the libraries that are loaded when they are set
     from threadpoolctl import threadpool_limits
 
     _check(values, labels, num_classes)
@@ -134,7 +138,7 @@ def fit_probe(values: NDArray[np.float32], labels: NDArray[np.int64], num_classe
     curve: tuple[PathPoint, ...] = ()
     best: PathPoint | None = None
     c, temperature = _USUAL_C, 1.0
-    with threadpool_limits(1 if work < _LITTLE_WORK else None, user_api="blas"):
+    with threadpool_limits(1 if work < _ONE_THREAD else None):
         if num_folds and len(present) > 1:
             path = _Path(averaged, values[:, 0], rows, folds, num_folds)
             curve = path.walk()
