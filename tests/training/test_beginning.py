@@ -82,11 +82,11 @@ def test_where_weights_cannot_be_had_the_bundled_network_begins(
 ) -> None:
     found = settled(large)
     assert asked_for == ["resnet18.tv_in1k", "resnet56-cifar10"]
-    assert (found.begins_with, found.image_px, found.changes) == ("bundled", 96, {"head_stages": "all"})
+    assert (found.begins_with, found.image_px) == ("bundled", 96)
     assert found.notes[0] == "resnet18.tv_in1k is not in the cache and the Hugging Face Hub cannot be reached"
     assert "residual fetch resnet18.tv_in1k --to resnet18; then here: --weights resnet18" in found.notes[1]
     options = begun(TrainOptions(), found)
-    assert (options.recipe, options.image_px, options.changes) == ("finetune", 96, {"head_stages": "all"})
+    assert (options.recipe, options.image_px) == ("finetune", 96)
 
 
 def test_a_network_whose_weights_cannot_be_had_begins_from_nothing(
@@ -103,7 +103,7 @@ def test_small_images_begin_with_the_bundled_network_and_ask_nobody(
 ) -> None:
     found = settled(open_source(photos))
     assert asked_for == ["resnet56-cifar10"]
-    assert (found.image_px, found.changes) == (None, {"head_stages": "all"})
+    assert found.image_px is None
 
 
 def test_none_begins_from_nothing(large: SampleSource, asked_for: list[str]) -> None:

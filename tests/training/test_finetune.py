@@ -58,7 +58,9 @@ def finetuned(photos: Path, out: Path, changes: dict[str, Any] | None = None, **
 
 
 def test_a_probe_is_the_fit_to_the_features_of_the_first_network(photos: Path, tmp_path: Path) -> None:
-    result = a_run(photos, tmp_path / "run", {"steps": 0, "flip": True}, recipe="probe")
+    result = a_run(
+        photos, tmp_path / "run", {"steps": 0, "flip": True, "head_stages": "last"}, recipe="probe"
+    )
     start = load(photos.parent / "start")
     features = extract_features(start, open_source(photos).split("train"))
     probe = fit_probe(features.values, features.labels, 3)
@@ -117,7 +119,7 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_lowest_held_out_loss_of_probe_epochs_and_average_is_kept(many: Path, tmp_path: Path) -> None:
-    result = finetuned(many, tmp_path / "run")
+    result = finetuned(many, tmp_path / "run", {"head_stages": "last"})
     out = tmp_path / "run"
     losses = {row["step"]: row["loss"] for row in rows(out, "evaluation") if row["split"] == "val"}
     (average,) = rows(out, "candidate")
@@ -157,7 +159,7 @@ def test_a_collapse_is_noticed_without_images_to_choose_by_and_the_probe_is_kept
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # BN of a network that was never trained has statistics that no batch of images has.
-    finetuned(photos, tmp_path / "run")
+    finetuned(photos, tmp_path / "run", {"head_stages": "last"})
     first, kept = state(load(tmp_path / "run/first-model").network), weights_of(tmp_path / "run")
     assert not changed(first, kept)
     assert "that of the probe in cross-validation was" in " ".join(capsys.readouterr().err.split())

@@ -61,8 +61,9 @@ class BeginningFields:
     or those of a ``probe``, a logistic regression on the features of the training images at the beginning.
     """
     head_stages: HeadStages = "last"
-    """What the classifier reads: means of the ``last`` stage's map, or means and deviations of the maps of
-    ``all`` stages, which helps where the network has learned from other images than these."""
+    """What the classifier reads: means of the ``last`` stage's map (or what that of the weights reads), or
+    means and deviations of the maps of ``all`` stages, which helps where the network has learned from other
+    images than these."""
     unfreeze_share: float = number(0.0, 0, 1)
     """Share of the updates after the warm-up over which stages begin to learn one after the other, the last
     one first; in the warm-up only that one and the classifier do (Howard and Ruder 2018, arXiv 1801.06146,

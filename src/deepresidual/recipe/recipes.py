@@ -17,6 +17,7 @@ from deepresidual.recipe.recipe import Recipe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from deepresidual.recipe.groups import HeadStages
     from deepresidual.spec import ResNetSpec
 
 __all__ = ["NAMES", "LeftOut", "earlier_recipe", "left_out", "named_recipe", "recipe_for"]
@@ -112,7 +113,8 @@ def probe(spec: ResNetSpec) -> Recipe:
         steps=0,
         batch_size=32,
         classifier_init="probe",
-        augment=Augment(flip=finetune(spec).augment.flip),
+        head_stages=_head_stages(spec),
+        augment=Augment(flip=True),
     )
 
 
@@ -131,6 +133,7 @@ def finetune(spec: ResNetSpec) -> Recipe:
         epochs=30,
         batch_size=32,
         classifier_init="probe",
+        head_stages=_head_stages(spec),
         learning_rate=0.01,
         stage_lr_decay=0.7,
         unfreeze_share=0.2,
@@ -144,6 +147,15 @@ def finetune(spec: ResNetSpec) -> Recipe:
             else Augment(crop="random-resized", flip=True, min_area=0.25)
         ),
     )
+
+
+def _head_stages(spec: ResNetSpec) -> HeadStages:
+    """Return what a fitted classifier reads of a network.
+
+    Of networks for small images the maps of all stages are worth four to five points of accuracy more than
+    the last, on other classes than they have learned (measured on CIFAR-10, five classes from the others).
+    """
+    return "all" if spec.stem == "cifar" else "last"
 
 
 def cifar2015(spec: ResNetSpec) -> Recipe:

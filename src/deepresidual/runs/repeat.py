@@ -33,13 +33,10 @@ def command_to_repeat(record: Mapping[str, Any]) -> str:
         "--precision": plan["precision"],
         "--compile": "yes" if plan["compiled"] else "no",
     }
-    followed = {
-        f"--{name.replace('_', '-')}": value for name, value in begins_with.get("changes", {}).items()
-    }
-    if begins_with.get("image_px"):
+    kept, followed = _kept(words, settled), {}
+    if begins_with.get("image_px") and "--image-px" not in kept:
         followed["--image-px"] = begins_with["image_px"]
-    kept = _kept(words, settled)
-    added = {option: value for option, value in followed.items() if option not in kept} | settled
+    added = {**followed, **settled}
     return shlex.join([*kept, *(str(word) for pair in added.items() for word in pair)])
 
 

@@ -8,7 +8,7 @@ bundled network takes their place. What a recipe or a data set trains from nothi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,6 @@ class Beginning:
         model: Name of the network, where that is asked for or follows.
         recipe: Name of the recipe, where that follows.
         image_px: Side of the input, where that follows.
-        changes: Fields of the recipe that follow.
         validation: Share of the training images that is held out of each class; 0: none.
         line: What to say of it, without the word in front.
         licence: Licence of released weights; empty: none, or not known.
@@ -66,7 +65,6 @@ class Beginning:
     model: str | None = None
     recipe: str | None = None
     image_px: int | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
     validation: float = 0.0
     line: str = ""
     licence: str = ""
@@ -135,7 +133,6 @@ def begun(options: TrainOptions, beginning: Beginning) -> TrainOptions:
         recipe=options.recipe if options.recipe is not None else beginning.recipe,
         image_px=options.image_px if options.image_px is not None else beginning.image_px,
         validation=options.validation if options.validation is not None else beginning.validation,
-        changes={**beginning.changes, **options.changes},
     )
 
 
@@ -170,7 +167,7 @@ def _default(
 ) -> Beginning:
     """Return the released weights to begin with; where they cannot be had, bundled ones, or nothing."""
     if model is None and usual_side_px(source) <= SMALL_PX:
-        return _with_weights(resolve_weights(_BUNDLED), None, options, head_stages="all")
+        return _with_weights(resolve_weights(_BUNDLED), None, options)
     network = model or _usual_network(source, device)
     release = default_release(network)
     assert release is not None  # noqa: S101  # _why_nothing has looked
@@ -184,7 +181,7 @@ def _default(
         missing = (str(error), remedy)
     if model is not None:
         return Beginning(model=model, line=f"none: those of {model} cannot be had", notes=missing)
-    found = _with_weights(resolve_weights(_BUNDLED), None, options, image_px=_BUNDLED_PX, head_stages="all")
+    found = _with_weights(resolve_weights(_BUNDLED), None, options, image_px=_BUNDLED_PX)
     return replace(found, notes=missing)
 
 
@@ -194,7 +191,6 @@ def _with_weights(
     options: TrainOptions,
     *,
     image_px: int | None = None,
-    head_stages: str | None = None,
 ) -> Beginning:
     return Beginning(
         weights=str(found.path),
@@ -202,7 +198,6 @@ def _with_weights(
         model=model,
         recipe=None if options.recipe is not None else "finetune",
         image_px=image_px,
-        changes={"head_stages": head_stages} if head_stages is not None else {},
         begins_with="released" if found.kind != "bundled" else "bundled",
         line=found.description,
         notes=found.notes,

@@ -77,7 +77,7 @@ def make_plan(
     recipe = _settled_recipe(source, options, spec, usual.crop_px, recorded, has_weights=start is not None)
     recipe = _fitted_to_data(source, options, recipe)
     if start is not None and _has_its_classifier(start, source, options, recipe):
-        recipe = replace(recipe, classifier_init="random")
+        recipe = replace(recipe, classifier_init="random", head_stages="last")
     _check_selection(source, recipe)
     check_frozen_stages(spec, recipe.frozen_stages)
     preprocess = _settled_preprocess(source, options, recipe, usual, recorded)
@@ -296,12 +296,11 @@ def _check_images(plan: Plan) -> None:
 def _has_its_classifier(
     start: TorchClassifier, source: SampleSource, options: TrainOptions, recipe: Recipe
 ) -> bool:
-    """Return whether fine-tuning goes on with the classifier of the weights, which is for the same classes."""
-    is_asked = isinstance(options.recipe, Recipe) or "classifier_init" in options.changes
-    has_same_head = recipe.head_stages == "last" and start.spec.has_usual_head
-    return (
-        start.label_names == source.classes and has_same_head and recipe.name == "finetune" and not is_asked
-    )
+    """Return whether fine-tuning goes on with the weights' classifier, which is for the same classes."""
+    asked = {"classifier_init", "head_stages"} & set(options.changes)
+    if isinstance(options.recipe, Recipe) or asked or recipe.name != "finetune":
+        return False
+    return start.label_names == source.classes
 
 
 def _fitted_to_data(source: SampleSource, options: TrainOptions, recipe: Recipe) -> Recipe:
