@@ -78,7 +78,9 @@ def _fitted(
         progress=lambda done, total: journal.step(0, f"features of {done:,} of {total:,} images"),
     )
     seen = time.monotonic()
-    probe = fit_probe(features.values, features.labels, len(plan.classes))
+    journal.step(0, "fitting a classifier")
+    with resources.stop.at_once():
+        probe = fit_probe(features.values, features.labels, len(plan.classes))
     facts = {
         name: value for name, value in dataclasses.asdict(probe).items() if name not in ("weight", "bias")
     }
