@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -37,6 +38,47 @@ def test_train_pretrained_is_answered_with_the_option(capsys: Capture) -> None:
         "error: --pretrained is no option of 'residual train'; begin with learned weights by --weights NAME "
         "('residual models --weights' lists all)\n"
     )
+
+
+@pytest.mark.parametrize("given", ["tiny", "someone/tiny"])
+def test_train_takes_what_load_takes(
+    tiny: FakeHub, photos: Path, tmp_path: Path, capsys: Capture, given: str
+) -> None:
+    out = tmp_path / "run"
+    options = "--recipe finetune --steps 1 --batch-size 8 --image-px 32 --precision fp32 --workers 0"
+    assert main(["train", str(photos), "--weights", given, *options.split(), "--out", str(out)]) == 0
+    assert "tiny.tv_in1k (torchvision V1, BSD-3-Clause, ImageNet-1k, 69.76 %)" in capsys.readouterr().err
+    model = deepresidual.load(out)
+    assert sorted(model.label_names) == sorted(path.name for path in (photos / "test").iterdir())
+    record = model.provenance
+    assert (record["began with"], record["licence of the weights"]) == ("tiny.tv_in1k", "BSD-3-Clause")
+    assert "commercial use" not in record
+
+
+def test_a_run_and_what_begins_with_it_keep_the_licence(
+    tiny: FakeHub, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    add_rows(monkeypatch, dataclasses.replace(TINY, licence="CC-BY-NC-4.0", commercial="no"))
+    options = "--recipe finetune --steps 1 --batch-size 8 --image-px 32 --precision fp32 --workers 0"
+    for given, out in (("tiny.tv_in1k", "first"), (str(tmp_path / "first"), "second")):
+        run = tmp_path / out
+        assert main(["train", str(photos), "--weights", given, *options.split(), "--out", str(run)]) == 0
+        assert f"{given} is CC-BY-NC-4.0: not for commercial use" in capsys.readouterr().err
+        assert deepresidual.load(run).provenance["commercial use"] == "no"
+        assert "does not allow commercial use" in (run / "model" / "README.md").read_text()
+
+
+def test_train_without_a_network_is_one_sentence(
+    hub: FakeHub, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["train", str(photos), "--weights", "resnet50", "--out", str(tmp_path / "run")]) == 4
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(
+        "error: resnet50.tv_in1k (102 MB) is not in the cache and the Hugging Face Hub cannot"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_convert_by_name(tiny: FakeHub, tmp_path: Path, capsys: Capture) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +78,10 @@ def cached_source(source: ModelSource) -> SourceFiles | None:
 
 
 def is_offline() -> bool:
-    """Return whether the user has said, as every tool of the Hub understands it, that there is no network."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    """Return whether ``HF_HUB_OFFLINE`` says, as to every tool of the Hub, that no network is to be asked."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _of_hub(fetched: hub.Fetched) -> SourceFiles:

@@ -21,7 +21,7 @@ from deepresidual.nn import ResNet, empty_network
 from deepresidual.preprocess import Preprocess
 from deepresidual.runtime.provenance import now
 from deepresidual.spec import ResNetSpec
-from deepresidual.zoo.released import ReleasedWeights
+from deepresidual.zoo.released import NO_LICENCE, ReleasedWeights
 
 
 def _same_implementation() -> Certificate:
@@ -154,7 +154,7 @@ def _released(release: ReleasedWeights) -> dict[str, Any]:
     return {
         "weights": release.name,
         "published by": release.source,
-        "licence": release.licence or "none recorded",
+        "licence": release.licence or NO_LICENCE,
         **({"commercial use": release.commercial} if release.commercial != "yes" else {}),
         "trained on": release.data,
         **({"published accuracy": accuracy} if accuracy else {}),

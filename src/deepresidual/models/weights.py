@@ -31,7 +31,8 @@ from deepresidual.models.foreign import read_foreign
 from deepresidual.models.source import CONFIG, WEIGHTS, ModelSource, SourceKind, find_source, is_model_folder
 from deepresidual.runtime.console import note, warn
 from deepresidual.runtime.files import atomic_folder, make_folder
-from deepresidual.zoo.released import ReleasedWeights
+from deepresidual.runtime.strict_json import read_object
+from deepresidual.zoo.released import NO_LICENCE, ReleasedWeights, licence_warning
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class ResolvedWeights:
         name: The full name of released weights; otherwise what was given.
         kind: What was given.
         version: Commit or SHA-256 of what was converted; empty for a model folder.
-        licence: SPDX identifier; empty where it is not known.
+        licence: SPDX identifier; ``none recorded`` where the publisher names none; empty where not known.
         description: One line: name, publisher, licence, training data, accuracy, as far as they are known.
         notes: What else has to be said, one sentence each: a licence that forbids commercial use.
         released: The released weights; ``None`` for others.
@@ -145,14 +146,25 @@ def cached_weights(given: str | Path) -> ResolvedWeights | None:
 def _known(source: ModelSource) -> ResolvedWeights | None:
     """Return what is a model folder already, or was converted before; no network is asked."""
     if source.kind in ("folder", "bundled") and source.path is not None:
-        text = f"{source.given} (bundled)" if source.kind == "bundled" else source.given
-        return ResolvedWeights(source.path, source.given, source.kind, description=text)
+        return _of_folder(source, source.path)
     if source.kind == "file":
         return None  # its content decides
     if source.hub_id is not None and (source.release is None or source.hub_id != HubId(source.hub_id.name)):
         return None  # a branch moves, and another revision is another version
     folder = newest_conversion(source)
     return _resolved(source, folder, folder.name.partition("@")[2]) if folder is not None else None
+
+
+def _of_folder(source: ModelSource, folder: Path) -> ResolvedWeights:
+    """Return a model folder with the licence that it remembers, its own or that of what it began with."""
+    own = read_object(folder / CONFIG).get("residual")
+    provenance = own.get("provenance") if isinstance(own, dict) else None
+    record = provenance if isinstance(provenance, dict) else {}
+    licence = str(record.get("licence") or record.get("licence of the weights") or "")
+    text = f"{source.given} (bundled)" if source.kind == "bundled" else source.given
+    warning = licence_warning(source.given, licence)
+    notes = (warning,) if warning else ()
+    return ResolvedWeights(folder, source.given, source.kind, "", licence, text, notes)
 
 
 def _is_fixed(source: ModelSource) -> bool:
@@ -171,7 +183,7 @@ def _resolved(source: ModelSource, folder: Path, version: str) -> ResolvedWeight
         release.name,
         source.kind,
         version,
-        release.licence,
+        release.licence or NO_LICENCE,
         str(release),
         (release.warning,) if release.warning else (),
         release,

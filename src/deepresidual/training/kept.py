@@ -15,6 +15,7 @@ from deepresidual.nn import ResNet
 from deepresidual.runs.folder import Run
 from deepresidual.runtime.console import warn
 from deepresidual.tasks import Result, Task
+from deepresidual.training.beginning import recorded_beginning
 from deepresidual.training.journal import Journal
 from deepresidual.training.networks import averaged_network, is_average, kept_network, provenance
 from deepresidual.training.resources import Resources
@@ -56,7 +57,9 @@ class KeptModel:
         self._guard = guard
         self._run, self._source, self._resources, self._journal = run, source, resources, journal
         self._plan, self._processes, self._task = run.plan, resources.processes, task
-        self._provenance = provenance(run.plan)
+        # Only the main process writes models, and need be able to read the run folder.
+        began = recorded_beginning(run.path) if resources.processes.is_main else None
+        self._provenance = provenance(run.plan, began)
         self.evaluation: Result | None = None
         final = source.evaluation_split
         self.final_split = final if final != source.validation_split else ""

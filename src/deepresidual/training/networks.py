@@ -15,9 +15,11 @@ from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.provenance import now, versions
 from deepresidual.tasks import Task
 from deepresidual.training.averages import precise_statistics
+from deepresidual.training.beginning import Beginning
 from deepresidual.training.feed import Feed
 from deepresidual.training.state import Tensors
 from deepresidual.training.updater import Updater, learning_norms
+from deepresidual.zoo.released import commercial_use
 
 
 def first_network(plan: Plan, task: Task, weights: Path | None) -> ResNet:
@@ -88,8 +90,9 @@ def is_average(run: Run, processes: Processes) -> bool:
     return processes.broadcast(found)
 
 
-def provenance(plan: Plan) -> dict[str, Any]:
-    """Return what a model folder remembers of the run that it comes from."""
+def provenance(plan: Plan, beginning: Beginning | None = None) -> dict[str, Any]:
+    """Return what a model folder remembers of its run, and of the weights that this began with."""
+    name, licence = (beginning.name, beginning.licence) if beginning is not None else ("", "")
     return {
         "data": plan.data,
         "fingerprint": plan.fingerprint.get("train", ""),
@@ -98,6 +101,9 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "seed": plan.seed,
         "precision": plan.precision,
         **({"weights": plan.weights} if plan.weights else {}),
+        **({"began with": name} if name else {}),
+        **({"licence of the weights": licence} if licence else {}),
+        **({"commercial use": use} if (use := commercial_use(licence)) != "yes" else {}),
         "residual": versions()["residual"],
         "torch": versions()["torch"],
         "date": now(),

@@ -31,10 +31,13 @@ from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.preprocess import Preprocess
 
 __all__ = [
+    "NO_LICENCE",
     "CommercialUse",
     "ReleasedWeights",
+    "commercial_use",
     "default_release",
     "find_release",
+    "licence_warning",
     "list_released",
     "num_released",
     "release_of_hub_id",
@@ -45,6 +48,9 @@ __all__ = [
 
 CommercialUse: TypeAlias = Literal["yes", "no", "unclear"]
 """Whether a licence allows commercial use; ``unclear`` where no licence is recorded."""
+
+NO_LICENCE = "none recorded"
+"""What a model folder says of weights whose publisher names no licence."""
 
 _ENUM_SUFFIX = "_weights"  # of torchvision's enums, in lower case: ResNet50_Weights.IMAGENET1K_V2
 
@@ -103,11 +109,21 @@ class ReleasedWeights:
     @property
     def warning(self) -> str:
         """A sentence about the licence where it does not allow everything; else empty."""
-        if self.commercial == "no":
-            return f"{self.name} is {self.licence}: not for commercial use"
-        if self.commercial == "unclear":
-            return f"{self.name} has no recorded licence: ask its authors before you use it"
-        return ""
+        return licence_warning(self.name, self.licence or NO_LICENCE)
+
+
+def commercial_use(licence: str) -> CommercialUse:
+    """Return whether a licence allows commercial use; that weights of one's own have none forbids nothing."""
+    return "unclear" if licence == NO_LICENCE else "no" if "-NC" in licence else "yes"
+
+
+def licence_warning(name: str, licence: str) -> str:
+    """Return a sentence about the licence of weights where it does not allow everything; else empty."""
+    if commercial_use(licence) == "no":
+        return f"{name} is {licence}: not for commercial use"
+    if commercial_use(licence) == "unclear":
+        return f"{name} has no recorded licence: ask its authors before you use it"
+    return ""
 
 
 def released(name: str) -> ReleasedWeights:
