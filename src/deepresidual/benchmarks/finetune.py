@@ -29,7 +29,14 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from deepresidual.benchmarks.measurement import Result, Row, check_repetitions, chosen_rows, make_result
+from deepresidual.benchmarks.measurement import (
+    Result,
+    Row,
+    check_repetitions,
+    chosen_rows,
+    make_result,
+    measured_commit,
+)
 from deepresidual.benchmarks.progress import Progress
 from deepresidual.benchmarks.transfer_images import TransferImages
 from deepresidual.data.source import open_source
@@ -41,7 +48,6 @@ from deepresidual.runs.read import read_run_record
 from deepresidual.runs.statistics import summarize
 from deepresidual.runtime.console import note
 from deepresidual.runtime.files import sha256_of
-from deepresidual.runtime.provenance import versions
 from deepresidual.training.launch import train
 
 Method: TypeAlias = Literal["scratch", "scratch-long", "untrained", "probe", "finetune"]
@@ -270,7 +276,7 @@ def opened_transfer(
         "data": images.source.name,
         "classes": list(images.classes),
         "num_test": num_test,
-        "version": versions()["residual"],
+        "commit": measured_commit(),
     }
     progress = Progress(out, settings)
     with tempfile.TemporaryDirectory(prefix="residual-finetune-") as folder:

@@ -154,7 +154,7 @@ def make_result(
     return Result(
         benchmark=benchmark,
         command=command_line(),
-        commit=_commit() or f"version {found['residual']}",
+        commit=measured_commit(),
         hardware=describe_hardware(device),
         threads=torch.get_num_threads(),
         versions={**found, **{peer: version_of(peer) for peer in peers}},
@@ -270,6 +270,11 @@ def checkout() -> Path | None:
     here = Path(__file__).resolve()
     root = here.parents[3]
     return root if here.parents[2] == root / "src" else None
+
+
+def measured_commit() -> str:
+    """Return the commit of the checkout, with ``+`` where files differ from it; else the version."""
+    return _commit() or f"version {versions()['residual']}"
 
 
 def _commit() -> str:

@@ -38,7 +38,7 @@ class Progress:
             self._append("settings", dict(settings))
         elif rows[0] != ("settings", dict(settings)):
             raise ConfigurationError(
-                f"{self._path} holds measurements of other data, weights or a different version",
+                f"{self._path} holds measurements of other data, other weights or another commit",
                 remedy="choose another --out, or remove that file to measure anew",
             )
         self._found = dict(rows[1:])
