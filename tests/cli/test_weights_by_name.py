@@ -40,7 +40,7 @@ def test_train_pretrained_is_answered_with_the_option(capsys: Capture) -> None:
     )
 
 
-@pytest.mark.parametrize("given", ["tiny", "someone/tiny"])
+@pytest.mark.parametrize("given", ["tiny", pytest.param("someone/tiny", marks=pytest.mark.test_all)])
 def test_train_takes_what_load_takes(
     tiny: FakeHub, photos: Path, tmp_path: Path, capsys: Capture, given: str
 ) -> None:
@@ -55,6 +55,7 @@ def test_train_takes_what_load_takes(
     assert "commercial use" not in record
 
 
+@pytest.mark.test_all
 def test_a_run_and_what_begins_with_it_keep_the_licence(
     tiny: FakeHub, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
