@@ -44,6 +44,12 @@ IN_MEMORY = Variant("in memory", {"steps": 10}, data="digits")
 TWO_RANKS = Variant("two ranks", num_ranks=2)
 TWO_RANKS_TWO_WORKERS = Variant("two ranks, two workers", options={"num_workers": 2}, num_ranks=2)
 FOUR_RANKS = Variant("four ranks", num_ranks=4)
+# A classifier that is fitted first, stages that open one after the other, and an average at the end.
+FINETUNED = Variant("fine-tuned", {"learning_rate": 0.005}, {"recipe": "finetune"})
+FINETUNED_CHOSEN = Variant("fine-tuned, chosen", {"learning_rate": 0.005}, {"recipe": "finetune", **HELD_OUT})
+FINETUNED_TWO_RANKS = Variant(
+    "fine-tuned, two ranks", {"learning_rate": 0.005}, {"recipe": "finetune"}, num_ranks=2
+)
 
 
 def named(variant: Variant) -> str:
@@ -100,7 +106,8 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(
     "variant",
     [
         PLAIN, PLAIN_TWO_WORKERS, ALL, ALL_TWO_WORKERS, ALL_TWO_RANKS, MIXED, ACCUMULATED, AVERAGED, PLATEAU,
-        UNTIL_ERROR, ADAMW, IN_MEMORY, TWO_RANKS, TWO_RANKS_TWO_WORKERS, FOUR_RANKS,
+        UNTIL_ERROR, ADAMW, IN_MEMORY, TWO_RANKS, TWO_RANKS_TWO_WORKERS, FOUR_RANKS, FINETUNED,
+        FINETUNED_CHOSEN, FINETUNED_TWO_RANKS,
     ],
     ids=named,
 )  # fmt: skip
@@ -136,6 +143,16 @@ def test_a_run_killed_in_its_final_evaluation_ends_with_the_same_bits(
     live_and_die(trials, "parts", ALL, point)
     trials.finish("parts", ALL, resume=True)
     assert trials.state("parts") == whole.state
+
+
+@pytest.mark.parametrize("step", short([0, 1, 4, TOTAL_STEPS - 1], 4))
+def test_a_fine_tuning_killed_at_its_beginning_turn_or_end_ends_with_the_same_bits(
+    trials: Trials, undisturbed: Undisturbed, step: int
+) -> None:
+    whole = undisturbed.of(FINETUNED_CHOSEN).state
+    live_and_die(trials, "parts", FINETUNED_CHOSEN, {"minutes": 15.0, "kill_at_step": step})
+    trials.finish("parts", FINETUNED_CHOSEN, resume=True)
+    assert trials.state("parts") == whole
 
 
 def start_and_die_anywhere(trials: Trials, every: int) -> None:

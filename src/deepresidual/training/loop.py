@@ -131,7 +131,6 @@ class Trainer:
             self.state.bad_samples |= fit_classifier(
                 self.updater, self.run, self.source, self.resources, self.journal
             )
-        self.state.has_begun = True
         self.kept.save_first(self.updater.network, self.state)
         self._end_epoch()
 
@@ -224,7 +223,7 @@ class Trainer:
         by_loss = recipe.keep_model == "best-loss"
         error = evaluation.summary()["loss"] if by_loss else self.task.error(evaluation)
         state.measured = after_evaluation(recipe, state.measured, error)
-        state.evaluated_step = state.step
+        state.evaluated_step, state.has_begun = state.step, True
         sums, state.epoch = state.epoch, Sums()
         if recipe.keep_model in ("last", "average") or state.measured.num_since_best == 0:
             self.kept.keep(model, evaluation, state)

@@ -20,6 +20,8 @@ from deepresidual.training.meter import Meter, Sums
 from deepresidual.training.state import Checkpoint, TrainingState
 from deepresidual.training.updater import Updater
 
+_NONE = -1  # the step of an evaluation that never was
+
 
 class Saver:
     """Checkpoints and records of a run.
@@ -133,7 +135,7 @@ class Saver:
         checkpoint, finished_at = self._processes.broadcast((checkpoint, self._run.finished_at))
         if checkpoint is None:
             with self._processes.failing_together():
-                again = self._run.drop_later_metrics(0, 0, self._final_split)
+                again = self._run.drop_later_metrics(0, _NONE, self._final_split)
                 if again or self._run.record.get("step"):
                     warn(f"there is no checkpoint to go on from: the run begins again{_written_again(again)}")
             return TrainingState(), None
@@ -156,7 +158,8 @@ class Saver:
             final_split = ""
         else:
             self._run.set_status("running", state.step)
-        return self._run.drop_later_metrics(state.step, state.evaluated_step, final_split, num_lines)
+        evaluated_step = state.evaluated_step if state.has_begun or state.evaluated_step else _NONE
+        return self._run.drop_later_metrics(state.step, evaluated_step, final_split, num_lines)
 
 
 def _written_again(num_lines: int) -> str:

@@ -33,7 +33,7 @@ class TrainingState:
         bad_samples: Samples that could not be used, by name, with the reason.
         scaler: State of the loss scaler of fp16; set in a checkpoint only.
         metric_lines: Lines of ``metrics.jsonl`` up to here; ``None`` in checkpoints of older versions.
-        has_begun: Whether the classifier has been fitted and measured, where the recipe says so.
+        has_begun: Whether there was an evaluation, which in some runs is one of step 0.
     """
 
     step: int = 0
