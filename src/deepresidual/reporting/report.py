@@ -22,7 +22,9 @@ from deepresidual.reporting.charts import (
 )
 from deepresidual.reporting.pages import rendered, require_ours, settings_of
 from deepresidual.runs.baseline import majority_class, run_in_words, shows_top5
+from deepresidual.runs.gains import stages_of
 from deepresidual.runs.read import RunFiles, read_run
+from deepresidual.runs.repeat import command_to_repeat
 from deepresidual.runtime.files import expanded, write_text
 
 _MATRIX_CLASSES = 24  # a wider matrix cannot be read; beyond it the most frequent confusions are listed
@@ -56,6 +58,9 @@ def write_report(run: Path, destination: Path | None = None) -> Path:
         verdict=run_in_words(files),
         baseline=majority_class(evaluation["classes"], evaluation["confusions"]) if evaluation else None,
         shows_top5=shows_top5(len(evaluation["classes"])) if evaluation else False,
+        stages=stages_of(files),
+        chooses=files.plan["recipe"]["keep_model"] == "best-loss",
+        repeat=command_to_repeat(files.record),
         curves=_curves(files),
         matrix=_matrix(evaluation) if evaluation else None,
         confusions=_confusions(evaluation) if evaluation else [],

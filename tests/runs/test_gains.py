@@ -1,0 +1,93 @@
+"""What each part of a fine-tuning gained, and the command that repeats it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepresidual.runs.gains import gains_in_words, stages_of
+from deepresidual.runs.read import RunFiles
+from deepresidual.runs.repeat import command_to_repeat
+
+
+def row(step: int, loss: float, top1: float, split: str = "val") -> dict[str, Any]:
+    return {"step": step, "loss": loss, "top1": top1, "split": split}
+
+
+def a_run(keep_model: str, *candidates: dict[str, Any], classifier_init: str = "probe") -> RunFiles:
+    recipe = {"keep_model": keep_model, "classifier_init": classifier_init}
+    held_out = [row(0, 0.6, 0.7), row(7, 0.4, 0.8), row(14, 0.5, 0.9), row(14, 0.3, 0.95, "test")]
+    return RunFiles(Path("run"), {"plan": {"recipe": recipe}}, [], held_out, None, list(candidates))
+
+
+def test_the_model_of_the_lowest_loss_is_the_kept_one() -> None:
+    average = row(14, 0.45, 0.85)
+    assert [(stage.name, stage.step, stage.is_kept) for stage in stages_of(a_run("best-loss", average))] == [
+        ("probe", 0, False),
+        ("fine-tuned", 7, True),
+        ("average", 14, False),
+    ]
+    assert gains_in_words(a_run("best-loss", average)) == [
+        "probe       val: top-1 70.00%, loss 0.6000",
+        "fine-tuned  val: top-1 80.00%, loss 0.4000, kept",
+        "average     val: top-1 85.00%, loss 0.4500",
+    ]
+
+
+def test_without_a_choice_the_average_is_kept_and_the_last_evaluation_shown() -> None:
+    stages = stages_of(a_run("average", row(14, 0.7, 0.6)))
+    assert [(stage.name, stage.step, stage.is_kept) for stage in stages] == [
+        ("probe", 0, False),
+        ("fine-tuned", 14, False),
+        ("average", 14, True),
+    ]
+
+
+def test_other_runs_have_no_such_steps() -> None:
+    assert stages_of(a_run("last", classifier_init="random")) == []
+
+
+def a_record(words: list[str], **begins_with: Any) -> dict[str, Any]:
+    recipe = {"name": "finetune", "steps": 120, "warmup_steps": 12}
+    plan = {"recipe": recipe, "precision": "fp32", "compiled": False}
+    return {
+        "command": words,
+        "plan": plan,
+        "length": {},
+        "begins_with": {"name": "resnet18.tv_in1k", **begins_with},
+    }
+
+
+SETTLED = (
+    "--weights resnet18.tv_in1k --recipe finetune --steps 120 --warmup-steps 12 --precision fp32 --compile no"
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["photos"], "photos"),
+        (["my photos", "--minutes", "3", "--out", "runs/a", "--seed", "2"], "'my photos' --seed 2"),
+        (["photos", "--minutes=3", "--out=runs/a", "--resume"], "photos"),
+        (["photos", "--weights", "resnet18", "--precision", "auto"], "photos"),
+    ],
+)
+def test_a_run_of_minutes_is_repeated_by_its_numbers_of_updates(words: list[str], kept: str) -> None:
+    found = command_to_repeat(a_record(["residual", "train", *words]))
+    assert found == f"residual train {kept} {SETTLED}"
+
+
+def test_the_size_that_followed_from_the_bundled_network_is_said() -> None:
+    record = a_record(["residual", "train", "photos"], name="resnet56-cifar10", image_px=96)
+    assert "--image-px 96 --weights resnet56-cifar10" in command_to_repeat(record)
+    record["command"] += ["--image-px", "64"]
+    assert "--image-px 96" not in command_to_repeat(record)
+
+
+def test_a_run_of_epochs_repeats_by_its_own_command() -> None:
+    record = a_record(["residual", "train", "photos"])
+    del record["length"]
+    assert command_to_repeat(record) == ""
+    assert command_to_repeat(a_record(["python", "mine.py"])) == ""
