@@ -26,7 +26,7 @@ READABLE = tuple(bad for bad in (*ERRORS, *WARNINGS) if "\udce9" not in bad.path
 def test_a_clean_folder(photos: Path, capsys: Capture) -> None:
     assert main(["check", str(photos)]) == 0
     assert capsys.readouterr().out == (
-        "train: 48 images, 16 a class: of photos few to learn from scratch; learned weights (--weights) "
+        "train: 48 images, 16 a class: too few photos to learn from scratch; learned weights (--weights) "
         f"or more images usually help\n{photos}: images in train 48, test 15; nothing to find fault with\n"
     )
 

@@ -28,7 +28,7 @@ def test_few_images_are_few_from_scratch_and_learned_weights_help() -> None:
     for count in (2, 10, 120, 999):
         said = expectation([count, count], "scratch")
         assert said.startswith(
-            f"{2 * count:,} images, {count:,} a class: of photos few to learn from scratch"
+            f"{2 * count:,} images, {count:,} a class: too few photos to learn from scratch"
         )
         assert "--weights" in said
     assert "--weights" not in expectation([120, 124], "released")

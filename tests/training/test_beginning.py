@@ -83,8 +83,9 @@ def test_where_weights_cannot_be_had_the_bundled_network_begins(
     found = settled(large)
     assert asked_for == ["resnet18.tv_in1k", "resnet56-cifar10"]
     assert (found.begins_with, found.image_px) == ("bundled", 96)
-    assert found.notes[0] == "resnet18.tv_in1k is not in the cache and the Hugging Face Hub cannot be reached"
-    assert "residual fetch resnet18.tv_in1k --to resnet18; then here: --weights resnet18" in found.notes[1]
+    why = "resnet18.tv_in1k is not in the cache and the Hugging Face Hub cannot be reached"
+    assert found.line == f"resnet56-cifar10 (bundled), since {why}"
+    assert "run 'residual fetch resnet18.tv_in1k --to resnet18', copy the folder here" in found.notes[0]
     options = begun(TrainOptions(), found)
     assert (options.recipe, options.image_px) == ("finetune", 96)
 
@@ -94,8 +95,9 @@ def test_a_network_whose_weights_cannot_be_had_begins_from_nothing(
 ) -> None:
     found = settled(large, "resnet34")
     assert asked_for == ["resnet34.tv_in1k"]
-    assert (found.weights, found.recipe, found.line) == ("", None, "none: those of resnet34 cannot be had")
-    assert "--weights resnet34" in found.notes[1]
+    assert (found.weights, found.recipe) == ("", None)
+    assert found.line.startswith("none, since resnet34.tv_in1k is not in the cache and the Hugging Face")
+    assert found.notes[0].endswith("--weights resnet34")
 
 
 def test_small_images_begin_with_the_bundled_network_and_ask_nobody(

@@ -60,7 +60,7 @@ def _usual(typical: float, begins_with: Beginning) -> str:
     if begins_with == "scratch":
         if typical >= _MANY:
             return "enough to learn from scratch"
-        return "of photos few to learn from scratch; learned weights (--weights) or more images usually help"
+        return "too few photos to learn from scratch; learned weights (--weights) or more images usually help"
     if typical < _FEW:
         return "so few that the result depends on which they are; more images would help most"
     if typical >= _MANY:
@@ -70,4 +70,4 @@ def _usual(typical: float, begins_with: Beginning) -> str:
         if begins_with == "bundled"
         else "learned weights usually give much more than none"
     )
-    return f"of photos few to learn from scratch, so that {weights}"
+    return f"too few photos to learn from scratch; {weights}"

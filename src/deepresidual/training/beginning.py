@@ -19,7 +19,7 @@ from deepresidual import zoo
 from deepresidual.data.expectation import Beginning as BeginsWith
 from deepresidual.data.source import SampleSource
 from deepresidual.data.source.validation import hold_out, hold_out_by_class
-from deepresidual.errors import ModelFileError, ResidualError
+from deepresidual.errors import MachineError, ModelFileError, ResidualError
 from deepresidual.models.weights import ResolvedWeights, resolve_weights
 from deepresidual.recipe import Recipe
 from deepresidual.runs.read import read_plan
@@ -174,15 +174,17 @@ def _default(
     try:
         return _with_weights(resolve_weights(release.name), model, options)
     except ResidualError as error:
-        remedy = (
-            "With them photos usually do far better. On a machine with a network: residual fetch "
-            f"{release.name} --to {network}; then here: --weights {network}"
-        )
-        missing = (str(error), remedy)
+        why, remedy = error.found, ""
+        if isinstance(error, MachineError):
+            remedy = (
+                "weights of ImageNet usually do far better: on a machine with a network run 'residual fetch "
+                f"{release.name} --to {network}', copy the folder here and give --weights {network}"
+            )
+    notes = (remedy,) if remedy else ()
     if model is not None:
-        return Beginning(model=model, line=f"none: those of {model} cannot be had", notes=missing)
+        return Beginning(model=model, line=f"none, since {why}", notes=notes)
     found = _with_weights(resolve_weights(_BUNDLED), None, options, image_px=_BUNDLED_PX)
-    return replace(found, notes=missing)
+    return replace(found, line=f"{found.line}, since {why}", notes=notes)
 
 
 def _with_weights(

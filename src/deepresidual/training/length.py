@@ -23,6 +23,7 @@ USUAL_MINUTES = 10.0
 
 _WARMUP_SHARE = 0.1
 _TIMED_IMAGES = 8
+_FEWEST = 10
 # Reports, heat maps, checkpoints: each is held down to a twentieth.
 _OVERHEAD = 1.05
 
@@ -70,7 +71,7 @@ def minutes_of(options: TrainOptions, recipe_name: str, device: torch.device, nu
 
 
 def plan_length(plan: Plan, minutes: float, device: torch.device) -> tuple[Plan, Length]:
-    """Return the plan with as many updates as are expected to fit into ``minutes``."""
+    """Return the plan with as many updates as are expected to fit into ``minutes``, ten at least."""
     least = replace(plan, recipe=replace(plan.recipe, steps=10, warmup_steps=1))
     length = Length(
         minutes,
@@ -78,8 +79,9 @@ def plan_length(plan: Plan, minutes: float, device: torch.device) -> tuple[Plan,
         seconds_a_step(least, device, step=9, batch_size=_TIMED_IMAGES),
     )
     evaluation = _evaluation_seconds(plan, length)
-    total = _fitting(plan, 60 * minutes, length, evaluation, 0)
-    warmup = max(1, round(_WARMUP_SHARE * total))
+    # On a busy machine blank images take long; the warm-up will tell.
+    total = max(_FEWEST, _fitting(plan, 60 * minutes, length, evaluation, 0))
+    warmup = round(_WARMUP_SHARE * total)
     return replace(plan, recipe=replace(plan.recipe, steps=total, warmup_steps=warmup)), length
 
 
