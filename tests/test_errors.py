@@ -27,6 +27,7 @@ EXIT_CODES = {
     "MissingDependencyError": 4,
     "DivergedError": 5,
     "MachineError": 4,
+    "UnreachableError": 4,
 }
 
 

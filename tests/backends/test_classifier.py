@@ -279,6 +279,7 @@ def test_commands_ask_for_logits_alone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("deepresidual.models.load", lambda *_: MeanColor())
+    monkeypatch.setattr("deepresidual.models.source.find_source", lambda *_: None)
     monkeypatch.setattr("deepresidual.evaluation.setup.load", lambda *_: MeanColor())
     assert main(["predict", "model.x", str(photos / "test")]) == 0
     assert main(["evaluate", "model.x", str(photos)]) == 0

@@ -138,7 +138,8 @@ def test_a_real_terminal_shows_every_experiment(
     lines = re.sub(r"\x1b\[[\d;]*m", "", content.decode()).splitlines()
     names = {entry.name for entry in entries() if entry.name.startswith("resnet1")}
     assert names <= {line.split()[0] for line in lines if line.strip()}
-    assert max(map(len, lines[:-1])) <= width
+    # Below the table stand two sentences, which a terminal wraps.
+    assert max(map(len, lines[:-2])) <= width
 
 
 def test_nothing_is_cut_through_a_pipe(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

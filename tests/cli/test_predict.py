@@ -98,8 +98,8 @@ def test_what_stands_for_nothing_is_named_and_the_rest_is_done(
 
 
 @pytest.mark.parametrize("command", ["predict", "explain"])
-def test_one_path_that_is_missing_is_an_error_at_once(model: str, capsys: Capture, command: str) -> None:
-    assert main([command, "no model either", "gone.png"]) == 3
+def test_one_path_that_is_missing_is_an_error_at_once(capsys: Capture, command: str) -> None:
+    assert main([command, "resnet20-digits", "gone.png"]) == 3
     out, err = capsys.readouterr()
     assert out == ""
     assert err == "error: gone.png does not exist; expected an image file, a folder or a pattern\n"

@@ -46,6 +46,9 @@ class Gray(nn.Module):
         averaged: Tensor = self.fc(x.mean(dim=(2, 3)))
         return averaged
 
+    def require_score_map(self) -> None:
+        """Refuse nothing: there is one."""
+
     def score_map(self, x: Tensor, window_px: int) -> Tensor:
         window = [min(window_px, side) for side in x.shape[2:]]
         return functional.conv2d(functional.avg_pool2d(x, window, stride=1), self.fc.weight[:, :, None, None])

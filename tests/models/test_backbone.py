@@ -83,7 +83,7 @@ def test_training_starts_from_it_with_a_new_classifier(backbone: Path, photos: P
         None,
         tmp_path / "run",
         weights=backbone,
-        changes={"steps": 1, "batch_size": 4, "learning_rate": 1e-9},
+        changes={"steps": 1, "batch_size": 4, "learning_rate": 1e-9, "head_stages": "last"},
         num_workers=0,
     )
     model = load(result.path)

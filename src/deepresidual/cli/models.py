@@ -80,8 +80,8 @@ def models(
         )
         print_line("Errors are top-1, as published; 'residual models NAME' says by which protocol, and more.")
         print_line(
-            f"Learned weights: {', '.join(bundled_names())} come with Residual, {num_released()} more are "
-            "had by name; 'residual models --weights' lists them."
+            f"Learned weights: 'residual models --weights' lists {len(bundled_names())} that come with "
+            f"Residual and {num_released()} that are had by name."
         )
     return 0
 
