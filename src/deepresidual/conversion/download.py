@@ -27,7 +27,7 @@ def is_url(source: str) -> bool:
     return re.match(r"https?://", source, re.IGNORECASE) is not None
 
 
-def fetch_url(url: str, sha256: str = "") -> Path:
+def fetch_url(url: str, sha256: str = "", *, answer_seconds: float | None = None) -> Path:
     """Return the file at ``url``, kept in Residual's cache; it is downloaded once.
 
     It is held against ``sha256`` or, without one, against the 8 or more hexadecimal digits at the end of its
@@ -36,6 +36,8 @@ def fetch_url(url: str, sha256: str = "") -> Path:
     Args:
         url: Address, ``http:`` or ``https:``.
         sha256: SHA-256 of the file, 64 hexadecimal digits.
+        answer_seconds: How long a first answer of the server is waited for. Default: 4 s, or what
+            ``HF_HUB_ETAG_TIMEOUT`` says.
 
     Returns:
         The file; its name is that of the URL.
@@ -56,7 +58,7 @@ def fetch_url(url: str, sha256: str = "") -> Path:
     def explain(error: Exception) -> ResidualError:
         return _refusal(error, shown)
 
-    remote = Remote(url, shown, explain, size=_size(url, shown), digest=digest)
+    remote = Remote(url, shown, explain, size=_size(url, shown, answer_seconds), digest=digest)
     try:
         download(remote, path, path.with_name(f".{name}.incomplete"))
     except RunError as error:
@@ -124,7 +126,7 @@ def _folder() -> Path:
     return (folder if folder is not None else Path(tempfile.gettempdir()) / "residual") / "downloads"
 
 
-def _size(url: str, shown: str) -> int | None:
+def _size(url: str, shown: str, answer_seconds: float | None) -> int | None:
     """Ask the server for the file's size, which tells within seconds whether it answers at all.
 
     Raises:
@@ -148,7 +150,7 @@ def _size(url: str, shown: str) -> int | None:
         return int(length) if is_file and is_plain else None
 
     try:
-        size = within_patience(ask)
+        size = within_patience(ask, answer_seconds)
     except Exception as error:
         if not is_http_error(error) and not isinstance(error, TimeoutError):
             raise

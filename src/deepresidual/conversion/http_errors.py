@@ -122,10 +122,14 @@ def patience() -> float:
     return constants.HF_HUB_ETAG_TIMEOUT if "HF_HUB_ETAG_TIMEOUT" in os.environ else _SECONDS
 
 
-def within_patience(ask: Callable[[], Answer]) -> Answer:
-    """Return what ``ask`` does, or give up a second after :func:`patience`.
+def within_patience(ask: Callable[[], Answer], seconds: float | None = None) -> Answer:
+    """Return what ``ask`` does, or give up.
 
     The client's own limits do not hold for looking up a name, which may take half a minute.
+
+    Args:
+        ask: Asks a server.
+        seconds: How long it may take. Default: a second more than :func:`patience`.
 
     Raises:
         TimeoutError: It took longer; it goes on in a thread that nobody waits for.
@@ -139,11 +143,12 @@ def within_patience(ask: Callable[[], Answer]) -> Answer:
         except Exception as error:  # noqa: BLE001  # it is raised where it is waited for
             answers.put((None, error))
 
+    seconds = patience() + 1 if seconds is None else seconds
     threading.Thread(target=put, daemon=True).start()
     try:
-        answer, error = answers.get(timeout=patience() + 1)
+        answer, error = answers.get(timeout=seconds)
     except queue.Empty:
-        raise TimeoutError(f"no answer within {patience() + 1:.0f} s") from None
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
     if error is not None:
         raise error
     return cast("Answer", answer)

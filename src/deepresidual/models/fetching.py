@@ -14,6 +14,9 @@ from deepresidual.models.source import ModelSource
 from deepresidual.runtime.files import sha256_of
 from deepresidual.runtime.known_formats import WEIGHT_SUFFIXES
 
+# Without a network two servers are asked in vain, and within five seconds the user is to know.
+_SECOND_SERVER_SECONDS = 1.5
+
 
 @dataclass(frozen=True)
 class SourceFiles:
@@ -61,7 +64,7 @@ def fetch_source(source: ModelSource) -> SourceFiles:
                 raise
             # Where the Hub is blocked or down, the publisher's own server often is not.
             with contextlib.suppress(RunError, MachineError):
-                return _at_url(source.url)
+                return _at_url(source.url, _SECOND_SERVER_SECONDS)
             raise
     except MachineError as error:
         raise _named(error, source) from error
@@ -90,8 +93,8 @@ def _of_hub(fetched: hub.Fetched) -> SourceFiles:
     )
 
 
-def _at_url(url: str) -> SourceFiles:
-    path = fetch_url(url)
+def _at_url(url: str, answer_seconds: float | None = None) -> SourceFiles:
+    path = fetch_url(url, answer_seconds=answer_seconds)
     return SourceFiles(path, f"sha256-{sha256_of(path)}", url, is_fetched=True)
 
 
