@@ -92,8 +92,8 @@ def test_a_probe_that_is_stopped_while_it_looks_goes_on_to_the_same_bits(
     a_run(photos, tmp_path / "whole", {"steps": 0}, recipe="probe")
 
     class Stopping(SilentJournal):
-        def step(self, step: int, status: str = "") -> None:
-            if "features of 32" in status:
+        def before(self, label: str, done: int, total: int) -> None:
+            if done == 32:
                 signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:

@@ -145,11 +145,26 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
+    def before(self, label: str, done: int, total: int) -> None:
+        """Show how far something is that comes before the steps; their time begins after it."""
+        if self._live and self._task is not None:
+            self._bar.update(self._task, description=escape(label), completed=done, total=total, status="")
+        elif time.monotonic() - self._printed > _PLAIN_SECONDS:
+            self._printed = time.monotonic()
+            self.line(f"{label} {done:,}/{total:,}")
+        self._started = time.monotonic()
+
     def update(self, done: int, status: str) -> None:
         """Show that ``done`` steps are done, with ``status`` behind the bar."""
         self._done = done
         if self._live and self._task is not None:
-            self._bar.update(self._task, completed=done, status=escape(status))
+            self._bar.update(
+                self._task,
+                description=escape(self._label),
+                completed=done,
+                total=self._total,
+                status=escape(status),
+            )
         elif time.monotonic() - self._printed > _PLAIN_SECONDS:
             self._printed = time.monotonic()
             self.line(f"{self._label} {done}/{self._total} {status}, {self._time_left()} left")

@@ -75,10 +75,9 @@ def _fitted(
         num_workers=resources.num_workers,
         stop=resources.stop,
         skip_bad=plan.bad_samples == "skip",
-        progress=lambda done, total: journal.step(0, f"features of {done:,} of {total:,} images"),
+        progress=lambda done, total: journal.before("features", done, total),
     )
     seen = time.monotonic()
-    journal.step(0, "fitting a classifier")
     with resources.stop.at_once():
         probe = fit_probe(features.values, features.labels, len(plan.classes))
     facts = {

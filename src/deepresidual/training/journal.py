@@ -47,6 +47,11 @@ class Journal:
         if self._bar is not None:
             self._bar.update(step, status or self._status)
 
+    def before(self, label: str, done: int, total: int) -> None:
+        """Show how far something is that comes before the first step."""
+        if self._bar is not None:
+            self._bar.before(label, done, total)
+
     def window(self, step: int, sums: Sums, rate: float) -> None:
         """Log a window of training steps.
 
