@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from deepresidual.cli import main
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import MachineError, ModelFileError
 from deepresidual.models import weights
@@ -183,3 +185,22 @@ def test_a_resumed_run_begins_with_what_it_began_with(photos: Path, tmp_path: Pa
     recorded = record_of(tmp_path / "run")["begins_with"]
     assert (recorded["weights"], recorded["recipe"]) == (str(start), None)
     assert a_run(photos, tmp_path / "run", weights=None, recipe="finetune", resume=True).status == "finished"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_weights_are_fetched_leaves_at_once_and_no_run(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    fetched: list[str] = []
+
+    def fetch(given: str | Path) -> ResolvedWeights:
+        signal.raise_signal(number)
+        fetched.append(str(given))
+        raise AssertionError("nobody waits for this")
+
+    monkeypatch.setattr("deepresidual.training.beginning.resolve_weights", fetch)
+    try:
+        left = main(["train", str(photos), "--out", str(tmp_path / "run")])
+    except SystemExit as end:
+        left = int(end.code or 0)
+    assert (left, fetched, (tmp_path / "run").exists()) == (code, [], False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -28,7 +28,7 @@ from deepresidual.runtime.memory import allocator_policy
 from deepresidual.runtime.openmp import spin_source
 from deepresidual.runtime.processes import resolve_num_workers, usable_cores
 from deepresidual.runtime.provenance import versions
-from deepresidual.runtime.signals import StopRequest
+from deepresidual.runtime.signals import StopRequest, StopRequested
 from deepresidual.runtime.torchrun import launched_by_torchrun, place
 from deepresidual.spec import ResNetSpec
 from deepresidual.tasks import task_of
@@ -105,7 +105,9 @@ def train(
             opened = data if isinstance(data, SampleSource) else open_source(data)
             if path is not None and not resume:
                 _require_outside(path, data)
-        beginning = _settled_beginning(opened, model, options, target, processes, path if resume else None)
+        with _leaving_at_once(stop):
+            resumed = path if resume else None
+            beginning = _settled_beginning(opened, model, options, target, processes, resumed)
         with processes.failing_together():
             source = with_held_out(opened, options, beginning)
         settled = begun(options, beginning)
@@ -130,6 +132,16 @@ def train(
                 result = _run(_trainer(run, source, resources, settled), run, processes, chosen)
                 assert result is not None  # noqa: S101  # it went to the end
                 return result
+
+
+@contextlib.contextmanager
+def _leaving_at_once(stop: StopRequest) -> Iterator[None]:
+    """Within the block, which may fetch weights, a signal ends the process: there is no run to save yet."""
+    try:
+        with stop.at_once():
+            yield
+    except StopRequested as request:
+        raise (KeyboardInterrupt if request.exit_code == 130 else SystemExit(request.exit_code)) from None
 
 
 def _settled_beginning(
