@@ -117,6 +117,18 @@ def test_a_part_is_never_returned_as_the_whole_where_another_request_hears_the_s
     assert request.value.exit_code == 130
 
 
+def test_a_signal_in_a_decoder_is_no_damaged_image(
+    photos: Path, tiny_model: TorchClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("deepresidual.data.decode._to_rgb", interrupted)
+    with StopRequest() as stop, pytest.raises(StopRequested) as request:
+        evaluate_split(tiny_model, open_source(str(photos)).split("test"), "test", stop=stop)
+    assert request.value.exit_code == 143
+
+
 def test_an_unknown_split_is_named(photos: Path, tiny_model: TorchClassifier) -> None:
     with pytest.raises(ConfigurationError, match="has no split 'val'; expected one of train, test"):
         evaluate(tiny_model, photos, split="val")
