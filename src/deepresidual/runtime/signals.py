@@ -29,7 +29,7 @@ _EXIT_CODES = {
 _PATIENCE_SECONDS = 4.0
 
 
-class StopRequested(BaseException):  # noqa: N818  # no error: a signal asked
+class StopRequested(BaseException):  # no error: a signal asked
     """Raised where a run or an evaluation can stop, with nothing half done.
 
     As ``KeyboardInterrupt`` it is no ``Exception``: it can come in the middle of a decoder, whose errors are
