@@ -165,7 +165,11 @@ def test_offline_what_is_cached_is_used_and_nobody_asked(
 @pytest.mark.parametrize(
     ("fault", "kind", "message"),
     [
-        ("hang up", UnreachableError, r"^someone/resnet is not in the cache and .* \(it hangs up\); connect"),
+        (
+            "hang up",
+            UnreachableError,
+            r"^there is no folder someone/resnet, it is not in .* \(it hangs up\); connect",
+        ),
         (
             "silent",
             UnreachableError,

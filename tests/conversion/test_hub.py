@@ -151,7 +151,8 @@ def test_a_cache_without_links_is_held_against_what_the_hub_states(hub: FakeHub,
 def test_without_a_network_the_message_says_so(cache: Path) -> None:
     with pytest.raises(
         UnreachableError,
-        match=r"^someone/resnet is not in the cache and the Hugging Face Hub cannot be reached "
+        match=r"^there is no folder someone/resnet, it is not in the cache, and the Hugging Face Hub "
+        r"cannot be reached "
         r"\(HF_HUB_OFFLINE is set\); connect once and run 'residual fetch someone/resnet', or copy",
     ):
         fetch("someone/resnet")

@@ -12,8 +12,10 @@ from deepresidual.runs.read import RunFiles
 from deepresidual.runs.repeat import command_to_repeat
 
 
-def row(step: int, loss: float, top1: float, split: str = "val") -> dict[str, Any]:
-    return {"step": step, "loss": loss, "top1": top1, "split": split}
+def row(
+    step: int, loss: float, top1: float, split: str = "val", candidate: str = "average"
+) -> dict[str, Any]:
+    return {"step": step, "loss": loss, "top1": top1, "split": split, "candidate": candidate}
 
 
 def a_run(keep_model: str, *candidates: dict[str, Any], classifier_init: str = "probe") -> RunFiles:
@@ -31,7 +33,7 @@ def test_the_model_of_the_lowest_loss_is_the_kept_one() -> None:
     ]
     assert gains_in_words(a_run("best-loss", average)) == [
         "probe       val: top-1 70.00%, loss 0.6000",
-        "fine-tuned  val: top-1 80.00%, loss 0.4000, kept",
+        "fine-tuned  val: top-1 80.00%, loss 0.4000, kept: the lowest loss",
         "average     val: top-1 85.00%, loss 0.4500",
     ]
 
@@ -43,6 +45,11 @@ def test_without_a_choice_the_average_is_kept_and_the_last_evaluation_shown() ->
         ("fine-tuned", 14, False),
         ("average", 14, True),
     ]
+
+
+def test_where_nothing_was_learned_the_probe_is_kept() -> None:
+    stages = stages_of(a_run("average", row(14, 0.6, 0.7, candidate="probe")))
+    assert [(stage.name, stage.is_kept) for stage in stages] == [("probe", True), ("fine-tuned", False)]
 
 
 def test_other_runs_have_no_such_steps() -> None:

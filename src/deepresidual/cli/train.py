@@ -84,6 +84,9 @@ def train(
         return result.exit_code
     if result.status == "interrupted":
         print_line(f"interrupted; all is saved. Go on with the same command and --resume --out {result.path}")
+    run = read_run(result.path)
+    if (again := command_to_repeat(run.record)) and result.status == "finished":
+        print_line(f"again, to the same bits on this machine: {again}")
     print_line(f"model   {result.path / 'model'}")
     print_line(f"report  {result.path / 'report.html'}")
     if isinstance(done, Evaluation):
@@ -91,12 +94,11 @@ def train(
             f"{done.split}: top-1 {done.top1:.2%} ({round(done.top1 * done.count):,} of {done.count:,}), "
             f"{f'top-5 {done.top5:.2%}, ' if shows_top5(len(done.classes)) else ''}loss {done.loss:.4f}"
         )
-        run = read_run(result.path)
-        print_line(run_in_words(run))
         for line in gains_in_words(run):
             print_line(line)
-        if again := command_to_repeat(run.record):
-            print_line(f"to the same bits on this machine: {again}")
+        print_line(run_in_words(run))
+        if result.status == "finished":
+            print_line(f"next    residual predict {result.path} PHOTO…")
     elif done:
         print_line(", ".join(f"{name} {value}" for name, value in done.summary().items()))
     return result.exit_code

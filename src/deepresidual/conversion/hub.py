@@ -345,7 +345,8 @@ def _refusal(error: Exception, wanted: HubId, name: str) -> ResidualError:
             remedy="check your access; HF_TOKEN may have to be set, or another one",
         )
     return UnreachableError(
-        f"{wanted} is not in the cache and the Hugging Face Hub cannot be reached ({reason_of(error)})",
+        f"there is no folder {wanted}, it is not in the cache, and the Hugging Face Hub cannot be reached "
+        f"({reason_of(error)})",
         remedy=f"connect once and run 'residual fetch {wanted}', or copy its folder here and give its path",
     )
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
@@ -22,6 +23,7 @@ from typing import TypeAlias, TypeVar
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
+_PATIENCE_SECONDS = 0.5
 _Queue: TypeAlias = "queue.SimpleQueue[tuple[_Task, Future[_Result]] | None]"
 
 
@@ -36,8 +38,8 @@ def in_order(
 
     What ``work`` raises is raised where its result would have come, behind all groups before it. When the
     generator ends, by itself, by an exception or by ``close()``, tasks that nobody has begun are dropped, and
-    a thread ends with the task that it has begun. Nobody waits for that: a read from a disk that has gone may
-    never end, and should not keep a program that was asked to stop.
+    a thread ends with the task that it has begun. That is waited for no longer than a moment: a read from a
+    disk that has gone may never end, and should not keep a program that was asked to stop.
 
     Args:
         work: What to do with a task; called by several threads at once.
@@ -51,9 +53,12 @@ def in_order(
         return
     tasks: _Queue[_Task, _Result] = queue.SimpleQueue()
     # ThreadPoolExecutor would do, but that the interpreter waits for its threads before it ends.
-    for number in range(num_threads):
-        name = f"residual-data-{number}"
-        threading.Thread(target=_work_off, args=(work, tasks), name=name, daemon=True).start()
+    threads = [
+        threading.Thread(target=_work_off, args=(work, tasks), name=f"residual-data-{number}", daemon=True)
+        for number in range(num_threads)
+    ]
+    for thread in threads:
+        thread.start()
     running: deque[list[Future[_Result]]] = deque()
     try:
         upcoming = iter(groups)
@@ -73,8 +78,12 @@ def in_order(
         for futures in running:
             for future in futures:
                 future.cancel()
-        for _ in range(num_threads):
+        for _ in threads:
             tasks.put(None)
+        # Idle threads end at once; one that the interpreter's end finds in the middle of that can abort it.
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _work_off(work: Callable[[_Task], _Result], tasks: _Queue[_Task, _Result]) -> None:

@@ -126,6 +126,7 @@ def _named(error: MachineError, source: ModelSource) -> MachineError:
     return UnreachableError(
         f"{name} ({megabytes:,.0f} MB) is not in the cache and {where} cannot be reached",
         remedy=(
-            f"connect once and run 'residual fetch {name}', or copy its folder here and give --weights FOLDER"
+            f"with a network 'residual fetch {name} --to FOLDER' writes a folder, here or elsewhere, whose "
+            "path can be given in place of the name"
         ),
     )

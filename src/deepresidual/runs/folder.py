@@ -66,6 +66,13 @@ def default_run_path(plan: Plan) -> Path:
     return path
 
 
+def already_holds_run(path: Path) -> ConfigurationError:
+    """Return the error of a new run in a folder that has one."""
+    return ConfigurationError(
+        f"{path} already holds a run", remedy="continue it with --resume, or choose another --out"
+    )
+
+
 class Run:
     """A run folder that is open for writing."""
 
@@ -100,9 +107,7 @@ class Run:
             RunError: It cannot be written.
         """
         if holds_run(path):
-            raise ConfigurationError(
-                f"{path} already holds a run", remedy="continue it with --resume, or choose another --out"
-            )
+            raise already_holds_run(path)
         if path.exists() and not (
             path.is_dir() and _RESUMABLE_LEFTOVERS.issuperset(file.name for file in path.iterdir())
         ):

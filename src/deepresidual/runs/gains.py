@@ -44,9 +44,9 @@ def stages_of(run: RunFiles) -> list[Stage]:
     if later:
         by_loss = recipe["keep_model"] == "best-loss"
         rows["fine-tuned"] = min(later, key=lambda row: row["loss"]) if by_loss else later[-1]
-    if run.candidates:
+    if run.candidates and run.candidates[-1]["candidate"] == "average":
         rows["average"] = run.candidates[-1]
-    kept = _kept(recipe["keep_model"], rows)
+    kept = "probe" if _is_probe(run) else _kept(recipe["keep_model"], rows)
     return [
         Stage(name, row["step"], split, row["loss"], row["top1"], name == kept) for name, row in rows.items()
     ]
@@ -57,11 +57,17 @@ def gains_in_words(run: RunFiles) -> list[str]:
     stages = stages_of(run)
     if len(stages) < 2:
         return []
+    why = ", kept: the lowest loss" if run.plan["recipe"]["keep_model"] == "best-loss" else ", kept"
     return [
         f"{stage.name:<10}  {stage.split}: top-1 {stage.top1:.2%}, loss {stage.loss:.4f}"
-        f"{', kept' if stage.is_kept else ''}"
+        f"{why if stage.is_kept else ''}"
         for stage in stages
     ]
+
+
+def _is_probe(run: RunFiles) -> bool:
+    """Return whether what was learned was given up for the probe."""
+    return bool(run.candidates) and run.candidates[-1]["candidate"] == "probe"
 
 
 def _kept(keep_model: str, rows: Mapping[str, Mapping[str, Any]]) -> str:

@@ -21,10 +21,8 @@ from deepresidual.training.networks import averaged_network, is_average, kept_ne
 from deepresidual.training.resources import Resources
 from deepresidual.training.state import TrainingState
 
-# Images that the guard against a collapse looks at.
+# Training images that decide whether anything was learned from them.
 _MOST_SEEN = 1000
-# Nats; the probe averages two views and its loss is that before calibration.
-_WORSE_BY = 0.1
 
 
 class KeptModel:
@@ -130,37 +128,37 @@ class KeptModel:
         network = averaged_network(self._run, last, self._resources.device, self._processes)
         model = self.model(network, state)
         model.provenance = {**model.provenance, "average": f"{recipe.average_share:g} of what was learned"}
-        if recipe.keep_model == "average" and (reason := self._why_worse_than_probe(model)):
-            warn(f"{reason}; the probe is kept")
-            first = kept_network(
-                self._run.first_model_path, self._plan, self._resources.device, self._processes
-            )
-            model = self.model(first, state)
-            model.provenance = {**model.provenance, "average": f"none: {reason}"}
+        if recipe.keep_model == "average" and recipe.classifier_init == "probe":
+            first = self._first(state)
+            if reason := self._why_no_better(model, first):
+                warn(f"what was learned is not kept, since {reason}; more --minutes may help")
+                model = first
+                model.provenance = {**model.provenance, "average": f"none: {reason}"}
         evaluation = self.measure(model)
-        self._journal.candidate(state.step, "average", evaluation)
+        is_first = str(model.provenance["average"]).startswith("none")
+        self._journal.candidate(state.step, "probe" if is_first else "average", evaluation)
         if recipe.keep_model == "average" or evaluation.summary()["loss"] < state.measured.best_error:
             self.keep(model, evaluation, state)
 
-    def _why_worse_than_probe(self, model: TorchClassifier) -> str:
-        """Return why what was learned is certainly worse than the probe; empty: it need not be.
+    def _first(self, state: TrainingState) -> TorchClassifier:
+        path, device = self._run.first_model_path, self._resources.device
+        return self.model(kept_network(path, self._plan, device, self._processes), state)
 
-        There are no images to choose by. But who is worse on images that it has seen than the probe was on
-        such that it had not seen, in cross-validation, has not learned from them but collapsed.
+    def _why_no_better(self, model: TorchClassifier, first: TorchClassifier) -> str:
+        """Return why what was learned is no better than the probe; empty: it may be.
+
+        There are no images to choose by. But a network that fits its training images no better than the probe
+        did has not learned from them: there were too few updates, or it collapsed.
         """
-        unseen = self._processes.broadcast(self._run.record.get("probe", {}).get("out_of_fold_loss"))
-        if unseen is None:
-            return ""
         train = self._source.split("train")
         order = np.random.Generator(np.random.PCG64(0)).permutation(len(train))
         some = Subset(train, np.sort(order[:_MOST_SEEN]))
-        loss = self._evaluate_split(model, some, "train").summary()["loss"]
-        if loss < unseen + _WORSE_BY:
-            return ""
-        return (
-            f"the loss on training images is {loss:.3g} at the end, and "
-            f"that of the probe in cross-validation was {unseen:.3g}"
+        loss, before = (
+            self._evaluate_split(each, some, "train").summary()["loss"] for each in (model, first)
         )
+        if loss < before:
+            return ""
+        return f"it fits the training images no better than the probe: loss {loss:.3f}, and {before:.3f}"
 
     def _evaluate(self, model: TorchClassifier, split: str) -> Result:
         return self._evaluate_split(model, self._source.split(split), split)

@@ -13,10 +13,10 @@ import torch
 from deepresidual.backends.classifier import ASKED_FOR
 from deepresidual.data.expectation import expectation, images_a_class
 from deepresidual.data.source import SampleSource, open_source
-from deepresidual.errors import ConfigurationError, DivergedError, ResidualError, RunError
+from deepresidual.errors import ConfigurationError, DivergedError, ResidualError, RunError, UnknownNameError
 from deepresidual.recipe import Recipe
-from deepresidual.recipe.recipes import left_out
-from deepresidual.runs.folder import Run, default_run_path
+from deepresidual.recipe.recipes import NAMES, left_out
+from deepresidual.runs.folder import Run, already_holds_run, default_run_path
 from deepresidual.runs.plan import Plan
 from deepresidual.runs.read import holds_run, read_plan
 from deepresidual.runs.tensorboard import require_tensorboard
@@ -40,7 +40,7 @@ from deepresidual.training.beginning import (
     with_held_out,
 )
 from deepresidual.training.journal import Journal
-from deepresidual.training.length import Length, minutes_of, plan_again, plan_length
+from deepresidual.training.length import Length, check_minutes, minutes_of, plan_again, plan_length
 from deepresidual.training.loop import RunResult, Trainer
 from deepresidual.training.memory import allocator_policy_of, fitting_micro_batch, is_out_of_memory
 from deepresidual.training.meter import Sums
@@ -96,6 +96,7 @@ def train(
         raise ConfigurationError(f"checkpoint_minutes is {minutes}", expected="a number above 0")
     if options.tensorboard:
         require_tensorboard()
+    _check_before_weights(options, path, resume=resume)
     # While the processes meet there is nothing to save: signals do their usual work.
     with Processes.join(target) as processes, StopRequest() as stop:
         # A worker that torchrun has started again goes on; the command that it was given says nothing of it.
@@ -132,6 +133,15 @@ def train(
                 result = _run(_trainer(run, source, resources, settled), run, processes, chosen)
                 assert result is not None  # noqa: S101  # it went to the end
                 return result
+
+
+def _check_before_weights(options: TrainOptions, path: Path | None, *, resume: bool) -> None:
+    """Refuse what would be refused after weights were fetched as well; a worker started again may resume."""
+    if path is not None and not resume and not launched_by_torchrun() and holds_run(path):
+        raise already_holds_run(path)
+    if isinstance(options.recipe, str) and options.recipe not in NAMES:
+        raise UnknownNameError("recipe", options.recipe, NAMES)
+    check_minutes(options.minutes)
 
 
 @contextlib.contextmanager
@@ -206,7 +216,7 @@ def _run(
 
 def _settle_length(run: Run, trainer: Trainer) -> None:
     """Plan the rest of the minutes by the time that the warm-up took."""
-    timed = trainer.timed + trainer.meter.peek()
+    timed = trainer.timed
     plan, length = plan_again(
         run.plan,
         Length(**run.record["length"]),

@@ -23,7 +23,7 @@ USUAL_MINUTES = 10.0
 
 _WARMUP_SHARE = 0.1
 _TIMED_IMAGES = 8
-_FEWEST = 10
+_FEWEST, _FEWEST_TIMED = 10, 3
 # Reports, heat maps, checkpoints: each is held down to a twentieth.
 _OVERHEAD = 1.05
 
@@ -59,8 +59,7 @@ def minutes_of(options: TrainOptions, recipe_name: str, device: torch.device, nu
     if options.minutes is None:
         is_usual = recipe_name == "finetune" and device.type == "cpu" and num_processes == 1 and not given
         return USUAL_MINUTES if is_usual and not isinstance(options.recipe, Recipe) else 0.0
-    if not 0 < options.minutes <= 1e6:
-        raise ConfigurationError(f"minutes is {options.minutes:g}", expected="a number above 0")
+    check_minutes(options.minutes)
     if given:
         raise ConfigurationError(f"minutes and {given[0]} are given together", expected="one of both")
     if num_processes > 1:
@@ -68,6 +67,16 @@ def minutes_of(options: TrainOptions, recipe_name: str, device: torch.device, nu
             f"minutes is given for {num_processes} processes", remedy="say how long with --epochs or --steps"
         )
     return options.minutes
+
+
+def check_minutes(minutes: float | None) -> None:
+    """Refuse a time that is none.
+
+    Raises:
+        ConfigurationError: It is not above 0.
+    """
+    if minutes is not None and not 0 < minutes <= 1e6:
+        raise ConfigurationError(f"minutes is {minutes:g}", expected="a number above 0")
 
 
 def plan_length(plan: Plan, minutes: float, device: torch.device) -> tuple[Plan, Length]:
@@ -81,7 +90,7 @@ def plan_length(plan: Plan, minutes: float, device: torch.device) -> tuple[Plan,
     evaluation = _evaluation_seconds(plan, length)
     # On a busy machine blank images take long; the warm-up will tell.
     total = max(_FEWEST, _fitting(plan, 60 * minutes, length, evaluation, 0))
-    warmup = round(_WARMUP_SHARE * total)
+    warmup = max(_FEWEST_TIMED, round(_WARMUP_SHARE * total))
     return replace(plan, recipe=replace(plan.recipe, steps=total, warmup_steps=warmup)), length
 
 

@@ -84,7 +84,7 @@ class Trainer:
         )
         self.updater = Updater(network, run.plan, self.processes, self.task)
         self.feed = Feed(source, run.plan, resources)
-        self.meter, self.timed = Meter(resources.device), Sums()
+        self.meter, self.timed, self._is_warm = Meter(resources.device), Sums(), False
         self.saver = Saver(
             run,
             self.updater,
@@ -208,7 +208,9 @@ class Trainer:
         step, error = self.state.step, self.task.training_error(sums.parts, sums.count)
         rate = self._learning_rate(step - 1)
         self.state.epoch += sums
-        self.timed += sums
+        # The first updates of a process fill caches and say little of those that follow.
+        self.timed = self.timed + sums if self._is_warm else self.timed
+        self._is_warm = True
         self.state.measured = after_window(self.plan.recipe, self.state.measured, step, error)
         self.journal.window(step, sums, rate)
 

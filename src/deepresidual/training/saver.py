@@ -141,12 +141,13 @@ class Saver:
             return TrainingState(), None
         state = checkpoint.restore(self._updater)
         self._meter.restore(_own_window(state.windows, self._processes))
-        evaluation, again = None, 0
+        evaluation, again, goes_on = None, 0, self._run.num_metric_lines > 0
         with self._processes.failing_together():
             if self._processes.is_main:
                 evaluation = self._run.read_evaluation(self._task.read)
                 again = self._restore_records(state, is_finished=state.step == finished_at)
-        note(f"resuming at step {state.step} of {self._run.plan.total_steps}{_written_again(again)}")
+        if not goes_on:  # after the warm-up, in the same process
+            note(f"resuming at step {state.step} of {self._run.plan.total_steps}{_written_again(again)}")
         return state, self._processes.broadcast(evaluation)
 
     def _restore_records(self, state: TrainingState, *, is_finished: bool) -> int:
