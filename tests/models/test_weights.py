@@ -187,8 +187,8 @@ def test_weights_that_cannot_be_had_are_named_with_their_size(
         load("resnet18")
     assert str(caught.value) == (
         "resnet18.tv_in1k (47 MB) is not in the cache and the Hugging Face Hub cannot be reached; with a "
-        "network 'residual fetch resnet18.tv_in1k --to FOLDER' writes a folder, here or elsewhere, whose path "
-        "can be given in place of the name"
+        "network 'residual fetch resnet18.tv_in1k --to FOLDER' writes a folder, here or elsewhere, whose "
+        "path can be given in place of the name"
     )
     assert hub.asked == []
 
