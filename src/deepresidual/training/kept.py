@@ -21,8 +21,8 @@ from deepresidual.training.networks import averaged_network, is_average, kept_ne
 from deepresidual.training.resources import Resources
 from deepresidual.training.state import TrainingState
 
-# Training images that decide whether anything was learned from them.
-_MOST_SEEN = 1000
+MOST_SEEN = 1000
+"""Training images that decide whether anything was learned from them."""
 
 
 class KeptModel:
@@ -152,7 +152,7 @@ class KeptModel:
         """
         train = self._source.split("train")
         order = np.random.Generator(np.random.PCG64(0)).permutation(len(train))
-        some = Subset(train, np.sort(order[:_MOST_SEEN]))
+        some = Subset(train, np.sort(order[:MOST_SEEN]))
         loss, before = (
             self._evaluate_split(each, some, "train").summary()["loss"] for each in (model, first)
         )

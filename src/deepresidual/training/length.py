@@ -15,6 +15,7 @@ import torch
 from deepresidual.errors import ConfigurationError
 from deepresidual.recipe import Recipe
 from deepresidual.runs.plan import Plan
+from deepresidual.training.kept import MOST_SEEN
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.timing import seconds_a_step
 
@@ -122,8 +123,12 @@ def _fitting(plan: Plan, seconds: float, length: Length, evaluation_seconds: flo
     recipe = replace(plan.recipe, steps=None)
     most = replace(plan, recipe=recipe).total_steps - done
     steps_an_evaluation = max(1, plan.first_step_of_epoch(recipe.evaluate_every))
-    # One evaluation more is that of the average, and one that of the final split.
-    rest = seconds / _OVERHEAD - 2 * evaluation_seconds
+    # One evaluation more is that of the average, and one that of the final split. Where the average is kept,
+    # it and the probe are measured on training images first.
+    images = 2 * plan.num_held_out
+    if recipe.keep_model == "average":
+        images += 2 * min(MOST_SEEN, plan.num_samples)
+    rest = seconds / _OVERHEAD - images / max(1, plan.num_held_out) * evaluation_seconds
     each = length.seconds + evaluation_seconds / steps_an_evaluation
     return max(1, min(most, int(rest / each)))
 
