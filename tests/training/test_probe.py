@@ -17,7 +17,7 @@ from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.models import create
 from deepresidual.spec import Head
 from deepresidual.training import probe as module
-from deepresidual.training.probe import PATH, Probe, fit_probe, with_probe
+from deepresidual.training.probe import PATH, LinearProbe, fit_probe, with_probe
 from tests.conftest import TINY
 
 
@@ -35,7 +35,7 @@ def clusters(
     return (values * scale + 3 * scale).astype(np.float32), labels
 
 
-def probabilities(probe: Probe, features: NDArray[Any]) -> NDArray[np.float64]:
+def probabilities(probe: LinearProbe, features: NDArray[Any]) -> NDArray[np.float64]:
     """Return the softmax probabilities of a probe, without its temperature."""
     logits = probe.temperature * (features.astype(np.float64) @ probe.weight.T + probe.bias)
     shares: NDArray[np.float64] = torch.from_numpy(logits).softmax(dim=1).numpy()

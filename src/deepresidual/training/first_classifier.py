@@ -14,7 +14,7 @@ from deepresidual.runtime.signals import StopRequested
 from deepresidual.training.feature_cache import FeatureCache
 from deepresidual.training.features import View, extract_features
 from deepresidual.training.journal import Journal
-from deepresidual.training.probe import Probe, fit_probe, with_probe
+from deepresidual.training.probe import LinearProbe, fit_probe, with_probe
 from deepresidual.training.resources import Resources
 from deepresidual.training.updater import Updater
 
@@ -40,7 +40,7 @@ def fit_classifier(
         StopRequested: Any process received a signal.
     """
     processes, network, exit_code = resources.processes, updater.network, 0
-    fitted: tuple[Probe, dict[str, str]] | None = None
+    fitted: tuple[LinearProbe, dict[str, str]] | None = None
     with processes.failing_together():
         if processes.is_main:
             try:
@@ -61,7 +61,7 @@ def fit_classifier(
 
 def _fitted(
     network: ResNet, run: Run, source: SampleSource, resources: Resources, journal: Journal
-) -> tuple[Probe, dict[str, str]]:
+) -> tuple[LinearProbe, dict[str, str]]:
     plan, started = run.plan, time.monotonic()
     split = source.split("train")
     views: tuple[View, ...] = ("center", "mirrored") if plan.recipe.augment.flip else ("center",)

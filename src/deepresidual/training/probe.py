@@ -76,7 +76,7 @@ class PathPoint:
 
 
 @dataclass(frozen=True)
-class Probe:
+class LinearProbe:
     """A linear classifier of features.
 
     Attributes:
@@ -111,7 +111,7 @@ class Probe:
     note: str = ""
 
 
-def fit_probe(values: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int) -> Probe:
+def fit_probe(values: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int) -> LinearProbe:
     """Fit a linear classifier to features; a pure function of its arguments.
 
     Args:
@@ -150,7 +150,7 @@ def fit_probe(values: NDArray[np.float32], labels: NDArray[np.int64], num_classe
                 temperature = max(_COLDEST, fit_temperature(logits, targets))
         solved = _solve(averaged, rows, c)
     weight, bias = _all_rows(solved, averaged, present, num_classes, temperature)
-    return Probe(
+    return LinearProbe(
         weight,
         bias,
         c,
@@ -165,7 +165,7 @@ def fit_probe(values: NDArray[np.float32], labels: NDArray[np.int64], num_classe
     )
 
 
-def with_probe(network: ResNet, probe: Probe) -> None:
+def with_probe(network: ResNet, probe: LinearProbe) -> None:
     """Put a probe into a network as its classifier, which gets as many rows.
 
     Raises:
