@@ -85,6 +85,7 @@ def test_the_list_of_commands_imports_no_command() -> None:
         "deepresidual.cli.streams",
         "deepresidual.errors",
         "deepresidual.runtime",
+        "deepresidual.runtime.lazy",
         "deepresidual.runtime.openmp",
     }
     assert {"tyro", "rich"}.isdisjoint(loaded)

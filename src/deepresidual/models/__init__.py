@@ -6,8 +6,9 @@ argument stands for.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from deepresidual.runtime.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from deepresidual.backends.classifier import Classifier, Prediction, require_classifier
@@ -50,9 +51,4 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_attributes(__name__, _HOMES)
