@@ -98,7 +98,7 @@ def test_the_running_statistics_move_by_the_mean_of_the_micro_batches(count: int
     before = state(norm)
     parts = [torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(part)) for part in range(count)]
     statistics = MicroBatchStatistics([norm], momentum=0.1)
-    statistics.begin()
+    statistics.begin([norm])
     for part in parts:
         norm(part)
         statistics.add()
@@ -116,7 +116,7 @@ def test_one_micro_batch_moves_them_as_torch_does() -> None:
     ours.load_state_dict(plain.state_dict())
     plain(images)
     statistics = MicroBatchStatistics([ours], momentum=0.1)
-    statistics.begin()
+    statistics.begin([ours])
     ours(images)
     statistics.add()
     statistics.end(SINGLE)
@@ -129,7 +129,7 @@ def test_steps_do_not_see_each_others_statistics() -> None:
     statistics = MicroBatchStatistics([norm], momentum=0.5)
     for value in (1.0, 2.0):
         before = state(norm)["running_mean"]
-        statistics.begin()
+        statistics.begin([norm])
         norm(torch.full((2, 3, 2, 2), value))
         statistics.add()
         statistics.end(SINGLE)

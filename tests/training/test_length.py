@@ -9,10 +9,12 @@ import pytest
 
 from deepresidual.errors import ConfigurationError
 from deepresidual.recipe import Recipe
+from deepresidual.recipe.recipes import named_recipe
 from deepresidual.runs.plan import Plan
 from deepresidual.training.length import Length, minutes_of, plan_again, plan_length
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.schedule import learning_rate, num_frozen_stages
+from tests.conftest import TINY
 from tests.training.parts import CPU, a_plan
 
 
@@ -49,7 +51,7 @@ def test_a_run_is_no_longer_than_its_recipe() -> None:
 @pytest.mark.parametrize("slower", [0.5, 1.0, 4.0])
 def test_the_second_plan_follows_the_time_that_the_warm_up_took(slower: float) -> None:
     first = replace(planned(), recipe=replace(planned().recipe, steps=200, warmup_steps=20))
-    plan, length = plan_again(first, Length(10.0, 1.0, 3.0), 20, 20 * slower, slower)
+    plan, length = plan_again(first, Length(10.0, 1.0, 3.0, 400), 20, 20 * slower, slower)
     spent = 20 * slower + (plan.total_steps - 20) * (3.0 * slower + slower / 4) + 2 * slower
     assert spent == pytest.approx(600, rel=0.07) or plan.total_steps == 400
     assert plan.warmup_steps == 20
@@ -58,7 +60,7 @@ def test_the_second_plan_follows_the_time_that_the_warm_up_took(slower: float) -
 
 def test_a_warm_up_that_was_not_timed_leaves_the_plan() -> None:
     first = replace(planned(), recipe=replace(planned().recipe, steps=200, warmup_steps=20))
-    plan, length = plan_again(first, Length(10.0, 1.0, 3.0), 0, 0.0, None)
+    plan, length = plan_again(first, Length(10.0, 1.0, 3.0, 400), 0, 0.0, None)
     assert (plan, length.is_settled) == (first, True)
 
 
@@ -78,12 +80,13 @@ def test_nothing_in_a_warm_up_depends_on_the_length() -> None:
         (TrainOptions(changes={"epochs": 3}), "finetune", 0.0),
         (TrainOptions(recipe=Recipe(name="finetune")), "finetune", 0.0),
         (TrainOptions(minutes=2.0), "photos", 2.0),
+        (TrainOptions(minutes=2.0), "probe", 0.0),  # which has no updates to bound
     ],
 )
 def test_fine_tuning_takes_ten_minutes_unless_told(
     options: TrainOptions, recipe: str, minutes: float
 ) -> None:
-    assert minutes_of(options, recipe, CPU, 1) == minutes
+    assert minutes_of(options, named_recipe(recipe, TINY), CPU, 1) == minutes
 
 
 @pytest.mark.parametrize(
@@ -99,4 +102,4 @@ def test_minutes_that_cannot_be_kept_are_refused(
     options: TrainOptions, num_processes: int, message: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        minutes_of(options, "finetune", CPU, num_processes)
+        minutes_of(options, named_recipe("finetune", TINY), CPU, num_processes)

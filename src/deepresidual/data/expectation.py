@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
-Beginning: TypeAlias = Literal["scratch", "bundled", "released"]
+BeginsWith: TypeAlias = Literal["scratch", "bundled", "released"]
 """What training begins with: random weights, a bundled model's, or released ones."""
 
 # From so many a class on, training from scratch is what the papers do: CIFAR-10 has 5,000, ImageNet 1,300.
@@ -41,7 +41,7 @@ def counts_in_words(num_images_per_class: Sequence[int]) -> str:
     return f"{images}, {low:,} a class" if low == high else f"{images}, {low:,} to {high:,} a class"
 
 
-def expectation(num_images_per_class: Sequence[int], begins_with: Beginning) -> str:
+def expectation(num_images_per_class: Sequence[int], begins_with: BeginsWith) -> str:
     """Return how many images there are, and what so many usually give, in a sentence.
 
     Args:
@@ -55,7 +55,7 @@ def expectation(num_images_per_class: Sequence[int], begins_with: Beginning) -> 
     return f"{counts}: {_usual(statistics.median(present), begins_with)}"
 
 
-def _usual(typical: float, begins_with: Beginning) -> str:
+def _usual(typical: float, begins_with: BeginsWith) -> str:
     """Return what ``typical`` images a class usually give."""
     if begins_with == "scratch":
         if typical >= _MANY:

@@ -67,14 +67,14 @@ class MicroBatchStatistics:
     def _flat(self) -> torch.Tensor:
         return torch.cat([buffer.reshape(-1) for buffer in self._buffers()])
 
-    def begin(self, norms: Sequence[nn.BatchNorm2d] | None = None) -> None:
+    def begin(self, norms: Sequence[nn.BatchNorm2d]) -> None:
         """Remember the statistics before a step.
 
         Args:
             norms: The BNs that learn in it. Those that are held still must not be among them: the mean of k
-                equal numbers equals that number except for rounding. Default: those of the last step.
+                equal numbers equals that number except for rounding.
         """
-        self._norms = self._norms if norms is None else norms
+        self._norms = norms
         self._before = self._flat()
         self._sum = torch.zeros_like(self._before)
         self._count = 0

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from deepresidual import zoo
-from deepresidual.data.expectation import Beginning as BeginsWith
+from deepresidual.data.expectation import BeginsWith
 from deepresidual.data.source import SampleSource
 from deepresidual.data.source.validation import hold_out, hold_out_by_class
 from deepresidual.errors import MachineError, ModelFileError, ResidualError
@@ -155,7 +155,9 @@ def _why_nothing(source: SampleSource, model: str | ResNetSpec | None, options: 
         return f"the task is {source.task}"
     if recipe is not None and (isinstance(recipe, Recipe) or recipe not in _BEGIN_WITH_WEIGHTS):
         return f"recipe {recipe.name if isinstance(recipe, Recipe) else recipe} begins from nothing"
-    if model is not None and zoo.entry(model) and default_release(model) is None:
+    if model is not None:
+        zoo.entry(model)  # an unknown name is an error
+    if model is not None and default_release(model) is None:
         return f"there are no released weights of {model}"
     if recipe is None and source.suggested_recipe is not None:
         return f"the recipe for {source.name} begins from nothing"

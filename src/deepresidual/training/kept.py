@@ -126,17 +126,16 @@ class KeptModel:
         if not averages or not state.step or is_average(self._run, self._processes):
             return
         network = averaged_network(self._run, last, self._resources.device, self._processes)
-        model = self.model(network, state)
-        model.provenance = {**model.provenance, "average": f"{recipe.average_share:g} of what was learned"}
+        name, model = "average", self.model(network, state)
+        how = f"{recipe.average_share:g} of what was learned"
         if recipe.keep_model == "average" and recipe.classifier_init == "probe":
             first = self._first(state)
             if reason := self._why_no_better(model, first):
                 warn(f"what was learned is not kept, since {reason}; more --minutes may help")
-                model = first
-                model.provenance = {**model.provenance, "average": f"none: {reason}"}
+                name, model, how = "probe", first, f"none: {reason}"
+        model.provenance = {**model.provenance, "average": how}
         evaluation = self.measure(model)
-        is_first = str(model.provenance["average"]).startswith("none")
-        self._journal.candidate(state.step, "probe" if is_first else "average", evaluation)
+        self._journal.candidate(state.step, name, evaluation)
         if recipe.keep_model == "average" or evaluation.summary()["loss"] < state.measured.best_error:
             self.keep(model, evaluation, state)
 

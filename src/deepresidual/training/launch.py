@@ -43,7 +43,6 @@ from deepresidual.training.journal import Journal
 from deepresidual.training.length import Length, check_minutes, minutes_of, plan_again, plan_length
 from deepresidual.training.loop import RunResult, Trainer
 from deepresidual.training.memory import allocator_policy_of, fitting_micro_batch, is_out_of_memory
-from deepresidual.training.meter import Sums
 from deepresidual.training.options import TrainKeywords, TrainOptions
 from deepresidual.training.plan import make_plan
 from deepresidual.training.resources import Resources
@@ -221,18 +220,13 @@ def _settle_length(run: Run, trainer: Trainer) -> None:
         run.plan,
         Length(**run.record["length"]),
         timed.count // run.plan.recipe.batch_size,
-        seconds_of(timed),
+        timed.seconds,
         trainer.kept.evaluation_seconds,
     )
     run.settle_plan(plan, {"length": length.to_dict()})
     note(
         f"length     {plan.total_steps:,} steps for {length.minutes:g} minutes at {length.seconds:.2g} s each"
     )
-
-
-def seconds_of(timed: Sums) -> float:
-    """Return the time of what was timed; tests put a clock of theirs in its place."""
-    return timed.seconds
 
 
 def _note_end(trainer: Trainer, run: Run, processes: Processes, status: str, error: str) -> None:
@@ -309,7 +303,7 @@ def _started(
 ) -> Run:
     plan = make_plan(source, model, options, device)
     _check_split(plan, processes)
-    minutes, length = minutes_of(options, plan.recipe.name, device, processes.size), None
+    minutes, length = minutes_of(options, plan.recipe, device, processes.size), None
     if minutes:
         plan, length = plan_length(plan, minutes, device)
     if options.fit_memory:

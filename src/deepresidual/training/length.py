@@ -37,12 +37,14 @@ class Length:
         minutes: Minutes of the updates and evaluations; what comes before the first update is not counted.
         warmup_seconds: Time of an update of the warm-up, when it was planned.
         seconds: Time of an update after it.
+        most_steps: Updates that the recipe has without minutes.
         is_settled: Whether it was planned again after the warm-up.
     """
 
     minutes: float
     warmup_seconds: float
     seconds: float
+    most_steps: int
     is_settled: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,15 +52,15 @@ class Length:
         return dict(vars(self))
 
 
-def minutes_of(options: TrainOptions, recipe_name: str, device: torch.device, num_processes: int) -> float:
-    """Return the minutes that a run may take; 0: the recipe says how long it is.
+def minutes_of(options: TrainOptions, recipe: Recipe, device: torch.device, num_processes: int) -> float:
+    """Return the minutes that a run may take; 0: the recipe says how long it is, or has no updates at all.
 
     Raises:
         ConfigurationError: Two lengths are asked for, or minutes of several processes.
     """
     given = [name for name in ("epochs", "steps") if options.changes.get(name) is not None]
     if options.minutes is None:
-        is_usual = recipe_name == "finetune" and device.type == "cpu" and num_processes == 1 and not given
+        is_usual = recipe.name == "finetune" and device.type == "cpu" and num_processes == 1 and not given
         return USUAL_MINUTES if is_usual and not isinstance(options.recipe, Recipe) else 0.0
     check_minutes(options.minutes)
     if given:
@@ -67,7 +69,7 @@ def minutes_of(options: TrainOptions, recipe_name: str, device: torch.device, nu
         raise ConfigurationError(
             f"minutes is given for {num_processes} processes", remedy="say how long with --epochs or --steps"
         )
-    return options.minutes
+    return options.minutes if recipe.steps != 0 else 0.0
 
 
 def check_minutes(minutes: float | None) -> None:
@@ -87,6 +89,7 @@ def plan_length(plan: Plan, minutes: float, device: torch.device) -> tuple[Plan,
         minutes,
         seconds_a_step(least, device, step=0, batch_size=_TIMED_IMAGES),
         seconds_a_step(least, device, step=9, batch_size=_TIMED_IMAGES),
+        plan.total_steps,
     )
     evaluation = _evaluation_seconds(plan, length)
     # On a busy machine blank images take long; the warm-up will tell.
@@ -110,7 +113,12 @@ def plan_again(
     if not num_steps:
         return plan, replace(length, is_settled=True)
     slower = seconds / num_steps / length.warmup_seconds
-    found = Length(length.minutes, length.warmup_seconds * slower, length.seconds * slower, is_settled=True)
+    found = replace(
+        length,
+        warmup_seconds=length.warmup_seconds * slower,
+        seconds=length.seconds * slower,
+        is_settled=True,
+    )
     evaluation = evaluation_seconds or slower * _evaluation_seconds(plan, length)
     warmup = plan.warmup_steps
     rest = 60 * length.minutes - warmup * found.warmup_seconds
@@ -120,8 +128,7 @@ def plan_again(
 
 def _fitting(plan: Plan, seconds: float, length: Length, evaluation_seconds: float, done: int) -> int:
     """Return how many further updates, one or more, fit into ``seconds`` with their evaluations."""
-    recipe = replace(plan.recipe, steps=None)
-    most = replace(plan, recipe=recipe).total_steps - done
+    recipe, most = plan.recipe, length.most_steps - done
     steps_an_evaluation = max(1, plan.first_step_of_epoch(recipe.evaluate_every))
     # One evaluation more is that of the average, and one that of the final split. Where the average is kept,
     # it and the probe are measured on training images first.

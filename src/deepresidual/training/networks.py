@@ -13,6 +13,7 @@ from deepresidual.runs.folder import Run
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.provenance import now, versions
+from deepresidual.runtime.strict_json import read_object
 from deepresidual.tasks import Task
 from deepresidual.training.averages import precise_statistics
 from deepresidual.training.beginning import Beginning
@@ -86,7 +87,8 @@ def is_average(run: Run, processes: Processes) -> bool:
     found = False
     with processes.failing_together():
         if processes.is_main:
-            found = "average" in load(run.model_path).provenance
+            config = read_object(run.model_path / "config.json")
+            found = "average" in config["residual"]["provenance"]
     return processes.broadcast(found)
 
 

@@ -129,7 +129,7 @@ def preview(
     beginning = settle_beginning(opened, model, options, device)
     source, options = with_held_out(opened, options, beginning), begun(options, beginning)
     plan = make_plan(source, beginning.model or model, options, device)
-    if minutes := minutes_of(options, plan.recipe.name, device, 1):
+    if minutes := minutes_of(options, plan.recipe, device, 1):
         plan, _ = plan_length(plan, minutes, device)
     rates = tuple(
         learning_rate(plan.recipe, column * plan.total_steps // _COLUMNS, plan.total_steps, plan.warmup_steps)
