@@ -17,8 +17,11 @@ from deepresidual.tasks import task_of
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory could not be had, on a GPU or for the process."""
-    # On the CPU torch raises a plain RuntimeError with this text.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # On the CPU torch raises a plain RuntimeError with the first text, and oneDNN, whose buffers come on top,
+    # one with the second.
+    return any(text in str(error) for text in ("can't allocate memory", "could not create a primitive"))
 
 
 def allocator_policy_of(plan: Plan, device: torch.device) -> AllocatorPolicy:
