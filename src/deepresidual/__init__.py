@@ -17,6 +17,8 @@ from deepresidual.runtime.lazy import lazy_attributes
 from deepresidual.runtime.openmp import limit_spinning
 
 if TYPE_CHECKING:
+    from deepresidual.data.source.base import EncodedSample, LabelledSplit, SampleSource
+    from deepresidual.data.source.dataset import open_dataset
     from deepresidual.errors import ResidualError
     from deepresidual.evaluation import Evaluation
     from deepresidual.evaluation.evaluate import evaluate
@@ -47,8 +49,10 @@ limit_spinning()  # has to be in the environment before torch is loaded
 __all__ = [
     "Classifier",
     "Conversion",
+    "EncodedSample",
     "Evaluation",
     "EvaluationOptions",
+    "LabelledSplit",
     "Prediction",
     "Preprocess",
     "Recipe",
@@ -56,6 +60,7 @@ __all__ = [
     "ResNetSpec",
     "ResidualError",
     "RunResult",
+    "SampleSource",
     "TorchClassifier",
     "TrainOptions",
     "__version__",
@@ -65,6 +70,7 @@ __all__ = [
     "list_models",
     "list_weights",
     "load",
+    "open_dataset",
     "save",
     "train",
 ]
@@ -72,8 +78,10 @@ __all__ = [
 _HOMES = {
     "Classifier": "deepresidual.models",
     "Conversion": "deepresidual.models.convert",
+    "EncodedSample": "deepresidual.data.source.base",
     "Evaluation": "deepresidual.evaluation",
     "EvaluationOptions": "deepresidual.evaluation.options",
+    "LabelledSplit": "deepresidual.data.source.base",
     "Prediction": "deepresidual.models",
     "Preprocess": "deepresidual.preprocess",
     "Recipe": "deepresidual.recipe",
@@ -81,6 +89,7 @@ _HOMES = {
     "ResNetSpec": "deepresidual.spec",
     "ResidualError": "deepresidual.errors",
     "RunResult": "deepresidual.training.loop",
+    "SampleSource": "deepresidual.data.source.base",
     "TorchClassifier": "deepresidual.models",
     "TrainOptions": "deepresidual.training.options",
     "convert": "deepresidual.models.convert",
@@ -89,6 +98,7 @@ _HOMES = {
     "list_models": "deepresidual.zoo",
     "list_weights": "deepresidual.models",
     "load": "deepresidual.models",
+    "open_dataset": "deepresidual.data.source.dataset",
     "save": "deepresidual.models",
     "train": "deepresidual.training.launch",
 }

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 from PIL.Image import Image as PillowImage
 
-from deepresidual.backends.images import image_batches
+from deepresidual.backends.images import image_batches, images_in
 from deepresidual.backends.ranking import best_classes
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError, ResidualError
 from deepresidual.fields import is_whole
@@ -196,7 +196,9 @@ class Classifier(ABC):
         """Predict the classes of one or several images, one batch in memory at a time.
 
         Args:
-            images: Paths, Pillow images or arrays ``(H, W, 3)`` or ``(H, W)`` uint8 RGB; one or several.
+            images: Paths, Pillow images, arrays ``(H, W, 3)`` or ``(H, W)`` uint8 RGB, or the bytes of image
+                files; one or several. Several are also an array ``(N, H, W, 3)``, and a data set of PyTorch
+                or Hugging Face, whose labels are left aside.
             top_k: How many classes to return for each, best first.
             batch_size: Images at a time. Another one may change the last digits of a probability.
 
@@ -209,8 +211,8 @@ class Classifier(ABC):
             ModelFileError: The model has no classifier.
             ConfigurationError: ``top_k`` is not between 1 and the number of classes, or an array is no uint8.
         """
-        is_one = isinstance(images, str | Path | np.ndarray | PillowImage)
-        listed: Iterable[ImageLike] = [images] if is_one else images  # type: ignore[list-item,assignment]
+        is_one = isinstance(images, str | Path | bytes | PillowImage) or getattr(images, "ndim", 4) < 4
+        listed: Iterable[ImageLike] = [images] if is_one else images_in(images)  # type: ignore[list-item]
         found: list[Prediction] = []
         for name, outcome in self.outcomes(listed, top_k, batch_size=batch_size):
             if isinstance(outcome, Prediction):

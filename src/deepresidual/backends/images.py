@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image as PillowImage
 
 from deepresidual.data.decode import decode, from_pillow, read_file
+from deepresidual.data.source.in_memory import channels_last, is_tensor
+from deepresidual.data.source.map_style import IMAGE_NAMES
 from deepresidual.data.threads import in_order
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.runtime.files import expanded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from deepresidual.preprocess import Preprocess
 
-ImageLike: TypeAlias = PillowImage | NDArray[np.uint8] | str | Path
-"""A path, an open image, or an array ``(H, W, 3)`` or ``(H, W)`` uint8 RGB."""
+ImageLike: TypeAlias = PillowImage | NDArray[np.uint8] | str | Path | bytes
+"""A path, an open image, an array ``(H, W, 3)`` or ``(H, W)`` uint8 RGB, or the bytes of an image file."""
 
 # Handing a task to a thread costs 20 µs, as much as a view of 32 px.
 _IMAGES_PER_TASK = 8
@@ -46,6 +49,41 @@ class ImageBatch:
     names: list[str]
     errors: list[DataError | None]
     pixels: NDArray[np.uint8]
+
+
+def images_in(images: Any) -> Iterator[ImageLike]:
+    """Yield the images of what holds several.
+
+    Args:
+        images: An iterable of images, an array ``(N, H, W, 3)``, a split, or a data set of PyTorch or Hugging
+            Face. Labels beside the images are left aside.
+
+    Raises:
+        ConfigurationError: Nothing can be had from it one by one.
+    """
+    if hasattr(images, "read") and hasattr(images, "__len__"):
+        yield from (images.read(index).content for index in range(len(images)))
+        return
+    if not isinstance(images, Iterable):
+        if not (hasattr(images, "__getitem__") and hasattr(images, "__len__")):
+            raise _no_image(images)
+        images = (images[index] for index in range(len(images)))
+    yield from map(_without_label, images)
+
+
+def _without_label(sample: Any) -> ImageLike:
+    if isinstance(sample, tuple | list) and len(sample) == 2:
+        sample = sample[0]
+    elif isinstance(sample, Mapping):
+        name = next((name for name in IMAGE_NAMES if name in sample), None)
+        if name is None:
+            raise ConfigurationError(
+                f"a sample has no image ({', '.join(map(str, sample))})",
+                expected=f"one called {IMAGE_NAMES[0]}",
+            )
+        sample = sample[name]
+    image: ImageLike = sample
+    return image
 
 
 def image_batches(
@@ -86,6 +124,13 @@ def image_batches(
             )
 
 
+def _no_image(image: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"an image is a {type(image).__name__}",
+        expected="a path, a Pillow image, an array or the bytes of a file",
+    )
+
+
 def _in_parts(images: Iterable[ImageLike], size: int) -> Iterator[tuple[ImageLike, ...]]:
     rest = iter(images)
     while part := tuple(itertools.islice(rest, size)):
@@ -96,12 +141,14 @@ def _decoded(image: object) -> NDArray[np.uint8]:
     """Return any accepted kind of image as ``(H, W, 3)`` uint8 RGB."""
     if isinstance(image, str | Path):
         return decode(read_file(expanded(image)))
+    if isinstance(image, bytes):
+        return decode(image)
     if isinstance(image, PillowImage):
         return from_pillow(image)
+    if is_tensor(image):
+        image = channels_last(image)
     if not isinstance(image, np.ndarray):
-        raise ConfigurationError(
-            f"an image is a {type(image).__name__}", expected="a path, a Pillow image or an array"
-        )
+        raise _no_image(image)
     is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
     if image.dtype != np.uint8 or not is_image or not image.size:
         raise ConfigurationError(

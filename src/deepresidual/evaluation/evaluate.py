@@ -11,6 +11,7 @@ from typing import Unpack
 
 from deepresidual.data.loader import Readable, require_none_bad
 from deepresidual.data.source import SampleSource
+from deepresidual.data.source.dataset import Dataset
 from deepresidual.evaluation.accumulator import Accumulator
 from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
 from deepresidual.evaluation.result import Evaluation
@@ -25,7 +26,7 @@ from deepresidual.runtime.signals import StopRequest, StopRequested
 
 def evaluate(
     model: Classifier | str | Path,
-    data: SampleSource | str | Path,
+    data: SampleSource | Dataset | str | Path,
     options: EvaluationOptions | None = None,
     **keywords: Unpack[EvaluationKeywords],
 ) -> Evaluation:
@@ -33,7 +34,8 @@ def evaluate(
 
     Args:
         model: A model, or what :func:`deepresidual.load` takes: a folder, a name, a URL and so on.
-        data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder.
+        data: A data set by name (``digits``, an image folder, a parquet file or folder), or a Python object:
+            what :func:`deepresidual.open_dataset` takes, or a :class:`deepresidual.SampleSource`.
         options: Options of the evaluation.
         keywords: Fields of :class:`deepresidual.evaluation.EvaluationOptions` that replace those of
             ``options``, for example ``split="val"``.

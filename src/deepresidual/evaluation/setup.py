@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from deepresidual.backends.classifier import NOT_FINITE_REMEDY
 from deepresidual.data.loader import Readable, require_none_bad
-from deepresidual.data.source import EncodedSample, SampleSource, Split, open_source
+from deepresidual.data.source import EncodedSample, SampleSource, Split, as_source
 from deepresidual.data.source.base import canonical_split, listed
+from deepresidual.data.source.dataset import Dataset
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError
 from deepresidual.evaluation.accumulator import Accumulator, FittedTemperature
@@ -69,7 +70,7 @@ class EvaluationSetup:
     def open(
         cls,
         models: Sequence[Classifier | str | Path],
-        data: SampleSource | str | Path,
+        data: SampleSource | Dataset | str | Path,
         options: EvaluationOptions | None = None,
         **keywords: Unpack[EvaluationKeywords],
     ) -> EvaluationSetup:
@@ -77,7 +78,7 @@ class EvaluationSetup:
 
         Args:
             models: One model or several, as :func:`deepresidual.evaluate` takes them.
-            data: A data set, opened or by name.
+            data: A data set: opened, by name, or a Python object.
             options: Options of the evaluation.
             keywords: Fields of :class:`EvaluationOptions` that replace those of ``options``.
 
@@ -100,7 +101,7 @@ class EvaluationSetup:
             if views.are_whole:
                 require_torch(member, WHOLE_IMAGES, name).network.require_score_map()
         _require_same_classes(members, names)
-        opened = data if isinstance(data, SampleSource) else open_source(data)
+        opened = as_source(data, num_workers=chosen.num_workers)
         warn_each(opened.ignored)
         source = hold_out(opened, chosen.validation)
         split = (

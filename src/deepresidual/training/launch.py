@@ -12,7 +12,8 @@ import torch
 
 from deepresidual.backends.classifier import ASKED_FOR
 from deepresidual.data.expectation import expectation, images_a_class
-from deepresidual.data.source import SampleSource, open_source
+from deepresidual.data.source import SampleSource, as_source
+from deepresidual.data.source.dataset import Dataset
 from deepresidual.errors import ConfigurationError, DivergedError, ResidualError, RunError, UnknownNameError
 from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import NAMES, left_out
@@ -49,7 +50,7 @@ from deepresidual.training.resources import Resources
 
 
 def train(
-    data: SampleSource | str | Path = "digits",
+    data: SampleSource | Dataset | str | Path = "digits",
     model: str | ResNetSpec | None = None,
     out: str | Path | None = None,
     options: TrainOptions | None = None,
@@ -63,8 +64,10 @@ def train(
     Under torchrun every process calls this with the same arguments; they share each batch.
 
     Args:
-        data: A data set, opened or by name: ``digits``, an image folder, a parquet file or folder,
-            ``cifar10:PATH``, ``cifar100:PATH``, ``shards:PATTERN``, ``csv:FILE``.
+        data: A data set by name: ``digits``, an image folder, a parquet file or folder, ``cifar10:PATH``,
+            ``cifar100:PATH``, ``shards:PATTERN``, ``csv:FILE``. Or a Python object: what
+            :func:`deepresidual.open_dataset` takes, such as data sets of torchvision and Hugging Face, lists
+            of ``(image, label)``, and mappings of splits to them; or a :class:`deepresidual.SampleSource`.
         model: A name of the zoo, or a spec of one's own. Default: chosen by the size of the images.
         out: The run folder. Default: ``runs/DATA-MODEL``.
         options: How to train.
@@ -102,7 +105,7 @@ def train(
         restarted = processes.num_restarts > 0 and path is not None and holds_run(path)
         resume = processes.broadcast(resume or restarted)
         with processes.failing_together():
-            opened = data if isinstance(data, SampleSource) else open_source(data)
+            opened = as_source(data, num_workers=options.num_workers)
             if path is not None and not resume:
                 _require_outside(path, data)
         with _leaving_at_once(stop):
@@ -399,9 +402,9 @@ def _check_split(plan: Plan, processes: Processes) -> None:
         )
 
 
-def _require_outside(out: Path, data: SampleSource | str | Path) -> None:
+def _require_outside(out: Path, data: SampleSource | Dataset | str | Path) -> None:
     """Refuse a run folder in the data, where the run's pictures would be taken for samples."""
-    if isinstance(data, SampleSource) or data == "digits":
+    if not isinstance(data, str | Path) or data == "digits":
         return  # not known to lie anywhere, or bundled
     if out.resolve().is_relative_to(expanded(data).resolve()):
         raise ConfigurationError(f"{out} lies inside the data {data}", remedy="choose an --out elsewhere")

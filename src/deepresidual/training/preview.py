@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from deepresidual.data.source import SampleSource, open_source
+from deepresidual.data.source import SampleSource, as_source
+from deepresidual.data.source.dataset import Dataset
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.memory import allocator_policy, peak_memory
@@ -110,7 +111,7 @@ class Preview:
 
 
 def preview(
-    data: SampleSource | str | Path,
+    data: SampleSource | Dataset | str | Path,
     model: str | ResNetSpec | None = None,
     options: TrainOptions | None = None,
     **keywords: Unpack[TrainKeywords],
@@ -125,7 +126,7 @@ def preview(
     """
     options = replace(options or TrainOptions(), **keywords)
     device = resolve_device(options.device)
-    opened = data if isinstance(data, SampleSource) else open_source(data)
+    opened = as_source(data, num_workers=options.num_workers)
     beginning = settle_beginning(opened, model, options, device)
     source, options = with_held_out(opened, options, beginning), begun(options, beginning)
     plan = make_plan(source, beginning.model or model, options, device)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deepresidual.data.source import SampleSource
+from deepresidual.data.source.dataset import Dataset
 from deepresidual.errors import ConfigurationError
 from deepresidual.fields import is_whole
 from deepresidual.runs.read import SCHEMA_VERSION, holds_run
@@ -79,7 +80,7 @@ class SeedsResult:
 
 
 def train_seeds(
-    data: SampleSource | str | Path,
+    data: SampleSource | Dataset | str | Path,
     model: str | ResNetSpec | None,
     out: str | Path | None,
     options: TrainOptions,

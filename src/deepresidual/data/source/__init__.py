@@ -4,21 +4,51 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from deepresidual.data.decode import EXTENSIONS
-from deepresidual.data.source.base import EncodedSample, IgnoredFile, SampleSource, Split
+from deepresidual.data.source.base import EncodedSample, IgnoredFile, LabelledSplit, SampleSource, Split
 from deepresidual.data.source.files import walk
 from deepresidual.data.source.folder import list_images
 from deepresidual.errors import ConfigurationError, DataError, UnknownNameError
 from deepresidual.runtime.files import expanded
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from deepresidual.data.source.dataset import Dataset
 
-__all__ = ["EncodedSample", "IgnoredFile", "SampleSource", "Split", "list_images", "open_source"]
+__all__ = [
+    "EncodedSample",
+    "IgnoredFile",
+    "LabelledSplit",
+    "SampleSource",
+    "Split",
+    "as_source",
+    "list_images",
+    "open_source",
+]
 
 _PREFIXES = ("cifar10", "cifar100", "csv", "shards")
+
+
+def as_source(data: SampleSource | Dataset | str | Path, *, num_workers: int | None = None) -> SampleSource:
+    """Return a data set as the functions of the package take it: opened, by name, or as a Python object.
+
+    Args:
+        data: The data set, for :func:`open_source` or :func:`deepresidual.open_dataset`.
+        num_workers: Threads that read all samples of a Python object, where that is needed.
+
+    Raises:
+        DataError: There is no such data set, or it cannot be used; the message says why.
+        ConfigurationError: This is no data set.
+    """
+    if isinstance(data, SampleSource):
+        return data
+    if isinstance(data, str | Path):
+        return open_source(data)
+    from deepresidual.data.source.dataset import open_dataset
+
+    return open_dataset(data, num_workers=num_workers)
 
 
 def open_source(data: str | Path) -> SampleSource:

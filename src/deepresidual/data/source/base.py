@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from deepresidual.errors import ConfigurationError, DataError, nearest
 from deepresidual.preprocess import Preprocess
@@ -96,12 +97,14 @@ class Split(Protocol):
 class LabelledSplit:
     """Base of the splits whose labels lie in an array, which worker processes share without copying.
 
+    A split of one's own needs :meth:`key` and :meth:`read`; see docs/how-to/own-data.md.
+
     Args:
-        labels: ``(N,)`` int64.
+        labels: ``(N,)`` whole numbers, indices into the classes of the data set.
     """
 
-    def __init__(self, labels: NDArray[np.int64]) -> None:
-        self._labels = labels
+    def __init__(self, labels: ArrayLike) -> None:
+        self._labels = np.asarray(labels, dtype=np.int64)
 
     @property
     def labels(self) -> list[int]:
@@ -115,6 +118,10 @@ class LabelledSplit:
         """Return the name of sample ``index``."""
         raise NotImplementedError
 
+    def read(self, index: int) -> EncodedSample:
+        """Return sample ``index``."""
+        raise NotImplementedError
+
     def rows(self) -> Iterator[Row]:
         """Yield key, label, and size or checksum of every sample."""
         keys = (self.key(index) for index in range(len(self)))
@@ -122,7 +129,7 @@ class LabelledSplit:
 
     def _contents(self) -> Iterable[int]:
         """Return the size in bytes or a checksum of every sample."""
-        raise NotImplementedError
+        return (zlib.crc32(self.read(index).content) for index in range(len(self)))
 
 
 @dataclass(frozen=True)
