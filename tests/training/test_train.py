@@ -442,9 +442,10 @@ def test_options_out_of_range_are_named_before_anything_is_written(
 
 def test_the_loss_curve_is_the_golden_one(photos: Path, tmp_path: Path) -> None:
     # Guards refactorings. The network is so small that rounding stays rounding: kernels of AVX-512, AVX2 and
-    # SSE and one thread or two differ by 1e-6 at the end. Of a ResNet-20 at 8 px two processors were a sixth
-    # of the loss apart after ten steps.
-    run(photos, tmp_path / "run", {"epochs": 2.0}, seed=7)
+    # SSE and one thread or two differ by 3e-7 at the end. Of a ResNet-20 at 8 px two processors were a sixth
+    # of the loss apart after ten steps; and with seed 7 of this one an activation is so near to 0 that one
+    # kernel of MKL for one thread takes it for positive, and the curves part by 0.4 %.
+    run(photos, tmp_path / "run", {"epochs": 2.0}, seed=11)
     losses = [row["loss"] for row in metrics(tmp_path / "run") if row["event"] == "train"]
     golden = json.loads((Path(__file__).parent.parent / "golden" / "loss_curve.json").read_text())
     assert losses == pytest.approx(golden, rel=1e-4)
