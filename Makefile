@@ -49,6 +49,7 @@ pillow: $(PILLOWS)
 $(PILLOWS): $(VENV)/pillow-%: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $@ 'Pillow==$*.*'
 	PYTHONPATH=src:$@ $(BIN)/python tests/golden/resized.py --version $*
+	PYTHONPATH=src:$@ $(BIN)/pytest --quiet tests/data/test_formats.py tests/data/test_decode.py
 
 # Every test of hypothesis with TIMES times the examples, others in each run.
 TIMES ?= 20

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from deepresidual.cli.output import flush_output, print_line
-from deepresidual.data.decode import EXTENSIONS
+from deepresidual.data.formats import EXTENSIONS
 from deepresidual.runs.statistics import summarize
 from deepresidual.runtime.provenance import now, versions
 from deepresidual.training.launch import train

@@ -96,8 +96,8 @@ def test_what_stands_for_nothing_does_not_stop_the_others(here: Path) -> None:
     found = find_images(["photos/*", "gone/*.png", "gone.png", "gone"])
     assert found.files == ["photos/ant/a.png", "gone.png", "gone"]  # their predictions are errors
     assert [str(error) for error in found.unusable] == [
-        "photos/bee holds no images; note.txt is not used: text; only JPEG, PNG, WebP and BMP are used",
-        "photos/new holds no images; expected JPEG, PNG, WebP or BMP files",
+        "photos/bee holds no images; note.txt is not used: no image (text)",
+        "photos/new holds no images; expected JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC files",
         "the pattern gone/*.png matches no file",
     ]
     assert [file.path for file in found.ignored] == ["photos/bee/note.txt"]
@@ -115,7 +115,7 @@ def test_what_stands_for_nothing_does_not_stop_the_others(here: Path) -> None:
             r"^gone does not exist, and 2 more paths stand for no image; expected an im",
         ),
         (["[!", "~no-such-user"], r"does not exist"),
-        (["new/**"], r"^new holds no images; expected JPEG, PNG, WebP or BMP files$"),
+        (["new/**"], r"^new holds no images; expected JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC files$"),
     ],
 )
 def test_nothing_at_all_is_an_error(here: Path, paths: list[str], message: str) -> None:
@@ -208,6 +208,6 @@ def test_an_evaluation_names_model_and_image_and_leaves_no_file(
 
 def test_a_folder_without_images_names_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "g").mkdir()
-    (tmp_path / "g" / "not-found.gif").write_bytes(b"GIF89a" + bytes(20))
-    with pytest.raises(DataError, match=r"g holds no images; not-found\.gif is not used: GIF"):
+    (tmp_path / "g" / "film.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(20))
+    with pytest.raises(DataError, match=r"g holds no images; film\.mp4 is not used: no image \(MP4\)"):
         find_images([tmp_path / "g"])

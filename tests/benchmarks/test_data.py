@@ -78,7 +78,9 @@ def test_sides_that_disagree_are_not_compared(photos: Path, monkeypatch: pytest.
 
 
 def test_unusable_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no images; expected JPEG, PNG, WebP or BMP files$"):
+    with pytest.raises(
+        DataError, match=r"has no images; expected JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC files$"
+    ):
         benchmark_data(tmp_path)
     with pytest.raises(DataError, match=r"is no folder; expected a folder with images$"):
         benchmark_data(tmp_path / "missing")

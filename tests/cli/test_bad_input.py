@@ -102,7 +102,9 @@ def test_text_named_jpg(model: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "letter.jpg").write_text("Dear reader,")
     assert main(["predict", str(model), str(tmp_path / "letter.jpg")]) == 3
     err = capsys.readouterr().err
-    reason = "not an image that can be used (found text); expected JPEG, PNG, WebP or BMP"
+    reason = (
+        "not an image that can be used (found text); expected JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC"
+    )
     assert f"{tmp_path / 'letter.jpg'}: {reason}" in err
     assert "Traceback" not in err
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from deepresidual.cli import main
+from deepresidual.data.formats import EXPECTED
 from deepresidual.evaluation.results import read_results
 from deepresidual.models import TorchClassifier, save
 
@@ -90,7 +91,7 @@ def test_what_stands_for_nothing_is_named_and_the_rest_is_done(
     assert len(rows) == 16
     assert [row["path"] for row in rows if "error" in row] == ["gone.png"]
     assert err.splitlines() == [
-        "warning: photos/test/new holds no images; expected JPEG, PNG, WebP or BMP files",
+        f"warning: photos/test/new holds no images; expected {EXPECTED} files",
         "warning: the pattern x/*.png matches no file",
         "warning: gone.png: the file cannot be read (No such file or directory)",
         "error: 1 of 16 files could not be used, as named above; 2 paths stand for no image, as named above",

@@ -7,7 +7,10 @@ import struct
 import sys
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from tests.data.pictures import (
     LFS_POINTER,
@@ -23,11 +26,13 @@ from tests.data.pictures import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 _JPEG = encode(waves(60, 80), "JPEG", quality=90)
 _PNG = encode(noise(40, 50, seed=501), "PNG")
 _WEBP = encode(noise(40, 50, seed=502), "WEBP", lossless=True)
+_GIF = encode(noise(40, 50, 1, seed=504)[:, :, 0], "GIF")
+_TIFF = encode(noise(40, 50, seed=505), "TIFF")
+_HEIC = Path(__file__).with_name("heic").joinpath("lossy-420.heic").read_bytes()
 _BMP = encode(noise(40, 50, seed=503), "BMP")
 
 
@@ -85,12 +90,12 @@ ERRORS = (
     Planted("unsupported", "train/ant/letter.jpg", _content(b"Dear reader, this is not a photo.")),
     Planted("unsupported", "train/ant/page.jpg", _content(b"<!DOCTYPE html><html><body>404</body></html>")),
     Planted("unsupported", "train/ant/drawing.png", _content(b"<svg xmlns='http://www.w3.org/2000/svg'/>")),
-    Planted(
-        "unsupported", "train/ant/animation.png", _content(encode(noise(20, 20, 1, seed=1)[:, :, 0], "GIF"))
-    ),
-    Planted("unsupported", "train/ant/scan.jpg", _content(encode(noise(20, 20, seed=2), "TIFF"))),
     Planted("unsupported", "train/ant/document.jpg", _content(b"%PDF-1.7\n" + bytes(100))),
-    Planted("unsupported", "train/ant/phone.jpg", _content(b"\0\0\0\x18ftypheic" + bytes(100))),
+    Planted("unsupported", "train/ant/film.jpg", _content(b"\0\0\0\x18ftypmp42" + bytes(100))),
+    Planted("unsupported", "train/ant/measured.tiff", _content(encode(Image.new("F", (20, 20)), "TIFF"))),
+    Planted("truncated", "train/ant/cut.gif", _content(_GIF[: len(_GIF) // 2])),
+    Planted("truncated", "train/ant/cut.tif", _content(_TIFF[: len(_TIFF) // 2])),
+    Planted("truncated", "train/ant/cut.heic", _content(_HEIC[: len(_HEIC) // 2])),
     Planted("unsupported", "train/ant/nothing.jpg", _content(bytes(1000))),
     Planted("unsupported", "train/ant/static.jpg", _content(b"\xfe" + noise(10, 10).tobytes())),
     Planted("truncated", "train/ant/half.jpg", _content(_JPEG[: len(_JPEG) // 2])),
@@ -132,8 +137,8 @@ WARNINGS = (
     Planted("two-labels", "train/bee/ant-too.jpg", _content(good_picture(4))),
     Planted("leak", "val/ant/trained-on.png", _content(good_picture(5))),
     Planted("leak", "val/bee/trained-on-as-ant.webp", _content(good_picture(6))),
-    Planted("ignored", "train/ant/moving.gif", _content(encode(noise(20, 20, 1, seed=5)[:, :, 0], "GIF"))),
-    Planted("ignored", "train/ant/scan.tiff", _content(encode(noise(20, 20, seed=6), "TIFF"))),
+    Planted("ignored", "train/ant/moving.mp4", _content(b"\0\0\0\x18ftypmp42" + bytes(100))),
+    Planted("ignored", "train/ant/negative.dng", _content(encode(noise(20, 20, seed=6), "TIFF"))),
     Planted("ignored", "train/ant/notes.txt", _content(b"remember the milk")),
     Planted("ignored", "train/ant/wrong.dat", _content(_PNG)),
     Planted("ignored", "train/outside.jpg", _content(_JPEG)),

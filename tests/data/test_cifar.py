@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from deepresidual.data.decode import decode, sniff
+from deepresidual.data.decode import decode
+from deepresidual.data.formats import sniff
 from deepresidual.data.source import cifar, open_source
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.data.source.cifar import CHECKSUMS

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deepresidual.data.decode import decode, sniff
+from deepresidual.data.decode import decode
+from deepresidual.data.formats import sniff
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.base import fingerprint_of
 

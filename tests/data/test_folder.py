@@ -331,13 +331,13 @@ def test_an_empty_class_is_named(tmp_path: Path) -> None:
     _fill(tmp_path / "train" / "emu")
     with pytest.raises(
         DataError,
-        match=r"^class 'emu' has no images in .*emu; add JPEG, PNG, WebP or BMP files or remove the",
+        match=r"^class 'emu' has no images in .*emu; add images or remove the",
     ):
         open_source(tmp_path)
 
 
 def test_a_class_of_other_files_is_named_with_their_count(tmp_path: Path) -> None:
-    _fill(_split_tree(tmp_path, "train") / "train" / "emu", ["a.gif", "b.gif"], b"GIF89a")
+    _fill(_split_tree(tmp_path, "train") / "train" / "emu", ["a.mp4", "b.mp4"], b"\0\0\0\x18ftypmp42")
     with pytest.raises(
         DataError, match=r"^class 'emu' has no images in .*emu \(2 files of other kinds\); add"
     ):
@@ -347,7 +347,7 @@ def test_a_class_of_other_files_is_named_with_their_count(tmp_path: Path) -> Non
 def test_files_outside_an_empty_class_are_not_counted_as_its_own(tmp_path: Path) -> None:
     _fill(_split_tree(tmp_path, "train") / "train", ["emu.png"])
     _fill(tmp_path / "train" / "emu", [])
-    with pytest.raises(DataError, match=r"^class 'emu' has no images in [^()]*emu; add JPEG"):
+    with pytest.raises(DataError, match=r"^class 'emu' has no images in [^()]*emu; add images"):
         open_source(tmp_path)
 
 
@@ -442,7 +442,7 @@ def test_a_folder_of_tables_says_how_to_name_one(tmp_path: Path) -> None:
 
 def test_every_ignored_file_is_named_with_the_reason(tmp_path: Path) -> None:
     root = _split_tree(tmp_path, "train")
-    _fill(root / "train" / "cat", ["moving.gif"], b"GIF89a")
+    _fill(root / "train" / "cat", ["moving.mp4"], b"\0\0\0\x18ftypmp42")
     _fill(root / "train" / "cat", ["labels.txt"], b"cat,dog\n")
     _fill(root / "train" / "cat", ["noext", "wrong.dat"])
     _fill(root / "train" / "dog", ["zeros.bin"], bytes(40))
@@ -451,14 +451,42 @@ def test_every_ignored_file_is_named_with_the_reason(tmp_path: Path) -> None:
     source = open_source(root)
     assert {file.path: file.reason for file in source.ignored} == {
         "train/loose.jpg": "lies outside the class folders",
-        "train/cat/moving.gif": "GIF; only JPEG, PNG, WebP and BMP are used",
-        "train/cat/labels.txt": "text; only JPEG, PNG, WebP and BMP are used",
+        "train/cat/moving.mp4": "no image (MP4)",
+        "train/cat/labels.txt": "no image (text)",
         "train/cat/noext": "PNG under the name without an extension; rename it to use it",
         "train/cat/wrong.dat": "PNG under the name .dat; rename it to use it",
-        "train/dog/zeros.bin": "an unknown format; only JPEG, PNG, WebP and BMP are used",
-        "train/dog/empty": "an unknown format; only JPEG, PNG, WebP and BMP are used",
+        "train/dog/zeros.bin": "no image (an unknown format)",
+        "train/dog/empty": "no image (an unknown format)",
     }
     assert len(source.splits["train"]) == 4
+
+
+def test_heic_photos_without_their_library_are_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepresidual.data.source.folder.reads_heic", lambda: False)
+    root = _split_tree(tmp_path, "train", "val")
+    _fill(root / "train" / "cat", [f"IMG_{number:04d}.HEIC" for number in range(30)])
+    (line,) = map(str, open_source(root).ignored)
+    assert line.startswith(
+        "train/cat/IMG_0000.HEIC and 29 more HEIC is not used: a HEIC photo, as iPhones take them; to read "
+        "these: pip install 'deepresidual[heic]' ("
+    )
+    _fill(root / "train" / "emu", ["IMG_0001.heic", "IMG_0002.heif"])
+    _fill(root / "val" / "emu", ["a.jpg"])
+    with pytest.raises(
+        DataError,
+        match=r"^class 'emu' has no images but HEIC photos, as iPhones take them \(2\); to",
+    ):
+        open_source(root)
+
+
+def test_heic_photos_are_samples_where_they_can_be_read(tmp_path: Path) -> None:
+    root = _split_tree(tmp_path, "train")
+    _fill(root / "train" / "cat", ["IMG_0001.HEIC", "scan.tiff", "x.gif", "y.avif"])
+    source = open_source(root)
+    assert source.ignored == ()
+    assert {"train/cat/IMG_0001.HEIC", "train/cat/scan.tiff"} <= set(_keys(source, "train"))
 
 
 def test_extensions_count_in_any_case(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from deepresidual.data.augment import choose
 from deepresidual.data.decode import decode
+from deepresidual.data.formats import EXPECTED
 from deepresidual.data.loader import BadSample, Batch, evaluation_batches, training_batches
 from deepresidual.data.sampler import TrainingOrder
 from deepresidual.data.source import EncodedSample
@@ -118,12 +119,12 @@ def test_gray_batches_have_one_channel() -> None:
 
 
 def test_evaluation_hands_over_the_bad_samples_and_keeps_the_good() -> None:
-    split = _files(bad={1: b"", 6: b"GIF89a"}, unreadable=frozenset({7}))
+    split = _files(bad={1: b"", 6: b"%PDF-1.7"}, unreadable=frozenset({7}))
     batches = _evaluation(split)
     assert [batch.indices.tolist() for batch in batches] == [[0, 2, 3], [4, 5], [8, 9, 10]]
     assert [bad for batch in batches for bad in batch.bad] == [
         BadSample(1, "image-1", "the file is empty (0 bytes)"),
-        BadSample(6, "image-6", "not an image that can be used (found GIF); expected JPEG, PNG, WebP or BMP"),
+        BadSample(6, "image-6", "not an image that can be used (found PDF); expected " + EXPECTED),
         BadSample(7, "sample 7", "image-7 cannot be read (Input/output error)"),
     ]
 

@@ -137,10 +137,10 @@ def test_a_sample_that_cannot_be_read_leaves_nothing_behind(tmp_path: Path, at: 
 
 
 def test_a_sample_that_is_no_image_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    source = replace(_source(), splits={"train": _split([b"GIF89a"])})
+    source = replace(_source(), splits={"train": _split([b"%PDF-1.7"])})
     with pytest.raises(
         DataError,
-        match=r"photo\.0\.png is not an image that can be used \(found GIF\); expected JPEG, PNG, WebP o",
+        match=r"photo\.0\.png is not an image that can be used \(found PDF\); expected JPEG, PNG, WebP, ",
     ):
         write_shards(source, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

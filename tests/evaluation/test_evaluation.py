@@ -123,7 +123,7 @@ def test_a_signal_in_a_decoder_is_no_damaged_image(
     def interrupted(*_: object, **__: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr("deepresidual.data.decode._to_rgb", interrupted)
+    monkeypatch.setattr("deepresidual.data.readers.to_rgb", interrupted)
     with StopRequest() as stop, pytest.raises(StopRequested) as request:
         evaluate_split(tiny_model, open_source(str(photos)).split("test"), "test", stop=stop)
     assert request.value.exit_code == 143
@@ -155,7 +155,7 @@ def test_files_are_predicted_in_order_and_bad_ones_reported_in_place(
     results = list(predict_files(tiny_model, files, batch_size=3, num_workers=num_workers))
     assert [result.path for result in results] == files
     assert [result.error for result in results if result.error] == [
-        "not an image that can be used (found text); expected JPEG, PNG, WebP or BMP",
+        "not an image that can be used (found text); expected JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC",
         "the file cannot be read (No such file or directory)",
     ]
     for path in good:
@@ -193,7 +193,7 @@ def test_find_images_expands_folders_and_patterns(tmp_path: Path) -> None:
     [
         ("missing.jpg", r"missing\.jpg does not exist; expected an image file, a folder or a pattern"),
         ("*.tif", r"the pattern .*\*\.tif matches no file"),
-        ("empty", "empty holds no images; expected JPEG, PNG, WebP or BMP files"),
+        ("empty", "empty holds no images; expected JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC files"),
     ],
 )
 def test_paths_that_stand_for_nothing_are_named(tmp_path: Path, path: str, message: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepresidual.backends.classifier import PREDICT_BATCH_SIZE, Classifier, Prediction
+from deepresidual.data.formats import EXPECTED
 from deepresidual.data.source import IgnoredFile, list_images
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError, ResidualError
 from deepresidual.runtime.files import expanded
@@ -114,7 +115,7 @@ def _images_in(folder: str, ignored: dict[str, IgnoredFile]) -> list[str]:
         first = passed_over[0]
         raise DataError(f"{folder} holds no images; {first.path} is not used: {first.reason}")
     if not found:
-        raise DataError(f"{folder} holds no images", expected="JPEG, PNG, WebP or BMP files")
+        raise DataError(f"{folder} holds no images", expected=f"{EXPECTED} files")
     return found
 
 

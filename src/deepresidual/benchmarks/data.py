@@ -32,6 +32,7 @@ from deepresidual.benchmarks.measurement import (
     make_result,
 )
 from deepresidual.data.decode import read_file
+from deepresidual.data.formats import EXPECTED
 from deepresidual.data.loader import training_batches, training_view
 from deepresidual.data.sampler import TrainingOrder
 from deepresidual.data.source import EncodedSample
@@ -134,7 +135,7 @@ class OurData:
         names = itertools.islice(list_images(folder, [], folder), _MOST_IMAGES)
         self.paths = [folder / name for name in names]
         if not self.paths:
-            raise DataError(f"{folder} has no images", expected="JPEG, PNG, WebP or BMP files")
+            raise DataError(f"{folder} has no images", expected=f"{EXPECTED} files")
         self.preprocess = Preprocess(image_px, round(image_px * 256 / 224), MEAN, STD)
         self.contents = [read_file(path) for path in self.paths]
         every, first = np.arange(len(self.paths)), np.zeros(len(self.paths), dtype=np.int64)

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deepresidual.data.decode import sniff
+from deepresidual.data.formats import ACCEPTED, sniff, suffix_of
 from deepresidual.data.source import SampleSource, Split
 from deepresidual.errors import ConfigurationError, DataError
 
-_ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
 _TEST_SEED = 2**20  # far from those that are counted from 0
 
 
@@ -95,7 +94,8 @@ class TransferImages:
             inside.mkdir(parents=True)
             for place in chosen[label]:
                 content = split.read(place).content
-                (inside / f"{place:07d}{_ENDINGS.get(sniff(content), '.jpg')}").write_bytes(content)
+                suffix = suffix_of(kind) if (kind := sniff(content)) in ACCEPTED else "jpg"
+                (inside / f"{place:07d}.{suffix}").write_bytes(content)
 
 
 def _places(split: Split, labels: Sequence[int]) -> dict[int, list[int]]:

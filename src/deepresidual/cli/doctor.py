@@ -97,16 +97,23 @@ def _decoders() -> str:
     import numpy as np
     from PIL import Image
 
-    from deepresidual.data.decode import ACCEPTED, decode
+    from deepresidual.data.decode import decode
+    from deepresidual.data.formats import ACCEPTED, reads_heic
+    from deepresidual.data.readers import reads_avif
+    from deepresidual.errors import DISTRIBUTION
 
     picture = np.full((8, 8, 3), 128, dtype=np.uint8)
-    for kind in ACCEPTED:
+    written = [kind for kind in ACCEPTED if kind != "HEIC" and (kind != "AVIF" or reads_avif())]
+    for kind in written:
         file = io.BytesIO()
         Image.fromarray(picture).save(file, kind)
         found = decode(file.getvalue())
         if found.shape != picture.shape or abs(int(found[0, 0, 0]) - 128) > 2:
             raise ValueError(f"{kind} comes out wrong")
-    return ", ".join(ACCEPTED)
+    lacking = [] if reads_heic() else [f"HEIC: pip install '{DISTRIBUTION}[heic]'"]
+    lacking += [] if reads_avif() else ["AVIF: pip install --upgrade 'Pillow>=11.3'"]
+    found_all = ", ".join([*written, *(["HEIC"] if reads_heic() else [])])
+    return found_all + (f" (not installed: {'; '.join(lacking)})" if lacking else "")
 
 
 def _network() -> str:

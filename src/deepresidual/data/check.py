@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from deepresidual.data.decode import decode, sniff
+from deepresidual.data.decode import decode
 from deepresidual.data.expectation import images_a_class
 from deepresidual.data.source import SampleSource, Split, open_source
 from deepresidual.data.source.base import TRAIN
@@ -219,7 +219,7 @@ def _judge(split: Split, index: int) -> _Verdict:
     try:
         pixels = decode(sample.content)
     except DataError as error:
-        return _Verdict(index, _kind_of(sample.content, error), sample.key, str(error))
+        return _Verdict(index, error.kind or "corrupt", sample.key, str(error))
     height, width = pixels.shape[:2]
     picture = hashlib.sha256(f"{height}x{width}".encode())
     picture.update(pixels.data)
@@ -229,14 +229,6 @@ def _judge(split: Split, index: int) -> _Verdict:
         pixel_hash=picture.digest()[:_HASH_BYTES],
         shorter_px=min(height, width),
     )
-
-
-def _kind_of(content: bytes, error: DataError) -> str:
-    # Pillow says nothing of a WebP that ends early except that it cannot read it.
-    is_webp = error.kind == "corrupt" and sniff(content) == "WEBP"
-    if is_webp and int.from_bytes(content[4:8], "little") + 8 > len(content):
-        return "truncated"
-    return error.kind or "corrupt"
 
 
 # -- all samples, in parallel -----------------------------------------------------------------------------

@@ -2,13 +2,17 @@
 
 The rule:
 
-- JPEG, PNG, WebP and BMP, recognized by their bytes, never by the name or a content type.
-- The orientation is applied: that of EXIF, and where there is none that of XMP.
-- Gray becomes three equal channels; a palette becomes its colours; 16-bit samples keep their high byte.
+- JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF and HEIC, recognized by their bytes, never by the name or a content
+  type. HEIC needs the extra ``heic``.
+- The orientation is applied, once: that of EXIF, and where there is none that of XMP; of HEIC and AVIF that
+  of the container.
+- Gray becomes three equal channels; a palette becomes its colours; 16-bit samples keep their high byte, and
+  TIFFs of 9 to 15 bits their highest eight. Floating-point samples, of which nobody knows which is white, are
+  refused.
 - Transparent pixels are laid over white. (A single transparent colour, PNG's tRNS, counts in 8-bit and
   palette images only, because Pillow compares it before it scales other depths.)
 - CMYK becomes RGB by Pillow's formula; colour profiles are not applied.
-- Of an animation the first frame counts.
+- Of an animation the first frame counts, of a TIFF the first page, of a HEIC the primary image.
 - A damaged or truncated file is an error; nothing is ever substituted for it. Damaged metadata is
   passed over.
 - An image that declares more than 128 megapixels or a side over 16,384 px is refused before any memory
@@ -32,7 +36,7 @@ import contextlib
 import functools
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,71 +44,25 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
+from deepresidual.data.formats import ACCEPTED, EXPECTED, ends_early, sniff
 from deepresidual.data.metadata import (
     ignore_warnings_of_pillow,
     jpeg_header_end,
     may_say_orientation,
     orientation_of,
-    png_without_metadata,
     tidy_jpeg,
 )
+from deepresidual.data.readers import SIZE_LIMIT, check_size, decode_with_pillow, to_rgb, upright
 from deepresidual.errors import DataError
 from deepresidual.runtime import git_lfs
-
-# The format is known from the signature, so its reader is called directly: Image.open would first apply a
-# limit of its own, which is global state of Pillow and does not say how large the image claims to be.
-_READERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
-    "JPEG": JpegImageFile,
-    "PNG": PngImageFile,
-    "WEBP": WebPImageFile,
-    "BMP": BmpImageFile,
-}
-
-ACCEPTED = tuple(_READERS)
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp"})
-
-# 128 MP hold the 102 MP of today's largest common sensors and cost 384 MB as RGB; a bomb declares thousands.
-_MAX_PIXELS = 128_000_000
-_MAX_SIDE = 16_384
-_LIMIT = f"{_MAX_PIXELS // 10**6} MP and {_MAX_SIDE:,} px a side"
 
 # Encoders that write whole words leave so many bytes behind the pixels.
 _MAX_STRAY_BYTES = 4
 
 # What simplejpeg calls the kinds of JPEG for which libjpeg's RGB is Pillow's.
 _PLAIN_JPEG = frozenset({"YCbCr", "RGB", "Gray"})
-
-_SIGNATURES = (
-    ("JPEG", b"\xff\xd8\xff"),
-    ("PNG", b"\x89PNG\r\n\x1a\n"),
-    ("BMP", b"BM"),
-    ("GIF", b"GIF8"),
-    ("TIFF", b"II*\x00"),
-    ("TIFF", b"MM\x00*"),
-    ("PSD", b"8BPS"),
-    ("PDF", b"%PDF"),
-    ("JPEG 2000", b"\x00\x00\x00\x0cjP"),
-    ("ICO", b"\x00\x00\x01\x00"),
-)
-
-
-def sniff(content: bytes) -> str:
-    """Return the format that the first bytes show: one of :data:`ACCEPTED`, another name, or ``unknown``."""
-    for name, signature in _SIGNATURES:
-        if content.startswith(signature):
-            return name
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "WEBP"
-    if content[4:8] == b"ftyp":
-        return "AVIF" if content[8:12] in (b"avif", b"avis") else "HEIC or MP4"
-    if content and content[:512].isascii() and all(byte >= 9 for byte in content[:512]):
-        return "text"
-    return "unknown"
 
 
 def decode(content: bytes) -> NDArray[np.uint8]:
@@ -121,11 +79,13 @@ def decode(content: bytes) -> NDArray[np.uint8]:
             The message does not name the file; the caller knows it.
     """
     found = _accepted_format(content)
-    with _as_data_error(found):
-        header = _plain_jpeg_header(content) if found == "JPEG" else None
-        if header is not None and (pixels := _decode_with_simplejpeg(content)) is not None:
-            return _upright(pixels, header.orientation)
-        return _decode_with_pillow(content, found)
+    with _as_data_error(found, content):
+        if found == "JPEG":
+            header = _plain_jpeg_header(content)
+            if header is not None and (pixels := _decode_with_simplejpeg(content)) is not None:
+                return upright(pixels, header.orientation)
+            return _decode_jpeg_with_pillow(content)
+        return decode_with_pillow(content, found)
 
 
 @dataclass(frozen=True)
@@ -167,14 +127,14 @@ class OpenImage:
         scale = next((scale for scale in (8, 4, 2) if shorter >= scale * side_px), 1)
         if self._jpeg is None or scale == 1:
             return self.decode(), box
-        with _as_data_error("JPEG"):
+        with _as_data_error("JPEG", self._content):
             pixels = _decode_with_simplejpeg(self._content, self._jpeg, scale)
             if pixels is None:
                 return self.decode(), box
             # The last column or row stands for fewer than `scale` pixels where the size is no multiple of
             # it, and comes first where the image is turned over.
             orientation = self._jpeg.orientation
-            pixels = _upright(pixels, orientation)
+            pixels = upright(pixels, orientation)
             before_x = pixels.shape[1] - self.width / scale if orientation in (2, 3, 6, 7) else 0
             before_y = pixels.shape[0] - self.height / scale if orientation in (3, 4, 7, 8) else 0
         left, top, right, bottom = (edge / scale for edge in box)
@@ -193,7 +153,7 @@ def open_image(content: bytes) -> OpenImage:
         DataError: As :func:`decode`, except that damage behind the header may show only in decoding.
     """
     found = _accepted_format(content)
-    with _as_data_error(found):
+    with _as_data_error(found, content):
         header = _plain_jpeg_header(content) if found == "JPEG" else None
     if header is None:
         pixels = decode(content)
@@ -211,9 +171,9 @@ def from_pillow(image: Image.Image) -> NDArray[np.uint8]:
     """
     ignore_warnings_of_pillow()
     try:
-        _check_size(*image.size)
+        check_size(*image.size)
         image.load()
-        return _upright(_to_rgb(image), orientation_of(image))
+        return upright(to_rgb(image), orientation_of(image))
     except DataError:
         raise
     except Exception as error:
@@ -245,14 +205,14 @@ def _accepted_format(content: bytes) -> str:
     if found not in ACCEPTED:
         raise DataError(
             f"not an image that can be used (found {'an unknown format' if found == 'unknown' else found})",
-            expected="JPEG, PNG, WebP or BMP",
+            expected=EXPECTED,
             kind="unsupported",
         )
     return found
 
 
 @contextlib.contextmanager
-def _as_data_error(found: str) -> Iterator[None]:
+def _as_data_error(found: str, content: bytes) -> Iterator[None]:
     """Turn whatever a reader raises on damaged input into a :class:`DataError`."""
     try:
         yield
@@ -260,35 +220,33 @@ def _as_data_error(found: str) -> Iterator[None]:
         raise
     except Image.DecompressionBombError as error:
         # Raised by Pillow's WebP reader, which looks at the canvas before we can.
-        raise DataError("the image is too large", expected=f"at most {_LIMIT}", kind="too-large") from error
+        raise DataError(
+            "the image is too large", expected=f"at most {SIZE_LIMIT}", kind="too-large"
+        ) from error
     except ValueError as error:
         if "MAX_TEXT" in str(error):
             # Pillow's limits of what it unpacks of a PNG's texts.
             raise DataError(
                 "the metadata of the image is too large", expected="at most 1 MB", kind="too-large"
             ) from error
-        raise _damaged(found, error) from error
+        raise _damaged(found, error, content) from error
     # Pillow's readers raise nearly anything on damaged input: OSError, SyntaxError, ValueError,
     # struct.error, EOFError, IndexError, OverflowError, zlib.error.
     except Exception as error:
-        raise _damaged(found, error) from error
+        raise _damaged(found, error, content) from error
 
 
-def _decode_with_pillow(content: bytes, found: str) -> NDArray[np.uint8]:
+def _decode_jpeg_with_pillow(content: bytes) -> NDArray[np.uint8]:
     ignore_warnings_of_pillow()
     may_be_turned = may_say_orientation(content)
-    if found == "PNG":
-        content = png_without_metadata(content)
-    elif found == "JPEG":
-        content = tidy_jpeg(content) or content
-    with _READERS[found](io.BytesIO(content)) as image:
-        _check_size(*image.size)
-        if found == "JPEG" and image.mode == "CMYK":
+    content = tidy_jpeg(content) or content
+    with JpegImageFile(io.BytesIO(content)) as image:
+        check_size(*image.size)
+        if image.mode == "CMYK":
             _decode_with_simplejpeg(content, colorspace="CMYK")  # tells of damage, as Pillow does not
         image.load()
         orientation = orientation_of(image) if may_be_turned else 1
-        pixels = _to_rgb(image)
-    return _upright(pixels, orientation)
+        return upright(to_rgb(image), orientation)
 
 
 @dataclass(frozen=True)
@@ -314,7 +272,7 @@ def _plain_jpeg_header(content: bytes) -> _JpegHeader | None:
             return None
     if kind not in _PLAIN_JPEG:
         return None
-    _check_size(width, height)
+    check_size(width, height)
     return _JpegHeader(height, width, _jpeg_orientation(content))
 
 
@@ -402,58 +360,16 @@ def _refuse_damage(warning: str, content: bytes) -> None:
     raise DataError(f"damaged JPEG ({count:,} bytes of the image data are left over)", kind="corrupt")
 
 
-def _check_size(width: int, height: int) -> None:
-    if width < 1 or height < 1:
-        raise DataError("the image's width or height is zero", kind="corrupt")
-    if width * height > _MAX_PIXELS or max(width, height) > _MAX_SIDE:
-        raise DataError(
-            f"the image is too large ({width}×{height} px = {width * height / 1e6:,.0f} MP)",
-            expected=f"at most {_LIMIT}",
-            kind="too-large",
-        )
-
-
-def _upright(pixels: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]:
-    """Turn an image as its EXIF orientation says (1 to 8; EXIF 2.3, section 4.6.4, tag 274)."""
-    match orientation:
-        case 2:
-            pixels = pixels[:, ::-1]
-        case 3:
-            pixels = pixels[::-1, ::-1]
-        case 4:
-            pixels = pixels[::-1]
-        case 5:
-            pixels = pixels.transpose(1, 0, 2)
-        case 6:
-            pixels = np.rot90(pixels, -1)
-        case 7:
-            pixels = pixels[::-1, ::-1].transpose(1, 0, 2)
-        case 8:
-            pixels = np.rot90(pixels)
-    return np.ascontiguousarray(pixels)
-
-
-def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I") or image.mode == "F":
-        high = np.asarray(image).astype(np.uint32) >> 8
-        return np.repeat(high.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert("RGB"))
-
-
 # By what Pillow and simplejpeg say of a file that ends early.
 _ENDS_EARLY = ("missing", "truncated", "premature", "end of file", "ends", "incomplete", "not enough")
 
 
-def _damaged(found: str, error: Exception) -> DataError:
+def _damaged(found: str, error: Exception, content: bytes = b"") -> DataError:
     """Return the error for an image that a decoder could not read."""
-    text = f"damaged {found} ({_reason(error)})"
+    text = f"damaged {found} ({'the file ends early' if ends_early(content) else _reason(error)})"
     said = text.casefold()
-    ends_early = any(words in said for words in _ENDS_EARLY)
-    kind = "too-large" if "too large" in said else "truncated" if ends_early else "corrupt"
+    is_cut = any(words in said for words in _ENDS_EARLY)
+    kind = "too-large" if "too large" in said else "truncated" if is_cut else "corrupt"
     return DataError(text, kind=kind)
 
 

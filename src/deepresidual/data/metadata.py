@@ -17,7 +17,7 @@ from deepresidual.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-_EXIF_ORIENTATION = 0x0112
+EXIF_ORIENTATION = 0x0112
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 # Chunks that change no pixel of the first picture (PNG specification, third edition, section 11.3). tRNS is
@@ -62,8 +62,8 @@ def orientation_of(image: Image.Image) -> object:
     # Broken blocks raise nearly anything: SyntaxError, struct.error, ValueError, KeyError, OverflowError.
     with contextlib.suppress(Exception):
         exif = image.getexif()
-        if _EXIF_ORIENTATION in exif:
-            return exif[_EXIF_ORIENTATION]
+        if EXIF_ORIENTATION in exif:
+            return exif[EXIF_ORIENTATION]
     xmp = image.info.get("xmp", b"")
     found = _XMP_ORIENTATION.search(xmp) if isinstance(xmp, bytes) else None
     return int(found[1]) if found else 1

@@ -22,15 +22,13 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
-from deepresidual.data.decode import sniff
+from deepresidual.data.formats import ACCEPTED, EXPECTED, sniff, suffix_of
 from deepresidual.data.source import EncodedSample, SampleSource
 from deepresidual.data.source.shards.classes import CLASSES_FILE
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.fields import check_seed
 from deepresidual.runtime.files import atomic_folder, expanded, write_json
 from deepresidual.runtime.random import order_of_epoch
-
-_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp"}
 
 
 @dataclass(frozen=True)
@@ -132,14 +130,14 @@ class _SplitWriter:
     def add(self, number: int, sample: EncodedSample) -> None:
         """Append a sample; begin another tar first if it would not fit."""
         found = sniff(sample.content)
-        if found not in _EXTENSIONS:
+        if found not in ACCEPTED:
             raise DataError(
                 f"{sample.key} is not an image that can be used (found {found})",
-                expected="JPEG, PNG, WebP or BMP",
+                expected=EXPECTED,
                 remedy="see 'residual check'",
             )
         members = (
-            (f"{_member_name(number, sample.key)}.{_EXTENSIONS[found]}", sample.content),
+            (f"{_member_name(number, sample.key)}.{suffix_of(found)}", sample.content),
             (f"{_member_name(number, sample.key)}.cls", str(sample.target).encode()),
         )
         num_bytes = sum(_bytes_in_tar(len(content)) for _, content in members)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from deepresidual.data.decode import EXTENSIONS
+from deepresidual.data.formats import EXTENSIONS
 from deepresidual.data.source.base import EncodedSample, IgnoredFile, LabelledSplit, SampleSource, Split
 from deepresidual.data.source.files import walk
 from deepresidual.data.source.folder import list_images

@@ -13,7 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from deepresidual.data.decode import ACCEPTED, EXTENSIONS, sniff
+from deepresidual.data.formats import (
+    ACCEPTED,
+    EXTENSIONS,
+    HEIC_MISSING,
+    HEIC_REMEDY,
+    RAW_EXTENSIONS,
+    is_heic_name,
+    reads_heic,
+    sniff,
+)
 from deepresidual.data.source.base import (
     HELD_OUT,
     TRAIN,
@@ -57,7 +66,7 @@ def open_folder(root: Path) -> SampleSource:
         splits[name] = FolderSplit(root, files, labels)
     names = tuple(sorted(set(classes.values())))
     check_class_names(root, names, remedy="add a folder for another class")
-    return SampleSource(_name_of(root), names, splits, tuple(ignored))
+    return SampleSource(_name_of(root), names, splits, _heic_together(ignored))
 
 
 def _splits_among(root: Path, folders: list[Path]) -> dict[str, Path]:
@@ -142,7 +151,7 @@ def _open_unsplit(root: Path, folders: list[Path], ignored: list[IgnoredFile]) -
         _name_of(root),
         names,
         splits,
-        tuple(ignored),
+        _heic_together(ignored),
         held_out=HELD_OUT,
     )
 
@@ -205,6 +214,16 @@ def list_images(folder: Path, ignored: list[IgnoredFile], root: Path) -> Iterato
 
 
 _ENDINGS = tuple(sorted(EXTENSIONS))
+_NO_HEIC = f"{HEIC_MISSING}; {HEIC_REMEDY}"
+
+
+def _heic_together(ignored: list[IgnoredFile]) -> tuple[IgnoredFile, ...]:
+    """Return the ignored files with one line for all HEIC photos, of which a phone may bring thousands."""
+    first, *more = [file.path for file in ignored if file.reason == _NO_HEIC] or [""]
+    if not more:
+        return tuple(ignored)
+    others = [file for file in ignored if file.reason != _NO_HEIC]
+    return (*others, IgnoredFile(f"{first} and {len(more):,} more HEIC", _NO_HEIC))
 
 
 def _why_not(path: Path) -> str:
@@ -213,10 +232,13 @@ def _why_not(path: Path) -> str:
             found = sniff(file.read(512))
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
+    if path.suffix.casefold() in RAW_EXTENSIONS:
+        return "a camera's raw file; export it as JPEG or TIFF"
     if found in ACCEPTED:
         return f"{found} under the name {path.suffix or 'without an extension'}; rename it to use it"
-    kind = "an unknown format" if found == "unknown" else found
-    return f"{kind}; only JPEG, PNG, WebP and BMP are used"
+    if found == "ZIP":
+        return "a zip file among images; give it by itself, or unpack it"
+    return f"no image ({'an unknown format' if found == 'unknown' else found})"
 
 
 def _read_classes(
@@ -243,13 +265,22 @@ def _read_classes(
     labels: list[int] = []
     for class_folder in _class_folders(folder):
         found = list(list_images(class_folder, ignored, root))
+        if not reads_heic() and (heic := [file for file in found if is_heic_name(file)]):
+            found = [file for file in found if not is_heic_name(file)]
+            ignored += [IgnoredFile(file, _NO_HEIC) for file in heic]
+            if not found:
+                raise DataError(
+                    f"class {class_folder.name!r} has no images but HEIC photos, as iPhones take them "
+                    f"({len(heic):,})",
+                    remedy=HEIC_REMEDY,
+                )
         if not found:
             prefix = f"{class_folder.relative_to(root).as_posix()}/"
             others = [file.path for file in ignored if file.path.startswith(prefix)]
             raise DataError(
                 f"class {class_folder.name!r} has no images in {class_folder}"
                 + (f" ({len(others)} files of other kinds)" if others else ""),
-                remedy="add JPEG, PNG, WebP or BMP files or remove the folder",
+                remedy="add images or remove the folder",
             )
         files += found
         labels += [numbers[classes[class_folder.name]]] * len(found)

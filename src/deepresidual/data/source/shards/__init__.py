@@ -2,8 +2,8 @@
 
 PATTERN is a folder of ``.tar`` files, one such file, a pattern (``data/train-*.tar``) or a range
 (``data/train-{000000..000009}.tar``). A sample is a run of consecutive members whose names agree up to the
-first dot of the file name: one image (``.jpg``, ``.jpeg``, ``.png``, ``.webp`` or ``.bmp``) and its label,
-as ``.cls`` (a whole number as text) or in the field ``label`` of ``.json`` (a number or the name of a class).
+first dot of the file name: one image (under any suffix of :mod:`deepresidual.data.formats`) and its label, as
+``.cls`` (a whole number as text) or in the field ``label`` of ``.json`` (a number or the name of a class).
 The split is a word of a tar's name (``train-000000.tar``, ``pets-val-000000.tar``) or of a folder above it;
 where no name says, a fixed fifth is held out by the hash of the image's name. Class names come from
 ``classes.json``, a list beside the tars, else from the labels.

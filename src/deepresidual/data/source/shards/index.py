@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from deepresidual.data.formats import EXTENSIONS
 from deepresidual.data.source.base import IgnoredFile
 from deepresidual.data.source.shards.tar import Member, members_of
 from deepresidual.errors import DataError
 from deepresidual.runtime.processes import WorkerPool, can_fork, usable_cores
 
-_IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "bmp"})
+_IMAGES = frozenset(suffix.removeprefix(".") for suffix in EXTENSIONS)
 _MAX_LABEL_BYTES = 1_000_000
 # A pool takes some 50 ms to start, as long as the headers of 500 samples.
 _MANY_TARS = 8

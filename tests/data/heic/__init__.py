@@ -1,0 +1,1 @@
+"""HEIC files and the program that wrote them."""
