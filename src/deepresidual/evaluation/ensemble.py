@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from deepresidual.evaluation.intervals import wilson_interval
 from deepresidual.evaluation.metrics import ClassificationSums
 from deepresidual.evaluation.result import Evaluation
 from deepresidual.evaluation.scoring import ScoredBatch, mean_of_probabilities
+from deepresidual.runs.intervals import wilson_interval
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,24 @@
-"""Compute intervals of measured shares, and the test of a difference.
+"""Test the difference of two shares on the same samples, and compute its interval.
 
-Closed forms: `scipy.stats` takes 6 ms for each interval, a thousand of which stand in a table of classes, and
-most of a second to import. The tests hold them against it.
+Closed forms, since `scipy.stats` takes most of a second to import. The tests hold them against it. The
+interval of one share is in :mod:`deepresidual.runs.intervals`.
 
 Example:
-    >>> wilson_interval(81, 100)
-    (0.722…, 0.874…)
+    >>> mcnemar_p_value(3, 12)
+    0.035…
 """
 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
-_Z = NormalDist().inv_cdf(0.975)  # two-sided 95 %
+from deepresidual.runs.intervals import Z, wilson_interval
+
+__all__ = ["EXACT_BELOW", "exact_p_value", "mcnemar_p_value", "paired_difference_interval", "wilson_interval"]
 
 # With fewer discordant samples than this the approximation by chi-squared is poor (McNemar 1947; the limit is
 # the usual one of textbooks and of statsmodels' documentation).
 EXACT_BELOW = 25
-
-
-def wilson_interval(correct: int, count: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a share (Wilson 1927).
-
-    Unlike the mean ± 1.96 standard errors it stays within 0 to 1, and has a width where all are correct.
-
-    Args:
-        correct: Number of correct ones.
-        count: Of how many; at least 1.
-    """
-    share = correct / count
-    scale = 1 + _Z**2 / count
-    center = share + _Z**2 / (2 * count)
-    half_width = _Z * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    # All or none: exactly 1 or 0, which rounding would miss.
-    low = 0.0 if correct == 0 else (center - half_width) / scale
-    high = 1.0 if correct == count else (center + half_width) / scale
-    return low, high
 
 
 def mcnemar_p_value(only_first: int, only_second: int) -> float:
@@ -77,5 +59,5 @@ def paired_difference_interval(only_first: int, only_second: int, count: int) ->
     """
     first, second, total = only_first + 0.5, only_second + 0.5, count + 2
     difference = (second - first) / total
-    half_width = _Z * math.sqrt((first + second) - (second - first) ** 2 / total) / total
+    half_width = Z * math.sqrt((first + second) - (second - first) ** 2 / total) / total
     return max(-1.0, difference - half_width), min(1.0, difference + half_width)

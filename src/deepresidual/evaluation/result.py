@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Any
 
 from deepresidual.evaluation.calibration import Bin, Temperature, expected_calibration_error
-from deepresidual.evaluation.intervals import wilson_interval
 from deepresidual.runs.baseline import Baseline, in_words, majority_class
+from deepresidual.runs.intervals import wilson_interval
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from deepresidual.reporting.palette import BLUE, COLORS, INK, LIGHT_GRAY, ORANGE
 MARKED_POINTS = 40
 """With as many points or more, their markers would run into each other."""
 
+# Over so much of the steps a curve is averaged; of fewer points nothing is gained by it.
+_SMOOTHED_SHARE, _FEWEST_TO_SMOOTH = 0.05, 20
 _LARGEST = 1e30  # far below where a chart overflows
 _WIDTH, _HEIGHT = 4.7, 3.3  # inches of 72 points
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
@@ -40,6 +42,7 @@ class Curve:
         color: A colour.
         dash: A line style of matplotlib.
         marker: Whether its points are marked.
+        is_smoothed: Whether its moving mean is drawn over it, and the values themselves pale.
     """
 
     x: Sequence[float]
@@ -48,6 +51,7 @@ class Curve:
     color: str = BLUE
     dash: Any = "-"
     marker: bool = False
+    is_smoothed: bool = False
 
 
 def has_points(rows: Sequence[dict[str, Any]], name: str) -> bool:
@@ -87,9 +91,13 @@ def draw_curves(curves: Sequence[Curve], label: str, title: str) -> Markup:
     top = _top([value for curve in curves for value in curve.y])
     for curve in curves:
         highest = max(curve.y, default=0)
+        values = curve.y
+        if curve.is_smoothed and len(curve.y) >= _FEWEST_TO_SMOOTH:
+            axes.plot(curve.x, curve.y, color=curve.color, linewidth=1, alpha=0.25)
+            values = moving_mean(curve.y)
         axes.plot(
             curve.x,
-            curve.y,
+            values,
             color=curve.color,
             linestyle=curve.dash,
             linewidth=1.4,
@@ -104,6 +112,59 @@ def draw_curves(curves: Sequence[Curve], label: str, title: str) -> Markup:
     _clean(axes)
     axes.legend(frameon=False, ncols=1 if len(axes.lines) <= 6 else 3)
     return _svg(figure, title)
+
+
+def moving_mean(values: Sequence[float]) -> list[float]:
+    """Return the exponential moving mean of values over a twentieth of them, without a bias at the start."""
+    keep = 1 - 1 / max(1, _SMOOTHED_SHARE * len(values))
+    total, weight, means = 0.0, 0.0, []
+    for value in values:
+        total, weight = keep * total + value, keep * weight + 1
+        means.append(total / weight)
+    return means
+
+
+def draw_learning_curve(counts: Sequence[int], errors: Sequence[float], doubled: float | None) -> Markup:
+    """Draw the share of wrong answers over the number of training images, each step twice as many.
+
+    Args:
+        counts: Numbers of images, each twice the one before.
+        errors: Shares wrong, 0 to 1.
+        doubled: Share wrong that twice as many would leave if this went on; ``None``: not drawn.
+    """
+    figure = _figure(height=2.8)
+    axes = figure.subplots()
+    places = list(range(len(counts)))
+    axes.plot(places, [100 * error for error in errors], color=BLUE, linewidth=1.8, marker="o", markersize=5)
+    ticks = [f"{count:,}" for count in counts]
+    highest = max([*errors, doubled or 0.0])
+    if doubled is not None:
+        end = [places[-1], places[-1] + 1]
+        axes.plot(
+            end,
+            [100 * errors[-1], 100 * doubled],
+            color=BLUE,
+            linestyle=_DASHES[1],
+            linewidth=1.4,
+            marker="o",
+            markerfacecolor="none",
+            markersize=5,
+        )
+        ticks.append(f"{2 * counts[-1]:,}?")
+    shown = [f"{100 * error:.0f} %" for error in errors]
+    shown += [] if doubled is None else [f"about {100 * doubled:.0f} %?"]
+    values = [*errors, *([] if doubled is None else [doubled])]
+    for place, (text, value) in enumerate(zip(shown, values, strict=True)):
+        axes.annotate(
+            text, (place, 100 * value), (0, 8), textcoords="offset points", ha="center", color=INK, fontsize=10
+        )
+    axes.set_xticks(range(len(ticks)), ticks)
+    axes.set_xlabel("training images")
+    axes.set_ylabel("wrong (%)")
+    axes.set_xlim(-0.4, len(ticks) - 0.6)
+    axes.set_ylim(0, max(120 * highest, 1))
+    _clean(axes)
+    return _svg(figure, "share wrong over the number of training images")
 
 
 def _top(values: list[float]) -> float:

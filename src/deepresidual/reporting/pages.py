@@ -31,6 +31,7 @@ def rendered(template: str, **context: Any) -> str:
     )
     environment.filters["percent"] = percent
     environment.filters["percent_interval"] = percent_interval
+    environment.filters["rounded"] = rounded_percent
     return environment.get_template(template).render(generator=_GENERATOR, **context)
 
 
@@ -54,6 +55,15 @@ def require_ours(path: Path) -> None:
 def percent(share: float, digits: int = 2) -> str:
     """Return a share, 0 to 1, in percent."""
     return f"{100 * share:.{digits}f} %"
+
+
+def rounded_percent(share: float) -> str:
+    """Return a share, 0 to 1, in whole percent; near 0 and 1 with as many digits as tell it from them."""
+    for digits in range(3):
+        text = f"{100 * share:.{digits}f}"
+        if share in (0, 1) or 0 < float(text) < 100:
+            break
+    return f"{text}\N{NO-BREAK SPACE}%"
 
 
 def percent_interval(bounds: Sequence[float]) -> str:

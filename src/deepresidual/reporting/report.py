@@ -1,34 +1,66 @@
 """Write ``report.html``: one self-contained page about a run, from the files of its folder alone.
 
-Curves, what is confused with what, how far probabilities can be trusted, the worst mistakes and the surest
-hits with their heat maps, and how all of it was made. Nothing is loaded from elsewhere, and no script runs.
+What a person asks comes first: how good it is, what would help, what is confused with what, which labels to
+look at, how sure it is, how to use it. How all of it was made is at the end, folded. Nothing is loaded from
+elsewhere, and no script runs.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from deepresidual.errors import ResidualError
+from deepresidual.recipe.recipes import named_recipe
+from deepresidual.reporting.advice import advice_of, data_argument, no_trouble
 from deepresidual.reporting.charts import (
     MARKED_POINTS,
     Curve,
     draw_curves,
-    draw_reliability,
     has_points,
     held_out_style,
     points,
 )
-from deepresidual.reporting.pages import rendered, require_ours, settings_of
-from deepresidual.runs.baseline import majority_class, run_in_words, shows_top5
+from deepresidual.reporting.classification import classification_parts, verdict
+from deepresidual.reporting.findings import curve_section, label_section
+from deepresidual.reporting.pages import rendered, require_ours, rounded_percent, settings_of
+from deepresidual.runs.baseline import shows_top5
 from deepresidual.runs.gains import stages_of
 from deepresidual.runs.read import RunFiles, read_run
 from deepresidual.runs.repeat import command_to_repeat
 from deepresidual.runtime.files import expanded, write_text
+from deepresidual.spec import ResNetSpec
 
-_MATRIX_CLASSES = 24  # a wider matrix cannot be read; beyond it the most frequent confusions are listed
-_LISTED = 30  # rows of a table of classes or confusions
+_STAGES = {
+    "probe": "a classifier fitted to what the network saw in the images before any of it was trained",
+    "fine-tuned": "the network trained on these images, with its classifier",
+    "average": "the mean of the weights before and after fine-tuning",
+}
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a page shows of an evaluation; each task has its own.
+
+    Attributes:
+        headline: The result in one sentence.
+        template: A file of ``templates/`` that shows it.
+        variables: Its variables.
+        sections: Identifier and title of its sections, for the links on top.
+        technical: Figures for those who know them.
+    """
+
+    headline: str = ""
+    template: str = ""
+    variables: dict[str, Any] = field(default_factory=dict)
+    sections: tuple[tuple[str, str], ...] = ()
+    technical: dict[str, str] = field(default_factory=dict)
 
 
 def write_report(run: Path, destination: Path | None = None) -> Path:
@@ -48,34 +80,110 @@ def write_report(run: Path, destination: Path | None = None) -> Path:
         destination = expanded(destination)
         require_ours(destination)
     files = read_run(run)
-    # Of another task than classification there is no more to show yet than its curves.
-    evaluation = files.evaluation if files.evaluation and "task" not in files.evaluation else None
+    body = _body(files)
+    stages, curves = stages_of(files), _curves(files)
+    labels, curve = label_section(files), curve_section(files)
+    judged = body.variables.get("verdict")
+    variables = {
+        "verdict": None,
+        "advice": advice_of(files, judged) if judged else [],
+        "no_trouble": no_trouble(files, judged) if judged else "",
+        "reliability": None,
+        **body.variables,
+        "use": _commands(files) if files.evaluation else [],
+    }
     page = rendered(
         "report.html.jinja",
+        headline=body.headline,
         record=files.record,
         plan=files.plan,
-        evaluation=evaluation,
-        verdict=run_in_words(files),
-        baseline=majority_class(evaluation["classes"], evaluation["confusions"]) if evaluation else None,
-        shows_top5=shows_top5(len(evaluation["classes"])) if evaluation else False,
-        stages=stages_of(files),
-        chooses=files.plan["recipe"]["keep_model"] == "best-loss",
-        repeat=command_to_repeat(files.record),
-        curves=_curves(files),
-        matrix=_matrix(evaluation) if evaluation else None,
-        confusions=_confusions(evaluation) if evaluation else [],
-        recalls=_recalls(evaluation) if evaluation else [],
-        reliability=draw_reliability(evaluation["bins"]) if evaluation and evaluation["bins"] else None,
-        mistakes=_shown(files, "mistakes", "mistake") if evaluation else [],
-        best=_shown(files, "best", "best") if evaluation else [],
+        when=_when(files.record["updated"]),
+        body=body.template,
+        stages=stages,
+        stage_meaning=_STAGES,
+        chooses=files.plan["recipe"].get("keep_model") == "best-loss",
+        curves=curves,
+        labels=labels,
+        curve=curve,
+        technical=body.technical,
         facts=_facts(files),
+        changed=_changed(files.plan),
         recipe=settings_of(files.plan["recipe"]),
         hardware=settings_of(files.record["hardware"]),
         versions=settings_of(files.record["versions"]),
+        sections=[
+            (name, title)
+            for name, title, is_there in (
+                ("next", "What would help", variables["advice"] or variables["no_trouble"]),
+                *((name, title, True) for name, title in body.sections),
+                ("labels", "Labels", labels),
+                ("more", "More images?", curve),
+                ("sure", "How sure", variables.get("sure")),
+                ("learned", "How it learned", curves or len(stages) > 1),
+                ("use", "Use it", variables["use"]),
+                ("how", "How it was made", True),
+            )
+            if is_there
+        ],
+        **variables,
     )
     path = run / "report.html" if destination is None else destination
     write_text(path, page)
     return path
+
+
+# -- the evaluation ----------------------------------------------------------------------------------------
+
+
+def _body(files: RunFiles) -> Body:
+    """Return what is shown of the evaluation of a run: by its task, or nothing yet."""
+    if not files.evaluation:
+        return Body()
+    make = BODIES.get(files.evaluation.get("task", "classification"))
+    return Body() if make is None else make(files)
+
+
+def _classification(files: RunFiles) -> Body:
+    evaluation = files.evaluation or {}
+    judged = verdict(evaluation)
+    headline = ""
+    if judged is not None:
+        headline = (
+            f"{judged.right:,} of {judged.count:,} held-out images are named right: "
+            f"{rounded_percent(judged.top1)}"
+        )
+    return Body(
+        headline,
+        "classification.html.jinja",
+        {
+            **classification_parts(evaluation, lambda name: files.picture(f"{name}.png")),
+            "verdict": judged,
+        },
+        (("confusions", "Confusions"), ("mistakes", "Mistakes")),
+        technical_figures(evaluation),
+    )
+
+
+BODIES: dict[str, Callable[[RunFiles], Body]] = {"classification": _classification}
+"""What a report shows of an evaluation, by its task; of another task its curves alone."""
+
+
+def technical_figures(evaluation: dict[str, Any]) -> dict[str, str]:
+    """Return the figures of a classifier that say something to those who know them."""
+    ece, figures = evaluation.get("ece"), {"split": str(evaluation["split"])}
+    figures["top-1"] = f"{100 * evaluation['top1']:.2f} %"
+    if interval := evaluation.get("top1_interval"):
+        figures["95 % interval (Wilson)"] = f"{100 * interval[0]:.2f} – {100 * interval[1]:.2f} %"
+    if shows_top5(len(evaluation["classes"])):
+        figures["top-5"] = f"{100 * evaluation['top5']:.2f} %"
+    figures["loss (nats)"] = f"{evaluation['loss']:.4f}"
+    if ece is not None:
+        figures["calibration error (ECE)"] = f"{100 * ece:.2f} %"
+    figures["images, each counted once"] = f"{evaluation['count']:,}"
+    return figures
+
+
+# -- training ----------------------------------------------------------------------------------------------
 
 
 def _curves(files: RunFiles) -> list[Markup]:
@@ -86,7 +194,7 @@ def _curves(files: RunFiles) -> list[Markup]:
     for name, label in files.charts.items():
         if not has_points([*files.training, *files.held_out], name):
             continue
-        curves = [Curve(*points(files.training, name), "training")]
+        curves = [Curve(*points(files.training, name), "training", is_smoothed=True)]
         for split in files.held_out_splits:
             rows = files.held_out_on(split)
             color, dash = held_out_style()
@@ -96,104 +204,72 @@ def _curves(files: RunFiles) -> list[Markup]:
     return charts
 
 
-# -- classes -----------------------------------------------------------------------------------------------
-
-
-def _matrix(evaluation: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Return the rows of the confusion matrix, or ``None`` where there are too many classes to show one."""
-    classes = evaluation["classes"]
-    if len(classes) > _MATRIX_CLASSES:
-        return None
-    counts = {(true, predicted): count for true, predicted, count in evaluation["confusions"]}
-    rows = []
-    for true, name in enumerate(classes):
-        total = sum(counts.get((true, predicted), 0) for predicted in range(len(classes)))
-        cells = [
-            _cell(counts.get((true, predicted), 0), total, other, is_right=true == predicted)
-            for predicted, other in enumerate(classes)
-        ]
-        rows.append({"name": name, "cells": cells, "total": total})
-    return rows
-
-
-def _cell(count: int, total: int, predicted: str, *, is_right: bool) -> dict[str, Any]:
-    share = count / max(1, total)
-    # Mistakes are few: shares of a third and more are all as dark as it gets.
-    shade = min(0.85, share * (0.75 if is_right else 3))
-    return {
-        "count": count,
-        "predicted": predicted,
-        "is_right": is_right,
-        "shade": f"{shade:.3f}",
-        "is_dark": shade > 0.5,
-    }
-
-
-def _confusions(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the most frequent pairs of true and wrongly predicted class."""
-    wrong = [row for row in evaluation["confusions"] if row[0] != row[1]]
-    classes = evaluation["classes"]
-    return [
-        {"true": classes[true], "predicted": classes[predicted], "count": count}
-        for true, predicted, count in sorted(wrong, key=lambda row: -row[2])[:_LISTED]
-    ]
-
-
-def _recalls(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return recall and precision of the classes that have images, the least recognized first."""
-    support: dict[int, int] = {}
-    taken: dict[int, int] = {}
-    right: dict[int, int] = {}
-    for true, predicted, count in evaluation["confusions"]:
-        support[true] = support.get(true, 0) + count
-        taken[predicted] = taken.get(predicted, 0) + count
-        right[true] = right.get(true, 0) + count * (true == predicted)
-    rows = [
-        {
-            "name": evaluation["classes"][row],
-            "support": count,
-            "right": right[row],
-            "recall": right[row] / count,
-            "precision": right[row] / taken[row] if taken.get(row) else None,
-        }
-        for row, count in support.items()
-        if count
-    ]
-    return sorted(rows, key=lambda row: (row["recall"], row["name"]))[:_LISTED]
-
-
-# -- images ------------------------------------------------------------------------------------------------
-
-
-def _shown(files: RunFiles, folder: str, heat: str) -> list[dict[str, Any]]:
-    """Return the images of a folder of the run, with the heat maps that there are of them."""
-    rows = []
-    for number, row in enumerate((files.evaluation or {})[folder]):
-        photo = files.picture(folder, f"{number:02d}.png")
-        heat_map = files.picture("heat-maps", f"{heat}-{number:02d}.png")
-        if photo:
-            # Of a hit the class that was predicted is its own, which the caption says once.
-            rows.append({"predicted": "", **row, "photo": photo, "heat": heat_map})
-    return rows
-
-
 # -- how it was made ---------------------------------------------------------------------------------------
 
 
 def _facts(files: RunFiles) -> list[tuple[str, str]]:
     record, plan = files.record, files.plan
+    begun = record.get("begins_with") or {}
     ignored = [
         f"{file.get('path')} ({file.get('reason')})" for file in record["ignored"] if isinstance(file, dict)
     ]
-    return [
-        ("command", " ".join(map(str, record["command"]))),
-        ("started", record["started"]),
-        ("data", f"{plan['data']}, {plan['num_samples']:,} training images, {len(plan['classes'])} classes"),
-        ("fingerprint", ", ".join(f"{split} {value}" for split, value in plan["fingerprint"].items())),
-        ("not used", ", ".join(ignored) or "–"),
+    facts = [
         (
-            "model",
-            f"{plan['model']}, input {plan['preprocess']['crop_px']} px {plan['preprocess']['channels']}",
+            "data",
+            f"{plan['data']}: {plan['num_samples']:,} training images of {len(plan['classes'])} classes, "
+            f"{plan['num_held_out']:,} held out",
         ),
+        ("not used", ", ".join(ignored)),
+        ("skipped", ", ".join(f"{key} ({why})" for key, why in (record.get("bad_samples") or {}).items())),
+        (
+            "network",
+            f"{plan['model']}, which sees {plan['preprocess']['crop_px']} px {plan['preprocess']['channels']}",
+        ),
+        ("began with", str(begun.get("line") or ("learned weights" if plan["weights"] else ""))),
+        ("command", shlex.join(map(str, record["command"]))),
+        ("the same again", command_to_repeat(record)),
+        ("started", _when(record["started"])),
         ("seed, precision", f"{plan['seed']}, {plan['precision']}"),
+        ("fingerprint", ", ".join(f"{split} {value}" for split, value in plan["fingerprint"].items())),
     ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _changed(plan: dict[str, Any]) -> dict[str, str]:
+    """Return the settings that differ from those of the recipe of that name; none where there is no such."""
+    try:
+        usual = named_recipe(plan["recipe"].get("name", ""), ResNetSpec.from_dict(plan["spec"]))
+    except (ResidualError, ValueError, KeyError, TypeError):
+        return {}
+    before = settings_of(usual.to_dict())
+    return {
+        name: f"{value} (recipe: {before[name]})"
+        for name, value in settings_of(plan["recipe"]).items()
+        if name in before and before[name] != value
+    }
+
+
+def _commands(files: RunFiles) -> list[tuple[str, str]]:
+    """Return what to do with the model, as commands with the places of this run."""
+    run, data = shlex.quote(str(files.path)), data_argument(files)
+    return [
+        ("Name new images", f"residual predict {run} NEW-IMAGES --format csv > names.csv"),
+        ("Measure it on other images", f"residual evaluate {run} OTHER-IMAGES"),
+        ("Train again, with more images", f"residual train {data}"),
+        (
+            "From Python",
+            "import deepresidual as residual\n\n"
+            f"model = residual.load({str(files.path)!r})\n"
+            'for answer in model.predict(["image.jpg"]):\n'
+            "    print(answer.classes[0], answer.probabilities[0])",
+        ),
+    ]
+
+
+def _when(moment: str) -> str:
+    """Return a time of the run as a reader writes it."""
+    try:
+        time = dt.datetime.fromisoformat(moment).astimezone(dt.UTC)
+    except ValueError:
+        return moment
+    return f"{time.day} {time:%B %Y, %H:%M} UTC"

@@ -101,13 +101,24 @@ def in_words(
     if is_weak:
         how = "worse than" if high < baseline.top1 else "not shown to be better than"
         clauses.append(f"{how} always answering {baseline.name}")
-    overfits = training_top1 is not None and training_top1 > max(high, right / count + _OVERFITTING)
-    if overfits:
+    is_overfitted = training_top1 is not None and overfits(training_top1, right / count, interval)
+    if is_overfitted:
         clauses.append(f"it overfits: {100 * (training_top1 or 0):.0f} % on training images")
-    if is_weak or overfits:
+    if is_weak or is_overfitted:
         learned = "" if from_scratch is False else " or learned weights (--weights)"
         clauses.append(f"more images{learned} would help")
     return "; ".join(clauses)
+
+
+def overfits(training_top1: float, top1: float, interval: tuple[float, float]) -> bool:
+    """Return whether training images are right so much more often than held-out ones that it is overfitting.
+
+    Args:
+        training_top1: Accuracy of the training images.
+        top1: Accuracy of held-out images.
+        interval: Its 95 % interval.
+    """
+    return training_top1 > max(interval[1], top1 + _OVERFITTING)
 
 
 def run_in_words(files: RunFiles) -> str:

@@ -7,7 +7,6 @@ it does while a run is writing it.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,6 +108,33 @@ _EVALUATION: dict[str, Kind] = {
     "ece?": (_SHARE, None),
 }
 
+LABEL_ERRORS, LEARNING_CURVE = "label-errors.json", "learning-curve.json"
+"""Files of what was found out about the images; a run has them where it begins with learned weights."""
+
+_LABEL_ERRORS: dict[str, Kind] = {
+    "reason": str,
+    "num_images": _COUNT,
+    "top1": (_SHARE, None),
+    "trust": (Between(0, 10, whole=True), None),
+    "rows": [
+        {
+            "path": str,
+            "split": str,
+            "label": str,
+            "suggested": str,
+            "probability": _MEAN_SHARE,
+            "suggested_probability": _MEAN_SHARE,
+        }
+    ],
+}
+_LEARNING_CURVE: dict[str, Kind] = {
+    "reason": str,
+    "points": [{"count": _COUNT, "error": _SHARE}],
+    "gain": str,
+    "doubling": Between(-1e6, 1),
+    "doubling_interval": [Between(-1e6, 1)],
+}
+
 _ANY_EVALUATION: dict[str, Kind] = {"task": str, "split": str, "loss": _LOSS}
 
 
@@ -123,6 +149,8 @@ class RunFiles:
         held_out: The lines of ``metrics.jsonl`` on evaluations, in order.
         evaluation: ``evaluation.json``; ``None``: not written yet.
         candidates: The lines of ``metrics.jsonl`` on weights that no update led to, in order.
+        label_errors: ``label-errors.json``; ``None``: there is none.
+        learning_curve: ``learning-curve.json``; ``None``: there is none.
     """
 
     path: Path
@@ -131,6 +159,8 @@ class RunFiles:
     held_out: list[dict[str, Any]]
     evaluation: dict[str, Any] | None
     candidates: list[dict[str, Any]] = field(default_factory=list)
+    label_errors: dict[str, Any] | None = None
+    learning_curve: dict[str, Any] | None = None
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -153,16 +183,16 @@ class RunFiles:
         """Return the lines of ``metrics.jsonl`` on evaluations of one split."""
         return [row for row in self.held_out if row["split"] == split]
 
-    def picture(self, *parts: str) -> str:
-        """Return a PNG of the run folder as a ``data:`` address, or nothing where there is none."""
+    def picture(self, *parts: str) -> bytes:
+        """Return a PNG of the run folder; nothing where there is none, or one of more than 2 MB."""
         path = self.path.joinpath(*parts)
         try:
             if path.stat().st_size > _MAX_PICTURE_BYTES:
-                return ""
+                return b""
             content = path.read_bytes()
         except OSError:
-            return ""
-        return f"data:image/png;base64,{base64.b64encode(content).decode()}" if _is_png(content) else ""
+            return b""
+        return content if _is_png(content) else b""
 
 
 def holds_run(path: Path) -> bool:
@@ -194,7 +224,24 @@ def read_run(path: Path) -> RunFiles:
             of_event = {"train": training, "evaluation": held_out, "candidate": candidates}
             rows = of_event.get(line.document["event"], [])
             rows.append(line.document)
-    return RunFiles(path, record, training, held_out, read_evaluation(path), candidates)
+    return RunFiles(
+        path,
+        record,
+        training,
+        held_out,
+        read_evaluation(path),
+        candidates,
+        _read_if_there(path / LABEL_ERRORS, _LABEL_ERRORS),
+        _read_if_there(path / LEARNING_CURVE, _LEARNING_CURVE),
+    )
+
+
+def _read_if_there(path: Path, kind: dict[str, Kind]) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = read_record(path, kind)
+    except FileNotFoundError:
+        return None
+    return record
 
 
 def read_run_record(run: Path, *fields: str) -> dict[str, Any]:
