@@ -68,7 +68,7 @@ def measured(page: Path, folder: Path, width: int, height: int, *, dark: bool = 
     frame = folder / f"frame-{width}.html"
     frame.write_text(_FRAME.format(page=page.resolve().as_uri(), width=width, height=height))
     # A page inside a page of a file may be looked into with this switch only.
-    text = _run(
+    text = run_browser(
         folder,
         frame,
         "--dump-dom",
@@ -85,7 +85,7 @@ def measured(page: Path, folder: Path, width: int, height: int, *, dark: bool = 
 def screenshot(page: Path, folder: Path, width: int, height: int, *, dark: bool = False) -> Path:
     """Return a PNG of a page on a screen of a size in pixels, 500 wide at least."""
     path = folder / f"screenshot-{width}{'-dark' if dark else ''}.png"
-    _run(
+    run_browser(
         folder,
         page,
         f"--screenshot={path}",
@@ -96,7 +96,8 @@ def screenshot(page: Path, folder: Path, width: int, height: int, *, dark: bool 
     return path
 
 
-def _run(folder: Path, page: Path, *options: str, dark: bool) -> str:
+def run_browser(folder: Path, page: Path, *options: str, dark: bool) -> str:
+    """Run the browser on a page and return what it prints."""
     command = [
         browser(),
         "--headless=new",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from deepresidual.reporting import charts, report, side_by_side
+from deepresidual.reporting import charts, classification, report, side_by_side
 from deepresidual.training.launch import train
 from tests.conftest import write_photos
 
@@ -43,7 +43,7 @@ def _charts_are_drawn_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module, name in (
             (report, "draw_curves"),
-            (report, "draw_reliability"),
+            (classification, "draw_reliability"),
             (side_by_side, "draw_curves"),
         ):
             patch.setattr(module, name, _remembered(getattr(charts, name)))

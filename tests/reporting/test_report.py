@@ -11,6 +11,8 @@ import pytest
 
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.reporting import write_report
+from deepresidual.reporting.pages import rounded_percent
+from deepresidual.runs.intervals import wilson_interval
 from tests.reporting.conftest import HOSTILE
 from tests.reporting.page import Page
 
@@ -27,25 +29,28 @@ def test_the_report_shows_curves_classes_reliability_and_images(finished: Path) 
     page = Page((finished / "report.html").read_text())
     evaluation = json.loads((finished / "evaluation.json").read_text())
     assert page.texts("h2") == [
-        "Curves",
-        "Confusion matrix",
-        "Classes",
-        "Reliability",
-        "Worst mistakes",
-        "Surest hits",
+        "What would help most",
+        "What is taken for what",
+        "The surest mistakes",
+        "When can you believe it?",
+        "How it learned",
+        "Use it",
         "How it was made",
-        "Recipe",
-        "Hardware and versions",
     ]
+    links = [link.get("href", "") for link in page.all("a")]
+    assert {f"#{section.get('id')}" for section in page.all("section")} <= {*links}
     assert len(page.all("svg")) == 3
-    mistakes, best = len(evaluation["mistakes"]), len(evaluation["best"])
+    mistakes, best = len(evaluation["mistakes"]), min(2, len(evaluation["best"]))
     assert mistakes + best > 2
     assert len(page.all("figure")) == mistakes + best
     assert len(page.all("img")) == 2 * (mistakes + best)  # each with its heat map
-    assert f"{100 * evaluation['top1']:.2f} %" in page.text
+    right = evaluation["top1_count"]
+    assert page.texts("h1")[0].startswith(f"{right} of 12 held\u2011out images are named right: ")
+    assert f"Always answering '{HOSTILE}' would get 33 %." in page.text
+    figures = dict(zip(page.texts("dt"), page.texts("dd"), strict=True))
     low, high = evaluation["top1_interval"]
-    assert f"95 %: {100 * low:.2f} – {100 * high:.2f} %" in page.text
-    assert "33.33 % always" in page.text.replace("%always", "% always")
+    assert figures["95 % interval (Wilson)"] == f"{100 * low:.2f} – {100 * high:.2f} %"
+    assert figures["top-1"] == f"{100 * evaluation['top1']:.2f} %"
     assert "top-5" not in page.text
 
 
@@ -56,13 +61,15 @@ def test_recall_and_precision_are_those_of_the_evaluation(finished: Path) -> Non
     rows = {row[0]: row for row in page.rows(table)[1:]}
     assert len(rows) == 3
     for figures in evaluation["per_class"]:
-        _, recall, _, found, precision = rows[figures["name"]]
-        assert recall == f"{100 * figures['recall']:.1f} %"
-        assert found == f"{round(figures['recall'] * figures['support'])} of {figures['support']}"
-        expected = f"{100 * figures['precision']:.1f} %" if figures["num_predicted"] else "–"
-        assert precision == expected
-    recalls = [float(row[1].split()[0]) for row in rows.values()]
-    assert recalls == sorted(recalls)
+        _, found, _, interval, named = rows[figures["name"]]
+        right = round(figures["recall"] * figures["support"])
+        assert found.startswith(f"{right} of {figures['support']} (")
+        low, high = wilson_interval(right, figures["support"])
+        assert interval == f"{rounded_percent(low)} – {rounded_percent(high)}".replace("\xa0", " ")
+        expected = f"{right} of {figures['num_predicted']} (" if figures["num_predicted"] else "never named"
+        assert named.startswith(expected)
+    shares = [int(row[1].split()[0]) / int(row[1].split()[2]) for row in rows.values()]
+    assert shares == sorted(shares)
 
 
 def test_the_matrix_counts_every_image_once(finished: Path) -> None:
@@ -70,8 +77,11 @@ def test_the_matrix_counts_every_image_once(finished: Path) -> None:
     (table,) = page.all("table", "matrix")
     rows = page.rows(table)
     assert sorted(rows[0][1:-1]) == sorted(["blue", "green", HOSTILE])
-    cells = [[int(cell or 0) for cell in row[1:]] for row in rows[1:]]
-    assert all(sum(row[:-1]) == row[-1] == 4 for row in cells)
+    counts = [
+        [int(cell.text or 0) for cell in row if cell.get("class") == "cell"] for row in table.iter("tr")
+    ]
+    assert all(sum(row) == 4 for row in counts[1:])
+    assert [row[-1] for row in rows[1:]] == ["4"] * 3
 
 
 def test_the_recipe_is_there_in_full(finished: Path) -> None:
@@ -120,12 +130,14 @@ def test_the_report_judges_first(finished: Path, tmp_path: Path) -> None:
     for line in lines:
         line["top1"] = 0.9 if line["event"] == "train" else line["top1"]
     (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    (verdict,) = Page(write_report(run).read_text()).all("p", "verdict")
-    assert verdict.text == (
-        f"93 of 153 right; always '{HOSTILE}': 83 of 153; not shown to be better than always answering "
-        f"'{HOSTILE}'; it overfits: 90 % on training images; more images or learned weights (--weights) "
-        f"would help"
+    page = Page(write_report(run).read_text())
+    assert page.texts("h1") == ["93 of 153 held\u2011out images are named right: 61 %"]
+    (verdict,) = page.all("p", "verdict")
+    assert " ".join((verdict.text or "").split()) == (
+        f"Other images would likely give between 53 % and 68 %. Always answering '{HOSTILE}' would get 54 %. "
+        f"It is not shown to be better than always answering '{HOSTILE}'."
     )
+    assert "It overfits: 90 % right on its own training images, 61 % on new ones." in page.text
 
 
 def test_the_report_of_many_classes_has_top5(finished: Path, tmp_path: Path) -> None:
@@ -135,24 +147,32 @@ def test_the_report_of_many_classes_has_top5(finished: Path, tmp_path: Path) -> 
 
 
 def test_a_perfect_run_says_so(finished: Path, tmp_path: Path) -> None:
-    run = changed(finished, tmp_path, mistakes=[], top1=1.0)
+    run = changed(
+        finished,
+        tmp_path,
+        mistakes=[],
+        top1=1.0,
+        confusions=[[row, row, 4] for row in range(3)],
+        top1_interval=None,
+    )
     assert "None: every image of test was recognized." in write_report(run).read_text()
 
 
 def test_many_classes_are_listed_by_their_confusions_and_recall(finished: Path, tmp_path: Path) -> None:
     confusions = [[0, 1, 5], [0, 0, 15], [1, 1, 90], [7, 3, 9]]
     names = [f"class{number}" for number in range(1000)]
-    page = Page(write_report(changed(finished, tmp_path, classes=names, confusions=confusions)).read_text())
-    assert "Confusion matrix" not in page.texts("h2")
-    (table,) = (table for table in page.all("table", "lined") if "taken for" in page.rows(table)[0])
+    run = changed(finished, tmp_path, classes=names, confusions=confusions, count=119)
+    page = Page(write_report(run).read_text())
+    assert page.all("table", "matrix") == []
+    assert len(page.all("img", "grid")) == 1
+    (table,) = page.all("table", "confusions")
     assert page.rows(table)[1:] == [["class7", "class3", "9"], ["class0", "class1", "5"]]
     (table,) = page.all("table", "recalls")
-    assert [(row[0], row[1], row[3], row[4]) for row in page.rows(table)[1:]] == [
-        ("class7", "0.0 %", "0 of 9", "–"),
-        ("class0", "75.0 %", "15 of 20", "100.0 %"),
-        ("class1", "100.0 %", "90 of 90", "94.7 %"),
+    assert [(row[0], row[1], row[4]) for row in page.rows(table)[1:]] == [
+        ("class7", "0 of 9 (0 %)", "never named"),
+        ("class0", "15 of 20 (75 %)", "15 of 15 (100 %)"),
+        ("class1", "90 of 90 (100 %)", "90 of 95 (95 %)"),
     ]
-    assert "The 3 least recognized of 1000." in page.text
 
 
 def test_a_run_of_an_older_version_has_a_report(finished: Path, tmp_path: Path) -> None:
@@ -170,7 +190,7 @@ def test_a_run_of_an_older_version_has_a_report(finished: Path, tmp_path: Path) 
     page = Page(write_report(run).read_text())
     assert len(page.all("svg")) == 2
     assert len(page.all("img")) == len(evaluation["mistakes"])
-    assert "Reliability" not in page.texts("h2")
+    assert "When can you believe it?" not in page.texts("h2")
     assert "Grad-CAM" not in page.text
 
 
@@ -205,10 +225,9 @@ def reloads(page: Page) -> list[str | None]:
 
 def test_a_run_that_is_running_shows_what_there_is(finished: Path, tmp_path: Path) -> None:
     text = write_report(still_running(finished, tmp_path)).read_text()
-    assert "This run is running." in text
-    assert "3 of " in text
+    assert "This run is running, after 3 of " in text
     assert len(Page(text).all("svg")) == 2
-    assert "Confusion matrix" not in text
+    assert "What is taken for what" not in text
 
 
 def test_a_run_that_has_not_logged_yet_has_a_report(finished: Path, tmp_path: Path) -> None:

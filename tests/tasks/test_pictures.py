@@ -18,7 +18,7 @@ from PIL import Image
 
 from deepresidual.data.source import open_source
 from deepresidual.evaluation import Evaluation, evaluate_split
-from deepresidual.explanation import activation_maps, enlarged, overlay
+from deepresidual.explanation import activation_maps, enlarged
 from deepresidual.models import TorchClassifier
 from deepresidual.tasks.pictures import heat_maps_of, photos_of
 from deepresidual.training import journal
@@ -38,16 +38,21 @@ def evaluation(tiny_model: TorchClassifier, photos: Path) -> Evaluation:
     return dataclasses.replace(evaluation, mistakes=evaluation.mistakes[:5])
 
 
-def test_there_is_a_photo_of_each(photos: Path, evaluation: Evaluation) -> None:
+def test_there_is_a_photo_of_each_as_the_network_saw_it(
+    tiny_model: TorchClassifier, photos: Path, evaluation: Evaluation
+) -> None:
     split = open_source(photos).split("test")
-    found = photos_of(split, evaluation)
+    found = photos_of(split, evaluation, tiny_model.preprocess)
     assert len(evaluation.best) > 0
     names = [f"mistakes/{number:02d}" for number in range(5)]
     assert list(found) == names + [f"best/{number:02d}" for number in range(len(evaluation.best))]
     indices = [mistake.index for mistake in evaluation.mistakes] + [hit.index for hit in evaluation.best]
     for picture, index in zip(found.values(), indices, strict=True):
-        with Image.open(io.BytesIO(split.read(index).content)) as image:
-            np.testing.assert_array_equal(pixels_of(picture), np.asarray(image.convert("RGB")))
+        pixels = pixels_of(split.read(index).content)
+        box = tiny_model.preprocess.center_box(*pixels.shape[:2])
+        side = round(min(box[2] - box[0], box[3] - box[1]))
+        seen = tiny_model.preprocess.resize(pixels, box, side, side)
+        np.testing.assert_array_equal(pixels_of(picture), seen)
 
 
 def test_the_heat_is_for_the_class_that_was_said(
@@ -58,14 +63,17 @@ def test_the_heat_is_for_the_class_that_was_said(
     names = [f"mistake-{number:02d}" for number in range(5)]
     assert list(found) == names + [f"best-{number:02d}" for number in range(len(evaluation.best))]
     said = [mistake.predicted for mistake in evaluation.mistakes] + [hit.label for hit in evaluation.best]
-    for name, drawn, photo in zip(said, found.values(), photos_of(split, evaluation).values(), strict=True):
-        view = tiny_model.preprocess.center_view(pixels_of(photo))  # these photos are smaller than 160 px
+    indices = [mistake.index for mistake in evaluation.mistakes] + [hit.index for hit in evaluation.best]
+    for name, drawn, index in zip(said, found.values(), indices, strict=True):
+        view = tiny_model.preprocess.center_view(pixels_of(split.read(index).content))
         row = tiny_model.label_names.index(name)
         maps = activation_maps(tiny_model, torch.from_numpy(view.copy())[None], rows=[row])
-        heat = enlarged(maps.values, 128)[0].numpy()
-        expected = overlay(view.repeat(16, axis=0).repeat(16, axis=1), heat)
-        # Sums of a batch round otherwise, which can tip a value into the next of 256 colours.
-        assert np.abs(pixels_of(drawn).astype(int) - expected).max() <= 4
+        heat = enlarged(maps.values, 32)[0].numpy()
+        with Image.open(io.BytesIO(drawn)) as image:
+            pixels = np.asarray(image)
+        assert (pixels[:, :, :3] == (217, 30, 110)).all()
+        # One of 32 opacities, and sums of a batch round otherwise, which can tip a value into the next.
+        assert np.abs(pixels[:, :, 3] / 255 / 0.78 - heat).max() <= 1 / 32 + 0.01
 
 
 def test_large_photos_are_made_small(tiny_model: TorchClassifier, tmp_path: Path) -> None:
@@ -73,10 +81,10 @@ def test_large_photos_are_made_small(tiny_model: TorchClassifier, tmp_path: Path
     write_photos(tmp_path / "test", 2, side=400)
     split = open_source(tmp_path).split("test")
     evaluation = evaluate_split(tiny_model, split, "test")
-    for picture in photos_of(split, evaluation).values():
+    for picture in photos_of(split, evaluation, tiny_model.preprocess).values():
         assert max(pixels_of(picture).shape) == 160
     for picture in heat_maps_of(tiny_model, split, evaluation).values():
-        assert pixels_of(picture).shape == (128, 128, 3)
+        assert pixels_of(picture).shape == (32, 32, 3)
 
 
 def test_training_is_not_disturbed(tiny_model: TorchClassifier, photos: Path, evaluation: Evaluation) -> None:
@@ -97,7 +105,8 @@ def test_nothing_to_show_is_nothing(
 ) -> None:
     split = open_source(photos).split("test")
     nothing = dataclasses.replace(evaluation, mistakes=(), best=())
-    assert photos_of(split, nothing) == heat_maps_of(tiny_model, split, nothing) == {}
+    assert photos_of(split, nothing, tiny_model.preprocess) == {}
+    assert heat_maps_of(tiny_model, split, nothing) == {}
 
 
 # -- in a run ----------------------------------------------------------------------------------------------

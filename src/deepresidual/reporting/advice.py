@@ -1,7 +1,7 @@
 """Advise what would help most: at most three pieces, each with its evidence and a command.
 
-Rules in the order of what they usually bring. A rule that does not hold is silent, and what is shown not to be
-the trouble is said as well.
+Rules in the order of what they usually bring. A rule that does not hold is silent, and what is shown not to
+be the trouble is said as well.
 """
 
 from __future__ import annotations
@@ -123,11 +123,13 @@ def _overfits(files: RunFiles, verdict: Verdict, data: str) -> Advice | None:
             f"{evidence} A classifier on its features has far less to overfit with.",
             f"residual train {data} --recipe probe",
         )
-    return Advice("Vary the training images more.", evidence, f"residual train {data} --policy trivial-augment")
+    return Advice(
+        "Vary the training images more.", evidence, f"residual train {data} --policy trivial-augment"
+    )
 
 
 def _learn_longer(files: RunFiles, data: str) -> Advice | None:
-    """Advise more time where a run of minutes gained nothing by fine-tuning, or had not learned its images."""
+    """Advise more time where a run of minutes had not learned its own images by the end."""
     stages = {stage.name: stage for stage in stages_of(files)}
     trained = _training_top1(files)
     minutes = (files.record.get("length") or {}).get("minutes")

@@ -156,7 +156,13 @@ def draw_learning_curve(counts: Sequence[int], errors: Sequence[float], doubled:
     values = [*errors, *([] if doubled is None else [doubled])]
     for place, (text, value) in enumerate(zip(shown, values, strict=True)):
         axes.annotate(
-            text, (place, 100 * value), (0, 8), textcoords="offset points", ha="center", color=INK, fontsize=10
+            text,
+            (place, 100 * value),
+            (0, 8),
+            textcoords="offset points",
+            ha="center",
+            color=INK,
+            fontsize=10,
         )
     axes.set_xticks(range(len(ticks)), ticks)
     axes.set_xlabel("training images")

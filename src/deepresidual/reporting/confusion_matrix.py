@@ -148,9 +148,7 @@ def confused_groups(names: Sequence[str], counts: NDArray[np.int64]) -> list[Gro
         members.setdefault(int(label), []).append(row)
     wrong = counts - np.diag(np.diag(counts))
     groups = [
-        Group(
-            tuple(names[row] for row in rows), int(wrong[np.ix_(rows, rows)].sum()), int(wrong[rows].sum())
-        )
+        Group(tuple(names[row] for row in rows), int(wrong[np.ix_(rows, rows)].sum()), int(wrong[rows].sum()))
         for rows in members.values()
         if 1 < len(rows) < len(counts)
     ]

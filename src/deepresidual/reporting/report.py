@@ -213,18 +213,13 @@ def _facts(files: RunFiles) -> list[tuple[str, str]]:
     ignored = [
         f"{file.get('path')} ({file.get('reason')})" for file in record["ignored"] if isinstance(file, dict)
     ]
+    px, channels = plan["preprocess"]["crop_px"], plan["preprocess"]["channels"]
+    num_images = f"{plan['num_samples']:,} training images of {len(plan['classes'])} classes"
     facts = [
-        (
-            "data",
-            f"{plan['data']}: {plan['num_samples']:,} training images of {len(plan['classes'])} classes, "
-            f"{plan['num_held_out']:,} held out",
-        ),
+        ("data", f"{plan['data']}: {num_images}, {plan['num_held_out']:,} held out"),
         ("not used", ", ".join(ignored)),
         ("skipped", ", ".join(f"{key} ({why})" for key, why in (record.get("bad_samples") or {}).items())),
-        (
-            "network",
-            f"{plan['model']}, which sees {plan['preprocess']['crop_px']} px {plan['preprocess']['channels']}",
-        ),
+        ("network", f"{plan['model']}, which sees {px} px {channels}"),
         ("began with", str(begun.get("line") or ("learned weights" if plan["weights"] else ""))),
         ("command", shlex.join(map(str, record["command"]))),
         ("the same again", command_to_repeat(record)),
@@ -252,17 +247,17 @@ def _changed(plan: dict[str, Any]) -> dict[str, str]:
 def _commands(files: RunFiles) -> list[tuple[str, str]]:
     """Return what to do with the model, as commands with the places of this run."""
     run, data = shlex.quote(str(files.path)), data_argument(files)
+    in_python = (
+        "import deepresidual as residual\n\n"
+        f"model = residual.load({str(files.path)!r})\n"
+        'for answer in model.predict(["image.jpg"]):\n'
+        "    print(answer.classes[0], answer.probabilities[0])"
+    )
     return [
         ("Name new images", f"residual predict {run} NEW-IMAGES --format csv > names.csv"),
         ("Measure it on other images", f"residual evaluate {run} OTHER-IMAGES"),
         ("Train again, with more images", f"residual train {data}"),
-        (
-            "From Python",
-            "import deepresidual as residual\n\n"
-            f"model = residual.load({str(files.path)!r})\n"
-            'for answer in model.predict(["image.jpg"]):\n'
-            "    print(answer.classes[0], answer.probabilities[0])",
-        ),
+        ("From Python", in_python),
     ]
 
 

@@ -92,7 +92,7 @@ def _one_in(share: float) -> str:
 
 def sure_answers(bins: Sequence[Mapping[str, Any]]) -> list[SureAnswers]:
     """Return how many answers are how sure, and how many of them are right, while there are some."""
-    rows = []
+    rows: list[SureAnswers] = []
     for above in _SURE:
         inside = [row for row in bins if row["low"] > above - 1e-6]
         count = sum(row["count"] for row in inside)

@@ -35,6 +35,7 @@ class Classification:
 
     def __init__(self, plan: Plan) -> None:
         self._recipe, self._seed, self._num_classes = plan.recipe, plan.seed, plan.spec.num_classes
+        self._preprocess = plan.preprocess
 
     def blank_targets(self, count: int) -> Tensor:
         """Return each class in turn."""
@@ -116,7 +117,7 @@ class Classification:
 
     def photos(self, split: Split, result: Evaluation) -> dict[str, bytes]:
         """Return the worst mistakes and the best hits."""
-        return photos_of(split, result)
+        return photos_of(split, result, self._preprocess)
 
     def heat_maps(self, model: TorchClassifier, split: Split, result: Evaluation) -> dict[str, bytes]:
         """Return Grad-CAM of the same images."""

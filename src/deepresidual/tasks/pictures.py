@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from deepresidual.data.decode import decode
@@ -13,20 +14,27 @@ from deepresidual.data.loader import evaluation_batches
 from deepresidual.data.source import Split
 from deepresidual.data.source.validation import Subset
 from deepresidual.evaluation import Evaluation
-from deepresidual.explanation import activation_maps, enlarged, overlay, png
+from deepresidual.explanation import activation_maps, enlarged, png
 from deepresidual.models import TorchClassifier
+from deepresidual.preprocess import Preprocess
 
 _PHOTO_PX = 160
-_HEAT_PX = 128  # views are enlarged or reduced to this side
+# A map has 7×7 to 16×16 values; whoever shows it enlarges it as smoothly as this would be.
+_HEAT_PX = 32
+_HEAT_COLOR = (217, 30, 110)  # pink, which neither right nor wrong has, nor many photos
+_HEAT_OPACITY, _OPACITIES = 0.78, 32
 _AT_A_TIME = 12  # as many images as a batch of any training holds
 
 
-def photos_of(split: Split, evaluation: Evaluation) -> dict[str, bytes]:
+def photos_of(split: Split, evaluation: Evaluation, preprocess: Preprocess) -> dict[str, bytes]:
     """Return the images of the mistakes and the surest hits of an evaluation, a few dozen at most.
+
+    Each shows the part that the network saw, the central crop, in the resolution of the image.
 
     Args:
         split: The split that was evaluated.
         evaluation: What was found.
+        preprocess: How the network saw them.
 
     Returns:
         PNG files by name, ``mistakes/00``, ``best/00`` and so on, in the order of the evaluation.
@@ -37,7 +45,7 @@ def photos_of(split: Split, evaluation: Evaluation) -> dict[str, bytes]:
     photos = {
         f"mistakes/{number:02d}": mistake.index for number, mistake in enumerate(evaluation.mistakes)
     } | {f"best/{number:02d}": hit.index for number, hit in enumerate(evaluation.best)}
-    return {name: _photo(split.read(index).content) for name, index in photos.items()}
+    return {name: photo(split.read(index).content, preprocess) for name, index in photos.items()}
 
 
 def heat_maps_of(model: TorchClassifier, split: Split, evaluation: Evaluation) -> dict[str, bytes]:
@@ -68,7 +76,7 @@ def heat_maps_of(model: TorchClassifier, split: Split, evaluation: Evaluation) -
 def _heat_maps(
     model: TorchClassifier, split: Split, indices: Sequence[int], rows: Sequence[int]
 ) -> list[bytes]:
-    """Return a PNG of each of some samples as the network saw it, under the heat of one class."""
+    """Return a PNG of the heat of one class for each of some samples, transparent where there is none."""
     drawn = []
     batches = evaluation_batches(
         Subset(split, indices), model.preprocess, batch_size=_AT_A_TIME, num_workers=0
@@ -77,18 +85,24 @@ def _heat_maps(
         batch.require_all_good()
         first = number * _AT_A_TIME
         maps = activation_maps(model, batch.pixels, rows=rows[first : first + len(batch)])
-        for pixels, heat in zip(batch.pixels.numpy(), enlarged(maps.values, _HEAT_PX).numpy(), strict=True):
-            view = Image.fromarray(np.ascontiguousarray(model.preprocess.to_rgb(pixels)))
-            # Small views keep their pixels, as they do in the report.
-            how = Image.Resampling.NEAREST if len(pixels) <= _HEAT_PX // 2 else Image.Resampling.BILINEAR
-            drawn.append(png(overlay(np.asarray(view.resize((_HEAT_PX, _HEAT_PX), how)), heat)))
+        drawn += [_heat(heat) for heat in enlarged(maps.values, _HEAT_PX).numpy()]
     return drawn
 
 
-def _photo(content: bytes) -> bytes:
-    """Return a PNG of an image file, at most 160 px a side."""
-    image = Image.fromarray(np.ascontiguousarray(decode(content)))
-    image.thumbnail((_PHOTO_PX, _PHOTO_PX))
+def _heat(heat: NDArray[np.float32]) -> bytes:
+    """Return a PNG of heat ``(H, W)``, 0 to 1, in one colour: the more, the less is seen through it."""
+    pixels = np.empty((*heat.shape, 4), dtype=np.uint8)
+    pixels[:, :, :3] = _HEAT_COLOR
+    # So few opacities are not told apart, and make the file half as large.
+    pixels[:, :, 3] = np.rint(np.rint(heat * _OPACITIES) / _OPACITIES * _HEAT_OPACITY * 255)
     file = io.BytesIO()
-    image.save(file, "PNG")
+    Image.fromarray(pixels, "RGBA").save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+def photo(content: bytes, preprocess: Preprocess) -> bytes:
+    """Return a PNG of the part of an image file that the network sees, at most 160 px a side."""
+    pixels = decode(content)
+    left, top, right, bottom = preprocess.center_box(*pixels.shape[:2])
+    side = max(1, min(_PHOTO_PX, round(min(right - left, bottom - top))))
+    return png(preprocess.resize(pixels, (left, top, right, bottom), side, side))
