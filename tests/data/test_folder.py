@@ -16,11 +16,12 @@ from deepresidual.data.source.base import (
     IgnoredFile,
     canonical_split,
     fingerprint_of,
-    held_out_by_name,
 )
+from deepresidual.data.source.stratified import unit_of
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, DataError
 from tests.data.pictures import encode, noise
+from tests.data.splits import smallest_hashes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -227,67 +228,53 @@ def test_a_split_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path)
 # -- without splits --------------------------------------------------------------------------------------
 
 
-def test_without_splits_a_fifth_is_held_out_by_name(tmp_path: Path) -> None:
-    names = [f"{number:04}.png" for number in range(500)]
-    for name in ("cat", "dog"):
-        _fill(tmp_path / name, names, b"x")
+def test_without_splits_a_fifth_of_each_class_is_held_out_by_name(tmp_path: Path) -> None:
+    names = {"cat": [f"{number:04}.png" for number in range(500)], "dog": _MANY, "emu": ["a.png", "b.png"]}
+    for name, files in names.items():
+        _fill(tmp_path / name, files, b"x")
     source = open_source(tmp_path)
-    assert source.held_out == "a fifth is held out by the hash of the file name"
+    assert source.held_out == "a fifth of each class is held out by the hash of the file name"
+    assert source.notes == ()
     train, test = _keys(source, "train"), _keys(source, "test")
-    assert sorted(train + test) == sorted(f"{folder}/{name}" for folder in ("cat", "dog") for name in names)
-    # four standard deviations of 500 draws at 51/256: 4 · √(500 · 0.2 · 0.8) = 36
-    assert 64 <= len(test) / 2 <= 136
-    assert [key for key in train + test if held_out_by_name(key)] == test
-    assert source.splits["test"].labels == [0] * (len(test) // 2) + [1] * (len(test) // 2)
+    assert sorted(train + test) == [f"{name}/{file}" for name, files in names.items() for file in files]
+    for label, (name, files) in enumerate(names.items()):
+        assert {key for key in test if key.startswith(name)} == {
+            f"{name}/{file}" for file in smallest_hashes(files)
+        }
+        assert source.splits["test"].labels.count(label) == max(1, len(files) // 5)
 
 
-def test_adding_images_moves_none_to_the_other_side(tmp_path: Path) -> None:
+def test_the_side_of_a_name_is_this_on_every_machine(tmp_path: Path) -> None:
+    # Were it to change, the test images of earlier models would become training images of later ones.
     for name in ("cat", "dog"):
         _fill(tmp_path / name, _MANY)
-    before = open_source(tmp_path)
-    _fill(tmp_path / "cat", [f"new-{number}.png" for number in range(40)])
-    after = open_source(tmp_path)
-    assert set(_keys(before, "train")) < set(_keys(after, "train"))
-    assert set(_keys(before, "test")) < set(_keys(after, "test"))
-
-
-def test_the_same_name_is_on_the_same_side_in_every_folder() -> None:
-    for name in _MANY:
-        assert (
-            held_out_by_name(f"cat/{name}") == held_out_by_name(f"dog/deep/{name}") == held_out_by_name(name)
-        )
-
-
-def test_the_side_of_a_name_is_this_on_every_machine() -> None:
-    # Were it to change, the test images of earlier models would become training images of later ones.
-    assert [name for name in _MANY if held_out_by_name(name)] == [
-        "002.png",
-        "003.png",
-        "004.png",
-        "022.png",
-        "025.png",
-        "029.png",
-        "038.png",
+    test = ["002.png", "003.png", "004.png", "005.png", "022.png", "025.png", "029.png", "038.png"]
+    assert _keys(open_source(tmp_path), "test") == [
+        f"{name}/{file}" for name in ("cat", "dog") for file in test
     ]
 
 
-def test_a_class_whose_every_image_is_held_out_is_refused(tmp_path: Path) -> None:
-    held_out = [name for name in _MANY if held_out_by_name(name)]
-    _fill(tmp_path / "cat", _MANY)
-    _fill(tmp_path / "dog", held_out)
+def test_the_only_image_of_a_class_is_for_training(tmp_path: Path) -> None:
+    for name, files in {"cat": _MANY, "dog": ["1.png"], "emu": ["1.png"], "fox": _MANY}.items():
+        _fill(tmp_path / name, files)
+    source = open_source(tmp_path)
+    assert {"dog/1.png", "emu/1.png"} < set(_keys(source, "train"))
+    assert source.notes == (
+        (
+            "dog, emu have 1 image each: they are used for training and cannot be tested; 5 or more a class "
+            "are needed for a figure"
+        ),
+    )
+
+
+def test_classes_of_one_image_each_leave_nothing_to_test(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        _fill(tmp_path / "pets" / name, ["1.png"])
     with pytest.raises(
         DataError,
-        match=r"holding out a fifth leaves no train image of dog; add images, or sort them into train/ and",
+        match="^pets: nothing can be held out for testing, since every class has one image; add images, or",
     ):
-        open_source(tmp_path)
-
-
-def test_too_few_images_to_hold_any_out_are_refused(tmp_path: Path) -> None:
-    kept = [name for name in _MANY if not held_out_by_name(name)][:3]
-    for name in ("cat", "dog"):
-        _fill(tmp_path / name, kept)
-    with pytest.raises(DataError, match=r"holding out a fifth leaves no test image of cat, dog; add images"):
-        open_source(tmp_path)
+        open_source(tmp_path / "pets")
 
 
 # -- what is refused -------------------------------------------------------------------------------------
@@ -609,7 +596,7 @@ def test_odd_file_names_are_read_and_keep_their_name(tmp_path: Path, raw: bytes)
     samples = [split.read(index) for index in range(len(split))]
     assert EncodedSample(f"train/cat/{name}", _PNG, 0) in samples
     assert len(fingerprint_of(split)) == 32
-    assert held_out_by_name(name) in (True, False)
+    assert len(unit_of(name)) == 64
 
 
 def test_odd_class_names_are_kept(tmp_path: Path) -> None:

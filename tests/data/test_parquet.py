@@ -14,14 +14,15 @@ import torch
 
 from deepresidual.data.loader import evaluation_batches
 from deepresidual.data.source import open_source
-from deepresidual.data.source.base import EncodedSample, fingerprint_of, held_out_by_name
+from deepresidual.data.source.base import EncodedSample, fingerprint_of
 from deepresidual.data.source.parquet import ParquetSplit, _Place
 from deepresidual.errors import DataError
 from deepresidual.preprocess import Preprocess
 from tests.data.pictures import encode
+from tests.data.splits import smallest_hashes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _NAMES = ["cat", "dog", "emu"]
 
@@ -55,6 +56,13 @@ def _write(
         table = table.replace_schema_metadata(_metadata({"image": {"_type": "Image"}, **features}))
     pq.write_table(table, path)
     return path
+
+
+def _tested(names: Iterable[str], classes: int = 2) -> list[int]:
+    """Return the numbers of the names for testing, of as many classes in turn."""
+    rows = list(names)
+    parts = [rows[first::classes] for first in range(classes)]
+    return sorted(rows.index(name) for part in parts for name in smallest_hashes(part))
 
 
 # -- layouts ---------------------------------------------------------------------------------------------
@@ -101,7 +109,9 @@ def test_the_split_is_in_the_name_of_the_file_or_of_a_folder(tmp_path: Path, nam
 def test_the_folders_above_the_data_set_name_no_split(tmp_path: Path) -> None:
     path = _write(tmp_path / "train" / "pets" / "all.parquet", [0, 1] * 20)
     assert set(open_source(path).splits) == {"train", "test"}
-    assert open_source(path.parent).held_out == "a fifth is held out by the hash of the file name"
+    assert (
+        open_source(path.parent).held_out == "a fifth of each class is held out by the hash of the file name"
+    )
 
 
 def test_a_file_named_after_a_split_is_that_split_alone(tmp_path: Path) -> None:
@@ -111,15 +121,16 @@ def test_a_file_named_after_a_split_is_that_split_alone(tmp_path: Path) -> None:
 def test_a_single_file_is_split_by_the_hash_of_the_names(tmp_path: Path) -> None:
     source = open_source(_write(tmp_path / "pets.parquet", [number % 3 for number in range(60)]))
     assert source.name == "pets"
-    assert source.held_out == "a fifth is held out by the hash of the file name"
+    assert source.held_out == "a fifth of each class is held out by the hash of the file name"
     samples = {
         name: [split.read(index) for index in range(len(split))] for name, split in source.splits.items()
     }
     assert len(samples["train"]) + len(samples["test"]) == 60
+    test = _tested([f"{number:03}.png" for number in range(60)], classes=3)
     for name, rows in samples.items():
         for sample in rows:
             number = int(sample.key[:3])
-            assert held_out_by_name(sample.key) == (name == "test")
+            assert (number in test) == (name == "test")
             assert (sample.content, sample.target) == (_picture(number), number % 3)
 
 
@@ -131,7 +142,7 @@ def test_rows_without_a_path_are_split_and_named_by_number(tmp_path: Path) -> No
         name: [split.read(index).content for index in range(len(split))]
         for name, split in source.splits.items()
     }
-    test = [number for number in range(40) if held_out_by_name(str(number))]
+    test = _tested(map(str, range(40)))
     assert contents["test"] == [_picture(number) for number in test]
     assert contents["train"] == [_picture(number) for number in range(40) if number not in test]
     # Called by their place in the file, wherever they have come to lie.
@@ -249,7 +260,6 @@ def test_a_split_of_more_than_two_gigabytes_is_read() -> None:
         images,
         None,
         np.zeros(2_200, dtype=np.int64),
-        np.arange(2_200, dtype=np.int64),
         files,
         np.zeros(2_200, dtype=np.bool_),
     )
@@ -482,7 +492,7 @@ def test_images_of_every_type_of_bytes_are_read(tmp_path: Path, kind: pa.DataTyp
     column = pa.StructArray.from_arrays([images, paths], ["bytes", "path"]) if nested else images
     pq.write_table(pa.table({"image": column, "label": [0, 1] * 20}), tmp_path / "pets.parquet")
     source = open_source(tmp_path)
-    test = [number for number in range(40) if held_out_by_name(f"{number}.png" if nested else str(number))]
+    test = _tested(f"{number}.png" if nested else str(number) for number in range(40))
     split = source.splits["test"]
     assert [split.read(index).content for index in range(len(split))] == [_picture(number) for number in test]
     assert len(fingerprint_of(split)) == 32
@@ -663,7 +673,7 @@ def test_rows_of_one_path_are_called_by_their_place_and_divided_by_it(
     images = pa.array([{"bytes": _picture(number), "path": path} for number in range(40)], kind)
     pq.write_table(pa.table({"image": images, "label": [0, 1] * 20}), tmp_path / "pets.parquet")
     source = open_source(tmp_path / "pets.parquet")
-    test = [number for number in range(40) if held_out_by_name(str(number))]
+    test = _tested(f"pets.parquet/row-{row}" if path else str(row) for row in range(40))
     split = source.splits["test"]
     assert [split.key(index) for index in range(len(split))] == [f"pets.parquet/row-{row}" for row in test]
     assert [split.read(index).content for index in range(len(split))] == [_picture(row) for row in test]
@@ -692,7 +702,9 @@ def test_names_that_come_in_every_class_go_to_one_side_as_in_a_folder(tmp_path: 
     images = [{"bytes": _picture(1), "path": name} for name in names * 2]
     pq.write_table(pa.table({"image": images, "label": [0] * 40 + [1] * 40}), tmp_path / "pets.parquet")
     source = open_source(tmp_path / "pets.parquet")
-    assert len(source.splits["test"]) == 2 * sum(map(held_out_by_name, names))
+    test = source.splits["test"]
+    rows = [int(test.key(index).rsplit("-")[-1]) for index in range(len(test))]
+    assert rows[:8] == [row - 40 for row in rows[8:]] == sorted(map(names.index, smallest_hashes(names)))
 
 
 def test_the_fingerprint_of_rows_without_a_path_is_that_of_earlier_versions(tmp_path: Path) -> None:

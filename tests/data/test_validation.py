@@ -1,7 +1,8 @@
-"""Holding out training samples: exactly as many as asked for, always the same, none twice."""
+"""Holding out training samples: exactly as many of each class as asked for, always the same, none twice."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.base import fingerprint_of
+from deepresidual.data.source.stratified import unit_of_group
 from deepresidual.data.source.validation import Subset, hold_out
 from deepresidual.errors import ConfigurationError
+from tests.data.splits import smallest_hashes
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def keys(source: SampleSource, split: str) -> list[str]:
     return [samples.key(index) for index in range(len(samples))]
 
 
-@pytest.mark.parametrize(("share", "count"), [(0.1, 5), (0.25, 12), (0.5, 24), (1 / 48, 1), (0.03, 1)])
+@pytest.mark.parametrize(("share", "count"), [(0.1, 6), (0.25, 12), (0.5, 24), (1 / 48, 3), (0.03, 3)])
 def test_as_many_are_held_out_as_the_share_says(source: SampleSource, share: float, count: int) -> None:
     divided = hold_out(source, share)
     assert {name: len(split) for name, split in divided.splits.items()} == {
@@ -54,9 +57,22 @@ def test_a_larger_share_holds_out_the_same_and_more(source: SampleSource) -> Non
 
 
 def test_these_samples_are_held_out_on_every_machine(source: SampleSource) -> None:
-    order = np.random.Generator(np.random.PCG64(0)).permutation(48)
     names = keys(source, "train")
-    assert keys(hold_out(source, 0.1), "val") == [names[index] for index in sorted(order[:5])]
+    classes = [[name for name in names if f"/{color}/" in name] for color in source.classes]
+    assert set(keys(hold_out(source, 0.1), "val")) == {
+        name
+        for part in classes
+        for name in part
+        if name.rsplit("/")[-1] in smallest_hashes([name.rsplit("/")[-1] for name in part], 2)
+    }
+
+
+def test_of_samples_without_names_the_first_of_a_permutation_are_held_out() -> None:
+    digits = open_source("digits")
+    order = np.random.Generator(np.random.PCG64(0)).permutation(1446)
+    names = keys(digits, "train")
+    # He et al. 2015 hold out 5,000 of CIFAR's 50,000; runs of earlier versions held out these.
+    assert keys(hold_out(digits, 0.1), "val") == [names[index] for index in sorted(order[:145])]
 
 
 def test_both_sides_keep_the_order_of_the_split(source: SampleSource) -> None:
@@ -97,11 +113,25 @@ def test_a_share_out_of_range_is_refused(source: SampleSource, share: float) -> 
         hold_out(source, share)
 
 
-def test_a_share_of_less_than_a_sample_is_refused(source: SampleSource) -> None:
+def test_a_single_image_of_each_class_cannot_be_held_out(source: SampleSource) -> None:
+    first = Subset(source.split("train"), [0, 16, 32])
+    single = dataclasses.replace(source, splits={"train": first})
     with pytest.raises(
-        ConfigurationError, match="validation is 0.01 of 48 training images; expected at least"
+        ConfigurationError,
+        match=r"validation is 0.2 of 3 training images; expected at least one on each side",
     ):
-        hold_out(source, 0.01)
+        hold_out(single, 0.2)
+
+
+def test_groups_are_held_out_whole(source: SampleSource) -> None:
+    names = keys(source, "train")
+    units = [unit_of_group(name[:-5]) for name in names]  # blue-000 to blue-009, blue-010 to blue-015
+    divided = hold_out(dataclasses.replace(source, groups={"train": units}), 0.4)
+    sides = {name: {key[:-5] for key in keys(divided, name)} for name in ("train", "val")}
+    assert not sides["train"] & sides["val"]
+    assert len(sides["train"]) == len(sides["val"]) == 3
+    # As known as before, for what is held out of the rest.
+    assert [len(set(divided.groups[name])) for name in ("train", "val")] == [3, 3]
 
 
 def test_a_split_of_its_own_is_not_replaced(source: SampleSource) -> None:

@@ -745,7 +745,7 @@ def test_a_run_introduces_itself(photos: Path, tmp_path: Path, capsys: pytest.Ca
 def test_the_rule_that_held_images_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     a_run(photos, tmp_path / "run", {"steps": 1})
-    assert "a fifth is held out by the hash of the file name" in capsys.readouterr().err
+    assert "a fifth of each class is held out by the hash of the file name" in capsys.readouterr().err
 
 
 # -- compiled ------------------------------------------------------------------------------------------

@@ -28,7 +28,8 @@ class EvaluationOptions(ComputeOptions):
     member of an ensemble keeps its own preprocessing."""
 
     validation: float = 0.0
-    """Share of the training images to call ``val``, the same ones that training holds out."""
+    """Share of the training images to call ``val``, the same ones that training holds out. Of the data of a
+    run what it held out is ``val`` without this."""
 
     fit_temperature: str | None = None
     """Another split, to fit a temperature on that calibrates the probabilities."""

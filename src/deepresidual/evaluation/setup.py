@@ -31,6 +31,7 @@ from deepresidual.evaluation.robustness import Corruption, RobustnessEvaluation,
 from deepresidual.evaluation.scoring import WHOLE_IMAGES, ScoredBatch, mean_of_probabilities, scored_batches
 from deepresidual.evaluation.views import Views
 from deepresidual.models import Classifier, load, require_classifier, require_torch
+from deepresidual.runs.samples import run_of, with_splits_of
 from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.console import ProgressBar, note, warn, warn_each
 from deepresidual.runtime.processes import resolve_num_workers
@@ -103,7 +104,13 @@ class EvaluationSetup:
         _require_same_classes(members, names)
         opened = as_source(data, num_workers=chosen.num_workers)
         warn_each(opened.ignored)
-        source = hold_out(opened, chosen.validation)
+        runs = [run for run in map(run_of, _paths(models)) if run is not None]
+        # Members that were trained on the same data have the same splits.
+        source = (
+            with_splits_of(opened, runs[0], chosen.validation)
+            if runs
+            else hold_out(opened, chosen.validation)
+        )
         split = (
             source.evaluation_split if chosen.split is None else canonical_split(chosen.split) or chosen.split
         )
@@ -308,6 +315,10 @@ class EvaluationSetup:
                 remedy="hold out some training images with --validation where there is no 'val'",
             )
         return split
+
+
+def _paths(models: Sequence[Classifier | str | Path]) -> list[str | Path]:
+    return [model for model in models if not isinstance(model, Classifier)]
 
 
 def _fitted_temperature(scores: torch.Tensor, labels: torch.Tensor, split: str) -> FittedTemperature:

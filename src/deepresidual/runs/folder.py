@@ -10,7 +10,7 @@ RUN/heat-maps/        where the network saw the class that it said, for each of 
 RUN/first-model/      the model folder of step 0, where the recipe fits the classifier or averages with it
 RUN/model/            the model folder, as of the last or the best evaluation
 RUN/checkpoints/      to resume from
-RUN/samples/          keys, labels and sizes of the samples, to know the data again
+RUN/samples/          keys, labels and sizes of the samples of each split, to divide the data so again
 RUN/report.html       all of it to look at
 """
 

@@ -1,4 +1,4 @@
-"""Record the samples of a run at its start, to name what has changed when it is resumed.
+"""Record the samples of a run at its start: on which side each is, to keep it there and to name changes.
 
 ``RUN/samples/SPLIT.jsonl.gz`` has a line ``[key, label, size]`` a sample, in order.
 """
@@ -11,11 +11,17 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from deepresidual.data.source import SampleSource
-from deepresidual.runtime.files import atomic_folder, write_bytes
+from deepresidual.data.source.base import Row
+from deepresidual.data.source.division import as_recorded
+from deepresidual.data.source.validation import hold_out
+from deepresidual.runs.read import holds_run, read_plan
+from deepresidual.runtime.files import atomic_folder, expanded, write_bytes
 from deepresidual.runtime.strict_json import RecordError, check, parse
 
+_ENDING = ".jsonl.gz"
 _MAX_LINE_BYTES = 1_000_000  # a path has four thousand
 
 
@@ -29,7 +35,47 @@ def record_samples(folder: Path, source: SampleSource) -> None:
         for name, split in source.splits.items():
             lines = "".join(json.dumps(row) + "\n" for row in split.rows())
             # Without a time in it the file is the same for the same data.
-            write_bytes(temporary / f"{name}.jsonl.gz", gzip.compress(lines.encode(), mtime=0))
+            write_bytes(temporary / f"{name}{_ENDING}", gzip.compress(lines.encode(), mtime=0))
+
+
+def recorded_splits(folder: Path) -> dict[str, list[Row]]:
+    """Return the rows of every split that :func:`record_samples` wrote; nothing where they cannot be read."""
+    try:
+        return {
+            path.name.removesuffix(_ENDING): [(key, label, size) for key, label, size in _recorded(path)]
+            for path in sorted(folder.glob(f"*{_ENDING}"))
+        }
+    except (OSError, EOFError, zlib.error, RecordError):
+        return {}
+
+
+def run_of(model: str | Path) -> Path | None:
+    """Return the run folder that is named, or that a named model folder lies in; ``None``: neither."""
+    path = expanded(model)
+    return next((folder for folder in (path, path.parent) if holds_run(folder)), None)
+
+
+def with_splits_of(source: SampleSource, run: Path, validation: float = 0.0) -> SampleSource:
+    """Return a data set whose samples are in the splits in which a run had them.
+
+    Args:
+        source: The data set, as it was opened.
+        run: The run folder.
+        validation: Share of the training images to hold out as ``val``; 0: what the run held out.
+
+    Raises:
+        ConfigurationError: The share is out of range, or the data set has validation samples already.
+        ModelFileError: The plan of the run is damaged.
+    """
+    recorded = recorded_splits(run / "samples")
+    if not validation or validation == read_plan(run)[0].validation:
+        known = as_recorded(source, recorded)
+        return known if "val" in known.splits else hold_out(known, validation)
+    held_out = [
+        recorded.pop(name) for name in ("val", "tune") if name in recorded and name not in source.splits
+    ]
+    recorded["train"] = [row for rows in (recorded.get("train", []), *held_out) for row in rows]
+    return hold_out(as_recorded(source, recorded), validation)
 
 
 def first_difference(folder: Path, source: SampleSource) -> str:
@@ -37,7 +83,7 @@ def first_difference(folder: Path, source: SampleSource) -> str:
     if not folder.exists():
         return "a kill kept the run from writing down what they were"
     for name, split in source.splits.items():
-        path = folder / f"{name}.jsonl.gz"
+        path = folder / f"{name}{_ENDING}"
         if not path.exists():
             return f"the split {name} is new"
         try:
@@ -50,7 +96,7 @@ def first_difference(folder: Path, source: SampleSource) -> str:
     return ""
 
 
-def _recorded(path: Path) -> Iterator[list[str | int]]:
+def _recorded(path: Path) -> Iterator[Any]:
     with gzip.open(path, "rb") as file:
         while line := file.readline(_MAX_LINE_BYTES):
             row = parse(line)

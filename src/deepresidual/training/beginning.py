@@ -18,7 +18,7 @@ import torch
 from deepresidual import zoo
 from deepresidual.data.expectation import BeginsWith
 from deepresidual.data.source import SampleSource
-from deepresidual.data.source.validation import hold_out, hold_out_by_class
+from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import MachineError, ModelFileError, ResidualError
 from deepresidual.models.weights import ResolvedWeights, resolve_weights
 from deepresidual.recipe import Recipe
@@ -140,7 +140,8 @@ def with_held_out(source: SampleSource, options: TrainOptions, beginning: Beginn
     """Return the data with the split that the run chooses by."""
     if options.validation is not None:
         return hold_out(source, options.validation)
-    return hold_out_by_class(source, beginning.validation) if beginning.validation else source
+    # Where there is a val, that gives the final figure.
+    return hold_out(source, beginning.validation, "tune" if "val" in source.splits else "val")
 
 
 # -- with weights or from nothing -------------------------------------------------------------------------

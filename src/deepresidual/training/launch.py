@@ -14,12 +14,14 @@ from deepresidual.backends.classifier import ASKED_FOR
 from deepresidual.data.expectation import expectation, images_a_class
 from deepresidual.data.source import SampleSource, as_source
 from deepresidual.data.source.dataset import Dataset
+from deepresidual.data.source.division import as_recorded
 from deepresidual.errors import ConfigurationError, DivergedError, ResidualError, RunError, UnknownNameError
 from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import NAMES, left_out
 from deepresidual.runs.folder import Run, already_holds_run, default_run_path
 from deepresidual.runs.plan import Plan
 from deepresidual.runs.read import holds_run, read_plan
+from deepresidual.runs.samples import recorded_splits
 from deepresidual.runs.tensorboard import require_tensorboard
 from deepresidual.runtime.console import note, warn, warn_each
 from deepresidual.runtime.device import describe_hardware, resolve_device
@@ -112,7 +114,12 @@ def train(
             resumed = path if resume else None
             beginning = _settled_beginning(opened, model, options, target, processes, resumed)
         with processes.failing_together():
-            source = with_held_out(opened, options, beginning)
+            recorded = (
+                recorded_splits(resumed / "samples") if resumed is not None and processes.is_main else {}
+            )
+        recorded = processes.broadcast(recorded)
+        with processes.failing_together():
+            source = as_recorded(opened, recorded) if recorded else with_held_out(opened, options, beginning)
         settled = begun(options, beginning)
         run = _opened_run(
             source, beginning.model or model, settled, target, processes, path, beginning, resume=resume
@@ -168,10 +175,13 @@ def _settled_beginning(
     beginning = Beginning()
     with processes.failing_together():
         if processes.is_main:
-            if resumed is not None and options.weights is None:
-                beginning = recorded_beginning(resumed)
+            began = recorded_beginning(resumed) if resumed is not None else None
+            if began is not None and options.weights is None:
+                beginning = began
             else:
                 beginning = settle_beginning(source, model, options, device)
+                if began is not None:  # which images are held out is recorded
+                    beginning = replace(beginning, validation=began.validation)
     return processes.broadcast(beginning)
 
 
@@ -415,8 +425,9 @@ def _introduce(
 ) -> None:
     splits = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
     note(f"data       {source.name}: {splits}; {len(source.classes)} classes")
-    if source.held_out:
-        note(f"           {source.held_out}")
+    for sentence in (source.held_out, *source.notes):
+        if sentence:
+            note(f"           {sentence}")
     warn_each(source.ignored)
     if plan.task == "classification":
         counts = images_a_class(source.split("train").labels, len(source.classes))

@@ -73,7 +73,7 @@ def subsample(source: SampleSource, use: DataUse) -> SampleSource:
         "train": _first(source.split("train"), use.num_train),
         name: _first(source.split(name), use.num_test),
     }
-    return dataclasses.replace(source, splits=splits)
+    return dataclasses.replace(source, splits=splits, whole=None, groups={})
 
 
 def _first(split: Split, count: int | None) -> Split:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from deepresidual.data.formats import EXTENSIONS
 from deepresidual.data.source.base import EncodedSample, IgnoredFile, LabelledSplit, SampleSource, Split
+from deepresidual.data.source.division import divide
 from deepresidual.data.source.files import walk
 from deepresidual.data.source.folder import list_images
 from deepresidual.errors import ConfigurationError, DataError, UnknownNameError
@@ -64,7 +65,7 @@ def open_source(data: str | Path) -> SampleSource:
         ConfigurationError: The word before the colon is unknown, or nothing stands behind it.
     """
     try:
-        return _open(data)
+        return divide(_open(data))
     except OSError as error:
         raise DataError(f"{error.filename or data} cannot be read ({error.strerror or error})") from error
 

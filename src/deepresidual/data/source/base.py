@@ -7,7 +7,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -18,6 +18,8 @@ from deepresidual.errors import ConfigurationError, DataError, nearest
 from deepresidual.preprocess import Preprocess
 
 TRAIN = "train"
+WHOLE = "whole"
+"""Name of :attr:`SampleSource.whole` in :attr:`SampleSource.groups`."""
 
 # Usual spellings of the names of splits.
 _SPLIT_NAMES = {
@@ -141,7 +143,12 @@ class SampleSource:
         classes: Names of the classes, an output of the network each; a label is an index into them.
         splits: The parts by name: ``train`` and ``val`` or ``test`` or both.
         ignored: Files among the samples that are not used.
+        whole: All samples, where the data set names no splits.
+        groups: Of a split, and of ``whole``, the unit of every sample: those of equal ones are held out
+            together or not at all. Default: each by its own name.
         held_out: How the splits came to be, when the data set did not say; empty when it did.
+        notes: What else has to be said of the splits, a sentence each.
+        is_permuted: Whether training samples are held out by a fixed permutation, since they have no names.
         preprocess: How a network that begins from nothing sees the images. Default: by the network.
         suggested_recipe: Name of the recipe for them. Default: by the network.
         task: What can be learned from it.
@@ -155,6 +162,10 @@ class SampleSource:
     preprocess: Preprocess | None = None
     suggested_recipe: str | None = None
     task: str = "classification"
+    whole: Split | None = None
+    groups: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    is_permuted: bool = False
 
     def split(self, name: str) -> Split:
         """Return the split called ``name``.
@@ -220,69 +231,6 @@ def _is_called_like_a_split(path: str) -> bool:
     if name.casefold().endswith((".parquet", ".tar")):
         whole = re.split(r"[-_.]", name)[0]
     return canonical_split(whole) is not None
-
-
-def held_out_by_name(key: str) -> bool:
-    """Return whether a sample belongs to the test fifth of a data set without splits.
-
-    Decided by the SHA-256 of the file name alone: the same on every machine, and adding files moves none.
-    """
-    return _in_test_fifth(key.rsplit("/", 1)[-1])
-
-
-def _in_test_fifth(name: str) -> bool:
-    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()[0] < 51  # 51 / 256 = 0.199
-
-
-def divide_by_name(
-    place: Path, keys: Sequence[str], labels: Sequence[int], classes: Sequence[str], *, remedy: str
-) -> dict[str, list[int]]:
-    """Return which samples of a data set without splits are ``train``, and which the held-out ``test``.
-
-    Args:
-        place: The data set, for messages.
-        keys: Name of every sample.
-        labels: Label of every sample.
-        classes: Names of the classes.
-        remedy: How to name splits in this kind of data set.
-
-    Raises:
-        DataError: A class is left without a training image, or there is no test image at all.
-    """
-    names = [key.rsplit("/", 1)[-1] for key in keys]
-    rows = _divided([held_out_by_name(name) for name in names])
-    if _lacking(rows, labels, classes) and len(set(zip(names, labels, strict=True))) < len(names):
-        # Names that come again in a class, as those of 0001/image.jpg, divide nothing; whole paths do.
-        rows = _divided([_in_test_fifth(key) for key in keys])
-    for name, missing in _lacking(rows, labels, classes).items():
-        raise DataError(
-            f"{place}: holding out a fifth leaves no {name} image of {listed(missing)}",
-            remedy=f"add images, or {remedy}",
-        )
-    return rows
-
-
-def _divided(held_out: Sequence[bool]) -> dict[str, list[int]]:
-    return {
-        name: [index for index, test in enumerate(held_out) if test == (name == "test")]
-        for name in (TRAIN, "test")
-    }
-
-
-def _lacking(
-    rows: Mapping[str, Sequence[int]], labels: Sequence[int], classes: Sequence[str]
-) -> dict[str, set[str]]:
-    """Return the classes without a training image, and all classes where there is no test image at all."""
-    lacking = {}
-    for name, chosen in rows.items():
-        missing = set(range(len(classes))) - {labels[index] for index in chosen}
-        if missing and (name == TRAIN or len(missing) == len(classes)):
-            lacking[name] = {classes[label] for label in missing}
-    return lacking
-
-
-HELD_OUT = "a fifth is held out by the hash of the file name"
-"""Value of :attr:`SampleSource.held_out` after :func:`divide_by_name`."""
 
 
 def check_class_names(place: Path, classes: Sequence[str], *, remedy: str) -> None:
@@ -362,6 +310,12 @@ def listed(names: Iterable[str]) -> str:
 
 Row: TypeAlias = tuple[str, int, int]
 """Key, label or checksum of the target, and size in bytes or checksum of a sample."""
+
+
+def names_of(split: Split) -> list[str]:
+    """Return the name of every sample as its row has it, without reading any."""
+    names = getattr(split, "row_names", None)
+    return list(names()) if names is not None else [split.key(index) for index in range(len(split))]
 
 
 def fingerprint_of(split: Split) -> str:

@@ -160,7 +160,7 @@ def open_cifar(name: Literal["cifar10", "cifar100"], path: Path) -> SampleSource
             np.concatenate([pixels for pixels, _ in rows]),
             np.concatenate([labels for _, labels in rows]),
         )
-    return SampleSource(name, classes, splits)
+    return SampleSource(name, classes, splits, is_permuted=True)
 
 
 class CifarSplit(LabelledSplit):

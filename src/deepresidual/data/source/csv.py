@@ -8,8 +8,7 @@
 
 The file is UTF-8, with or without a byte order mark, and comma-separated; further columns are left alone.
 Relative paths start from the folder of the table. Class names are the labels, sorted; labels that are all
-whole numbers are sorted as numbers. Without a ``split`` column a fixed fifth is held out by the hash of the
-file name, as in a folder of classes. Rows are numbered as a spreadsheet does: the header is row 1.
+whole numbers are sorted as numbers. Rows are numbered as a spreadsheet does: the header is row 1.
 """
 
 from __future__ import annotations
@@ -21,13 +20,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deepresidual.data.source.base import (
-    HELD_OUT,
     TRAIN,
     SampleSource,
     canonical_split,
     check_class_names,
     class_of_spelling,
-    divide_by_name,
 )
 from deepresidual.data.source.folder import FolderSplit
 from deepresidual.errors import DataError
@@ -76,32 +73,18 @@ def open_csv(file: Path) -> SampleSource:
     classes = _class_names(file, ordered)
     check_class_names(file, classes, remedy="add images of another class")
     numbers = {name: number for number, name in enumerate(classes)}
-    parts = _parts(file, ordered, classes, numbers)
+    parts: dict[str | None, list[_Row]] = {}
+    for row in ordered:
+        parts.setdefault(row.split, []).append(row)
     splits = {
-        name: FolderSplit(
-            file.parent,
-            [ordered[index].path for index in chosen],
-            [numbers[ordered[index].label] for index in chosen],
-        )
-        for name, chosen in sorted(parts.items(), key=lambda part: part[0] != TRAIN)
+        name: FolderSplit(file.parent, [row.path for row in part], [numbers[row.label] for row in part])
+        for name, part in parts.items()
     }
-    held_out = HELD_OUT if ordered[0].split is None else ""
-    return SampleSource(file.resolve().stem, classes, splits, held_out=held_out)
-
-
-def _parts(
-    file: Path, rows: list[_Row], classes: tuple[str, ...], numbers: dict[str, int]
-) -> dict[str, list[int]]:
-    """Return the places of the rows of every split."""
-    if rows[0].split is None:
-        labels = [numbers[row.label] for row in rows]
-        return divide_by_name(
-            file, [row.path for row in rows], labels, classes, remedy="add a column called 'split'"
-        )
-    parts: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        parts.setdefault(row.split or "", []).append(index)
-    return parts
+    whole = splits.pop(None, None)
+    named = ((str(name), split) for name, split in splits.items())
+    return SampleSource(
+        file.resolve().stem, classes, dict(sorted(named, key=lambda part: part[0] != TRAIN)), whole=whole
+    )
 
 
 def _rows(file: Path) -> Iterator[_Row]:

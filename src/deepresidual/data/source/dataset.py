@@ -19,15 +19,14 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from deepresidual.data.source.base import (
-    HELD_OUT,
     TRAIN,
     IgnoredFile,
     SampleSource,
     Split,
     canonical_split,
     check_class_names,
-    divide_by_name,
 )
+from deepresidual.data.source.division import divide
 from deepresidual.data.source.folder import FolderSplit
 from deepresidual.data.source.huggingface import HuggingFaceSamples, is_hugging_face
 from deepresidual.data.source.map_style import (
@@ -40,7 +39,6 @@ from deepresidual.data.source.map_style import (
     label_of,
 )
 from deepresidual.data.source.object_split import ObjectSplit, read_all
-from deepresidual.data.source.validation import Subset
 from deepresidual.errors import ConfigurationError, DataError, quoted
 
 
@@ -74,7 +72,7 @@ def open_dataset(
             Face, or a list of pairs; or a mapping of ``train`` and ``val`` or ``test`` or both to such. A
             sample is ``(image, label)``: a Pillow image, a uint8 array ``(H, W)`` or ``(H, W, C)``, a uint8
             tensor ``(C, H, W)``, or the path or the bytes of an image file; and a whole number or a name. Of
-            one without splits a fifth is held out.
+            one without splits a fifth of each class is held out.
         class_names: Names of the classes, in the order of the numbers. Default: those that the data set has
             as ``classes`` or as the feature of its labels, else the labels that occur.
         name: Name of the data set, for reports and folder names. Default: by its kind.
@@ -99,11 +97,9 @@ def open_dataset(
     classes = _agreed_classes(called, found, class_names)
     splits = {name: part.split(name, classes) for name, part in found.items()}
     check_class_names(Path(called), classes.names, remedy="add images of another class")
-    held_out = ""
-    if "" in splits:
-        splits, held_out = _divided(called, splits[""], classes), HELD_OUT
+    whole = splits.pop("", None)
     ordered = dict(sorted(splits.items(), key=lambda item: item[0] != TRAIN))
-    return SampleSource(called, classes.names, ordered, tuple(ignored), held_out)
+    return divide(SampleSource(called, classes.names, ordered, tuple(ignored), whole=whole))
 
 
 @dataclass(frozen=True)
@@ -256,15 +252,3 @@ def _declared_by_all(called: str, parts: Mapping[str, _Part]) -> tuple[str, ...]
             f"{called}: the splits declare different class names", remedy="give class_names for all of them"
         )
     return declared.pop() if declared else None
-
-
-def _divided(called: str, split: Split, classes: _Classes) -> dict[str, Split]:
-    """Return a data set without splits with a fifth of it held out."""
-    rows = divide_by_name(
-        Path(called),
-        [split.key(index) for index in range(len(split))],
-        split.labels,
-        classes.names,
-        remedy="give a mapping of 'train' and 'test' to data sets",
-    )
-    return {name: Subset(split, chosen) for name, chosen in rows.items()}

@@ -1,12 +1,13 @@
 """``digits``: 1,797 real handwritten digits, 8×8 gray, bundled with scikit-learn; no download.
 
 E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository,
-1998 (CC BY 4.0); scikit-learn ships its test part. Test is every fifth sample by the hash of its name,
-the same on every machine.
+1998 (CC BY 4.0); scikit-learn ships its test part. A sample is for testing when the first byte of the SHA-256
+of its name is below 51 of 256, the same on every machine: the bundled network is certified on these 351.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zlib
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepresidual.data.source.base import EncodedSample, LabelledSplit, SampleSource, held_out_by_name
+from deepresidual.data.source.base import EncodedSample, LabelledSplit, SampleSource
 from deepresidual.preprocess import Preprocess
 
 
@@ -27,7 +28,7 @@ def open_digits() -> SampleSource:
     images = np.rint(bundle.images * (255 / 16)).astype(np.uint8)
     labels = bundle.target.astype(np.int64)
     keys = [f"digit-{index:04d}.png" for index in range(len(labels))]
-    test = np.array([held_out_by_name(key) for key in keys])
+    test = np.array([_is_for_testing(key) for key in keys])
     splits = {
         name: DigitsSplit(
             [key for key, chosen in zip(keys, rows, strict=True) if chosen], images[rows], labels[rows]
@@ -42,7 +43,12 @@ def open_digits() -> SampleSource:
         splits,
         preprocess=seen,
         suggested_recipe="digits",
+        is_permuted=True,
     )
+
+
+def _is_for_testing(key: str) -> bool:
+    return hashlib.sha256(key.encode()).digest()[0] < 51  # 51 / 256 = 0.199
 
 
 class DigitsSplit(LabelledSplit):

@@ -1,8 +1,7 @@
 """Image folders: ``train|val|test/class/*`` or plain ``class/*``.
 
 Class names are the folder names, sorted; labels follow from them, never from a count of folders, so a
-class that is missing in one split cannot shift the others. Without split folders a fixed fifth is held
-out by the hash of the file name. Every file that is not used is named.
+class that is missing in one split cannot shift the others. Every file that is not used is named.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from deepresidual.data.formats import (
     sniff,
 )
 from deepresidual.data.source.base import (
-    HELD_OUT,
     TRAIN,
     EncodedSample,
     IgnoredFile,
@@ -33,7 +31,6 @@ from deepresidual.data.source.base import (
     canonical_split,
     check_class_names,
     class_of_spelling,
-    divide_by_name,
     listed,
     told_apart,
 )
@@ -142,18 +139,8 @@ def _open_unsplit(root: Path, folders: list[Path], ignored: list[IgnoredFile]) -
     files, labels = _read_classes(root, root, classes, ignored)
     names = tuple(classes)
     check_class_names(root, names, remedy="add a folder for another class")
-    rows = divide_by_name(root, files, labels, names, remedy="sort them into train/ and test/ yourself")
-    splits = {
-        name: FolderSplit(root, [files[index] for index in chosen], [labels[index] for index in chosen])
-        for name, chosen in rows.items()
-    }
-    return SampleSource(
-        _name_of(root),
-        names,
-        splits,
-        _heic_together(ignored),
-        held_out=HELD_OUT,
-    )
+    whole = FolderSplit(root, files, labels)
+    return SampleSource(_name_of(root), names, {}, _heic_together(ignored), whole=whole)
 
 
 class FolderSplit(LabelledSplit):

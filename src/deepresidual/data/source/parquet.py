@@ -26,7 +26,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deepresidual.data.source.base import (
-    HELD_OUT,
     TRAIN,
     EncodedSample,
     IgnoredFile,
@@ -35,7 +34,6 @@ from deepresidual.data.source.base import (
     SampleSource,
     check_class_names,
     class_of_spelling,
-    held_out_by_name,
 )
 from deepresidual.data.source.files import data_files, files_by_split
 from deepresidual.errors import DataError
@@ -65,19 +63,18 @@ def open_parquet(path: Path) -> SampleSource:
             IgnoredFile(place.name, "none of its rows has a label") for place in tables.pop("test").files
         ]
     classes = _agreed_classes(path, tables)
-    if None in tables:
-        table, held_out = tables[None], HELD_OUT
-        test = table.held_out(path.name)
-        splits = {name: table.split(name, classes, rows) for name, rows in ((TRAIN, ~test), ("test", test))}
-    else:
-        splits = {str(name): table.split(str(name), classes, slice(None)) for name, table in tables.items()}
-        held_out = ""
+    unnamed = tables.pop(None, None)
+    # Named after the file: its rows are known by their number among all.
+    whole = unnamed.split(path.name, classes) if unnamed is not None else None
+    splits = {str(name): table.split(str(name), classes) for name, table in tables.items()}
     for name, split in splits.items():
         if not len(split):
             raise DataError(f"{path}: the {name} split has no rows")
+    if whole is not None and not len(whole):
+        raise DataError(f"{path} has no rows")
     ordered = dict(sorted(splits.items(), key=lambda item: item[0] != TRAIN))
     name = path.resolve().name.removesuffix(".parquet")
-    return SampleSource(name, classes.names, ordered, tuple(ignored), held_out)
+    return SampleSource(name, classes.names, ordered, tuple(ignored), whole=whole)
 
 
 @dataclass(frozen=True)
@@ -97,8 +94,7 @@ class ParquetSplit(LabelledSplit):
         images: The bytes of every image, in chunks: a single array of Arrow's ``binary`` holds at most 2 GiB.
         paths: The path that every row carries, as bytes; ``None`` where there are none.
         labels: The label of every row.
-        rows: Number of every row among those of all files.
-        files: The files.
+        files: The files, whose rows are those of the split.
         is_named: Whether the path of a row is its name, that is, there and unlike all others.
     """
 
@@ -108,7 +104,6 @@ class ParquetSplit(LabelledSplit):
         images: pa.ChunkedArray,
         paths: pa.ChunkedArray | None,
         labels: NDArray[np.int64],
-        rows: NDArray[np.int64],
         files: Sequence[_Place],
         is_named: NDArray[np.bool_],
     ) -> None:
@@ -116,7 +111,6 @@ class ParquetSplit(LabelledSplit):
         self._name = name
         self._images = images
         self._paths = paths
-        self._rows = rows
         self._files = tuple(files)
         self._is_named = is_named
 
@@ -124,7 +118,7 @@ class ParquetSplit(LabelledSplit):
         """Return the path that the row carries, or its place in its file."""
         if self._paths is not None and self._is_named[index]:
             return os.fsdecode(self._paths[index].as_py())
-        file, row = _place_of(self._files, int(self._rows[index]))
+        file, row = _place_of(self._files, index)
         return f"{file.name}/row-{row}"
 
     def read(self, index: int) -> EncodedSample:
@@ -134,12 +128,15 @@ class ParquetSplit(LabelledSplit):
             raise DataError(f"{self.key(index)} has no image bytes")
         return EncodedSample(self.key(index), content, int(self._labels[index]))
 
+    def row_names(self) -> Iterator[str]:
+        """Yield the name of every row in :meth:`rows`."""
+        # Not the keys: a run of an earlier version knows rows without a path by their number in the split.
+        return _names(self._paths, self._name, len(self))
+
     def rows(self) -> Iterator[Row]:
         """Yield name, label and size of every image."""
-        # Not the keys: a run of an earlier version knows rows without a path by their number in the split.
         sizes = pc.binary_length(self._images).to_pylist()
-        names = _names(self._paths, self._name, len(self))
-        yield from zip(names, self.labels, (size or 0 for size in sizes), strict=True)
+        yield from zip(self.row_names(), self.labels, (size or 0 for size in sizes), strict=True)
 
 
 def _names(paths: pa.ChunkedArray | None, name: str, count: int) -> Iterator[str]:
@@ -391,40 +388,22 @@ class _Table:
         """The labels that occur."""
         return {value for part in self.columns for value in part.values}
 
-    def held_out(self, name: str) -> NDArray[np.bool_]:
-        """Return which rows of a table without splits are the held-out ones."""
-        names = _names(self._paths, name, self._count)
-        test = np.array([held_out_by_name(key) for key in names], dtype=bool)
-        if test.all() or not test.any():
-            # Paths that are alike in many rows divide nothing; the numbers of the rows do.
-            by_number = np.array([held_out_by_name(str(row)) for row in range(self._count)], dtype=bool)
-            test = np.where(self._is_named, test, by_number)
-        return test
-
     @property
     def _count(self) -> int:
         return self.files[-1].end
 
-    def split(self, name: str, classes: _Classes, rows: Any) -> ParquetSplit:
+    def split(self, name: str, classes: _Classes) -> ParquetSplit:
         """Return the rows as a split.
 
         Args:
             name: Name of the split.
             classes: What the labels mean.
-            rows: Which rows, as a slice of all or a mask.
 
         Raises:
             DataError: A row has no label, or one that means no class; the message names it.
         """
         labels = np.concatenate([self._labels(part, classes) for part in range(len(self.files))])
-        images, paths, is_named = self._images(), self._paths, self._is_named
-        places = np.arange(self._count, dtype=np.int64)
-        if not isinstance(rows, slice):
-            mask = pa.array(rows)
-            images, labels = images.filter(mask), labels[rows]
-            places, is_named = places[rows], is_named[rows]
-            paths = paths.filter(mask) if paths is not None else None
-        return ParquetSplit(name, images, paths, labels, places, self.files, is_named)
+        return ParquetSplit(name, self._images(), self._paths, labels, self.files, self._is_named)
 
     def _labels(self, part: int, classes: _Classes) -> NDArray[np.int64]:
         columns, file = self.columns[part], self.files[part].path

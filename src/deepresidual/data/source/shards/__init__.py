@@ -5,8 +5,8 @@ PATTERN is a folder of ``.tar`` files, one such file, a pattern (``data/train-*.
 first dot of the file name: one image (under any suffix of :mod:`deepresidual.data.formats`) and its label, as
 ``.cls`` (a whole number as text) or in the field ``label`` of ``.json`` (a number or the name of a class).
 The split is a word of a tar's name (``train-000000.tar``, ``pets-val-000000.tar``) or of a folder above it;
-where no name says, a fixed fifth is held out by the hash of the image's name. Class names come from
-``classes.json``, a list beside the tars, else from the labels.
+where no name says, a fixed fifth of each class is held out by the hash of the image's name. Class names come
+from ``classes.json``, a list beside the tars, else from the labels.
 
 Shards are usually read as a stream, and shuffled in a buffer. Here they are read at random: when the data
 set is opened, the headers of every tar are gone through once, and the place of every image is kept in numpy

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from deepresidual.data.source.base import (
-    HELD_OUT,
     TRAIN,
     IgnoredFile,
     SampleSource,
     Split,
     check_class_names,
-    divide_by_name,
 )
 from deepresidual.data.source.files import files_by_split
 from deepresidual.data.source.shards.classes import class_names_of
 from deepresidual.data.source.shards.find import find_tars
 from deepresidual.data.source.shards.split import Table
-from deepresidual.data.source.validation import Subset
 from deepresidual.runtime.files import expanded
 
 
@@ -39,17 +36,9 @@ def open_shards(pattern: str) -> SampleSource:
     classes, numbers = class_names_of(root, files, list(tables.values()))
     check_class_names(root, classes, remedy="add samples of another class")
     splits: dict[str | None, Split] = {name: table.split(numbers) for name, table in tables.items()}
-    held_out = ""
-    if None in splits:
-        whole = splits.pop(None)
-        keys = [whole.key(index) for index in range(len(whole))]
-        rows = divide_by_name(
-            root, keys, whole.labels, classes, remedy="name the tars train-*.tar and test-*.tar"
-        )
-        splits |= {name: Subset(whole, chosen) for name, chosen in rows.items()}
-        held_out = HELD_OUT
+    whole = splits.pop(None, None)
     named = ((str(name), split) for name, split in splits.items())
     ordered = dict(sorted(named, key=lambda item: item[0] != TRAIN))
     file = expanded(pattern)
     name = file.stem if file.is_file() else root.resolve().name or "shards"
-    return SampleSource(name, classes, ordered, tuple(ignored), held_out)
+    return SampleSource(name, classes, ordered, tuple(ignored), whole=whole)

@@ -1,0 +1,132 @@
+"""Divide a data set that names no splits: a fifth of each class is for testing.
+
+Which fifth decides :mod:`deepresidual.data.source.stratified`. A run records on which side its samples were,
+and :func:`as_recorded` puts them there again, whatever rule was in force when it began and whatever came
+since.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from deepresidual.data.source.base import TRAIN, WHOLE, Row, SampleSource, Split, listed, names_of
+from deepresidual.data.source.stratified import held_out, unit_of
+from deepresidual.data.source.validation import Subset, units_of
+from deepresidual.errors import DataError
+
+HELD_OUT = "a fifth of each class is held out by the hash of the file name"
+"""Value of :attr:`SampleSource.held_out` after :func:`divide`."""
+
+AS_RECORDED = "the images are on the sides on which the run had them"
+"""Value of :attr:`SampleSource.held_out` after :func:`as_recorded`."""
+
+TEST_SHARE = 1 / 5
+
+
+def divide(source: SampleSource) -> SampleSource:
+    """Return a data set with the splits ``train`` and ``test``, made of :attr:`SampleSource.whole`.
+
+    Args:
+        source: The data set; one with splits of its own is returned as it is.
+
+    Raises:
+        DataError: Nothing can be held out, since no class has two images.
+    """
+    whole = source.whole
+    if whole is None or source.splits:
+        return source
+    labels = whole.labels
+    units = source.groups.get(WHOLE)
+    test = held_out(units or _units(whole), labels, TEST_SHARE)
+    if not test.any():
+        raise DataError(
+            f"{source.name}: nothing can be held out for testing, since every class has one image",
+            remedy="add images, or name the splits: by folders train/ and test/, a column 'split' or names "
+            "of files",
+        )
+    notes = _untested(source.classes, labels, test.tolist())
+    return dataclasses.replace(
+        source,
+        **_parts(source, whole, {TRAIN: np.flatnonzero(~test), "test": np.flatnonzero(test)}),
+        held_out=HELD_OUT,
+        notes=(*source.notes, *notes),
+    )
+
+
+def _units(whole: Split) -> Sequence[bytes]:
+    # By the names in its rows: those of a table are there even where they come again.
+    return [unit_of(whole.key(index), name) for index, name in enumerate(names_of(whole))]
+
+
+def _untested(classes: Sequence[str], labels: Sequence[int], test: Sequence[bool]) -> list[str]:
+    """Return a sentence about the classes of which nothing is held out; none where there are no such."""
+    counts = Counter(labels)
+    tested = {label for label, held in zip(labels, test, strict=True) if held}
+    lacking = sorted(set(counts) - tested)
+    if not lacking:
+        return []
+    names = listed(classes[label] for label in lacking)
+    have = "has 1 image: it is" if len(lacking) == 1 else "have 1 image each: they are"
+    return [
+        f"{names} {have} used for training and cannot be tested; 5 or more a class are needed for a figure"
+    ]
+
+
+# -- as a run has recorded it ----------------------------------------------------------------------------
+
+
+def as_recorded(source: SampleSource, recorded: Mapping[str, Sequence[Row]]) -> SampleSource:
+    """Return a data set whose samples are in the splits in which a run has recorded them.
+
+    Splits that the data set names itself stay as they are, but for what the run held out of the training
+    images. Samples that the run does not know are where the rule puts them, behind those that it knows.
+
+    Args:
+        source: The data set, as it was opened.
+        recorded: The rows of every split of the run, in order.
+    """
+    if _is_divided(source):
+        pool, ours = source.whole, recorded
+    else:
+        pool = source.splits.get(TRAIN)
+        ours = {name: rows for name, rows in recorded.items() if name == TRAIN or name not in source.splits}
+    if pool is None or TRAIN not in ours or len(ours) < 2:
+        return source
+    places: dict[str, deque[int]] = {}
+    for index, name in enumerate(names_of(pool)):
+        places.setdefault(name, deque()).append(index)
+    parts = {
+        split: [places[name].popleft() for name, _, _ in rows if places.get(name)]
+        for split, rows in ours.items()
+    }
+    if not parts[TRAIN]:
+        return source  # another data set
+    new = {index for left in places.values() for index in left}
+    for split, samples in source.splits.items():
+        if samples is pool:
+            parts[split] += sorted(new)
+        elif isinstance(samples, Subset) and samples.split is pool:
+            parts.setdefault(split, []).extend(index for index in samples.indices.tolist() if index in new)
+    return dataclasses.replace(source, **_parts(source, pool, parts), held_out=AS_RECORDED)
+
+
+def _is_divided(source: SampleSource) -> bool:
+    """Return whether the splits are those of :func:`divide`, and not a choice from them."""
+    return source.whole is not None and all(
+        isinstance(split, Subset) and split.split is source.whole for split in source.splits.values()
+    )
+
+
+def _parts(source: SampleSource, pool: Split, parts: Mapping[str, ArrayLike]) -> dict[str, Any]:
+    """Return the fields of a data set of which some splits are parts of ``pool``, given the places in it."""
+    splits = {name: Subset(pool, indices) for name, indices in parts.items()}
+    units = source.groups.get(WHOLE if pool is source.whole else TRAIN)
+    groups = {name: units_of(units, split) for name, split in splits.items()} if units else {}
+    others = {name: split for name, split in source.splits.items() if name not in splits}
+    return {"splits": {**splits, **others}, "groups": {**source.groups, **groups}}
