@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from deepresidual.backends.classifier import PREDICT_BATCH_SIZE, Classifier, Prediction
 from deepresidual.data.formats import EXPECTED
-from deepresidual.data.source import IgnoredFile, list_images
+from deepresidual.data.source import IgnoredFile, archive, list_images
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError, ResidualError
 from deepresidual.runtime.files import expanded
 from deepresidual.runtime.processes import resolve_num_workers
@@ -58,9 +58,9 @@ def find_images(paths: Sequence[str | Path]) -> FoundImages:
     A path among several that stands for nothing does not stop the others.
 
     Args:
-        paths: Files, folders (searched through, sorted) and patterns with ``*``, ``?``, ``[…]`` or ``**``.
-            What exists by this very name is no pattern, the folders that a pattern begins with included. A
-            leading ``~`` is the home folder.
+        paths: Files, folders, zip and tar files (searched through, sorted) and patterns with ``*``, ``?``,
+            ``[…]`` or ``**``. What exists by this very name is no pattern, the folders that a pattern begins
+            with included. A leading ``~`` is the home folder.
 
     Raises:
         ConfigurationError: A path is empty.
@@ -79,13 +79,13 @@ def find_images(paths: Sequence[str | Path]) -> FoundImages:
             unusable.append(DataError(f"the pattern {path} matches no file"))
         for match in matches:
             try:
-                found = _images_in(match, ignored) if Path(match).is_dir() else [match]
+                found = _images_in(match, ignored) if archive.is_folder(Path(match)) else [match]
             except DataError as error:
                 unusable.append(error)
                 continue
             for file in found:
                 files.setdefault(_identity(file), file)
-    missing = [file for file in files.values() if not os.path.lexists(file)]
+    missing = [file for file in files.values() if not archive.exists(Path(file))]
     if len(missing) == len(files):
         absent = [
             DataError(f"{path} does not exist", expected="an image file, a folder or a pattern")

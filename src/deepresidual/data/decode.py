@@ -55,6 +55,7 @@ from deepresidual.data.metadata import (
     tidy_jpeg,
 )
 from deepresidual.data.readers import SIZE_LIMIT, check_size, decode_with_pillow, to_rgb, upright
+from deepresidual.data.source.archive import read_bytes
 from deepresidual.errors import DataError
 from deepresidual.runtime import git_lfs
 
@@ -181,7 +182,7 @@ def from_pillow(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def read_file(path: str | Path) -> bytes:
-    """Return the content of a regular file.
+    """Return the content of a regular file, or of a file in a zip or tar: ``photos.zip/cats/1.jpg``.
 
     Raises:
         DataError: It cannot be read, or is something else: a pipe or a device might never end.
@@ -189,7 +190,7 @@ def read_file(path: str | Path) -> bytes:
     try:
         if Path(path).exists() and not Path(path).is_file():
             raise DataError("not a regular file")
-        return Path(path).read_bytes()
+        return read_bytes(Path(path))
     except OSError as error:
         raise DataError(f"the file cannot be read ({error.strerror})") from error
     except ValueError as error:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from deepresidual.data.formats import EXTENSIONS
+from deepresidual.data.source.archive import exists, is_folder, is_shard
 from deepresidual.data.source.base import EncodedSample, IgnoredFile, LabelledSplit, SampleSource, Split
 from deepresidual.data.source.division import divide
 from deepresidual.data.source.files import walk
 from deepresidual.data.source.folder import list_images
+from deepresidual.data.source.shards.tar import COMPRESSED, compressed_tar
 from deepresidual.errors import ConfigurationError, DataError, UnknownNameError
 from deepresidual.runtime.files import expanded
 
@@ -56,9 +58,9 @@ def open_source(data: str | Path) -> SampleSource:
     """Open a data set.
 
     Args:
-        data: ``digits`` (bundled); a folder of images sorted by class; a ``.parquet`` file or a folder of
-            them; a ``.csv`` file or ``csv:FILE``; a ``.tar`` file, a folder of them or ``shards:PATTERN``;
-            ``cifar10:PATH`` or ``cifar100:PATH``.
+        data: ``digits`` (bundled); a folder of images sorted by class, or a ``.zip`` or ``.tar`` of one; a
+            ``.parquet`` file or a folder of them; a ``.csv`` file or ``csv:FILE``; a ``.tar`` of samples with
+            labels, a folder of them or ``shards:PATTERN``; ``cifar10:PATH`` or ``cifar100:PATH``.
 
     Raises:
         DataError: There is no such data set, or it cannot be used; the message says why.
@@ -80,11 +82,11 @@ def _open(data: str | Path) -> SampleSource:
     prefixed = re.match(r"([A-Za-z][\w+-]+):(.*)", str(data), re.DOTALL)
     if isinstance(data, str) and prefixed and not path.exists():
         return _open_prefixed(*prefixed.groups())
-    if not path.exists():
+    if not exists(path):
         raise DataError(
             f"{data} does not exist",
-            expected="'digits', a folder of images by class, a .parquet file or folder, a .csv file, a .tar "
-            "file or folder, cifar10:PATH or cifar100:PATH",
+            expected="'digits', a folder or a .zip of images by class, a .parquet file or folder, a .csv "
+            "file, a .tar file or folder, cifar10:PATH or cifar100:PATH",
         )
     kind = _kind_of_folder(path) if path.is_dir() else ""
     match path.suffix.casefold() if path.is_file() else kind:
@@ -96,16 +98,18 @@ def _open(data: str | Path) -> SampleSource:
             from deepresidual.data.source.csv import open_csv
 
             return open_csv(path)
-        case ".tar":
+        case ".tar" if kind or is_shard(path):
             from deepresidual.data.source.shards.source import open_shards
 
             return open_shards(str(path))
-    if path.is_dir():
-        from deepresidual.data.source.folder import open_folder
+    if is_folder(path):
+        from deepresidual.data.source.folder import open_folder, top_folder
 
-        return open_folder(path)
+        return open_folder(path if path.is_dir() else top_folder(path))
+    if path.name.casefold().endswith(COMPRESSED):
+        raise compressed_tar(path)
     raise DataError(
-        f"{data} is a file", expected="a folder of images by class, or a .parquet, .csv or .tar file"
+        f"{data} is a file", expected="a folder of images by class, or a .zip, .tar, .parquet or .csv file"
     )
 
 

@@ -7,8 +7,9 @@
     images/0002.jpg,dog,val
 
 The file is UTF-8, with or without a byte order mark, and comma-separated; further columns are left alone.
-Relative paths start from the folder of the table. Class names are the labels, sorted; labels that are all
-whole numbers are sorted as numbers. Rows are numbered as a spreadsheet does: the header is row 1.
+Relative paths start from the folder of the table, may lead into a zip or tar, and may have the backslashes of
+Windows. Class names are the labels, sorted; labels that are all whole numbers are sorted as numbers. Rows are
+numbered as a spreadsheet does: the header is row 1.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from deepresidual.data.source.archive import exists
 from deepresidual.data.source.base import (
     TRAIN,
     SampleSource,
@@ -145,7 +147,8 @@ def _column(file: Path, header: list[str], names: tuple[str, ...]) -> int:
 def _path_in(file: Path, number: int, cell: str) -> str:
     if not cell:
         raise DataError(f"{file}: row {number} has no path", expected="the name of an image file")
-    return cell
+    # A table that was written on Windows, read elsewhere.
+    return cell.replace("\\", "/") if "\\" in cell and not (file.parent / cell).exists() else cell
 
 
 def _label_in(file: Path, number: int, cell: str) -> str:
@@ -173,7 +176,7 @@ def _check_files(file: Path, rows: Iterable[_Row]) -> None:
     for row in rows:
         path = file.parent / row.path
         try:
-            if path.is_file():
+            if path.is_file() or (not path.exists() and exists(path)):
                 continue
             found = "is not a regular file" if path.exists() else "does not exist"
         except OSError as error:

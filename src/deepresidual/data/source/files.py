@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from deepresidual.data.source.archive import Folder, folder_inside
 from deepresidual.data.source.base import IgnoredFile, canonical_split, listed
 from deepresidual.errors import DataError
 from deepresidual.runtime.git_lfs import refuse_pointer
@@ -48,11 +49,13 @@ class Listing:
 
 
 def list_folder(folder: Path) -> Listing:
-    """List a folder.
+    """List a folder, an archive, or a folder in one.
 
     Raises:
-        DataError: The folder cannot be read; the message names it.
+        DataError: It cannot be read; the message names it.
     """
+    if (inside := folder_inside(folder)) is not None:
+        return _listing_inside(folder, inside)
     listing = Listing(folder)
     places = {
         "file": listing.files,
@@ -63,14 +66,29 @@ def list_folder(folder: Path) -> Listing:
     try:
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                folded = entry.name.casefold()
-                if not (entry.name.startswith(".") or folded in _LITTER):
+                if not _is_passed_over(entry.name):
                     places[_kind_of(entry)].append(entry.name)
-                elif folded not in _CACHES | _LITTER and entry.is_dir(follow_symlinks=False):
+                elif entry.name.casefold() not in _CACHES | _LITTER and entry.is_dir(follow_symlinks=False):
                     listing.hidden.append(entry.name)
     except OSError as error:
         raise _unreadable(error.filename or folder, error) from error
     return listing
+
+
+def _listing_inside(folder: Path, inside: Folder) -> Listing:
+    """Return the listing of a folder of an archive."""
+    seen = {name for name in inside.folders if not _is_passed_over(name)}
+    return Listing(
+        folder,
+        files=sorted(name for name in inside.files if not _is_passed_over(name)),
+        folders=sorted(seen),
+        others=sorted(name for name in inside.others if not _is_passed_over(name)),
+        hidden=sorted(name for name in inside.folders - seen if name.casefold() not in _CACHES | _LITTER),
+    )
+
+
+def _is_passed_over(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in _LITTER
 
 
 def walk(folder: Path) -> Iterator[Listing]:

@@ -22,6 +22,7 @@ from deepresidual.data.formats import (
     reads_heic,
     sniff,
 )
+from deepresidual.data.source.archive import SUFFIXES, read_bytes, size_of
 from deepresidual.data.source.base import (
     TRAIN,
     EncodedSample,
@@ -39,7 +40,7 @@ from deepresidual.errors import DataError
 
 
 def open_folder(root: Path) -> SampleSource:
-    """Open a folder of images.
+    """Open a folder of images, or such a folder in an archive.
 
     Raises:
         DataError: There are no classes, only one, one without images, splits whose classes differ, or a
@@ -64,6 +65,23 @@ def open_folder(root: Path) -> SampleSource:
     names = tuple(sorted(set(classes.values())))
     check_class_names(root, names, remedy="add a folder for another class")
     return SampleSource(_name_of(root), names, splits, _heic_together(ignored))
+
+
+def top_folder(path: Path) -> Path:
+    """Return the folder of an archive that holds its classes or splits.
+
+    Archives are often made of one folder, which then is all that lies at the top.
+    """
+    while True:
+        listing = list_folder(path)
+        if len(listing.folders) != 1 or canonical_split(listing.folders[0]):
+            return path
+        if any(Path(name).suffix.casefold() in EXTENSIONS for name in listing.files):
+            return path
+        below = path / listing.folders[0]
+        if not list_folder(below).folders:
+            return path
+        path = below
 
 
 def _splits_among(root: Path, folders: list[Path]) -> dict[str, Path]:
@@ -130,7 +148,9 @@ def _open_unsplit(root: Path, folders: list[Path], ignored: list[IgnoredFile]) -
         raise DataError(
             f"{root} has no class folders",
             expected="train/CLASS/IMAGE and val/CLASS/IMAGE, or CLASS/IMAGE",
-            remedy=f"give the table itself: {root / tables[0]}"
+            remedy=f"unpack it, and give the table {tables[0]}"
+            if tables and not root.is_dir()
+            else f"give the table itself: {root / tables[0]}"
             if tables
             else "sort the images into one folder a class",
         )
@@ -159,7 +179,7 @@ class FolderSplit(LabelledSplit):
         """Return file ``index``."""
         key = self.key(index)
         try:
-            content = Path(os.fsdecode(self._root), key).read_bytes()
+            content = read_bytes(Path(os.fsdecode(self._root), key))
         except OSError as error:
             raise DataError(f"{key} cannot be read ({error.strerror})") from error
         return EncodedSample(key, content, int(self._labels[index]))
@@ -167,7 +187,7 @@ class FolderSplit(LabelledSplit):
     def _contents(self) -> list[int]:
         root = os.fsdecode(self._root)
         try:
-            return [Path(root, self.key(index)).stat().st_size for index in range(len(self))]
+            return [size_of(Path(root, self.key(index))) for index in range(len(self))]
         except OSError as error:
             raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
 
@@ -215,8 +235,7 @@ def _heic_together(ignored: list[IgnoredFile]) -> tuple[IgnoredFile, ...]:
 
 def _why_not(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            found = sniff(file.read(512))
+        found = sniff(read_bytes(path, 512))
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
     if path.suffix.casefold() in RAW_EXTENSIONS:
@@ -302,4 +321,5 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _name_of(root: Path) -> str:
-    return root.resolve().name or "folder"
+    name = root.resolve().name
+    return (Path(name).stem if name.casefold().endswith(SUFFIXES) else name) or "folder"

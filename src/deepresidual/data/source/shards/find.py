@@ -11,10 +11,10 @@ from pathlib import Path
 
 from deepresidual.data.source.base import IgnoredFile
 from deepresidual.data.source.files import data_files
+from deepresidual.data.source.shards.tar import COMPRESSED, compressed_tar
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.runtime.files import expanded
 
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
 _MAX_TARS = 1_000_000
 
 
@@ -30,8 +30,8 @@ def find_tars(pattern: str, ignored: list[IgnoredFile]) -> tuple[Path, list[Path
         raise ConfigurationError("the pattern behind 'shards:' is empty", expected="a folder or a pattern")
     path = expanded(pattern)
     if path.is_dir():
-        files = data_files(path, (".tar", *_COMPRESSED), ignored)
-        compressed = [file for file in files if file.name.casefold().endswith(_COMPRESSED)]
+        files = data_files(path, (".tar", *COMPRESSED), ignored)
+        compressed = [file for file in files if file.name.casefold().endswith(COMPRESSED)]
         tars = [file for file in files if file.suffix.casefold() == ".tar"]
         if not tars and not compressed:
             raise DataError(f"{path} holds no .tar files", expected="train-000000.tar and so on")
@@ -46,15 +46,6 @@ def find_tars(pattern: str, ignored: list[IgnoredFile]) -> tuple[Path, list[Path
         raise DataError(f"no file matches {pattern}", expected="tars such as train-000000.tar")
     # Patterns may give a tar twice.
     return Path(os.path.commonpath([tar.parent for tar in tars])), sorted(set(tars))
-
-
-def compressed_tar(file: Path) -> DataError:
-    """Return the error for a compressed tar."""
-    return DataError(
-        f"{file} is compressed, so that nothing in it can be found without unpacking what is before",
-        expected="plain .tar files",
-        remedy="unpack it, as with gunzip",
-    )
 
 
 def _matching(pattern: str) -> list[Path]:

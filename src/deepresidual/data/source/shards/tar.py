@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
-from deepresidual.data.source.shards.find import compressed_tar
 from deepresidual.errors import DataError
+
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
+"""Ends of names of compressed tars."""
 
 _COMPRESSION_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
 
@@ -46,6 +48,15 @@ class _Header(tarfile.TarInfo):
         # The documented place to step in, though typeshed does not know it.
         header: Self = super()._proc_member(archive)  # type: ignore[misc]
         return header
+
+
+def compressed_tar(file: Path) -> DataError:
+    """Return the error for a compressed tar."""
+    return DataError(
+        f"{file} is compressed, so that nothing in it can be found without unpacking what is before",
+        expected="plain .tar files",
+        remedy="unpack it, as with gunzip",
+    )
 
 
 def members_of(file: Path, stream: BinaryIO) -> Iterator[Member]:
