@@ -115,7 +115,7 @@ def test_the_litter_of_macs_and_hidden_files_are_passed_over(tmp_path: Path) -> 
 def test_a_folder_in_an_archive_is_data(tmp_path: Path) -> None:
     file = _zipped(tmp_path / "all.zip", {f"a/b/{name}": data for name, data in _contents().items()})
     assert open_source(file / "a" / "b").classes == _CLASSES
-    with pytest.raises(DataError, match=r"nowhere does not exist; expected 'digits', a folder or a \.zip"):
+    with pytest.raises(DataError, match=r"nowhere does not exist; expected 'digits', a folder of images"):
         open_source(file / "nowhere")
 
 

@@ -410,7 +410,7 @@ def test_a_folder_without_one_of_its_parts_is_refused_and_a_file_alone_is_not(
 # -- pointers of Git LFS ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["train.parquet", "train.tar", "train.csv"])
+@pytest.mark.parametrize("name", ["train.parquet", "train.tar", "train.csv", "photos.zip"])
 @pytest.mark.parametrize("alone", [False, True])
 def test_a_pointer_in_place_of_the_data_is_named_with_the_remedy(
     tmp_path: Path, name: str, alone: bool
@@ -419,7 +419,7 @@ def test_a_pointer_in_place_of_the_data_is_named_with_the_remedy(
     with pytest.raises(
         DataError, match=rf"{name} is a Git LFS pointer instead of the file itself; run 'git lfs pull'"
     ):
-        open_source(tmp_path / name if alone or name == "train.csv" else tmp_path)
+        open_source(tmp_path / name if alone or name in ("train.csv", "photos.zip") else tmp_path)
 
 
 def test_an_archive_of_cifar_that_is_a_pointer_is_named_with_the_remedy(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from typing import BinaryIO
 from deepresidual.data.formats import EXTENSIONS
 from deepresidual.data.source.shards.tar import members_of
 from deepresidual.errors import DataError
+from deepresidual.runtime.git_lfs import refuse_pointer
 
 SUFFIXES = (".zip", ".tar")
 """Suffixes of archives that are read as folders, in small letters."""
@@ -193,6 +194,7 @@ def is_shard(file: Path) -> bool:
     images: set[str] = set()
     labels: set[str] = set()
     is_sorted = False
+    refuse_pointer(file, DataError)
     with file.open("rb") as stream:
         for member in itertools.islice(members_of(file, stream), _LOOKED_AT):
             folder, _, base = member.name.rpartition("/")
@@ -230,6 +232,7 @@ def _directory_of(file: Path, modified_ns: int, size: int) -> _Archive:
     """Read the directory of an archive; time and size tell a file that was written anew."""
     del modified_ns, size
     archive = _Archive()
+    refuse_pointer(file, DataError)
     try:
         if file.suffix.casefold() == ".tar":
             with file.open("rb") as stream:
