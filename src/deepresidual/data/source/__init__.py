@@ -85,8 +85,8 @@ def _open(data: str | Path) -> SampleSource:
     if not exists(path):
         raise DataError(
             f"{data} does not exist",
-            expected="'digits', a folder of images by class, a .zip of one, a .parquet file or folder, a .csv "
-            "file, a .tar file or folder, cifar10:PATH or cifar100:PATH",
+            expected="'digits', a folder of images by class, a .zip of one, a .parquet file or folder, a "
+            ".csv file, a .tar file or folder, cifar10:PATH or cifar100:PATH",
         )
     kind = _kind_of_folder(path) if path.is_dir() else ""
     match path.suffix.casefold() if path.is_file() else kind:
