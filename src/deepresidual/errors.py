@@ -212,7 +212,14 @@ class UnknownNameError(ConfigurationError):
         )
 
 
-def nearest(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
-    """Return up to ``count`` of ``choices`` that look like ``name``, the nearest first."""
+def nearest(name: str, choices: Iterable[str], count: int = 3, cutoff: float = 0.5) -> list[str]:
+    """Return up to ``count`` of ``choices`` that look like ``name``, the nearest first.
+
+    Args:
+        name: What was given.
+        choices: What there is.
+        count: How many are returned at most.
+        cutoff: Least similarity, from 0 to 1, as :func:`difflib.get_close_matches` has it.
+    """
     folded = {choice.casefold(): choice for choice in choices}
-    return [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, count, cutoff=0.5)]
+    return [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, count, cutoff)]

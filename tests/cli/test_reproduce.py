@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+from deepresidual.analysis import EXPERIMENT_NAMES
 from deepresidual.analysis.experiments import EXPERIMENTS
 from deepresidual.cli import main
 
@@ -36,6 +37,7 @@ def test_without_a_name_all_are_listed(capsys: Capture) -> None:
     assert main(["reproduce", "--json"]) == 0
     rows = as_json(capsys)["experiments"]
     assert [row["name"] for row in rows] == [one.name for one in EXPERIMENTS]
+    assert tuple(row["name"] for row in rows) == EXPERIMENT_NAMES
     assert rows[1]["arms"]["laptop"][:2] == ["plain-20", "resnet-20"]
 
 

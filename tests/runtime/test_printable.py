@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deepresidual.runtime.console import warn
-from deepresidual.runtime.printable import printable, shortened
+from deepresidual.runtime.printable import printable, shortened, wrapped
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,18 @@ def test_a_warning_of_a_name_of_megabytes_stays_short(capsys: pytest.CaptureFixt
     err = capsys.readouterr().err
     assert len(err) < 5_000
     assert err.endswith("A[red]: not an image\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [
+        ("short", ["short"]),
+        ("one two three four", ["one two", "three four"]),
+        ("a   one two three", ["a   one two", "    three"]),
+        ("    one two three", ["    one two", "    three"]),
+        ("see photos/cats-and-dogs/1.jpg now", ["see", "photos/cats-and-dogs/1.jpg", "now"]),
+        ("a-label-that-is-long  one two", ["a-label-that-is-long", "one two"]),
+    ],
+)
+def test_a_line_is_broken_between_words(line: str, lines: list[str]) -> None:
+    assert wrapped(line, 11) == lines

@@ -47,6 +47,24 @@ STEPS = (
     "import deepresidual.spec, deepresidual.preprocess, deepresidual.zoo",
     "import deepresidual.recipe, deepresidual.recipe.recipes",
     command(["train", "--learnin-rate"]),
+    command(["train", "digits", "--imgsz", "224"]),
+    command(["--print-completion", "bash"]),
+)
+# What reads the names of files may load what reads files.
+MISTYPED = (
+    command(["train", "phots"]),
+    command(["train", "digits", "--model", "resnet17"]),
+    command(["train", "digits", "--weights", "resnet17"]),
+    command(["train", "digits", "--recipe", "photo"]),
+    command(["evaluate", "resnet56-cifar10", "phots"]),
+    command(["evaluate", "resnet57", "digits"]),
+    command(["predict", "resnet56-cifar10", "phots"]),
+    command(["explain", "resnet56-cifar10", "phots"]),
+    command(["check", "phots"]),
+    command(["reproduce", "degredation"]),
+    command(["reproduce", "degradation", "phots"]),
+    command(["data", "shard", "phots", "shards"]),
+    command(["report", "runs"]),
 )
 # One process for all: starting Python takes longer than most steps.
 PROGRAM = """
@@ -60,15 +78,23 @@ for code in json.loads(sys.argv[1]):
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, set[str]]:
     """What is loaded after each step."""
-    command = [sys.executable, "-c", PROGRAM, json.dumps(STEPS)]
+    codes = (*STEPS, *MISTYPED)
+    command = [sys.executable, "-c", PROGRAM, json.dumps(codes)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = [line for line in done.stderr.splitlines() if line.startswith('{"LOADED"')]
-    return {code: set(json.loads(line)["LOADED"]) for code, line in zip(STEPS, lines, strict=True)}
+    return {code: set(json.loads(line)["LOADED"]) for code, line in zip(codes, lines, strict=True)}
 
 
 @pytest.mark.parametrize("code", STEPS)
 def test_nothing_heavy_is_imported(code: str, loaded: dict[str, set[str]]) -> None:
     assert HEAVY.isdisjoint(loaded[code])
+
+
+@pytest.mark.parametrize("code", MISTYPED)
+def test_a_mistyped_argument_is_answered_before_torch_is_loaded(
+    code: str, loaded: dict[str, set[str]]
+) -> None:
+    assert "torch" not in loaded[code]
 
 
 def test_the_list_of_commands_imports_no_command() -> None:

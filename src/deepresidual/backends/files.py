@@ -14,6 +14,7 @@ from deepresidual.data.source import IgnoredFile, archive, list_images
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError, ResidualError
 from deepresidual.runtime.files import expanded
 from deepresidual.runtime.processes import resolve_num_workers
+from deepresidual.runtime.similar_path import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,7 +89,11 @@ def find_images(paths: Sequence[str | Path]) -> FoundImages:
     missing = [file for file in files.values() if not archive.exists(Path(file))]
     if len(missing) == len(files):
         absent = [
-            DataError(f"{path} does not exist", expected="an image file, a folder or a pattern")
+            DataError(
+                f"{path} does not exist",
+                expected="" if (meant := did_you_mean(path)) else "an image file, a folder or a pattern",
+                remedy=meant,
+            )
             for path in missing
         ]
         raise _together([*absent, *unusable])

@@ -101,8 +101,17 @@ def _outcome(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if arguments == ["version"]:
+        arguments = ["--version"]
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
     if not arguments or arguments[0].startswith("-"):
-        _parser().parse_args(arguments or ["--help"])  # leaves, unless it is --version
+        asked = _parser().parse_args(arguments or ["--help"])  # leaves where it is --help
+        if asked.print_completion:
+            from deepresidual.cli.options import print_completion
+
+            print_completion(asked.print_completion, {name: command(name) for name in COMMANDS})
+            return 0
         from deepresidual.cli.output import print_line
 
         print_line(f"residual {__version__}")
@@ -110,10 +119,6 @@ def _run(arguments: list[str]) -> int:
     name, *options = arguments
     if name not in COMMANDS:
         raise UnknownNameError("command", name, COMMANDS, remedy="see 'residual --help'")
-    if name == "train":
-        from deepresidual.cli.recipe_options import refuse_old_names
-
-        refuse_old_names(options)
     from deepresidual.cli.options import run
 
     return run(name, command(name), options)
@@ -128,7 +133,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog="See 'residual COMMAND --help' for what a command takes.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    parser.add_argument("-V", "--version", action="store_true", help="show the version and exit")
+    parser.add_argument(
+        "--print-completion",
+        choices=("bash", "zsh"),
+        help="print the script that completes commands and options in this shell",
+    )
     return parser
 
 

@@ -10,6 +10,7 @@ from deepresidual.cli.evaluation_tables import print_measured
 from deepresidual.cli.options import LocalPath, Maybe
 from deepresidual.cli.output import print_json
 from deepresidual.errors import ConfigurationError
+from deepresidual.runtime.files import expanded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,10 +45,11 @@ def evaluate(
     """Measure a model on held-out images, each counted exactly once; several models as an ensemble.
 
     Args:
-        models: One model or several, whose probabilities are averaged: model folders, run folders, bundled or
-            released models by name (see 'residual models'), owner/name on the Hugging Face Hub, URLs,
-            files of weights; and last the data: 'digits' (also where one model stands alone), a folder of
-            images by class, a .parquet file.
+        models: One model or several, whose probabilities are averaged: run or model folders;
+            resnet20-cifar10, resnet56-cifar10 or resnet20-digits, which come with Residual; released weights
+            by name (see 'residual models'); owner/name on the Hugging Face Hub; URLs; files of weights. And
+            last the data, as for 'residual train'; a run that stands alone is measured on the data that it
+            was trained with, another model on 'digits'.
         split: train, val or test. Default: test if there is one, else val.
         views: What the network sees of an image: the central crop; it and its mirror image; four corners and
             the center and theirs; or whole images at several sizes, fully convolutionally.
@@ -69,11 +71,13 @@ def evaluate(
     """
     members, data = _members_and_data(models)
     _require_sensible(len(members), choose_on, fit_temperature, predictions, top_k, corrupt)
-    seen = _views(views, sizes, image_px, resize_px)
+    from deepresidual.data.source import require_exists
     from deepresidual.models.source import find_source
 
     for member in members:
-        find_source(member)  # a mistyped name is told before torch is loaded
+        find_source(member)  # what is mistyped is told before torch is loaded
+    require_exists(data)
+    seen = _views(views, sizes, image_px, resize_px)
     from deepresidual.evaluation import EvaluationSetup, parse_corruptions
 
     corruptions = parse_corruptions(corrupt)
@@ -110,7 +114,29 @@ def _members_and_data(arguments: list[str]) -> tuple[list[str], str]:
     """Return the models and the data set, which is the last of several."""
     if not arguments:
         raise ConfigurationError("there is no MODEL", expected="a model folder or a run folder, and DATA")
-    return (arguments, "digits") if len(arguments) == 1 else (arguments[:-1], arguments[-1])
+    if len(arguments) == 1:
+        return arguments, _own_data(arguments[0])
+    return arguments[:-1], arguments[-1]
+
+
+def _own_data(model: str) -> str:
+    """Return the data that a run was trained with; for another model the bundled digits.
+
+    Raises:
+        ConfigurationError: The run does not say where its data lies.
+    """
+    from deepresidual.runs.read import holds_run, read_plan
+
+    path = expanded(model)
+    if not holds_run(path):
+        return "digits"
+    plan, record = read_plan(path)
+    location: str = record.get("data_location") or ("digits" if plan.data == "digits" else "")
+    if not location:
+        raise ConfigurationError(
+            f"{model} does not say where its data lies", remedy=f"name it: residual evaluate {model} DATA"
+        )
+    return location
 
 
 def _require_sensible(

@@ -45,8 +45,9 @@ def explain(
     then 3. Pictures that are there already are not overwritten.
 
     Args:
-        model: A model folder, a run folder, a bundled or released model by name (see 'residual models'),
-            owner/name on the Hugging Face Hub, a URL, or a file of weights.
+        model: A run or model folder; resnet20-cifar10, resnet56-cifar10 or resnet20-digits, which come with
+            Residual; released weights by name (see 'residual models'); owner/name on the Hugging Face Hub;
+            a URL; or a file of weights.
         paths: Image files, folders, or patterns such as 'photos/**/*.jpg'.
         method: grad-cam; grad-cam++ for several objects of a class; score-cam without gradients, slow.
         layer: A layer by name, such as layer3 or layer4.1; 'last' is the map that the classifier averages.
@@ -61,14 +62,15 @@ def explain(
 
     if not paths:
         raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
-    find_source(model)  # a mistyped name is told before torch is loaded
+    find_source(model)  # what is mistyped is told before torch is loaded
     from deepresidual.backends import find_images
+
+    found = find_images(paths)
     from deepresidual.explanation import draw_explanation, explain_files
     from deepresidual.models import load, require_classifier, require_torch
     from deepresidual.runtime.console import warn, warn_each
     from deepresidual.runtime.files import make_folder, write_bytes
 
-    found = find_images(paths)
     pictures = _picture_paths(found.files, out, method)
     loaded = load(model, device)
     require_classifier(loaded, model)

@@ -12,6 +12,8 @@ from deepresidual.cli.options import LocalPath, Maybe
 from deepresidual.cli.output import print_json, print_line, print_table
 from deepresidual.errors import ConfigurationError
 from deepresidual.models.bundled import names as bundled_names
+from deepresidual.models.source import list_weights as list_learned
+from deepresidual.runtime.console import note
 from deepresidual.zoo.published import published
 from deepresidual.zoo.released import default_release, num_released
 from deepresidual.zoo.table import Stage, stages
@@ -39,14 +41,14 @@ def models(
     """List the networks, or show one with its layers and published results.
 
     Args:
-        name: A network, or a pattern such as 'resnet*'. Default: all.
+        name: A network, a pattern such as 'resnet*', or the name of learned weights. Default: all.
         weights: List learned weights instead, bundled and released ones, by name or network.
         image_px: Side of the input image in pixels, which sizes of maps and MACs are for. Default: the
             usual one of the network.
         figure: Draw the network into this file, .svg or .png; beside its plain twin where there is one.
         json: Print one JSON document.
     """
-    if weights:
+    if weights or (name not in zoo.list_models() and name in list_learned()):
         from deepresidual.cli.weights_table import list_weights
 
         for option, value in (("--image-px", image_px), ("--figure", figure)):
@@ -58,11 +60,17 @@ def models(
     rows = [_row(entry, entry.preprocess.crop_px if image_px is None else image_px) for entry in entries]
     if figure is not None:
         _draw(entries, figure, image_px)
+        note(f"wrote {figure}")
     if json:
         print_json({"models": rows})
     elif len(rows) == 1:
         _print_one(rows[0], entries[0])
     else:
+        if name == "*":
+            from deepresidual.cli.weights_table import print_bundled
+
+            print_bundled()
+            print_line("Networks, to train or to begin with released weights of:")
         print_table(
             ("name", ">layers", ">parameters", ">MACs", ">input", ">error", "source"),
             (

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import io
+import re
 import types
 from contextvars import ContextVar
 from pathlib import Path
@@ -20,6 +24,7 @@ from typing import (
 
 import tyro
 
+from deepresidual.cli.unknown_options import refuse_foreign_options, unknown_words
 from deepresidual.fields import sentences
 from deepresidual.runtime.files import expanded
 
@@ -28,7 +33,17 @@ if TYPE_CHECKING:
 
     from tyro.constructors import StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-__all__ = ["REGISTRY", "LocalPath", "Maybe", "as_options", "is_brief", "option_spec", "run"]
+__all__ = [
+    "REGISTRY",
+    "LocalPath",
+    "Maybe",
+    "as_options",
+    "is_brief",
+    "option_names",
+    "option_spec",
+    "print_completion",
+    "run",
+]
 
 T = TypeVar("T")
 
@@ -106,24 +121,48 @@ _EVERYDAY = {
             "dry_run",
             "json",
         ]
-    )
+    ),
+    "evaluate": frozenset(
+        [
+            "split",
+            "views",
+            "image_px",
+            "details",
+            "predictions",
+            "top_k",
+            "corrupt",
+            "fit_temperature",
+            "batch_size",
+            "precision",
+            "device",
+            "json",
+        ]
+    ),
 }
-"""The options that ``--help`` of a command shows; ``--help-all`` shows every one."""
+"""The options that ``--help`` of a command with many shows; ``--help-all`` shows every one."""
+
+_CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 
 _shown: ContextVar[frozenset[str] | None] = ContextVar("_shown", default=None)
 
 
 def run(name: str, function: Callable[..., int], words: Sequence[str]) -> int:
-    """Run a command with the words that follow its name, or show its help and leave."""
+    """Run a command with the words that follow its name, or show its help and leave.
+
+    Raises:
+        ConfigurationError: There is an option that the command does not have, or an argument too many.
+    """
+    refuse_foreign_options(name, words)
     shown = _EVERYDAY.get(name) if {"-h", "--help"} & set(words) else None
     outer = _shown.set(shown)
     try:
-        return tyro.cli(
-            _with_everyday_options(function) if shown else function,
+        call, unknown = tyro.cli(
+            _deferred(_with_everyday_options(function) if shown else function),
             prog=f"residual {name}",
             args=["--help" if word == "--help-all" else word for word in words],
-            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+            config=_CONFIG,
             registry=REGISTRY,
+            return_unknown_args=True,
         )
     finally:
         _shown.reset(outer)
@@ -131,6 +170,39 @@ def run(name: str, function: Callable[..., int], words: Sequence[str]) -> int:
             from deepresidual.cli.output import print_line
 
             print_line(f"Every option, under headings: residual {name} --help-all")
+    if unknown:
+        raise unknown_words(name, unknown, option_names(name, function))
+    return call()
+
+
+def option_names(name: str, function: Callable[..., int]) -> list[str]:
+    """Return the options of a command, as its help lists them."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        tyro.cli(function, prog=f"residual {name}", args=["--help"], config=_CONFIG, registry=REGISTRY)
+    return re.findall(r"^\W +(?:-\w, )?(--[\w-]+)", said.getvalue(), re.MULTILINE)
+
+
+def print_completion(shell: str, commands: Mapping[str, Callable[..., int]]) -> None:
+    """Print the script that completes commands and their options in a shell."""
+    with contextlib.suppress(SystemExit):
+        tyro.extras.subcommand_cli_from_dict(
+            dict(commands),
+            prog="residual",
+            args=["--tyro-print-completion", shell],
+            config=_CONFIG,
+            registry=REGISTRY,
+        )
+
+
+def _deferred(function: Callable[..., int]) -> Callable[..., Callable[[], int]]:
+    """Return a function of the same arguments that returns the call, to be made when all words are known."""
+
+    @functools.wraps(function)
+    def bound(*args: Any, **options: Any) -> Callable[[], int]:
+        return functools.partial(function, *args, **options)
+
+    return bound
 
 
 def is_brief() -> bool:

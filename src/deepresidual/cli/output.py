@@ -7,7 +7,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from deepresidual.runtime.printable import printable, shortened
+from deepresidual.runtime.printable import printable, shortened, wrapped
 from deepresidual.runtime.torchrun import speaks
 
 if TYPE_CHECKING:
@@ -59,9 +59,22 @@ def _json(document: Mapping[str, Any], indent: int | None = None) -> str:
     return json.dumps(document, indent=indent, ensure_ascii=not is_unicode, allow_nan=False)
 
 
-def print_line(text: str = "") -> None:
-    """Print text for people, by lines: what would steer a terminal is shown as an escape."""
-    print_raw("\n".join(printable(line) for line in text.split("\n")) + "\n")
+def print_line(text: str = "", *, is_command: bool = False) -> None:
+    """Print text for people, by lines: what would steer a terminal is shown as an escape.
+
+    In a terminal a line is broken between words where it is too wide, and goes on below its second word
+    column. A command stays on one line, to be copied.
+    """
+    lines = [printable(line) for line in text.split("\n")]
+    if not is_command and sys.stdout is not None and sys.stdout.isatty():
+        lines = [part for line in lines for part in wrapped(line, _columns())]
+    print_raw("\n".join(lines) + "\n")
+
+
+def _columns() -> int:
+    from rich.console import Console
+
+    return Console(file=sys.stdout).width
 
 
 def print_raw(text: str) -> None:

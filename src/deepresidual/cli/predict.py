@@ -38,8 +38,9 @@ def predict(
     then 3. What exists by its very name is no pattern, and each file is predicted once.
 
     Args:
-        model: A model folder, a run folder, a bundled or released model by name (see 'residual models'),
-            owner/name on the Hugging Face Hub, a URL, or a file of weights.
+        model: A run or model folder; resnet20-cifar10, resnet56-cifar10 or resnet20-digits, which come with
+            Residual; released weights by name (see 'residual models'); owner/name on the Hugging Face Hub;
+            a URL; or a file of weights.
         paths: Image files, folders, or patterns such as 'photos/**/*.jpg'.
         top_k: How many classes to show for each image.
         format: table, jsonl (a JSON object a line) or csv.
@@ -53,12 +54,13 @@ def predict(
 
     if not paths:
         raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
-    find_source(model)  # a mistyped name is told before torch is loaded
+    find_source(model)  # what is mistyped is told before torch is loaded
     from deepresidual.backends import find_images, predict_files
+
+    found = find_images(paths)
     from deepresidual.models import load, require_classifier
     from deepresidual.runtime.console import warn, warn_each
 
-    found = find_images(paths)
     loaded = load(model, device)
     require_classifier(loaded, model)
     warn_each([*found.ignored, *found.unusable])

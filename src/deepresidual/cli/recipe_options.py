@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 import tyro
 
 from deepresidual.cli.options import REGISTRY, is_brief, option_spec
-from deepresidual.errors import ConfigurationError
 from deepresidual.fields import field_types, sentences
-from deepresidual.recipe import GROUPS, RENAMED, setting_homes
+from deepresidual.recipe import GROUPS, setting_homes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from tyro.constructors import StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-__all__ = ["RecipeOptions", "refuse_old_names"]
+__all__ = ["RecipeOptions"]
 
 YesNo = Literal["yes", "no"]
 
@@ -42,24 +41,6 @@ class RecipeOptions:
             for name, value in self.values.items()
             if value != "auto"
         }
-
-
-def refuse_old_names(words: Sequence[str]) -> None:
-    """Answer an option that has another name now, or in other libraries, with that name.
-
-    Raises:
-        ConfigurationError: There is one among the words of a command line.
-    """
-    for word in words:
-        option = word.partition("=")[0]
-        if option == "--pretrained":
-            raise ConfigurationError(
-                "--pretrained is no option of 'residual train'",
-                remedy="begin with learned weights by --weights NAME ('residual models --weights' lists all)",
-            )
-        new = RENAMED.get(option.removeprefix("--").replace("-", "_"))
-        if new and option.startswith("--"):
-            raise ConfigurationError(f"{option} is now --{new.replace('_', '-')}")
 
 
 @REGISTRY.struct_rule

@@ -8,6 +8,8 @@ import tyro
 
 from deepresidual.cli.options import Maybe
 from deepresidual.cli.output import print_json, print_line, print_table
+from deepresidual.errors import UnknownNameError
+from deepresidual.runtime.duration import duration
 
 __all__ = ["reproduce"]
 
@@ -55,12 +57,19 @@ def reproduce(
         dry_run: Show networks, updates and time, and train nothing.
         json: Print one JSON document.
     """
+    from deepresidual.analysis import EXPERIMENT_NAMES
+    from deepresidual.data.source import require_exists
+
+    if name is None:
+        return _list(json=json)
+    if name not in EXPERIMENT_NAMES:
+        raise UnknownNameError("experiment", name, EXPERIMENT_NAMES)
+    if data is not None:
+        require_exists(data)
     from deepresidual.analysis.experiments import chosen_arms, experiment, usual_jobs
     from deepresidual.analysis.experiments import reproduce as run_experiment
     from deepresidual.training.options import TrainOptions
 
-    if name is None:
-        return _list(json=json)
     chosen = experiment(name)
     num_jobs = usual_jobs(scale, device) if jobs is None else jobs
     to_train = chosen_arms(chosen, scale, arms, seeds)
@@ -156,18 +165,15 @@ def _show(
                 f"{row['parameters']:,}",
                 str(row["seeds"]),
                 "–" if row["steps"] is None else f"{row['steps']:,}",
-                _hours(row["seconds"]),
+                _time(row["seconds"]),
             )
             for row in rows
         ],
     )
     at_a_time = f", {num_jobs} runs at a time" if num_jobs > 1 else ""
-    print_line(f"time in all, training alone{at_a_time}: {_hours(total)}")
+    print_line(f"time in all, training alone{at_a_time}: {_time(total)}")
     return 0
 
 
-def _hours(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02d} h" if hours else f"{rest // 60}:{rest % 60:02d} min"
+def _time(seconds: float | None) -> str:
+    return "–" if seconds is None else duration(seconds)

@@ -10,6 +10,7 @@ import tyro
 from deepresidual.cli.options import Maybe, as_options
 from deepresidual.cli.output import print_json, print_line
 from deepresidual.cli.recipe_options import RecipeOptions
+from deepresidual.errors import UnknownNameError
 from deepresidual.recipe.recipes import NAMES
 from deepresidual.training.options import TrainOptions
 
@@ -60,6 +61,7 @@ def train(
         json: Print the result as one JSON document.
         settings: Fields of the recipe.
     """
+    _refuse_early(data, model, training)
     from deepresidual.evaluation import Evaluation
     from deepresidual.runs.baseline import run_in_words, shows_top5
     from deepresidual.runs.gains import gains_in_words
@@ -102,6 +104,23 @@ def train(
     elif done:
         print_line(", ".join(f"{name} {value}" for name, value in done.summary().items()))
     return result.exit_code
+
+
+def _refuse_early(data: str, model: str | None, options: TrainOptions) -> None:
+    """Refuse what is mistyped before torch is loaded; what is there is looked into later."""
+    from deepresidual.data.source import require_exists
+
+    require_exists(data)
+    if model is not None:
+        from deepresidual import zoo
+
+        zoo.entry(model)
+    if isinstance(options.recipe, str) and options.recipe not in NAMES:
+        raise UnknownNameError("recipe", options.recipe, NAMES)
+    if options.weights not in (None, "none"):
+        from deepresidual.models.source import find_source
+
+        find_source(options.weights)
 
 
 def _show(result: Preview | SeedsResult, *, json: bool) -> None:

@@ -16,7 +16,7 @@ from deepresidual.runtime.strict_json import read_object
 from deepresidual.spec import ResNetSpec
 from deepresidual.zoo.released import ReleasedWeights, list_released, released, released_names
 
-__all__ = ["list_weights"]
+__all__ = ["list_weights", "print_bundled"]
 
 
 def list_weights(pattern: str, *, json: bool) -> None:
@@ -53,7 +53,28 @@ def list_weights(pattern: str, *, json: bool) -> None:
         "that of a linear one."
     )
     print_line("CC-BY-NC-4.0 forbids commercial use; such weights are taken only by their full name.")
+    if all(row["source"] == "bundled" for row in rows):
+        print_line("'residual predict NAME PHOTO' names what is in photos, without a network.")
+        return
     print_line("'residual fetch NAME' fetches, 'residual train PHOTOS --weights NAME' trains from them.")
+
+
+def print_bundled() -> None:
+    """Print the models that come with Residual, by what they tell apart."""
+    print_line("Trained models that come with Residual ('residual predict NAME PHOTO', without a network):")
+    print_table(
+        ("name", ">classes", "trained on", ">top-1", ">at"),
+        [
+            (
+                row["name"],
+                str(row["num_classes"]),
+                row["data"],
+                "" if row["top1"] is None else f"{row['top1']:.2%}",
+                f"{row['input_px']} px",
+            )
+            for row in map(_bundled, bundled.names())
+        ],
+    )
 
 
 def _rows() -> list[dict[str, Any]]:

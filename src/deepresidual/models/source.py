@@ -18,6 +18,7 @@ from deepresidual.errors import ModelFileError, nearest, quoted
 from deepresidual.models import bundled
 from deepresidual.runtime.files import expanded
 from deepresidual.runtime.known_formats import WEIGHT_SUFFIXES
+from deepresidual.runtime.similar_path import did_you_mean
 from deepresidual.runtime.strict_json import read_object
 from deepresidual.zoo.released import (
     ReleasedWeights,
@@ -160,7 +161,7 @@ def _nothing(text: str) -> ModelFileError:
     is_path = any(mark in text for mark in ("/", "\\")) or text.startswith((".", "~")) or _is_weights(text)
     if is_path:
         forced = hub_id(f"hf:{text}") and not _is_weights(text)
-        remedy = f"for a repository of the Hugging Face Hub write hf:{text}" if forced else ""
+        remedy = f"for a repository of the Hugging Face Hub write hf:{text}" if forced else did_you_mean(text)
         return ModelFileError(f"{text} does not exist", expected="" if remedy else _EXPECTED, remedy=remedy)
     if text in zoo.list_models():
         return ModelFileError(
@@ -170,7 +171,10 @@ def _nothing(text: str) -> ModelFileError:
     _refuse_variant(text, text)
     close = nearest(text, [*bundled.names(), *released_names()])
     if not close:
-        return ModelFileError(f"{text} does not exist", expected=_EXPECTED, remedy=_LIST)
+        meant = did_you_mean(text)
+        return ModelFileError(
+            f"{text} does not exist", expected="" if meant else _EXPECTED, remedy=meant or _LIST
+        )
     return ModelFileError(
         f"there is no folder, and there are no weights, {quoted(text)}; nearest: {', '.join(close)}",
         remedy=f"'residual models --weights' lists {num_released()}",

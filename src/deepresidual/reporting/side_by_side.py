@@ -15,6 +15,7 @@ from deepresidual.reporting.charts import MARKED_POINTS, Curve, draw_curves, has
 from deepresidual.reporting.pages import rendered, require_ours, settings_of
 from deepresidual.runs.baseline import majority_class, shows_top5
 from deepresidual.runs.read import RunFiles, read_run
+from deepresidual.runtime.duration import duration
 from deepresidual.runtime.files import expanded, write_text
 
 _HIDDEN = ("classes", "preprocess.mean_image")  # pages of names and pixels
@@ -133,12 +134,9 @@ def _duration(record: dict[str, Any]) -> str:
     """Return the time from the start of a run to its last update, pauses included."""
     try:
         started, updated = (dt.datetime.fromisoformat(record[name]) for name in ("started", "updated"))
-        seconds = round((updated - started).total_seconds())
     except (ValueError, TypeError):
         return "–"
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
+    return duration((updated - started).total_seconds())
 
 
 def _warning(read: list[RunFiles]) -> str:

@@ -71,6 +71,7 @@ FACTS: dict[str, Kind] = {
     },
     "num_ranks": Between(1, 1_000_000, whole=True),
     "ignored": [{"path": str, "reason": str}],
+    "data_location?": str,
     "bad_samples?": {str: str},
     "not_finite?": [_COUNT],
     "charts?": {str: str},

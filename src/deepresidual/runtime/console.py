@@ -22,7 +22,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from deepresidual.runtime.printable import shortened
+from deepresidual.runtime.duration import duration
+from deepresidual.runtime.printable import shortened, wrapped
 from deepresidual.runtime.torchrun import speaks
 
 _PLAIN_SECONDS = 10.0
@@ -87,12 +88,20 @@ def leave_closed_terminal() -> None:
 
 def note(message: str) -> None:
     """Tell the user something on stderr."""
-    stderr().print(escape(shortened(message)))
+    console = stderr()
+    console.print(escape(_fitted(console, shortened(message))))
 
 
 def warn(message: str) -> None:
     """Warn the user on stderr."""
-    stderr().print(f"[yellow]warning:[/] {escape(shortened(message))}")
+    console = stderr()
+    text = _fitted(console, f"warning: {shortened(message)}")
+    console.print(f"[yellow]warning:[/]{escape(text.removeprefix('warning:'))}")
+
+
+def _fitted(console: Console, line: str) -> str:
+    """Return a line broken between words where it is too wide for the terminal; elsewhere as it is."""
+    return "\n".join(wrapped(line, console.width)) if console.is_terminal else line
 
 
 def warn_each(subjects: Sequence[object], most: int = 8) -> None:
@@ -171,11 +180,9 @@ class ProgressBar:
 
     def line(self, message: str) -> None:
         """Print a line above the bar that stays."""
-        self._bar.console.print(escape(shortened(message)))
+        self._bar.console.print(escape(_fitted(self._console, shortened(message))))
 
     def _time_left(self) -> str:
         steps = self._done - self._first
         seconds = (time.monotonic() - self._started) / max(1, steps) * (self._total - self._done)
-        minutes, seconds = divmod(round(seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+        return duration(seconds)

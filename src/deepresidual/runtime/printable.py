@@ -12,6 +12,9 @@ Example:
 
 from __future__ import annotations
 
+import re
+import textwrap
+
 from deepresidual.errors import escaped
 
 MESSAGE_LENGTH = 4_000
@@ -32,3 +35,18 @@ def shortened(text: str, length: int = MESSAGE_LENGTH) -> str:
         return shown
     head = length // 2
     return f"{shown[:head]}…{shown[len(shown) - (length - head - 1) :]}"
+
+
+def wrapped(line: str, columns: int) -> list[str]:
+    """Return a line as lines of at most so many columns, broken between words.
+
+    What follows the first goes on below the words behind its label, where there is one: a word in front of
+    two spaces or more, or spaces alone. A word that is longer than a line, such as a path, stays whole.
+    """
+    if len(line) <= columns:
+        return [line]
+    label = re.match(r"(?:\S+ {2,}| +)", line)
+    indent = " " * len(label[0]) if label and len(label[0]) < columns // 2 else ""
+    return textwrap.wrap(
+        line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

@@ -336,6 +336,7 @@ def _facts(plan: Plan, source: SampleSource, device: torch.device, processes: Pr
         **charts,
         "hardware": describe_hardware(device),
         "num_ranks": processes.size,
+        "data_location": source.location,
         "ignored": [{"path": file.path, "reason": file.reason} for file in source.ignored],
     }
 

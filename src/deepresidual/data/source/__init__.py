@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -14,8 +15,9 @@ from deepresidual.data.source.division import divide
 from deepresidual.data.source.files import walk
 from deepresidual.data.source.folder import list_images
 from deepresidual.data.source.shards.tar import COMPRESSED, compressed_tar
-from deepresidual.errors import ConfigurationError, DataError, UnknownNameError
+from deepresidual.errors import ConfigurationError, DataError, UnknownNameError, nearest
 from deepresidual.runtime.files import expanded
+from deepresidual.runtime.similar_path import did_you_mean
 
 if TYPE_CHECKING:
     from deepresidual.data.source.dataset import Dataset
@@ -29,6 +31,7 @@ __all__ = [
     "as_source",
     "list_images",
     "open_source",
+    "require_exists",
 ]
 
 _PREFIXES = ("cifar10", "cifar100", "csv", "shards")
@@ -67,9 +70,19 @@ def open_source(data: str | Path) -> SampleSource:
         ConfigurationError: The word before the colon is unknown, or nothing stands behind it.
     """
     try:
-        return divide(_open(data))
+        return dataclasses.replace(divide(_open(data)), location=_location(data))
     except OSError as error:
         raise DataError(f"{error.filename or data} cannot be read ({error.strerror or error})") from error
+
+
+def _location(data: str | Path) -> str:
+    """Return the argument that opens the same data from every folder."""
+    if data == "digits":
+        return "digits"
+    path = expanded(data)
+    if prefixed := _prefixed(data, path):
+        return f"{prefixed[0]}:{expanded(prefixed[1]).absolute()}"
+    return str(path.absolute())
 
 
 def _open(data: str | Path) -> SampleSource:
@@ -78,16 +91,9 @@ def _open(data: str | Path) -> SampleSource:
 
         return open_digits()
     path = expanded(data)
-    # One letter is a drive of Windows, and an existing file may have a colon in its name.
-    prefixed = re.match(r"([A-Za-z][\w+-]+):(.*)", str(data), re.DOTALL)
-    if isinstance(data, str) and prefixed and not path.exists():
-        return _open_prefixed(*prefixed.groups())
-    if not exists(path):
-        raise DataError(
-            f"{data} does not exist",
-            expected="'digits', a folder of images by class, a .zip of one, a .parquet file or folder, a "
-            ".csv file, a .tar file or folder, cifar10:PATH or cifar100:PATH",
-        )
+    if prefixed := _prefixed(data, path):
+        return _open_prefixed(*prefixed)
+    require_exists(data)
     kind = _kind_of_folder(path) if path.is_dir() else ""
     match path.suffix.casefold() if path.is_file() else kind:
         case ".parquet":
@@ -113,10 +119,42 @@ def _open(data: str | Path) -> SampleSource:
     )
 
 
-def _open_prefixed(kind: str, rest: str) -> SampleSource:
-    """Open a data set whose kind is said before a colon."""
+def require_exists(data: str | Path) -> None:
+    """Refuse a DATA argument that stands for nothing; what is there is not looked into.
+
+    Raises:
+        DataError: There is no such file or folder; the message names one that may be meant.
+        UnknownNameError: The word before the colon is unknown.
+    """
+    path = expanded(data)
+    if data == "digits" or exists(path):
+        return
+    if prefixed := _prefixed(data, path):
+        _require_kind(prefixed[0])
+        return
+    meant = "did you mean digits?" if nearest(str(data), ["digits"], cutoff=0.7) else did_you_mean(data)
+    expected = (
+        "'digits', a folder of images by class, a .zip of one, a .parquet file or folder, a .csv file, a "
+        ".tar file or folder, cifar10:PATH or cifar100:PATH"
+    )
+    raise DataError(f"{data} does not exist", expected="" if meant else expected, remedy=meant)
+
+
+def _prefixed(data: str | Path, path: Path) -> tuple[str, str] | None:
+    """Return the word before the colon and what stands behind it; ``None``: it is a path."""
+    # One letter is a drive of Windows, and an existing file may have a colon in its name.
+    found = re.match(r"([A-Za-z][\w+-]+):(.*)", str(data), re.DOTALL)
+    return (found[1], found[2]) if isinstance(data, str) and found and not path.exists() else None
+
+
+def _require_kind(kind: str) -> None:
     if kind not in _PREFIXES:
         raise UnknownNameError("kind of data", kind, _PREFIXES)
+
+
+def _open_prefixed(kind: str, rest: str) -> SampleSource:
+    """Open a data set whose kind is said before a colon."""
+    _require_kind(kind)
     if not rest:
         raise ConfigurationError(f"nothing stands behind '{kind}:'", expected=f"{kind}:PATH")
     path = expanded(rest)

@@ -152,6 +152,7 @@ class SampleSource:
         preprocess: How a network that begins from nothing sees the images. Default: by the network.
         suggested_recipe: Name of the recipe for them. Default: by the network.
         task: What can be learned from it.
+        location: The argument that opens it again, from every folder; empty where there is none.
     """
 
     name: str
@@ -166,6 +167,7 @@ class SampleSource:
     groups: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     is_permuted: bool = False
+    location: str = ""
 
     def split(self, name: str) -> Split:
         """Return the split called ``name``.
