@@ -103,6 +103,10 @@ class Tags:
         wrong, loss, count = (sum(part[place] for part in sums) for place in range(3))
         return TagsResult(name, wrong / count / self._num_tags, loss / count, int(count))
 
+    def settled(self, model: TorchClassifier, result: TagsResult) -> TorchClassifier:
+        """Settle nothing."""
+        return model
+
     def error(self, result: TagsResult) -> float:
         """Return the share of wrong tags."""
         return result.wrong

@@ -31,6 +31,7 @@ from PIL.Image import Image as PillowImage
 
 from deepresidual.backends.images import image_batches, images_in
 from deepresidual.backends.ranking import best_classes
+from deepresidual.backends.thresholds import MULTILABEL, Thresholds
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError, ResidualError
 from deepresidual.fields import is_whole
 
@@ -56,11 +57,11 @@ PREDICT_BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one image, best first.
+    """The most probable classes of one image, best first; of several labels those above their thresholds.
 
     Attributes:
         classes: Names of the classes.
-        probabilities: Softmax probabilities, 0 to 1.
+        probabilities: Softmax probabilities, 0 to 1; of several labels each its own, by the sigmoid.
     """
 
     classes: tuple[str, ...]
@@ -90,13 +91,15 @@ class Classifier(ABC):
         backend: Name of what computes, for messages.
         label_names: Name of every class, in the order of the logits; empty for a backbone.
         preprocess: How a decoded image becomes the input.
-        task: What it has learned; only ``classification`` has classes to predict.
+        task: What it has learned: ``classification`` and ``multilabel`` have classes to predict.
+        thresholds: Of several labels an image, where they are given; ``None``: from 0.5 on.
     """
 
     backend: ClassVar[str]
     label_names: tuple[str, ...]
     preprocess: Preprocess
     task: str = "classification"
+    thresholds: Thresholds | None = None
 
     @abstractmethod
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -199,7 +202,8 @@ class Classifier(ABC):
             images: Paths, Pillow images, arrays ``(H, W, 3)`` or ``(H, W)`` uint8 RGB, or the bytes of image
                 files; one or several. Several are also an array ``(N, H, W, 3)``, and a data set of PyTorch
                 or Hugging Face, whose labels are left aside.
-            top_k: How many classes to return for each, best first.
+            top_k: How many classes to return for each, best first; of several labels 1, which stands for all
+                above their thresholds.
             batch_size: Images at a time. Another one may change the last digits of a probability.
 
         Returns:
@@ -252,7 +256,7 @@ class Classifier(ABC):
             ModelFileError: The model has no classifier.
             ConfigurationError: A number is out of range, or something is no image.
         """
-        require_classifier(self)
+        require_classes(self)
         self._require_top_k(top_k)
         if batch_size < 1:
             raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
@@ -279,30 +283,50 @@ class Classifier(ABC):
     def rank(self, logits: NDArray[np.float32], top_k: int = 1) -> list[Prediction]:
         """Return the ``top_k`` most probable classes for each row of ``logits`` ``(N, K)``.
 
-        Of classes with equal logits the first in the order of :attr:`label_names` comes first.
+        Where an image may have several labels those above their thresholds are returned, perhaps none. Of
+        classes with equal logits the first in the order of :attr:`label_names` comes first.
 
         Raises:
             ConfigurationError: ``top_k`` is not between 1 and the number of classes.
             ModelFileError: A logit is NaN or infinite, or the model has no classifier.
         """
-        require_classifier(self)
+        require_classes(self)
         self._require_top_k(top_k)
         finite = _finite_rows(logits)
         if False in finite:
             raise ModelFileError(f"row {finite.index(False)}: {NOT_FINITE}", remedy=NOT_FINITE_REMEDY)
-        best = best_classes(logits, top_k)
-        probabilities = np.take_along_axis(self._softmax(logits), best, axis=1)
+        several = self.task == MULTILABEL
+        best = best_classes(logits, len(self.label_names) if several else top_k)
+        shares = self.probabilities(logits)
+        given = self.given_labels(shares) if several else np.ones_like(shares, dtype=np.bool_)
+        kept = [[row for row in rows if given[image, row]] for image, rows in enumerate(best.tolist())]
         return [
-            Prediction(tuple(self.label_names[row] for row in rows), tuple(shares))
-            for rows, shares in zip(best.tolist(), probabilities.tolist(), strict=True)
+            Prediction(tuple(self.label_names[row] for row in rows), tuple(shares[image, rows].tolist()))
+            for image, rows in enumerate(kept)
         ]
 
-    def _softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probabilities of ``(N, K)`` logits: softmax, or the sigmoid where labels are several."""
+        wide = logits.astype(np.float64)
+        if self.task == MULTILABEL:
+            sigmoid: NDArray[np.float32] = np.exp(-np.logaddexp(0, -wide)).astype(np.float32)
+            return sigmoid
+        powers = np.exp(wide - logits.max(axis=1, keepdims=True))
         shares: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
         return shares
 
+    def given_labels(self, probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Return which labels images are given, ``(N, K)``: those whose probability reaches its threshold."""
+        values = self.thresholds.values if self.thresholds is not None else (0.5,) * len(self.label_names)
+        given: NDArray[np.bool_] = probabilities >= np.array(values, dtype=np.float32)
+        return given
+
     def _require_top_k(self, top_k: int) -> None:
+        if self.task == MULTILABEL and top_k != 1:
+            raise ConfigurationError(
+                f"top_k is {top_k} for a model of several labels an image",
+                expected="1: all labels above their thresholds are named",
+            )
         if not is_whole(top_k, 1, len(self.label_names)):
             raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {len(self.label_names)}")
 
@@ -311,8 +335,24 @@ def _finite_rows(logits: NDArray[np.float32]) -> list[bool]:
     return [bool(row.all()) for row in np.isfinite(logits)]
 
 
+def require_classes(model: Classifier, name: str = "the model") -> None:
+    """Refuse a model whose outputs are no scores of classes, one or several an image.
+
+    Args:
+        model: The model.
+        name: What the user calls it, for the message.
+
+    Raises:
+        ModelFileError: The model has learned something else, or has 0 classes.
+    """
+    if model.task == MULTILABEL:
+        require_outputs(model, name)
+    else:
+        require_classifier(model, name)
+
+
 def require_classifier(model: Classifier, name: str = "the model") -> None:
-    """Refuse a model of another task, and a backbone, where classes are asked for.
+    """Refuse a model of another task, and a backbone, where one class an image is asked for.
 
     Args:
         model: The model.

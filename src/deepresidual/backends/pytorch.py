@@ -11,6 +11,7 @@ import torch
 
 from deepresidual.backends.classifier import Classifier, SettledPrecision, require_outputs
 from deepresidual.backends.precision import settle_precision
+from deepresidual.backends.thresholds import Thresholds
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.runtime.compute import Precision, PrecisionChoice
 from deepresidual.runtime.device import autocast, resolve_device
@@ -37,6 +38,7 @@ class TorchClassifier(Classifier):
         provenance: Where the weights come from: data, recipe, versions.
         precision: Precision of the forward pass; weights are float32.
         task: What it has learned.
+        thresholds: Of several labels an image, where they are given.
     """
 
     backend = "PyTorch"
@@ -48,6 +50,7 @@ class TorchClassifier(Classifier):
     provenance: dict[str, Any] = field(default_factory=dict)
     precision: Precision = "fp32"
     task: str = "classification"
+    thresholds: Thresholds | None = None
 
     def __post_init__(self) -> None:
         spec = self.network.spec

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deepresidual.evaluation import EnsembleEvaluation, Evaluation, RobustnessEvaluation, Views
+    from deepresidual.evaluation.multilabel import MultilabelEvaluation
 
 __all__ = ["evaluate"]
 
@@ -81,7 +82,7 @@ def evaluate(
     from deepresidual.evaluation import EvaluationSetup, parse_corruptions
 
     corruptions = parse_corruptions(corrupt)
-    measured: Evaluation | EnsembleEvaluation | RobustnessEvaluation
+    measured: Evaluation | EnsembleEvaluation | RobustnessEvaluation | MultilabelEvaluation
     setup = EvaluationSetup.open(
         members,
         data,
@@ -96,7 +97,11 @@ def evaluate(
         device=device,
         precision=precision,
     )
-    if corruptions:
+    if setup.has_several_labels:
+        if corruptions:
+            raise ConfigurationError("--corrupt is given for a model of several labels", expected="one class")
+        measured = setup.evaluate_labels()
+    elif corruptions:
         measured = setup.robustness(corruptions)
     elif len(members) > 1:
         measured = setup.ensemble(choose_on)

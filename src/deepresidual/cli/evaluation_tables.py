@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deepresidual.cli.label_tables import print_labels
 from deepresidual.cli.output import print_line, print_table
 from deepresidual.runs.baseline import shows_top5
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from deepresidual.evaluation import EnsembleEvaluation, Evaluation, RobustnessEvaluation
+    from deepresidual.evaluation.multilabel import MultilabelEvaluation
 
 __all__ = ["print_measured"]
 
@@ -19,11 +21,15 @@ _SHOWN = 40
 
 
 def print_measured(
-    measured: Evaluation | EnsembleEvaluation | RobustnessEvaluation, *, details: bool
+    measured: Evaluation | EnsembleEvaluation | RobustnessEvaluation | MultilabelEvaluation, *, details: bool
 ) -> None:
     """Print a result of any kind; ``details`` adds classes, confusions and calibration."""
     from deepresidual.evaluation import EnsembleEvaluation, RobustnessEvaluation
+    from deepresidual.evaluation.multilabel import MultilabelEvaluation
 
+    if isinstance(measured, MultilabelEvaluation):
+        print_labels(measured)
+        return
     if isinstance(measured, RobustnessEvaluation):
         _print_robustness(measured)
         return

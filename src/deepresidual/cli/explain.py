@@ -67,13 +67,13 @@ def explain(
 
     found = find_images(paths)
     from deepresidual.explanation import draw_explanation, explain_files
-    from deepresidual.models import load, require_classifier, require_torch
+    from deepresidual.models import load, require_classes, require_torch
     from deepresidual.runtime.console import warn, warn_each
     from deepresidual.runtime.files import make_folder, write_bytes
 
     pictures = _picture_paths(found.files, out, method)
     loaded = load(model, device)
-    require_classifier(loaded, model)
+    require_classes(loaded, model)
     require_torch(loaded, "heat maps", model)
     results = explain_files(
         loaded,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from deepresidual.cli.label_rows import print_label_header, print_label_row
 from deepresidual.cli.options import Maybe
 from deepresidual.cli.output import flush_output, json_line, print_json, print_line, print_raw, shown_class
 from deepresidual.cli.unusable import exit_code_of
@@ -58,17 +59,18 @@ def predict(
     from deepresidual.backends import find_images, predict_files
 
     found = find_images(paths)
-    from deepresidual.models import load, require_classifier
+    from deepresidual.models import load, require_classes
     from deepresidual.runtime.console import warn, warn_each
 
     loaded = load(model, device)
-    require_classifier(loaded, model)
+    require_classes(loaded, model)
     warn_each([*found.ignored, *found.unusable])
     results = predict_files(
         loaded, found.files, top_k=top_k, batch_size=batch_size, num_workers=workers, precision=precision
     )
+    several = loaded.task != "classification"
     if not json:
-        _print_header(format, top_k)
+        _print_header(format, top_k, several=several)
     rows: list[dict[str, Any]] = []
     errors = []
     for result in results:
@@ -78,7 +80,7 @@ def predict(
         if json:
             rows.append(_as_dict(result))
         else:
-            _print_row(format, result, top_k)
+            _print_row(format, result, top_k, several=several)
             flush_output()
     if json:
         print_json({"count": len(rows), "results": rows})
@@ -97,7 +99,10 @@ def _pairs(result: FilePrediction) -> list[tuple[str, float]]:
     return list(zip(result.prediction.classes, result.prediction.probabilities, strict=True))
 
 
-def _print_header(kind: Literal["table", "jsonl", "csv"], top_k: int) -> None:
+def _print_header(kind: Literal["table", "jsonl", "csv"], top_k: int, *, several: bool) -> None:
+    if several:
+        print_label_header(kind)
+        return
     if kind == "table":
         print_line(f"{'class':<24} {'probability':>11}  " * top_k + "file")
     elif kind == "csv":
@@ -106,10 +111,14 @@ def _print_header(kind: Literal["table", "jsonl", "csv"], top_k: int) -> None:
         print_raw(csv_text([["path", *names, "error"]]))
 
 
-def _print_row(kind: Literal["table", "jsonl", "csv"], result: FilePrediction, top_k: int) -> None:
+def _print_row(
+    kind: Literal["table", "jsonl", "csv"], result: FilePrediction, top_k: int, *, several: bool
+) -> None:
     pairs = _pairs(result)
     if kind == "jsonl":
         print_raw(json_line(_as_dict(result)))
+    elif several:
+        print_label_row(kind, result)
     elif kind == "csv":
         cells = [cell for name, value in pairs for cell in (name, f"{value:.6f}")] or [""] * (2 * top_k)
         print_raw(csv_text([[result.path, *cells, result.error]]))

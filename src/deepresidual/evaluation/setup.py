@@ -16,21 +16,23 @@ from numpy.typing import NDArray
 
 from deepresidual.backends.classifier import NOT_FINITE_REMEDY
 from deepresidual.data.loader import Readable, require_none_bad
-from deepresidual.data.source import EncodedSample, SampleSource, Split, as_source
-from deepresidual.data.source.base import canonical_split, listed
+from deepresidual.data.source import EncodedSample, LabelsChoice, SampleSource, Split, as_source
+from deepresidual.data.source.base import canonical_split, fingerprint_of, listed
 from deepresidual.data.source.dataset import Dataset
+from deepresidual.data.source.multilabel import MULTILABEL, RelabelledTargets
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError
 from deepresidual.evaluation.accumulator import Accumulator, FittedTemperature
 from deepresidual.evaluation.calibration import fit_temperature
 from deepresidual.evaluation.ensemble import ChoiceStep, EnsembleEvaluation, MemberAccumulator, choose_members
+from deepresidual.evaluation.multilabel import LabelScores, MultilabelEvaluation, measure
 from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
 from deepresidual.evaluation.result import Evaluation
 from deepresidual.evaluation.results import Columns, opened_results
 from deepresidual.evaluation.robustness import Corruption, RobustnessEvaluation, RobustnessRow
 from deepresidual.evaluation.scoring import WHOLE_IMAGES, ScoredBatch, mean_of_probabilities, scored_batches
 from deepresidual.evaluation.views import Views
-from deepresidual.models import Classifier, load, require_classifier, require_torch
+from deepresidual.models import Classifier, load, require_classes, require_torch
 from deepresidual.runs.samples import run_of, with_splits_of
 from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.console import ProgressBar, note, warn, warn_each
@@ -98,11 +100,13 @@ class EvaluationSetup:
             for number, model in enumerate(models, start=1)
         )
         for member, name in zip(members, names, strict=True):
-            require_classifier(member, name)
+            require_classes(member, name)
+            if member.task == MULTILABEL:
+                _require_plain(chosen, views, len(members), name)
             if views.are_whole:
                 require_torch(member, WHOLE_IMAGES, name).network.require_score_map()
         _require_same_classes(members, names)
-        opened = as_source(data, num_workers=chosen.num_workers)
+        opened = as_source(data, labels=_labels_of(members[0]), num_workers=chosen.num_workers)
         warn_each(opened.ignored)
         runs = [run for run in map(run_of, _paths(models)) if run is not None]
         # Members that were trained on the same data have the same splits.
@@ -115,6 +119,11 @@ class EvaluationSetup:
             source.evaluation_split if chosen.split is None else canonical_split(chosen.split) or chosen.split
         )
         source.split(split)
+        if source.task != members[0].task:
+            raise DataError(
+                f"{source.name} has several labels an image and {names[0]} knows one class an image",
+                expected="data with one class an image",
+            )
         sides_px = [views.preprocess(member.preprocess).crop_px for member in members]
         # The network that takes longest decides for all.
         slowest, slowest_px = max(
@@ -146,6 +155,11 @@ class EvaluationSetup:
             RunError: The file of predictions cannot be written.
         """
         self._require_one_model()
+        if self.has_several_labels:
+            raise ConfigurationError(
+                f"{self.names[0]} gives an image several labels, for which there is no top-1",
+                remedy="evaluate it with 'residual evaluate', or by EvaluationSetup.evaluate_labels",
+            )
         with self._opened_results() as write:
             temperature: FittedTemperature | None = None
             if self.options.fit_temperature is not None:
@@ -156,6 +170,22 @@ class EvaluationSetup:
             for batch in self.scores(self.split, status=accumulator.status):
                 accumulator.add(batch.scores[0], batch)
             return accumulator.evaluation(self.split)
+
+    @property
+    def has_several_labels(self) -> bool:
+        """Whether the model gives an image several labels, which :meth:`evaluate_labels` is for."""
+        return self.members[0].task == MULTILABEL
+
+    def evaluate_labels(self) -> MultilabelEvaluation:
+        """Evaluate one model of several labels an image.
+
+        Raises:
+            ConfigurationError: There are several models.
+        """
+        self._require_one_model()
+        scores = LabelScores.together([LabelScores.of(batch) for batch in self.scores(self.split)])
+        fingerprint = fingerprint_of(self.source.split(self.split))
+        return measure(scores, self.members[0], self.split, fingerprint)
 
     def ensemble(self, choose_on: str | None = None) -> EnsembleEvaluation:
         """Evaluate the mean of the models' probabilities; every image is decoded once.
@@ -244,7 +274,10 @@ class EvaluationSetup:
 
     def samples(self, split: str) -> Readable:
         """Return the samples of a split, labelled by rows of the first member's classifier."""
-        return _Relabelled(self.source.split(split), self.rows)
+        samples = self.source.split(split)
+        if self.has_several_labels:
+            return RelabelledTargets(samples, self.rows, len(self.classes))
+        return _Relabelled(samples, self.rows)
 
     def scores(
         self,
@@ -319,6 +352,27 @@ class EvaluationSetup:
 
 def _paths(models: Sequence[Classifier | str | Path]) -> list[str | Path]:
     return [model for model in models if not isinstance(model, Classifier)]
+
+
+def _labels_of(model: Classifier) -> LabelsChoice | None:
+    """Return how many labels the model's images have, where the data must not decide."""
+    return "several" if model.task == MULTILABEL else None
+
+
+def _require_plain(options: EvaluationOptions, views: Views, num_members: int, name: str) -> None:
+    """Refuse, for several labels an image, what is for one."""
+    given = {
+        "several models": num_members > 1,
+        f"views {views.kind}": views.kind != "one",
+        "fit_temperature": options.fit_temperature is not None,
+        "predictions": options.predictions is not None,
+    }
+    for what, is_given in given.items():
+        if is_given:
+            raise ConfigurationError(
+                f"{what} with {name}, a model of several labels an image",
+                expected="a model of one class an image",
+            )
 
 
 def _fitted_temperature(scores: torch.Tensor, labels: torch.Tensor, split: str) -> FittedTemperature:

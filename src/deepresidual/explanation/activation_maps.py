@@ -32,7 +32,7 @@ from torch.nn import functional
 
 from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.explanation.layers import LAST_MAP, captured_map, undisturbed
-from deepresidual.models import TorchClassifier, require_classifier
+from deepresidual.models import TorchClassifier, require_classes
 
 Method: TypeAlias = Literal["grad-cam", "grad-cam++", "score-cam"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -93,7 +93,7 @@ def activation_maps(
         UnknownNameError: There is no such method.
         ConfigurationError: There is no such layer, or ``rows`` do not fit.
     """
-    require_classifier(model)
+    require_classes(model)
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
     if rows is not None and (len(rows) != len(pixels) or not _are_rows(rows, model.spec.num_classes)):

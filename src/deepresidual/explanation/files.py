@@ -16,7 +16,7 @@ from deepresidual.backends.images import image_batches
 from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.explanation.activation_maps import METHODS, ActivationMaps, Method, activation_maps
 from deepresidual.explanation.layers import LAST_MAP, captured_map
-from deepresidual.models import Classifier, TorchClassifier, require_classifier, require_torch
+from deepresidual.models import Classifier, TorchClassifier, require_classes, require_torch
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Explanation:
         view: ``(S, S, 3)`` uint8 RGB, what the network saw of the image.
         values: ``(h, w)`` float32, 0 or more: the map, at the resolution of the layer.
         label: The class that the map is for.
-        probability: Its softmax probability, 0 to 1.
+        probability: Its probability, 0 to 1.
         predicted: The most probable class.
-        predicted_probability: Its softmax probability, 0 to 1.
+        predicted_probability: Its probability, 0 to 1.
         method: Method of the map.
         layer: Layer of the map.
     """
@@ -89,7 +89,7 @@ def explain_files(
         UnknownNameError: There is no such method or class.
         ConfigurationError: There is no such layer, or a number is out of range.
     """
-    require_classifier(model)
+    require_classes(model)
     torch_model = require_torch(model, "heat maps")
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
@@ -147,7 +147,7 @@ def _explanations(
     model: TorchClassifier, views: NDArray[np.uint8], maps: ActivationMaps, method: Method, layer: str
 ) -> Iterator[Explanation | None]:
     """Yield the explanation of each view; ``None`` where the network gives NaN or infinity."""
-    probabilities = maps.logits.softmax(dim=1)
+    probabilities = model.probabilities(maps.logits.cpu().numpy())
     usable = maps.logits.isfinite().all(dim=1) & maps.values.isfinite().all(dim=(1, 2))
     for place, view in enumerate(views):
         if not usable[place]:

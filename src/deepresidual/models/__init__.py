@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from deepresidual.runtime.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from deepresidual.backends.classifier import Classifier, Prediction, require_classifier
+    from deepresidual.backends.classifier import Classifier, Prediction, require_classes, require_classifier
     from deepresidual.backends.pytorch import TorchClassifier, require_torch
     from deepresidual.models.folder import save
     from deepresidual.models.network import create
@@ -28,6 +28,7 @@ __all__ = [
     "list_weights",
     "load",
     "model_folder",
+    "require_classes",
     "require_classifier",
     "require_torch",
     "resolve_weights",
@@ -44,6 +45,7 @@ _HOMES = {
     "list_weights": "deepresidual.models.source",
     "load": "deepresidual.models.weights",
     "model_folder": "deepresidual.models.source",
+    "require_classes": "deepresidual.backends.classifier",
     "require_classifier": "deepresidual.backends.classifier",
     "require_torch": "deepresidual.backends.pytorch",
     "resolve_weights": "deepresidual.models.weights",

@@ -15,6 +15,7 @@ import torch
 
 from deepresidual import zoo
 from deepresidual.backends.pytorch import TorchClassifier
+from deepresidual.backends.thresholds import Thresholds
 from deepresidual.conversion.values import checked
 from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameError, listed, quoted
 from deepresidual.models.card import model_card
@@ -31,7 +32,7 @@ FORMAT_VERSION = 1
 _USUAL_TASK = "classification"
 CARD = "README.md"
 _FIGURES = ("top1", "top5", "loss", "count")
-_SECTIONS = {"format_version", "spec", "preprocess", "metrics", "provenance", "task"}
+_SECTIONS = {"format_version", "spec", "preprocess", "metrics", "provenance", "task", "thresholds"}
 
 
 def save(
@@ -126,7 +127,13 @@ def load_folder(path: str | Path, device: torch.device | str = "cpu") -> TorchCl
         network = empty_network(spec)
         _fill(network, folder / WEIGHTS)
         model = TorchClassifier(
-            network, label_names, preprocess, own["metrics"], own["provenance"], task=own["task"]
+            network,
+            label_names,
+            preprocess,
+            own["metrics"],
+            own["provenance"],
+            task=own["task"],
+            thresholds=_thresholds(own.get("thresholds"), len(label_names)),
         )
     except ConfigurationError as error:
         raise ModelFileError(
@@ -170,8 +177,17 @@ def _config_of(model: TorchClassifier) -> dict[str, Any]:
             "provenance": model.provenance,
             # Written only where it is needed, so that older versions read every classifier.
             **({"task": model.task} if model.task != _USUAL_TASK else {}),
+            **({"thresholds": model.thresholds.to_dict()} if model.thresholds is not None else {}),
         },
     }
+
+
+def _thresholds(fields: object, num_labels: int) -> Thresholds | None:
+    if fields is None:
+        return None
+    if not isinstance(fields, dict):
+        raise ConfigurationError(f"the thresholds are {quoted(fields)}", expected="an object")
+    return Thresholds.from_dict(fields, num_labels)
 
 
 def _is_measured(figures: Mapping[str, Any], task: str) -> bool:

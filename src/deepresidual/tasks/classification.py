@@ -107,6 +107,10 @@ class Classification:
             stop=stop,
         )
 
+    def settled(self, model: TorchClassifier, result: Evaluation) -> TorchClassifier:  # noqa: ARG002
+        """Return the model as it is."""
+        return model
+
     def error(self, result: Evaluation) -> float:
         """Return the top-1 error."""
         return 1 - result.top1

@@ -14,6 +14,7 @@ from deepresidual.data.loader import evaluation_batches
 from deepresidual.data.source import Split
 from deepresidual.data.source.validation import Subset
 from deepresidual.evaluation import Evaluation
+from deepresidual.evaluation.multilabel import MultilabelEvaluation
 from deepresidual.explanation import activation_maps, enlarged, png
 from deepresidual.models import TorchClassifier
 from deepresidual.preprocess import Preprocess
@@ -26,7 +27,9 @@ _HEAT_OPACITY, _OPACITIES = 0.78, 32
 _AT_A_TIME = 12  # as many images as a batch of any training holds
 
 
-def photos_of(split: Split, evaluation: Evaluation, preprocess: Preprocess) -> dict[str, bytes]:
+def photos_of(
+    split: Split, evaluation: Evaluation | MultilabelEvaluation, preprocess: Preprocess
+) -> dict[str, bytes]:
     """Return the images of the mistakes and the surest hits of an evaluation, a few dozen at most.
 
     Each shows the part that the network saw, the central crop, in the resolution of the image.
@@ -42,9 +45,11 @@ def photos_of(split: Split, evaluation: Evaluation, preprocess: Preprocess) -> d
     Raises:
         DataError: An image cannot be read any more.
     """
-    photos = {
-        f"mistakes/{number:02d}": mistake.index for number, mistake in enumerate(evaluation.mistakes)
-    } | {f"best/{number:02d}": hit.index for number, hit in enumerate(evaluation.best)}
+    mistakes = [mistake.index for mistake in evaluation.mistakes]
+    best = [hit.index for hit in evaluation.best]
+    photos = {f"mistakes/{number:02d}": index for number, index in enumerate(mistakes)} | {
+        f"best/{number:02d}": index for number, index in enumerate(best)
+    }
     return {name: photo(split.read(index).content, preprocess) for name, index in photos.items()}
 
 
@@ -71,6 +76,32 @@ def heat_maps_of(model: TorchClassifier, split: Split, evaluation: Evaluation) -
     said = [mistake.predicted for mistake in evaluation.mistakes] + [hit.label for hit in evaluation.best]
     heat_maps = _heat_maps(model, split, indices, [rows[name] for name in said])
     return dict(zip(names, heat_maps, strict=True))
+
+
+def heat_maps_of_labels(
+    model: TorchClassifier, split: Split, evaluation: MultilabelEvaluation
+) -> dict[str, bytes]:
+    """Return where the network sees the label of the highest loss, for every image of :func:`photos_of`.
+
+    Args:
+        model: The model that was evaluated.
+        split: The split that it was evaluated on.
+        evaluation: What was found.
+
+    Returns:
+        PNG files by name, ``mistake-00``, ``best-00`` and so on.
+
+    Raises:
+        DataError: An image cannot be read any more.
+    """
+    rows = {name: row for row, name in enumerate(model.label_names)}
+    shown = {
+        **{f"mistake-{number:02d}": image for number, image in enumerate(evaluation.mistakes)},
+        **{f"best-{number:02d}": image for number, image in enumerate(evaluation.best)},
+    }
+    indices = [image.index for image in shown.values()]
+    drawn = _heat_maps(model, split, indices, [rows[image.doubtful] for image in shown.values()])
+    return dict(zip(shown, drawn, strict=True))
 
 
 def _heat_maps(

@@ -125,6 +125,10 @@ class Task(Protocol):
         """
         ...
 
+    def settled(self, model: TorchClassifier, result: Any) -> TorchClassifier:
+        """Return the model with what an evaluation has settled for its use; most tasks settle nothing."""
+        ...
+
     def error(self, result: Any) -> float:
         """Return what schedule, early stopping and the choice of the model follow; lower is better."""
         ...

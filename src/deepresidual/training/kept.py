@@ -85,7 +85,7 @@ class KeptModel:
         with self._processes.failing_together():
             if self._processes.is_main:
                 self._journal.record(state.step, evaluation)
-                save(model, self._run.model_path)
+                save(self._task.settled(model, evaluation), self._run.model_path)
                 self._journal.draw(model, evaluation)
 
     def save_first(self, network: ResNet, state: TrainingState) -> None:
@@ -114,6 +114,8 @@ class KeptModel:
         if is_final or not is_measured:
             network = kept_network(self._run.model_path, self._plan, self._resources.device, self._processes)
             model = self.model(network, state)
+            if kept := self._processes.broadcast(self.evaluation):
+                model = self._task.settled(model, kept)
             evaluation = self._evaluate(model, self.final_split or self._source.validation_split)
             if is_final:
                 self._journal.evaluated(state.step, evaluation)

@@ -15,6 +15,7 @@ from deepresidual.data.expectation import expectation, images_a_class
 from deepresidual.data.source import SampleSource, as_source
 from deepresidual.data.source.dataset import Dataset
 from deepresidual.data.source.division import as_recorded
+from deepresidual.data.source.multilabel import MULTILABEL, labels_in_words
 from deepresidual.errors import ConfigurationError, DivergedError, ResidualError, RunError, UnknownNameError
 from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import NAMES, left_out
@@ -107,7 +108,7 @@ def train(
         restarted = processes.num_restarts > 0 and path is not None and holds_run(path)
         resume = processes.broadcast(resume or restarted)
         with processes.failing_together():
-            opened = as_source(data, num_workers=options.num_workers)
+            opened = as_source(data, labels=options.labels, num_workers=options.num_workers)
             if path is not None and not resume:
                 _require_outside(path, data)
         with _leaving_at_once(stop):
@@ -433,6 +434,8 @@ def _introduce(
     if plan.task == "classification":
         counts = images_a_class(source.split("train").labels, len(source.classes))
         note(f"           {expectation(counts, beginning.begins_with)}")
+    elif plan.task == MULTILABEL:
+        note(f"           {labels_in_words(source)}")
     if beginning.line:
         note(f"weights    {beginning.line}")
     for sentence in beginning.notes:

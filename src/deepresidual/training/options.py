@@ -29,6 +29,10 @@ class TrainOptions:
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the recipe to set, for example ``{"epochs": 5, "flip": False}``."""
 
+    labels: Literal["one", "several"] | None = None
+    """Labels of an image: ``one`` or ``several``. Default: told by the data; asked for where a table leaves
+    it open."""
+
     fit_memory: bool = False
     """Halve the micro-batch until it fits into memory, and keep the batch."""
 
@@ -83,6 +87,7 @@ class TrainKeywords(TypedDict, total=False):
     weights: str | Path | None
     recipe: Recipe | str | None
     changes: Mapping[str, Any]
+    labels: Literal["one", "several"] | None
     fit_memory: bool
     validation: float | None
     minutes: float | None

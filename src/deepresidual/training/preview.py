@@ -126,7 +126,7 @@ def preview(
     """
     options = replace(options or TrainOptions(), **keywords)
     device = resolve_device(options.device)
-    opened = as_source(data, num_workers=options.num_workers)
+    opened = as_source(data, labels=options.labels, num_workers=options.num_workers)
     beginning = settle_beginning(opened, model, options, device)
     source, options = with_held_out(opened, options, beginning), begun(options, beginning)
     plan = make_plan(source, beginning.model or model, options, device)

@@ -14,6 +14,7 @@ from deepresidual.data.source.base import EncodedSample, IgnoredFile, LabelledSp
 from deepresidual.data.source.division import divide
 from deepresidual.data.source.files import walk
 from deepresidual.data.source.folder import list_images
+from deepresidual.data.source.multilabel import MULTILABEL, LabelsChoice
 from deepresidual.data.source.shards.tar import COMPRESSED, compressed_tar
 from deepresidual.errors import ConfigurationError, DataError, UnknownNameError, nearest
 from deepresidual.runtime.files import expanded
@@ -26,6 +27,7 @@ __all__ = [
     "EncodedSample",
     "IgnoredFile",
     "LabelledSplit",
+    "LabelsChoice",
     "SampleSource",
     "Split",
     "as_source",
@@ -37,11 +39,17 @@ __all__ = [
 _PREFIXES = ("cifar10", "cifar100", "csv", "shards")
 
 
-def as_source(data: SampleSource | Dataset | str | Path, *, num_workers: int | None = None) -> SampleSource:
+def as_source(
+    data: SampleSource | Dataset | str | Path,
+    *,
+    labels: LabelsChoice | None = None,
+    num_workers: int | None = None,
+) -> SampleSource:
     """Return a data set as the functions of the package take it: opened, by name, or as a Python object.
 
     Args:
         data: The data set, for :func:`open_source` or :func:`deepresidual.open_dataset`.
+        labels: Whether an image has ``one`` label or ``several``. Default: told by the data.
         num_workers: Threads that read all samples of a Python object, where that is needed.
 
     Raises:
@@ -51,28 +59,37 @@ def as_source(data: SampleSource | Dataset | str | Path, *, num_workers: int | N
     if isinstance(data, SampleSource):
         return data
     if isinstance(data, str | Path):
-        return open_source(data)
+        return open_source(data, labels)
     from deepresidual.data.source.dataset import open_dataset
 
     return open_dataset(data, num_workers=num_workers)
 
 
-def open_source(data: str | Path) -> SampleSource:
+def open_source(data: str | Path, labels: LabelsChoice | None = None) -> SampleSource:
     """Open a data set.
 
     Args:
         data: ``digits`` (bundled); a folder of images sorted by class, or a ``.zip`` or ``.tar`` of one; a
             ``.parquet`` file or a folder of them; a ``.csv`` file or ``csv:FILE``; a ``.tar`` of samples with
             labels, a folder of them or ``shards:PATTERN``; ``cifar10:PATH`` or ``cifar100:PATH``.
+        labels: Whether an image has ``one`` label or ``several``. Default: told by the data.
 
     Raises:
         DataError: There is no such data set, or it cannot be used; the message says why.
         ConfigurationError: The word before the colon is unknown, or nothing stands behind it.
     """
     try:
-        return dataclasses.replace(divide(_open(data)), location=_location(data))
+        source = dataclasses.replace(divide(_open(data, labels)), location=_location(data))
     except OSError as error:
         raise DataError(f"{error.filename or data} cannot be read ({error.strerror or error})") from error
+    if labels == "several" and source.task != MULTILABEL:
+        raise DataError(
+            f"{data} holds one class an image",
+            expected="for several labels an image a .csv table of path and label, with cat|dog in it",
+        )
+    if labels == "one" and source.task == MULTILABEL:
+        raise DataError(f"{data} holds several labels an image", remedy="leave out --labels one")
+    return source
 
 
 def _location(data: str | Path) -> str:
@@ -85,14 +102,14 @@ def _location(data: str | Path) -> str:
     return str(path.absolute())
 
 
-def _open(data: str | Path) -> SampleSource:
+def _open(data: str | Path, labels: LabelsChoice | None) -> SampleSource:
     if data == "digits":
         from deepresidual.data.source.digits import open_digits
 
         return open_digits()
     path = expanded(data)
     if prefixed := _prefixed(data, path):
-        return _open_prefixed(*prefixed)
+        return _open_prefixed(*prefixed, labels)
     require_exists(data)
     kind = _kind_of_folder(path) if path.is_dir() else ""
     match path.suffix.casefold() if path.is_file() else kind:
@@ -103,7 +120,7 @@ def _open(data: str | Path) -> SampleSource:
         case ".csv":
             from deepresidual.data.source.csv import open_csv
 
-            return open_csv(path)
+            return open_csv(path, labels)
         case ".tar" if kind or is_shard(path):
             from deepresidual.data.source.shards.source import open_shards
 
@@ -152,7 +169,7 @@ def _require_kind(kind: str) -> None:
         raise UnknownNameError("kind of data", kind, _PREFIXES)
 
 
-def _open_prefixed(kind: str, rest: str) -> SampleSource:
+def _open_prefixed(kind: str, rest: str, labels: LabelsChoice | None) -> SampleSource:
     """Open a data set whose kind is said before a colon."""
     _require_kind(kind)
     if not rest:
@@ -166,7 +183,7 @@ def _open_prefixed(kind: str, rest: str) -> SampleSource:
         case "csv":
             from deepresidual.data.source.csv import open_csv
 
-            return open_csv(path)
+            return open_csv(path, labels)
         case _:
             from deepresidual.data.source.cifar import open_cifar
 

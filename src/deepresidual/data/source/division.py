@@ -28,6 +28,9 @@ AS_RECORDED = "the images are on the sides on which the run had them"
 
 TEST_SHARE = 1 / 5
 
+NO_LABEL = "no label"
+"""Stratum of images without any of several labels, behind those of the classes."""
+
 
 def divide(source: SampleSource) -> SampleSource:
     """Return a data set with the splits ``train`` and ``test``, made of :attr:`SampleSource.whole`.
@@ -50,7 +53,7 @@ def divide(source: SampleSource) -> SampleSource:
             remedy="add images, or name the splits: by folders train/ and test/, a column 'split' or names "
             "of files",
         )
-    notes = _untested(source.classes, labels, test.tolist())
+    notes = _untested((*source.classes, NO_LABEL), labels, test.tolist())
     return dataclasses.replace(
         source,
         **_parts(source, whole, {TRAIN: np.flatnonzero(~test), "test": np.flatnonzero(test)}),
