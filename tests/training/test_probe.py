@@ -16,8 +16,10 @@ from sklearn.preprocessing import StandardScaler
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.models import create
 from deepresidual.spec import Head
+from deepresidual.training import logistic_regression
 from deepresidual.training import probe as module
-from deepresidual.training.probe import PATH, LinearProbe, fit_probe, with_probe
+from deepresidual.training.logistic_regression import PATH, stratified_folds
+from deepresidual.training.probe import LinearProbe, fit_probe, with_probe
 from tests.conftest import TINY
 
 
@@ -73,7 +75,7 @@ def test_the_loss_out_of_fold_is_that_of_folds_fitted_from_nothing() -> None:
     values, labels = clusters(30, 25, spread=3)
     probe = fit_probe(values, labels, 2)
     averaged = values.mean(axis=1, dtype=np.float64)
-    folds, _ = module._folds(averaged, labels)
+    folds, _ = stratified_folds(averaged, labels)
     losses = []
     for fold in range(5):
         part = folds == fold
@@ -98,7 +100,7 @@ def test_folds_share_every_class_and_keep_copies_together() -> None:
     values, labels = clusters(23, 17, 9)
     averaged = values.mean(axis=1)
     averaged[5], averaged[6] = averaged[4], averaged[4]
-    folds, note = module._folds(averaged, labels)
+    folds, note = stratified_folds(averaged, labels)
     assert (set(folds.tolist()), note) == (set(range(5)), "")
     assert folds[4] == folds[5] == folds[6]
     for label, count in enumerate((23, 17, 9)):
@@ -106,7 +108,7 @@ def test_folds_share_every_class_and_keep_copies_together() -> None:
         assert sizes.min() >= 1
         assert sizes.max() <= count // 5 + 3
     # As many folds as the smallest class has images.
-    assert set(module._folds(averaged[: 23 + 17 + 4], labels[: 23 + 17 + 4])[0].tolist()) == {0, 1, 2, 3}
+    assert set(stratified_folds(averaged[: 23 + 17 + 4], labels[: 23 + 17 + 4])[0].tolist()) == {0, 1, 2, 3}
 
 
 def test_a_small_class_is_learned_and_takes_no_part_in_the_choice() -> None:
@@ -161,8 +163,8 @@ def test_too_sure_a_fit_is_cooled_and_the_temperature_is_in_the_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     values, labels = clusters(40, 40, num_features=30, spread=4)
-    monkeypatch.setattr(module, "PATH", (100.0,))
-    monkeypatch.setattr(module, "_BETWEEN", 1.0)
+    monkeypatch.setattr(logistic_regression, "PATH", (100.0,))
+    monkeypatch.setattr(logistic_regression, "_BETWEEN", 1.0)
     sure = fit_probe(values, labels, 2)
     assert sure.temperature > 1.5
     monkeypatch.setattr(module, "_FEWEST_TO_CALIBRATE", 81)
@@ -184,7 +186,7 @@ def test_of_very_many_images_a_fifth_is_held_out_once(monkeypatch: pytest.Monkey
 
 
 def test_a_solver_that_did_not_end_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_ITERATIONS", 1)
+    monkeypatch.setattr(logistic_regression, "_MOST_ITERATIONS", 1)
     probe = fit_probe(*clusters(20, 20), 2)
     assert not probe.converged
     assert not all(point.converged for point in probe.curve)

@@ -64,6 +64,7 @@ def train(
     _refuse_early(data, model, training)
     from deepresidual.evaluation import Evaluation
     from deepresidual.runs.baseline import run_in_words, shows_top5
+    from deepresidual.runs.findings import findings_in_words
     from deepresidual.runs.gains import gains_in_words
     from deepresidual.runs.read import read_run
     from deepresidual.runs.repeat import command_to_repeat
@@ -99,6 +100,8 @@ def train(
         for line in gains_in_words(run):
             print_line(line)
         print_line(run_in_words(run))
+        if found := findings_in_words(run):
+            print_line(f"images  {found}")
         if result.status == "finished":
             print_line(f"next    residual predict {result.path} PHOTO…")
     elif done:

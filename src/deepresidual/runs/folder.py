@@ -7,6 +7,9 @@ RUN/evaluation.json   the evaluation of that model: figures, confusions, worst m
 RUN/mistakes/         those mistakes as pictures
 RUN/best/             the surest hits as pictures
 RUN/heat-maps/        where the network saw the class that it said, for each of these pictures
+RUN/label-errors.json    labels that are likely wrong, where the run began with learned weights
+RUN/label-errors/     the images of the first of them
+RUN/learning-curve.json  what more images would give, likewise
 RUN/first-model/      the model folder of step 0, where the recipe fits the classifier or averages with it
 RUN/model/            the model folder, as of the last or the best evaluation
 RUN/checkpoints/      to resume from
@@ -342,6 +345,14 @@ class Run:
     def record_heat_maps(self, heat_maps: Mapping[str, bytes]) -> None:
         """Write the heat maps (PNG, by name) of the last recorded evaluation."""
         _write_pictures(self.path / "heat-maps", heat_maps)
+
+    def record_findings(
+        self, documents: Mapping[str, Mapping[str, Any]], photos: Mapping[str, bytes]
+    ) -> None:
+        """Write what was found out about the images, by the name of its file, and photos (PNG) of labels."""
+        _write_pictures(self.path / "label-errors", photos)
+        for name, document in documents.items():
+            write_json(self.path / name, document)
 
     @property
     def has_heat_maps(self) -> bool:

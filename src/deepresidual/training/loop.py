@@ -20,6 +20,7 @@ from deepresidual.runtime.console import warn
 from deepresidual.runtime.signals import StopRequested
 from deepresidual.tasks import Result, task_of
 from deepresidual.training.feed import Feed
+from deepresidual.training.findings import record_findings
 from deepresidual.training.first_classifier import fit_classifier
 from deepresidual.training.journal import Journal
 from deepresidual.training.kept import KeptModel
@@ -77,6 +78,7 @@ class Trainer:
         self.run, self.source, self.resources, self.journal = run, source, resources, journal
         self.plan, self.processes, self.stop = run.plan, resources.processes, resources.stop
         self._ends = set(run.plan.evaluation_steps())
+        self._weights = weights
         network = first_network(run.plan, self.task, weights).to(resources.device)
         network = network.to(memory_format=torch.channels_last)
         self.kept = KeptModel(
@@ -259,6 +261,7 @@ class Trainer:
         with self.processes.failing_together():
             if self.processes.is_main:
                 self.journal.draw_missing(self.kept.evaluation)
+                record_findings(self.run, self.source, self.resources, self._weights)
                 self.saver.set_status(self.state, "finished")
                 self.journal.end()
         return RunResult(self.run.path, "finished", 0, self.kept.evaluation)

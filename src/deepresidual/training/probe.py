@@ -18,9 +18,7 @@ Example:
 
 from __future__ import annotations
 
-import hashlib
 import math
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,18 +27,20 @@ import torch
 
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.evaluation.calibration import fit_temperature
+from deepresidual.training.logistic_regression import (
+    USUAL_C,
+    PathPoint,
+    RegularizationPath,
+    Solved,
+    solve,
+    stratified_folds,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepresidual.nn import ResNet
 
-PATH = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
-"""Values of C that are tried, in this order, until the loss has risen twice."""
-
-_BETWEEN = math.sqrt(10)  # then half a step to either side of the best
-_USUAL_C = 0.01
-_NUM_FOLDS, _FEWEST_PER_CLASS = 5, 3
 # A few errors among many images are no reason to sharpen all by more.
 _FEWEST_TO_CALIBRATE, _COLDEST = 50, 0.5
 # From so many images on a fifth is enough to choose by, and from so much work on (images · features ·
@@ -51,28 +51,6 @@ _MANY_NUMBERS = 20_000_000
 # Below so much work the solver takes one thread: others spin between its many small calls, which took 1.7
 # instead of 0.1 CPU s for 70 images on two busy cores.
 _ONE_THREAD = 200_000_000
-# Below so much work the optimum is found to many digits.
-_LITTLE_WORK = 10_000_000
-_MOST_ITERATIONS = 1000
-# A feature that varies by less than what float32 rounds off at its size is constant.
-_RELATIVE_NOISE = 1e-6
-
-
-@dataclass(frozen=True)
-class PathPoint:
-    """What one strength of the penalty reaches on folds that the fit has not seen.
-
-    Attributes:
-        c: Inverse strength of the penalty.
-        loss: Mean cross-entropy in nats.
-        top1: Share of images whose most probable class is correct.
-        converged: Whether the solver reached its optimum in every fold.
-    """
-
-    c: float
-    loss: float
-    top1: float
-    converged: bool
 
 
 @dataclass(frozen=True)
@@ -131,16 +109,16 @@ def fit_probe(values: NDArray[np.float32], labels: NDArray[np.int64], num_classe
     size = values[:, 0].size
     work = size * len(present)
     averaged = values.mean(axis=1, dtype=np.float64 if size <= _MANY_NUMBERS else np.float32)
-    folds, note = _folds(averaged, rows)
+    folds, note = stratified_folds(averaged, rows)
     num_folds = int(folds.max()) + 1
     if num_folds and (len(labels) >= _MANY_IMAGES or work >= _MUCH_WORK):
         num_folds = 1
     curve: tuple[PathPoint, ...] = ()
     best: PathPoint | None = None
-    c, temperature = _USUAL_C, 1.0
+    c, temperature = USUAL_C, 1.0
     with threadpool_limits(1 if work < _ONE_THREAD else None):
         if num_folds and len(present) > 1:
-            path = _Path(averaged, values[:, 0], rows, folds, num_folds)
+            path = RegularizationPath(averaged, values[:, 0], rows, folds, num_folds)
             curve = path.walk()
             best = min(curve, key=lambda point: point.loss)
             c = best.c
@@ -148,7 +126,7 @@ def fit_probe(values: NDArray[np.float32], labels: NDArray[np.int64], num_classe
             if len(path.targets) >= _FEWEST_TO_CALIBRATE and best.top1 < 1:
                 logits, targets = torch.from_numpy(path.logits[c]), torch.from_numpy(path.targets)
                 temperature = max(_COLDEST, fit_temperature(logits, targets))
-        solved = _solve(averaged, rows, c)
+        solved = solve(averaged, rows, c)
     weight, bias = _all_rows(solved, averaged, present, num_classes, temperature)
     return LinearProbe(
         weight,
@@ -184,147 +162,8 @@ def with_probe(network: ResNet, probe: LinearProbe) -> None:
         network.fc.bias.copy_(torch.from_numpy(probe.bias))
 
 
-@dataclass(frozen=True)
-class _Solved:
-    """A classifier of the features as they are, and the state from which the solver goes on.
-
-    Attributes:
-        weight: ``(P, F)`` for the P classes that occur.
-        bias: ``(P,)``.
-        converged: Whether this is the optimum.
-        state: Coefficients of the solver, of standardized features.
-    """
-
-    weight: NDArray[Any]
-    bias: NDArray[Any]
-    converged: bool
-    state: tuple[NDArray[Any], NDArray[Any]] | None = None
-
-
-def _solve(values: NDArray[Any], rows: NDArray[np.int64], c: float, begin: _Solved | None = None) -> _Solved:
-    """Solve for one strength of the penalty, from the solution of another where there is one.
-
-    Args:
-        values: ``(N, F)``.
-        rows: ``(N,)``: classes, each of which occurs.
-        c: Inverse strength of the penalty.
-        begin: Solution for another strength and the same classes.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    num_classes = int(rows.max()) + 1
-    if num_classes == 1:
-        return _Solved(np.zeros((1, values.shape[1])), np.zeros(1), converged=True)
-    mean, std = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
-    std[std <= _RELATIVE_NOISE * np.abs(mean)] = 1
-    # The largest slope at which the solver ends: slopes are shared out among the classes. A large problem is
-    # left when its loss is right to some 1e-4, which takes a quarter of the time.
-    tolerance = (1e-6 if values.size * num_classes < _LITTLE_WORK else 2e-4) * 2 / num_classes
-    regression = LogisticRegression(C=c, tol=tolerance, max_iter=_MOST_ITERATIONS, warm_start=True)
-    if begin is not None and begin.state is not None:
-        regression.coef_, regression.intercept_ = (state.copy() for state in begin.state)
-    standardized = values - mean.astype(values.dtype)
-    standardized /= std.astype(values.dtype)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        regression.fit(standardized, rows)
-    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
-    coefficients, intercepts = regression.coef_, regression.intercept_
-    if num_classes == 2:
-        # It has one row for two classes, whose logits differ by it.
-        coefficients = np.concatenate([-coefficients, coefficients]) / 2
-        intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    weight = coefficients / std
-    return _Solved(weight, intercepts - weight @ mean, converged, (regression.coef_, regression.intercept_))
-
-
-class _Path:
-    """Fits of all folds along the strengths of the penalty.
-
-    Args:
-        averaged: ``(N, F)``, what is fitted to.
-        seen: ``(N, F)``, what is judged.
-        rows: ``(N,)``, classes, each of which occurs.
-        folds: ``(N,)``, the fold in which an image is held out; −1: in none.
-        num_folds: How many folds are held out.
-    """
-
-    def __init__(
-        self,
-        averaged: NDArray[Any],
-        seen: NDArray[np.float32],
-        rows: NDArray[np.int64],
-        folds: NDArray[np.int64],
-        num_folds: int,
-    ) -> None:
-        self._averaged, self._seen, self._rows, self._folds = averaged, seen, rows, folds
-        self._solved: list[_Solved | None] = [None] * num_folds
-        held_out = [np.flatnonzero(folds == fold) for fold in range(num_folds)]
-        self.targets: NDArray[np.int64] = rows[np.concatenate(held_out)]
-        self.logits: dict[float, NDArray[np.float64]] = {}
-        """By strength ``(H, P)``, of the H images that were held out in the order of :attr:`targets`."""
-
-    def walk(self) -> tuple[PathPoint, ...]:
-        """Try the strengths, until the loss has risen twice, and half a step around the best."""
-        points: list[PathPoint] = []
-        for c in PATH:
-            points.append(self._at(c))
-            best = min(points, key=lambda point: point.loss)
-            if len(points) >= points.index(best) + 3:
-                break
-        points += [self._at(c) for c in (best.c / _BETWEEN, best.c * _BETWEEN)]
-        return tuple(sorted(points, key=lambda point: point.c))
-
-    def _at(self, c: float) -> PathPoint:
-        logits = []
-        for fold, begin in enumerate(self._solved):
-            held_out = self._folds == fold
-            solved = self._solved[fold] = _solve(self._averaged[~held_out], self._rows[~held_out], c, begin)
-            logits.append(self._seen[held_out].astype(np.float64) @ solved.weight.T + solved.bias)
-        together = self.logits[c] = np.concatenate(logits)
-        scores, targets = torch.from_numpy(together), torch.from_numpy(self.targets)
-        loss = torch.nn.functional.cross_entropy(scores, targets)
-        top1 = (scores.argmax(dim=1) == targets).double().mean()
-        converged = all(solved is not None and solved.converged for solved in self._solved)
-        return PathPoint(c, float(loss), float(top1), converged)
-
-
-def _folds(values: NDArray[Any], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:
-    """Return the fold in which every image is held out, and what is unusual about them.
-
-    Every fold has its share of every class. Images of equal features, copies of one photo, share a fold.
-    Of a class of fewer than three images none is held out (−1): too little of it would be left.
-    """
-    groups: list[list[list[int]]] = [[] for _ in range(int(rows.max()) + 1)]
-    place: dict[tuple[int, bytes], list[int]] = {}
-    for index, (row, features) in enumerate(zip(rows.tolist(), values, strict=True)):
-        key = (row, hashlib.sha256(features.tobytes()).digest())
-        if key not in place:
-            place[key] = []
-            groups[row].append(place[key])
-        place[key].append(index)
-    enough = [members for members in groups if len(members) >= _FEWEST_PER_CLASS]
-    folds = np.full(len(rows), -1)
-    if len(enough) < 2:
-        return (
-            folds,
-            f"fewer than {_FEWEST_PER_CLASS} images a class are too few to choose C by: {_USUAL_C:g}",
-        )
-    num_folds = min(_NUM_FOLDS, *(len(members) for members in enough))
-    random, dealt = np.random.default_rng(0), 0
-    for members in enough:
-        for number in random.permutation(len(members)):
-            folds[members[number]] = dealt % num_folds
-            dealt += 1
-    few = len(groups) - len(enough)
-    noun = "class" if few == 1 else "classes"
-    note = f"{few} {noun} of fewer than {_FEWEST_PER_CLASS} images took no part in choosing C"
-    return folds, note if few else ""
-
-
 def _all_rows(
-    solved: _Solved,
+    solved: Solved,
     values: NDArray[Any],
     present: NDArray[np.int64],
     num_classes: int,
