@@ -8,8 +8,7 @@ images against the error with all.
 
 Example::
 
-    python benchmarks/label_errors.py hymenoptera=PHOTOS,px=64,seeds=10 \\
-        cifar10=PARQUET,px=32,seeds=2,split=test,images=5000 --out label-errors.json
+    python benchmarks/label_errors.py ants-bees=PHOTOS,px=64,seeds=10 --out label-errors.json
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("findings") / "photos"
     for part, count in (("train", 14), ("test", 9)):
         write_photos(root / part, count, seed=count)
-        first = sorted((root / part / "red").iterdir())[0]
+        first = min((root / part / "red").iterdir())
         first.rename(root / part / "blue" / f"wrong-{part}.png")
     return root
 

@@ -74,11 +74,17 @@ def no_trouble(files: RunFiles, verdict: Verdict) -> str:
 
 
 def data_argument(files: RunFiles) -> str:
-    """Return the DATA of the command that started a run, else the name of the data, quoted for a shell."""
+    """Return where the data of a run lies, else what its command or its plan says, quoted for a shell."""
+    location = files.record.get("data_location")
     words = list(files.record["command"])
-    if words[:2] == ["residual", "train"] and len(words) > 2 and not words[2].startswith("-"):
-        return shlex.quote(words[2])
-    return shlex.quote(files.plan["data"])
+    if (
+        not location
+        and words[:2] == ["residual", "train"]
+        and len(words) > 2
+        and not words[2].startswith("-")
+    ):
+        location = words[2]
+    return shlex.quote(location or files.plan["data"])
 
 
 def _training_top1(files: RunFiles) -> float | None:

@@ -1,4 +1,4 @@
-"""Find out what a run's images tell beside its model: labels that are likely wrong, and what more images give.
+"""Find out what a run's images tell beside its model: labels likely to be wrong, and what more would give.
 
 Both need features of a network that has not seen the labels. The network that the run began with is one where
 it began with learned weights, and its features of the training images are often in the cache already. So it

@@ -132,9 +132,9 @@ def find_label_errors(crossed: CrossValidated, labels: NDArray[np.int64]) -> Lab
     if top1 < max(_LEAST_TOP1, baseline + _ABOVE_BASELINE):
         return LabelErrors(
             top1=top1,
-            reason=f"None are listed: classifiers on the features of the network, as it was before it saw "
-            f"these labels, are right in {top1:.0%} of the images they were not fitted to, and always answering "
-            f"the most frequent class in {baseline:.0%}. That is too weak to doubt a label.",
+            reason="None are listed: classifiers on the features of the network, as it was before it saw "
+            f"these labels, are right in {top1:.0%} of the images they were not fitted to, and always "
+            f"answering the most frequent class in {baseline:.0%}. That is too weak to doubt a label.",
         )
     judged = ~np.isnan(crossed.probabilities[:, 0])
     scores = self_confidence(crossed.probabilities, labels)
