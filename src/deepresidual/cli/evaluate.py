@@ -31,6 +31,7 @@ def evaluate(
     image_px: Maybe[Annotated[int, tyro.conf.arg(metavar="N")]] = None,
     resize_px: Maybe[Annotated[int, tyro.conf.arg(metavar="N")]] = None,
     validation: float = 0.0,
+    keep_training_images: bool = False,
     choose_on: Maybe[Annotated[str, tyro.conf.arg(metavar="SPLIT")]] = None,
     fit_temperature: Maybe[Annotated[str, tyro.conf.arg(metavar="SPLIT")]] = None,
     predictions: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
@@ -57,7 +58,9 @@ def evaluate(
         sizes: Shorter sides for multi-scale, in pixels. Default: the paper's in proportion to the crop.
         image_px: Side of the crop, in pixels. Default: the model's own.
         resize_px: Shorter side before the crop, in pixels. Default: in the model's ratio to the crop.
-        validation: Share of the training images to call val, the same that training holds out.
+        validation: Share of the training images to call val, the same that training holds out. Of a run and
+            its data, val is what the run held out without this.
+        keep_training_images: Count the images that a run has trained on, too; else they are left out.
         choose_on: Choose the members of the ensemble greedily on this split.
         fit_temperature: Fit a temperature on this split, and say what it does to the calibration.
         predictions: Write the result of every image into this file, .csv, .jsonl or .parquet.
@@ -89,6 +92,7 @@ def evaluate(
         split=split,
         views=seen,
         validation=validation,
+        keep_training_images=keep_training_images,
         fit_temperature=fit_temperature,
         predictions=predictions,
         top_k=top_k,
@@ -108,8 +112,9 @@ def evaluate(
     else:
         measured = setup.evaluate()
     if json:
+        left_out = {"num_left_out": setup.num_left_out} if setup.num_left_out else {}
         named = {"models": members} if len(members) > 1 else {"model": members[0]}
-        print_json({**named, "data": data, "views": seen.to_dict(), **measured.to_dict()})
+        print_json({**named, "data": data, "views": seen.to_dict(), **left_out, **measured.to_dict()})
     else:
         print_measured(measured, details=details)
     return 0

@@ -31,6 +31,9 @@ class EvaluationOptions(ComputeOptions):
     """Share of the training images to call ``val``, the same ones that training holds out. Of the data of a
     run what it held out is ``val`` without this."""
 
+    keep_training_images: bool = False
+    """Count the images that a run has trained on, too; else they are left out of its evaluation."""
+
     fit_temperature: str | None = None
     """Another split, to fit a temperature on that calibrates the probabilities."""
 
@@ -47,6 +50,7 @@ class EvaluationKeywords(ComputeKeywords, total=False):
     split: str | None
     views: Views | ViewKind
     validation: float
+    keep_training_images: bool
     fit_temperature: str | None
     predictions: str | Path | None
     top_k: int

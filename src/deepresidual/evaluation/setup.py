@@ -26,6 +26,7 @@ from deepresidual.evaluation.accumulator import Accumulator, FittedTemperature
 from deepresidual.evaluation.calibration import fit_temperature
 from deepresidual.evaluation.ensemble import ChoiceStep, EnsembleEvaluation, MemberAccumulator, choose_members
 from deepresidual.evaluation.multilabel import LabelScores, MultilabelEvaluation, measure
+from deepresidual.evaluation.left_out import without_trained
 from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
 from deepresidual.evaluation.result import Evaluation
 from deepresidual.evaluation.results import Columns, opened_results
@@ -53,6 +54,7 @@ class EvaluationSetup:
         views: Views of every image.
         num_workers: Threads that load.
         precision: Precision of the forward passes.
+        num_left_out: Images of the split that the models were trained on, and that are not measured.
 
     Example:
         >>> setup = EvaluationSetup.open(["runs/a", "runs/b"], "photos", views="flip")
@@ -68,6 +70,7 @@ class EvaluationSetup:
     views: Views
     num_workers: int
     precision: Precision
+    num_left_out: int = 0
 
     @classmethod
     def open(
@@ -124,6 +127,7 @@ class EvaluationSetup:
                 f"{source.name} has several labels an image and {names[0]} knows one class an image",
                 expected="data with one class an image",
             )
+        source, num_left_out = without_trained(source, canonical_split(split) or split, runs, chosen)
         sides_px = [views.preprocess(member.preprocess).crop_px for member in members]
         # The network that takes longest decides for all.
         slowest, slowest_px = max(
@@ -142,6 +146,7 @@ class EvaluationSetup:
             views,
             resolve_num_workers(chosen.num_workers, slowest.device_type, max(sides_px)),
             settled.precision,
+            num_left_out,
         )
 
     # -- what can be measured --------------------------------------------------------------------------

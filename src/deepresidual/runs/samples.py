@@ -1,6 +1,8 @@
 """Record the samples of a run at its start: on which side each is, to keep it there and to name changes.
 
 ``RUN/samples/SPLIT.jsonl.gz`` has a line ``[key, label, size]`` a sample, in order.
+``RUN/samples/train.sha256.gz`` has the first 32 digits of the SHA-256 of the image file of every training
+sample, so that an evaluation can tell what the model has seen.
 """
 
 from __future__ import annotations
@@ -9,11 +11,16 @@ import gzip
 import itertools
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepresidual.data.source import SampleSource
+import numpy as np
+from numpy.typing import NDArray
+
+from deepresidual.data.contents import contents_of
+from deepresidual.data.source import SampleSource, Split
 from deepresidual.data.source.base import Row
 from deepresidual.data.source.division import as_recorded
 from deepresidual.data.source.validation import hold_out
@@ -22,11 +29,19 @@ from deepresidual.runtime.files import atomic_folder, expanded, write_bytes
 from deepresidual.runtime.strict_json import RecordError, check, parse
 
 _ENDING = ".jsonl.gz"
+_CONTENTS = "train.sha256.gz"
+
+MOST_CONTENTS = 500_000
+"""Training images of which the contents are recorded at most; beyond, names and sizes tell."""
+
 _MAX_LINE_BYTES = 1_000_000  # a path has four thousand
 
 
 def record_samples(folder: Path, source: SampleSource) -> None:
-    """Write key, label and size of every sample of a data set.
+    """Write key, label and size of every sample of a data set, and the contents of those for training.
+
+    Contents are not written of more than :data:`MOST_CONTENTS` images, since all of them have to be read for
+    that.
 
     Raises:
         RunError: They cannot be written.
@@ -36,6 +51,10 @@ def record_samples(folder: Path, source: SampleSource) -> None:
             lines = "".join(json.dumps(row) + "\n" for row in split.rows())
             # Without a time in it the file is the same for the same data.
             write_bytes(temporary / f"{name}{_ENDING}", gzip.compress(lines.encode(), mtime=0))
+        if "train" in source.splits and len(source.splits["train"]) <= MOST_CONTENTS:
+            contents = contents_of(source.splits["train"])
+            lines = "".join(f"{content.hex()}\n" for content in contents)
+            write_bytes(temporary / _CONTENTS, gzip.compress(lines.encode(), mtime=0))
 
 
 def recorded_splits(folder: Path) -> dict[str, list[Row]]:
@@ -47,6 +66,67 @@ def recorded_splits(folder: Path) -> dict[str, list[Row]]:
         }
     except (OSError, EOFError, zlib.error, RecordError):
         return {}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What runs have trained on.
+
+    Attributes:
+        contents: Contents of the images, as :func:`deepresidual.data.contents.contents_of` returns them.
+        files: File name and size of the images of runs that recorded no contents.
+        held_out: Key and size of the images that these held out.
+    """
+
+    contents: frozenset[bytes]
+    files: frozenset[tuple[str, int]]
+    held_out: frozenset[tuple[str, int]]
+
+    @classmethod
+    def read(cls, runs: Sequence[Path]) -> Trained:
+        """Read what the runs have recorded."""
+        contents: set[bytes] = set()
+        files: set[tuple[str, int]] = set()
+        held_out: set[tuple[str, int]] = set()
+        for run in runs:
+            recorded = _recorded_contents(run / "samples" / _CONTENTS)
+            if recorded is None:
+                splits = recorded_splits(run / "samples")
+                files.update((_file_name(key), size) for key, _, size in splits.pop("train", []))
+                held_out.update((key, size) for rows in splits.values() for key, _, size in rows)
+            else:
+                contents |= recorded
+        return cls(frozenset(contents), frozenset(files), frozenset(held_out))
+
+    def seen(self, split: Split) -> NDArray[np.bool_]:
+        """Return a mask ``(N,)`` of the samples of a split that were trained on."""
+        mask = np.zeros(len(split), dtype=bool)
+        if self.contents:
+            mask |= [content in self.contents for content in contents_of(split)]
+        if self.files:
+            mask |= [
+                (_file_name(key), size) in self.files and (key, size) not in self.held_out
+                for key, _, size in split.rows()
+            ]
+        return mask
+
+    @property
+    def how(self) -> str:
+        """How they are known, in words."""
+        return "same name and size" if self.files else "same content"
+
+
+def _file_name(key: str) -> str:
+    return key.rsplit("/", 1)[-1]
+
+
+def _recorded_contents(path: Path) -> set[bytes] | None:
+    """Return the contents that :func:`record_samples` wrote; ``None`` where there are none to read."""
+    try:
+        with gzip.open(path, "rt", encoding="ascii") as file:
+            return {bytes.fromhex(line.strip()) for line in file} - {b""}
+    except (OSError, EOFError, zlib.error, ValueError):
+        return None
 
 
 def run_of(model: str | Path) -> Path | None:

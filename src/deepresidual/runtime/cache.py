@@ -24,6 +24,7 @@ CACHE_KINDS = {
     "downloads": "files fetched from elsewhere",
     "models": "released weights, converted",
     "features": "features of images, for probes",
+    "pictures": "hashes of image files, to tell copies",
     "precision": "which precision is faster here",
 }
 """What lies in the cache folder, as the name of a folder or of a JSON file; nothing else is ever deleted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import unicodedata
 import zlib
@@ -318,6 +319,19 @@ def names_of(split: Split) -> list[str]:
     """Return the name of every sample as its row has it, without reading any."""
     names = getattr(split, "row_names", None)
     return list(names()) if names is not None else [split.key(index) for index in range(len(split))]
+
+
+def stamps_of(split: Split) -> list[bytes] | None:
+    """Return for every sample what changes when its file does, without reading it; ``None``: not known."""
+    stamps = getattr(split, "stamps", None)
+    found: list[bytes] | None = None if stamps is None else stamps()
+    return found
+
+
+def stamp_of(path: str | Path, status: os.stat_result, *more: int) -> bytes:
+    """Return a stamp of a file, or of the part of it that ``more`` says."""
+    parts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, *more)
+    return hashlib.sha256(f"{os.path.abspath(path)}\0{parts}".encode(errors="surrogateescape")).digest()[:16]  # noqa: PTH100  # called a million times
 
 
 def fingerprint_of(split: Split) -> str:

@@ -33,6 +33,7 @@ from deepresidual.data.source.base import (
     check_class_names,
     class_of_spelling,
     listed,
+    stamp_of,
     told_apart,
 )
 from deepresidual.data.source.files import hidden_folders, list_folder, split_in_name, walk
@@ -183,6 +184,15 @@ class FolderSplit(LabelledSplit):
         except OSError as error:
             raise DataError(f"{key} cannot be read ({error.strerror})") from error
         return EncodedSample(key, content, int(self._labels[index]))
+
+    def stamps(self) -> list[bytes] | None:
+        """Return a stamp of every file; ``None`` where one cannot be had."""
+        root = os.fsdecode(self._root)
+        paths = [os.path.join(root, self.key(index)) for index in range(len(self))]  # noqa: PTH118  # a million
+        try:
+            return [stamp_of(path, os.stat(path)) for path in paths]  # noqa: PTH116
+        except OSError:
+            return None
 
     def _contents(self) -> list[int]:
         root = os.fsdecode(self._root)

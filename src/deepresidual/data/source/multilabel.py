@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepresidual.data.source.base import TRAIN, EncodedSample, Row, SampleSource, Split
+from deepresidual.data.source.base import TRAIN, EncodedSample, Row, SampleSource, Split, stamps_of
 from deepresidual.data.source.validation import Subset
 from deepresidual.errors import DataError
 
@@ -67,6 +67,10 @@ class MultilabelSplit:
         """Return sample ``index``; its target is a tuple of K zeros and ones."""
         sample = self._split.read(index)
         return EncodedSample(sample.key, sample.content, _vector(self._targets[index]))
+
+    def stamps(self) -> list[bytes] | None:
+        """Return the stamps of the images."""
+        return stamps_of(self._split)
 
     def rows(self) -> Iterator[Row]:
         """Yield key, checksum of the labels, and size of every sample."""

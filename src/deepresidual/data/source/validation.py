@@ -8,7 +8,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepresidual.data.source.base import TRAIN, EncodedSample, Row, SampleSource, Split
+from deepresidual.data.source.base import (
+    TRAIN,
+    EncodedSample,
+    Row,
+    SampleSource,
+    Split,
+    names_of,
+    stamps_of,
+)
 from deepresidual.data.source.stratified import held_out, unit_of
 from deepresidual.errors import ConfigurationError
 
@@ -46,6 +54,16 @@ class Subset:
     def read(self, index: int) -> EncodedSample:
         """Return sample ``index`` of the subset."""
         return self.split.read(int(self._indices[index]))
+
+    def row_names(self) -> list[str]:
+        """Return the names of the split's rows of these samples."""
+        names = names_of(self.split)
+        return [names[index] for index in self._indices.tolist()]
+
+    def stamps(self) -> list[bytes] | None:
+        """Return the split's stamps of these samples."""
+        stamps = stamps_of(self.split)
+        return None if stamps is None else [stamps[index] for index in self._indices.tolist()]
 
     def rows(self) -> Iterator[Row]:
         """Yield the split's rows of these samples."""
