@@ -104,6 +104,6 @@ def test_a_sample_that_cannot_be_read_has_no_content(photos: Path, cache: Pictur
 
 
 def test_samples_in_memory_have_contents(damage: Callable[[Path], None]) -> None:
-    assert contents_of(InMemory([b"one", b"two"], [0, 1])) == [
+    assert contents_of(InMemory((b"one", b"two"), (0, 1))) == [
         hashlib.sha256(text).digest()[:16] for text in (b"one", b"two")
     ]

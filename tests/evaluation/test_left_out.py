@@ -48,7 +48,7 @@ def test_images_that_were_trained_on_are_left_out_and_counted(
     assert said in capsys.readouterr().err
     every = deepresidual.evaluate(trained / model, mixed, keep_training_images=True, num_workers=0)
     assert every.count == 22
-    assert "7 of 22 images were used for training and are counted" in capsys.readouterr().err
+    assert "7 of 22 images were used for training and counted" in capsys.readouterr().err
 
 
 def test_what_any_member_was_trained_on_is_left_out(trained: Path, mixed: Path) -> None:
@@ -68,8 +68,7 @@ def test_a_run_without_the_record_is_known_by_names_and_sizes(
     evaluation = deepresidual.evaluate(tmp_path / "run", mixed, num_workers=0)
     assert evaluation.count == 15
     assert (
-        "1 of 16 images were used for training and are left out (same name and size)"
-        in capsys.readouterr().err
+        "1 of 16 images was used for training and is left out (same name and size)" in capsys.readouterr().err
     )
 
 
@@ -77,8 +76,8 @@ def test_where_nothing_would_be_left_a_sentence_says_what_to_do(trained: Path, t
     shutil.copytree(trained / "photos" / "train", tmp_path / "seen" / "val")
     with pytest.raises(
         DataError,
-        match=r"^all 48 images of seen \(val\) were used for training \(same content\); expected images that the "
-        "model has not seen; --keep-training-images measures on them all the same$",
+        match=r"^all 48 images of seen \(val\) were used for training \(same content\); expected images that "
+        "the model has not seen; --keep-training-images measures on them all the same$",
     ):
         deepresidual.evaluate(trained / "run", tmp_path / "seen", num_workers=0)
 

@@ -130,6 +130,11 @@ def test_an_evaluation_of_a_run_is_of_the_images_that_the_run_held_out(
     # The share of the run, said once more, and another one.
     for share, count in ((0.25, val.count), (0.1, 5)):
         again = deepresidual.evaluate(
-            tmp_path / "run" / "model", unsorted, split="val", validation=share, num_workers=0
+            tmp_path / "run" / "model",
+            unsorted,
+            split="val",
+            validation=share,
+            keep_training_images=True,
+            num_workers=0,
         )
         assert again.count == count

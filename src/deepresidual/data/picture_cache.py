@@ -48,8 +48,9 @@ class PictureCache:
                 found.update((key, value) for (value,) in row)
             return found
 
-        is_there = self.folder is not None and (self.folder / _FILE).exists()
-        return (keys and is_there and self._with_rows(look_up)) or {}
+        if not keys or self.folder is None or not (self.folder / _FILE).exists():
+            return {}
+        return self._with_rows(look_up) or {}
 
     def add(self, kind: str, values: Mapping[bytes, bytes]) -> None:
         """Keep rows of a kind."""

@@ -33,9 +33,10 @@ def without_trained(
     count, total = int(seen.sum()), len(samples)
     if not count:
         return source, 0
-    known = f"{count:,} of {total:,} images were used for training"
+    was, is_ = ("was", "is") if count == 1 else ("were", "are")
+    known = f"{count:,} of {total:,} images {was} used for training"
     if options.keep_training_images or split == TRAIN:
-        note(f"{known} and are counted ({trained.how})")
+        note(f"{known} and counted ({trained.how})")
         return source, 0
     if count == total:
         raise DataError(
@@ -43,6 +44,6 @@ def without_trained(
             expected="images that the model has not seen",
             remedy="--keep-training-images measures on them all the same",
         )
-    note(f"{known} and are left out ({trained.how}); --keep-training-images counts them")
+    note(f"{known} and {is_} left out ({trained.how}); --keep-training-images counts them")
     rest = Subset(samples, np.flatnonzero(~seen))
     return replace(source, splits={**source.splits, split: rest}), count

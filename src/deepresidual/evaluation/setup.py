@@ -25,8 +25,8 @@ from deepresidual.errors import ConfigurationError, DataError, ModelFileError
 from deepresidual.evaluation.accumulator import Accumulator, FittedTemperature
 from deepresidual.evaluation.calibration import fit_temperature
 from deepresidual.evaluation.ensemble import ChoiceStep, EnsembleEvaluation, MemberAccumulator, choose_members
-from deepresidual.evaluation.multilabel import LabelScores, MultilabelEvaluation, measure
 from deepresidual.evaluation.left_out import without_trained
+from deepresidual.evaluation.multilabel import LabelScores, MultilabelEvaluation, measure
 from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
 from deepresidual.evaluation.result import Evaluation
 from deepresidual.evaluation.results import Columns, opened_results
