@@ -67,7 +67,7 @@ def test_every_format_holds_the_same_in_the_order_of_the_split(tmp_path: Path) -
 
 
 def test_many_rows_go_through_parquet_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepresidual.evaluation.results._ROW_GROUP", 4)
+    monkeypatch.setattr("deepresidual.runtime.table_file._ROW_GROUP", 4)
     source = source_of(test=Memory([noise(seed, 2, 2) for seed in range(11)], [0] * 11))
     evaluate(by_hand(Gray()), source, predictions=tmp_path / "a.parquet", batch_size=3, num_workers=0)
     assert pq.ParquetFile(tmp_path / "a.parquet").metadata.num_row_groups == 2
@@ -85,10 +85,10 @@ def test_odd_names_come_back(tmp_path: Path) -> None:
     scores, labels = torch.eye(3), torch.tensor([0, 1, 2])
     keys = ["caf\udce9.png", 'with "quotes", commas\nand lines', "日本.png"]
     columns = columns_of(scores, labels, torch.zeros(3), keys, ("a", "b", "c"), 1)
-    from deepresidual.evaluation.results import result_writer
+    from deepresidual.runtime.table_file import table_writer
 
     for name in ("a.csv", "a.jsonl", "a.parquet"):
-        with result_writer(tmp_path / name) as write:
+        with table_writer(tmp_path / name) as write:
             write(columns)
         assert list(read_results(tmp_path / name)) == ["caf\\udce9.png", *keys[1:]]
 

@@ -43,8 +43,9 @@ class FoundImages:
 
     Attributes:
         files: Every file once, in the order of the paths. A file that was named itself, or by a pattern, is
-            among them whatever it is, or is not: its own prediction or error is due.
-        ignored: Files in folders that are not images, with the reason.
+            among them whatever it is, or is not: its own prediction or error is due. Of a folder all files
+            are with the suffix or the content of an image.
+        ignored: The other files in folders, with the reason.
         unusable: What is wrong with folders without images, and with patterns that match no file.
     """
 
@@ -112,7 +113,8 @@ def _images_in(folder: str, ignored: dict[str, IgnoredFile]) -> list[str]:
         DataError: There is no image, or the folder cannot be read.
     """
     passed_over: list[IgnoredFile] = []
-    found = [str(Path(folder, name)) for name in list_images(Path(folder), passed_over, Path(folder))]
+    names = list_images(Path(folder), passed_over, Path(folder), by_content=True)
+    found = [str(Path(folder, name)) for name in names]
     for other in passed_over:
         path = str(Path(folder, other.path))
         ignored.setdefault(_identity(path), IgnoredFile(path, other.reason))
@@ -193,7 +195,7 @@ def _folders_from(place: str, above: tuple[str, ...], unusable: list[DataError])
 
 def predict_files(
     model: Classifier,
-    files: Sequence[str],
+    files: Sequence[str | bytes],
     *,
     top_k: int = 1,
     batch_size: int = PREDICT_BATCH_SIZE,
@@ -207,7 +209,7 @@ def predict_files(
 
     Args:
         model: What :func:`deepresidual.load` returned, on the device to use.
-        files: Paths of image files.
+        files: Paths of image files, or the content of one, whose path is empty then.
         top_k: How many classes to return for each, best first.
         batch_size: Images at a time.
         num_workers: Threads that read and decode. Default: chosen for the machine.

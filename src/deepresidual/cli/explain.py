@@ -10,7 +10,7 @@ import tyro
 
 from deepresidual.cli.options import LocalPath, Maybe
 from deepresidual.cli.output import flush_output, print_json, print_line, shown_class
-from deepresidual.cli.unusable import exit_code_of
+from deepresidual.cli.unusable import FileErrors, exit_code_of, warn_of_others
 from deepresidual.errors import ConfigurationError
 from deepresidual.runtime.printable import shortened
 
@@ -68,7 +68,7 @@ def explain(
     found = find_images(paths)
     from deepresidual.explanation import draw_explanation, explain_files
     from deepresidual.models import load, require_classes, require_torch
-    from deepresidual.runtime.console import warn, warn_each
+    from deepresidual.runtime.console import warn_each
     from deepresidual.runtime.files import make_folder, write_bytes
 
     pictures = _picture_paths(found.files, out, method)
@@ -84,14 +84,16 @@ def explain(
         batch_size=batch_size,
         num_workers=workers,
     )
-    warn_each([*found.ignored, *found.unusable])
+    warn_of_others(found.ignored)
+    warn_each(found.unusable)
+    errors = FileErrors()
     make_folder(out)
     if not json:
         print_line(f"{'class':<24} {'probability':>11}  picture")
     rows: list[dict[str, Any]] = []
     for result, picture in zip(results, pictures, strict=True):
         if result.explanation is None:
-            warn(f"{result.path}: {result.error}")
+            errors.add(result.path, result.error)
         else:
             write_bytes(picture, draw_explanation(result.explanation))
             if not json:
@@ -99,9 +101,10 @@ def explain(
                 print_line(f"{shown_class(name)} {probability:>11.4f}  {shortened(str(picture))}")
                 flush_output()
         rows.append(_as_dict(result, picture))
+    errors.end()
     if json:
         print_json({"method": method, "layer": layer, "count": len(rows), "results": rows})
-    return exit_code_of(model, found, [row["error"] for row in rows if "error" in row])
+    return exit_code_of(model, len(found.files), found.unusable, errors.reasons)
 
 
 def _picture_paths(files: Sequence[str], out: Path, method: str) -> list[Path]:

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from deepresidual.cli.output import print_line, print_raw
-from deepresidual.runtime.csv_cells import csv_text
+from deepresidual.cli.prediction_rows import PredictionRows
 from deepresidual.runtime.printable import shortened
 
 if TYPE_CHECKING:
     from deepresidual.backends import FilePrediction
 
-__all__ = ["print_label_header", "print_label_row"]
+__all__ = ["LabelRows"]
 
 _SEPARATOR = "|"
 _WIDTH = 48  # characters of the labels in a table
 
 
-def print_label_header(kind: Literal["table", "jsonl", "csv"]) -> None:
-    """Print the header of a table or a CSV file, which can be read as data again."""
-    if kind == "table":
-        print_line(f"{'labels':<{_WIDTH}} file")
-    elif kind == "csv":
-        print_raw(csv_text([["path", "labels", "probabilities", "error"]]))
+@dataclass(frozen=True)
+class LabelRows(PredictionRows):
+    """Labels of one file a row, the most probable first, perhaps none; CSV can be read as data again."""
 
+    def types(self) -> dict[str, str]:
+        """Return the columns of CSV and of a file, and their types by Arrow's names."""
+        return dict.fromkeys(("path", "labels", "probabilities", "error"), "string")
 
-def print_label_row(kind: Literal["table", "jsonl", "csv"], result: FilePrediction) -> None:
-    """Print the labels of one file, the most probable first; ``none`` where there are none."""
-    prediction = result.prediction
-    names = prediction.classes if prediction else ()
-    probabilities = prediction.probabilities if prediction else ()
-    if kind == "csv":
-        shares = _SEPARATOR.join(f"{value:.6f}" for value in probabilities)
-        print_raw(csv_text([[result.path, _SEPARATOR.join(names), shares, result.error]]))
-    elif prediction:
-        pairs = zip(names, probabilities, strict=True)
+    def _table_header(self) -> str:
+        return f"{'labels':<{_WIDTH}} file"
+
+    def _table_row(self, result: FilePrediction) -> str:
+        pairs = zip(*_labels_of(result), strict=True)
         cell = ", ".join(f"{name} {value:.2f}" for name, value in pairs) or "none"
-        print_line(f"{shortened(cell, _WIDTH):<{_WIDTH}} {shortened(result.path)}")
+        return f"{shortened(cell, _WIDTH):<{_WIDTH}} {shortened(result.path)}"
+
+    def _cells(self, result: FilePrediction) -> list[str | float | None]:
+        names, probabilities = _labels_of(result)
+        shares = _SEPARATOR.join(f"{value:.6f}" for value in probabilities)
+        return [result.path, _SEPARATOR.join(names), shares, result.error]
+
+
+def _labels_of(result: FilePrediction) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    prediction = result.prediction
+    return (prediction.classes, prediction.probabilities) if prediction else ((), ())

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from deepresidual.cli.label_rows import print_label_header, print_label_row
-from deepresidual.cli.options import Maybe
-from deepresidual.cli.output import flush_output, json_line, print_json, print_line, print_raw, shown_class
-from deepresidual.cli.unusable import exit_code_of
-from deepresidual.errors import ConfigurationError
-from deepresidual.runtime.csv_cells import csv_text
+from deepresidual.cli.label_rows import LabelRows
+from deepresidual.cli.options import LocalPath, Maybe
+from deepresidual.cli.output import flush_output, print_json, print_line
+from deepresidual.cli.prediction_rows import PredictionRows
+from deepresidual.cli.unusable import FileErrors, exit_code_of, warn_of_others
+from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.runtime.printable import shortened
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
     from deepresidual.backends import FilePrediction
+    from deepresidual.backends.files import FoundImages
+    from deepresidual.cli.prediction_rows import RowFormat
 
 __all__ = ["predict"]
+
+_STDIN = "-"
+# As much as an image in an archive may have.
+_MAX_STDIN_BYTES = 1_000_000_000
 
 
 def predict(
@@ -27,6 +39,7 @@ def predict(
     *,
     top_k: int = 1,
     format: Literal["table", "jsonl", "csv"] = "table",  # noqa: A002  # the name of the option
+    out: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
     batch_size: int = 32,
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
     device: str = "auto",
@@ -42,9 +55,11 @@ def predict(
         model: A run or model folder; resnet20-cifar10, resnet56-cifar10 or resnet20-digits, which come with
             Residual; released weights by name (see 'residual models'); owner/name on the Hugging Face Hub;
             a URL; or a file of weights.
-        paths: Image files, folders, or patterns such as 'photos/**/*.jpg'.
+        paths: Image files, folders, .zip and .tar files, patterns such as 'photos/**/*.jpg', or - for one
+            image from stdin.
         top_k: How many classes to show for each image.
         format: table, jsonl (a JSON object a line) or csv.
+        out: Write the rows into this .csv, .jsonl or .parquet file instead, whole or not at all.
         batch_size: Images at a time.
         precision: fp32 as in evaluation; bf16 is faster.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -54,75 +69,101 @@ def predict(
     from deepresidual.models.source import find_source
 
     if not paths:
-        raise ConfigurationError("there is no PATH", expected="image files, folders or patterns after MODEL")
+        raise ConfigurationError(
+            "there is no PATH", expected="image files, folders, zip files, patterns or - after MODEL"
+        )
+    _check_out(out, format)
     find_source(model)  # what is mistyped is told before torch is loaded
-    from deepresidual.backends import find_images, predict_files
+    from deepresidual.backends import predict_files
+    from deepresidual.backends.thresholds import MULTILABEL
 
-    found = find_images(paths)
+    found, files = _files_of(paths)
     from deepresidual.models import load, require_classes
-    from deepresidual.runtime.console import warn, warn_each
+    from deepresidual.runtime.console import warn_each
 
     loaded = load(model, device)
     require_classes(loaded, model)
-    warn_each([*found.ignored, *found.unusable])
+    warn_of_others(found.ignored)
+    warn_each(found.unusable)
     results = predict_files(
-        loaded, found.files, top_k=top_k, batch_size=batch_size, num_workers=workers, precision=precision
+        loaded, files, top_k=top_k, batch_size=batch_size, num_workers=workers, precision=precision
     )
-    several = loaded.task != "classification"
-    if not json:
-        _print_header(format, top_k, several=several)
-    rows: list[dict[str, Any]] = []
-    errors = []
-    for result in results:
-        if result.error:
-            errors.append(result.error)
-            warn(f"{result.path}: {result.error}")
-        if json:
-            rows.append(_as_dict(result))
-        else:
-            _print_row(format, result, top_k, several=several)
-            flush_output()
+    rows = LabelRows() if loaded.task == MULTILABEL else PredictionRows(top_k)
+    documents: list[dict[str, Any]] = []
+    errors = FileErrors()
+    with _row_writer(rows, format, out, len(files), quiet=json) as write:
+        for result in results:
+            named = replace(result, path=result.path or "stdin")
+            if named.error:
+                errors.add(named.path, named.error)
+            if json:
+                documents.append(rows.as_dict(named))
+            write(named)
+        errors.end()
     if json:
-        print_json({"count": len(rows), "results": rows})
-    return exit_code_of(model, found, errors)
+        print_json({"count": len(documents), "results": documents})
+    elif out is not None:
+        bad = f", {len(errors.reasons):,} of them errors" if errors.reasons else ""
+        print_line(f"{shortened(str(out))}: {len(files):,} rows{bad}")
+    return exit_code_of(model, len(files), found.unusable, errors.reasons)
 
 
-def _as_dict(result: FilePrediction) -> dict[str, Any]:
-    found = {"predictions": [{"class": name, "probability": value} for name, value in _pairs(result)]}
-    return {"path": result.path, **found, **({"error": result.error} if result.prediction is None else {})}
-
-
-def _pairs(result: FilePrediction) -> list[tuple[str, float]]:
-    """Return classes and probabilities; none if the file could not be used."""
-    if result.prediction is None:
-        return []
-    return list(zip(result.prediction.classes, result.prediction.probabilities, strict=True))
-
-
-def _print_header(kind: Literal["table", "jsonl", "csv"], top_k: int, *, several: bool) -> None:
-    if several:
-        print_label_header(kind)
+def _check_out(out: Path | None, kind: RowFormat) -> None:
+    if out is None:
         return
-    if kind == "table":
-        print_line(f"{'class':<24} {'probability':>11}  " * top_k + "file")
-    elif kind == "csv":
-        numbers = ["", *(f"_{number}" for number in range(2, top_k + 1))]
-        names = [name for number in numbers for name in (f"class{number}", f"probability{number}")]
-        print_raw(csv_text([["path", *names, "error"]]))
+    from deepresidual.runtime.table_file import require_table_suffix
+
+    require_table_suffix(out, "--out")
+    if kind != "table":
+        raise ConfigurationError("--format is given with --out, whose name says the format", expected="one")
 
 
-def _print_row(
-    kind: Literal["table", "jsonl", "csv"], result: FilePrediction, top_k: int, *, several: bool
-) -> None:
-    pairs = _pairs(result)
-    if kind == "jsonl":
-        print_raw(json_line(_as_dict(result)))
-    elif several:
-        print_label_row(kind, result)
-    elif kind == "csv":
-        cells = [cell for name, value in pairs for cell in (name, f"{value:.6f}")] or [""] * (2 * top_k)
-        print_raw(csv_text([[result.path, *cells, result.error]]))
-    elif pairs:
-        # Widths are fixed beforehand, because rows are printed as they come.
-        cells = [f"{shown_class(name)} {value:>11.4f}  " for name, value in pairs]
-        print_line("".join(cells) + shortened(result.path))
+def _files_of(paths: list[str]) -> tuple[FoundImages, list[str | bytes]]:
+    """Return what paths stand for, and what to predict: files, and last the image from stdin."""
+    from deepresidual.backends import find_images
+    from deepresidual.backends.files import FoundImages
+
+    others = [path for path in paths if path != _STDIN]
+    found = find_images(others) if others else FoundImages([], [], [])
+    return found, [*found.files, *([_read_stdin()] if _STDIN in paths else [])]
+
+
+def _read_stdin() -> bytes:
+    """Return the image that comes through stdin, up to its end."""
+    if sys.stdin is None:
+        raise DataError("stdin is closed", expected="the bytes of an image")
+    content = sys.stdin.buffer.read(_MAX_STDIN_BYTES + 1)
+    if len(content) > _MAX_STDIN_BYTES:
+        raise DataError(f"stdin has more than {_MAX_STDIN_BYTES:,} bytes", expected="the bytes of one image")
+    return content
+
+
+@contextlib.contextmanager
+def _row_writer(
+    rows: PredictionRows, kind: RowFormat, out: Path | None, num_files: int, *, quiet: bool
+) -> Iterator[Callable[[FilePrediction], None]]:
+    """Yield what prints a row, or writes it into a file under a progress bar."""
+    if out is None:
+        if not quiet:
+            rows.print_header(kind)
+
+        def print_row(result: FilePrediction) -> None:
+            if not quiet:
+                rows.print_row(kind, result)
+                flush_output()
+
+        yield print_row
+        return
+    from deepresidual.runtime.console import ProgressBar
+    from deepresidual.runtime.table_file import table_writer
+
+    done = 0
+    with ProgressBar(num_files, label="predicting") as bar, table_writer(out, rows.types()) as write:
+
+        def write_row(result: FilePrediction) -> None:
+            nonlocal done
+            write(rows.columns(result))
+            done += 1
+            bar.update(done, "")
+
+        yield write_row

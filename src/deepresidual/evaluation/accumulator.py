@@ -13,9 +13,10 @@ from deepresidual.errors import DataError, DivergedError
 from deepresidual.evaluation.calibration import Temperature, bins_of
 from deepresidual.evaluation.metrics import ClassificationSums, SampleFigures
 from deepresidual.evaluation.result import CorrectPrediction, Evaluation, Mistake
-from deepresidual.evaluation.results import Columns, columns_of
+from deepresidual.evaluation.results import columns_of
 from deepresidual.evaluation.scoring import ScoredBatch
 from deepresidual.runtime.distributed import SINGLE, Processes
+from deepresidual.runtime.table_file import Columns
 
 # How many of the worst mistakes, and of the surest correct predictions, are named.
 _NUM_MISTAKES, _NUM_BEST = 24, 12

@@ -21,24 +21,24 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
 
 import torch
 
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.fields import is_whole
-from deepresidual.runtime.csv_cells import csv_text, original
-from deepresidual.runtime.files import atomic_file, expanded
+from deepresidual.runtime.csv_cells import original
+from deepresidual.runtime.files import expanded
+from deepresidual.runtime.table_file import (
+    TABLE_SUFFIXES,
+    Columns,
+    readable,
+    require_table_suffix,
+    table_writer,
+)
 
-Columns: TypeAlias = dict[str, list[Any]]
-"""Rows by column: equally long lists of strings and numbers."""
-
-_FORMATS = (".csv", ".jsonl", ".parquet")
 _READ = ("key", "label", "predicted")
-# Parquet is written in row groups of so many; smaller ones cost space and time.
-_ROW_GROUP = 10_000
 
 
 def check_destination(path: Path, num_classes: int, top_k: int) -> None:
@@ -47,10 +47,7 @@ def check_destination(path: Path, num_classes: int, top_k: int) -> None:
     Raises:
         ConfigurationError: The name of the file does not end in a known format, or ``top_k`` is out of range.
     """
-    if path.suffix.casefold() not in _FORMATS:
-        raise ConfigurationError(
-            f"the file for predictions is {path.name!r}", expected=f"a name in {', '.join(_FORMATS)}"
-        )
+    require_table_suffix(path, "the file for predictions")
     if not is_whole(top_k, 1, num_classes):
         raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {num_classes}")
 
@@ -80,24 +77,19 @@ def columns_of(
 
     best = torch.from_numpy(best_classes(scores.numpy(), top_k))
     probabilities = scores.double().softmax(dim=1).gather(1, best)
-    readable = [_readable(name) for name in names]
+    shown = [readable(name) for name in names]
     columns: Columns = {
-        "key": [_readable(key) for key in keys],
-        "label": [readable[row] for row in labels.tolist()],
+        "key": [readable(key) for key in keys],
+        "label": [shown[row] for row in labels.tolist()],
     }
     for place in range(top_k):
         number = "" if place == 0 else f"_{place + 1}"
-        columns[f"predicted{number}"] = [readable[row] for row in best[:, place].tolist()]
+        columns[f"predicted{number}"] = [shown[row] for row in best[:, place].tolist()]
         columns[f"probability{number}"] = probabilities[:, place].tolist()
         if place == 0:
             columns["loss"] = losses.double().tolist()
             columns["rank"] = class_ranks(scores, labels).tolist()
     return columns
-
-
-def _readable(name: str) -> str:
-    # File names need not be UTF-8; of those that are not, the odd bytes become escapes.
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 # -- writing -------------------------------------------------------------------------------------------
@@ -118,78 +110,8 @@ def opened_results(
         return
     file = expanded(path)
     check_destination(file, num_classes, top_k)
-    with result_writer(file) as write:
+    with table_writer(file) as write:
         yield write
-
-
-@contextlib.contextmanager
-def result_writer(path: Path) -> Iterator[Callable[[Columns], None]]:
-    """Yield what writes the rows of a batch; the file is there when the block ends well.
-
-    Raises:
-        RunError: The file cannot be written.
-    """
-    with atomic_file(path) as file:
-        match path.suffix.casefold():
-            case ".csv":
-                yield _csv_writer(file)
-            case ".jsonl":
-                yield _json_writer(file)
-            case _:
-                with _parquet_writer(file) as write:
-                    yield write
-
-
-def _rows(columns: Columns) -> Iterable[tuple[Any, ...]]:
-    return zip(*columns.values(), strict=True)
-
-
-def _csv_writer(file: BinaryIO) -> Callable[[Columns], None]:
-    is_first = True
-
-    def write(columns: Columns) -> None:
-        nonlocal is_first
-        header = [tuple(columns)] if is_first else []
-        file.write(csv_text([*header, *_rows(columns)]).encode())
-        is_first = False
-
-    return write
-
-
-def _json_writer(file: BinaryIO) -> Callable[[Columns], None]:
-    def write(columns: Columns) -> None:
-        for row in _rows(columns):
-            line = json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False, allow_nan=False)
-            file.write(f"{line}\n".encode())
-
-    return write
-
-
-@contextlib.contextmanager
-def _parquet_writer(file: BinaryIO) -> Iterator[Callable[[Columns], None]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    waiting: list[Any] = []
-    with contextlib.ExitStack() as stack:
-        writer: Any = None
-
-        def write_group() -> None:
-            nonlocal writer
-            table = pa.concat_tables(waiting)
-            if writer is None:
-                writer = stack.enter_context(pq.ParquetWriter(file, table.schema))
-            writer.write_table(table)
-            waiting.clear()
-
-        def write(columns: Columns) -> None:
-            waiting.append(pa.table(columns))
-            if sum(map(len, waiting)) >= _ROW_GROUP:
-                write_group()
-
-        yield write
-        if waiting:
-            write_group()
 
 
 # -- reading -------------------------------------------------------------------------------------------
@@ -203,10 +125,10 @@ def read_results(path: str | Path) -> dict[str, tuple[str, str]]:
         DataError: The file is missing or damaged, lacks a column, or names an image twice.
     """
     path = expanded(path)
-    if path.suffix.casefold() not in _FORMATS:
+    if path.suffix.casefold() not in TABLE_SUFFIXES:
         raise ConfigurationError(
             f"{path} is no file of results",
-            expected=f"a name in {', '.join(_FORMATS)}",
+            expected=f"a name in {', '.join(TABLE_SUFFIXES)}",
             remedy="write one of each model with 'residual evaluate MODEL DATA --predictions FILE.csv'",
         )
     try:

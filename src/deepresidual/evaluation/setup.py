@@ -29,7 +29,7 @@ from deepresidual.evaluation.left_out import without_trained
 from deepresidual.evaluation.multilabel import LabelScores, MultilabelEvaluation, measure
 from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
 from deepresidual.evaluation.result import Evaluation
-from deepresidual.evaluation.results import Columns, opened_results
+from deepresidual.evaluation.results import opened_results
 from deepresidual.evaluation.robustness import Corruption, RobustnessEvaluation, RobustnessRow
 from deepresidual.evaluation.scoring import WHOLE_IMAGES, ScoredBatch, mean_of_probabilities, scored_batches
 from deepresidual.evaluation.views import Views
@@ -38,6 +38,7 @@ from deepresidual.runs.samples import run_of, with_splits_of
 from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.console import ProgressBar, note, warn, warn_each
 from deepresidual.runtime.processes import resolve_num_workers
+from deepresidual.runtime.table_file import Columns
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ class that is missing in one split cannot shift the others. Every file that is n
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -202,12 +203,21 @@ class FolderSplit(LabelledSplit):
             raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
 
 
-def list_images(folder: Path, ignored: list[IgnoredFile], root: Path) -> Iterator[str]:
+def list_images(
+    folder: Path, ignored: list[IgnoredFile], root: Path, *, by_content: bool = False
+) -> Iterator[str]:
     """Yield every image file below ``folder``, sorted, as a path relative to ``root`` with ``/``.
 
     Files of other kinds are added to ``ignored``, and so are hidden folders with images in them; hidden files
     and operating-system litter are passed over. Links to folders are not followed, so a loop of links cannot
     hang the walk.
+
+    Args:
+        folder: The folder to search.
+        ignored: What is not used is added to this list.
+        root: The folder that paths start from.
+        by_content: Whether files count as well whose content alone says that they are images, and whatever
+            has the name of an image, such as a link that leads nowhere.
 
     Raises:
         DataError: A folder cannot be read; the message names it.
@@ -222,9 +232,12 @@ def list_images(folder: Path, ignored: list[IgnoredFile], root: Path) -> Iterato
         files = set(listing.files)
         for name in sorted((*listing.files, *listing.others)):
             relative = (place / name).as_posix()
-            if name not in files:
+            is_named = Path(name).suffix.casefold() in EXTENSIONS
+            if is_named and (by_content or name in files):
+                yield relative
+            elif name not in files:
                 ignored.append(IgnoredFile(relative, "not a regular file"))
-            elif Path(name).suffix.casefold() in EXTENSIONS:
+            elif by_content and _is_image(listing.folder / name):
                 yield relative
             else:
                 ignored.append(IgnoredFile(relative, _why_not(listing.folder / name)))
@@ -241,6 +254,12 @@ def _heic_together(ignored: list[IgnoredFile]) -> tuple[IgnoredFile, ...]:
         return tuple(ignored)
     others = [file for file in ignored if file.reason != _NO_HEIC]
     return (*others, IgnoredFile(f"{first} and {len(more):,} more HEIC", _NO_HEIC))
+
+
+def _is_image(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return sniff(read_bytes(path, 512)) in ACCEPTED
+    return False
 
 
 def _why_not(path: Path) -> str:

@@ -1,0 +1,119 @@
+"""Rows in a file: CSV, JSON lines or parquet, written batch by batch, and there whole or not at all.
+
+Example:
+    >>> with table_writer(Path("found.csv"), {"path": "string", "size": "int64"}) as write:
+    ...     write({"path": ["a.jpg", "b.jpg"], "size": [3, None]})
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+from deepresidual.errors import ConfigurationError
+from deepresidual.runtime.csv_cells import csv_text
+from deepresidual.runtime.files import atomic_file
+
+Columns: TypeAlias = dict[str, list[Any]]
+"""Rows by column: equally long lists of strings and numbers, and ``None`` where there is nothing."""
+
+TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
+
+# Parquet is written in row groups of so many; smaller ones cost space and time.
+_ROW_GROUP = 10_000
+
+
+def require_table_suffix(path: Path, what: str) -> None:
+    """Refuse a file of another format.
+
+    Raises:
+        ConfigurationError: The name of the file does not end in a known format.
+    """
+    if path.suffix.casefold() not in TABLE_SUFFIXES:
+        raise ConfigurationError(
+            f"{what} is {path.name!r}", expected=f"a name in {', '.join(TABLE_SUFFIXES)}"
+        )
+
+
+def readable(name: str) -> str:
+    """Return a name with escapes in place of bytes that are not UTF-8, which file names may hold."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@contextlib.contextmanager
+def table_writer(path: Path, types: Mapping[str, str] | None = None) -> Iterator[Callable[[Columns], None]]:
+    """Yield what writes the rows of a batch; the file is there when the block ends well.
+
+    Args:
+        path: The file; its suffix says the format.
+        types: Type of the columns by Arrow's names, such as ``string`` and ``double``, for parquet. Default:
+            by the values, of which none may be missing then.
+
+    Raises:
+        RunError: The file cannot be written.
+    """
+    with atomic_file(path) as file:
+        match path.suffix.casefold():
+            case ".csv":
+                yield _csv_writer(file)
+            case ".jsonl":
+                yield _json_writer(file)
+            case _:
+                with _parquet_writer(file, types or {}) as write:
+                    yield write
+
+
+def _rows(columns: Columns) -> Iterable[tuple[Any, ...]]:
+    return zip(*columns.values(), strict=True)
+
+
+def _csv_writer(file: BinaryIO) -> Callable[[Columns], None]:
+    is_first = True
+
+    def write(columns: Columns) -> None:
+        nonlocal is_first
+        header = [tuple(columns)] if is_first else []
+        file.write(csv_text([*header, *_rows(columns)]).encode())
+        is_first = False
+
+    return write
+
+
+def _json_writer(file: BinaryIO) -> Callable[[Columns], None]:
+    def write(columns: Columns) -> None:
+        for row in _rows(columns):
+            line = json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False, allow_nan=False)
+            file.write(f"{line}\n".encode())
+
+    return write
+
+
+@contextlib.contextmanager
+def _parquet_writer(file: BinaryIO, types: Mapping[str, str]) -> Iterator[Callable[[Columns], None]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    waiting: list[Any] = []
+    with contextlib.ExitStack() as stack:
+        writer: Any = None
+
+        def write_group() -> None:
+            nonlocal writer
+            table = pa.concat_tables(waiting)
+            if writer is None:
+                writer = stack.enter_context(pq.ParquetWriter(file, table.schema))
+            writer.write_table(table)
+            waiting.clear()
+
+        def write(columns: Columns) -> None:
+            arrays = {name: pa.array(values, types.get(name)) for name, values in columns.items()}
+            waiting.append(pa.table(arrays))
+            if sum(map(len, waiting)) >= _ROW_GROUP:
+                write_group()
+
+        yield write
+        if waiting:
+            write_group()
