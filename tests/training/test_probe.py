@@ -164,18 +164,18 @@ def test_too_sure_a_fit_is_cooled_and_the_temperature_is_in_the_weights(
 ) -> None:
     values, labels = clusters(40, 40, num_features=30, spread=4)
     monkeypatch.setattr(logistic_regression, "PATH", (100.0,))
-    monkeypatch.setattr(logistic_regression, "_BETWEEN", 1.0)
+    monkeypatch.setattr(logistic_regression, "BETWEEN", 1.0)
     sure = fit_probe(values, labels, 2)
     assert sure.temperature > 1.5
-    monkeypatch.setattr(module, "_FEWEST_TO_CALIBRATE", 81)
+    monkeypatch.setattr(module, "FEWEST_TO_CALIBRATE", 81)
     raw = fit_probe(values, labels, 2)
     assert raw.temperature == 1
     np.testing.assert_allclose(sure.weight * sure.temperature, raw.weight, rtol=1e-5)
 
 
 def test_of_very_many_images_a_fifth_is_held_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MANY_IMAGES", 50)
-    monkeypatch.setattr(module, "_MANY_NUMBERS", 0)  # in float32, too
+    monkeypatch.setattr(module, "MANY_IMAGES", 50)
+    monkeypatch.setattr(module, "MANY_NUMBERS", 0)  # in float32, too
     values, labels = clusters(40, 40)
     probe = fit_probe(values, labels, 2)
     assert probe.num_folds == 1

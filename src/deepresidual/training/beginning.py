@@ -18,6 +18,7 @@ import torch
 from deepresidual import zoo
 from deepresidual.data.expectation import BeginsWith
 from deepresidual.data.source import SampleSource
+from deepresidual.data.source.multilabel import MULTILABEL, targets_of
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import MachineError, ModelFileError, ResidualError
 from deepresidual.models.weights import ResolvedWeights, resolve_weights
@@ -35,6 +36,7 @@ NOTHING = "none"
 _BUNDLED, _BUNDLED_PX = "resnet56-cifar10", 96
 # Of the recipes these alone begin with what a network has learned.
 _BEGIN_WITH_WEIGHTS = ("probe", "finetune")
+_HAVE_A_PROBE = ("classification", MULTILABEL)
 _MANY_CORES, _FEW_PHOTOS = 8, 5000
 # With fewer images a class a fifth of them teaches more than it tells: of 100 a class three to five points
 # were lost by holding it out.
@@ -152,7 +154,7 @@ def _why_nothing(source: SampleSource, model: str | ResNetSpec | None, options: 
     recipe = options.recipe
     if isinstance(model, ResNetSpec):
         return "the network is one's own"
-    if source.task != "classification":
+    if source.task not in _HAVE_A_PROBE:
         return f"the task is {source.task}"
     if recipe is not None and (isinstance(recipe, Recipe) or recipe not in _BEGIN_WITH_WEIGHTS):
         return f"recipe {recipe.name if isinstance(recipe, Recipe) else recipe} begins from nothing"
@@ -242,5 +244,9 @@ def _has_own_splits(source: SampleSource) -> bool:
 
 def _counts(source: SampleSource) -> list[int]:
     """Return the number of training images of each class that has any."""
-    counts = np.bincount(np.asarray(source.split("train").labels, dtype=np.int64))
+    train = source.split("train")
+    if source.task == MULTILABEL:
+        counts = targets_of(train).sum(axis=0)
+    else:
+        counts = np.bincount(np.asarray(train.labels, dtype=np.int64))
     return [int(count) for count in counts if count]

@@ -65,7 +65,7 @@ class Features:
 
     Attributes:
         values: ``(N, V, F)`` float32: of N images in V views the F features that a classifier reads.
-        labels: ``(N,)`` int64.
+        labels: ``(N,)`` int64; of several labels an image ``(N, K)`` zeros and ones.
         keys: Names of the samples.
         indices: ``(N,)`` int64, indices into the split.
         bad: Samples that could not be used and are missing from the above.
@@ -98,7 +98,7 @@ def extract_features(
 
     Args:
         model: Network and preprocessing. The network is put into evaluation mode; its classifier is not read.
-        split: The samples; their targets are labels.
+        split: The samples; their targets are labels, or vectors of zeros and ones.
         views: Views of every image.
         num_workers: Threads that read and decode.
         stop: Request to stop, heard while waiting for data and during a batch.
@@ -157,7 +157,7 @@ class _Shown:
     Attributes:
         index: Which sample of the split.
         key: Its name.
-        target: Its label.
+        target: Its label, or labels.
         digest: SHA-256 of the file; empty without a cache.
         pixels: ``(S, S, C)`` uint8, the central view, where a view is to be computed.
         known: ``(F,)`` float32 by number of the view.

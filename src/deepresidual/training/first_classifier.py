@@ -6,6 +6,7 @@ import dataclasses
 import time
 
 from deepresidual.data.source import SampleSource
+from deepresidual.data.source.multilabel import MULTILABEL
 from deepresidual.models import TorchClassifier
 from deepresidual.nn import ResNet
 from deepresidual.runs.folder import Run
@@ -14,6 +15,7 @@ from deepresidual.runtime.signals import StopRequested
 from deepresidual.training.feature_cache import FeatureCache
 from deepresidual.training.features import View, extract_features
 from deepresidual.training.journal import Journal
+from deepresidual.training.label_probe import fit_label_probe
 from deepresidual.training.probe import LinearProbe, fit_probe, with_probe
 from deepresidual.training.resources import Resources
 from deepresidual.training.updater import Updater
@@ -79,7 +81,10 @@ def _fitted(
     )
     seen = time.monotonic()
     with resources.stop.at_once():
-        probe = fit_probe(features.values, features.labels, len(plan.classes))
+        if plan.task == MULTILABEL:
+            probe = fit_label_probe(features.values, features.labels > 0)
+        else:
+            probe = fit_probe(features.values, features.labels, len(plan.classes))
     facts = {
         name: value for name, value in dataclasses.asdict(probe).items() if name not in ("weight", "bias")
     }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PATH = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """Values of C that are tried, in this order, until the loss has risen twice."""
 
-_BETWEEN = math.sqrt(10)  # then half a step to either side of the best
+BETWEEN = math.sqrt(10)  # then half a step to either side of the best
 NUM_FOLDS, FEWEST_PER_CLASS = 5, 3
 USUAL_C = 0.01
 """Strength of the penalty where there are too few images to choose it by."""
@@ -139,7 +139,7 @@ class RegularizationPath:
             best = min(points, key=lambda point: point.loss)
             if len(points) >= points.index(best) + 3:
                 break
-        points += [self.at(c) for c in (best.c / _BETWEEN, best.c * _BETWEEN)]
+        points += [self.at(c) for c in (best.c / BETWEEN, best.c * BETWEEN)]
         return tuple(sorted(points, key=lambda point: point.c))
 
     def at(self, c: float) -> PathPoint:

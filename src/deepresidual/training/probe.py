@@ -42,15 +42,15 @@ if TYPE_CHECKING:
     from deepresidual.nn import ResNet
 
 # A few errors among many images are no reason to sharpen all by more.
-_FEWEST_TO_CALIBRATE, _COLDEST = 50, 0.5
+FEWEST_TO_CALIBRATE, COLDEST = 50, 0.5
 # From so many images on a fifth is enough to choose by, and from so much work on (images · features ·
 # classes) five folds would take an hour on a few cores.
-_MANY_IMAGES, _MUCH_WORK = 10_000, 1_000_000_000
+MANY_IMAGES, MUCH_WORK = 10_000, 1_000_000_000
 # So many features (images · features) are solved for in float64; more would not fit into a small memory.
-_MANY_NUMBERS = 20_000_000
+MANY_NUMBERS = 20_000_000
 # Below so much work the solver takes one thread: others spin between its many small calls, which took 1.7
 # instead of 0.1 CPU s for 70 images on two busy cores.
-_ONE_THREAD = 200_000_000
+ONE_THREAD = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -108,24 +108,24 @@ def fit_probe(values: NDArray[np.float32], labels: NDArray[np.int64], num_classe
     present, rows = np.unique(labels, return_inverse=True)
     size = values[:, 0].size
     work = size * len(present)
-    averaged = values.mean(axis=1, dtype=np.float64 if size <= _MANY_NUMBERS else np.float32)
+    averaged = values.mean(axis=1, dtype=np.float64 if size <= MANY_NUMBERS else np.float32)
     folds, note = stratified_folds(averaged, rows)
     num_folds = int(folds.max()) + 1
-    if num_folds and (len(labels) >= _MANY_IMAGES or work >= _MUCH_WORK):
+    if num_folds and (len(labels) >= MANY_IMAGES or work >= MUCH_WORK):
         num_folds = 1
     curve: tuple[PathPoint, ...] = ()
     best: PathPoint | None = None
     c, temperature = USUAL_C, 1.0
-    with threadpool_limits(1 if work < _ONE_THREAD else None):
+    with threadpool_limits(1 if work < ONE_THREAD else None):
         if num_folds and len(present) > 1:
             path = RegularizationPath(averaged, values[:, 0], rows, folds, num_folds)
             curve = path.walk()
             best = min(curve, key=lambda point: point.loss)
             c = best.c
             # Where every image is right the sharpest probabilities are the best, which says nothing.
-            if len(path.targets) >= _FEWEST_TO_CALIBRATE and best.top1 < 1:
+            if len(path.targets) >= FEWEST_TO_CALIBRATE and best.top1 < 1:
                 logits, targets = torch.from_numpy(path.logits[c]), torch.from_numpy(path.targets)
-                temperature = max(_COLDEST, fit_temperature(logits, targets))
+                temperature = max(COLDEST, fit_temperature(logits, targets))
         solved = solve(averaged, rows, c)
     weight, bias = _all_rows(solved, averaged, present, num_classes, temperature)
     return LinearProbe(
