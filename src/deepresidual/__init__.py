@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from deepresidual.data.source.base import EncodedSample, LabelledSplit, SampleSource
     from deepresidual.data.source.dataset import open_dataset
     from deepresidual.errors import ResidualError
+    from deepresidual.estimator import ResNetClassifier
     from deepresidual.evaluation import Evaluation
     from deepresidual.evaluation.evaluate import evaluate
     from deepresidual.evaluation.options import EvaluationOptions
@@ -57,6 +58,7 @@ __all__ = [
     "Preprocess",
     "Recipe",
     "ResNet",
+    "ResNetClassifier",
     "ResNetSpec",
     "ResidualError",
     "RunResult",
@@ -86,6 +88,7 @@ _HOMES = {
     "Preprocess": "deepresidual.preprocess",
     "Recipe": "deepresidual.recipe",
     "ResNet": "deepresidual.nn",
+    "ResNetClassifier": "deepresidual.estimator",
     "ResNetSpec": "deepresidual.spec",
     "ResidualError": "deepresidual.errors",
     "RunResult": "deepresidual.training.loop",

@@ -56,6 +56,7 @@ def test_the_fields_are_public(options: type[Any]) -> None:
 
 
 CATCH_ALL = {"rendered"}  # what a template of Jinja asks for
+LONG = {"estimator.__init__"}  # scikit-learn reads the parameters of an estimator there, and nowhere else
 
 
 def test_lists_of_parameters_are_short_and_typed() -> None:
@@ -74,7 +75,7 @@ def test_lists_of_parameters_are_short_and_typed() -> None:
             kind = node.args.kwarg.annotation if node.args.kwarg else None
             if kind is not None and ast.unparse(kind) == "Any":
                 catch_all.add(name)
-    assert not long
+    assert long <= LONG
     assert catch_all <= CATCH_ALL
 
 

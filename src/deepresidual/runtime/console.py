@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
@@ -28,10 +29,22 @@ from deepresidual.runtime.torchrun import speaks
 
 _PLAIN_SECONDS = 10.0
 
+_is_quiet: ContextVar[bool] = ContextVar("_is_quiet", default=False)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Say nothing within the block, for callers that report in another way."""
+    token = _is_quiet.set(True)
+    try:
+        yield
+    finally:
+        _is_quiet.reset(token)
+
 
 def stderr() -> Console:
     """Return a console on the current stderr; made anew so that redirection is respected."""
-    if not speaks() or sys.stderr is None:
+    if _is_quiet.get() or not speaks() or sys.stderr is None:
         return Console(file=io.StringIO(), highlight=False)
     # While there is a bar, rich stands in front of stderr.
     stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
