@@ -19,8 +19,8 @@ import itertools
 import math
 import sys
 import types
-from collections.abc import Collection
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from deepresidual.errors import ConfigurationError, nearest
 
@@ -32,6 +32,7 @@ __all__ = [
     "field_types",
     "is_whole",
     "number",
+    "replaced",
     "sentences",
 ]
 
@@ -98,6 +99,31 @@ def _sentences(module: str) -> dict[str, dict[str, str]]:
         for owner in tree.body
         if isinstance(owner, ast.ClassDef)
     }
+
+
+Options = TypeVar("Options")
+
+
+def replaced(options: Options, keywords: Mapping[str, Any], function: str) -> Options:
+    """Return a dataclass with some of its fields replaced.
+
+    Args:
+        options: The dataclass.
+        keywords: New values by the name of the field.
+        function: Name of the function that was called with them, for the message.
+
+    Raises:
+        ConfigurationError: There is no such field; the message names the nearest.
+    """
+    known = [field.name for field in dataclasses.fields(cast(Any, options))]
+    for name in keywords:
+        if name not in known:
+            raise ConfigurationError(
+                f"{function} has no keyword {name!r}",
+                expected=f"one of {', '.join(nearest(name, known) or known)}",
+            )
+    changed: Options = dataclasses.replace(cast(Any, options), **keywords)
+    return changed
 
 
 def check_names(names: Collection[str], known: Collection[str], required: Collection[str], what: str) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
+from deepresidual import zoo
 from deepresidual.backends.classifier import Classifier, SettledPrecision, require_outputs
 from deepresidual.backends.precision import settle_precision
 from deepresidual.backends.thresholds import Thresholds
-from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.errors import ConfigurationError, ModelFileError, listed
 from deepresidual.runtime.compute import Precision, PrecisionChoice
 from deepresidual.runtime.device import autocast, resolve_device
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from deepresidual.spec import ResNetSpec
 
 
-@dataclass
+@dataclass(repr=False)
 class TorchClassifier(Classifier):
     """A network with class names and preprocessing; what :func:`deepresidual.load` returns of a model folder.
 
@@ -70,6 +71,14 @@ class TorchClassifier(Classifier):
                 f"and the network reads {spec.in_channels}",
                 remedy="create the network with in_channels to match",
             )
+
+    def __repr__(self) -> str:
+        name = zoo.name_of(self.spec.architecture) or "a network of its own"
+        classes = f"{len(self.label_names):,} classes ({listed(self.label_names, 3)})"
+        return (
+            f"{type(self).__name__}({name}, {classes if self.label_names else 'a backbone'}, "
+            f"{self.spec.num_parameters:,} parameters, {self.preprocess.crop_px} px, on {self.device})"
+        )
 
     @property
     def spec(self) -> ResNetSpec:

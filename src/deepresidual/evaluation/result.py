@@ -7,6 +7,7 @@ error) is a property, so the two cannot contradict each other.
 from __future__ import annotations
 
 import dataclasses
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,9 @@ from typing import Any
 from deepresidual.evaluation.calibration import Bin, Temperature, expected_calibration_error
 from deepresidual.runs.baseline import Baseline, in_words, majority_class
 from deepresidual.runs.intervals import wilson_interval
+from deepresidual.runtime.printable import shortened
+
+_MOST_IN_NOTEBOOK = 24  # classes; of more a notebook shows no confusion matrix
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class ClassMetrics:
     f1: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """Result of an evaluation.
 
@@ -108,6 +112,32 @@ class Evaluation:
     bins: tuple[Bin, ...] = ()
     best: tuple[CorrectPrediction, ...] = ()
     temperature: Temperature | None = None
+
+    def __repr__(self) -> str:
+        if not self.count:
+            return f"Evaluation({self.split}: no samples)"
+        low, high = self.top1_interval
+        return (
+            f"Evaluation({self.split}: {self.top1_count:,} of {self.count:,} right, {self.top1:.1%} "
+            f"({low:.1%} to {high:.1%}); always {self.baseline.name}: {self.baseline.top1:.1%})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the sentence, and where classes are few the confusions."""
+        if not self.count:
+            return html.escape(repr(self))
+        return f"<p>{html.escape(self.split)}: {html.escape(self.in_words())}</p>{self._confusions_as_html()}"
+
+    def _confusions_as_html(self) -> str:
+        if len(self.classes) > _MOST_IN_NOTEBOOK:
+            return ""
+        names = [html.escape(shortened(name, 20)) for name in self.classes]
+        head = "".join(f'<th scope="col">{name}</th>' for name in names)
+        rows = "".join(
+            f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{count:,}</td>" for count in row) + "</tr>"
+            for name, row in zip(names, self.matrix(), strict=True)
+        )
+        return f"<table><thead><tr><th>is \\ predicted</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
     @property
     def top1_count(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -33,6 +33,7 @@ from deepresidual.evaluation.results import opened_results
 from deepresidual.evaluation.robustness import Corruption, RobustnessEvaluation, RobustnessRow
 from deepresidual.evaluation.scoring import WHOLE_IMAGES, ScoredBatch, mean_of_probabilities, scored_batches
 from deepresidual.evaluation.views import Views
+from deepresidual.fields import replaced
 from deepresidual.models import Classifier, load, require_classes, require_torch
 from deepresidual.runs.samples import run_of, with_splits_of
 from deepresidual.runtime.compute import Precision
@@ -94,7 +95,7 @@ class EvaluationSetup:
             DataError: The data cannot be used, or has a class that the models do not know.
             ModelFileError: A model cannot be loaded, or has no classifier.
         """
-        chosen = replace(options or EvaluationOptions(), **keywords)
+        chosen = replaced(options or EvaluationOptions(), keywords, "evaluate")
         views = Views.of(chosen.views)
         members = tuple(
             (model if isinstance(model, Classifier) else load(model)).to(chosen.device) for model in models

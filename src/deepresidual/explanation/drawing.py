@@ -18,8 +18,9 @@ from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from deepresidual.errors import DataError
 from deepresidual.explanation.activation_maps import enlarged
-from deepresidual.explanation.files import Explanation
+from deepresidual.explanation.files import Explanation, FileExplanation
 from deepresidual.explanation.layers import LAST_MAP
 from deepresidual.reporting.palette import INK
 from deepresidual.runtime.printable import printable
@@ -47,8 +48,19 @@ _OTHER_FONTS = (
 )
 
 
-def draw_explanation(explanation: Explanation) -> bytes:
-    """Return a PNG: title with class and probability, the view, the heat map over it, and its scale."""
+def draw_explanation(explanation: Explanation | FileExplanation) -> bytes:
+    """Return a PNG: title with class and probability, the view, the heat map over it, and its scale.
+
+    Args:
+        explanation: An explanation, or the result of a file that has one.
+
+    Raises:
+        DataError: The file could not be used.
+    """
+    if isinstance(explanation, FileExplanation):
+        if explanation.explanation is None:
+            raise DataError(f"{explanation.path}: {explanation.error}")
+        explanation = explanation.explanation
     view = explanation.view
     factor = -(-_PANEL // len(view)) if len(view) < _PANEL else 1
     photo = view.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -19,7 +19,7 @@ from deepresidual.explanation.layers import LAST_MAP, captured_map
 from deepresidual.models import Classifier, TorchClassifier, require_classes, require_torch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """Heat map of one image for one class.
 
@@ -43,6 +43,19 @@ class Explanation:
     method: Method
     layer: str
 
+    def __repr__(self) -> str:
+        height, width = self.values.shape
+        return (
+            f"Explanation({self.label!r} at {self.probability:.1%}, {self.method} of {self.layer}, a map of "
+            f"{height}×{width})"
+        )
+
+    def _repr_png_(self) -> bytes:
+        """Return what a notebook shows: the picture of :func:`draw_explanation`."""
+        from deepresidual.explanation.drawing import draw_explanation
+
+        return draw_explanation(self)
+
 
 @dataclass(frozen=True)
 class FileExplanation:
@@ -57,6 +70,10 @@ class FileExplanation:
     path: str
     explanation: Explanation | None
     error: str = ""
+
+    def _repr_png_(self) -> bytes | None:
+        """Return what a notebook shows: the picture; of a file that could not be used just the text."""
+        return None if self.explanation is None else self.explanation._repr_png_()  # the same name
 
 
 def explain_files(

@@ -7,6 +7,8 @@ trusted: every field is checked, nothing is imported by name, and no pickle is r
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,7 @@ def save(
     if isinstance(model, ResNet):
         if isinstance(label_names, str):
             raise ConfigurationError(f"label_names is {label_names!r}", expected="a list of strings")
+        model = _with_own_classifier(model)
         names = label_names or [str(row) for row in range(model.spec.num_classes)]
         model = TorchClassifier(model, tuple(names), preprocess or zoo.default_preprocess(model.spec))
     elif label_names is not None or preprocess is not None:
@@ -83,6 +86,34 @@ def save(
         write_tensors(folder / WEIGHTS, weights)
         write_json(folder / CONFIG, _config_of(model))
         write_text(folder / CARD, model_card(model))
+
+
+def _with_own_classifier(network: ResNet) -> ResNet:
+    """Return a network whose spec has as many classes as the classifier that was put into it has rows.
+
+    Raises:
+        ConfigurationError: The classifier is no linear layer with a bias, or reads other features.
+    """
+    classifier = network.fc
+    is_linear = isinstance(classifier, torch.nn.Linear) and classifier.bias is not None
+    if not is_linear and network.num_classes:
+        raise ConfigurationError(
+            f"the network's fc is a {type(classifier).__name__}"
+            + (" without a bias" if isinstance(classifier, torch.nn.Linear) else ""),
+            expected=f"torch.nn.Linear({network.num_features}, num_classes)",
+            remedy="a model folder holds one linear classifier; keep other layers in a file of your own",
+        )
+    if not is_linear or classifier.out_features == network.num_classes:
+        return network
+    if classifier.in_features != network.num_features:
+        raise ConfigurationError(
+            f"the network's fc reads {classifier.in_features} features and the network gives "
+            f"{network.num_features}",
+            expected="the same",
+        )
+    other = copy.copy(network)  # the user's own keeps its spec
+    other.spec = dataclasses.replace(network.spec, num_classes=classifier.out_features)
+    return other
 
 
 def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -47,7 +47,7 @@ from deepresidual.training.journal import Journal
 from deepresidual.training.length import Length, check_minutes, minutes_of, plan_again, plan_length
 from deepresidual.training.loop import RunResult, Trainer
 from deepresidual.training.memory import allocator_policy_of, fitting_micro_batch, is_out_of_memory
-from deepresidual.training.options import TrainKeywords, TrainOptions
+from deepresidual.training.options import TrainKeywords, TrainOptions, with_keywords
 from deepresidual.training.plan import make_plan
 from deepresidual.training.resources import Resources
 
@@ -88,7 +88,7 @@ def train(
         DivergedError: The loss is not finite.
         RunError: Something cannot be written, or there is too little memory.
     """
-    options = replace(options or TrainOptions(), **keywords)
+    options = with_keywords(options, keywords)
     if launched_by_torchrun():
         place()  # what is wrong with it is said before all else
     target = resolve_device(_of_this_rank(options.device))

@@ -7,6 +7,7 @@ optimizer's step, ``non_finite`` decides, ``state`` is what a checkpoint holds, 
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,12 @@ class RunResult:
     status: str
     exit_code: int
     evaluation: Result | None
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: how the run ended, its figures, and where its report lies."""
+        shown = getattr(self.evaluation, "_repr_html_", str)()
+        report = html.escape(str(self.path / "report.html"), quote=True)
+        return f'<p>{html.escape(self.status)}; report: <a href="{report}">{report}</a></p>{shown}'
 
 
 class Trainer:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from deepresidual.fields import check_choices
-from deepresidual.recipe import Recipe
+from deepresidual.errors import ConfigurationError, quoted
+from deepresidual.fields import check_choices, field_types, replaced
+from deepresidual.recipe import Recipe, setting_homes
 from deepresidual.runtime.compute import PrecisionChoice
 from deepresidual.training.compiling import CompileChoice
 
@@ -79,6 +80,43 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
+
+
+def with_keywords(options: TrainOptions | None, keywords: Mapping[str, Any]) -> TrainOptions:
+    """Return options with some of their fields replaced.
+
+    Raises:
+        ConfigurationError: There is no such field; the message says how what is meant is called.
+    """
+    for name, value in keywords.items():
+        meant = OTHER_NAMES.get(name, name)
+        if name in field_types(TrainOptions):
+            continue
+        if meant in setting_homes():
+            raise ConfigurationError(
+                f"train has no keyword {name!r}",
+                remedy=f"it is a field of the recipe: changes={{{meant!r}: {quoted(value, 40)}}}",
+            )
+        if meant != name:
+            raise ConfigurationError(f"train has no keyword {name!r}", remedy=f"here it is {meant}")
+    return replaced(options or TrainOptions(), keywords, "train")
+
+
+OTHER_NAMES = {
+    "lr": "learning_rate",
+    "optim": "optimizer",
+    "batch": "batch_size",
+    "num_epochs": "epochs",
+    "max_epochs": "epochs",
+    "imgsz": "image_px",
+    "image_size": "image_px",
+    "workers": "num_workers",
+    "pretrained": "weights, and learned ones are the default for photos",
+    "output_dir": "out",
+    "validation_data": "a mapping {'train': …, 'val': …} as data",
+    "class_names": "deepresidual.open_dataset(data, class_names=…) as data",
+}
+"""What other libraries call a keyword of ``train``, and what to write here."""
 
 
 class TrainKeywords(TypedDict, total=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,7 +16,7 @@ from deepresidual.spec import ResNetSpec
 from deepresidual.training.beginning import begun, settle_beginning, with_held_out
 from deepresidual.training.length import minutes_of, plan_length
 from deepresidual.training.memory import allocator_policy_of
-from deepresidual.training.options import TrainKeywords, TrainOptions
+from deepresidual.training.options import TrainKeywords, TrainOptions, with_keywords
 from deepresidual.training.plan import make_plan
 from deepresidual.training.schedule import learning_rate
 from deepresidual.training.timing import seconds_a_step
@@ -124,7 +124,7 @@ def preview(
         ConfigurationError: An option is not allowed.
         DataError: The data cannot be used.
     """
-    options = replace(options or TrainOptions(), **keywords)
+    options = with_keywords(options, keywords)
     device = resolve_device(options.device)
     opened = as_source(data, labels=options.labels, num_workers=options.num_workers)
     beginning = settle_beginning(opened, model, options, device)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deepresidual.errors import ConfigurationError, DataError, nearest
+from deepresidual.errors import listed as listed_in_order
 from deepresidual.preprocess import Preprocess
 
 TRAIN = "train"
@@ -135,7 +136,7 @@ class LabelledSplit:
         return (zlib.crc32(self.read(index).content) for index in range(len(self)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SampleSource:
     """A data set: what the DATA argument of a command names.
 
@@ -169,6 +170,11 @@ class SampleSource:
     notes: tuple[str, ...] = ()
     is_permuted: bool = False
     location: str = ""
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
+        classes = f"{len(self.classes):,} classes ({listed_in_order(self.classes, 3)})"
+        return f"SampleSource({self.name}: {splits or 'no splits'}; {classes})"
 
     def split(self, name: str) -> Split:
         """Return the split called ``name``.
