@@ -19,6 +19,7 @@ from deepresidual.runtime.openmp import limit_spinning
 if TYPE_CHECKING:
     from deepresidual.data.source.base import EncodedSample, LabelledSplit, SampleSource
     from deepresidual.data.source.dataset import open_dataset
+    from deepresidual.data.transform import ImageTransform
     from deepresidual.errors import ResidualError
     from deepresidual.estimator import ResNetClassifier
     from deepresidual.evaluation import Evaluation
@@ -53,6 +54,7 @@ __all__ = [
     "EncodedSample",
     "Evaluation",
     "EvaluationOptions",
+    "ImageTransform",
     "LabelledSplit",
     "Prediction",
     "Preprocess",
@@ -83,6 +85,7 @@ _HOMES = {
     "EncodedSample": "deepresidual.data.source.base",
     "Evaluation": "deepresidual.evaluation",
     "EvaluationOptions": "deepresidual.evaluation.options",
+    "ImageTransform": "deepresidual.data.transform",
     "LabelledSplit": "deepresidual.data.source.base",
     "Prediction": "deepresidual.models",
     "Preprocess": "deepresidual.preprocess",

@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import re
 import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ NOT_RUN: dict[tuple[str, str], str] = {
 }
 # Pages whose blocks are those of another page in another language.
 TRANSLATED = {"docs/zh/tutorial.md": "docs/tutorial.md"}
+
+# Pages on which other libraries warn of each other: Lightning of PyTorch's trees, and of few workers.
+WARNED_OF = ("docs/how-to/own-loop.md",)
 
 ALL = [block for page in PAGES for block in blocks(page)]
 
@@ -90,7 +94,10 @@ def test_blocks_run_in_order(page: str, workplace: Path, capsys: pytest.CaptureF
         if any(is_at(block, *place) for place in NOT_RUN):
             continue
         if block.kind == "python":
-            exec(compile(block.text, page, "exec"), {"__name__": "__main__"})  # noqa: S102
+            with warnings.catch_warnings():
+                if page in WARNED_OF:
+                    warnings.simplefilter("ignore")
+                exec(compile(block.text, page, "exec"), {"__name__": "__main__"})  # noqa: S102
             continue
         for arguments in commands(block.text):
             code = main(shortened(arguments))
