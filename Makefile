@@ -39,6 +39,21 @@ layers:
 pages:
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 
+# Wheel and sdist in empty environments: the oldest and the newest Python, the lowest and the newest versions of what it
+# needs. It loads gigabytes and is no part of what a change is checked by. FLAGS are more words for 'uv pip install',
+# such as --torch-backend cpu.
+FLAGS ?=
+
+.PHONY: test-install
+
+test-install: $(VENV)/.installed-uv
+	$(VENV)/install/bin/python tests/install/fresh.py --flags '$(FLAGS)'
+
+$(VENV)/.installed-uv: $(VENV)/.installed
+	$(PYTHON) -m venv $(VENV)/install
+	$(VENV)/install/bin/pip install --quiet --disable-pip-version-check build twine uv
+	@touch $@
+
 # Stored pixels against every supported version of Pillow, each in a folder that comes before the installed one.
 PILLOWS := $(addprefix $(VENV)/pillow-,11 12 13)
 

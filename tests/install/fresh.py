@@ -1,0 +1,173 @@
+"""Build wheel and sdist, install the wheel in empty environments, and use it there as a newcomer does.
+
+Two environments: the oldest Python with the lowest versions of the dependencies that ``pyproject.toml``
+allows, and the newest Python with the newest versions. ``make test-install`` calls it; it loads gigabytes, so
+no other test does. Needs uv, build and twine in the environment that runs it.
+
+    python tests/install/fresh.py --flags '--torch-backend cpu'
+"""
+
+from __future__ import annotations
+
+import argparse
+import email
+import os
+import shlex
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+OLDEST, NEWEST = "3.11", "3.13"
+WHAT_AN_SDIST_HOLDS = (
+    "src/deepresidual/__init__.py",
+    "tests/conftest.py",
+    "benchmarks/README.md",
+    "examples/demo.py",
+    "docs/index.md",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "pyproject.toml",
+)
+PHOTO = "photo.jpg"
+COMMANDS = (
+    "--version",
+    "doctor",
+    "models",
+    "models resnet50",
+    f"predict resnet56-cifar10 {PHOTO}",
+    "train digits --steps 5 --batch-size 32 --weights none --out run",
+    "evaluate run",
+    f"predict run {PHOTO} --format csv",
+    f"explain run {PHOTO} --out heat-maps",
+    "report run",
+    "check digits",
+    "reproduce complexity --out complexity",
+    "train --help-all",
+    "--print-completion bash",
+)
+REFUSED = {"train digits --lr 0.1": "here it is --learning-rate 0.1", "train phots": "does not exist"}
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What an environment costs.
+
+    Attributes:
+        seconds: Time of the installation, downloads included where nothing is cached.
+        packages: Number of packages.
+        megabytes: Size on disk.
+        torch: Version of torch.
+        first_result: Seconds of the first prediction with a bundled model.
+    """
+
+    seconds: float
+    packages: int
+    megabytes: float
+    torch: str
+    first_result: float
+
+
+def main() -> int:
+    """Do it all, print a line for each environment, and return 1 where something does not work."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--flags", default="", help="more words for 'uv pip install', such as --torch-backend cpu")
+    parser.add_argument("--only", choices=("lowest", "highest"), help="one of the two environments")
+    asked = parser.parse_args()
+    flags = shlex.split(asked.flags)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        wheel = built(folder / "dist")
+        for resolution, python in (("lowest", OLDEST), ("highest", NEWEST)):
+            if asked.only in (None, resolution):
+                found = installed(folder / resolution, wheel, python, resolution, flags)
+                print(
+                    f"{resolution} versions on Python {python}: {found.packages} packages with torch {found.torch}, "
+                    f"{found.megabytes:,.0f} MB in {found.seconds:.0f} s, first prediction in "
+                    f"{found.first_result:.1f} s; {len(COMMANDS)} commands work (load {os.getloadavg()[0]:.1f})",
+                    flush=True,
+                )
+    return 0
+
+
+def built(folder: Path) -> Path:
+    """Build both, hold them against what an index asks for, and return the wheel."""
+    run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)])
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    run([sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist)])
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    lacking = [name for name in WHAT_AN_SDIST_HOLDS if name not in names]
+    if lacking:
+        raise SystemExit(f"{sdist.name} lacks {', '.join(lacking)}")
+    print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB; {sdist.name}: {sdist.stat().st_size / 1e6:.1f} MB")
+    return wheel
+
+
+def requirements(wheel: Path) -> list[str]:
+    """Return what a wheel depends on, without its extras."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = email.message_from_bytes(archive.read(name))
+    return [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+
+
+def installed(folder: Path, wheel: Path, python: str, resolution: str, flags: list[str]) -> Installed:
+    """Install the wheel in an empty environment, and use it."""
+    uv, environment = [sys.executable, "-m", "uv"], folder / "env"
+    run([*uv, "venv", "--quiet", "--python", python, str(environment)])
+    binaries = environment / ("Scripts" if os.name == "nt" else "bin")
+    into = ["pip", "install", "--quiet", "--python", str(binaries / "python")]
+    listed = folder / "requirements.txt"
+    listed.write_text("\n".join(requirements(wheel)))
+    which = "lowest-direct" if resolution == "lowest" else "highest"
+    started = time.monotonic()
+    run([*uv, *into, "--resolution", which, *flags, "--requirement", str(listed)])
+    run([*uv, *into, "--no-deps", str(wheel)])
+    seconds = time.monotonic() - started
+    run([*uv, "pip", "check", "--quiet", "--python", str(binaries / "python")])
+    packages = run([*uv, "pip", "list", "--quiet", "--format", "freeze", "--python", str(binaries / "python")])
+    (torch,) = [line.partition("==")[2] for line in packages.splitlines() if line.startswith("torch==")]
+    first_result = use(binaries, folder)
+    size = sum(path.stat().st_size for path in environment.rglob("*") if path.is_file() and not path.is_symlink())
+    return Installed(seconds, len(packages.splitlines()), size / 1e6, torch, first_result)
+
+
+def use(binaries: Path, folder: Path) -> float:
+    """Run the commands, and return the time of the first prediction."""
+    drawn = f"from PIL import Image; Image.linear_gradient('L').resize((300, 200)).convert('RGB').save('{PHOTO}')"
+    run([str(binaries / "python"), "-c", drawn], folder)
+    first_result = 0.0
+    for words in COMMANDS:
+        started = time.monotonic()
+        run([str(binaries / "residual"), *words.split()], folder)
+        if words.startswith("predict resnet56"):
+            first_result = time.monotonic() - started
+    for words, said in REFUSED.items():
+        done = subprocess.run(
+            [str(binaries / "residual"), *words.split()], capture_output=True, text=True, cwd=folder, check=False
+        )
+        if said not in done.stderr:
+            raise SystemExit(f"residual {words}: {done.stderr}")
+    return first_result
+
+
+def run(words: list[str], folder: Path | None = None) -> str:
+    """Run a command from another folder than the checkout, and return what it prints."""
+    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=surroundings, check=False)
+    if done.returncode:
+        raise SystemExit(f"{shlex.join(words)} left with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
