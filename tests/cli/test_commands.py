@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -105,10 +106,18 @@ def test_train_evaluate_predict(photos: Path, tmp_path: Path, capsys: Capture) -
 
 def test_train_ends_with_where_things_lie(photos: Path, tmp_path: Path, capsys: Capture) -> None:
     assert main(train_arguments(photos, tmp_path / "run")) == 0
-    out = capsys.readouterr().out.splitlines()
-    assert out[:2] == [f"model   {tmp_path / 'run' / 'model'}", f"report  {tmp_path / 'run' / 'report.html'}"]
-    assert re.fullmatch(r"test: top-1 [\d.]+% \(\d+ of 15\), loss [\d.]+", out[2])
-    assert re.match(r"\d+ of 15 right; always 'blue': 5 of 15(; |$)", out[3])
+    run = tmp_path / "run"
+    measured, empty, *commands = capsys.readouterr().out.splitlines()
+    assert re.match(r"test +\d+ of 15 right: \d+ % \(\d+–\d+ %\); always 'blue': 33 %(; |$)", measured)
+    assert empty == ""
+    assert commands[0] == f"look      {run / 'report.html'}"
+    assert [line.split()[:3] for line in commands[1:4]] == [
+        ["measure", "residual", "evaluate"],
+        ["use", "residual", "predict"],
+        ["explain", "residual", "explain"],
+    ]
+    for line in commands[1:4]:  # to be copied
+        assert main(shlex.split(line)[2:]) == 0, line
 
 
 def test_options_reach_the_run(photos: Path, tmp_path: Path) -> None:
@@ -134,8 +143,13 @@ def test_options_reach_the_run(photos: Path, tmp_path: Path) -> None:
 def test_evaluate_prints_a_table(model: str, photos: Path, capsys: Capture) -> None:
     assert main(["evaluate", model, str(photos)]) == 0
     out = capsys.readouterr().out
+    sentence = next(line for line in out.splitlines() if line.startswith(f"{model} on {photos} (test): "))
+    assert re.search(r"\d+ of 15 right: .*; always 'blue': 33 %", sentence)
+    assert re.search(r"class\s+images\s+predicted\s+precision\s+recall\s+F1", out)
+    assert "ECE" not in out
+    assert main(["evaluate", model, str(photos), "--details"]) == 0
+    out = capsys.readouterr().out
     assert re.search(r"split\s+images\s+right\s+top-1\s+95 % interval\s+baseline\s+loss\s+ECE", out)
-    assert "15 right; always 'blue': 5 of 15" in out
 
 
 @pytest.mark.parametrize("top_k", [1, 3])

@@ -87,7 +87,7 @@ def test_several_models_are_an_ensemble_and_data_comes_last(
     assert "chosen on val, the best first:" in out
     assert "temperature " in out
     assert f"the mean of the probabilities of {len(read['steps'])} of 3 models:" in out
-    assert re.search(r"\d+ of 15 right; always 'blue': 5 of 15", out)
+    assert re.search(r"\d+ of 15 right: \d+ % \(\d+–\d+ %\); always 'blue': 33 %", out)
     assert "top-5" not in out
     assert (read["baseline_class"], read["baseline_top1"]) == ("blue", 1 / 3)
 
@@ -103,7 +103,8 @@ def test_where_one_model_stands_alone_the_data_are_the_digits(tmp_path: Path, ca
 def test_top5_is_in_the_tables_of_many_classes(tmp_path: Path, capsys: Capture) -> None:
     network = create(dataclasses.replace(TINY, num_classes=11))
     save(TorchClassifier(network, (*"0123456789", "none"), SMALL_INPUT), tmp_path / "model")
-    assert main(["evaluate", str(tmp_path / "model"), str(tmp_path / "model"), "digits"]) == 0
+    model = str(tmp_path / "model")
+    assert main(["evaluate", model, model, "digits", "--details"]) == 0
     assert capsys.readouterr().out.count("top-5") == 2
 
 
@@ -121,7 +122,7 @@ def test_spoiled_images_are_measured_beside_the_others(
     assert main(command) == 0
     out = capsys.readouterr().out
     assert f"as they are: {evaluate(models[0], photos).in_words()}\n" in out
-    assert "always 'blue': 5 of 15" in out
+    assert "always 'blue': 33 %" in out
     assert "size=4" in out
 
 

@@ -75,11 +75,22 @@ class Installed:
     torch: str
     first_result: float
 
+    def __str__(self) -> str:
+        return (
+            f"{self.packages} packages with torch {self.torch}, {self.megabytes:,.0f} MB in "
+            f"{self.seconds:.0f} s, first prediction in {self.first_result:.1f} s; {len(COMMANDS)} commands "
+            f"work (load {os.getloadavg()[0]:.1f})"
+        )
+
 
 def main() -> int:
     """Do it all, print a line for each environment, and return 1 where something does not work."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--flags", default="", help="more words for 'uv pip install', such as --torch-backend cpu")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--flags", default="", help="more words for 'uv pip install', such as --torch-backend cpu"
+    )
     parser.add_argument("--only", choices=("lowest", "highest"), help="one of the two environments")
     asked = parser.parse_args()
     flags = shlex.split(asked.flags)
@@ -89,12 +100,7 @@ def main() -> int:
         for resolution, python in (("lowest", OLDEST), ("highest", NEWEST)):
             if asked.only in (None, resolution):
                 found = installed(folder / resolution, wheel, python, resolution, flags)
-                print(
-                    f"{resolution} versions on Python {python}: {found.packages} packages with torch {found.torch}, "
-                    f"{found.megabytes:,.0f} MB in {found.seconds:.0f} s, first prediction in "
-                    f"{found.first_result:.1f} s; {len(COMMANDS)} commands work (load {os.getloadavg()[0]:.1f})",
-                    flush=True,
-                )
+                print(f"{resolution} versions on Python {python}: {found}", flush=True)
     return 0
 
 
@@ -108,7 +114,8 @@ def built(folder: Path) -> Path:
     lacking = [name for name in WHAT_AN_SDIST_HOLDS if name not in names]
     if lacking:
         raise SystemExit(f"{sdist.name} lacks {', '.join(lacking)}")
-    print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB; {sdist.name}: {sdist.stat().st_size / 1e6:.1f} MB")
+    for file in (wheel, sdist):
+        print(f"{file.name}: {file.stat().st_size / 1e6:.1f} MB")
     return wheel
 
 
@@ -134,16 +141,22 @@ def installed(folder: Path, wheel: Path, python: str, resolution: str, flags: li
     run([*uv, *into, "--no-deps", str(wheel)])
     seconds = time.monotonic() - started
     run([*uv, "pip", "check", "--quiet", "--python", str(binaries / "python")])
-    packages = run([*uv, "pip", "list", "--quiet", "--format", "freeze", "--python", str(binaries / "python")])
+    packages = run(
+        [*uv, "pip", "list", "--quiet", "--format", "freeze", "--python", str(binaries / "python")]
+    )
     (torch,) = [line.partition("==")[2] for line in packages.splitlines() if line.startswith("torch==")]
     first_result = use(binaries, folder)
-    size = sum(path.stat().st_size for path in environment.rglob("*") if path.is_file() and not path.is_symlink())
+    size = sum(
+        path.stat().st_size for path in environment.rglob("*") if path.is_file() and not path.is_symlink()
+    )
     return Installed(seconds, len(packages.splitlines()), size / 1e6, torch, first_result)
 
 
 def use(binaries: Path, folder: Path) -> float:
     """Run the commands, and return the time of the first prediction."""
-    drawn = f"from PIL import Image; Image.linear_gradient('L').resize((300, 200)).convert('RGB').save('{PHOTO}')"
+    drawn = (
+        f"from PIL import Image; Image.linear_gradient('L').resize((300, 200)).convert('RGB').save('{PHOTO}')"
+    )
     run([str(binaries / "python"), "-c", drawn], folder)
     first_result = 0.0
     for words in COMMANDS:
@@ -153,7 +166,11 @@ def use(binaries: Path, folder: Path) -> float:
             first_result = time.monotonic() - started
     for words, said in REFUSED.items():
         done = subprocess.run(
-            [str(binaries / "residual"), *words.split()], capture_output=True, text=True, cwd=folder, check=False
+            [str(binaries / "residual"), *words.split()],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            check=False,
         )
         if said not in done.stderr:
             raise SystemExit(f"residual {words}: {done.stderr}")
@@ -165,7 +182,9 @@ def run(words: list[str], folder: Path | None = None) -> str:
     surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=surroundings, check=False)
     if done.returncode:
-        raise SystemExit(f"{shlex.join(words)} left with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+        raise SystemExit(
+            f"{shlex.join(words)} left with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
+        )
     return done.stdout
 
 

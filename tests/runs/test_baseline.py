@@ -55,7 +55,9 @@ def test_a_split_without_images_has_an_empty_baseline() -> None:
 def test_the_sentence_has_the_clauses_that_hold(
     right: int, interval: tuple[float, float], known: dict[str, Any], clauses: list[str]
 ) -> None:
-    expected = [f"{right} of 153 right", "always 'bees': 83 of 153", *clauses]
+    low, high = (f"{100 * bound:.0f}" for bound in interval)
+    figures = f"{right} of 153 right: {100 * right / 153:.0f} % ({low}–{high} %)"
+    expected = [figures, "always 'bees': 54 %", *clauses]
     assert in_words(right, 153, interval, BEES, **known) == "; ".join(expected)
 
 
@@ -106,5 +108,5 @@ def test_an_evaluation_has_its_baseline_as_a_value_and_in_json() -> None:
     document = evaluation.to_dict()
     assert (document["baseline_top1"], document["baseline_class"]) == (83 / 153, "bees")
     assert "baseline_top1" not in evaluation.summary()
-    assert evaluation.in_words() == "104 of 153 right; always 'bees': 83 of 153"
+    assert evaluation.in_words() == "104 of 153 right: 68 % (60–75 %); always 'bees': 54 %"
     assert "it overfits: 88 %" in evaluation.in_words(training_top1=0.88)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,17 +17,13 @@ import pytest
 import torch
 
 import deepresidual
-from deepresidual import zoo
 from deepresidual.backends.classifier import SettledPrecision
 from deepresidual.data.loader import Batch
-from deepresidual.data.source import open_source
 from deepresidual.errors import ConfigurationError, DivergedError, MissingDependencyError, RunError
 from deepresidual.models import load
-from deepresidual.recipe.recipes import named_recipe
-from deepresidual.runtime.distributed import SINGLE, Processes
+from deepresidual.runtime.distributed import Processes
 from deepresidual.tasks import BatchSums
-from deepresidual.training.beginning import Beginning
-from deepresidual.training.launch import _check_split, _introduce, train
+from deepresidual.training.launch import _check_split, train
 from deepresidual.training.memory import fitting_micro_batch, is_out_of_memory
 from deepresidual.training.state import TrainingState
 from deepresidual.training.updater import Updater
@@ -48,24 +43,6 @@ from tests.training.parts import (
 )
 
 pytestmark = pytest.mark.usefixtures("no_report")
-
-
-def test_what_a_recipe_leaves_out_on_a_network_is_said(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source = open_source(photos)
-    recipe = named_recipe("rsb_a2", zoo.entry("plain20").spec)
-    plan = dataclasses.replace(a_plan(zoo.entry("plain20").spec), recipe=recipe)
-    run: Any = SimpleNamespace(path=tmp_path)
-    _introduce(plan, source, run, SINGLE, Beginning())
-    said = capsys.readouterr().err
-    assert "without zero_init_last_bn on this network: shortcut is 'none': a plain net would" in said
-    assert "without stochastic_depth on this network: a plain net would drop everything" in said
-    residual_spec = zoo.entry("resnet18").spec
-    recipe = named_recipe("rsb_a2", residual_spec)
-    plan = dataclasses.replace(a_plan(residual_spec), recipe=recipe)
-    _introduce(plan, source, run, SINGLE, Beginning())
-    assert "without" not in capsys.readouterr().err
 
 
 # -- choices -------------------------------------------------------------------------------------------
@@ -723,23 +700,6 @@ def test_a_run_can_be_stopped_while_it_reads_its_images_into_memory(
 
 
 # -- introducing itself --------------------------------------------------------------------------------
-
-
-def test_a_run_introduces_itself(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    a_run(photos, tmp_path / "run", {"steps": 1, "ema_decay": 0.5, "mixup": 0.2, "flip": False}, seed=4)
-    said = capsys.readouterr().err
-    recipe = record_of(tmp_path / "run")["plan"]["recipe"]
-    fingerprint = load(tmp_path / "run").provenance["recipe_fingerprint"]
-    assert re.search(r"^data +photos: 48 train, 15 test; 3 classes$", said, re.MULTILINE)
-    assert re.search(
-        r"^model +custom: [\d,]+ parameters, \d+ million multiply-adds at 8 px$", said, re.MULTILINE
-    )
-    assert f"cifar ({fingerprint}): 1 steps of 10, sgd, learning rate 0.05 (cosine)" in said
-    for field in ("ema_decay 0.5", "mixup 0.2", "steps 1", "learning_rate 0.05"):
-        assert field in said
-    assert "computing  fp32, not compiled, seed 4" in said
-    assert "images     pad crop, not mirrored" in said
-    assert recipe["name"] == "cifar"
 
 
 def test_the_rule_that_held_images_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

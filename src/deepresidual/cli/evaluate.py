@@ -116,7 +116,8 @@ def evaluate(
         named = {"models": members} if len(members) > 1 else {"model": members[0]}
         print_json({**named, "data": data, "views": seen.to_dict(), **left_out, **measured.to_dict()})
     else:
-        print_measured(measured, details=details)
+        of_what = members[0] if len(members) == 1 else f"{len(members)} models"
+        print_measured(measured, f"{of_what} on {data}", details=details)
     return 0
 
 

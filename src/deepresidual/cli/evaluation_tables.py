@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from deepresidual.cli.label_tables import print_labels
 from deepresidual.cli.output import print_line, print_table
 from deepresidual.runs.baseline import shows_top5
+from deepresidual.runtime.printable import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,14 +17,25 @@ if TYPE_CHECKING:
 
 __all__ = ["print_measured"]
 
+# Characters of what was measured on what.
+_SUBJECT_LENGTH = 200
 # How many classes and confusions the tables show; --json has all.
 _SHOWN = 40
 
 
 def print_measured(
-    measured: Evaluation | EnsembleEvaluation | RobustnessEvaluation | MultilabelEvaluation, *, details: bool
+    measured: Evaluation | EnsembleEvaluation | RobustnessEvaluation | MultilabelEvaluation,
+    of_what: str,
+    *,
+    details: bool,
 ) -> None:
-    """Print a result of any kind; ``details`` adds classes, confusions and calibration."""
+    """Print a result of any kind.
+
+    Args:
+        measured: The result.
+        of_what: What was measured on what, as the sentence begins: ``runs/mine on photos``.
+        details: Add all figures, confusions and calibration.
+    """
     from deepresidual.evaluation import EnsembleEvaluation, RobustnessEvaluation
     from deepresidual.evaluation.multilabel import MultilabelEvaluation
 
@@ -37,14 +49,19 @@ def print_measured(
         _print_choice(measured)
         _print_members(measured)
         measured = measured.evaluation
-    _print_metrics(measured)
-    print_line(measured.in_words())
+    print_line(f"{shortened(of_what, _SUBJECT_LENGTH)} ({measured.split}): {measured.in_words()}")
+    _print_classes(measured)
+    if measured.temperature is not None:
+        _print_temperature(measured)
     if details:
+        _print_metrics(measured)
         _print_details(measured)
+    else:
+        print_line("--details adds loss, calibration and confusions.")
 
 
 def _print_metrics(measured: Evaluation) -> None:
-    """Print what was measured of the whole split in one row, and of a temperature in a sentence."""
+    """Print what was measured of the whole split in one row."""
     low, high = measured.top1_interval
     _print_figures(
         ("split", ">images", ">right", ">top-1", "95 % interval", ">baseline", ">top-5", ">loss", ">ECE"),
@@ -63,12 +80,15 @@ def _print_metrics(measured: Evaluation) -> None:
         ],
         len(measured.classes),
     )
-    if measured.temperature is not None:
-        fitted = measured.temperature
-        print_line(
-            f"temperature {fitted.value:.4f}, fitted on {fitted.fit_count:,} images of {fitted.split}: "
-            f"ECE {measured.ece:.2%} → {fitted.ece:.2%}, loss {measured.loss:.4f} → {fitted.loss:.4f}"
-        )
+
+
+def _print_temperature(measured: Evaluation) -> None:
+    fitted = measured.temperature
+    assert fitted is not None  # noqa: S101  # the caller has looked
+    print_line(
+        f"temperature {fitted.value:.4f}, fitted on {fitted.fit_count:,} images of {fitted.split}: "
+        f"ECE {measured.ece:.2%} → {fitted.ece:.2%}, loss {measured.loss:.4f} → {fitted.loss:.4f}"
+    )
 
 
 def _print_figures(columns: Sequence[str], rows: Sequence[Sequence[str]], num_classes: int) -> None:
@@ -114,8 +134,8 @@ def _print_choice(together: EnsembleEvaluation) -> None:
         )
 
 
-def _print_details(measured: Evaluation) -> None:
-    """Print every class, the most frequent confusions and the bins of the calibration."""
+def _print_classes(measured: Evaluation) -> None:
+    """Print every class, or of many those that do worst."""
     classes = [metrics for metrics in measured.per_class if metrics.support or metrics.num_predicted]
     weakest = sorted(classes, key=lambda metrics: metrics.f1)[:_SHOWN] if len(classes) > _SHOWN else classes
     print_table(
@@ -134,6 +154,10 @@ def _print_details(measured: Evaluation) -> None:
     )
     if len(classes) > _SHOWN:
         print_line(f"the {_SHOWN} classes of {len(classes):,} with the lowest F1; --json has all")
+
+
+def _print_details(measured: Evaluation) -> None:
+    """Print the most frequent confusions and the bins of the calibration."""
     wrong = sorted((row for row in measured.confusions if row[0] != row[1]), key=lambda row: -row[2])
     if wrong:
         print_table(

@@ -10,6 +10,7 @@ import tyro
 from deepresidual.cli.options import Maybe, as_options
 from deepresidual.cli.output import print_json, print_line
 from deepresidual.cli.recipe_options import RecipeOptions
+from deepresidual.cli.training_summary import print_training
 from deepresidual.errors import UnknownNameError
 from deepresidual.recipe.recipes import NAMES
 from deepresidual.training.options import TrainOptions
@@ -62,19 +63,13 @@ def train(
         settings: Fields of the recipe.
     """
     _refuse_early(data, model, training)
-    from deepresidual.evaluation import Evaluation
-    from deepresidual.runs.baseline import run_in_words, shows_top5
-    from deepresidual.runs.findings import findings_in_words
-    from deepresidual.runs.gains import gains_in_words
-    from deepresidual.runs.read import read_run
-    from deepresidual.runs.repeat import command_to_repeat
     from deepresidual.training.launch import train as run_training
     from deepresidual.training.preview import preview
     from deepresidual.training.seeds import train_seeds
 
     options = replace(training, changes=settings.changes, fit_memory=settings.fit_memory)
     if dry_run:
-        _show(preview(data, model, options), json=json)
+        _show(preview(data, model, options, told=not json), json=json)
         return 0
     if seeds != 1:
         several = train_seeds(data, model, out, options, num_seeds=seeds, resume=resume)
@@ -85,27 +80,7 @@ def train(
     if json:
         print_json({"run": str(result.path), "status": result.status, **(done.summary() if done else {})})
         return result.exit_code
-    if result.status == "interrupted":
-        print_line(f"interrupted; all is saved. Go on with the same command and --resume --out {result.path}")
-    run = read_run(result.path)
-    if (again := command_to_repeat(run.record)) and result.status == "finished":
-        print_line(f"again, to the same bits on this machine: {again}")
-    print_line(f"model   {result.path / 'model'}")
-    print_line(f"report  {result.path / 'report.html'}")
-    if isinstance(done, Evaluation):
-        print_line(
-            f"{done.split}: top-1 {done.top1:.2%} ({round(done.top1 * done.count):,} of {done.count:,}), "
-            f"{f'top-5 {done.top5:.2%}, ' if shows_top5(len(done.classes)) else ''}loss {done.loss:.4f}"
-        )
-        for line in gains_in_words(run):
-            print_line(line)
-        print_line(run_in_words(run))
-        if found := findings_in_words(run):
-            print_line(f"images  {found}")
-        if result.status == "finished":
-            print_line(f"next    residual predict {result.path} PHOTO…")
-    elif done:
-        print_line(", ".join(f"{name} {value}" for name, value in done.summary().items()))
+    print_training(result, data)
     return result.exit_code
 
 

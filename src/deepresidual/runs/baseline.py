@@ -6,7 +6,7 @@ Beside the accuracy of the training images it tells what is wrong, and what woul
 Example:
     >>> baseline = majority_class(("ants", "bees"), ((0, 0, 40), (0, 1, 30), (1, 0, 19), (1, 1, 64)))
     >>> in_words(104, 153, (0.60, 0.75), baseline, training_top1=0.88)
-    "104 of 153 right; always 'bees': 83 of 153; it overfits: 88 % on training images; more images or …"
+    "104 of 153 right: 68 % (60–75 %); always 'bees': 54 %; it overfits: 88 % on training images; …"
 """
 
 from __future__ import annotations
@@ -92,11 +92,14 @@ def in_words(
     """
     if not count:
         return "no images were measured"
-    clauses = [f"{right:,} of {count:,} right"]
-    if baseline.right == count:
-        return f"{clauses[0]}; all are {baseline.name}, which says nothing about telling classes apart"
-    clauses.append(f"always {baseline.name}: {baseline.right:,} of {count:,}")
     low, high = interval
+    clauses = [
+        f"{right:,} of {count:,} right: {_percent(right / count, count)} ({_interval(interval, count)})"
+    ]
+    if baseline.right == count:
+        said = f"all are {baseline.name}, which says nothing about telling classes apart"
+        return f"{right:,} of {count:,} right; {said}"
+    clauses.append(f"always {baseline.name}: {_percent(baseline.top1, count)}")
     is_weak = low <= baseline.top1
     if is_weak:
         how = "worse than" if high < baseline.top1 else "not shown to be better than"
@@ -108,6 +111,20 @@ def in_words(
         learned = "" if from_scratch is False else " or learned weights (--weights)"
         clauses.append(f"more images{learned} would help")
     return "; ".join(clauses)
+
+
+def _percent(share: float, count: int) -> str:
+    return f"{100 * share:.{_digits(count)}f} %"
+
+
+def _interval(bounds: tuple[float, float], count: int) -> str:
+    low, high = (f"{100 * bound:.{_digits(count)}f}" for bound in bounds)
+    return f"{low}–{high} %"
+
+
+def _digits(count: int) -> int:
+    """Return the decimals of a percentage of so many images that say something."""
+    return 0 if count < 200 else 1 if count < 20_000 else 2
 
 
 def overfits(training_top1: float, top1: float, interval: tuple[float, float]) -> bool:

@@ -189,13 +189,19 @@ class ProgressBar:
             )
         elif time.monotonic() - self._printed > _PLAIN_SECONDS:
             self._printed = time.monotonic()
-            self.line(f"{self._label} {done}/{self._total} {status}, {self._time_left()} left")
+            self.line(f"{self._label} {done}/{self._total} {status}{self._left()}")
 
     def line(self, message: str) -> None:
         """Print a line above the bar that stays."""
         self._bar.console.print(escape(_fitted(self._console, shortened(message))))
 
-    def _time_left(self) -> str:
+    def seconds_left(self) -> float | None:
+        """Return the time that the other steps will take; ``None``: not known yet."""
         steps = self._done - self._first
-        seconds = (time.monotonic() - self._started) / max(1, steps) * (self._total - self._done)
-        return duration(seconds)
+        if steps <= 0:
+            return None
+        return (time.monotonic() - self._started) / steps * (self._total - self._done)
+
+    def _left(self) -> str:
+        seconds = self.seconds_left()
+        return "" if seconds is None else f", {duration(seconds)} left"

@@ -22,6 +22,9 @@ from deepresidual.runtime.console import warn
 from deepresidual.runtime.signals import StopRequested
 from deepresidual.training.resources import Resources
 
+_BAD_REMEDY = (
+    "repair or remove this file, or leave such files out by --bad-samples skip; 'residual check' lists all"
+)
 _MOST_BAD = 0.01  # beyond this share of bad samples the data set is at fault, not a file
 
 
@@ -159,7 +162,7 @@ class Feed:
         for found in self._processes.all_gather(unknown):
             for key, reason in found.items():
                 if self._plan.bad_samples == "stop":
-                    raise DataError(f"{key}: {reason}", remedy="repair or remove this file, then start again")
+                    raise DataError(f"{key}: {reason}", remedy=_BAD_REMEDY)
                 if key not in known and key not in bad:
                     bad[key] = reason
                     warn(f"{key} is skipped: {reason}")

@@ -13,6 +13,7 @@ from deepresidual.models import TorchClassifier, load
 from deepresidual.reporting import write_report
 from deepresidual.runs.folder import Run
 from deepresidual.runtime.console import ProgressBar, warn
+from deepresidual.runtime.duration import duration
 from deepresidual.runtime.memory import peak_memory
 from deepresidual.tasks import Result, task_of
 from deepresidual.training.meter import Sums
@@ -111,14 +112,12 @@ class Journal:
         trained = ""
         if sums.count:
             figures = self._task.figures(sums.loss, sums.parts, sums.count)
-            trained = (
-                f"training loss {figures['loss']:.4f} {self._task.headline(figures, 2)}, "
-                f"{sums.speed()['images_per_second']:,.0f} images/s, "
-            )
+            trained = f"training {self._task.headline(figures, 1)}, "
         measured, begins = evaluation.summary(), self.plan.recipe.classifier_init == "probe" and not step
         self._line(
-            f"{'probe' if begins else f'epoch {self._epoch_reached(step):>4}'}  {trained}"
-            f"{evaluation.split} loss {measured['loss']:.4f} {self._task.headline(measured, 2)}"
+            f"{'probe' if begins else f'epoch {self._epoch_reached(step)}/{self._epochs()}':<12}"
+            f"{trained}{evaluation.split} {self._task.headline(measured, 1)}, loss {measured['loss']:.3f}"
+            f"{self._time_left()}"
         )
         with self._processes.failing_together():
             if self._processes.is_main:
@@ -150,6 +149,15 @@ class Journal:
 
     def _epoch(self, step: int) -> float:
         return step * self.plan.recipe.batch_size / self.plan.num_samples
+
+    def _epochs(self) -> str:
+        recipe = self.plan.recipe
+        epochs = recipe.epochs if recipe.steps is None else self._epoch(self.plan.total_steps)
+        return f"{round(epochs, 1):g}"
+
+    def _time_left(self) -> str:
+        seconds = self._bar.seconds_left() if self._bar is not None else None
+        return f"  {duration(seconds)} left" if seconds else ""
 
     def _epoch_reached(self, step: int) -> str:
         """Return the epoch that an evaluation after ``step`` is of, which the step's batch goes beyond."""

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 import torch
 
-from deepresidual.backends.classifier import ASKED_FOR
-from deepresidual.data.expectation import expectation, images_a_class
 from deepresidual.data.source import SampleSource, as_source
 from deepresidual.data.source.dataset import Dataset
 from deepresidual.data.source.division import as_recorded
-from deepresidual.data.source.multilabel import MULTILABEL, labels_in_words
 from deepresidual.errors import ConfigurationError, DivergedError, ResidualError, RunError, UnknownNameError
-from deepresidual.recipe import Recipe
-from deepresidual.recipe.recipes import NAMES, left_out
+from deepresidual.recipe.recipes import NAMES
 from deepresidual.runs.folder import Run, already_holds_run, default_run_path
 from deepresidual.runs.plan import Plan
 from deepresidual.runs.read import holds_run, read_plan
 from deepresidual.runs.samples import recorded_splits
 from deepresidual.runs.tensorboard import require_tensorboard
-from deepresidual.runtime.console import note, warn, warn_each
+from deepresidual.runtime.console import note, warn
 from deepresidual.runtime.device import describe_hardware, resolve_device
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.files import expanded
 from deepresidual.runtime.memory import allocator_policy
-from deepresidual.runtime.openmp import spin_source
 from deepresidual.runtime.processes import resolve_num_workers, usable_cores
 from deepresidual.runtime.provenance import versions
 from deepresidual.runtime.signals import StopRequest, StopRequested
@@ -43,6 +38,7 @@ from deepresidual.training.beginning import (
     settle_beginning,
     with_held_out,
 )
+from deepresidual.training.introduction import introduce
 from deepresidual.training.journal import Journal
 from deepresidual.training.length import Length, check_minutes, minutes_of, plan_again, plan_length
 from deepresidual.training.loop import RunResult, Trainer
@@ -293,7 +289,9 @@ def _opened_run(
                 if resume and path is not None
                 else _started(source, model, options, device, processes, path, beginning)
             )
-            _introduce(opened.plan, source, opened, processes, beginning)
+            length = opened.record.get("length")
+            introduce(opened.plan, source, beginning, length["minutes"] if length else 0.0)
+            note(f"{'run':<12}{opened.path}")
     told: tuple[dict[str, Any], str, int] | None = None
     if opened is not None:
         told = opened.plan.to_dict(), str(opened.path), torch.get_num_threads()
@@ -420,65 +418,3 @@ def _require_outside(out: Path, data: SampleSource | Dataset | str | Path) -> No
         return  # not known to lie anywhere, or bundled
     if out.resolve().is_relative_to(expanded(data).resolve()):
         raise ConfigurationError(f"{out} lies inside the data {data}", remedy="choose an --out elsewhere")
-
-
-def _introduce(
-    plan: Plan, source: SampleSource, run: Run, processes: Processes, beginning: Beginning
-) -> None:
-    splits = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
-    note(f"data       {source.name}: {splits}; {len(source.classes)} classes")
-    for sentence in (source.held_out, *source.notes):
-        if sentence:
-            note(f"           {sentence}")
-    warn_each(source.ignored)
-    if plan.task == "classification":
-        counts = images_a_class(source.split("train").labels, len(source.classes))
-        note(f"           {expectation(counts, beginning.begins_with)}")
-    elif plan.task == MULTILABEL:
-        note(f"           {labels_in_words(source)}")
-    if beginning.line:
-        note(f"weights    {beginning.line}")
-    for sentence in beginning.notes:
-        note(f"           {sentence}")
-    macs = plan.spec.num_macs(plan.preprocess.crop_px)
-    note(
-        f"model      {plan.model}: {plan.spec.num_parameters:,} parameters, {macs / 1e6:,.0f} million "
-        f"multiply-adds at {plan.preprocess.crop_px} px"
-    )
-    recipe = plan.recipe
-    note(
-        f"recipe     {recipe.name} ({recipe.fingerprint()}): {plan.total_steps:,} steps of "
-        f"{recipe.batch_size}, {recipe.optimizer}, learning rate {recipe.learning_rate:g} ({recipe.schedule})"
-    )
-    for line in _changed_fields(recipe):
-        note(f"           {line}")
-    for change in left_out(recipe.name, plan.spec):
-        if not getattr(recipe, change.field):
-            note(f"           without {change.field} on this network: {change.reason}")
-    if not plan.weights and (recipe.frozen_stages or recipe.batch_norm == "frozen"):
-        what = f"frozen_stages {recipe.frozen_stages}" if recipe.frozen_stages else "batch_norm frozen"
-        warn(f"{what} holds still what was never trained; start from a model with --weights")
-    reason = f" ({plan.precision_reason})" if plan.precision_reason not in ("", ASKED_FOR) else ""
-    how = [f"{plan.precision}{reason}", "compiled" if plan.compiled else "not compiled", f"seed {plan.seed}"]
-    how += [f"{processes.size} ranks"] if processes.size > 1 else []
-    note(f"computing  {', '.join(how)}")
-    if spin_source() == "torch imported first":
-        note(
-            "           torch was imported before deepresidual, so idle threads spin as long as OpenMP lets "
-            "them, which is slow beside other programs; import deepresidual first"
-        )
-    mirrored = "mirrored (--flip no for digits and text)" if recipe.augment.flip else "not mirrored"
-    note(f"images     {recipe.augment.crop} crop, {mirrored}")
-    note(f"run        {run.path}")
-
-
-def _changed_fields(recipe: Recipe) -> list[str]:
-    """Return the fields that are not at their default, a few a line."""
-    words = [
-        f"{field.name} {value}"
-        for part in (recipe, recipe.augment, recipe.mix)
-        for field in fields(part)
-        if field.name not in ("name", "augment", "mix", "batch_size", "optimizer", "schedule")
-        and (value := getattr(part, field.name)) != field.default
-    ]
-    return [", ".join(words[first : first + 5]) for first in range(0, len(words), 5)]

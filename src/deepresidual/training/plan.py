@@ -66,6 +66,19 @@ def make_plan(
         ConfigurationError: A name is unknown or a value is out of range.
         DataError: The data set has no split to train or to evaluate on, or an image cannot be decoded.
     """
+    return settle_computing(
+        settle_learning(source, model, options, recorded=recorded), options, device, recorded
+    )
+
+
+def settle_learning(
+    source: SampleSource,
+    model: str | ResNetSpec | None,
+    options: TrainOptions,
+    *,
+    recorded: Plan | None = None,
+) -> Plan:
+    """Settle all of a plan that no measurement decides; it computes in float32, not compiled."""
     source.require_training_splits()
     start = load(options.weights) if options.weights is not None else None
     name, spec = _settled_model(source, model, start, recorded)
@@ -113,6 +126,13 @@ def make_plan(
     if isinstance(options.recipe, Recipe) or "start_px" in options.changes:
         _check_growth(plan)
     _check_images(plan)
+    return plan
+
+
+def settle_computing(
+    plan: Plan, options: TrainOptions, device: torch.device, recorded: Plan | None = None
+) -> Plan:
+    """Return a plan with its precision and compilation settled, which may be measured."""
     plan = _with_precision(plan, options, device, recorded)
     return replace(plan, compiled=_settled_compile(plan, options, device, recorded))
 

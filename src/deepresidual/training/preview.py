@@ -11,15 +11,17 @@ from deepresidual.data.source import SampleSource, as_source
 from deepresidual.data.source.dataset import Dataset
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.device import resolve_device
-from deepresidual.runtime.memory import allocator_policy, peak_memory
+from deepresidual.runtime.duration import duration
+from deepresidual.runtime.memory import allocator_policy
 from deepresidual.spec import ResNetSpec
 from deepresidual.training.beginning import begun, settle_beginning, with_held_out
+from deepresidual.training.introduction import introduce, particulars
 from deepresidual.training.length import minutes_of, plan_length
 from deepresidual.training.memory import allocator_policy_of
 from deepresidual.training.options import TrainKeywords, TrainOptions, with_keywords
-from deepresidual.training.plan import make_plan
+from deepresidual.training.plan import settle_computing, settle_learning
 from deepresidual.training.schedule import learning_rate
-from deepresidual.training.timing import seconds_a_step
+from deepresidual.training.timing import cost_of_a_step
 
 _COLUMNS, _ROWS = 64, 8
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -86,9 +88,8 @@ class Preview:
         lines.append(f"          0{f'{plan.total_steps:,} steps = {epochs:.1f} epochs':>{_COLUMNS - 1}}")
         if recipe.schedule == "plateau" or recipe.warmup_until_error is not None:
             lines.append("          (drops and the end of the warm-up follow from what will be measured)")
-        hours, rest = divmod(round(self.seconds), 3600)
         lines += [
-            f"model       {plan.model}, {plan.spec.num_parameters:,} parameters",
+            *particulars(plan),
             f"images      {plan.num_samples:,} of {plan.data}, {plan.side_px(0)} px"
             + (f" growing to {plan.train_px} px" if plan.side_px(0) != plan.train_px else "")
             + (
@@ -98,14 +99,10 @@ class Preview:
             ),
             f"steps       {plan.total_steps:,} of {recipe.batch_size} images, {plan.warmup_steps:,} warm-up",
             f"evaluated   {len(plan.evaluation_steps())} times",
-            (
-                f"computing   {plan.precision} ({plan.precision_reason}), "
-                f"{'compiled' if plan.compiled else 'not compiled'}"
-            ),
-            f"time        about {hours}:{rest // 60:02d} h, reading data not counted"
+            f"time        about {duration(self.seconds)}, reading data not counted"
             + (", nor what compiling saves" if plan.compiled else "")
             + f" ({self.seconds_a_step:.3g} s a step here)",
-            f"memory      {self.memory_bytes / 1e9:.1f} GB",
+            f"memory      about {self.memory_bytes / 1e9:.1f} GB",
         ]
         return "\n".join(lines)
 
@@ -114,11 +111,20 @@ def preview(
     data: SampleSource | Dataset | str | Path,
     model: str | ResNetSpec | None = None,
     options: TrainOptions | None = None,
+    *,
+    told: bool = False,
     **keywords: Unpack[TrainKeywords],
 ) -> Preview:
-    """Settle a run's plan, time three updates on blank images, and write nothing.
+    """Settle a run's plan, time an update on a few blank images, and write nothing.
 
-    The arguments are those of :func:`deepresidual.train`. The whole batch is tried even with ``fit_memory``.
+    The other arguments are those of :func:`deepresidual.train`.
+
+    Args:
+        data: The data set.
+        model: The network.
+        options: How to train.
+        told: Introduce the run on stderr before anything is measured.
+        keywords: Fields of the options.
 
     Raises:
         ConfigurationError: An option is not allowed.
@@ -129,16 +135,20 @@ def preview(
     opened = as_source(data, labels=options.labels, num_workers=options.num_workers)
     beginning = settle_beginning(opened, model, options, device)
     source, options = with_held_out(opened, options, beginning), begun(options, beginning)
-    plan = make_plan(source, beginning.model or model, options, device)
-    if minutes := minutes_of(options, plan.recipe, device, 1):
+    plan = settle_learning(source, beginning.model or model, options)
+    minutes = minutes_of(options, plan.recipe, device, 1)
+    if told:
+        introduce(plan, source, beginning, minutes)
+    plan = settle_computing(plan, options, device)
+    if minutes:
         plan, _ = plan_length(plan, minutes, device)
     rates = tuple(
         learning_rate(plan.recipe, column * plan.total_steps // _COLUMNS, plan.total_steps, plan.warmup_steps)
         for column in range(_COLUMNS)
     )
     with allocator_policy(allocator_policy_of(plan, device)):
-        seconds = seconds_a_step(plan, device)
-    return Preview(plan, rates, seconds, peak_memory(device))
+        cost = cost_of_a_step(plan, device)
+    return Preview(plan, rates, cost.seconds, cost.memory_bytes)
 
 
 def _cell(height: float, row: int) -> str:
