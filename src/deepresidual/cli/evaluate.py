@@ -144,8 +144,13 @@ def _own_data(model: str) -> str:
     plan, record = read_plan(path)
     location: str = record.get("data_location") or ("digits" if plan.data == "digits" else "")
     if not location:
+        was_an_object = "data_location" in record
         raise ConfigurationError(
-            f"{model} does not say where its data lies", remedy=f"name it: residual evaluate {model} DATA"
+            f"{model} was trained from Python, on data that no name opens ({plan.data})"
+            if was_an_object
+            else f"{model} does not say where its data lies",
+            remedy=f"name data on the disk: residual evaluate {model} DATA"
+            + (", or in Python: deepresidual.evaluate(run, data)" if was_an_object else ""),
         )
     return location
 

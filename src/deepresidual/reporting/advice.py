@@ -74,8 +74,13 @@ def no_trouble(files: RunFiles, verdict: Verdict) -> str:
 
 
 def data_argument(files: RunFiles) -> str:
-    """Return where the data of a run lies, else what its command or its plan says, quoted for a shell."""
+    """Return where the data of a run lies, else what its command or its plan says, quoted for a shell.
+
+    Data that was a Python object is ``DATA``, since no argument opens it.
+    """
     location = files.record.get("data_location")
+    if location == "":
+        return "DATA"
     words = list(files.record["command"])
     if (
         not location

@@ -35,6 +35,8 @@ MOST_CONTENTS = 500_000
 """Training images of which the contents are recorded at most; beyond, names and sizes tell."""
 
 _MAX_LINE_BYTES = 1_000_000  # a path has four thousand
+# What is larger is a checksum, which says nothing to a reader; one of CRC-32 is smaller once in 43 times.
+_LARGEST_FILE = 100_000_000
 
 
 def record_samples(folder: Path, source: SampleSource) -> None:
@@ -193,4 +195,6 @@ def _difference(before: list[str | int] | None, now: list[str | int] | None) -> 
         expected = f" where {before[0]} was" if before else ""
         return f"{now[0]} is there{expected}"
     what, old, new = ("label", before[1], now[1]) if before[1] != now[1] else ("size", before[2], now[2])
+    if what == "size" and max(int(old), int(new)) > _LARGEST_FILE:
+        return f"{now[0]} has another image"
     return f"{now[0]} has the {what} {new} and had {old}"
