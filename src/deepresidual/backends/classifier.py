@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 from PIL.Image import Image as PillowImage
 
+from deepresidual.backends.abstention import Abstention
 from deepresidual.backends.images import image_batches, images_in
 from deepresidual.backends.ranking import best_classes
 from deepresidual.backends.thresholds import MULTILABEL, Thresholds
@@ -93,6 +94,7 @@ class Classifier(ABC):
         preprocess: How a decoded image becomes the input.
         task: What it has learned: ``classification`` and ``multilabel`` have classes to predict.
         thresholds: Of several labels an image, where they are given; ``None``: from 0.5 on.
+        abstention: From which probability on it answers, where that was chosen; prediction itself ranks all.
     """
 
     backend: ClassVar[str]
@@ -100,6 +102,7 @@ class Classifier(ABC):
     preprocess: Preprocess
     task: str = "classification"
     thresholds: Thresholds | None = None
+    abstention: Abstention | None = None
 
     @abstractmethod
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from deepresidual import zoo
+from deepresidual.backends.abstention import Abstention
 from deepresidual.backends.classifier import Classifier, SettledPrecision, require_outputs
 from deepresidual.backends.precision import settle_precision
 from deepresidual.backends.thresholds import Thresholds
@@ -40,6 +41,7 @@ class TorchClassifier(Classifier):
         precision: Precision of the forward pass; weights are float32.
         task: What it has learned.
         thresholds: Of several labels an image, where they are given.
+        abstention: From which probability on it answers; ``None``: never chosen.
     """
 
     backend = "PyTorch"
@@ -52,6 +54,7 @@ class TorchClassifier(Classifier):
     precision: Precision = "fp32"
     task: str = "classification"
     thresholds: Thresholds | None = None
+    abstention: Abstention | None = None
 
     def __post_init__(self) -> None:
         spec = self.network.spec

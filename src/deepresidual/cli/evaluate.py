@@ -34,6 +34,7 @@ def evaluate(
     keep_training_images: bool = False,
     choose_on: Maybe[Annotated[str, tyro.conf.arg(metavar="SPLIT")]] = None,
     fit_temperature: Maybe[Annotated[str, tyro.conf.arg(metavar="SPLIT")]] = None,
+    precision_target: Maybe[Annotated[float, tyro.conf.arg(metavar="P")]] = None,
     predictions: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
     top_k: int = 1,
     corrupt: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KIND=N,N,...", help_behavior_hint="")] = (),
@@ -52,7 +53,7 @@ def evaluate(
             by name (see 'residual models'); owner/name on the Hugging Face Hub; URLs; files of weights. And
             last the data, as for 'residual train'; a run that stands alone is measured on the data that it
             was trained with, another model on 'digits'.
-        split: train, val or test. Default: test if there is one, else val.
+        split: train, val or test. Default: test if there is one, else val; val for --precision-target.
         views: What the network sees of an image: the central crop; it and its mirror image; four corners and
             the center and theirs; or whole images at several sizes, fully convolutionally.
         sizes: Shorter sides for multi-scale, in pixels. Default: the paper's in proportion to the crop.
@@ -63,6 +64,8 @@ def evaluate(
         keep_training_images: Count the images that a run has trained on, too; else they are left out.
         choose_on: Choose the members of the ensemble greedily on this split.
         fit_temperature: Fit a temperature on this split, and say what it does to the calibration.
+        precision_target: Choose on this split from which probability on so many of the answers are right,
+            such as 0.95, and keep it in the model, where 'residual predict' reads it.
         predictions: Write the result of every image into this file, .csv, .jsonl or .parquet.
         top_k: How many classes to name there for each image.
         corrupt: Measure spoiled images, too: jpeg=10,50 (quality) size=16 (pixels) blur=1,2 (deviation).
@@ -81,19 +84,23 @@ def evaluate(
     for member in members:
         find_source(member)  # what is mistyped is told before torch is loaded
     require_exists(data)
+    if precision_target is not None:
+        _require_one_folder(members, corrupt)
     seen = _views(views, sizes, image_px, resize_px)
     from deepresidual.evaluation import EvaluationSetup, parse_corruptions
+    from deepresidual.runtime.console import note
 
     corruptions = parse_corruptions(corrupt)
     measured: Evaluation | EnsembleEvaluation | RobustnessEvaluation | MultilabelEvaluation
     setup = EvaluationSetup.open(
         members,
         data,
-        split=split,
+        split="val" if split is None and precision_target is not None else split,
         views=seen,
         validation=validation,
         keep_training_images=keep_training_images,
         fit_temperature=fit_temperature,
+        precision_target=precision_target,
         predictions=predictions,
         top_k=top_k,
         batch_size=batch_size,
@@ -102,6 +109,11 @@ def evaluate(
         precision=precision,
     )
     if setup.has_several_labels:
+        if precision_target is not None:
+            raise ConfigurationError(
+                "--precision-target is given for a model of several labels",
+                expected="a model of one class an image; several labels have thresholds of their own",
+            )
         if corruptions:
             raise ConfigurationError("--corrupt is given for a model of several labels", expected="one class")
         measured = setup.evaluate_labels()
@@ -111,6 +123,10 @@ def evaluate(
         measured = setup.ensemble(choose_on)
     else:
         measured = setup.evaluate()
+        if precision_target is not None and measured.abstention is not None:
+            from deepresidual.models.folder import keep_abstention
+
+            note(f"kept in {keep_abstention(members[0], measured.abstention.rule)}")
     if json:
         left_out = {"num_left_out": setup.num_left_out} if setup.num_left_out else {}
         named = {"models": members} if len(members) > 1 else {"model": members[0]}
@@ -119,6 +135,23 @@ def evaluate(
         of_what = members[0] if len(members) == 1 else f"{len(members)} models"
         print_measured(measured, f"{of_what} on {data}", details=details)
     return 0
+
+
+def _require_one_folder(members: list[str], corrupt: tuple[str, ...]) -> None:
+    """Refuse to choose a threshold where it could not be kept."""
+    from deepresidual.models.source import find_source
+
+    if len(members) > 1 or corrupt:
+        raise ConfigurationError(
+            f"--precision-target is given {'with --corrupt' if corrupt else f'for {len(members)} models'}",
+            expected="one model and its images as they are",
+        )
+    if find_source(members[0]).kind != "folder":
+        raise ConfigurationError(
+            f"--precision-target is kept in the model, and {members[0]} is no folder of yours",
+            expected="a run or model folder",
+            remedy=f"make one with 'residual convert {members[0]} FOLDER'",
+        )
 
 
 def _members_and_data(arguments: list[str]) -> tuple[list[str], str]:

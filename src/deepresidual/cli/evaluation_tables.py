@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from deepresidual.evaluation import EnsembleEvaluation, Evaluation, RobustnessEvaluation
     from deepresidual.evaluation.multilabel import MultilabelEvaluation
+    from deepresidual.evaluation.result import AbstentionMetrics
 
 __all__ = ["print_measured"]
 
@@ -53,6 +54,8 @@ def print_measured(
     _print_classes(measured)
     if measured.temperature is not None:
         _print_temperature(measured)
+    if measured.abstention is not None:
+        _print_abstention(measured.abstention)
     if details:
         _print_metrics(measured)
         _print_details(measured)
@@ -88,6 +91,22 @@ def _print_temperature(measured: Evaluation) -> None:
     print_line(
         f"temperature {fitted.value:.4f}, fitted on {fitted.fit_count:,} images of {fitted.split}: "
         f"ECE {measured.ece:.2%} → {fitted.ece:.2%}, loss {measured.loss:.4f} → {fitted.loss:.4f}"
+    )
+
+
+def _print_abstention(measured: AbstentionMetrics) -> None:
+    """Print how many images have an answer at a threshold, and how many of these are right."""
+    rule, (low, high) = measured.rule, measured.precision_interval
+    figures = (
+        f"{measured.answered:,} of {measured.count:,} images are answered ({measured.coverage:.0%}), "
+        f"{measured.correct:,} of them right: {measured.precision:.2%} ({_interval(low, high)})"
+        if measured.answered
+        else f"none of {measured.count:,} images is answered"
+    )
+    origin = "chosen on these images" if measured.is_chosen_here else f"chosen on {rule.chosen_on}"
+    print_line(
+        f"answers from probability {rule.min_probability:g} on ({origin} for a precision of "
+        f"{rule.precision_target:g}): {figures}"
     )
 
 

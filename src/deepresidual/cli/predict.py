@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from deepresidual.backends import FilePrediction
+    from deepresidual.backends import Classifier, FilePrediction
     from deepresidual.backends.files import FoundImages
     from deepresidual.cli.prediction_rows import RowFormat
 
@@ -40,6 +41,7 @@ def predict(
     top_k: int = 1,
     format: Literal["table", "jsonl", "csv"] = "table",  # noqa: A002  # the name of the option
     out: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
+    min_probability: Maybe[Annotated[str, tyro.conf.arg(metavar="auto|P")]] = None,
     batch_size: int = 32,
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
     device: str = "auto",
@@ -60,6 +62,8 @@ def predict(
         top_k: How many classes to show for each image.
         format: table, jsonl (a JSON object a line) or csv.
         out: Write the rows into this .csv, .jsonl or .parquet file instead, whole or not at all.
+        min_probability: Answer "unsure" below this probability; auto: the one that 'residual evaluate'
+            has chosen by a precision target. That is no detector of what the model has never seen.
         batch_size: Images at a time.
         precision: fp32 as in evaluation; bf16 is faster.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -79,7 +83,7 @@ def predict(
 
     found, files = _files_of(paths)
     from deepresidual.models import load, require_classes
-    from deepresidual.runtime.console import warn_each
+    from deepresidual.runtime.console import note, warn_each
 
     loaded = load(model, device)
     require_classes(loaded, model)
@@ -88,7 +92,8 @@ def predict(
     results = predict_files(
         loaded, files, top_k=top_k, batch_size=batch_size, num_workers=workers, precision=precision
     )
-    rows = LabelRows() if loaded.task == MULTILABEL else PredictionRows(top_k)
+    threshold = None if min_probability is None else _threshold(min_probability, loaded, model)
+    rows = LabelRows() if loaded.task == MULTILABEL else PredictionRows(top_k, threshold)
     documents: list[dict[str, Any]] = []
     errors = FileErrors()
     with _row_writer(rows, format, out, len(files), quiet=json) as write:
@@ -100,6 +105,11 @@ def predict(
                 documents.append(rows.as_dict(named))
             write(named)
         errors.end()
+    if threshold is not None:
+        note(
+            f"below {threshold:g} an image is called unsure. That is no detector of strangers: of what it "
+            "has never seen a model can be sure, too"
+        )
     if json:
         print_json({"count": len(documents), "results": documents})
     elif out is not None:
@@ -116,6 +126,36 @@ def _check_out(out: Path | None, kind: RowFormat) -> None:
     require_table_suffix(out, "--out")
     if kind != "table":
         raise ConfigurationError("--format is given with --out, whose name says the format", expected="one")
+
+
+def _threshold(choice: str, loaded: Classifier, model: str) -> float:
+    """Return the probability below which there is no answer.
+
+    Raises:
+        ConfigurationError: It is no probability, the model has none, or it gives several labels.
+    """
+    from deepresidual.backends.thresholds import MULTILABEL
+
+    if loaded.task == MULTILABEL:
+        raise ConfigurationError(
+            f"--min-probability is given, and {model} gives an image several labels",
+            expected="a model of one class an image; several labels have thresholds of their own",
+        )
+    if choice == "auto":
+        if loaded.abstention is None:
+            raise ConfigurationError(
+                f"--min-probability is auto, and nothing was chosen for {model}",
+                expected="a number from 0 to 1",
+                remedy=f"choose one with 'residual evaluate {model} DATA --precision-target 0.95'",
+            )
+        return loaded.abstention.min_probability
+    try:
+        value = float(choice)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise ConfigurationError(f"--min-probability is {choice!r}", expected="auto, or a number from 0 to 1")
+    return value
 
 
 def _files_of(paths: list[str]) -> tuple[FoundImages, list[str | bytes]]:

@@ -37,6 +37,10 @@ class EvaluationOptions(ComputeOptions):
     fit_temperature: str | None = None
     """Another split, to fit a temperature on that calibrates the probabilities."""
 
+    precision_target: float | None = None
+    """Share of answers that are to be right, to choose a threshold for on the split: see
+    :mod:`deepresidual.evaluation.abstention`."""
+
     predictions: str | Path | None = None
     """A ``.csv``, ``.jsonl`` or ``.parquet`` file for the results of single images."""
 
@@ -52,5 +56,6 @@ class EvaluationKeywords(ComputeKeywords, total=False):
     validation: float
     keep_training_images: bool
     fit_temperature: str | None
+    precision_target: float | None
     predictions: str | Path | None
     top_k: int

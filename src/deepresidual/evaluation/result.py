@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from deepresidual.backends.abstention import Abstention
 from deepresidual.evaluation.calibration import Bin, Temperature, expected_calibration_error
 from deepresidual.runs.baseline import Baseline, in_words, majority_class
 from deepresidual.runs.intervals import wilson_interval
@@ -82,6 +83,55 @@ class ClassMetrics:
     f1: float
 
 
+@dataclass(frozen=True)
+class AbstentionMetrics:
+    """What a probability below which there is no answer gives on a split.
+
+    Attributes:
+        rule: The probability, and what it was chosen by.
+        is_chosen_here: Whether it was chosen on these very images, so that the figures flatter.
+        count: Images of the split.
+        answered: How many of them have an answer.
+        correct: How many of these are right.
+    """
+
+    rule: Abstention
+    is_chosen_here: bool
+    count: int
+    answered: int
+    correct: int
+
+    @property
+    def coverage(self) -> float:
+        """Share of the images that have an answer."""
+        return self.answered / self.count
+
+    @property
+    def precision(self) -> float:
+        """Share of the answers that are right; 0 where there is none."""
+        return self.correct / max(1, self.answered)
+
+    @property
+    def precision_interval(self) -> tuple[float, float]:
+        """95 % score interval of the precision (Wilson 1927)."""
+        return wilson_interval(self.correct, self.answered) if self.answered else (0.0, 1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types, with coverage, precision and its interval."""
+        return {
+            **dataclasses.asdict(self),
+            "coverage": self.coverage,
+            "precision": self.precision,
+            "precision_interval": list(self.precision_interval),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> AbstentionMetrics:
+        """Build it from what :meth:`to_dict` returned."""
+        known = {name: fields[name] for name in ("is_chosen_here", "count", "answered", "correct")}
+        return cls(rule=Abstention.from_dict(fields["rule"]), **known)
+
+
 @dataclass(frozen=True, repr=False)
 class Evaluation:
     """Result of an evaluation.
@@ -99,6 +149,7 @@ class Evaluation:
         bins: Samples by the probability of the predicted class: a reliability diagram.
         best: The surest correct predictions, each of another class, lowest loss first.
         temperature: Metrics after temperature scaling; ``None``: no temperature was fitted.
+        abstention: Answers from the model's own threshold on; ``None``: it has none.
     """
 
     split: str
@@ -112,6 +163,7 @@ class Evaluation:
     bins: tuple[Bin, ...] = ()
     best: tuple[CorrectPrediction, ...] = ()
     temperature: Temperature | None = None
+    abstention: AbstentionMetrics | None = None
 
     def __repr__(self) -> str:
         if not self.count:
@@ -231,6 +283,8 @@ class Evaluation:
         }
         if self.temperature is not None:
             document["temperature"] = {**dataclasses.asdict(self.temperature), "ece": self.temperature.ece}
+        if self.abstention is not None:
+            document["abstention"] = self.abstention.to_dict()
         return {
             **document,
             "bins": [dataclasses.asdict(part) for part in self.bins],
@@ -245,10 +299,10 @@ class Evaluation:
     def from_dict(cls, fields: Mapping[str, Any]) -> Evaluation:
         """Build an evaluation from what :meth:`to_dict` returned; what follows from the rest is not read.
 
-        ``bins``, ``best`` and ``temperature`` may be absent, as they are from files of older versions.
+        ``bins``, ``best``, ``temperature`` and ``abstention`` may be absent, as they are from older versions.
         """
         known = {name: fields[name] for name in ("split", "top1", "top5", "loss", "count")}
-        temperature = fields.get("temperature")
+        temperature, abstention = fields.get("temperature"), fields.get("abstention")
         return cls(
             **known,
             classes=tuple(fields["classes"]),
@@ -257,4 +311,5 @@ class Evaluation:
             bins=tuple(Bin(**row) for row in fields.get("bins", ())),
             best=tuple(CorrectPrediction(**row) for row in fields.get("best", ())),
             temperature=None if temperature is None else Temperature.from_dict(temperature),
+            abstention=None if abstention is None else AbstentionMetrics.from_dict(abstention),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -22,13 +22,14 @@ from deepresidual.data.source.dataset import Dataset
 from deepresidual.data.source.multilabel import MULTILABEL, RelabelledTargets
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError
+from deepresidual.evaluation.abstention import Answers, require_enough
 from deepresidual.evaluation.accumulator import Accumulator, FittedTemperature
 from deepresidual.evaluation.calibration import fit_temperature
 from deepresidual.evaluation.ensemble import ChoiceStep, EnsembleEvaluation, MemberAccumulator, choose_members
 from deepresidual.evaluation.left_out import without_trained
 from deepresidual.evaluation.multilabel import LabelScores, MultilabelEvaluation, measure
 from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
-from deepresidual.evaluation.result import Evaluation
+from deepresidual.evaluation.result import AbstentionMetrics, Evaluation
 from deepresidual.evaluation.results import opened_results
 from deepresidual.evaluation.robustness import Corruption, RobustnessEvaluation, RobustnessRow
 from deepresidual.evaluation.scoring import WHOLE_IMAGES, ScoredBatch, mean_of_probabilities, scored_batches
@@ -154,11 +155,15 @@ class EvaluationSetup:
     # -- what can be measured --------------------------------------------------------------------------
 
     def evaluate(self) -> Evaluation:
-        """Evaluate one model, with the temperature and the file of predictions that the options name.
+        """Evaluate one model, with the temperature, threshold and file of predictions that the options name.
+
+        A threshold is chosen by ``precision_target`` on this very split, else it is the model's own. It is
+        for the probabilities that prediction gives, so neither views nor a temperature change it.
 
         Raises:
-            ConfigurationError: There are several models, or the temperature is to be fitted on the split
-                that is reported.
+            ConfigurationError: There are several models, the temperature is to be fitted on the split that
+                is reported, or a threshold is to be chosen for other views than prediction's.
+            DataError: The precision target cannot be shown on these images.
             RunError: The file of predictions cannot be written.
         """
         self._require_one_model()
@@ -167,16 +172,47 @@ class EvaluationSetup:
                 f"{self.names[0]} gives an image several labels, for which there is no top-1",
                 remedy="evaluate it with 'residual evaluate', or by EvaluationSetup.evaluate_labels",
             )
+        self._require_choice_possible()
         with self._opened_results() as write:
             temperature: FittedTemperature | None = None
             if self.options.fit_temperature is not None:
                 other = self.other_split(self.options.fit_temperature, "fit a temperature on")
                 scores, labels = self.all_scores(other, f"fitting on {other}")
                 temperature = _fitted_temperature(scores[0], labels, other)
-            accumulator = self._accumulator(temperature, write)
+            accumulator, answers = self._accumulator(temperature, write), Answers()
             for batch in self.scores(self.split, status=accumulator.status):
                 accumulator.add(batch.scores[0], batch)
-            return accumulator.evaluation(self.split)
+                answers.add(batch.scores[0], batch.labels)
+            evaluation = accumulator.evaluation(self.split)
+            return replace(evaluation, abstention=self._abstention_metrics(answers))
+
+    def _abstention_metrics(self, answers: Answers) -> AbstentionMetrics | None:
+        """Return what the model's own threshold gives, or the one that the options ask to choose."""
+        rule, target = self.members[0].abstention, self.options.precision_target
+        # The threshold is one for what prediction sees.
+        if self.views != Views() or (rule is None and target is None):
+            return None
+        fingerprint = fingerprint_of(self.source.split(self.split))
+        if target is not None:
+            rule = answers.choose(target, self.split, fingerprint)
+        return None if rule is None else answers.measured(rule, fingerprint)
+
+    def _require_choice_possible(self) -> None:
+        """Refuse before the images are evaluated what could not be chosen afterwards.
+
+        Raises:
+            ConfigurationError: The images are not seen as prediction sees them, or the target is no share.
+            DataError: There are too few images.
+        """
+        target = self.options.precision_target
+        if target is None:
+            return
+        if self.views != Views():
+            raise ConfigurationError(
+                "a precision target is given with other views than the central crop",
+                remedy="leave the views out: the threshold is for what prediction sees",
+            )
+        require_enough(len(self.source.split(self.split)), target, self.split)
 
     @property
     def has_several_labels(self) -> bool:

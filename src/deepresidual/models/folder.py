@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from deepresidual import zoo
+from deepresidual.backends.abstention import Abstention
 from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.backends.thresholds import Thresholds
 from deepresidual.conversion.values import checked
@@ -34,7 +35,16 @@ FORMAT_VERSION = 1
 _USUAL_TASK = "classification"
 CARD = "README.md"
 _FIGURES = ("top1", "top5", "loss", "count")
-_SECTIONS = {"format_version", "spec", "preprocess", "metrics", "provenance", "task", "thresholds"}
+_SECTIONS = {
+    "format_version",
+    "spec",
+    "preprocess",
+    "metrics",
+    "provenance",
+    "task",
+    "thresholds",
+    "abstention",
+}
 
 
 def save(
@@ -165,6 +175,7 @@ def load_folder(path: str | Path, device: torch.device | str = "cpu") -> TorchCl
             own["provenance"],
             task=own["task"],
             thresholds=_thresholds(own.get("thresholds"), len(label_names)),
+            abstention=Abstention.from_dict(own["abstention"]) if "abstention" in own else None,
         )
     except ConfigurationError as error:
         raise ModelFileError(
@@ -172,6 +183,29 @@ def load_folder(path: str | Path, device: torch.device | str = "cpu") -> TorchCl
         ) from error
     model.network.eval()
     return model.to(target)
+
+
+def keep_abstention(path: str | Path, abstention: Abstention) -> Path:
+    """Write into the ``config.json`` of a model folder, or of a run's, from which probability on it answers.
+
+    Returns:
+        The file, which is replaced whole.
+
+    Raises:
+        ModelFileError: It is no model folder of this version.
+        RunError: It cannot be written.
+    """
+    file = model_folder(path) / CONFIG
+    config = read_object(file)
+    try:
+        _parse_config(copy.deepcopy(config), path)  # which fills in what is left out
+    except ConfigurationError as error:
+        raise ModelFileError(
+            f"{file}: {error.found}", expected=error.expected, remedy=error.remedy
+        ) from error
+    config["residual"]["abstention"] = abstention.to_dict()
+    write_json(file, config)
+    return file
 
 
 # -- config.json -------------------------------------------------------------------------------------
@@ -209,6 +243,7 @@ def _config_of(model: TorchClassifier) -> dict[str, Any]:
             # Written only where it is needed, so that older versions read every classifier.
             **({"task": model.task} if model.task != _USUAL_TASK else {}),
             **({"thresholds": model.thresholds.to_dict()} if model.thresholds is not None else {}),
+            **({"abstention": model.abstention.to_dict()} if model.abstention is not None else {}),
         },
     }
 
