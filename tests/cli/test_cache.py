@@ -75,7 +75,7 @@ def test_all_is_deleted_but_what_is_not_ours(folder: Path, capsys: Capture) -> N
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["clear", "feature"], 2, "unknown kind of cache 'feature' (nearest: features)"),
+        (["clear", "feature"], 2, "unknown kind of cache 'feature' (nearest: features"),
         (["clear", "../mine"], 2, "unknown kind of cache '../mine'"),
         (
             ["list", "features"],

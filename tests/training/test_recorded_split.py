@@ -14,6 +14,7 @@ from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.division import as_recorded
 from deepresidual.data.source.validation import Subset
 from deepresidual.errors import ConfigurationError
+from deepresidual.evaluation import EvaluationSetup
 from deepresidual.runs.samples import recorded_splits
 from tests.conftest import write_photos
 from tests.training.parts import a_run, changed, record_of, rows, stop_after, weights_of
@@ -138,3 +139,27 @@ def test_an_evaluation_of_a_run_is_of_the_images_that_the_run_held_out(
             num_workers=0,
         )
         assert again.count == count
+
+
+def test_groups_are_recorded_and_taken_from_the_record(
+    unsorted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = r"(.*)\d\.png"  # ten pictures each
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        a_run(unsorted, tmp_path / "run", group=group)
+    assert record_of(tmp_path / "run")["group"] == group
+    sides = [
+        {key[:-5] for key, _, _ in rows} for rows in recorded_splits(tmp_path / "run" / "samples").values()
+    ]
+    assert not sides[0] & sides[1]
+    with pytest.raises(
+        ConfigurationError, match=r"was started differently \(group: \S+ → -\(\.\*\)\); resume wi"
+    ):
+        a_run(unsorted, tmp_path / "run", group="-(.*)", resume=True)
+    assert a_run(unsorted, tmp_path / "run", resume=True).status == "finished"
+    # A new picture of an object goes to its side.
+    write_photos(unsorted, 22)
+    setup = EvaluationSetup.open([tmp_path / "run"], unsorted, num_workers=0)
+    units = {name: set(setup.source.groups[name]) for name in ("train", "test")}
+    assert not units["train"] & units["test"]

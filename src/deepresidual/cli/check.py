@@ -28,6 +28,7 @@ def check(
     *,
     min_px: int = 16,
     out: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE.csv")]] = None,
+    group: Maybe[Annotated[str, tyro.conf.arg(metavar="COLUMN|PATTERN")]] = None,
     workers: Maybe[int] = None,
     json: bool = False,
 ) -> int:
@@ -40,12 +41,13 @@ def check(
             cifar100:PATH, csv:FILE or shards:PATTERN.
         min_px: Images whose shorter side has fewer pixels are reported as tiny.
         out: Write all findings into this file, too.
+        group: What belongs together, where the data names no splits, as for 'residual train'.
         workers: Processes that decode. Default: one a core.
         json: Print one JSON document.
     """
     from deepresidual.data.check import check as run_check
 
-    report = run_check(data, min_px=min_px, num_workers=workers)
+    report = run_check(data, min_px=min_px, group=group, num_workers=workers)
     if out is not None:
         _write_csv(report, out)
     if json:

@@ -31,6 +31,7 @@ def evaluate(
     image_px: Maybe[Annotated[int, tyro.conf.arg(metavar="N")]] = None,
     resize_px: Maybe[Annotated[int, tyro.conf.arg(metavar="N")]] = None,
     validation: float = 0.0,
+    group: Maybe[Annotated[str, tyro.conf.arg(metavar="COLUMN|PATTERN")]] = None,
     keep_training_images: bool = False,
     choose_on: Maybe[Annotated[str, tyro.conf.arg(metavar="SPLIT")]] = None,
     fit_temperature: Maybe[Annotated[str, tyro.conf.arg(metavar="SPLIT")]] = None,
@@ -61,6 +62,8 @@ def evaluate(
         resize_px: Shorter side before the crop, in pixels. Default: in the model's ratio to the crop.
         validation: Share of the training images to call val, the same that training holds out. Of a run and
             its data, val is what the run held out without this.
+        group: What belongs together, where the data names no splits, as for 'residual train'. Default: as the
+            run was trained.
         keep_training_images: Count the images that a run has trained on, too; else they are left out.
         choose_on: Choose the members of the ensemble greedily on this split.
         fit_temperature: Fit a temperature on this split, and say what it does to the calibration.
@@ -98,6 +101,7 @@ def evaluate(
         split="val" if split is None and precision_target is not None else split,
         views=seen,
         validation=validation,
+        group=group,
         keep_training_images=keep_training_images,
         fit_temperature=fit_temperature,
         precision_target=precision_target,

@@ -124,13 +124,18 @@ class CheckReport:
 
 
 def check(
-    data: SampleSource | str | Path, *, min_px: int = 16, num_workers: int | None = None
+    data: SampleSource | str | Path,
+    *,
+    min_px: int = 16,
+    group: str | None = None,
+    num_workers: int | None = None,
 ) -> CheckReport:
     """Read and decode every sample of a data set, and report what is wrong with it.
 
     Args:
         data: A data set, opened or by name.
         min_px: Images whose shorter side has fewer pixels are reported as tiny.
+        group: What belongs together, as for :func:`deepresidual.train`.
         num_workers: Processes that decode; 0 decodes in this one. Default: one a core.
 
     Returns:
@@ -145,7 +150,7 @@ def check(
     if num_workers is not None and not is_whole(num_workers, 0, 256):
         raise ConfigurationError(f"num_workers is {num_workers!r}", expected="0 to 256")
     try:
-        source = data if isinstance(data, SampleSource) else open_source(data)
+        source = data if isinstance(data, SampleSource) else open_source(data, group=group)
     except DataError as error:
         return CheckReport({}, 0, (_finding("structure", "", "", str(error)),))
     findings = [_finding("ignored", "", file.path, file.reason) for file in source.ignored]

@@ -34,7 +34,8 @@ def contents_of(
     Args:
         split: The split.
         cache: Where to look first. Default: the user's.
-        num_workers: Threads that read. Default: one a core.
+        num_workers: Threads that read. Default: one a core for files; for others, which may not be made for
+            several threads, none beside this one.
     """
     cache = PictureCache() if cache is None else cache
     stamps = stamps_of(split)
@@ -49,7 +50,7 @@ def contents_of(
             return b""
 
     groups = [missing[first : first + _TOGETHER] for first in range(0, len(missing), _TOGETHER)]
-    threads = usable_cores() if num_workers is None else num_workers
+    threads = usable_cores() if num_workers is None and stamps is not None else num_workers or 0
     done = 0
     with ProgressBar(len(missing), label="reading images") as bar:
         results = in_order(read, groups, num_threads=threads, groups_ahead=_GROUPS_AHEAD)

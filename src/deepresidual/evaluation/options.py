@@ -31,6 +31,9 @@ class EvaluationOptions(ComputeOptions):
     """Share of the training images to call ``val``, the same ones that training holds out. Of the data of a
     run what it held out is ``val`` without this."""
 
+    group: str | None = None
+    """What belongs together, as for training. Default: what the run was trained with."""
+
     keep_training_images: bool = False
     """Count the images that a run has trained on, too; else they are left out of its evaluation."""
 
@@ -54,6 +57,7 @@ class EvaluationKeywords(ComputeKeywords, total=False):
     split: str | None
     views: Views | ViewKind
     validation: float
+    group: str | None
     keep_training_images: bool
     fit_temperature: str | None
     precision_target: float | None

@@ -36,7 +36,7 @@ from deepresidual.evaluation.scoring import WHOLE_IMAGES, ScoredBatch, mean_of_p
 from deepresidual.evaluation.views import Views
 from deepresidual.fields import replaced
 from deepresidual.models import Classifier, load, require_classes, require_torch
-from deepresidual.runs.samples import run_of, with_splits_of
+from deepresidual.runs.samples import recorded_group, run_of, with_splits_of
 from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.console import ProgressBar, note, warn, warn_each
 from deepresidual.runtime.processes import resolve_num_workers
@@ -112,9 +112,14 @@ class EvaluationSetup:
             if views.are_whole:
                 require_torch(member, WHOLE_IMAGES, name).network.require_score_map()
         _require_same_classes(members, names)
-        opened = as_source(data, labels=_labels_of(members[0]), num_workers=chosen.num_workers)
-        warn_each(opened.ignored)
         runs = [run for run in map(run_of, _paths(models)) if run is not None]
+        opened = as_source(
+            data,
+            labels=_labels_of(members[0]),
+            group=chosen.group or (recorded_group(runs[0]) if runs else None),
+            num_workers=chosen.num_workers,
+        )
+        warn_each(opened.ignored)
         # Members that were trained on the same data have the same splits.
         source = (
             with_splits_of(opened, runs[0], chosen.validation)

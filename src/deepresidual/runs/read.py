@@ -75,6 +75,7 @@ FACTS: dict[str, Kind] = {
     "bad_samples?": {str: str},
     "not_finite?": [_COUNT],
     "charts?": {str: str},
+    "group?": str,
     "length?": {"minutes": Between(0, 1e6), "is_settled": bool},
 }
 """The fields of ``run.json`` beside the plan: a run can go on without them."""

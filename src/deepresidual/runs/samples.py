@@ -7,6 +7,7 @@ sample, so that an evaluation can tell what the model has seen.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import itertools
 import json
@@ -21,10 +22,11 @@ from numpy.typing import NDArray
 
 from deepresidual.data.contents import contents_of
 from deepresidual.data.source import SampleSource, Split
-from deepresidual.data.source.base import Row
+from deepresidual.data.source.base import Row, stamps_of
 from deepresidual.data.source.division import as_recorded
 from deepresidual.data.source.validation import hold_out
-from deepresidual.runs.read import holds_run, read_plan
+from deepresidual.errors import ModelFileError
+from deepresidual.runs.read import holds_run, read_plan, read_run_record
 from deepresidual.runtime.files import atomic_folder, expanded, write_bytes
 from deepresidual.runtime.strict_json import RecordError, check, parse
 
@@ -42,8 +44,7 @@ _LARGEST_FILE = 100_000_000
 def record_samples(folder: Path, source: SampleSource) -> None:
     """Write key, label and size of every sample of a data set, and the contents of those for training.
 
-    Contents are not written of more than :data:`MOST_CONTENTS` images, since all of them have to be read for
-    that.
+    Contents are written of images in files, of :data:`MOST_CONTENTS` at most: all are read for that.
 
     Raises:
         RunError: They cannot be written.
@@ -53,8 +54,9 @@ def record_samples(folder: Path, source: SampleSource) -> None:
             lines = "".join(json.dumps(row) + "\n" for row in split.rows())
             # Without a time in it the file is the same for the same data.
             write_bytes(temporary / f"{name}{_ENDING}", gzip.compress(lines.encode(), mtime=0))
-        if "train" in source.splits and len(source.splits["train"]) <= MOST_CONTENTS:
-            contents = contents_of(source.splits["train"])
+        train = source.splits.get("train")
+        if train is not None and len(train) <= MOST_CONTENTS and stamps_of(train) is not None:
+            contents = contents_of(train)
             lines = "".join(f"{content.hex()}\n" for content in contents)
             write_bytes(temporary / _CONTENTS, gzip.compress(lines.encode(), mtime=0))
 
@@ -135,6 +137,14 @@ def run_of(model: str | Path) -> Path | None:
     """Return the run folder that is named, or that a named model folder lies in; ``None``: neither."""
     path = expanded(model)
     return next((folder for folder in (path, path.parent) if holds_run(folder)), None)
+
+
+def recorded_group(run: Path) -> str | None:
+    """Return what belongs together in the data of a run, as it was trained with."""
+    with contextlib.suppress(ModelFileError, OSError):
+        group = read_run_record(run, "group?").get("group")
+        return group or None
+    return None
 
 
 def with_splits_of(source: SampleSource, run: Path, validation: float = 0.0) -> SampleSource:

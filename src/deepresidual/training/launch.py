@@ -104,7 +104,9 @@ def train(
         restarted = processes.num_restarts > 0 and path is not None and holds_run(path)
         resume = processes.broadcast(resume or restarted)
         with processes.failing_together():
-            opened = as_source(data, labels=options.labels, num_workers=options.num_workers)
+            opened = as_source(
+                data, labels=options.labels, group=options.group, num_workers=options.num_workers
+            )
             if path is not None and not resume:
                 _require_outside(path, data)
         with _leaving_at_once(stop):
@@ -322,17 +324,21 @@ def _started(
         micro_batch_size = fitting_micro_batch(plan, device, plan.recipe.batch_size // processes.size)
         recipe = replace(plan.recipe, micro_batch_size=micro_batch_size)
         plan = replace(plan, recipe=recipe)
-    facts = {**_facts(plan, source, device, processes), "begins_with": beginning.to_dict()}
+    facts = {**_facts(plan, source, options, device, processes), "begins_with": beginning.to_dict()}
     if length is not None:
         facts["length"] = length.to_dict()
     return Run.start(path or default_run_path(plan), plan, source, facts)
 
 
-def _facts(plan: Plan, source: SampleSource, device: torch.device, processes: Processes) -> dict[str, Any]:
+def _facts(
+    plan: Plan, source: SampleSource, options: TrainOptions, device: torch.device, processes: Processes
+) -> dict[str, Any]:
     """Return what a run remembers beside its plan."""
+    group = {} if options.group is None else {"group": options.group}
     charts = {} if plan.task == "classification" else {"charts": dict(task_of(plan).charts)}
     return {
         **charts,
+        **group,
         "hardware": describe_hardware(device),
         "num_ranks": processes.size,
         "data_location": source.location,
@@ -357,8 +363,13 @@ def _resumed(
         options = replace(
             options, changes={**options.changes, "micro_batch_size": recorded.recipe.micro_batch_size}
         )
+    if options.group not in (None, record.get("group")):
+        raise ConfigurationError(
+            f"{path} was started differently (group: {record.get('group')} → {options.group})",
+            remedy="resume without --group, or start anew in another --out",
+        )
     plan = make_plan(source, model, options, device, recorded=recorded)
-    run = Run.resume(path, plan, source, _facts(plan, source, device, processes))
+    run = Run.resume(path, plan, source, _facts(plan, source, options, device, processes))
     _check_split(run.plan, processes)
     _compute_alike(run.record, device)
     if recorded.recipe.micro_batch_size is None and run.record["num_ranks"] != processes.size:

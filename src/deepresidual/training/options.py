@@ -41,6 +41,10 @@ class TrainOptions:
     """Share of the training images to hold out, to watch and to choose by. Default: none; for recipe
     ``finetune`` a fifth of each class, unless there are val and test, or a class has under 25 images."""
 
+    group: str | None = None
+    r"""What belongs together and may not stand on both sides of a split: a column of the table, or a pattern
+    with one part in parentheses for the file name, such as ``(.*)_\d+``."""
+
     minutes: float | None = None
     """Minutes that the updates may take, in place of ``epochs`` and ``steps``. Default: 10 for recipe
     ``finetune`` on a CPU, and at most its epochs."""
@@ -128,6 +132,7 @@ class TrainKeywords(TypedDict, total=False):
     labels: Literal["one", "several"] | None
     fit_memory: bool
     validation: float | None
+    group: str | None
     minutes: float | None
     bad_samples: Literal["stop", "skip"]
     image_px: int | None

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Literal
 from deepresidual.data.formats import EXTENSIONS
 from deepresidual.data.source.archive import exists, is_folder, is_shard
 from deepresidual.data.source.base import EncodedSample, IgnoredFile, LabelledSplit, SampleSource, Split
-from deepresidual.data.source.division import divide
+from deepresidual.data.source.division import divide, undivided
 from deepresidual.data.source.files import walk
 from deepresidual.data.source.folder import list_images
+from deepresidual.data.source.grouping import grouped_by_pattern
 from deepresidual.data.source.multilabel import MULTILABEL, LabelsChoice
 from deepresidual.data.source.shards.tar import COMPRESSED, compressed_tar
 from deepresidual.errors import ConfigurationError, DataError, UnknownNameError, nearest
@@ -43,6 +44,7 @@ def as_source(
     data: SampleSource | Dataset | str | Path,
     *,
     labels: LabelsChoice | None = None,
+    group: str | None = None,
     num_workers: int | None = None,
 ) -> SampleSource:
     """Return a data set as the functions of the package take it: opened, by name, or as a Python object.
@@ -50,22 +52,27 @@ def as_source(
     Args:
         data: The data set, for :func:`open_source` or :func:`deepresidual.open_dataset`.
         labels: Whether an image has ``one`` label or ``several``. Default: told by the data.
+        group: What samples belong together, for :func:`open_source`.
         num_workers: Threads that read all samples of a Python object, where that is needed.
 
     Raises:
         DataError: There is no such data set, or it cannot be used; the message says why.
         ConfigurationError: This is no data set.
     """
-    if isinstance(data, SampleSource):
-        return data
     if isinstance(data, str | Path):
-        return open_source(data, labels)
-    from deepresidual.data.source.dataset import open_dataset
+        return open_source(data, labels, group)
+    if isinstance(data, SampleSource):
+        opened = data
+    else:
+        from deepresidual.data.source.dataset import open_dataset
 
-    return open_dataset(data, num_workers=num_workers)
+        opened = open_dataset(data, num_workers=num_workers)
+    return opened if group is None else divide(grouped_by_pattern(undivided(opened), group))
 
 
-def open_source(data: str | Path, labels: LabelsChoice | None = None) -> SampleSource:
+def open_source(
+    data: str | Path, labels: LabelsChoice | None = None, group: str | None = None
+) -> SampleSource:
     """Open a data set.
 
     Args:
@@ -73,13 +80,18 @@ def open_source(data: str | Path, labels: LabelsChoice | None = None) -> SampleS
             ``.parquet`` file or a folder of them; a ``.csv`` file or ``csv:FILE``; a ``.tar`` of samples with
             labels, a folder of them or ``shards:PATTERN``; ``cifar10:PATH`` or ``cifar100:PATH``.
         labels: Whether an image has ``one`` label or ``several``. Default: told by the data.
+        group: What belongs together and may not stand on both sides (:mod:`.grouping`): a column of the
+            table, or a pattern for file names.
 
     Raises:
         DataError: There is no such data set, or it cannot be used; the message says why.
         ConfigurationError: The word before the colon is unknown, or nothing stands behind it.
     """
     try:
-        source = dataclasses.replace(divide(_open(data, labels)), location=_location(data))
+        source = _open(data, labels, group)
+        if group is not None and not source.groups:
+            source = grouped_by_pattern(source, group)
+        source = dataclasses.replace(divide(source), location=_location(data))
     except OSError as error:
         raise DataError(f"{error.filename or data} cannot be read ({error.strerror or error})") from error
     if labels == "several" and source.task != MULTILABEL:
@@ -102,25 +114,25 @@ def _location(data: str | Path) -> str:
     return str(path.absolute())
 
 
-def _open(data: str | Path, labels: LabelsChoice | None) -> SampleSource:
+def _open(data: str | Path, labels: LabelsChoice | None, group: str | None) -> SampleSource:
     if data == "digits":
         from deepresidual.data.source.digits import open_digits
 
         return open_digits()
     path = expanded(data)
     if prefixed := _prefixed(data, path):
-        return _open_prefixed(*prefixed, labels)
+        return _open_prefixed(*prefixed, labels, group)
     require_exists(data)
     kind = _kind_of_folder(path) if path.is_dir() else ""
     match path.suffix.casefold() if path.is_file() else kind:
         case ".parquet":
             from deepresidual.data.source.parquet import open_parquet
 
-            return open_parquet(path)
+            return open_parquet(path, group)
         case ".csv":
             from deepresidual.data.source.csv import open_csv
 
-            return open_csv(path, labels)
+            return open_csv(path, labels, group)
         case ".tar" if kind or is_shard(path):
             from deepresidual.data.source.shards.source import open_shards
 
@@ -169,7 +181,7 @@ def _require_kind(kind: str) -> None:
         raise UnknownNameError("kind of data", kind, _PREFIXES)
 
 
-def _open_prefixed(kind: str, rest: str, labels: LabelsChoice | None) -> SampleSource:
+def _open_prefixed(kind: str, rest: str, labels: LabelsChoice | None, group: str | None) -> SampleSource:
     """Open a data set whose kind is said before a colon."""
     _require_kind(kind)
     if not rest:
@@ -183,7 +195,7 @@ def _open_prefixed(kind: str, rest: str, labels: LabelsChoice | None) -> SampleS
         case "csv":
             from deepresidual.data.source.csv import open_csv
 
-            return open_csv(path, labels)
+            return open_csv(path, labels, group)
         case _:
             from deepresidual.data.source.cifar import open_cifar
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import re
 import stat
@@ -182,6 +183,18 @@ def size_of(path: Path) -> int:
         if member is None:
             raise
         return member.size
+
+
+def stamp_of(path: Path) -> bytes:
+    """Return what changes when a file, or the archive that it lies in, is changed; nothing is read.
+
+    Raises:
+        OSError: There is none.
+    """
+    inside = _inside(path)
+    status = (inside[0] if inside is not None else path).stat()
+    parts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return hashlib.sha256(f"{path.absolute()}\0{parts}".encode(errors="surrogateescape")).digest()[:16]
 
 
 def is_shard(file: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import unicodedata
 import zlib
@@ -332,12 +331,6 @@ def stamps_of(split: Split) -> list[bytes] | None:
     stamps = getattr(split, "stamps", None)
     found: list[bytes] | None = None if stamps is None else stamps()
     return found
-
-
-def stamp_of(path: str | Path, status: os.stat_result, *more: int) -> bytes:
-    """Return a stamp of a file, or of the part of it that ``more`` says."""
-    parts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, *more)
-    return hashlib.sha256(f"{os.path.abspath(path)}\0{parts}".encode(errors="surrogateescape")).digest()[:16]  # noqa: PTH100  # called a million times
 
 
 def fingerprint_of(split: Split) -> str:

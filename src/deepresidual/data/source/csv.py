@@ -28,6 +28,7 @@ import numpy as np
 from deepresidual.data.source.archive import exists
 from deepresidual.data.source.base import (
     TRAIN,
+    WHOLE,
     SampleSource,
     Split,
     canonical_split,
@@ -43,6 +44,7 @@ from deepresidual.data.source.csv_labels import (
     labels_in_columns,
 )
 from deepresidual.data.source.folder import FolderSplit
+from deepresidual.data.source.grouping import units
 from deepresidual.data.source.multilabel import (
     MULTILABEL,
     LabelsChoice,
@@ -65,12 +67,13 @@ class _Row(NamedTuple):
     split: str | None
 
 
-def open_csv(file: Path, labels: LabelsChoice | None = None) -> SampleSource:
+def open_csv(file: Path, labels: LabelsChoice | None = None, group: str | None = None) -> SampleSource:
     """Open a table of image files.
 
     Args:
         file: The table.
         labels: Whether an image has ``one`` label or ``several``. Default: told by the table.
+        group: Name of a column that says which images belong together; others are left to the caller.
 
     Raises:
         DataError: The table cannot be read, lacks a column, or a row cannot be used; the message says which.
@@ -81,7 +84,8 @@ def open_csv(file: Path, labels: LabelsChoice | None = None) -> SampleSource:
     split = _column(file, header, _SPLIT) if _places(header, _SPLIT) else None
     # Each row is looked at from left to right, the first row that cannot be used is named.
     paths = [_path_in(file, number, cells[path]) for number, cells in lines]
-    found = _labels(file, header, lines, {path, split}, labels)
+    together = header.index(group) if group in header else None
+    found = _labels(file, header, lines, {path, split, together}, labels)
     sides = [None if split is None else _split_in(file, number, cells[split]) for number, cells in lines]
     numbers = [number for number, _ in lines]
     ordered = [_Row(*cells) for cells in zip(numbers, paths, found.rows, sides, strict=True)]
@@ -97,6 +101,12 @@ def open_csv(file: Path, labels: LabelsChoice | None = None) -> SampleSource:
         splits = _splits_of_several(file, ordered, classes, parts)
     else:
         splits = _splits_of_one(file, ordered, classes, parts)
+    groups = {}
+    if together is not None:
+        groups = {
+            name or WHOLE: units(splits[name], [lines[index][1][together].strip() for index in chosen])
+            for name, chosen in parts.items()
+        }
     whole = splits.pop(None, None)
     named = ((str(name), split) for name, split in splits.items())
     return SampleSource(
@@ -105,6 +115,7 @@ def open_csv(file: Path, labels: LabelsChoice | None = None) -> SampleSource:
         dict(sorted(named, key=lambda part: part[0] != TRAIN)),
         task=MULTILABEL if found.are_several else SampleSource.task,
         whole=whole,
+        groups=groups,
     )
 
 

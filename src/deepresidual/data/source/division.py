@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deepresidual.data.source.base import TRAIN, WHOLE, Row, SampleSource, Split, listed, names_of
+from deepresidual.data.source.base import TRAIN, WHOLE, Row, SampleSource, Split, listed, names_of, stamps_of
+from deepresidual.data.source.grouping import num_groups
 from deepresidual.data.source.stratified import held_out, unit_of
 from deepresidual.data.source.validation import Subset, units_of
 from deepresidual.errors import DataError
@@ -35,31 +36,78 @@ NO_LABEL = "no label"
 def divide(source: SampleSource) -> SampleSource:
     """Return a data set with the splits ``train`` and ``test``, made of :attr:`SampleSource.whole`.
 
+    Samples of one group, and near-copies of one another, are on one side.
+
     Args:
         source: The data set; one with splits of its own is returned as it is.
 
     Raises:
-        DataError: Nothing can be held out, since no class has two images.
+        DataError: Nothing can be held out, since no class has two images or groups.
     """
     whole = source.whole
     if whole is None or source.splits:
         return source
     labels = whole.labels
-    units = source.groups.get(WHOLE)
-    test = held_out(units or _units(whole), labels, TEST_SHARE)
+    own = source.groups.get(WHOLE) or _units(whole)
+    units, clauses, notes = _with_near_copies(source, whole, labels, own)
+    test = held_out(units, labels, TEST_SHARE)
     if not test.any():
+        alone = (
+            "the images of every class belong together"
+            if WHOLE in source.groups
+            else "every class has one image"
+        )
         raise DataError(
-            f"{source.name}: nothing can be held out for testing, since every class has one image",
+            f"{source.name}: nothing can be held out for testing, since {alone}",
             remedy="add images, or name the splits: by folders train/ and test/, a column 'split' or names "
             "of files",
         )
-    notes = _untested((*source.classes, NO_LABEL), labels, test.tolist())
+    if WHOLE in source.groups:
+        clauses = [f"{_counted(num_groups(own), 'group', 'stays', 'stay')} whole", *clauses]
+    notes += _untested((*source.classes, NO_LABEL), labels, test.tolist())
+    grouped = dataclasses.replace(source, groups={**source.groups, WHOLE: units})
     return dataclasses.replace(
-        source,
-        **_parts(source, whole, {TRAIN: np.flatnonzero(~test), "test": np.flatnonzero(test)}),
-        held_out=HELD_OUT,
+        grouped,
+        **_parts(grouped, whole, {TRAIN: np.flatnonzero(~test), "test": np.flatnonzero(test)}),
+        held_out="; ".join([HELD_OUT, *clauses]),
         notes=(*source.notes, *notes),
     )
+
+
+def _with_near_copies(
+    source: SampleSource, whole: Split, labels: Sequence[int], units: Sequence[bytes]
+) -> tuple[Sequence[bytes], list[str], list[str]]:
+    """Return the units with near-copies joined, a clause on how many there are, and sentences on others."""
+    # Imported here, since it reads samples, whose interface is in this room.
+    from deepresidual.data.near_copies import MOST_IMAGES, near_copies
+
+    if stamps_of(whole) is None:
+        return units, [], []  # no files: reading all samples may cost anything
+    if len(whole) > MOST_IMAGES:
+        return units, [], [f"more than {MOST_IMAGES:,} images: near-copies among them are not looked for"]
+    found = near_copies(whole, labels)
+    names = (*source.classes, NO_LABEL)
+    notes = []
+    for group in found.large:
+        classes = listed({names[labels[index]] for index in group})
+        notes.append(
+            f"{len(group):,} images of {classes} are like one another, as {whole.key(group[0])}, and not "
+            "kept on one side; if they show one thing, say so with --group"
+        )
+    clauses = [_counted(found.count, "near-copy", "is", "are") + " kept on one side"] if found.count else []
+    return found.merged(units), clauses, notes
+
+
+def _counted(count: int, noun: str, one: str, several: str) -> str:
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun} {one}" if count == 1 else f"{count:,} {plural} {several}"
+
+
+def undivided(source: SampleSource) -> SampleSource:
+    """Return a data set before :func:`divide`; one with splits of its own is returned as it is."""
+    if not _is_divided(source):
+        return source
+    return dataclasses.replace(source, splits={}, held_out="", notes=(), groups={})
 
 
 def _units(whole: Split) -> Sequence[bytes]:
@@ -74,11 +122,20 @@ def _untested(classes: Sequence[str], labels: Sequence[int], test: Sequence[bool
     lacking = sorted(set(counts) - tested)
     if not lacking:
         return []
-    names = listed(classes[label] for label in lacking)
-    have = "has 1 image: it is" if len(lacking) == 1 else "have 1 image each: they are"
-    return [
-        f"{names} {have} used for training and cannot be tested; 5 or more a class are needed for a figure"
-    ]
+    single = [label for label in lacking if counts[label] == 1]
+    sentences = list[str]()
+    if single:
+        have = "has 1 image: it is" if len(single) == 1 else "have 1 image each: they are"
+        sentences.append(
+            f"{listed(classes[label] for label in single)} {have} used for training and cannot be tested; 5 "
+            "or more a class are needed for a figure"
+        )
+    if joined := set(lacking) - set(single):
+        sentences.append(
+            f"all images of {listed(classes[label] for label in joined)} belong together: they are used for "
+            "training and cannot be tested"
+        )
+    return sentences
 
 
 # -- as a run has recorded it ----------------------------------------------------------------------------

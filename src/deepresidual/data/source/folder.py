@@ -23,7 +23,7 @@ from deepresidual.data.formats import (
     reads_heic,
     sniff,
 )
-from deepresidual.data.source.archive import SUFFIXES, read_bytes, size_of
+from deepresidual.data.source.archive import SUFFIXES, read_bytes, size_of, stamp_of
 from deepresidual.data.source.base import (
     TRAIN,
     EncodedSample,
@@ -34,7 +34,6 @@ from deepresidual.data.source.base import (
     check_class_names,
     class_of_spelling,
     listed,
-    stamp_of,
     told_apart,
 )
 from deepresidual.data.source.files import hidden_folders, list_folder, split_in_name, walk
@@ -189,9 +188,8 @@ class FolderSplit(LabelledSplit):
     def stamps(self) -> list[bytes] | None:
         """Return a stamp of every file; ``None`` where one cannot be had."""
         root = os.fsdecode(self._root)
-        paths = [os.path.join(root, self.key(index)) for index in range(len(self))]  # noqa: PTH118  # a million
         try:
-            return [stamp_of(path, os.stat(path)) for path in paths]  # noqa: PTH116
+            return [stamp_of(Path(root, self.key(index))) for index in range(len(self))]
         except OSError:
             return None
 

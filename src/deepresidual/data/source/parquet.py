@@ -25,17 +25,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from deepresidual.data.source.archive import stamp_of
 from deepresidual.data.source.base import (
     TRAIN,
+    WHOLE,
     EncodedSample,
     IgnoredFile,
     LabelledSplit,
     Row,
     SampleSource,
+    Split,
     check_class_names,
     class_of_spelling,
 )
 from deepresidual.data.source.files import data_files, files_by_split
+from deepresidual.data.source.grouping import units
 from deepresidual.errors import DataError
 
 _MAX_CLASSES = 1_000_000  # as many as a spec takes
@@ -45,8 +49,12 @@ _LABEL_NAMES = ("label", "labels", "fine_label", "class")
 _REMEDY = "add images of another class"
 
 
-def open_parquet(path: Path) -> SampleSource:
+def open_parquet(path: Path, group: str | None = None) -> SampleSource:
     """Open a parquet file, or a folder of them.
+
+    Args:
+        path: The file or folder.
+        group: Name of a column that says which rows belong together; others are left to the caller.
 
     Raises:
         DataError: A file is damaged or has no image or label column, a row has no label that can be used,
@@ -57,12 +65,13 @@ def open_parquet(path: Path) -> SampleSource:
     if not files:
         raise DataError(f"{path} holds no .parquet files", expected="train.parquet and test.parquet")
     parts = files_by_split(path, files, ignored, complete=path.is_dir())
-    tables = {name: _Table.read(path, group) for name, group in parts.items()}
+    tables = {name: _Table.read(path, part, group) for name, part in parts.items()}
     if "test" in tables and len(tables) > 1 and tables["test"].is_unlabelled:
         ignored += [
             IgnoredFile(place.name, "none of its rows has a label") for place in tables.pop("test").files
         ]
     classes = _agreed_classes(path, tables)
+    groups = {name or WHOLE: table.groups for name, table in tables.items()}
     unnamed = tables.pop(None, None)
     # Named after the file: its rows are known by their number among all.
     whole = unnamed.split(path.name, classes) if unnamed is not None else None
@@ -74,7 +83,16 @@ def open_parquet(path: Path) -> SampleSource:
         raise DataError(f"{path} has no rows")
     ordered = dict(sorted(splits.items(), key=lambda item: item[0] != TRAIN))
     name = path.resolve().name.removesuffix(".parquet")
-    return SampleSource(name, classes.names, ordered, tuple(ignored), whole=whole)
+    known = _units(splits, whole, groups)
+    return SampleSource(name, classes.names, ordered, tuple(ignored), whole=whole, groups=known)
+
+
+def _units(
+    splits: Mapping[str, Split], whole: Split | None, groups: Mapping[str, list[str | None] | None]
+) -> dict[str, list[bytes]]:
+    """Return the units of the samples of every split, given their groups; nothing where no file has any."""
+    named = {**splits, **({WHOLE: whole} if whole is not None else {})}
+    return {name: units(named[name], of) for name, of in groups.items() if of is not None and name in named}
 
 
 @dataclass(frozen=True)
@@ -133,6 +151,15 @@ class ParquetSplit(LabelledSplit):
         # Not the keys: a run of an earlier version knows rows without a path by their number in the split.
         return _names(self._paths, self._name, len(self))
 
+    def stamps(self) -> list[bytes] | None:
+        """Return a stamp of every image; ``None`` where a file cannot be had."""
+        try:
+            files = {file.name: stamp_of(file.path) for file in self._files}
+        except OSError:
+            return None
+        places = (_place_of(self._files, index) for index in range(len(self)))
+        return [files[file.name] + str(row).encode() for file, row in places]
+
     def rows(self) -> Iterator[Row]:
         """Yield name, label and size of every image."""
         sizes = pc.binary_length(self._images).to_pylist()
@@ -172,6 +199,7 @@ class _Columns:
         values: The labels that occur.
         codes: Place of every row's label in ``values``; −1 where the row has none.
         names: Class names that the file declares; ``None`` where it declares none.
+        groups: What the column of groups says of every row; ``None`` where there is no such column.
     """
 
     images: pa.ChunkedArray
@@ -179,22 +207,26 @@ class _Columns:
     values: tuple[Label, ...]
     codes: NDArray[np.int64]
     names: tuple[str, ...] | None
+    groups: list[str | None] | None = None
 
 
-def _read(file: Path) -> _Columns:
+def _read(file: Path, group: str | None) -> _Columns:
     """Read the columns of a file that are needed."""
     try:
         with pq.ParquetFile(file) as parquet:
             schema = parquet.schema_arrow
             features = _features(schema)
             image, label = _image_column(file, schema), _label_column(file, schema, features)
-            table = parquet.read(columns=[image, label])
+            has_groups = group is not None and group in schema.names
+            table = parquet.read(columns=[image, label, *([group] if has_groups else [])])
+            cells = table[group].to_pylist() if has_groups else None
+            groups = None if cells is None else [None if cell is None else str(cell) for cell in cells]
             images, paths = _images_in(file, image, table[image])
             values, codes = _labels_in(file, label, table[label])
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"{file} is not a readable parquet file ({reason})") from error
-    return _Columns(images, paths, values, codes, _declared(file, label, features))
+    return _Columns(images, paths, values, codes, _declared(file, label, features), groups)
 
 
 def _images_in(
@@ -362,16 +394,23 @@ class _Table:
         self.columns = columns
 
     @classmethod
-    def read(cls, root: Path, paths: list[Path]) -> _Table:
+    def read(cls, root: Path, paths: list[Path], group: str | None) -> _Table:
         files: list[_Place] = []
         columns: list[_Columns] = []
         end = 0
         for path in paths:
-            columns.append(_read(path))
+            columns.append(_read(path, group))
             end += len(columns[-1].codes)
             name = path.relative_to(root).as_posix() if root in path.parents else path.name
             files.append(_Place(name, path, end))
         return cls(files, columns)
+
+    @property
+    def groups(self) -> list[str | None] | None:
+        """The group of every row; ``None`` where no file has a column for it."""
+        if all(part.groups is None for part in self.columns):
+            return None
+        return [group for part in self.columns for group in part.groups or [None] * len(part.codes)]
 
     @property
     def is_unlabelled(self) -> bool:

@@ -101,7 +101,8 @@ def hold_out(source: SampleSource, share: float, name: str = "val") -> SampleSou
             f"{source.name} has a validation split already", remedy="leave out --validation"
         )
     train = source.split(TRAIN)
-    chosen = _permuted(len(train), share) if source.is_permuted else _by_name(source, train, share)
+    is_permuted = source.is_permuted and TRAIN not in source.groups
+    chosen = _permuted(len(train), share) if is_permuted else _by_name(source, train, share)
     if not chosen.any() or chosen.all():
         raise ConfigurationError(
             f"validation is {share} of {len(train)} training images", expected="at least one on each side"

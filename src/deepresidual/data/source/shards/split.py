@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepresidual.data.source.base import EncodedSample, IgnoredFile, LabelledSplit, stamp_of
+from deepresidual.data.source.archive import stamp_of
+from deepresidual.data.source.base import EncodedSample, IgnoredFile, LabelledSplit
 from deepresidual.data.source.shards.index import tar_indices
 from deepresidual.errors import DataError
 
@@ -62,10 +63,10 @@ class ShardsSplit(LabelledSplit):
     def stamps(self) -> list[bytes] | None:
         """Return a stamp of every image; ``None`` where a tar cannot be had."""
         try:
-            tars = [(path, path.stat()) for path in (self.root / tar for tar in self.tars)]
+            tars = [stamp_of(self.root / tar) for tar in self.tars]
         except OSError:
             return None
-        return [stamp_of(*tars[tar], offset, size) for tar, offset, size in self.places.tolist()]
+        return [tars[tar] + f"{offset} {size}".encode() for tar, offset, size in self.places.tolist()]
 
     def _contents(self) -> list[int]:
         sizes: list[int] = self.places[:, 2].tolist()
