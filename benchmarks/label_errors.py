@@ -44,13 +44,11 @@ SHARE = 0.05
 _VIEWS: tuple[View, ...] = ("center", "mirrored")
 
 
-def backbone(weights: str, px: int, stages: str) -> TorchClassifier:
-    """Return a network that gives means and deviations of some of its stages, as fine-tuning reads them."""
+def backbone(weights: str, px: int) -> TorchClassifier:
+    """Return a network that gives means and deviations of all its stages, as fine-tuning reads them."""
     model = load(weights)
-    names = model.spec.stage_names if stages == "all" else tuple(f"layer{number}" for number in stages)
-    network = create(replace(model.spec, head=Head(names, ("mean", "std"))), seed=0)
-    given = model.network.state_dict()
-    own = network.state_dict()
+    network = create(replace(model.spec, head=Head(model.spec.stage_names, ("mean", "std"))), seed=0)
+    own, given = network.state_dict(), model.network.state_dict()
     network.load_state_dict({name: own[name] if name.startswith("fc.") else given[name] for name in own})
     return TorchClassifier(network.eval(), model.label_names, model.preprocess.at_size(px))
 
@@ -93,17 +91,20 @@ def measured(
 
 
 def case(text: str) -> dict[str, Any]:
-    """Measure one data set, given as ``NAME=DATA,px=64,seeds=10,split=test,images=5000,stages=all``."""
+    """Measure one data set, given as ``NAME=DATA,px=64,seeds=10,split=test,images=99,classes=a|b``."""
     words = text.split(",")
     name, _, data = words[0].partition("=")
-    options = {"px": "64", "seeds": "10", "split": "", "images": "0", "stages": "all"}
+    options = {"px": "64", "seeds": "10", "split": "", "images": "0", "features": "0", "classes": ""}
     options |= dict(word.split("=", 1) for word in words[1:])
     source = open_source(data)
-    model = backbone("resnet56-cifar10", int(options["px"]), options["stages"])
+    model = backbone("resnet56-cifar10", int(options["px"]))
     splits = [options["split"]] if options["split"] else list(source.splits)
     parts, labels = [], []
     for split in splits:
         samples = source.split(split)
+        if options["classes"]:
+            wanted = [source.classes.index(label) for label in options["classes"].split("|")]
+            samples = Subset(samples, np.flatnonzero(np.isin(samples.labels, wanted)))
         if int(options["images"]):
             chosen = np.random.default_rng(0).permutation(len(samples))[: int(options["images"])]
             samples = Subset(samples, np.sort(chosen))
@@ -111,7 +112,9 @@ def case(text: str) -> dict[str, Any]:
         parts.append(features.values)
         labels.append(features.labels)
     values, truth = np.concatenate(parts), np.concatenate(labels)
-    num_classes = len(source.classes)
+    values = values[:, :, : int(options["features"]) or None]  # the first are those of the first stages
+    present, truth = np.unique(truth, return_inverse=True)
+    num_classes = len(present)
     runs = [measured(values, truth, num_classes, seed) for seed in range(int(options["seeds"]))]
     clean = cross_validate(values, truth, num_classes)
     curve = learning_curve(values, truth, clean.c)
@@ -122,7 +125,7 @@ def case(text: str) -> dict[str, Any]:
         "classes": num_classes,
         "features": values.shape[2],
         "image_px": int(options["px"]),
-        "stages": options["stages"],
+        "top1_clean": clean.top1,
         "top1_with_swapped": float(np.mean([run["top1"] for run in runs])),
         "p_at_20": float(np.mean([run["p_at_20"] for run in runs])),
         "p_at_m": float(np.mean([run["p_at_m"] for run in runs])),

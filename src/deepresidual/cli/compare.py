@@ -2,57 +2,167 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from deepresidual.cli.options import LocalPath, Maybe
 from deepresidual.cli.output import print_json, print_line, print_table
+from deepresidual.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from deepresidual.data.source import Split
     from deepresidual.evaluation import PairedComparison
+    from deepresidual.evaluation.results import Results
 
 __all__ = ["compare"]
 
+_EXPECTED = "two of them: files of predictions, models or runs; and DATA where it does not follow from a run"
+
 
 def compare(
-    first: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FIRST")],
-    second: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SECOND")],
+    what: Annotated[tyro.conf.Positional[list[str]], tyro.conf.arg(metavar="FIRST SECOND [DATA]")],
     /,
     *,
+    split: Maybe[str] = None,
+    report: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
+    batch_size: int = 100,
+    device: str = "auto",
+    workers: Maybe[int] = None,
     json: bool = False,
 ) -> int:
     """Compare two models by McNemar's test on the images that only one of them has right.
 
     Args:
-        first: The predictions of one model, a file that 'residual evaluate' wrote: .csv, .jsonl or .parquet.
-        second: The same for another model or other views, on the same images.
+        what: Two models, each a MODEL as for 'residual evaluate' or the file of predictions that it wrote
+            (.csv, .jsonl or .parquet); and the data to measure models on. Default: the data of a run that is
+            among them.
+        split: train, val or test. Default: test if there is one, else val.
+        report: Write a page into this file: what each is better at, and the images that only one has right.
+        batch_size: Images at a time.
+        device: auto, cpu, cuda, cuda:1, mps.
+        workers: Threads that load images; does not change the result.
         json: Print one JSON document.
     """
-    from deepresidual.evaluation import compare as compare_results
+    if len(what) not in (2, 3):
+        raise ConfigurationError(f"there are {len(what)} words to compare", expected=_EXPECTED)
+    first, second = what[:2]
+    if report is not None:
+        from deepresidual.reporting.pages import require_ours
 
-    compared = compare_results(first, second)
+        require_ours(report, option="--report")
+    from deepresidual.evaluation.results import read_results
+    from deepresidual.runtime.table_file import TABLE_SUFFIXES
+
+    files = [Path(name).suffix.casefold() in TABLE_SUFFIXES for name in (first, second)]
+    data = "" if all(files) and len(what) == 2 else _data(what, files)
+    results: list[Results] = []
+    samples: Split | None = None
+    for name, is_file in zip((first, second), files, strict=True):
+        if is_file:
+            results.append(read_results(name))
+            continue
+        measured, samples = _evaluated(name, data, split, batch_size, device, workers)
+        results.append(measured)
+    from deepresidual.evaluation.comparison import compare_results
+
+    compared = compare_results(results[0], results[1], first, second)
+    if report is not None:
+        _write_page(report, (first, second), data, results, compared, samples)
     if json:
-        print_json({"first": first, "second": second, **compared.to_dict()})
+        written = {} if report is None else {"report": str(report)}
+        print_json({"first": first, "second": second, **written, **compared.to_dict()})
         return 0
+    _print(first, second, compared)
+    if report is not None:
+        print_line(f"report  {report}")
+    return 0
+
+
+def _data(what: list[str], are_files: list[bool]) -> str:
+    """Return the data to measure on: what is given, else that of the runs, which must be one."""
+    from deepresidual.cli.evaluate import own_data
+    from deepresidual.data.source import require_exists
+    from deepresidual.models.source import find_source
+    from deepresidual.runs.read import holds_run
+    from deepresidual.runtime.files import expanded
+
+    models = [name for name, is_file in zip(what, are_files, strict=False) if not is_file]
+    for model in models:
+        find_source(model)  # what is mistyped is told before torch is loaded
+    if len(what) == 3:
+        require_exists(what[2])
+        return what[2]
+    remedy = f"name it: residual compare {what[0]} {what[1]} DATA"
+    try:
+        known = {own_data(model) for model in models if holds_run(expanded(model))}
+    except ConfigurationError as error:
+        raise ConfigurationError(error.found, remedy=remedy) from error
+    if len(known) != 1:
+        found = f"the runs have different data ({', '.join(sorted(known))})" if known else "there is no DATA"
+        raise ConfigurationError(found, remedy=remedy)
+    return known.pop()
+
+
+def _evaluated(
+    model: str, data: str, split: str | None, batch_size: int, device: str, workers: int | None
+) -> tuple[Results, Split]:
+    """Return the results of a model on single images, and the images."""
+    from deepresidual.evaluation import EvaluationSetup
+    from deepresidual.evaluation.results import read_results
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "predictions.parquet"
+        setup = EvaluationSetup.open(
+            [model],
+            data,
+            split=split,
+            batch_size=batch_size,
+            num_workers=workers,
+            device=device,
+            predictions=file,
+        )
+        if setup.has_several_labels:
+            raise ConfigurationError(
+                f"{model} knows several labels an image", expected="models of one class an image"
+            )
+        setup.evaluate()
+        return read_results(file), setup.source.split(setup.split)
+
+
+def _write_page(
+    destination: Path,
+    names: tuple[str, str],
+    data: str,
+    results: list[Results],
+    compared: PairedComparison,
+    samples: Split | None,
+) -> None:
+    from deepresidual.reporting.comparison_page import Comparison, write_comparison
+    from deepresidual.tasks.pictures import photos_by_key
+
+    keys = Comparison.discordant(results[0], results[1])
+    photos = photos_by_key(samples, [*keys[0], *keys[1]]) if samples is not None else {}
+    write_comparison(Comparison(names, data, results[0], results[1], compared.to_dict(), photos), destination)
+
+
+def _print(first: str, second: str, compared: PairedComparison) -> None:
     top1 = compared.top1
-    print_table(
-        (">top-1", ">right", ">right alone", "results"),
-        [
-            (
-                f"{top1[0]:.2%}",
-                f"{compared.both_correct + compared.only_first:,}",
-                f"{compared.only_first:,}",
-                first,
-            ),
-            (
-                f"{top1[1]:.2%}",
-                f"{compared.both_correct + compared.only_second:,}",
-                f"{compared.only_second:,}",
-                second,
-            ),
-            *_baseline_row(compared),
-        ],
-    )
+    rows = [
+        (
+            f"{share:.2%}",
+            f"{compared.both_correct + alone:,}",
+            f"{alone:,}",
+            name,
+        )
+        for share, alone, name in (
+            (top1[0], compared.only_first, first),
+            (top1[1], compared.only_second, second),
+        )
+    ]
+    print_table((">top-1", ">right", ">right alone", "results"), [*rows, *_baseline_row(compared)])
     low, high = compared.difference_interval
     print_line(
         f"{compared.count:,} images: both right {compared.both_correct:,}, both wrong {compared.both_wrong:,}"
@@ -62,7 +172,6 @@ def compare(
         f"(95 % interval {100 * low:+.2f} to {100 * high:+.2f}), "
         f"p = {compared.p_value:.3g} (McNemar's test, {compared.test})"
     )
-    return 0
 
 
 def _baseline_row(compared: PairedComparison) -> list[tuple[str, str, str, str]]:

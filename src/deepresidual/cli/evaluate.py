@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from deepresidual.cli.evaluation_tables import print_measured
 from deepresidual.cli.options import LocalPath, Maybe
-from deepresidual.cli.output import print_json
+from deepresidual.cli.output import print_json, print_line
 from deepresidual.errors import ConfigurationError
 from deepresidual.runtime.files import expanded
 
@@ -38,6 +38,7 @@ def evaluate(
     precision_target: Maybe[Annotated[float, tyro.conf.arg(metavar="P")]] = None,
     predictions: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
     top_k: int = 1,
+    report: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
     corrupt: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KIND=N,N,...", help_behavior_hint="")] = (),
     details: bool = False,
     batch_size: int = 100,
@@ -71,6 +72,7 @@ def evaluate(
             such as 0.95, and keep it in the model, where 'residual predict' reads it.
         predictions: Write the result of every image into this file, .csv, .jsonl or .parquet.
         top_k: How many classes to name there for each image.
+        report: Write a page into this file: what is confused, mistakes with heat maps, how sure it is.
         corrupt: Measure spoiled images, too: jpeg=10,50 (quality) size=16 (pixels) blur=1,2 (deviation).
         details: Print the figures of every class, the confusions and the calibration, too.
         batch_size: Images at a time.
@@ -79,8 +81,8 @@ def evaluate(
         workers: Threads that load images; does not change the result.
         json: Print one JSON document, accuracies as fractions.
     """
-    members, data = _members_and_data(models)
-    _require_sensible(len(members), choose_on, fit_temperature, predictions, top_k, corrupt)
+    members, data = members_and_data(models)
+    _require_sensible(len(members), choose_on, fit_temperature, predictions, top_k, corrupt, report)
     from deepresidual.data.source import require_exists
     from deepresidual.models.source import find_source
 
@@ -118,6 +120,12 @@ def evaluate(
                 "--precision-target is given for a model of several labels",
                 expected="a model of one class an image; several labels have thresholds of their own",
             )
+        if report is not None:
+            raise ConfigurationError(
+                "--report is given for a model of several labels",
+                expected="one class an image",
+                remedy="the report of its run shows its labels",
+            )
         if corruptions:
             raise ConfigurationError("--corrupt is given for a model of several labels", expected="one class")
         measured = setup.evaluate_labels()
@@ -131,13 +139,23 @@ def evaluate(
             from deepresidual.models.folder import keep_abstention
 
             note(f"kept in {keep_abstention(members[0], measured.abstention.rule)}")
+    if report is not None:
+        from deepresidual.evaluation import EnsembleEvaluation
+        from deepresidual.tasks.evaluation_report import report_evaluation
+
+        result: Any = measured.evaluation if isinstance(measured, EnsembleEvaluation) else measured
+        report_evaluation(setup, result, members, data, report)
     if json:
         left_out = {"num_left_out": setup.num_left_out} if setup.num_left_out else {}
         named = {"models": members} if len(members) > 1 else {"model": members[0]}
-        print_json({**named, "data": data, "views": seen.to_dict(), **left_out, **measured.to_dict()})
+        written = {} if report is None else {"report": str(report)}
+        facts = {**named, "data": data, **written, "views": seen.to_dict(), **left_out}
+        print_json({**facts, **measured.to_dict()})
     else:
         of_what = members[0] if len(members) == 1 else f"{len(members)} models"
         print_measured(measured, f"{of_what} on {data}", details=details)
+        if report is not None:
+            print_line(f"report  {report}")
     return 0
 
 
@@ -158,16 +176,16 @@ def _require_one_folder(members: list[str], corrupt: tuple[str, ...]) -> None:
         )
 
 
-def _members_and_data(arguments: list[str]) -> tuple[list[str], str]:
+def members_and_data(arguments: list[str]) -> tuple[list[str], str]:
     """Return the models and the data set, which is the last of several."""
     if not arguments:
         raise ConfigurationError("there is no MODEL", expected="a model folder or a run folder, and DATA")
     if len(arguments) == 1:
-        return arguments, _own_data(arguments[0])
+        return arguments, own_data(arguments[0])
     return arguments[:-1], arguments[-1]
 
 
-def _own_data(model: str) -> str:
+def own_data(model: str) -> str:
     """Return the data that a run was trained with; for another model the bundled digits.
 
     Raises:
@@ -199,11 +217,16 @@ def _require_sensible(
     predictions: Path | None,
     top_k: int,
     corrupt: tuple[str, ...],
+    report: Path | None,
 ) -> None:
     if choose_on is not None and num_members == 1:
         raise ConfigurationError("--choose-on is given for one model", expected="two models or more")
     if top_k != 1 and predictions is None:
         raise ConfigurationError("--top-k is given without --predictions", remedy="name a file for them")
+    if report is not None:
+        from deepresidual.reporting.pages import require_ours
+
+        require_ours(report, option="--report")
     if not corrupt:
         return
     if num_members > 1:
@@ -212,7 +235,7 @@ def _require_sensible(
             expected="one model",
             remedy="run one after the other",
         )
-    others = {"--fit-temperature": fit_temperature, "--predictions": predictions}
+    others = {"--fit-temperature": fit_temperature, "--predictions": predictions, "--report": report}
     given = next((name for name, value in others.items() if value is not None), None)
     if given:
         raise ConfigurationError(f"--corrupt is given with {given}", expected="one of the two")

@@ -19,7 +19,7 @@ from typing import Any
 
 from deepresidual.errors import DataError
 from deepresidual.evaluation.intervals import EXACT_BELOW, mcnemar_p_value, paired_difference_interval
-from deepresidual.evaluation.results import read_results
+from deepresidual.evaluation.results import Results, read_results
 from deepresidual.runs.baseline import Baseline
 
 
@@ -100,7 +100,21 @@ def compare(first: str | Path, second: str | Path) -> PairedComparison:
         ConfigurationError: The name of a file does not end in a known format.
         DataError: A file cannot be read, or the two are not about the same images and classes.
     """
-    results, others = read_results(first), read_results(second)
+    return compare_results(read_results(first), read_results(second), str(first), str(second))
+
+
+def compare_results(results: Results, others: Results, first: str, second: str) -> PairedComparison:
+    """Compare the results of two models on single images.
+
+    Args:
+        results: True and predicted class of the first model by the name of the image.
+        others: The same of the second.
+        first: Name of the first, for messages.
+        second: Name of the second.
+
+    Raises:
+        DataError: The two are not about the same images and classes.
+    """
     for name, here, there in ((second, results, others), (first, others, results)):
         missing = next((key for key in here if key not in there), None)
         if missing is not None:

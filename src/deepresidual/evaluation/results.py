@@ -23,6 +23,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
@@ -37,6 +38,9 @@ from deepresidual.runtime.table_file import (
     require_table_suffix,
     table_writer,
 )
+
+Results: TypeAlias = dict[str, tuple[str, str]]
+"""True and predicted class by the name of the image."""
 
 _READ = ("key", "label", "predicted")
 
@@ -117,7 +121,7 @@ def opened_results(
 # -- reading -------------------------------------------------------------------------------------------
 
 
-def read_results(path: str | Path) -> dict[str, tuple[str, str]]:
+def read_results(path: str | Path) -> Results:
     """Return the true and the predicted class of every image of a file, by the name of the image.
 
     Raises:
@@ -146,7 +150,7 @@ def read_results(path: str | Path) -> dict[str, tuple[str, str]]:
     missing = [name for name in _READ if name not in columns]
     if missing:
         raise DataError(f"{path} has no column {missing[0]!r}", expected=f"the columns {', '.join(_READ)}")
-    results: dict[str, tuple[str, str]] = {}
+    results: Results = {}
     for key, label, predicted in zip(*(columns[name] for name in _READ), strict=True):
         if not all(isinstance(cell, str) for cell in (key, label, predicted)):
             raise DataError(

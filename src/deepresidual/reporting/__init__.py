@@ -1,6 +1,7 @@
-"""Pages about runs, made from the files of their folders alone: one a run, and one that compares several."""
+"""Pages: of a run, from its folder alone, of any evaluation, and of two models or several runs in one."""
 
+from deepresidual.reporting.evaluation_page import Measurement, write_evaluation
 from deepresidual.reporting.report import write_report
 from deepresidual.reporting.side_by_side import write_side_by_side
 
-__all__ = ["write_report", "write_side_by_side"]
+__all__ = ["Measurement", "write_evaluation", "write_report", "write_side_by_side"]

@@ -18,13 +18,16 @@ from deepresidual.reporting.confusion_matrix import (
     matrix_picture,
     matrix_rows,
 )
+from deepresidual.reporting.pages import rounded_percent
 from deepresidual.reporting.pictures import address_of, embedded
 from deepresidual.reporting.verdict import Verdict, confidence_in_words, sure_answers, verdict_of
 from deepresidual.runs.baseline import majority_class, shows_top5
 from deepresidual.runs.intervals import wilson_interval
 
-LISTED = 30
+LISTED = 15
 """Rows of a table of classes or confusions that are seen at once."""
+
+_MOST_CONFUSIONS = 60
 
 AT_ONCE = 12
 """Mistakes that are seen at once; the rest is folded."""
@@ -46,6 +49,26 @@ def verdict(evaluation: Mapping[str, Any]) -> Verdict | None:
     return verdict_of(right, count, (interval[0], interval[1]), baseline)
 
 
+def headline(judged: Verdict, what: str = "images") -> str:
+    """Return the result in one sentence: counts before percent."""
+    return f"{judged.right:,} of {judged.count:,} {what} are named right: {rounded_percent(judged.top1)}"
+
+
+def technical_figures(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """Return the figures of a classifier that say something to those who know them."""
+    ece, figures = evaluation.get("ece"), {"split": str(evaluation["split"])}
+    figures["top-1"] = f"{100 * evaluation['top1']:.2f} %"
+    if interval := evaluation.get("top1_interval"):
+        figures["95 % interval (Wilson)"] = f"{100 * interval[0]:.2f} – {100 * interval[1]:.2f} %"
+    if shows_top5(len(evaluation["classes"])):
+        figures["top-5"] = f"{100 * evaluation['top5']:.2f} %"
+    figures["loss (nats)"] = f"{evaluation['loss']:.4f}"
+    if ece is not None:
+        figures["calibration error (ECE)"] = f"{100 * ece:.2f} %"
+    figures["images, each counted once"] = f"{evaluation['count']:,}"
+    return figures
+
+
 def right_of(confusions: Sequence[Sequence[int]]) -> int:
     """Return how many samples of rows (true, predicted, samples) are right."""
     return sum(count for true, predicted, count in confusions if true == predicted)
@@ -64,6 +87,7 @@ def classification_parts(evaluation: Mapping[str, Any], pictures: Pictures) -> d
     bins = evaluation.get("bins") or []
     mistakes = shown(evaluation, "mistakes", "mistake", pictures)
     recalls = class_rows(evaluation)
+    confused = [] if has_cells else most_confused(classes, confusions)
     return {
         "evaluation": evaluation,
         "shows_top5": shows_top5(len(classes)),
@@ -71,7 +95,8 @@ def classification_parts(evaluation: Mapping[str, Any], pictures: Pictures) -> d
         "matrix_picture": "" if has_cells else address_of(matrix_picture(counts), "png"),
         "matrix_order": [] if has_cells else [classes[row] for row in class_order(counts)],
         "groups": [] if has_cells else confused_groups(classes, counts),
-        "confusions": [] if has_cells else most_confused(classes, confusions),
+        "confusions": confused[:LISTED],
+        "more_confusions": confused[LISTED:],
         "recalls": recalls[:LISTED],
         "more_recalls": recalls[LISTED:],
         "mistakes": mistakes[:AT_ONCE],
@@ -89,7 +114,7 @@ def most_confused(classes: Sequence[str], confusions: Sequence[Sequence[int]]) -
     wrong = [row for row in confusions if row[0] != row[1]]
     return [
         {"true": classes[true], "predicted": classes[predicted], "count": count}
-        for true, predicted, count in sorted(wrong, key=lambda row: -row[2])[:LISTED]
+        for true, predicted, count in sorted(wrong, key=lambda row: -row[2])[:_MOST_CONFUSIONS]
     ]
 
 

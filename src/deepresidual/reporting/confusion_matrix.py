@@ -34,7 +34,8 @@ MOST_CELLS = 24
 _FEWEST_TO_ORDER = 4
 # Optimal leaf ordering takes time with the cube of the number of classes: 0.1 s for 100, minutes for 1,000.
 _MOST_TO_ORDER = 300
-_GAMMA = 0.75  # of the strength over the share: few mistakes are still seen
+# Of the strength over the share, so that few mistakes are still seen; more so where a cell is a few pixels.
+_GAMMA, _PICTURE_GAMMA = 0.75, 0.4
 # Two classes are of one group where this share of both is taken for the other, on average.
 _GROUPED_SHARE = 0.05
 _LISTED_GROUPS = 8
@@ -125,7 +126,7 @@ def matrix_rows(names: Sequence[str], counts: NDArray[np.int64]) -> list[Row]:
 def matrix_picture(counts: NDArray[np.int64]) -> bytes:
     """Return the matrix as a PNG of one pixel a cell, transparent where nothing is, in that order."""
     order = class_order(counts)
-    strengths = (_shares(counts) ** _GAMMA)[np.ix_(order, order)]
+    strengths = (_shares(counts) ** _PICTURE_GAMMA)[np.ix_(order, order)]
     pixels = np.zeros((*counts.shape, 4), dtype=np.uint8)
     right = np.eye(len(counts), dtype=bool)
     for where, color in ((right, BLUE), (~right, ORANGE)):

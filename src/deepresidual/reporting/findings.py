@@ -13,7 +13,7 @@ from deepresidual.reporting.pages import rounded_percent
 from deepresidual.reporting.pictures import embedded
 from deepresidual.runs.read import RunFiles
 
-_AT_ONCE = 8
+_AT_ONCE = 12
 _MOST_PHOTOS = 24
 CSV_COLUMNS = ("path", "label", "suggested")
 """Columns of the list of labels, which ``residual check --relabel`` reads."""

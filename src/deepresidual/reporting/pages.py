@@ -35,20 +35,24 @@ def rendered(template: str, **context: Any) -> str:
     return environment.get_template(template).render(generator=_GENERATOR, **context)
 
 
-def require_ours(path: Path) -> None:
+def require_ours(path: Path, option: str = "--out") -> None:
     """Raise if a page would replace a file that is not one of these pages.
+
+    Args:
+        path: The file.
+        option: The option that names it, for the message.
 
     Raises:
         ConfigurationError: The path is a folder, or another file.
     """
     if path.is_dir():
-        raise ConfigurationError(f"{path} is a folder", expected="a file", remedy="name one with --out")
+        raise ConfigurationError(f"{path} is a folder", expected="a file", remedy=f"name one with {option}")
     if path.exists():
         with path.open("rb") as file:
             if _GENERATOR.encode() not in file.read(_HEAD_BYTES):
                 raise ConfigurationError(
                     f"{path} is no page of this command and would be overwritten",
-                    remedy="choose another --out",
+                    remedy=f"choose another {option}",
                 )
 
 

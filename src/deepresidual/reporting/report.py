@@ -27,10 +27,9 @@ from deepresidual.reporting.charts import (
     held_out_style,
     points,
 )
-from deepresidual.reporting.classification import classification_parts, verdict
+from deepresidual.reporting.classification import classification_parts, headline, technical_figures, verdict
 from deepresidual.reporting.findings import curve_section, label_section
-from deepresidual.reporting.pages import rendered, require_ours, rounded_percent, settings_of
-from deepresidual.runs.baseline import shows_top5
+from deepresidual.reporting.pages import rendered, require_ours, settings_of
 from deepresidual.runs.gains import stages_of
 from deepresidual.runs.read import RunFiles, read_run
 from deepresidual.runs.repeat import command_to_repeat
@@ -97,7 +96,7 @@ def write_report(run: Path, destination: Path | None = None) -> Path:
         headline=body.headline,
         record=files.record,
         plan=files.plan,
-        when=_when(files.record["updated"]),
+        when=shown_time(files.record["updated"]),
         body=body.template,
         stages=stages,
         stage_meaning=_STAGES,
@@ -146,14 +145,8 @@ def _body(files: RunFiles) -> Body:
 def _classification(files: RunFiles) -> Body:
     evaluation = files.evaluation or {}
     judged = verdict(evaluation)
-    headline = ""
-    if judged is not None:
-        headline = (
-            f"{judged.right:,} of {judged.count:,} held-out images are named right: "
-            f"{rounded_percent(judged.top1)}"
-        )
     return Body(
-        headline,
+        headline(judged, "held-out images") if judged else "",
         "classification.html.jinja",
         {
             **classification_parts(evaluation, lambda name: files.picture(f"{name}.png")),
@@ -166,21 +159,6 @@ def _classification(files: RunFiles) -> Body:
 
 BODIES: dict[str, Callable[[RunFiles], Body]] = {"classification": _classification}
 """What a report shows of an evaluation, by its task; of another task its curves alone."""
-
-
-def technical_figures(evaluation: dict[str, Any]) -> dict[str, str]:
-    """Return the figures of a classifier that say something to those who know them."""
-    ece, figures = evaluation.get("ece"), {"split": str(evaluation["split"])}
-    figures["top-1"] = f"{100 * evaluation['top1']:.2f} %"
-    if interval := evaluation.get("top1_interval"):
-        figures["95 % interval (Wilson)"] = f"{100 * interval[0]:.2f} – {100 * interval[1]:.2f} %"
-    if shows_top5(len(evaluation["classes"])):
-        figures["top-5"] = f"{100 * evaluation['top5']:.2f} %"
-    figures["loss (nats)"] = f"{evaluation['loss']:.4f}"
-    if ece is not None:
-        figures["calibration error (ECE)"] = f"{100 * ece:.2f} %"
-    figures["images, each counted once"] = f"{evaluation['count']:,}"
-    return figures
 
 
 # -- training ----------------------------------------------------------------------------------------------
@@ -223,7 +201,7 @@ def _facts(files: RunFiles) -> list[tuple[str, str]]:
         ("began with", str(begun.get("line") or ("learned weights" if plan["weights"] else ""))),
         ("command", shlex.join(map(str, record["command"]))),
         ("the same again", command_to_repeat(record)),
-        ("started", _when(record["started"])),
+        ("started", shown_time(record["started"])),
         ("seed, precision", f"{plan['seed']}, {plan['precision']}"),
         ("fingerprint", ", ".join(f"{split} {value}" for split, value in plan["fingerprint"].items())),
     ]
@@ -261,7 +239,7 @@ def _commands(files: RunFiles) -> list[tuple[str, str]]:
     ]
 
 
-def _when(moment: str) -> str:
+def shown_time(moment: str) -> str:
     """Return a time of the run as a reader writes it."""
     try:
         time = dt.datetime.fromisoformat(moment).astimezone(dt.UTC)

@@ -137,3 +137,22 @@ def photo(content: bytes, preprocess: Preprocess) -> bytes:
     left, top, right, bottom = preprocess.center_box(*pixels.shape[:2])
     side = max(1, min(_PHOTO_PX, round(min(right - left, bottom - top))))
     return png(preprocess.resize(pixels, (left, top, right, bottom), side, side))
+
+
+def photos_by_key(split: Split, keys: Sequence[str]) -> dict[str, bytes]:
+    """Return PNG files of some samples, found by their names, at most 160 px a side.
+
+    Args:
+        split: The samples.
+        keys: Names; those that are not there are left out.
+
+    Raises:
+        DataError: An image cannot be read any more.
+    """
+    wanted, photos = set(keys), {}
+    for index in range(len(split)):
+        if (key := split.key(index)) in wanted:
+            image = Image.fromarray(np.ascontiguousarray(decode(split.read(index).content)))
+            image.thumbnail((_PHOTO_PX, _PHOTO_PX))
+            photos[key] = png(np.asarray(image))
+    return photos
