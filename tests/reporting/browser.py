@@ -53,6 +53,28 @@ document.getElementById("page").addEventListener("load", () => {{
 </script>"""
 
 
+# Loads a page as wide as the screen, unfolds it, and lets axe-core look at it.
+_AXE_FRAME = """<!doctype html><meta charset="utf-8"><style>body {{ margin: 0 }}
+iframe {{ border: 0; width: {width}px; height: {height}px }}</style>
+<iframe id="page" src="{page}"></iframe><pre id="measured"></pre>
+<script>
+document.getElementById("page").addEventListener("load", () => {{
+  const page = document.getElementById("page"), inside = page.contentDocument, view = page.contentWindow;
+  inside.querySelectorAll("details").forEach(part => part.open = true);
+  const script = inside.createElement("script");
+  script.src = "{axe}";
+  script.addEventListener("load", () => view.axe.run(inside).then(found => {{
+    document.getElementById("measured").textContent = JSON.stringify({{
+      width: inside.documentElement.scrollWidth,
+      passes: found.passes.length,
+      violations: found.violations.map(one => [one.id, one.nodes.map(node => node.html.slice(0, 200))]),
+    }});
+  }}));
+  inside.head.append(script);
+}});
+</script>"""
+
+
 def browser() -> str:
     """Return the program; skip the test where there is none, but not in continuous integration."""
     found = next((path for name in _NAMES if (path := shutil.which(name))), None)
@@ -67,6 +89,18 @@ def measured(page: Path, folder: Path, width: int, height: int, *, dark: bool = 
     """Return what a page comes to be on a screen of a width, in CSS pixels."""
     frame = folder / f"frame-{width}.html"
     frame.write_text(_FRAME.format(page=page.resolve().as_uri(), width=width, height=height))
+    return _read(folder, frame, dark=dark)
+
+
+def inspected(page: Path, axe: Path, folder: Path, width: int, *, dark: bool = False) -> dict[str, Any]:
+    """Return what axe-core, the file ``axe``, finds in a page with everything unfolded."""
+    frame = folder / f"axe-{width}.html"
+    addresses = {"page": page.resolve().as_uri(), "axe": axe.resolve().as_uri()}
+    frame.write_text(_AXE_FRAME.format(**addresses, width=width, height=3000))
+    return _read(folder, frame, dark=dark)
+
+
+def _read(folder: Path, frame: Path, *, dark: bool) -> dict[str, Any]:
     # A page inside a page of a file may be looked into with this switch only.
     text = run_browser(
         folder,

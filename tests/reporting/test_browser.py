@@ -6,12 +6,16 @@ import re
 import shutil
 from pathlib import Path
 
+import axe_playwright_python
 import numpy as np
 import pytest
 from PIL import Image
 
+from deepresidual.evaluation.comparison import compare_results
 from deepresidual.reporting import write_side_by_side
-from tests.reporting.browser import measured, screenshot
+from deepresidual.reporting.comparison_page import Comparison, write_comparison
+from deepresidual.reporting.evaluation_page import Measurement, write_evaluation
+from tests.reporting.browser import inspected, measured, screenshot
 from tests.reporting.page import Page
 
 PHONE, DESKTOP = 390, 1200
@@ -35,6 +39,60 @@ def comparison(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("comparison")
     shutil.copytree(finished, folder / "a run whose name is rather long, as names of runs are")
     return write_side_by_side([finished, *folder.iterdir()], folder / "comparison.html")
+
+
+@pytest.fixture(scope="module")
+def pages(finished: Path, comparison: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Pages of every kind: of a run, of runs side by side, of two models, and of many classes."""
+    folder = tmp_path_factory.mktemp("pages")
+    classes = [f"class {number} of a hundred" for number in range(100)]
+    confusions = [[row, (row + step) % 100, 9 - 4 * step] for row in range(100) for step in range(3)]
+    right = sum(count for true, said, count in confusions if true == said)
+    evaluation = {
+        "split": "test",
+        "top1": right / 1500,
+        "top5": 0.9,
+        "loss": 1.0,
+        "count": 1500,
+        "classes": classes,
+        "confusions": confusions,
+        "mistakes": [],
+        "best": [],
+        "bins": [],
+    }
+    many = write_evaluation(Measurement("model", "data", "one", evaluation, {}), folder / "many.html")
+    results = {f"{number}.jpg": ("ants", "ants" if number % 3 else "bees") for number in range(30)}
+    others = {f"{number}.jpg": ("ants", "ants" if number % 5 else "bees") for number in range(30)}
+    two = write_comparison(
+        Comparison(
+            ("a.csv", "b.csv"), "", results, others, compare_results(results, others, "", "").to_dict()
+        ),
+        folder / "two.html",
+    )
+    return {"report": finished / "report.html", "runs": comparison, "many": many, "two": two}
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+@pytest.mark.parametrize("page", ["report", "runs", "many", "two"])
+def test_axe_finds_nothing(pages: dict[str, Path], tmp_path: Path, page: str, width: int, dark: bool) -> None:
+    axe = Path(axe_playwright_python.__file__).parent / "axe.min.js"
+    found = inspected(pages[page], axe, tmp_path, width, dark=dark)
+    assert found["violations"] == []
+    assert found["passes"] > 20
+
+
+@pytest.mark.parametrize("page", ["report", "runs", "many", "two"])
+def test_the_narrowest_phone_need_not_scroll_sideways(
+    pages: dict[str, Path], tmp_path: Path, page: str
+) -> None:
+    axe = Path(axe_playwright_python.__file__).parent / "axe.min.js"
+    assert inspected(pages[page], axe, tmp_path, 320)["width"] <= 320
+
+
+def test_pages_are_small(pages: dict[str, Path]) -> None:
+    assert pages["report"].stat().st_size < 500_000
+    assert pages["many"].stat().st_size < 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -68,9 +126,9 @@ def test_text_is_readable_by_day_and_by_night(finished: Path, tmp_path: Path, da
 
 def test_a_screenshot_shows_the_curves(finished: Path, tmp_path: Path) -> None:
     """What is drawn is seen: the curves' two colours lie on the page, and much of it is paper."""
-    with Image.open(screenshot(finished / "report.html", tmp_path, DESKTOP, 900)) as image:
+    with Image.open(screenshot(finished / "report.html", tmp_path, DESKTOP, 4500)) as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
-    assert pixels.shape == (900, DESKTOP, 3)
+    assert pixels.shape == (4500, DESKTOP, 3)
     for color in ((0x3B, 0x7D, 0xC4), (0xD2, 0x62, 0x2A)):
         assert (np.abs(pixels - color).max(axis=2) < 12).sum() > 50, color
     assert (pixels.min(axis=2) > 250).mean() > 0.5
