@@ -27,7 +27,7 @@ from deepresidual.data.source.validation import Subset
 from deepresidual.models import TorchClassifier, create, load
 from deepresidual.runtime.device import describe_hardware, resolve_device
 from deepresidual.runtime.files import write_json
-from deepresidual.runtime.provenance import command_line, now, versions
+from deepresidual.runtime.provenance import now, versions
 from deepresidual.spec.head import Head
 from deepresidual.training.features import View, extract_features
 from deepresidual.training.label_errors import (
@@ -155,9 +155,7 @@ def main() -> None:
             "benchmark": "label_errors",
             "share_swapped": SHARE,
             "weights": "resnet56-cifar10",
-            "command": [
-                Path(word).name if "/" in word and "=" not in word else word for word in command_line()
-            ],
+            "command": ["python", "benchmarks/label_errors.py", *options.cases],
             "date": now(),
             "versions": versions(),
             "hardware": describe_hardware(resolve_device("cpu")),

@@ -3,8 +3,8 @@
 Every image is judged by a classifier that was fitted without it, on features of a network that has not seen
 its label. The probability which that classifier gives to the label, the self-confidence, ranks the images;
 those whose most probable class is another are listed, the least probable label first (Northcutt et al. 2021,
-arXiv 1911.00068, rank by the same score). Other scores of the field ranked no better in our measurements
-(``docs/results.md``).
+arXiv 1911.00068, rank by the same score). What it finds of labels that were swapped on purpose is in
+``docs/results.md``.
 
 A list of a weak classifier is mostly of hard images, so it says how far to trust it, and below a certain
 accuracy there is none.

@@ -3,9 +3,9 @@
 In each fold of a cross-validation a classifier is fitted to every quarter, both halves and all of the other
 folds, so each image is judged at three sizes by classifiers that have not seen it. If the error falls as a
 power of the number of images (Hestness et al. 2017, arXiv 1712.00409), its slope b gives the share of errors
-that a doubling takes away, 1 − 2^b. Power laws forecast no better than that step in our measurements
-(``docs/results.md``), so nothing is said beyond it, and it is said of the features as they are: a network
-that is trained on more images learns other ones.
+that a doubling takes away, 1 − 2^b. Three points within a factor of four say nothing of what lies far beyond
+them, so no more than one doubling is foretold; and it is said of the features as they are: a network that is
+trained on more images learns other ones.
 
 Example:
     >>> learning_curve(features.values, features.labels, c=0.01).gain
