@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepresidual.data.sampler import SampleIndex, SequentialOrder, TrainingOrder, steps_until_epoch
+from deepresidual.data.sampler import (
+    SampleIndex,
+    SequentialOrder,
+    TrainingOrder,
+    balanced_order,
+    steps_until_epoch,
+)
 from deepresidual.runtime.random import order_of_epoch, sample_generator, sample_uniforms
 
 _NUM_SAMPLES = st.integers(1, 60)
@@ -213,3 +219,40 @@ def test_the_numbers_of_a_sample_are_those_it_would_draw_alone(
             seed, position.epoch, np.array([position.sample]), np.array([position.repeat])
         )
         assert position.uniforms == tuple(alone[0].tolist())
+
+
+# -- all classes equally often ----------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**31), st.integers(0, 50), st.lists(st.integers(1, 40), min_size=2, max_size=6))
+def test_a_balanced_epoch_has_all_classes_equally_often(seed: int, epoch: int, counts: list[int]) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    order, repeats = balanced_order(seed, epoch, labels)
+    assert len(order) == len(labels)
+    places = np.bincount(labels[order], minlength=len(counts))
+    assert places.max() - places.min() <= 1
+    # Of a class no sample comes once more before all others have come, and each time is counted.
+    for label, count in enumerate(counts):
+        times = np.bincount(order[labels[order] == label] - sum(counts[:label]), minlength=count)
+        assert times.max() - times.min() <= 1
+    pairs = set(zip(order.tolist(), repeats.tolist(), strict=True))
+    assert len(pairs) == len(order)
+    assert all((sample, repeat - 1) in pairs for sample, repeat in pairs if repeat)
+
+
+LABELS = np.array([0] * 20 + [1] * 3 + [2] * 7)
+
+
+def test_a_balanced_stream_is_the_same_from_any_step_on_any_ranks() -> None:
+    whole = list(TrainingOrder(3, 30, 8, 0, 12, labels=LABELS))
+    assert list(TrainingOrder(3, 30, 8, 5, 12, labels=LABELS)) == whole[5:]
+    parts = [list(TrainingOrder(3, 30, 8, 0, 12, rank=rank, num_ranks=2, labels=LABELS)) for rank in (0, 1)]
+    assert [first + second for first, second in zip(*parts, strict=True)] == whole
+    assert whole != list(TrainingOrder(4, 30, 8, 0, 12, labels=LABELS))
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_samples_that_come_again_have_random_numbers_of_their_own(repeats: int) -> None:
+    order = TrainingOrder(3, 30, 10, 0, 3, repeats, labels=LABELS)
+    drawn = [position.uniforms for batch in order for position in batch]
+    assert len(set(drawn)) == len(drawn)

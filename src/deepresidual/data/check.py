@@ -398,6 +398,6 @@ def _classes(name: str, measured: _Measured, classes: Sequence[str]) -> Iterator
     if ratio > _IMBALANCE:
         detail = (
             f"{classes[largest]} has {counts[largest]:,} samples and {classes[smallest]} "
-            f"{counts[smallest]:,}: {ratio:,.0f} times as many"
+            f"{counts[smallest]:,}: {ratio:,.0f} times as many; consider --class-prior equal"
         )
         yield _finding("imbalance", name, "", detail)

@@ -14,6 +14,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
+from deepresidual.recipe.balance import few
+
 BeginsWith: TypeAlias = Literal["scratch", "bundled", "released"]
 """What training begins with: random weights, a bundled model's, or released ones."""
 
@@ -53,6 +55,20 @@ def expectation(num_images_per_class: Sequence[int], begins_with: BeginsWith) ->
     if len(present) < 2:
         return f"{counts}: nothing can be learned from one class alone"
     return f"{counts}: {_usual(statistics.median(present), begins_with)}"
+
+
+def few_in_words(classes: Sequence[str], counts: Sequence[int]) -> str:
+    """Return which classes have few images beside the others, and what to try; empty where there are none.
+
+    Args:
+        classes: Names of the classes.
+        counts: Training images of each.
+    """
+    rare = [classes[row] for row in few(counts)]
+    if not rare:
+        return ""
+    names = ", ".join(rare[:4]) + (", …" if len(rare) > 4 else "")
+    return f"{names} {'is' if len(rare) == 1 else 'are'} few: consider --class-prior equal"
 
 
 def _usual(typical: float, begins_with: BeginsWith) -> str:

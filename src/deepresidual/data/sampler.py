@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepresidual.runtime.random import order_of_epoch, sample_uniforms
+from deepresidual.runtime.random import balance_generator, order_of_epoch, sample_uniforms
 
 
 class SampleIndex(NamedTuple):
@@ -43,6 +43,33 @@ def steps_until_epoch(epoch: float, num_samples: int, batch_size: int) -> int:
     return -int(-epoch * num_samples // batch_size)
 
 
+def balanced_order(
+    seed: int, epoch: int, labels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the samples of an epoch in which all classes come equally often, and which repeat each one is.
+
+    An epoch has as many places as there are samples. Each class that occurs fills an equal part of them (the
+    rest goes to other classes in each epoch) with permutations of its samples, one after the other.
+
+    Args:
+        seed: The run's seed.
+        epoch: Which pass.
+        labels: ``(N,)``: the class of every sample.
+    """
+    generator = balance_generator(seed, epoch)
+    classes = np.unique(labels)
+    places = np.full(len(classes), len(labels) // len(classes))
+    places[generator.permutation(len(classes))[: len(labels) % len(classes)]] += 1
+    chosen, repeats = [], []
+    for label, count in zip(classes.tolist(), places.tolist(), strict=True):
+        members = np.flatnonzero(labels == label)
+        rounds = -(-count // len(members))
+        chosen.append(np.concatenate([generator.permutation(members) for _ in range(rounds)])[:count])
+        repeats.append(np.repeat(np.arange(rounds), len(members))[:count])
+    order = generator.permutation(len(labels))
+    return np.concatenate(chosen)[order], np.concatenate(repeats)[order]
+
+
 @dataclass(frozen=True)
 class TrainingOrder:
     """One rank's batches of positions for steps ``first_step`` to ``last_step`` (exclusive).
@@ -59,6 +86,7 @@ class TrainingOrder:
         rank: Which rank's part of each batch.
         num_ranks: How many ranks share a batch; divides it.
         side_px: Side of the images of a step in pixels; ``None``: the usual one.
+        labels: ``(num_samples,)``: the class of every sample, where all classes come equally often.
     """
 
     seed: int
@@ -70,6 +98,7 @@ class TrainingOrder:
     rank: int = 0
     num_ranks: int = 1
     side_px: Callable[[int], int] | None = None
+    labels: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return self.last_step - self.first_step
@@ -77,6 +106,7 @@ class TrainingOrder:
     def __iter__(self) -> Iterator[list[SampleIndex]]:
         part = self.batch_size // self.num_ranks
         epoch, order = -1, np.empty(0, dtype=np.int64)
+        before = order  # how often a sample has come before in the epoch, where classes are balanced
         for step in range(self.first_step, self.last_step):
             side_px = self.side_px(step) if self.side_px is not None else 0
             first = step * self.batch_size + self.rank * part
@@ -85,11 +115,17 @@ class TrainingOrder:
                 position = first + len(batch)
                 if position // self.num_samples != epoch:
                     epoch = position // self.num_samples
-                    order = order_of_epoch(self.seed, epoch, self.num_samples)
+                    if self.labels is None:
+                        order = order_of_epoch(self.seed, epoch, self.num_samples)
+                    else:
+                        order, before = balanced_order(self.seed, epoch, self.labels)
                 begin = position % self.num_samples
                 within = np.arange(begin, min(begin + part - len(batch), self.num_samples))
                 pairs, places = np.divmod(within, 2 * self.repeats)
-                batch += self._positions(epoch, order[2 * pairs + places % 2], places // 2, side_px)
+                chosen, repeats = 2 * pairs + places % 2, places // 2
+                if self.labels is not None:
+                    repeats = repeats + self.repeats * before[chosen]
+                batch += self._positions(epoch, order[chosen], repeats, side_px)
             yield batch
 
     def _positions(

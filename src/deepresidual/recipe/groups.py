@@ -27,6 +27,8 @@ WarmupShape: TypeAlias = Literal["linear", "constant"]
 Loss: TypeAlias = Literal["cross-entropy", "bce"]
 SubtractMean: TypeAlias = Literal["fixed", "channel", "pixel"]
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
+Balance: TypeAlias = Literal["none", "loss", "sampling"]
+ClassPrior: TypeAlias = Literal["training", "equal"]
 NonFinite: TypeAlias = Literal["stop", "skip", "rollback"]
 KeepModel: TypeAlias = Literal["last", "best", "best-loss", "average"]
 HeadStages: TypeAlias = Literal["last", "all"]
@@ -144,6 +146,12 @@ class LossFields:
     stay as mixed."""
     bce_sum: bool = False
     """Whether ``bce`` is summed over the classes instead (timm's ``--bce-sum``)."""
+    balance: Balance = "none"
+    """How all classes come to weigh the same where some have few images: class weights in the ``loss``, or
+    ``sampling``, which draws all equally often. Probabilities are corrected for it (``class_prior``)."""
+    class_prior: ClassPrior = "training"
+    """Frequencies of the classes that probabilities are for: those of the ``training`` images, or all
+    ``equal``, which finds more of the rare ones (logit adjustment, Menon et al. 2021, arXiv 2007.07314)."""
 
 
 @dataclass(frozen=True)

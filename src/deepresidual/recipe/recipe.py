@@ -68,6 +68,8 @@ _LATER: dict[str, Any] = {
     "unfreeze_share": 0.0,
     "stage_lr_decay": 1.0,
     "average_share": 0.5,
+    "balance": "none",
+    "class_prior": "training",
 }
 """Fields that came to recipes later, with the values that say nothing."""
 
@@ -122,6 +124,11 @@ class Recipe(  # the last base comes first among the fields
             raise ConfigurationError(
                 "warmup_until_error needs a constant warm-up", expected="warmup 'constant'"
             )
+
+    @property
+    def weighs_classes(self) -> bool:
+        """Whether training depends on how many images each class has."""
+        return self.balance != "none" or self.class_prior != "training"
 
     @property
     def measures_beginning(self) -> bool:

@@ -47,6 +47,7 @@ class Plan:
         bad_samples: Stop at, or skip, unreadable samples.
         fingerprint: Hashes of the splits.
         task: What is learned; a name of :data:`deepresidual.tasks.task.TASKS`.
+        class_counts: Training images of each class, where training depends on them; else empty.
     """
 
     model: str
@@ -66,6 +67,7 @@ class Plan:
     bad_samples: BadSamples
     fingerprint: dict[str, str]
     task: str = "classification"
+    class_counts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -116,7 +118,9 @@ class Plan:
             **{
                 name: getattr(self, name)
                 for name in self.__dataclass_fields__
-                if name != "task" or self.task != "classification"  # so older versions read what they know
+                # So older versions read what they know.
+                if (name != "task" or self.task != "classification")
+                and (name != "class_counts" or self.class_counts)
             },
             "spec": self.spec.to_dict(),
             "preprocess": self.preprocess.to_dict(),
@@ -139,6 +143,7 @@ class Plan:
                     "preprocess": Preprocess.from_dict(fields["preprocess"]),
                     "recipe": recipe,
                     "classes": tuple(fields["classes"]),
+                    "class_counts": tuple(fields.get("class_counts", ())),
                 }
             )
         except (TypeError, KeyError) as error:

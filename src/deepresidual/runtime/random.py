@@ -12,10 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Each use has its own stream, so that equal numbers in different uses do not give equal choices.
-_ORDER, _AUGMENT, _MIX, _NETWORK = 1, 2, 3, 4
+_ORDER, _AUGMENT, _MIX, _NETWORK, _BALANCE = 1, 2, 3, 4, 5
 
 NUM_UNIFORMS = 4
 """Count of numbers that :func:`sample_uniforms` draws for a sample: two places, a flip, and one to spare."""
+
+
+def balance_generator(seed: int, epoch: int) -> np.random.Generator:
+    """Return the generator that draws the samples of an epoch in which all classes come equally often."""
+    return np.random.Generator(np.random.PCG64((seed, _BALANCE, epoch)))
 
 
 def sample_generator(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:

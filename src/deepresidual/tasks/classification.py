@@ -13,6 +13,7 @@ from deepresidual.data.mix import apply_mix, choose_mix, soft_targets
 from deepresidual.data.source import Split
 from deepresidual.evaluation import Evaluation, evaluate_split
 from deepresidual.models import TorchClassifier
+from deepresidual.recipe.balance import class_weights, loss_shift
 from deepresidual.runs.plan import Plan
 from deepresidual.runs.read import CLASSIFICATION_CHARTS
 from deepresidual.runtime.distributed import Processes
@@ -35,6 +36,7 @@ class Classification:
 
     def __init__(self, plan: Plan) -> None:
         self._recipe, self._seed, self._num_classes = plan.recipe, plan.seed, plan.spec.num_classes
+        self._weights, self._shift = _weights_and_shift(plan)
         self._preprocess = plan.preprocess
 
     def blank_targets(self, count: int) -> Tensor:
@@ -71,7 +73,10 @@ class Classification:
             total = functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
             return total if recipe.bce_sum else total / num_classes
         smoothing = 0.0 if targets.is_floating_point() else recipe.label_smoothing
-        return functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+        if self._shift is not None:
+            logits = logits + self._shift.to(logits.device)
+        weights = None if self._weights is None else self._weights.to(logits.device)
+        return functional.cross_entropy(logits, targets, weights, reduction="sum", label_smoothing=smoothing)
 
     def figures(self, loss: float, parts: Mapping[str, float], count: int) -> dict[str, float]:
         """Return mean loss in nats and top-1 as a fraction."""
@@ -126,6 +131,14 @@ class Classification:
     def heat_maps(self, model: TorchClassifier, split: Split, result: Evaluation) -> dict[str, bytes]:
         """Return Grad-CAM of the same images."""
         return heat_maps_of(model, split, result)
+
+
+def _weights_and_shift(plan: Plan) -> tuple[Tensor | None, Tensor | None]:
+    """Return the weights of the classes in the loss, and what is added to the logits before it."""
+    recipe, counts = plan.recipe, plan.class_counts
+    weights = torch.tensor(class_weights(counts)) if recipe.balance == "loss" else None
+    shift = loss_shift(counts, recipe.balance, recipe.class_prior)
+    return weights, torch.tensor(shift) if any(shift) else None
 
 
 TASKS["classification"] = Classification

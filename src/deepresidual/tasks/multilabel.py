@@ -16,6 +16,7 @@ from deepresidual.data.mix import apply_mix, choose_mix
 from deepresidual.data.source import Split
 from deepresidual.evaluation.multilabel import MultilabelEvaluation, evaluate_labels
 from deepresidual.models import TorchClassifier
+from deepresidual.recipe.balance import positive_weights
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.random import step_generator
@@ -39,6 +40,9 @@ class Multilabel:
 
     def __init__(self, plan: Plan) -> None:
         self._recipe, self._seed, self._num_labels = plan.recipe, plan.seed, plan.spec.num_classes
+        self._weights: Tensor | None = None
+        if plan.recipe.balance == "loss":
+            self._weights = torch.tensor(positive_weights(plan.class_counts, plan.num_samples))
         self._fingerprint, self._preprocess = plan.fingerprint, plan.preprocess
 
     def blank_targets(self, count: int) -> Tensor:
@@ -73,7 +77,14 @@ class Multilabel:
             targets = (targets > recipe.bce_threshold).to(targets.dtype)
         if recipe.label_smoothing:
             targets = targets * (1 - recipe.label_smoothing) + recipe.label_smoothing / 2
-        total = functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+        weights = None
+        if self._weights is not None:
+            # A weight of positives multiplies the odds by it, which is taken off again.
+            weights = self._weights.to(logits.device)
+            logits = logits + weights.log()
+        total = functional.binary_cross_entropy_with_logits(
+            logits, targets, pos_weight=weights, reduction="sum"
+        )
         return total if recipe.bce_sum else total / self._num_labels
 
     def figures(self, loss: float, parts: Mapping[str, float], count: int) -> dict[str, float]:

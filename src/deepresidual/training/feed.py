@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from deepresidual.data.loader import Batch, training_batches
@@ -59,6 +60,8 @@ class Feed:
         self._processes, self._stop = resources.processes, resources.stop
         self._device, self._num_workers = resources.device, resources.num_workers
         self._resident: InMemoryImages | None = None
+        balanced = plan.recipe.balance == "sampling"
+        self._labels = np.asarray(self._split.labels, dtype=np.int64) if balanced else None
 
     def batches(
         self, step: int, bad_samples: Mapping[str, str], is_due: Callable[[], bool]
@@ -124,7 +127,16 @@ class Feed:
     def _order(self, first: int, last: int, repeats: int, side_px: Callable[[int], int]) -> TrainingOrder:
         plan, rank, size = self._plan, self._processes.rank, self._processes.size
         return TrainingOrder(
-            plan.seed, plan.num_samples, plan.recipe.batch_size, first, last, repeats, rank, size, side_px
+            plan.seed,
+            plan.num_samples,
+            plan.recipe.batch_size,
+            first,
+            last,
+            repeats,
+            rank,
+            size,
+            side_px,
+            self._labels,
         )
 
     def _stream(self, order: TrainingOrder) -> Generator[Batch]:

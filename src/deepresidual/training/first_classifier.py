@@ -79,12 +79,19 @@ def _fitted(
         skip_bad=plan.bad_samples == "skip",
         progress=lambda done, total: journal.before("features", done, total),
     )
-    seen = time.monotonic()
+    # By sampling or by weights is the same to a fit of all images.
+    seen, balanced = time.monotonic(), plan.recipe.balance != "none"
     with resources.stop.at_once():
         if plan.task == MULTILABEL:
-            probe = fit_label_probe(features.values, features.labels > 0)
+            probe = fit_label_probe(features.values, features.labels > 0, balanced=balanced)
         else:
-            probe = fit_probe(features.values, features.labels, len(plan.classes))
+            probe = fit_probe(
+                features.values,
+                features.labels,
+                len(plan.classes),
+                balanced=balanced,
+                class_prior=plan.recipe.class_prior,
+            )
     facts = {
         name: value for name, value in dataclasses.asdict(probe).items() if name not in ("weight", "bias")
     }

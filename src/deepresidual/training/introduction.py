@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from deepresidual.backends.classifier import ASKED_FOR
-from deepresidual.data.expectation import expectation, images_a_class
+from deepresidual.data.expectation import expectation, few_in_words, images_a_class
 from deepresidual.data.source import SampleSource
 from deepresidual.data.source.multilabel import MULTILABEL, labels_in_words
 from deepresidual.recipe import Recipe
@@ -77,6 +77,12 @@ def _data_lines(plan: Plan, source: SampleSource) -> Iterator[str]:
     if plan.task == "classification":
         counts = images_a_class(train.labels, len(source.classes))
         yield f"{len(train):,} of {source.name} to learn from, {_classes(source.classes, counts)}"
+        if plan.recipe.balance != "none" and plan.recipe.class_prior == "training":
+            yield (
+                "probabilities are for their frequencies; --class-prior equal finds more of the rare classes"
+            )
+        elif not plan.recipe.weighs_classes and (sentence := few_in_words(source.classes, counts)):
+            yield sentence
     else:
         yield f"{len(train):,} of {source.name} to learn from, {len(source.classes):,} classes"
         if plan.task == MULTILABEL:

@@ -20,6 +20,7 @@ import numpy as np
 
 from deepresidual.data.source.multilabel import rarest_labels
 from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.recipe.balance import positive_weights
 from deepresidual.training.logistic_regression import (
     BETWEEN,
     NUM_FOLDS,
@@ -46,13 +47,17 @@ _FEWEST_IMAGES = 15
 _WARMEST = 20.0
 
 
-def fit_label_probe(values: NDArray[np.float32], targets: NDArray[np.bool_]) -> LinearProbe:
+def fit_label_probe(
+    values: NDArray[np.float32], targets: NDArray[np.bool_], *, balanced: bool = False
+) -> LinearProbe:
     """Fit a linear classifier of several labels to features; a pure function of its arguments.
 
     Args:
         values: ``(N, V, F)``: of N images in V views, the first the one that predictions see, F features.
         targets: ``(N, K)``: which labels each image has. One that all images or none have gets a constant
             logit, that of its share.
+        balanced: Whether images with a label and those without it weigh the same. Probabilities are corrected
+            for it.
 
     Raises:
         ConfigurationError: The shapes do not fit.
@@ -75,13 +80,13 @@ def fit_label_probe(values: NDArray[np.float32], targets: NDArray[np.bool_]) -> 
     c, temperature = USUAL_C, 1.0
     with threadpool_limits(1 if work < ONE_THREAD else None):
         if num_folds:
-            path = _Path(averaged, values[:, 0], targets, num_folds)
+            path = _Path(averaged, values[:, 0], targets, num_folds, balanced=balanced)
             curve = path.walk()
             best = min(curve, key=lambda point: point.loss)
             c = best.c
             if len(path.targets) >= FEWEST_TO_CALIBRATE and best.top1 < 1:
                 temperature = _temperature(path.logits[c], path.targets)
-        solved = list(_solve_labels(averaged, targets, c))
+        solved = list(_solve_labels(averaged, targets, c, balanced=balanced))
     weight = np.stack([label.weight for label in solved])
     bias = np.array([label.bias for label in solved])
     return LinearProbe(
@@ -100,7 +105,12 @@ def fit_label_probe(values: NDArray[np.float32], targets: NDArray[np.bool_]) -> 
 
 
 def _solve_labels(
-    values: NDArray[Any], targets: NDArray[np.bool_], c: float, begin: list[Solved] | None = None
+    values: NDArray[Any],
+    targets: NDArray[np.bool_],
+    c: float,
+    begin: list[Solved] | None = None,
+    *,
+    balanced: bool,
 ) -> Iterator[Solved]:
     """Yield the logistic regression of each label: ``weight`` ``(F,)`` and ``bias`` ``()``."""
     for row, target in enumerate(targets.T):
@@ -110,7 +120,9 @@ def _solve_labels(
             odds = (positives + 0.5) / (len(target) - positives + 0.5)
             yield Solved(np.zeros(values.shape[1]), np.array(math.log(odds)), converged=True)
             continue
-        both = solve(values, target.astype(np.int64), c, None if begin is None else begin[row])
+        (weight_of_positives,) = positive_weights([positives], len(target))
+        weights = np.array([1.0, weight_of_positives]) if balanced else None
+        both = solve(values, target.astype(np.int64), c, None if begin is None else begin[row], weights)
         weight, bias = both.weight[1] - both.weight[0], both.bias[1] - both.bias[0]
         yield Solved(weight, bias, both.converged, both.state)
 
@@ -123,6 +135,7 @@ class _Path:
         seen: ``(N, F)``, what is judged.
         targets: ``(N, K)``.
         num_folds: How many of the five folds are held out.
+        balanced: Whether images with a label and those without it weigh the same.
     """
 
     def __init__(
@@ -131,9 +144,11 @@ class _Path:
         seen: NDArray[np.float32],
         targets: NDArray[np.bool_],
         num_folds: int,
+        *,
+        balanced: bool,
     ) -> None:
         self._averaged, self._seen, self._targets = averaged, seen, targets
-        self._folds = _folds(averaged, targets)
+        self._folds, self._balanced = _folds(averaged, targets), balanced
         self._solved: list[list[Solved] | None] = [None] * num_folds
         held_out = [np.flatnonzero(self._folds == fold) for fold in range(num_folds)]
         self.targets: NDArray[np.bool_] = targets[np.concatenate(held_out)]
@@ -155,7 +170,8 @@ class _Path:
         logits = []
         for fold, begin in enumerate(self._solved):
             held_out = self._folds == fold
-            solved = list(_solve_labels(self._averaged[~held_out], self._targets[~held_out], c, begin))
+            known = self._averaged[~held_out], self._targets[~held_out]
+            solved = list(_solve_labels(*known, c, begin, balanced=self._balanced))
             self._solved[fold] = solved
             weight = np.stack([label.weight for label in solved])
             bias = np.array([label.bias for label in solved])

@@ -67,7 +67,13 @@ class Solved:
     state: tuple[NDArray[Any], NDArray[Any]] | None = None
 
 
-def solve(values: NDArray[Any], rows: NDArray[np.int64], c: float, begin: Solved | None = None) -> Solved:
+def solve(
+    values: NDArray[Any],
+    rows: NDArray[np.int64],
+    c: float,
+    begin: Solved | None = None,
+    weights: NDArray[np.float64] | None = None,
+) -> Solved:
     """Solve for one strength of the penalty, from the solution of another where there is one.
 
     Args:
@@ -75,6 +81,8 @@ def solve(values: NDArray[Any], rows: NDArray[np.int64], c: float, begin: Solved
         rows: ``(N,)``: classes, each of which occurs.
         c: Inverse strength of the penalty.
         begin: Solution for another strength and the same classes.
+        weights: ``(P,)``: weight of an image of each class. Probabilities are those of the images as they
+            are: the log of the weights is taken off the biases.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -94,7 +102,7 @@ def solve(values: NDArray[Any], rows: NDArray[np.int64], c: float, begin: Solved
     standardized /= std.astype(values.dtype)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        regression.fit(standardized, rows)
+        regression.fit(standardized, rows, None if weights is None else weights[rows])
     converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
     coefficients, intercepts = regression.coef_, regression.intercept_
     if num_classes == 2:
@@ -102,7 +110,10 @@ def solve(values: NDArray[Any], rows: NDArray[np.int64], c: float, begin: Solved
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercepts = np.concatenate([-intercepts, intercepts]) / 2
     weight = coefficients / std
-    return Solved(weight, intercepts - weight @ mean, converged, (regression.coef_, regression.intercept_))
+    bias = intercepts - weight @ mean
+    if weights is not None:
+        bias = bias - np.log(weights)
+    return Solved(weight, bias, converged, (regression.coef_, regression.intercept_))
 
 
 class RegularizationPath:
@@ -114,6 +125,7 @@ class RegularizationPath:
         rows: ``(N,)``, classes, each of which occurs.
         folds: ``(N,)``, the fold in which an image is held out; −1: in none.
         num_folds: How many folds are held out.
+        weights: Weight of an image of each class, for :func:`solve`.
     """
 
     def __init__(
@@ -123,8 +135,10 @@ class RegularizationPath:
         rows: NDArray[np.int64],
         folds: NDArray[np.int64],
         num_folds: int,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         self._averaged, self._seen, self._rows, self._folds = averaged, seen, rows, folds
+        self._weights = weights
         self._solved: list[Solved | None] = [None] * num_folds
         held_out = [np.flatnonzero(folds == fold) for fold in range(num_folds)]
         self.targets: NDArray[np.int64] = rows[np.concatenate(held_out)]
@@ -147,7 +161,9 @@ class RegularizationPath:
         logits = []
         for fold, begin in enumerate(self._solved):
             held_out = self._folds == fold
-            solved = self._solved[fold] = solve(self._averaged[~held_out], self._rows[~held_out], c, begin)
+            solved = self._solved[fold] = solve(
+                self._averaged[~held_out], self._rows[~held_out], c, begin, self._weights
+            )
             logits.append(self._seen[held_out].astype(np.float64) @ solved.weight.T + solved.bias)
         together = self.logits[c] = np.concatenate(logits)
         scores, targets = torch.from_numpy(together), torch.from_numpy(self.targets)

@@ -17,9 +17,10 @@ from deepresidual import zoo
 from deepresidual.backends.precision import settle_precision
 from deepresidual.data.augment import check_augment
 from deepresidual.data.decode import decode
+from deepresidual.data.expectation import images_a_class
 from deepresidual.data.source import SampleSource
 from deepresidual.data.source.base import fingerprint_of
-from deepresidual.data.source.multilabel import MULTILABEL
+from deepresidual.data.source.multilabel import MULTILABEL, targets_of
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.models import TorchClassifier, load, model_folder
 from deepresidual.preprocess import Preprocess
@@ -122,6 +123,7 @@ def settle_learning(
         bad_samples=options.bad_samples,
         fingerprint={split: fingerprint_of(samples) for split, samples in source.splits.items()},
         task=source.task,
+        class_counts=_class_counts(source, recipe),
     )
     if isinstance(options.recipe, Recipe) or "start_px" in options.changes:
         _check_growth(plan)
@@ -339,6 +341,38 @@ def _fitted_to_data(source: SampleSource, options: TrainOptions, recipe: Recipe)
         share = num_held_out / 3 / num_samples
         recipe = replace(recipe, evaluate_every=float(max(1, math.ceil(share / _EVALUATION_SHARE))))
     return recipe
+
+
+def _class_counts(source: SampleSource, recipe: Recipe) -> tuple[int, ...]:
+    """Return the training images of each class, where the recipe depends on them.
+
+    Raises:
+        ConfigurationError: The recipe weighs classes in a way that the task or the loss has not.
+    """
+    if not recipe.weighs_classes:
+        return ()
+    train = source.split("train")
+    if source.task == MULTILABEL:
+        if recipe.balance == "sampling" or recipe.class_prior != "training":
+            what = (
+                "balance 'sampling'"
+                if recipe.balance == "sampling"
+                else f"class_prior {recipe.class_prior!r}"
+            )
+            raise ConfigurationError(
+                f"{what} for several labels an image",
+                expected="balance 'loss'",
+                remedy="which labels are given is settled by their thresholds",
+            )
+        return tuple(targets_of(train).sum(axis=0).tolist())
+    if source.task != "classification":
+        raise ConfigurationError(f"balance for the task {source.task}", expected="classes")
+    if recipe.loss != "cross-entropy":
+        raise ConfigurationError(
+            f"balance is {recipe.balance!r}, class_prior {recipe.class_prior!r} and loss {recipe.loss!r}",
+            expected="cross-entropy, whose probabilities can be corrected",
+        )
+    return tuple(images_a_class(train.labels, len(source.classes)))
 
 
 def _with_label_loss(recipe: Recipe, options: TrainOptions) -> Recipe:

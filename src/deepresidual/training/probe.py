@@ -27,6 +27,7 @@ import torch
 
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.evaluation.calibration import fit_temperature
+from deepresidual.recipe.balance import class_weights
 from deepresidual.training.logistic_regression import (
     USUAL_C,
     PathPoint,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepresidual.nn import ResNet
+    from deepresidual.recipe.groups import ClassPrior
 
 # A few errors among many images are no reason to sharpen all by more.
 FEWEST_TO_CALIBRATE, COLDEST = 50, 0.5
@@ -89,13 +91,22 @@ class LinearProbe:
     note: str = ""
 
 
-def fit_probe(values: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int) -> LinearProbe:
+def fit_probe(
+    values: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    num_classes: int,
+    *,
+    balanced: bool = False,
+    class_prior: ClassPrior = "training",
+) -> LinearProbe:
     """Fit a linear classifier to features; a pure function of its arguments.
 
     Args:
         values: ``(N, V, F)``: of N images in V views, the first the one that predictions see, F features.
         labels: ``(N,)``, rows of the classifier.
         num_classes: Number of its rows; not every class has to occur.
+        balanced: Whether all classes weigh the same in the fit. Probabilities are corrected for it.
+        class_prior: Frequencies of the classes that probabilities are for.
 
     Raises:
         ConfigurationError: The shapes do not fit, or a label is out of range.
@@ -106,6 +117,8 @@ def fit_probe(values: NDArray[np.float32], labels: NDArray[np.int64], num_classe
 
     _check(values, labels, num_classes)
     present, rows = np.unique(labels, return_inverse=True)
+    counts = np.bincount(rows)
+    weights = np.array(class_weights(counts.tolist())) if balanced else None
     size = values[:, 0].size
     work = size * len(present)
     averaged = values.mean(axis=1, dtype=np.float64 if size <= MANY_NUMBERS else np.float32)
@@ -118,7 +131,7 @@ def fit_probe(values: NDArray[np.float32], labels: NDArray[np.int64], num_classe
     c, temperature = USUAL_C, 1.0
     with threadpool_limits(1 if work < ONE_THREAD else None):
         if num_folds and len(present) > 1:
-            path = RegularizationPath(averaged, values[:, 0], rows, folds, num_folds)
+            path = RegularizationPath(averaged, values[:, 0], rows, folds, num_folds, weights)
             curve = path.walk()
             best = min(curve, key=lambda point: point.loss)
             c = best.c
@@ -126,8 +139,10 @@ def fit_probe(values: NDArray[np.float32], labels: NDArray[np.int64], num_classe
             if len(path.targets) >= FEWEST_TO_CALIBRATE and best.top1 < 1:
                 logits, targets = torch.from_numpy(path.logits[c]), torch.from_numpy(path.targets)
                 temperature = max(COLDEST, fit_temperature(logits, targets))
-        solved = solve(averaged, rows, c)
+        solved = solve(averaged, rows, c, weights=weights)
     weight, bias = _all_rows(solved, averaged, present, num_classes, temperature)
+    if class_prior == "equal":
+        bias[present] -= np.log(counts / counts.sum())
     return LinearProbe(
         weight,
         bias,
