@@ -376,6 +376,11 @@ def test_one_sentence_says_what_cannot_be_used(name: str) -> None:
         as_source(make())
 
 
+def test_several_labels_are_not_asked_of_objects() -> None:
+    with pytest.raises(ConfigurationError, match="a Python object holds one class an image; .*csv table"):
+        as_source(pairs(), labels="several")
+
+
 def test_transforms_are_refused_by_name(photos: Path) -> None:
     folder = str(photos / "train")
     with pytest.raises(DataError, match="is a tensor of float32.*without its transforms"):

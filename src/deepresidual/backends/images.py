@@ -67,7 +67,8 @@ def images_in(images: Any) -> Iterator[ImageLike]:
     if not isinstance(images, Iterable):
         if not (hasattr(images, "__getitem__") and hasattr(images, "__len__")):
             raise _no_image(images)
-        images = (images[index] for index in range(len(images)))
+        yield from (_without_label(images[index]) for index in range(len(images)))
+        return
     yield from map(_without_label, images)
 
 

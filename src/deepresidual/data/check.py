@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from deepresidual.data.decode import decode
 from deepresidual.data.expectation import images_a_class
-from deepresidual.data.source import SampleSource, Split, open_source
+from deepresidual.data.source import SampleSource, Split, as_source
 from deepresidual.data.source.base import TRAIN
+from deepresidual.data.source.dataset import Dataset
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.fields import is_whole
 from deepresidual.runtime.console import ProgressBar
@@ -124,7 +125,7 @@ class CheckReport:
 
 
 def check(
-    data: SampleSource | str | Path,
+    data: SampleSource | Dataset | str | Path,
     *,
     min_px: int = 16,
     group: str | None = None,
@@ -133,7 +134,7 @@ def check(
     """Read and decode every sample of a data set, and report what is wrong with it.
 
     Args:
-        data: A data set, opened or by name.
+        data: A data set: opened, by name, or a Python object.
         min_px: Images whose shorter side has fewer pixels are reported as tiny.
         group: What belongs together, as for :func:`deepresidual.train`.
         num_workers: Processes that decode; 0 decodes in this one. Default: one a core.
@@ -150,7 +151,7 @@ def check(
     if num_workers is not None and not is_whole(num_workers, 0, 256):
         raise ConfigurationError(f"num_workers is {num_workers!r}", expected="0 to 256")
     try:
-        source = data if isinstance(data, SampleSource) else open_source(data, group=group)
+        source = as_source(data, group=group)
     except DataError as error:
         return CheckReport({}, 0, (_finding("structure", "", "", str(error)),))
     findings = [_finding("ignored", "", file.path, file.reason) for file in source.ignored]

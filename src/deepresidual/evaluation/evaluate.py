@@ -35,7 +35,8 @@ def evaluate(
     Args:
         model: A model, or what :func:`deepresidual.load` takes: a folder, a name, a URL and so on.
         data: A data set by name (``digits``, an image folder, a parquet file or folder), or a Python object:
-            what :func:`deepresidual.open_dataset` takes, or a :class:`deepresidual.SampleSource`.
+            what :func:`deepresidual.open_dataset` takes, or a :class:`deepresidual.SampleSource`. Of one
+            without splits the held-out fifth is measured, of ``{"test": dataset}`` all.
         options: Options of the evaluation.
         keywords: Fields of :class:`deepresidual.evaluation.EvaluationOptions` that replace those of
             ``options``, for example ``split="val"``.

@@ -63,6 +63,11 @@ def as_source(
         return open_source(data, labels, group)
     if isinstance(data, SampleSource):
         opened = data
+    elif labels == "several":
+        raise ConfigurationError(
+            "data that is a Python object holds one class an image",
+            remedy="for several labels an image write a .csv table of path and label, with cat|dog in it",
+        )
     else:
         from deepresidual.data.source.dataset import open_dataset
 
