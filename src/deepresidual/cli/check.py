@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from deepresidual.cli.options import LocalPath, Maybe
 from deepresidual.cli.output import print_json, print_line, print_table
-from deepresidual.errors import DataError
+from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.runtime.printable import shortened
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def check(
     min_px: int = 16,
     out: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE.csv")]] = None,
     group: Maybe[Annotated[str, tyro.conf.arg(metavar="COLUMN|PATTERN")]] = None,
+    relabel: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE.csv")]] = None,
+    dry_run: bool = False,
     workers: Maybe[int] = None,
     json: bool = False,
 ) -> int:
@@ -42,9 +45,18 @@ def check(
         min_px: Images whose shorter side has fewer pixels are reported as tiny.
         out: Write all findings into this file, too.
         group: What belongs together, where the data names no splits, as for 'residual train'.
+        relabel: Apply this list of corrected labels (path, label, suggested) instead, as a report offers it
+            to copy: files move between class folders, or the table is rewritten, all or nothing.
+        dry_run: Only say what --relabel would do.
         workers: Processes that decode. Default: one a core.
         json: Print one JSON document.
     """
+    if relabel is not None:
+        return _relabel(data, relabel, is_trial=dry_run, as_json=json)
+    if dry_run:
+        raise ConfigurationError(
+            "--dry-run is given without --relabel", remedy="leave it out: a check changes nothing"
+        )
     from deepresidual.data.check import check as run_check
 
     report = run_check(data, min_px=min_px, group=group, num_workers=workers)
@@ -55,6 +67,35 @@ def check(
     else:
         _print(data, report)
     return 0 if report.ok else DataError.exit_code
+
+
+def _relabel(data: str, list_file: Path, *, is_trial: bool, as_json: bool) -> int:
+    """Apply a list of corrected labels, or say what it would do."""
+    from deepresidual.data.relabel import apply_relabelling, plan_relabelling
+
+    plan = plan_relabelling(data, list_file)
+    undo = None if is_trial else apply_relabelling(plan)
+    if as_json:
+        rows = [
+            {"path": fix.path, "label": fix.label, "suggested": fix.suggested, "to": fix.to or fix.path}
+            for fix in plan.corrections
+        ]
+        print_json({"data": data, "changed": not is_trial, "undo": undo and str(undo), "corrections": rows})
+        return 0
+    shown = [(fix.label, fix.suggested, fix.path, fix.to) for fix in plan.corrections[:_SHOWN]]
+    if len(plan.corrections) > _SHOWN:
+        shown.append(("", "", f"and {len(plan.corrections) - _SHOWN:,} more like these", ""))
+    if plan.data.is_dir():
+        print_table(("label", "becomes", "file", "moves to"), shown)
+    else:
+        print_table(("label", "becomes", "image"), [row[:3] for row in shown])
+    count = _counted(len(plan.corrections), "label")
+    if undo is None:
+        print_line(f"{shortened(data)}: {count} would be changed; nothing was (--dry-run)")
+    else:
+        print_line(f"{shortened(data)}: {count} changed")
+        print_line(f"undo    {shlex.join(['residual', 'check', data, '--relabel', str(undo)])}")
+    return 0
 
 
 def _print(data: str, report: CheckReport) -> None:

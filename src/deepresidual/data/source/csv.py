@@ -55,8 +55,8 @@ from deepresidual.data.source.multilabel import (
 from deepresidual.errors import DataError
 from deepresidual.runtime.git_lfs import refuse_pointer
 
-_PATH = ("path", "file", "filename", "image")
-_LABEL = ("label", "class", "labels")
+PATH_NAMES = ("path", "file", "filename", "image")
+LABEL_NAMES = ("label", "class", "labels")
 _SPLIT = ("split",)
 
 
@@ -79,9 +79,9 @@ def open_csv(file: Path, labels: LabelsChoice | None = None, group: str | None =
         DataError: The table cannot be read, lacks a column, or a row cannot be used; the message says which.
     """
     refuse_pointer(file, DataError)
-    header, lines = _lines(file)
-    path = _column(file, header, _PATH)
-    split = _column(file, header, _SPLIT) if _places(header, _SPLIT) else None
+    header, lines = read_lines(file)
+    path = column_of(file, header, PATH_NAMES)
+    split = column_of(file, header, _SPLIT) if _places(header, _SPLIT) else None
     # Each row is looked at from left to right, the first row that cannot be used is named.
     paths = [_path_in(file, number, cells[path]) for number, cells in lines]
     together = header.index(group) if group in header else None
@@ -124,9 +124,9 @@ def _labels(
 ) -> TableLabels:
     """Return the labels of all rows: of the column for them, or of one column a class."""
     others = [place for place in range(len(header)) if place not in used]
-    if not _places(header, _LABEL) and has_class_columns(lines, others):
+    if not _places(header, LABEL_NAMES) and has_class_columns(lines, others):
         return labels_in_columns(file, header, lines, others, choice)
-    return labels_in_column(file, lines, _column(file, header, _LABEL), choice)
+    return labels_in_column(file, lines, column_of(file, header, LABEL_NAMES), choice)
 
 
 def _by_path(file: Path, rows: list[_Row]) -> dict[str, _Row]:
@@ -184,8 +184,12 @@ def _splits_of_several(
     }
 
 
-def _lines(file: Path) -> tuple[list[str], list[Line]]:
-    """Return the header, and every row that is not empty."""
+def read_lines(file: Path) -> tuple[list[str], list[Line]]:
+    """Return the header of a table, and every row that is not empty, with its number from 2 on.
+
+    Raises:
+        DataError: The table cannot be read, is not UTF-8, or a row has more or fewer cells than the header.
+    """
     number, lines = 1, list[Line]()
     try:
         if file.exists() and not file.is_file():
@@ -221,7 +225,12 @@ def _places(header: list[str], names: tuple[str, ...]) -> list[int]:
     return [place for place, cell in enumerate(header) if cell.strip().casefold() in names]
 
 
-def _column(file: Path, header: list[str], names: tuple[str, ...]) -> int:
+def column_of(file: Path, header: list[str], names: tuple[str, ...]) -> int:
+    """Return the place of the only column that has one of ``names``.
+
+    Raises:
+        DataError: There is none, or there are several.
+    """
     found = _places(header, names)
     if len(found) == 1:
         return found[0]
