@@ -110,7 +110,7 @@ def test_train_ends_with_where_things_lie(photos: Path, tmp_path: Path, capsys: 
     measured, empty, *commands = capsys.readouterr().out.splitlines()
     assert re.match(r"test +\d+ of 15 right: \d+ % \(\d+–\d+ %\); always 'blue': 33 %(; |$)", measured)
     assert empty == ""
-    assert commands[0] == f"look      {run / 'report.html'}"
+    assert commands[0] == f"look        {run / 'report.html'}"
     assert [line.split()[:3] for line in commands[1:4]] == [
         ["measure", "residual", "evaluate"],
         ["use", "residual", "predict"],

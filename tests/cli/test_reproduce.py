@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 from deepresidual.analysis import EXPERIMENT_NAMES
 from deepresidual.analysis.experiments import EXPERIMENTS
+from deepresidual.analysis.experiments.record import is_judged
 from deepresidual.cli import main
 
 Capture = pytest.CaptureFixture[str]
@@ -106,3 +108,22 @@ def test_what_cannot_be_is_one_line_and_usage(
     assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("scale", "steps", "judged"), [("smoke", 4, False), ("smoke", 0, True), ("laptop", 4, True)]
+)
+def test_a_few_updates_judge_no_claim(scale: str, steps: int, judged: bool) -> None:
+    assert is_judged({"scale": scale, "arms": [{"recipe": {"steps": steps}}]}) is judged
+
+
+def test_smoke_says_what_it_shows(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"verdict": "FAIL", "claim": "c", "measured": "m", "published": "p", "tolerance": "t"}
+    document = {"scale": "smoke", "arms": [{"recipe": {"steps": 4}}], "verdicts": [row], "figures": []}
+    done = SimpleNamespace(document=document, exit_code=0, path=Path("out"))
+    monkeypatch.setattr("deepresidual.analysis.experiments.reproduce", lambda *_, **__: done)
+    assert main(["reproduce", "degradation", "--scale", "smoke"]) == 0
+    out = capsys.readouterr().out
+    assert "not judged" in out
+    assert "FAIL" not in out
+    assert "shows that the program runs" in out

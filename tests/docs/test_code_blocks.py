@@ -48,6 +48,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/converting.md", "residual convert resnet50-0676ba61.pth"): "needs weights from the network",
     ("docs/converting.md", "residual convert resnet18.pth"): "needs weights from the network",
     ("docs/getting-started.md", "python3 -m venv .venv"): "installs from the network",
+    ("docs/how-to/install.md", "mkdir -p ~/.local"): "writes into the home folder",
     ("docs/tutorial.md", "residual reproduce imagenet IMAGENET"): "needs ImageNet",
 }
 # Pages whose blocks are those of another page in another language.

@@ -92,13 +92,15 @@ def main() -> int:
         "--flags", default="", help="more words for 'uv pip install', such as --torch-backend cpu"
     )
     parser.add_argument("--only", choices=("lowest", "highest"), help="one of the two environments")
+    parser.add_argument("--python", help="another version of Python than the oldest and the newest")
     asked = parser.parse_args()
     flags = shlex.split(asked.flags)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         wheel = built(folder / "dist")
-        for resolution, python in (("lowest", OLDEST), ("highest", NEWEST)):
+        for resolution, usual in (("lowest", OLDEST), ("highest", NEWEST)):
             if asked.only in (None, resolution):
+                python = asked.python or usual
                 found = installed(folder / resolution, wheel, python, resolution, flags)
                 print(f"{resolution} versions on Python {python}: {found}", flush=True)
     return 0

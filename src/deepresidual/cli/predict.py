@@ -87,6 +87,7 @@ def predict(
 
     loaded = load(model, device)
     require_classes(loaded, model)
+    _tell_of_bundled(model, loaded, files)
     warn_of_others(found.ignored)
     warn_each(found.unusable)
     results = predict_files(
@@ -116,6 +117,26 @@ def predict(
         bad = f", {len(errors.reasons):,} of them errors" if errors.reasons else ""
         print_line(f"{shortened(str(out))}: {len(files):,} rows{bad}")
     return exit_code_of(model, len(files), found.unusable, errors.reasons)
+
+
+def _tell_of_bundled(model: str, loaded: Classifier, files: list[str | bytes]) -> None:
+    """Say what a bundled model makes of photos: it is the first that a newcomer tries, and knows little."""
+    from deepresidual.data.decode import open_image, read_file
+    from deepresidual.models import bundled
+    from deepresidual.runtime.console import note
+
+    if model not in bundled.names() or not files or isinstance(files[0], bytes):
+        return
+    side = loaded.preprocess.crop_px
+    try:
+        image = open_image(read_file(files[0]))
+    except DataError:
+        return  # its own row says why
+    if min(image.width, image.height) > 2 * side:
+        note(
+            f"{model} shrinks photos to {side} px and knows {len(loaded.label_names)} classes only "
+            f"({', '.join(loaded.label_names)}): of anything else it names one of these all the same"
+        )
 
 
 def _check_out(out: Path | None, kind: RowFormat) -> None:

@@ -68,6 +68,7 @@ def reproduce(
         require_exists(data)
     from deepresidual.analysis.experiments import chosen_arms, experiment, usual_jobs
     from deepresidual.analysis.experiments import reproduce as run_experiment
+    from deepresidual.analysis.experiments.record import NOT_JUDGED, is_judged
     from deepresidual.training.options import TrainOptions
 
     chosen = experiment(name)
@@ -90,14 +91,19 @@ def reproduce(
         return result.exit_code
     if result.exit_code:
         print_line(f"interrupted; all is saved. Go on with the same command and --resume --out {result.path}")
-    verdicts = result.document["verdicts"]
+    judged = is_judged(result.document)
     print_table(
         ("verdict", "claim", "measured", "published", "tolerance"),
         [
-            [row[key] for key in ("verdict", "claim", "measured", "published", "tolerance")]
-            for row in verdicts
+            [
+                row["verdict"] if judged else "not judged",
+                *(row[key] for key in ("claim", "measured", "published", "tolerance")),
+            ]
+            for row in result.document["verdicts"]
         ],
     )
+    if not judged:
+        print_line(f"{NOT_JUDGED}. --scale laptop does.")
     for figure in result.document["figures"]:
         print_line(f"figure  {result.path / figure}.png")
     print_line(f"table   {result.path / 'table.md'}")

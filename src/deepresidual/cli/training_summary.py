@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_training"]
 
-_LABEL = 10
+_LABEL = 12
 
 
 def print_training(result: RunResult, data: str) -> None:

@@ -115,7 +115,7 @@ class Journal:
             trained = f"training {self._task.headline(figures, 1)}, "
         measured, begins = evaluation.summary(), self.plan.recipe.classifier_init == "probe" and not step
         self._line(
-            f"{'probe' if begins else f'epoch {self._epoch_reached(step)}/{self._epochs()}':<12}"
+            f"{'probe' if begins else f'epoch {self._epoch_reached(step)}/{self._epochs()}':<10}  "
             f"{trained}{evaluation.split} {self._task.headline(measured, 1)}, loss {measured['loss']:.3f}"
             f"{self._time_left()}"
         )
@@ -153,7 +153,7 @@ class Journal:
     def _epochs(self) -> str:
         recipe = self.plan.recipe
         epochs = recipe.epochs if recipe.steps is None else self._epoch(self.plan.total_steps)
-        return f"{round(epochs, 1):g}"
+        return f"{round(epochs, 2):g}"
 
     def _time_left(self) -> str:
         seconds = self._bar.seconds_left() if self._bar is not None else None

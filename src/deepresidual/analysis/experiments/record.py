@@ -20,6 +20,14 @@ from deepresidual.runtime.files import write_json, write_text
 
 SCHEMA_VERSION = 1
 
+NOT_JUDGED = "Scale smoke shows that the program runs; a few updates show no effect, so no claim is judged"
+
+
+def is_judged(document: Mapping[str, Any]) -> bool:
+    """Return whether the verdicts of a document mean something: not those of networks trained for seconds."""
+    trained = any(arm["recipe"].get("steps") != 0 for arm in document["arms"])
+    return document["scale"] != "smoke" or not trained
+
 
 def record(
     experiment: Experiment, results: Results, frame: Mapping[str, Any], *, status: str
@@ -174,7 +182,11 @@ def _page(document: Mapping[str, Any], figures: Sequence[str], tables: str, colu
         for row in document["verdicts"]
     ]
     head = ("claim", "measured", "published", "tolerance", "verdict", "source")
-    lines += ["## Verdicts", "", *_table(head, verdicts), ""]
+    lines += ["## Verdicts", ""]
+    if not is_judged(document):
+        lines += [f"{NOT_JUDGED}.", ""]
+        verdicts = [(*row[:4], "not judged", row[5]) for row in verdicts]
+    lines += [*_table(head, verdicts), ""]
     lines += [line for name in figures for line in (f"![{name}]({name}.svg)", "")]
     return "\n".join([*lines, *_facts(document)]) + "\n"
 
