@@ -19,6 +19,7 @@ from deepresidual.data import check as check_module
 from deepresidual.data.check import KINDS, CheckReport, Finding, check
 from deepresidual.data.decode import decode
 from deepresidual.data.loader import evaluation_batches
+from deepresidual.data.near_copy_findings import KINDS as NEAR_KINDS
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.preprocess import Preprocess
@@ -58,6 +59,7 @@ def test_there_are_enough_bad_files_of_enough_kinds() -> None:
             "missing-class",
             "few-samples",
             "imbalance",
+            *NEAR_KINDS,
         )  # have their own tests
     }
 
@@ -131,7 +133,7 @@ def _source(
     labels: list[int], sides: list[int] | None = None, classes: tuple[str, ...] = ("a", "b")
 ) -> SampleSource:
     sides = sides or [20] * len(labels)
-    pictures = [waves(side, side + 5) + np.uint8(shade) for shade, side in enumerate(sides)]
+    pictures = [noise(side, side + 5, seed=number) for number, side in enumerate(sides)]
     contents = tuple(encode(picture, "BMP") for picture in pictures)
     return SampleSource("memory", classes, {"train": InMemory(contents, labels)})
 

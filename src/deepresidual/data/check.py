@@ -5,13 +5,15 @@ a file that is damaged, truncated, empty, too large, or no image. A *warning* is
 learn wrongly: files that are not used, tiny images, the same picture twice, under two labels, or in training
 and evaluation, and classes with few or no samples.
 
-Pictures are compared by the SHA-256 of their decoded pixels. Two files of the same photo that were compressed
-differently are different pictures here; finding those is guesswork, and this module does not guess.
+Pictures are compared by the SHA-256 of their decoded pixels, and those that differ by a perceptual hash
+(:mod:`deepresidual.data.near_copies`): the same photo smaller, compressed again or mirrored. The same picture
+under two labels comes first, since one of them is probably wrong.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -25,6 +27,8 @@ from numpy.typing import NDArray
 
 from deepresidual.data.decode import decode
 from deepresidual.data.expectation import images_a_class
+from deepresidual.data.near_copies import NO_HASH, picture_hash_of
+from deepresidual.data.near_copy_findings import Compared, near_copy_findings
 from deepresidual.data.source import SampleSource, Split, as_source
 from deepresidual.data.source.base import TRAIN
 from deepresidual.data.source.dataset import Dataset
@@ -44,13 +48,17 @@ KINDS: dict[str, Severity] = {
     "corrupt": "error",
     "too-large": "error",
     "crash": "error",
+    "two-labels": "warning",
+    "near-two-labels": "warning",
     "ignored": "warning",
     "tiny": "warning",
     "oversized": "warning",
-    "two-labels": "warning",
     "leak": "warning",
+    "near-leak": "warning",
     "duplicate-file": "warning",
     "duplicate-pixels": "warning",
+    "near-copy": "warning",
+    "series": "warning",
     "missing-class": "warning",
     "few-samples": "warning",
     "imbalance": "warning",
@@ -177,6 +185,11 @@ def check(
         findings += _duplicates(name, measurement, source.classes)
         findings += _classes(name, measurement, source.classes)
     findings += _leaks(measured, source.classes)
+    compared = {
+        name: Compared(part.split, part.labels, part.pixel_hashes, part.near_hashes)
+        for name, part in measured.items()
+    }
+    findings += itertools.starmap(_finding, near_copy_findings(compared, source.classes))
     places = {kind: place for place, kind in enumerate(KINDS)}
     findings.sort(key=lambda finding: (finding.severity != "error", places[finding.kind]))
     return CheckReport(num_samples, len(source.classes), tuple(findings), _images_per_class(source))
@@ -213,6 +226,7 @@ class _Verdict:
     detail: str = ""
     content_hash: bytes = b""
     pixel_hash: bytes = b""
+    near_hash: tuple[int, int] = NO_HASH
     shorter_px: int = 0
 
 
@@ -233,6 +247,7 @@ def _judge(split: Split, index: int) -> _Verdict:
         index,
         content_hash=hashlib.sha256(sample.content).digest()[:_HASH_BYTES],
         pixel_hash=picture.digest()[:_HASH_BYTES],
+        near_hash=picture_hash_of(sample.content),
         shorter_px=min(height, width),
     )
 
@@ -303,19 +318,21 @@ def _judge_all(indices: range) -> list[_Verdict]:
 
 
 class _Measured:
-    """Hashes and sizes of the good samples of a split: 36 bytes a sample, whatever the images take."""
+    """Hashes and sizes of the good samples of a split: 52 bytes a sample, whatever the images take."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
         self.labels = np.array(split.labels, dtype=np.int64)
         self.content_hashes = np.zeros(len(split), dtype=_HASH)
         self.pixel_hashes = np.zeros(len(split), dtype=_HASH)
+        self.near_hashes = np.zeros((len(split), 2), dtype=np.uint64)
         self.shorter_px = np.zeros(len(split), dtype=np.int32)  # 0: not a good sample
 
     def add(self, verdict: _Verdict) -> None:
         """Note a good sample."""
         self.content_hashes[verdict.index] = verdict.content_hash
         self.pixel_hashes[verdict.index] = verdict.pixel_hash
+        self.near_hashes[verdict.index] = verdict.near_hash
         self.shorter_px[verdict.index] = verdict.shorter_px
 
     @property
