@@ -84,10 +84,10 @@ def test_calibration_in_words(confidence: float, right: int, words: str) -> None
         (1, "100 %"),
         (0.744, "74 %"),
         (0.996, "99.6 %"),
-        (0.9996, "99.96 %"),
+        (0.9996, "over 99.9 %"),
         (0.004, "0.4 %"),
-        (1e-6, "0.00 %"),
+        (1e-6, "under 0.1 %"),
     ],
 )
 def test_shares_are_rounded_but_never_to_none_or_all(share: float, text: str) -> None:
-    assert rounded_percent(share) == text.replace(" ", "\N{NO-BREAK SPACE}")
+    assert rounded_percent(share) == text.replace(" %", "\N{NO-BREAK SPACE}%")

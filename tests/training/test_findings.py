@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from deepresidual.cli import main
 from deepresidual.errors import DataError, ModelFileError
@@ -24,8 +25,8 @@ KNOWN = "resnet20-cifar10"
 
 
 def trained(photos: Path, out: Path, **options: Any) -> Path:
-    options = {"weights": KNOWN, "recipe": "probe", **options}
-    result = train(photos, out=out, num_workers=0, precision="fp32", image_px=16, **options)
+    options = {"weights": KNOWN, "recipe": "probe", "image_px": 16, **options}
+    result = train(photos, out=out, num_workers=0, precision="fp32", **options)
     assert result.status == "finished"
     return out
 
@@ -83,7 +84,7 @@ def test_the_last_lines_say_it_in_one(
     assert main(["train", str(photos), "--out", str(tmp_path / "run"), *options]) == 0
     said = findings_in_words(read_run(tmp_path / "run"))
     assert "to look at (report)" in said
-    assert f"images  {said}" in capsys.readouterr().out
+    assert said in capsys.readouterr().out
 
 
 def test_a_run_from_nothing_does_not_look(photos: Path, tmp_path: Path) -> None:
@@ -127,3 +128,20 @@ def test_damage_is_named(run: Path, tmp_path: Path, file: str) -> None:
     (tmp_path / "run" / file).write_text('{"schema_version": 1}')
     with pytest.raises(ModelFileError, match=f"{file} is damaged \\(.* is missing"):
         write_report(tmp_path / "run")
+
+
+def test_the_same_picture_with_two_labels_is_on_top(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    for part, count in (("train", 8), ("test", 4)):
+        write_photos(root / part, count, side=80, seed=count)
+    original = min((root / "train" / "green").iterdir())
+    with Image.open(original) as image:
+        image.resize((70, 60)).save(root / "test" / "blue" / "copy.png")
+    run = trained(root, tmp_path / "run", image_px=64)
+    found = json.loads((run / "label-errors.json").read_text())
+    pair = {"test/blue/copy.png", f"train/green/{original.name}"}
+    assert pair in [{row["path"], row["twin"]} for row in found["conflicts"]]
+    page = Page((run / "report.html").read_text())
+    assert "The same picture with two labels" in page.texts("h3")
+    (listed,) = page.all("pre", "list")
+    assert (listed.text or "").split()[1].split(",")[0] in pair

@@ -159,7 +159,7 @@ def _learn_longer(files: RunFiles, data: str) -> Advice | None:
 
 def _relabel(files: RunFiles, data: str) -> Advice | None:
     found = files.label_errors
-    rows = found["rows"] if found else []
+    rows = [*(found.get("conflicts") or []), *found["rows"]] if found else []
     if not rows:
         return None
     labels = "1 label" if len(rows) == 1 else f"{len(rows):,} labels"

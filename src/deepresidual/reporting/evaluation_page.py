@@ -77,6 +77,7 @@ def write_evaluation(measurement: Measurement, destination: Path) -> Path:
             )
             if value
         ],
+        predict=f"residual predict {model} … --min-probability 0.8",
         technical=technical_figures(evaluation),
         versions=settings_of(versions()),
         **parts,

@@ -10,7 +10,7 @@ from typing import Any
 from deepresidual.reporting.advice import data_argument
 from deepresidual.reporting.charts import draw_learning_curve
 from deepresidual.reporting.pages import rounded_percent
-from deepresidual.reporting.pictures import embedded
+from deepresidual.reporting.pictures import Embedded, embedded
 from deepresidual.runs.read import RunFiles
 
 _AT_ONCE = 12
@@ -24,25 +24,36 @@ def label_section(files: RunFiles) -> dict[str, Any] | None:
     found = files.label_errors
     if found is None:
         return None
-    rows = []
-    for number, row in enumerate(found["rows"]):
-        content = files.picture("label-errors", f"{number:02d}.png") if number < _MOST_PHOTOS else b""
-        rows.append({**row, "photo": embedded(content) if content else None})
+    rows = [
+        {**row, "twin": "", "photo": _photo(files, number, "")} for number, row in enumerate(found["rows"])
+    ]
+    conflicts = [
+        {**row, "suggested": row["twin_label"], "photo": _photo(files, number, "conflict-")}
+        for number, row in enumerate(found.get("conflicts") or [])
+    ]
     trained = [row for row in rows if row["split"] == "train"]
     tested = [row for row in rows if row["split"] != "train"]
     parts = [_part(trained, "Labels to look at", "Training images", "")] if trained else []
     if tested:
         note = "These images measure the model: changing their labels changes the measure, not the model."
         parts.append(_part(tested, "Held-out labels to look at", "Held-out images", note))
+    doubled = {row["path"] for row in conflicts}
     return {
         "rows": rows,
+        "conflicts": conflicts,
         "parts": parts if len(parts) > 1 or tested else [{**part, "title": ""} for part in parts],
         "reason": found["reason"],
         "trust": found["trust"],
         "num_folds": found.get("num_folds") or "Several",
-        "csv": label_csv(rows),
+        "csv": label_csv([*conflicts, *(row for row in rows if row["path"] not in doubled)]),
         "command": f"residual check {data_argument(files)} --relabel labels.csv",
     }
+
+
+def _photo(files: RunFiles, number: int, prefix: str) -> Embedded | None:
+    if number >= _MOST_PHOTOS:
+        return None
+    return embedded(files.picture("label-errors", f"{prefix}{number:02d}.png"))
 
 
 def label_csv(rows: Sequence[dict[str, Any]]) -> str:

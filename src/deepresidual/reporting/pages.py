@@ -62,12 +62,12 @@ def percent(share: float, digits: int = 2) -> str:
 
 
 def rounded_percent(share: float) -> str:
-    """Return a share, 0 to 1, in whole percent; near 0 and 1 with as many digits as tell it from them."""
-    for digits in range(3):
+    """Return a share, 0 to 1, in whole percent; one near 0 and 1 is never rounded to none or all."""
+    for digits in range(2):
         text = f"{100 * share:.{digits}f}"
         if share in (0, 1) or 0 < float(text) < 100:
-            break
-    return f"{text}\N{NO-BREAK SPACE}%"
+            return f"{text}\N{NO-BREAK SPACE}%"
+    return f"{'over 99.9' if share > 0.5 else 'under 0.1'}\N{NO-BREAK SPACE}%"
 
 
 def percent_interval(bounds: Sequence[float]) -> str:

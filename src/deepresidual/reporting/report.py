@@ -90,6 +90,7 @@ def write_report(run: Path, destination: Path | None = None) -> Path:
         "reliability": None,
         **body.variables,
         "use": _commands(files) if files.evaluation else [],
+        "predict": f"residual predict {shlex.quote(str(files.path))} … --min-probability 0.8",
     }
     page = rendered(
         "report.html.jinja",

@@ -20,7 +20,6 @@ def findings_in_words(run: RunFiles) -> str:
     curve, labels = run.learning_curve, run.label_errors
     if curve and curve["points"]:
         clauses.append(_GAINS.get(curve["gain"], ""))
-    if labels and labels["rows"]:
-        count = len(labels["rows"])
+    if labels and (count := len(labels["rows"]) + len(labels.get("conflicts") or [])):
         clauses.append(f"{count} label{'' if count == 1 else 's'} to look at (report)")
     return "; ".join(clause for clause in clauses if clause)

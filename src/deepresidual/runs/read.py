@@ -128,6 +128,7 @@ _LABEL_ERRORS: dict[str, Kind] = {
             "suggested_probability": _MEAN_SHARE,
         }
     ],
+    "conflicts?": [{"path": str, "split": str, "label": str, "twin": str, "twin_label": str}],
 }
 _LEARNING_CURVE: dict[str, Kind] = {
     "reason": str,

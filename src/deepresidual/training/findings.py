@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepresidual.data.contents import contents_of
+from deepresidual.data.near_copies import near_pairs, picture_hashes
 from deepresidual.data.source import SampleSource
 from deepresidual.errors import ResidualError
 from deepresidual.models import TorchClassifier, load
@@ -23,15 +26,26 @@ from deepresidual.tasks import task_of
 from deepresidual.tasks.pictures import photo
 from deepresidual.training.feature_cache import FeatureCache
 from deepresidual.training.features import Features, View, extract_features
-from deepresidual.training.label_errors import LabelErrors, cross_validate, find_label_errors, to_document
+from deepresidual.training.label_errors import (
+    LabelErrors,
+    cross_validate,
+    find_label_errors,
+    self_confidence,
+    to_document,
+)
 from deepresidual.training.learning_curve import learning_curve
 from deepresidual.training.networks import first_network
 from deepresidual.training.resources import Resources
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # More would take longer than a run's end may: images that are not in the cache, and work of the folds
 # (images · features · classes), which is bounded as the probe's is.
 _MOST_HELD_OUT, _MOST_WORK = 10_000, 1_000_000_000
 _MOST_PHOTOS = 24
+# Below, strangers pass for near-copies.
+_LEAST_PX = 64
 
 
 def record_findings(run: Run, source: SampleSource, resources: Resources, weights: Path | None) -> None:
@@ -97,6 +111,8 @@ def _record(run: Run, source: SampleSource, features: dict[str, Features], weigh
         crossed = cross_validate(values, labels, len(classes), chosen)
         curve = learning_curve(train.values, train.labels, crossed.c or 0.01)
     found = find_label_errors(crossed, labels)
+    scores = self_confidence(crossed.probabilities, labels)
+    conflicts = _conflicts(run, source, features, labels, scores)
     if load(weights).label_names == classes:
         found = LabelErrors(
             top1=crossed.top1,
@@ -110,8 +126,43 @@ def _record(run: Run, source: SampleSource, features: dict[str, Features], weigh
     ]
     named = [(key, name, classes[label]) for (name, _, key), label in zip(places, labels, strict=True)]
     document = to_document(found, named, classes) | {"num_folds": crossed.num_folds}
+    document["conflicts"] = [
+        {
+            "path": named[place][0],
+            "split": named[place][1],
+            "label": named[place][2],
+            "twin": named[twin][0],
+            "twin_label": named[twin][2],
+        }
+        for place, twin in conflicts
+    ]
     photos = dict(_photos(source, run, [places[place] for place in found.places[:_MOST_PHOTOS]]))
+    doubled = [places[place] for place, _ in conflicts[:_MOST_PHOTOS]]
+    photos |= {f"conflict-{name}": picture for name, picture in _photos(source, run, doubled)}
     run.record_findings({LABEL_ERRORS: document, LEARNING_CURVE: curve.to_dict()}, photos)
+
+
+def _conflicts(
+    run: Run,
+    source: SampleSource,
+    features: dict[str, Features],
+    labels: NDArray[np.int64],
+    scores: NDArray[np.float64],
+) -> list[tuple[int, int]]:
+    """Return the near-copies of different labels, of each pair the one first whose label is less probable."""
+    if run.plan.preprocess.crop_px < _LEAST_PX:
+        return []
+    hashes = np.concatenate(
+        [
+            picture_hashes(split := source.split(name), contents_of(split))[part.indices]
+            for name, part in features.items()
+        ]
+    )
+    pairs = [
+        (first, second) for first, second in near_pairs(hashes).tolist() if labels[first] != labels[second]
+    ]
+    known = np.nan_to_num(scores, nan=1.0)
+    return [(second, first) if known[second] < known[first] else (first, second) for first, second in pairs]
 
 
 def _photos(
