@@ -42,7 +42,7 @@ def test_every_bad_file_is_in_the_table(tmp_path: Path, capsys: Capture) -> None
         assert row.split()[:2] == [severity, bad.kind]
     num_errors = len(READABLE) - len(WARNINGS)
     assert out.splitlines()[-1] == (
-        f"{data}: images in train 60, val 11; {num_errors} errors, {len(WARNINGS)} warnings"
+        f"{data}: images in train 62, val 11; {num_errors} errors, {len(WARNINGS)} warnings"
     )
     assert "\x1b" not in out
 
@@ -73,7 +73,7 @@ def test_the_json_document_has_everything(tmp_path: Path, capsys: Capture) -> No
         "findings",
     ]
     assert (document["schema_version"], document["data"], document["ok"]) == (1, str(data), False)
-    assert (document["num_samples"], document["num_classes"]) == ({"train": 60, "val": 11}, 2)
+    assert (document["num_samples"], document["num_classes"]) == ({"train": 62, "val": 11}, 2)
     assert sum(document["counts"].values()) == len(document["findings"]) == len(READABLE)
     found = sorted((finding["kind"], finding["key"]) for finding in document["findings"])
     assert found == sorted((bad.kind, bad.path) for bad in READABLE)
