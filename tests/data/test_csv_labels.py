@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from deepresidual.data.check import check
 from deepresidual.data.source import open_source
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.data.source.multilabel import rarest_labels, targets_of
@@ -137,6 +138,18 @@ def test_without_splits_rare_labels_are_on_both_sides(tmp_path: Path) -> None:
 def test_the_stratum_is_the_rarest_label() -> None:
     targets = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1], [0, 0, 0], [1, 1, 1], [1, 1, 0]], dtype=bool)
     assert rarest_labels(targets).tolist() == [1, 0, 2, 3, 2, 1]
+
+
+def test_check_compares_sets_of_labels_and_counts_each(tmp_path: Path) -> None:
+    text = "path,label,split\n" + _LABELS + "e.png,,train\n"
+    report = check(_table(tmp_path, text), labels="several", num_workers=0, min_px=0)
+    assert report.images_per_class == {"bird": 1, "cat": 2, "dog": 2}
+    two = [finding.detail for finding in report.findings if finding.kind == "two-labels"]
+    assert two == [
+        "cat|dog here, and cat as a.png: the same picture",
+        "bird|dog here, and cat as a.png: the same picture",
+        "no label here, and cat as a.png: the same picture",
+    ]
 
 
 def test_other_labels_are_another_data_set(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -28,6 +28,7 @@ def check(
     /,
     *,
     min_px: int = 16,
+    labels: Maybe[Literal["one", "several"]] = None,
     out: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE.csv")]] = None,
     group: Maybe[Annotated[str, tyro.conf.arg(metavar="COLUMN|PATTERN")]] = None,
     relabel: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE.csv")]] = None,
@@ -42,6 +43,7 @@ def check(
     Args:
         data: 'digits', a folder of images by class, a .parquet, .csv or .tar file or folder, cifar10:PATH,
             cifar100:PATH, csv:FILE or shards:PATTERN.
+        labels: How many labels an image has: one or several. Default: told by the data.
         min_px: Images whose shorter side has fewer pixels are reported as tiny.
         out: Write all findings into this file, too.
         group: What belongs together, where the data names no splits, as for 'residual train'.
@@ -59,7 +61,7 @@ def check(
         )
     from deepresidual.data.check import check as run_check
 
-    report = run_check(data, min_px=min_px, group=group, num_workers=workers)
+    report = run_check(data, min_px=min_px, labels=labels, group=group, num_workers=workers)
     if out is not None:
         _write_csv(report, out)
     if json:

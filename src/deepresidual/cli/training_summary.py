@@ -25,6 +25,7 @@ def print_training(result: RunResult, data: str) -> None:
         data: The DATA argument.
     """
     from deepresidual.evaluation import Evaluation
+    from deepresidual.evaluation.multilabel import MultilabelEvaluation
     from deepresidual.runs.baseline import run_in_words
     from deepresidual.runs.findings import findings_in_words
     from deepresidual.runs.gains import gains_in_words
@@ -39,11 +40,14 @@ def print_training(result: RunResult, data: str) -> None:
         print_line(_labelled(done.split, run_in_words(run)))
         if found := findings_in_words(run):
             print_line(_labelled("images", found))
+    elif isinstance(done, MultilabelEvaluation):
+        print_line(_labelled(done.split, done.in_words()))
+        print_line(_labelled("", done.thresholds_in_words()))
     elif done:
         print_line(", ".join(f"{name} {value}" for name, value in done.summary().items()))
     print_line()
     print_line(_labelled("look", str(result.path / "report.html")), is_command=True)
-    if result.status == "finished" and isinstance(done, Evaluation):
+    if result.status == "finished" and isinstance(done, Evaluation | MultilabelEvaluation):
         for label, command in _next_commands(result.path, run, data):
             print_line(_labelled(label, command), is_command=True)
 

@@ -32,6 +32,7 @@ from deepresidual.data.near_copy_findings import Compared, near_copy_findings
 from deepresidual.data.source import SampleSource, Split, as_source
 from deepresidual.data.source.base import TRAIN
 from deepresidual.data.source.dataset import Dataset
+from deepresidual.data.source.multilabel import MULTILABEL, LabelsChoice, targets_of
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.fields import is_whole
 from deepresidual.runtime.console import ProgressBar
@@ -137,6 +138,7 @@ def check(
     *,
     min_px: int = 16,
     group: str | None = None,
+    labels: LabelsChoice | None = None,
     num_workers: int | None = None,
 ) -> CheckReport:
     """Read and decode every sample of a data set, and report what is wrong with it.
@@ -145,6 +147,7 @@ def check(
         data: A data set: opened, by name, or a Python object.
         min_px: Images whose shorter side has fewer pixels are reported as tiny.
         group: What belongs together, as for :func:`deepresidual.train`.
+        labels: Whether an image has ``one`` label or ``several``. Default: told by the data.
         num_workers: Processes that decode; 0 decodes in this one. Default: one a core.
 
     Returns:
@@ -159,7 +162,7 @@ def check(
     if num_workers is not None and not is_whole(num_workers, 0, 256):
         raise ConfigurationError(f"num_workers is {num_workers!r}", expected="0 to 256")
     try:
-        source = as_source(data, group=group)
+        source = as_source(data, labels=labels, group=group)
     except DataError as error:
         return CheckReport({}, 0, (_finding("structure", "", "", str(error)),))
     findings = [_finding("ignored", "", file.path, file.reason) for file in source.ignored]
@@ -169,10 +172,11 @@ def check(
     total = sum(num_samples.values())
     workers = (usable_cores() if total >= _ALONE else 0) if num_workers is None else num_workers
     measured: dict[str, _Measured] = {}
+    names, meanings = _label_sets(source)
     done = 0
     with ProgressBar(total, label="checking") as bar:
         for name, split in source.splits.items():
-            measured[name] = _Measured(split)
+            measured[name] = _Measured(split, meanings[name])
             for verdict in _verdicts(split, workers):
                 if verdict.kind:
                     findings.append(_finding(verdict.kind, name, verdict.key, verdict.detail))
@@ -182,14 +186,14 @@ def check(
                 bar.update(done, f"{name}, {len(findings):,} findings")
     for name, measurement in measured.items():
         findings += _sizes(name, measurement, min_px)
-        findings += _duplicates(name, measurement, source.classes)
-        findings += _classes(name, measurement, source.classes)
-    findings += _leaks(measured, source.classes)
+        findings += _duplicates(name, measurement, names)
+        findings += _classes(name, _counts(source, name), source.classes)
+    findings += _leaks(measured, names)
     compared = {
         name: Compared(part.split, part.labels, part.pixel_hashes, part.near_hashes)
         for name, part in measured.items()
     }
-    findings += itertools.starmap(_finding, near_copy_findings(compared, source.classes))
+    findings += itertools.starmap(_finding, near_copy_findings(compared, names))
     places = {kind: place for place, kind in enumerate(KINDS)}
     findings.sort(key=lambda finding: (finding.severity != "error", places[finding.kind]))
     return CheckReport(num_samples, len(source.classes), tuple(findings), _images_per_class(source))
@@ -198,8 +202,30 @@ def check(
 def _images_per_class(source: SampleSource) -> dict[str, int]:
     if TRAIN not in source.splits:
         return {}
-    counts = images_a_class(source.split(TRAIN).labels, len(source.classes))
-    return dict(zip(source.classes, counts, strict=True))
+    return dict(zip(source.classes, _counts(source, TRAIN).tolist(), strict=True))
+
+
+def _counts(source: SampleSource, name: str) -> NDArray[np.int64]:
+    """Return the images of a split that have each class."""
+    split = source.split(name)
+    if source.task == MULTILABEL:
+        return np.asarray(targets_of(split).sum(axis=0), dtype=np.int64)
+    return np.array(images_a_class(split.labels, len(source.classes)), dtype=np.int64)
+
+
+def _label_sets(source: SampleSource) -> tuple[Sequence[str], dict[str, NDArray[np.int64]]]:
+    """Return names of what images are labelled with, and a number of it for every image of every split.
+
+    Of several labels an image each set of labels that occurs counts for itself: ``cat|dog``.
+    """
+    if source.task != MULTILABEL:
+        labels = {name: np.array(split.labels, dtype=np.int64) for name, split in source.splits.items()}
+        return source.classes, labels
+    parts = [targets_of(split) for split in source.splits.values()]
+    sets, numbers = np.unique(np.concatenate(parts), axis=0, return_inverse=True)
+    names = ["|".join(itertools.compress(source.classes, row)) or "no label" for row in sets]
+    ends = np.cumsum([len(part) for part in parts])
+    return names, dict(zip(source.splits, np.split(numbers.reshape(-1), ends[:-1]), strict=True))
 
 
 def _lacking_splits(source: SampleSource) -> Iterator[Finding]:
@@ -320,9 +346,8 @@ def _judge_all(indices: range) -> list[_Verdict]:
 class _Measured:
     """Hashes and sizes of the good samples of a split: 52 bytes a sample, whatever the images take."""
 
-    def __init__(self, split: Split) -> None:
-        self.split = split
-        self.labels = np.array(split.labels, dtype=np.int64)
+    def __init__(self, split: Split, labels: NDArray[np.int64]) -> None:
+        self.split, self.labels = split, labels
         self.content_hashes = np.zeros(len(split), dtype=_HASH)
         self.pixel_hashes = np.zeros(len(split), dtype=_HASH)
         self.near_hashes = np.zeros((len(split), 2), dtype=np.uint64)
@@ -403,8 +428,7 @@ def _leaks(measured: Mapping[str, _Measured], classes: Sequence[str]) -> Iterato
             yield _finding("leak", name, other.split.key(index), detail)
 
 
-def _classes(name: str, measured: _Measured, classes: Sequence[str]) -> Iterator[Finding]:
-    counts = np.bincount(measured.labels, minlength=len(classes))
+def _classes(name: str, counts: NDArray[np.int64], classes: Sequence[str]) -> Iterator[Finding]:
     for label in np.flatnonzero(counts == 0).tolist():
         yield _finding("missing-class", name, classes[label], "no sample of this class")
     if name != "train":

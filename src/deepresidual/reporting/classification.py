@@ -151,5 +151,5 @@ def shown(evaluation: Mapping[str, Any], folder: str, heat: str, pictures: Pictu
         if photo is not None:
             heat_map = embedded(pictures(f"heat-maps/{heat}-{number:02d}"))
             # Of a hit the class that was predicted is its own.
-            rows.append({"predicted": row["label"], **row, "photo": photo, "heat": heat_map})
+            rows.append({"predicted": row.get("label", ""), **row, "photo": photo, "heat": heat_map})
     return rows

@@ -29,6 +29,7 @@ from deepresidual.reporting.charts import (
 )
 from deepresidual.reporting.classification import classification_parts, headline, technical_figures, verdict
 from deepresidual.reporting.findings import curve_section, label_section
+from deepresidual.reporting.multilabel import label_figures, label_headline, label_parts
 from deepresidual.reporting.pages import rendered, require_ours, settings_of
 from deepresidual.runs.gains import stages_of
 from deepresidual.runs.read import RunFiles, read_run
@@ -158,7 +159,21 @@ def _classification(files: RunFiles) -> Body:
     )
 
 
-BODIES: dict[str, Callable[[RunFiles], Body]] = {"classification": _classification}
+def _multilabel(files: RunFiles) -> Body:
+    evaluation = files.evaluation or {}
+    return Body(
+        label_headline(evaluation),
+        "multilabel.html.jinja",
+        label_parts(evaluation, lambda name: files.picture(f"{name}.png")),
+        (("figures", "How good"), ("each", "Each label"), ("mistakes", "Mistakes")),
+        label_figures(evaluation),
+    )
+
+
+BODIES: dict[str, Callable[[RunFiles], Body]] = {
+    "classification": _classification,
+    "multilabel": _multilabel,
+}
 """What a report shows of an evaluation, by its task; of another task its curves alone."""
 
 

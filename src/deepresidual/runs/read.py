@@ -138,6 +138,39 @@ _LEARNING_CURVE: dict[str, Kind] = {
     "doubling_interval": [Between(-1e6, 1)],
 }
 
+_LABELLED: dict[str, Kind] = {
+    "key": str,
+    "labels": [str],
+    "predicted": [str],
+    "doubtful": str,
+    "probability": _MEAN_SHARE,
+    "loss": _LOSS,
+}
+_LABELS: dict[str, Kind] = {
+    "task": str,
+    "split": str,
+    "loss": _LOSS,
+    "count": Between(1, whole=True),
+    **dict.fromkeys(
+        ("map", "micro_ap", "macro_f1", "micro_f1", "exact_match", "always_macro_f1"), _MEAN_SHARE
+    ),
+    "num_without": _COUNT,
+    "thresholds_from": str,
+    "intervals": {name: [_MEAN_SHARE] for name in ("map", "micro_ap", "macro_f1", "micro_f1", "exact_match")},
+    "per_class": [
+        {
+            "name": str,
+            "threshold": _SHARE,
+            "average_precision": (_MEAN_SHARE, None),
+            **dict.fromkeys(("support", "num_predicted", "num_right"), _COUNT),
+            **dict.fromkeys(("precision", "recall", "f1", "always_f1"), _MEAN_SHARE),
+        }
+    ],
+    "mistakes": [_LABELLED],
+    "best": [_LABELLED],
+}
+"""An evaluation of several labels an image."""
+
 _ANY_EVALUATION: dict[str, Kind] = {"task": str, "split": str, "loss": _LOSS}
 
 
@@ -308,7 +341,10 @@ def read_evaluation(run: Path) -> dict[str, Any] | None:
         return None
     try:
         if "task" in evaluation:  # of another than classification
-            check(evaluation, _ANY_EVALUATION)
+            is_multilabel = evaluation["task"] == "multilabel"
+            check(evaluation, _LABELS if is_multilabel else _ANY_EVALUATION)
+            if is_multilabel and any(len(pair) != 2 for pair in evaluation["intervals"].values()):
+                raise RecordError("intervals has one that is not two numbers")
             return evaluation
         check(evaluation, _EVALUATION)
         _check_confusions(evaluation)
