@@ -1,7 +1,7 @@
 """Messages and progress, always on stderr.
 
-With a terminal there is a live bar; without one, a plain line every few seconds. Results go to stdout
-and are no business of this module.
+In a terminal there is a live bar, in a notebook one output that changes; elsewhere, as in a pipe or a log of
+continuous integration, a plain line every few seconds. Results go to stdout and are not of this module.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column
 
 from deepresidual.runtime.duration import duration
+from deepresidual.runtime.notebook import NotebookProgress, in_notebook
 from deepresidual.runtime.printable import shortened, wrapped
 from deepresidual.runtime.torchrun import speaks
 
@@ -49,7 +50,14 @@ def stderr() -> Console:
     # While there is a bar, rich stands in front of stderr.
     stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
     # A name such as a:bug:.jpg is no emoji.
-    return Console(file=cast("TextIO", _Unheard(stream)), highlight=False, soft_wrap=True, emoji=False)
+    # In a notebook rich would make an output of every line.
+    return Console(
+        file=cast("TextIO", _Unheard(stream)),
+        highlight=False,
+        soft_wrap=True,
+        emoji=False,
+        force_jupyter=False,
+    )
 
 
 class _Unheard:
@@ -136,7 +144,9 @@ class ProgressBar:
 
     def __init__(self, total: int, *, done: int = 0, label: str) -> None:
         self._console = stderr()
-        self._live = self._console.is_terminal
+        self._notebook = NotebookProgress() if in_notebook() and speaks() else None
+        # The stderr of a notebook's kernel says that it is a terminal.
+        self._live = self._console.is_terminal and self._notebook is None
         self._total, self._done, self._label = total, done, label
         self._started, self._first, self._printed = time.monotonic(), done, time.monotonic()
         self._bar = Progress(
@@ -166,10 +176,14 @@ class ProgressBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        if self._notebook is not None:
+            self._notebook.end()
 
     def before(self, label: str, done: int, total: int) -> None:
         """Show how far something is that comes before the steps; their time begins after it."""
-        if self._live and self._task is not None:
+        if self._notebook is not None:
+            self._notebook.update(label, done, total, "")
+        elif self._live and self._task is not None:
             self._bar.update(self._task, description=escape(label), completed=done, total=total, status="")
         elif time.monotonic() - self._printed > _PLAIN_SECONDS:
             self._printed = time.monotonic()
@@ -179,7 +193,9 @@ class ProgressBar:
     def update(self, done: int, status: str) -> None:
         """Show that ``done`` steps are done, with ``status`` behind the bar."""
         self._done = done
-        if self._live and self._task is not None:
+        if self._notebook is not None:
+            self._notebook.update(self._label, done, self._total, f"{status}{self._left()}")
+        elif self._live and self._task is not None:
             self._bar.update(
                 self._task,
                 description=escape(self._label),
@@ -193,7 +209,10 @@ class ProgressBar:
 
     def line(self, message: str) -> None:
         """Print a line above the bar that stays."""
-        self._bar.console.print(escape(_fitted(self._console, shortened(message))))
+        if self._notebook is not None:
+            self._notebook.line(shortened(message))
+        else:
+            self._bar.console.print(escape(_fitted(self._console, shortened(message))))
 
     def seconds_left(self) -> float | None:
         """Return the time that the other steps will take; ``None``: not known yet."""

@@ -104,7 +104,9 @@ def _network_lines(plan: Plan, source: SampleSource, beginning: Beginning) -> It
     millions = plan.spec.num_parameters / 1e6
     yield f"{plan.model} at {plan.preprocess.crop_px} px, {millions:,.3g} million parameters"
     if beginning.line:
-        yield f"weights to begin with: {beginning.line}"
+        without = beginning.line.removeprefix("none")
+        is_without = without != beginning.line
+        yield f"no weights to begin with{without}" if is_without else f"begins with {beginning.line}"
     if plan.task == "classification":
         counts = images_a_class(source.split("train").labels, len(source.classes))
         yield expectation(counts, beginning.begins_with).partition(": ")[2]
