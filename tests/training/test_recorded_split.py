@@ -7,6 +7,8 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import deepresidual
@@ -163,3 +165,26 @@ def test_groups_are_recorded_and_taken_from_the_record(
     setup = EvaluationSetup.open([tmp_path / "run"], unsorted, num_workers=0)
     units = {name: set(setup.source.groups[name]) for name in ("train", "test")}
     assert not units["train"] & units["test"]
+
+
+def test_rows_without_paths_go_on_as_an_earlier_version_divided_them(
+    unsorted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted(unsorted.rglob("*.png"))
+    columns = {"image": [file.read_bytes() for file in files], "label": [file.parent.name for file in files]}
+    pq.write_table(pa.table(columns), tmp_path / "photos.parquet")
+    source = open_source(tmp_path / "photos.parquet")
+    whole = source.whole
+    assert whole is not None
+    test = np.array([hashlib.sha256(str(number).encode()).digest()[0] < 51 for number in range(len(whole))])
+    sides = {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
+    rows_of_all = list(whole.rows())
+    # Each side counted its rows anew.
+    recorded = {
+        name: [(f"{name}/{number}", *rows_of_all[row][1:]) for number, row in enumerate(side)]
+        for name, side in sides.items()
+    }
+    again = as_recorded(source, recorded)
+    for name, side in sides.items():
+        assert list(again.splits[name].rows()) == recorded[name]
+        assert keys(again)[name] == [whole.key(row) for row in side.tolist()]

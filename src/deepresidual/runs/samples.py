@@ -72,6 +72,12 @@ def recorded_splits(folder: Path) -> dict[str, list[Row]]:
         return {}
 
 
+def recorded_parts(folder: Path, source: SampleSource) -> dict[str, list[Row]]:
+    """Return the rows of every split of a run, where the data set does not name all of them; else nothing."""
+    names = {path.name.removesuffix(_ENDING) for path in folder.glob(f"*{_ENDING}")}
+    return {} if source.whole is None and names <= set(source.splits) else recorded_splits(folder)
+
+
 @dataclass(frozen=True)
 class Trained:
     """What runs have trained on.
@@ -159,7 +165,9 @@ def with_splits_of(source: SampleSource, run: Path, validation: float = 0.0) -> 
         ConfigurationError: The share is out of range, or the data set has validation samples already.
         ModelFileError: The plan of the run is damaged.
     """
-    recorded = recorded_splits(run / "samples")
+    recorded = recorded_parts(run / "samples", source)
+    if not recorded:
+        return hold_out(source, validation)
     if not validation or validation == read_plan(run)[0].validation:
         known = as_recorded(source, recorded)
         return known if "val" in known.splits else hold_out(known, validation)

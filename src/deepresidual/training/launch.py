@@ -18,7 +18,7 @@ from deepresidual.recipe.recipes import NAMES
 from deepresidual.runs.folder import Run, already_holds_run, default_run_path
 from deepresidual.runs.plan import Plan
 from deepresidual.runs.read import holds_run, read_plan
-from deepresidual.runs.samples import recorded_splits
+from deepresidual.runs.samples import recorded_parts
 from deepresidual.runs.tensorboard import require_tensorboard
 from deepresidual.runtime.console import note, warn
 from deepresidual.runtime.device import describe_hardware, resolve_device
@@ -103,10 +103,8 @@ def train(
         # A worker that torchrun has started again goes on; the command that it was given says nothing of it.
         restarted = processes.num_restarts > 0 and path is not None and holds_run(path)
         resume = processes.broadcast(resume or restarted)
+        opened = _opened_data(data, options, processes)
         with processes.failing_together():
-            opened = as_source(
-                data, labels=options.labels, group=options.group, num_workers=options.num_workers
-            )
             if path is not None and not resume:
                 _require_outside(path, data)
         with _leaving_at_once(stop):
@@ -114,7 +112,9 @@ def train(
             beginning = _settled_beginning(opened, model, options, target, processes, resumed)
         with processes.failing_together():
             recorded = (
-                recorded_splits(resumed / "samples") if resumed is not None and processes.is_main else {}
+                recorded_parts(resumed / "samples", opened)
+                if resumed is not None and processes.is_main
+                else {}
             )
         recorded = processes.broadcast(recorded)
         with processes.failing_together():
@@ -141,6 +141,21 @@ def train(
                 result = _run(_trainer(run, source, resources, settled), run, processes, chosen)
                 assert result is not None  # noqa: S101  # it went to the end
                 return result
+
+
+def _opened_data(
+    data: SampleSource | Dataset | str | Path, options: TrainOptions, processes: Processes
+) -> SampleSource:
+    """Open the data on every process: on the main one first, whose hashes of images the others find kept."""
+    opened: SampleSource | None = None
+    for turn in (True, False) if processes.size > 1 else (True,):
+        with processes.failing_together():
+            if processes.is_main is turn:
+                opened = as_source(
+                    data, labels=options.labels, group=options.group, num_workers=options.num_workers
+                )
+    assert opened is not None  # noqa: S101  # in one of the two turns
+    return opened
 
 
 def _check_before_weights(options: TrainOptions, path: Path | None, *, resume: bool) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deepresidual.data.source.base import TRAIN, WHOLE, Row, SampleSource, Split, listed, names_of, stamps_of
+from deepresidual.data.source.earlier_rows import EarlierRows
 from deepresidual.data.source.grouping import num_groups
 from deepresidual.data.source.stratified import held_out, unit_of
 from deepresidual.data.source.validation import Subset, units_of
@@ -63,7 +64,11 @@ def divide(source: SampleSource) -> SampleSource:
             "of files",
         )
     if WHOLE in source.groups:
-        clauses = [f"{_counted(num_groups(own), 'group', 'stays', 'stay')} whole", *clauses]
+        number = num_groups(own)
+        whole_groups = (
+            f"{_counted(number, 'group', 'stays', 'stay')} whole" if number else "no two are of one group"
+        )
+        clauses = [whole_groups, *clauses]
     notes += _untested((*source.classes, NO_LABEL), labels, test.tolist())
     grouped = dataclasses.replace(source, groups={**source.groups, WHOLE: units})
     return dataclasses.replace(
@@ -158,22 +163,30 @@ def as_recorded(source: SampleSource, recorded: Mapping[str, Sequence[Row]]) -> 
         ours = {name: rows for name, rows in recorded.items() if name == TRAIN or name not in source.splits}
     if pool is None or TRAIN not in ours or len(ours) < 2:
         return source
+    parts, new = _places(pool, ours)
+    if not parts[TRAIN] and pool is source.whole:
+        pool = EarlierRows(pool)
+        parts, new = _places(pool, ours)
+    if not parts[TRAIN]:
+        return source  # another data set
+    for split, samples in source.splits.items():
+        if samples is pool:
+            parts[split] += sorted(new)
+        elif isinstance(samples, Subset) and samples.split is source.whole:
+            parts.setdefault(split, []).extend(index for index in samples.indices.tolist() if index in new)
+    return dataclasses.replace(source, **_parts(source, pool, parts), held_out=AS_RECORDED)
+
+
+def _places(pool: Split, recorded: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[int]], set[int]]:
+    """Return the places of the recorded samples in ``pool``, and those of all others."""
     places: dict[str, deque[int]] = {}
     for index, name in enumerate(names_of(pool)):
         places.setdefault(name, deque()).append(index)
     parts = {
         split: [places[name].popleft() for name, _, _ in rows if places.get(name)]
-        for split, rows in ours.items()
+        for split, rows in recorded.items()
     }
-    if not parts[TRAIN]:
-        return source  # another data set
-    new = {index for left in places.values() for index in left}
-    for split, samples in source.splits.items():
-        if samples is pool:
-            parts[split] += sorted(new)
-        elif isinstance(samples, Subset) and samples.split is pool:
-            parts.setdefault(split, []).extend(index for index in samples.indices.tolist() if index in new)
-    return dataclasses.replace(source, **_parts(source, pool, parts), held_out=AS_RECORDED)
+    return parts, {index for left in places.values() for index in left}
 
 
 def _is_divided(source: SampleSource) -> bool:
@@ -186,7 +199,7 @@ def _is_divided(source: SampleSource) -> bool:
 def _parts(source: SampleSource, pool: Split, parts: Mapping[str, ArrayLike]) -> dict[str, Any]:
     """Return the fields of a data set of which some splits are parts of ``pool``, given the places in it."""
     splits = {name: Subset(pool, indices) for name, indices in parts.items()}
-    units = source.groups.get(WHOLE if pool is source.whole else TRAIN)
+    units = source.groups.get(WHOLE if source.whole is not None else TRAIN)
     groups = {name: units_of(units, split) for name, split in splits.items()} if units else {}
     others = {name: split for name, split in source.splits.items() if name not in splits}
     return {"splits": {**splits, **others}, "groups": {**source.groups, **groups}}
