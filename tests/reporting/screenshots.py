@@ -1,5 +1,7 @@
 """Make screenshots of pages at three widths, by day and by night, to be looked at.
 
+Without pages those of three evaluations: made ones of 2 and of 100 classes, and the bundled digits.
+
 Example::
 
     python -m tests.reporting.screenshots PAGE... --out FOLDER
@@ -11,6 +13,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
+from deepresidual.evaluation import EvaluationSetup
+from deepresidual.reporting import Measurement, write_evaluation
+from deepresidual.tasks.evaluation_report import report_evaluation
 from tests.reporting.browser import run_browser
 
 WIDTHS = (1280, 768, 390)
@@ -38,15 +45,42 @@ def picture(page: Path, destination: Path, width: int, height: int, *, dark: boo
         )
 
 
+def example_pages(folder: Path) -> list[Path]:
+    """Write the pages of three evaluations: of 2, of 10 and of 100 classes."""
+    pages = []
+    for names in (["ants", "bees"], [f"a kind of thing, number {number}" for number in range(100)]):
+        size = len(names)
+        random = np.random.default_rng(size)
+        counts = random.multinomial(30, [0.3 / size] * size, size=size) + 50 * np.eye(size, dtype=int)
+        confusions = [[*place, int(counts[place])] for place in np.ndindex(size, size) if counts[place]]
+        count = int(counts.sum())
+        evaluation = {
+
+                "split": "test",
+                "top1": float(np.trace(counts)) / count,
+                "top5": 1.0,
+                "loss": 0.7,
+                "count": count
+            ,
+            "classes": names, "confusions": confusions, "mistakes": [], "best": [], "bins": [],
+        }
+        page = folder / f"classes-{size}.html"
+        pages.append(write_evaluation(Measurement("runs/mine", "photos", "one", evaluation, {}), page))
+    setup = EvaluationSetup.open(["resnet20-digits"], "digits")
+    digits = folder / "classes-10.html"
+    pages.append(report_evaluation(setup, setup.evaluate(), ["resnet20-digits"], "digits", digits))
+    return pages
+
+
 def main() -> None:
     """Read the command line and make the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pages", nargs="+", type=Path)
+    parser.add_argument("pages", nargs="*", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--height", type=int, default=6000)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    for page in options.pages:
+    for page in options.pages or example_pages(options.out):
         for width in WIDTHS:
             for dark in (False, True):
                 name = f"{page.stem}-{width}{'-dark' if dark else ''}.png"

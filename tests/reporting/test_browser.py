@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from deepresidual.evaluation.comparison import compare_results
-from deepresidual.reporting import write_side_by_side
+from deepresidual.reporting import write_report, write_side_by_side
 from deepresidual.reporting.comparison_page import Comparison, write_comparison
 from deepresidual.reporting.evaluation_page import Measurement, write_evaluation
 from tests.reporting.browser import inspected, measured, screenshot
@@ -69,7 +70,40 @@ def pages(finished: Path, comparison: Path, tmp_path_factory: pytest.TempPathFac
         ),
         folder / "two.html",
     )
-    return {"report": finished / "report.html", "runs": comparison, "many": many, "two": two}
+    return {"report": with_findings(finished, folder / "run"), "runs": comparison, "many": many, "two": two}
+
+
+def with_findings(finished: Path, run: Path) -> Path:
+    """Return the report of a copy of a run with labels to look at and a learning curve."""
+    shutil.copytree(finished, run)
+    shutil.copytree(run / "best", run / "label-errors")
+    classes = json.loads((run / "evaluation.json").read_text())["classes"]
+    rows = [
+        {
+            "path": f"{split}/a rather long name of a folder/{number}.jpg",
+            "split": split,
+            "label": classes[0],
+            "suggested": classes[1],
+            "probability": 0.04,
+            "suggested_probability": 0.9,
+        }
+        for split in ("train", "test")
+        for number in range(14)
+    ]
+    names = ("path", "split", "label")
+    conflict = {**{name: rows[0][name] for name in names}, "twin": "train/b/7.jpg", "twin_label": classes[2]}
+    labels = {"reason": "", "num_images": 60, "top1": 0.9, "trust": 8, "rows": rows, "conflicts": [conflict]}
+    (run / "label-errors.json").write_text(json.dumps(labels))
+    points = [{"count": count, "error": error} for count, error in ((20, 0.3), (40, 0.25), (80, 0.2))]
+    curve = {
+        "reason": "",
+        "points": points,
+        "gain": "a lot",
+        "doubling": 0.18,
+        "doubling_interval": [0.1, 0.3],
+    }
+    (run / "learning-curve.json").write_text(json.dumps(curve))
+    return write_report(run)
 
 
 @pytest.mark.parametrize("dark", [False, True])
