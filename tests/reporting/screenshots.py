@@ -51,18 +51,20 @@ def example_pages(folder: Path) -> list[Path]:
     for names in (["ants", "bees"], [f"a kind of thing, number {number}" for number in range(100)]):
         size = len(names)
         random = np.random.default_rng(size)
-        counts = random.multinomial(30, [0.3 / size] * size, size=size) + 50 * np.eye(size, dtype=int)
+        counts = random.multinomial(15, [1 / size] * size, size=size) + 50 * np.eye(size, dtype=int)
         confusions = [[*place, int(counts[place])] for place in np.ndindex(size, size) if counts[place]]
         count = int(counts.sum())
         evaluation = {
-
-                "split": "test",
-                "top1": float(np.trace(counts)) / count,
-                "top5": 1.0,
-                "loss": 0.7,
-                "count": count
-            ,
-            "classes": names, "confusions": confusions, "mistakes": [], "best": [], "bins": [],
+            "split": "test",
+            "top1": float(np.trace(counts)) / count,
+            "top5": 1.0,
+            "loss": 0.7,
+            "count": count,
+            "classes": names,
+            "confusions": confusions,
+            "mistakes": [],
+            "best": [],
+            "bins": [],
         }
         page = folder / f"classes-{size}.html"
         pages.append(write_evaluation(Measurement("runs/mine", "photos", "one", evaluation, {}), page))
