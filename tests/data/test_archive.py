@@ -115,22 +115,21 @@ def test_the_litter_of_macs_and_hidden_files_are_passed_over(tmp_path: Path) -> 
 def test_a_folder_in_an_archive_is_data(tmp_path: Path) -> None:
     file = _zipped(tmp_path / "all.zip", {f"a/b/{name}": data for name, data in _contents().items()})
     assert open_source(file / "a" / "b").classes == _CLASSES
-    with pytest.raises(DataError, match=r"nowhere does not exist; expected 'digits', a folder of images"):
+    with pytest.raises(DataError, match=r"nowhere does not exist; did you mean .*all\.zip\?$"):
         open_source(file / "nowhere")
 
 
 def test_a_tar_with_labels_beside_its_images_stays_a_shard(tmp_path: Path) -> None:
-    pixel = encode(noise(20, 20), "PNG")
     members: dict[str, bytes] = {}
     for number in range(20):
-        members[f"train/{number}.png"] = pixel
+        members[f"train/{number}.png"] = encode(noise(20, 20, seed=number), "PNG")
         members[f"train/{number}.cls"] = str(number % 2).encode()
     source = open_source(_tarred(tmp_path / "samples.tar", members))
     assert source.classes == ("0", "1")
     assert {type(split).__name__ for split in source.splits.values()} == {"Subset"}
     # So does one without labels and folders: what is missing is said as before.
     with pytest.raises(DataError, match=r"sample '0' has an image and no label; expected 0\.cls or 0\.json"):
-        open_source(_tarred(tmp_path / "bare.tar", {"0.png": pixel, "1.png": pixel}))
+        open_source(_tarred(tmp_path / "bare.tar", {"0.png": b"", "1.png": b""}))
 
 
 def test_check_reads_an_archive_in_worker_processes(tmp_path: Path) -> None:
