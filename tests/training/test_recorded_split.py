@@ -165,6 +165,11 @@ def test_groups_are_recorded_and_taken_from_the_record(
     setup = EvaluationSetup.open([tmp_path / "run"], unsorted, num_workers=0)
     units = {name: set(setup.source.groups[name]) for name in ("train", "test")}
     assert not units["train"] & units["test"]
+    # Other data have no such groups, and need none.
+    other = write_photos(tmp_path / "other", 10, seed=9)
+    for number, path in enumerate(sorted(other.rglob("*.png"))):
+        path.rename(path.with_name(f"{'abcdefghijklmnopqrstuvwxyzäöüß'[number]}.png"))
+    assert EvaluationSetup.open([tmp_path / "run"], other, num_workers=0).evaluate().count == 6
 
 
 def test_rows_without_paths_go_on_as_an_earlier_version_divided_them(

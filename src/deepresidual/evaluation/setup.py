@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -113,12 +114,7 @@ class EvaluationSetup:
                 require_torch(member, WHOLE_IMAGES, name).network.require_score_map()
         _require_same_classes(members, names)
         runs = [run for run in map(run_of, _paths(models)) if run is not None]
-        opened = as_source(
-            data,
-            labels=_labels_of(members[0]),
-            group=chosen.group or (recorded_group(runs[0]) if runs else None),
-            num_workers=chosen.num_workers,
-        )
+        opened = _opened(data, members[0], chosen, recorded_group(runs[0]) if runs else None)
         warn_each(opened.ignored)
         # Members that were trained on the same data have the same splits.
         source = (
@@ -400,6 +396,20 @@ class EvaluationSetup:
 
 def _paths(models: Sequence[Classifier | str | Path]) -> list[str | Path]:
     return [model for model in models if not isinstance(model, Classifier)]
+
+
+def _opened(
+    data: SampleSource | Dataset | str | Path,
+    model: Classifier,
+    options: EvaluationOptions,
+    group: str | None,
+) -> SampleSource:
+    """Open data, grouped as the run was where they have such groups and nothing else is asked for."""
+    labels = _labels_of(model)
+    if options.group is None and group is not None:
+        with contextlib.suppress(ConfigurationError):  # other data than the run's
+            return as_source(data, labels=labels, group=group, num_workers=options.num_workers)
+    return as_source(data, labels=labels, group=options.group, num_workers=options.num_workers)
 
 
 def _labels_of(model: Classifier) -> LabelsChoice | None:
