@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from deepresidual.data.resident import InMemoryImages
 from deepresidual.data.sampler import TrainingOrder
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.multilabel import MultilabelSplit
-from deepresidual.errors import DataError, UnknownNameError
+from deepresidual.errors import ConfigurationError, DataError, ModelFileError, UnknownNameError
 from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Augment
 from deepresidual.tasks import task_of
@@ -180,6 +181,47 @@ def test_commands_for_classes_take_classifiers_alone(
     else:
         assert code == 3
         assert "is a model for tags; expected a classifier" in capsys.readouterr().err
+
+
+def test_the_card_and_the_thresholds_of_several_labels(source: SampleSource, finished: RunResult) -> None:
+    card = (finished.path / "model" / "README.md").read_text("utf-8")
+    model = deepresidual.load(finished.path)
+    several = source.task == "multilabel"
+    assert ("It gives an image any number of labels" in card) == several
+    assert (model.thresholds is not None) == several
+    if model.thresholds is not None:
+        assert model.thresholds.chosen_on == "test"
+        assert len(model.thresholds.values) == len(model.label_names)
+
+
+def test_what_other_libraries_would_misread_is_not_converted(
+    source: SampleSource, finished: RunResult, tmp_path: Path
+) -> None:
+    if source.task == "multilabel":
+        with pytest.raises(ConfigurationError, match="several labels, and a folder of timm does not say"):
+            deepresidual.convert(finished.path, tmp_path / "timm", to="timm")
+    assert not (tmp_path / "timm").exists()
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "message"),
+    [
+        ({"values": [0.5], "chosen_on": "val", "fingerprint": ""}, "there are 1 thresholds for 3 labels"),
+        ({"values": [0.5, 2, 0.5], "chosen_on": "val", "fingerprint": ""}, "the thresholds cannot be read"),
+        ({"values": [0.5] * 3}, "the thresholds cannot be read"),
+        ([0.5] * 3, "expected an object"),
+    ],
+)
+def test_thresholds_of_a_folder_are_checked(
+    source: SampleSource, finished: RunResult, tmp_path: Path, thresholds: Any, message: str
+) -> None:
+    del source
+    shutil.copytree(finished.path / "model", tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["residual"]["thresholds"] = thresholds
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelFileError, match=message):
+        deepresidual.load(tmp_path / "model")
 
 
 def test_a_task_that_is_not_known_is_refused(photos: Path, tmp_path: Path) -> None:

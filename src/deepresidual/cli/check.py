@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -13,8 +14,6 @@ from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.runtime.printable import shortened
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from deepresidual.data.check import CheckReport
 
 __all__ = ["check"]
@@ -115,6 +114,8 @@ def _print(data: str, report: CheckReport) -> None:
             rows.append((findings[0].severity, kind, "", "", f"and {count - _SHOWN:,} more like these"))
     if rows:
         print_table(("", "kind", "split", "about", "what"), rows)
+    if "two-labels" in report.counts and Path(data).is_dir():
+        print_line("Folders hold one class an image; for several write a CSV: path,labels with cats|dogs.")
     if report.images_per_class:
         from deepresidual.data.expectation import expectation
 

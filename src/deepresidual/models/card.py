@@ -9,6 +9,7 @@ import jinja2
 
 from deepresidual import zoo
 from deepresidual.backends.pytorch import TorchClassifier
+from deepresidual.backends.thresholds import MULTILABEL
 from deepresidual.runs.baseline import shows_top5
 
 
@@ -19,6 +20,7 @@ def model_card(model: TorchClassifier) -> str:
         spec=model.spec,
         # Names of the Hub's own list.
         task=_hub_task(model),
+        has_several_labels=model.task == MULTILABEL,
         preprocess=model.preprocess,
         label_names=model.label_names,
         metrics=model.metrics,
@@ -45,7 +47,7 @@ def _template() -> jinja2.Template:
 
 
 def _hub_task(model: TorchClassifier) -> str:
-    if model.task != "classification":
+    if model.task not in ("classification", MULTILABEL):
         return model.task
     return "image-classification" if model.spec.num_classes else "image-feature-extraction"
 

@@ -15,6 +15,7 @@ import torch
 
 from deepresidual import zoo
 from deepresidual.backends.pytorch import TorchClassifier
+from deepresidual.backends.thresholds import MULTILABEL
 from deepresidual.conversion.certificate import Certificate, certify
 from deepresidual.conversion.detect import ecosystem
 from deepresidual.conversion.ecosystem import Ecosystem, Exported
@@ -127,6 +128,13 @@ def convert(
         converted = ForeignModel(load_folder(files.path), "residual", "config.json of Residual")
     else:
         converted = read_foreign(files, model, state_dict or "", origin.release)
+    if exporter is not None and converted.model.task == MULTILABEL:
+        raise ConfigurationError(
+            f"{source} gives an image several labels, and a folder of {to} does not say so: its "
+            "probabilities would be read as those of one class",
+            expected="a model of one class an image",
+            remedy="load the model folder, or export model.network with a sigmoid behind it",
+        )
     whole, changes = changed(converted.model, num_classes, in_channels)
     certificate = converted.certificate
     if half:
