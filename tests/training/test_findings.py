@@ -77,6 +77,7 @@ def test_the_learning_curve_stands_in_the_run_and_in_the_report(run: Path) -> No
     assert "Would more images help?" in Page((run / "report.html").read_text()).texts("h2")
 
 
+@pytest.mark.test_all
 def test_the_last_lines_say_it_in_one(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_run_from_nothing_does_not_look(photos: Path, tmp_path: Path) -> None:
     assert "Labels to look at" not in (run / "report.html").read_text()
 
 
+@pytest.mark.test_all
 def test_weights_that_know_the_classes_are_not_asked(run: Path, photos: Path, tmp_path: Path) -> None:
     again = trained(photos, tmp_path / "run", weights=str(run / "model"))
     found = json.loads((again / "label-errors.json").read_text())
@@ -130,6 +132,7 @@ def test_damage_is_named(run: Path, tmp_path: Path, file: str) -> None:
         write_report(tmp_path / "run")
 
 
+@pytest.mark.test_all
 def test_the_same_picture_with_two_labels_is_on_top(tmp_path: Path) -> None:
     root = tmp_path / "photos"
     for part, count in (("train", 8), ("test", 4)):
