@@ -564,7 +564,7 @@ def test_the_report_says_how_a_run_failed_and_does_not_reload(
     with pytest.raises(type(error), match=str(error)):
         a_run(photos, tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
-    assert f"This run is {status}." in page
+    assert f"This run is {status}, after " in page
     assert str(error) in page
     assert "http-equiv" not in page
 

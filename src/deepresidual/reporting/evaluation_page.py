@@ -65,7 +65,7 @@ def write_evaluation(measurement: Measurement, destination: Path) -> Path:
             ("use", "Use it"),
             ("how", "How it was made"),
         ],
-        use=[("Name new images", f"residual predict {model} NEW-IMAGES --format csv > names.csv")],
+        use=[("Name new images", f"residual predict {model} NEW-IMAGES --out names.csv")],
         facts=[
             (name, value)
             for name, value in (

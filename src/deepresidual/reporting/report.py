@@ -248,7 +248,7 @@ def _commands(files: RunFiles) -> list[tuple[str, str]]:
         "    print(answer.classes[0], answer.probabilities[0])"
     )
     return [
-        ("Name new images", f"residual predict {run} NEW-IMAGES --format csv > names.csv"),
+        ("Name new images", f"residual predict {run} NEW-IMAGES --out names.csv"),
         ("Measure it on other images", f"residual evaluate {run} OTHER-IMAGES"),
         ("Train again, with more images", f"residual train {data}"),
         ("From Python", in_python),
