@@ -182,7 +182,7 @@ def _default(
         why, remedy = error.found, ""
         if isinstance(error, MachineError):
             remedy = (
-                "weights of ImageNet usually do far better: on a machine with a network run 'residual fetch "
+                "to have weights of ImageNet, on a machine with a network run 'residual fetch "
                 f"{release.name} --to {network}', copy the folder here and give --weights {network}"
             )
     notes = (remedy,) if remedy else ()
