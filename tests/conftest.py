@@ -55,6 +55,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell started this behind itself, with `&`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(CpuSeconds(config), "cpu-seconds")
 
 

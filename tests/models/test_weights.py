@@ -66,7 +66,7 @@ def test_released_weights_are_fetched_and_converted_once(
         assert resolve_weights(name).path == first.path
         assert cached_weights(name) is not None
     model = load("tiny")
-    assert "begins with tiny.tv_in1k (torchvision V1" in capsys.readouterr().err
+    assert "weights    tiny.tv_in1k (torchvision V1" in capsys.readouterr().err
     load("tiny.tv_in1k")
     assert capsys.readouterr().err == ""
     assert tiny.asked == []
