@@ -153,9 +153,11 @@ def test_the_help_shows_the_everyday_options_and_where_the_others_are(
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit, match="^2$"):
-        main(["train", *arguments])
-    return " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert main(["train", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    return said
 
 
 @pytest.mark.parametrize(
@@ -198,13 +200,13 @@ def test_an_unknown_choice_is_refused_with_those_that_there_are(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refused([option(name), "other"], capsys)
-    assert f"invalid choice 'other' for argument '{option(name)}'" in said
-    assert f"'{another(name)}'" in said
+    assert f"{option(name)} is 'other'; expected one of " in said
+    assert another(name) in said.partition("; expected one of ")[2]
 
 
 @pytest.mark.parametrize("name", short(YES_NO, *YES_NO[:1]))
 def test_what_is_yes_or_no_is_not_something_else(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"invalid choice 'true' for argument '{option(name)}'" in refused([option(name), "true"], capsys)
+    assert f"{option(name)} is 'true'; expected one of " in refused([option(name), "true"], capsys)
 
 
 @pytest.mark.parametrize("name", ["flip", "schedule", "steps", "clip_norm"])

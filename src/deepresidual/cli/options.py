@@ -24,6 +24,7 @@ from typing import (
 
 import tyro
 
+from deepresidual.cli.parse_errors import in_a_sentence
 from deepresidual.cli.unknown_options import refuse_foreign_options, unknown_words
 from deepresidual.fields import sentences
 from deepresidual.runtime.files import expanded
@@ -150,20 +151,22 @@ def run(name: str, function: Callable[..., int], words: Sequence[str]) -> int:
     """Run a command with the words that follow its name, or show its help and leave.
 
     Raises:
-        ConfigurationError: There is an option that the command does not have, or an argument too many.
+        ConfigurationError: There is an option that the command does not have, a value that it cannot have, or
+            an argument too many.
     """
     refuse_foreign_options(name, words)
     shown = _EVERYDAY.get(name) if {"-h", "--help"} & set(words) else None
     outer = _shown.set(shown)
     try:
-        call, unknown = tyro.cli(
-            _deferred(_with_everyday_options(function) if shown else function),
-            prog=f"residual {name}",
-            args=["--help" if word == "--help-all" else word for word in words],
-            config=_CONFIG,
-            registry=REGISTRY,
-            return_unknown_args=True,
-        )
+        with in_a_sentence():
+            call, unknown = tyro.cli(
+                _deferred(_with_everyday_options(function) if shown else function),
+                prog=f"residual {name}",
+                args=["--help" if word == "--help-all" else word for word in words],
+                config=_CONFIG,
+                registry=REGISTRY,
+                return_unknown_args=True,
+            )
     finally:
         _shown.reset(outer)
         if shown:

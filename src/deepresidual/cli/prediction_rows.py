@@ -86,7 +86,7 @@ class PredictionRows:
     def _table_row(self, result: FilePrediction) -> str:
         pairs = _pairs(result)
         if self.is_unsure(result):
-            pairs[0] = ("unsure", pairs[0][1])
+            pairs[0] = (f"unsure: {pairs[0][0]}", pairs[0][1])
         # Widths are fixed beforehand, because rows are printed as they come.
         shown = [f"{shown_class(name)} {value:>11.4f}  " for name, value in pairs]
         return "".join(shown) + shortened(result.path)

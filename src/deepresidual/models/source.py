@@ -161,7 +161,10 @@ def _nothing(text: str) -> ModelFileError:
     is_path = any(mark in text for mark in ("/", "\\")) or text.startswith((".", "~")) or _is_weights(text)
     if is_path:
         forced = hub_id(f"hf:{text}") and not _is_weights(text)
-        remedy = f"for a repository of the Hugging Face Hub write hf:{text}" if forced else did_you_mean(text)
+        # A similar path beside it is likelier meant than a repository that the Hub has not been asked for.
+        remedy = did_you_mean(text) or (
+            f"for a repository of the Hugging Face Hub write hf:{text}" if forced else ""
+        )
         return ModelFileError(f"{text} does not exist", expected="" if remedy else _EXPECTED, remedy=remedy)
     if text in zoo.list_models():
         return ModelFileError(

@@ -56,8 +56,8 @@ def advice_of(files: RunFiles, verdict: Verdict) -> list[Advice]:
             _begin_with_photos(files, data),
             _learn_longer(files, data),
             _overfits(files, verdict, data),
-            _relabel(files, data),
-            _more_images(files, verdict, data),
+            _relabel(files),
+            _more_images(files, verdict),
             _balance(files, data),
         )
         if rule is not None
@@ -157,7 +157,7 @@ def _learn_longer(files: RunFiles, data: str) -> Advice | None:
     )
 
 
-def _relabel(files: RunFiles, data: str) -> Advice | None:
+def _relabel(files: RunFiles) -> Advice | None:
     found = files.label_errors
     rows = [*(found.get("conflicts") or []), *found["rows"]] if found else []
     if not rows:
@@ -165,13 +165,13 @@ def _relabel(files: RunFiles, data: str) -> Advice | None:
     labels = "1 label" if len(rows) == 1 else f"{len(rows):,} labels"
     return Advice(
         f"Look at {labels}.",
-        "Classifiers that never saw these images with their labels contradict them.",
-        f"residual check {data} --relabel labels.csv",
-        "labels",
+        "A classifier of the other images names them otherwise. The list and the command to change them "
+        "stand there.",
+        section="labels",
     )
 
 
-def _more_images(files: RunFiles, verdict: Verdict, data: str) -> Advice | None:
+def _more_images(files: RunFiles, verdict: Verdict) -> Advice | None:
     curve = files.learning_curve
     if not curve or curve["gain"] == "none":
         return None
@@ -180,9 +180,8 @@ def _more_images(files: RunFiles, verdict: Verdict, data: str) -> Advice | None:
     what = "More images would help most." if curve["gain"] == "a lot" else "More images would help a little."
     return Advice(
         what,
-        f"Twice as many may mend about {fewer:,} of the {wrong:,} mistakes, with the features as they are.",
-        f"residual check {data}",
-        "more",
+        f"Twice as many may mend about {fewer:,} of the {wrong:,} mistakes.",
+        section="more",
     )
 
 
