@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 import tyro
 
@@ -14,7 +15,8 @@ from deepresidual.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from deepresidual.data.source import Split
-    from deepresidual.evaluation import PairedComparison
+    from deepresidual.evaluation import EvaluationSetup, PairedComparison
+    from deepresidual.evaluation.options import EvaluationKeywords
     from deepresidual.evaluation.results import Results
 
 __all__ = ["compare"]
@@ -27,6 +29,7 @@ def compare(
     /,
     *,
     split: Maybe[str] = None,
+    keep_training_images: bool = False,
     report: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
     batch_size: int = 100,
     device: str = "auto",
@@ -35,11 +38,14 @@ def compare(
 ) -> int:
     """Compare two models by McNemar's test on the images that only one of them has right.
 
+    Two runs are measured on the images that both hold out and neither was trained on.
+
     Args:
         what: Two models, each a MODEL as for 'residual evaluate' or the file of predictions that it wrote
             (.csv, .jsonl or .parquet); and the data to measure models on. Default: the data of a run that is
             among them.
         split: train, val or test. Default: test if there is one, else val.
+        keep_training_images: Count the images that a run has trained on, too; else they are left out.
         report: Write a page into this file: what each is better at, and the images that only one has right.
         batch_size: Images at a time.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -58,22 +64,28 @@ def compare(
 
     files = [Path(name).suffix.casefold() in TABLE_SUFFIXES for name in (first, second)]
     data = "" if all(files) and len(what) == 2 else _data(what, files)
-    results: list[Results] = []
-    samples: Split | None = None
-    for name, is_file in zip((first, second), files, strict=True):
-        if is_file:
-            results.append(read_results(name))
-            continue
-        measured, samples = _evaluated(name, data, split, batch_size, device, workers)
-        results.append(measured)
+    read = {name: read_results(name) for name, is_file in zip((first, second), files, strict=True) if is_file}
+    setups = _setups(
+        [name for name, is_file in zip((first, second), files, strict=True) if not is_file],
+        data,
+        split=split,
+        keep_training_images=keep_training_images,
+        batch_size=batch_size,
+        num_workers=workers,
+        device=device,
+    )
+    results = [read[name] if name in read else _measured(setups[name]) for name in (first, second)]
     from deepresidual.evaluation.comparison import compare_results
 
     compared = compare_results(results[0], results[1], first, second)
+    one = next(iter(setups.values()), None)
     if report is not None:
+        samples = None if one is None else one.source.split(one.split)
         _write_page(report, (first, second), data, results, compared, samples)
     if json:
         written = {} if report is None else {"report": str(report)}
-        print_json({"first": first, "second": second, **written, **compared.to_dict()})
+        left_out = {"num_left_out": one.num_left_out} if one is not None and one.num_left_out else {}
+        print_json({"first": first, "second": second, **written, **left_out, **compared.to_dict()})
         return 0
     _print(first, second, compared)
     if report is not None:
@@ -106,30 +118,35 @@ def _data(what: list[str], are_files: list[bool]) -> str:
     return known.pop()
 
 
-def _evaluated(
-    model: str, data: str, split: str | None, batch_size: int, device: str, workers: int | None
-) -> tuple[Results, Split]:
-    """Return the results of a model on single images, and the images."""
+def _setups(
+    models: list[str], data: str, **options: Unpack[EvaluationKeywords]
+) -> dict[str, EvaluationSetup]:
+    """Return every model, by its name, on the images that it is to be measured on."""
+    if not models:
+        return {}
     from deepresidual.evaluation import EvaluationSetup
-    from deepresidual.evaluation.results import read_results
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "predictions.parquet"
-        setup = EvaluationSetup.open(
-            [model],
-            data,
-            split=split,
-            batch_size=batch_size,
-            num_workers=workers,
-            device=device,
-            predictions=file,
-        )
+    if len(models) == 2:
+        opened = EvaluationSetup.open_two((models[0], models[1]), data, **options)
+        setups = dict(zip(models, opened, strict=True))
+    else:
+        setups = {model: EvaluationSetup.open([model], data, **options) for model in models}
+    for model, setup in setups.items():
         if setup.has_several_labels:
             raise ConfigurationError(
                 f"{model} knows several labels an image", expected="models of one class an image"
             )
-        setup.evaluate()
-        return read_results(file), setup.source.split(setup.split)
+    return setups
+
+
+def _measured(setup: EvaluationSetup) -> Results:
+    """Return the results of a model on single images."""
+    from deepresidual.evaluation.results import read_results
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "predictions.parquet"
+        replace(setup, options=replace(setup.options, predictions=file)).evaluate()
+        return read_results(file)
 
 
 def _write_page(

@@ -121,7 +121,8 @@ def compare_results(results: Results, others: Results, first: str, second: str) 
             raise DataError(
                 f"{name} has no result of {missing!r}",
                 expected=f"the same images in both ({len(results):,} and {len(others):,} here)",
-                remedy="evaluate both models on the same split",
+                remedy="give the models in place of their files, which are then measured on the images that "
+                "both may be judged on: residual compare MODEL MODEL DATA",
             )
     counts = {
         (first_correct, second_correct): 0

@@ -26,6 +26,7 @@ from deepresidual.errors import ConfigurationError, DataError, ModelFileError
 from deepresidual.evaluation.abstention import Answers, require_enough
 from deepresidual.evaluation.accumulator import Accumulator, FittedTemperature
 from deepresidual.evaluation.calibration import fit_temperature
+from deepresidual.evaluation.common import Side, common_samples
 from deepresidual.evaluation.ensemble import ChoiceStep, EnsembleEvaluation, MemberAccumulator, choose_members
 from deepresidual.evaluation.left_out import without_trained
 from deepresidual.evaluation.multilabel import LabelScores, MultilabelEvaluation, measure
@@ -97,7 +98,50 @@ class EvaluationSetup:
             DataError: The data cannot be used, or has a class that the models do not know.
             ModelFileError: A model cannot be loaded, or has no classifier.
         """
+        return cls._open(models, data, replaced(options or EvaluationOptions(), keywords, "evaluate"))
+
+    @classmethod
+    def open_two(
+        cls,
+        models: tuple[str | Path, str | Path],
+        data: str | Path,
+        options: EvaluationOptions | None = None,
+        **keywords: Unpack[EvaluationKeywords],
+    ) -> tuple[EvaluationSetup, EvaluationSetup]:
+        """Load two models, each to be measured on the images that both may be judged on.
+
+        Args:
+            models: The two.
+            data: A data set by name; each run has it on the sides on which it was for training.
+            options: Options of both evaluations.
+            keywords: Fields of :class:`EvaluationOptions` that replace those of ``options``.
+
+        Raises:
+            ConfigurationError: An option is out of range.
+            DataError: The data cannot be used, or no image is held out by both.
+            ModelFileError: A model cannot be loaded, or has no classifier.
+        """
         chosen = replaced(options or EvaluationOptions(), keywords, "evaluate")
+        first, second = (cls._open([model], data, chosen, leave_out=False) for model in models)
+        sides = (
+            Side(str(models[0]), run_of(models[0]), first.split, first.source.split(first.split)),
+            Side(str(models[1]), run_of(models[1]), second.split, second.source.split(second.split)),
+        )
+        samples, num_left_out = common_samples(
+            sides, str(data), keep_training_images=chosen.keep_training_images
+        )
+        return _on(first, samples[0], num_left_out), _on(second, samples[1], num_left_out)
+
+    @classmethod
+    def _open(
+        cls,
+        models: Sequence[Classifier | str | Path],
+        data: SampleSource | Dataset | str | Path,
+        chosen: EvaluationOptions,
+        *,
+        leave_out: bool = True,
+    ) -> EvaluationSetup:
+        """Load models and open data, with the images that were trained on if ``leave_out`` is false."""
         views = Views.of(chosen.views)
         members = tuple(
             (model if isinstance(model, Classifier) else load(model)).to(chosen.device) for model in models
@@ -131,7 +175,9 @@ class EvaluationSetup:
                 f"{source.name} has several labels an image and {names[0]} knows one class an image",
                 expected="data with one class an image",
             )
-        source, num_left_out = without_trained(source, canonical_split(split) or split, runs, chosen)
+        num_left_out = 0
+        if leave_out:
+            source, num_left_out = without_trained(source, canonical_split(split) or split, runs, chosen)
         sides_px = [views.preprocess(member.preprocess).crop_px for member in members]
         # The network that takes longest decides for all.
         slowest, slowest_px = max(
@@ -392,6 +438,12 @@ class EvaluationSetup:
                 remedy="hold out some training images with --validation where there is no 'val'",
             )
         return split
+
+
+def _on(setup: EvaluationSetup, samples: Split, num_left_out: int) -> EvaluationSetup:
+    """Return a setup with these samples in the split that is reported."""
+    splits = {**setup.source.splits, canonical_split(setup.split) or setup.split: samples}
+    return replace(setup, source=replace(setup.source, splits=splits), num_left_out=num_left_out)
 
 
 def _paths(models: Sequence[Classifier | str | Path]) -> list[str | Path]:
