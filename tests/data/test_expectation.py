@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deepresidual.data.expectation import counts_in_words, expectation, images_a_class
+from deepresidual.data.expectation import counts_in_words, expectation, images_a_class, label_expectation
 
 
 def test_classes_without_images_are_counted() -> None:
@@ -44,3 +44,17 @@ def test_many_images_are_enough() -> None:
 @pytest.mark.parametrize("counts", [[7], [0, 7], [0, 0], []])
 def test_of_one_class_nothing_can_be_learned(counts: list[int]) -> None:
     assert expectation(counts, "scratch").endswith(": nothing can be learned from one class alone")
+
+
+@pytest.mark.parametrize(
+    ("num_images", "counts", "words"),
+    [
+        (205, [117, 197, 204], "205 images with 518 labels, 117 to 204 images a label: too few photos"),
+        (9, [5, 5], "9 images with 10 labels, 5 images a label: too few photos"),
+        (3_000, [2_000, 1_500], "3,000 images with 3,500 labels, 1,500 to 2,000 images a label: enough"),
+        (1, [1], "1 image with 1 label, 1 image a label: too few photos"),
+        (4, [0, 0], "4 images with 0 labels: nothing can be learned without any label"),
+    ],
+)
+def test_images_and_labels_are_told_apart(num_images: int, counts: list[int], words: str) -> None:
+    assert label_expectation(num_images, counts, "scratch").startswith(words)

@@ -126,6 +126,20 @@ def test_the_baseline_gives_every_label_to_all() -> None:
     )
 
 
+def test_the_sentence_judges_macro_f1_by_its_interval() -> None:
+    blind = measure(scores_of(100, strength=0.0), Scored(), "test")
+    assert "not shown to be better than giving every label to every image (" in blind.in_words()
+    seeing = measure(scores_of(100, strength=9.0), Scored(), "test")
+    assert "), better than giving every label to every image (" in seeing.in_words()
+
+
+def test_labels_whose_f1_is_not_above_always_yes_are_told() -> None:
+    blind = measure(scores_of(100, strength=0.0), Scored(), "test")
+    assert any(row.loses_to_always_yes(100) for row in blind.per_class)
+    seeing = measure(scores_of(100, strength=9.0), Scored(), "test")
+    assert not any(row.loses_to_always_yes(100) for row in seeing.per_class)
+
+
 def test_intervals_hold_the_figure_and_shrink_with_more_images() -> None:
     widths = []
     for count in (60, 600):

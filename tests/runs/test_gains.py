@@ -52,6 +52,23 @@ def test_where_nothing_was_learned_the_probe_is_kept() -> None:
     assert [(stage.name, stage.is_kept) for stage in stages] == [("probe", True), ("fine-tuned", False)]
 
 
+def test_of_several_labels_an_image_the_figure_is_map() -> None:
+    run = a_run("best-loss", row(14, 0.45, 0.85))
+    for line in (*run.held_out, *run.candidates):
+        line["map"] = line.pop("top1")
+    assert gains_in_words(run) == [
+        "probe       val: mAP 70.00%, loss 0.6000",
+        "fine-tuned  val: mAP 80.00%, loss 0.4000, kept: the lowest loss",
+        "average     val: mAP 85.00%, loss 0.4500",
+    ]
+
+
+def test_of_another_task_nothing_is_said() -> None:
+    run = a_run("best-loss", row(14, 0.45, 0.85))
+    del run.held_out[-1]["top1"]
+    assert stages_of(run) == []
+
+
 def test_other_runs_have_no_such_steps() -> None:
     assert stages_of(a_run("last", classifier_init="random")) == []
 

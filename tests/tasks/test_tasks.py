@@ -96,6 +96,7 @@ def test_it_trains_and_says_what_it_measured(source: SampleSource, finished: Run
     for title in ("loss", titles[source.task]):
         assert f"{title} over epochs" in page
     assert ("All labels are right on" in page) == (source.task == "multilabel")
+    assert ("Giving every label to every image would get" in page) == (source.task == "multilabel")
 
 
 @pytest.mark.usefixtures("no_report")

@@ -11,7 +11,7 @@ from deepresidual.errors import ConfigurationError
 from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import named_recipe
 from deepresidual.runs.plan import Plan
-from deepresidual.training.length import Length, minutes_of, plan_again, plan_length
+from deepresidual.training.length import Length, length_in_words, minutes_of, plan_again, plan_length
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.schedule import learning_rate, num_frozen_stages
 from tests.conftest import TINY
@@ -103,3 +103,15 @@ def test_minutes_that_cannot_be_kept_are_refused(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         minutes_of(options, named_recipe("finetune", TINY), CPU, num_processes)
+
+
+@pytest.mark.parametrize(
+    ("steps", "minutes", "words"),
+    [
+        (4, 1.0, "4 steps for 1 minute at 0.2 s each"),
+        (1, 0.5, "1 step for 0.5 minutes at 0.2 s each"),
+        (1_200, 10.0, "1,200 steps for 10 minutes at 0.2 s each"),
+    ],
+)
+def test_one_of_a_thing_is_singular(steps: int, minutes: float, words: str) -> None:
+    assert length_in_words(steps, Length(minutes, 0.1, 0.2, 5_000)) == words

@@ -117,9 +117,13 @@ def _print(data: str, report: CheckReport) -> None:
     if "two-labels" in report.counts and Path(data).is_dir():
         print_line("Folders hold one class an image; for several write a CSV: path,labels with cats|dogs.")
     if report.images_per_class:
-        from deepresidual.data.expectation import expectation
+        from deepresidual.data.expectation import expectation, label_expectation
 
-        print_line(f"train: {expectation(list(report.images_per_class.values()), 'scratch')}")
+        counts = list(report.images_per_class.values())
+        if report.has_several_labels:
+            print_line(f"train: {label_expectation(report.num_samples['train'], counts, 'scratch')}")
+        else:
+            print_line(f"train: {expectation(counts, 'scratch')}")
     images = ", ".join(f"{name} {count:,}" for name, count in report.num_samples.items())
     num_errors = sum(finding.severity == "error" for finding in report.findings)
     verdict = (

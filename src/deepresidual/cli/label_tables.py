@@ -40,6 +40,7 @@ def print_labels(measured: MultilabelEvaluation) -> None:
     weakest = measured.per_class
     if len(weakest) > _SHOWN:
         weakest = tuple(sorted(weakest, key=lambda row: row.f1)[:_SHOWN])
+    losing = [row.name for row in measured.per_class if row.loses_to_always_yes(measured.count)]
     print_table(
         ("label", ">images", ">given", ">AP", ">threshold", ">precision", ">recall", ">F1", ">always yes"),
         [
@@ -52,12 +53,20 @@ def print_labels(measured: MultilabelEvaluation) -> None:
                 f"{row.precision:.1%}",
                 f"{row.recall:.1%}",
                 f"{row.f1:.1%}",
-                f"{row.always_f1(measured.count):.1%}",
+                f"{row.always_f1(measured.count):.1%}{_mark(row.name in losing, bool(losing))}",
             )
             for row in weakest
         ],
     )
     if len(measured.per_class) > _SHOWN:
         print_line(f"the {_SHOWN} labels of {len(measured.per_class):,} with the lowest F1; --json has all")
+    if losing:
+        of_labels = f"{len(losing):,} of {len(measured.measured):,} labels"
+        print_line(f"* F1 is not above that of always yes, giving the label to every image: {of_labels}")
     print_line(measured.in_words())
     print_line(measured.thresholds_in_words())
+
+
+def _mark(is_marked: bool, has_marks: bool) -> str:
+    """Return the mark of a label, or the room for it, so that figures stay below each other."""
+    return " *" if is_marked else "  " * has_marks

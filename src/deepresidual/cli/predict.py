@@ -94,7 +94,8 @@ def predict(
         loaded, files, top_k=top_k, batch_size=batch_size, num_workers=workers, precision=precision
     )
     threshold = None if min_probability is None else _threshold(min_probability, loaded, model)
-    rows = LabelRows() if loaded.task == MULTILABEL else PredictionRows(top_k, threshold)
+    has_lists = out is not None and out.suffix.casefold() != ".csv"
+    rows = LabelRows(has_lists=has_lists) if loaded.task == MULTILABEL else PredictionRows(top_k, threshold)
     documents: list[dict[str, Any]] = []
     errors = FileErrors()
     with _row_writer(rows, format, out, len(files), quiet=json) as write:

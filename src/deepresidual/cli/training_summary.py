@@ -34,9 +34,10 @@ def print_training(result: RunResult, data: str) -> None:
     run, done = read_run(result.path), result.evaluation
     if result.status == "interrupted":
         print_line(f"interrupted; all is saved. Go on with the same command and --resume --out {result.path}")
-    if isinstance(done, Evaluation):
+    if isinstance(done, Evaluation | MultilabelEvaluation):
         for line in gains_in_words(run):
             print_line(line)
+    if isinstance(done, Evaluation):
         print_line(_labelled(done.split, run_in_words(run)))
         if found := findings_in_words(run):
             print_line(_labelled("images", found))

@@ -103,12 +103,14 @@ class CheckReport:
         num_classes: Classes of the data set; 0 where it could not be opened.
         findings: Errors first, then warnings.
         images_per_class: Training images of every class; empty where there is no such split.
+        has_several_labels: Whether an image has several labels, so that it may count for several classes.
     """
 
     num_samples: Mapping[str, int]
     num_classes: int
     findings: tuple[Finding, ...]
     images_per_class: Mapping[str, int] = field(default_factory=dict)
+    has_several_labels: bool = False
 
     @property
     def ok(self) -> bool:
@@ -196,7 +198,8 @@ def check(
     findings += itertools.starmap(_finding, near_copy_findings(compared, names))
     places = {kind: place for place, kind in enumerate(KINDS)}
     findings.sort(key=lambda finding: (finding.severity != "error", places[finding.kind]))
-    return CheckReport(num_samples, len(source.classes), tuple(findings), _images_per_class(source))
+    counts, has_several = _images_per_class(source), source.task == MULTILABEL
+    return CheckReport(num_samples, len(source.classes), tuple(findings), counts, has_several)
 
 
 def _images_per_class(source: SampleSource) -> dict[str, int]:

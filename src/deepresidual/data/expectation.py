@@ -57,6 +57,26 @@ def expectation(num_images_per_class: Sequence[int], begins_with: BeginsWith) ->
     return f"{counts}: {_usual(statistics.median(present), begins_with)}"
 
 
+def label_expectation(num_images: int, num_images_per_label: Sequence[int], begins_with: BeginsWith) -> str:
+    """Return how many images and labels there are, where an image may have several, and what so many give.
+
+    Args:
+        num_images: Training images, each counted once.
+        num_images_per_label: Training images that have each label.
+        begins_with: What training begins with.
+    """
+    total = sum(num_images_per_label)
+    labels = f"{total:,} {'label' if total == 1 else 'labels'}"
+    counts = f"{num_images:,} {'image' if num_images == 1 else 'images'} with {labels}"
+    present = [count for count in num_images_per_label if count]
+    if not present:
+        return f"{counts}: nothing can be learned without any label"
+    low, high = min(num_images_per_label), max(num_images_per_label)
+    span = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    images = "image" if high == 1 else "images"
+    return f"{counts}, {span} {images} a label: {_usual(statistics.median(present), begins_with)}"
+
+
 def few_in_words(classes: Sequence[str], counts: Sequence[int]) -> str:
     """Return which classes have few images beside the others, and what to try; empty where there are none.
 

@@ -147,12 +147,12 @@ def _learn_longer(files: RunFiles, data: str) -> Advice | None:
     if not minutes or "fine-tuned" not in stages or trained is None or trained >= _LEARNED_ENOUGH:
         return None
     kept = next((stage for stage in stages.values() if stage.is_kept), None)
-    if kept is None or (kept.name != "probe" and trained >= kept.top1):
+    if kept is None or (kept.name != "probe" and trained >= kept.score):
         return None
     return Advice(
         "Give it more time.",
-        f"In {minutes:g} minutes it came to {rounded_percent(trained)} on its own training images: "
-        "it had not finished learning.",
+        f"In {minutes:g} minute{'' if minutes == 1 else 's'} it came to {rounded_percent(trained)} "
+        "on its own training images: it had not finished learning.",
         f"residual train {data} --minutes {max(_MORE_MINUTES, round(3 * minutes))}",
     )
 

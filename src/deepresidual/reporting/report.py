@@ -86,6 +86,7 @@ def write_report(run: Path, destination: Path | None = None) -> Path:
     judged = body.variables.get("verdict")
     variables = {
         "verdict": None,
+        "label_verdict": "",
         "advice": advice_of(files, judged) if judged else [],
         "no_trouble": no_trouble(files, judged) if judged else "",
         "reliability": None,

@@ -10,6 +10,9 @@ from deepresidual.runs.read import RunFiles
 
 __all__ = ["Stage", "gains_in_words", "stages_of"]
 
+# By the name that the figure has in the record of a run.
+_TITLES = {"top1": "top-1", "map": "mAP"}
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -20,7 +23,8 @@ class Stage:
         step: The update after which it was measured.
         split: What it was measured on.
         loss: Mean cross-entropy in nats.
-        top1: Share correct.
+        title: Name of the figure that says how good it is: ``top-1``; of several labels an image ``mAP``.
+        score: That figure, 0 to 1.
         is_kept: Whether it is the model of the run.
     """
 
@@ -28,14 +32,19 @@ class Stage:
     step: int
     split: str
     loss: float
-    top1: float
+    title: str
+    score: float
     is_kept: bool
 
 
 def stages_of(run: RunFiles) -> list[Stage]:
     """Return the models that a run that began with a probe chose from; none for other runs."""
     recipe = run.plan["recipe"]
-    if recipe.get("classifier_init") != "probe" or not run.held_out or "top1" not in run.held_out[0]:
+    if recipe.get("classifier_init") != "probe" or not run.held_out:
+        return []
+    rows_shown = [*run.held_out, *run.candidates[-1:]]
+    figure = next((name for name in _TITLES if all(name in row for row in rows_shown)), None)
+    if figure is None:
         return []
     split = run.held_out[0]["split"]
     watched = run.held_out_on(split)
@@ -48,7 +57,8 @@ def stages_of(run: RunFiles) -> list[Stage]:
         rows["average"] = run.candidates[-1]
     kept = "probe" if _is_probe(run) else _kept(recipe["keep_model"], rows)
     return [
-        Stage(name, row["step"], split, row["loss"], row["top1"], name == kept) for name, row in rows.items()
+        Stage(name, row["step"], split, row["loss"], _TITLES[figure], row[figure], name == kept)
+        for name, row in rows.items()
     ]
 
 
@@ -59,7 +69,7 @@ def gains_in_words(run: RunFiles) -> list[str]:
         return []
     why = ", kept: the lowest loss" if run.plan["recipe"]["keep_model"] == "best-loss" else ", kept"
     return [
-        f"{stage.name:<10}  {stage.split}: top-1 {stage.top1:.2%}, loss {stage.loss:.4f}"
+        f"{stage.name:<10}  {stage.split}: {stage.title} {stage.score:.2%}, loss {stage.loss:.4f}"
         f"{why if stage.is_kept else ''}"
         for stage in stages
     ]

@@ -86,8 +86,8 @@ _ROW: dict[str, Kind] = {"event": str, "step": _COUNT, "epoch": _EPOCH}
 _MEASURED: dict[str, Kind] = {"loss": _LOSS}
 _EVENTS: dict[str, Kind] = {
     "train": {**_MEASURED, "top1?": _SHARE, "images_per_second?": Between(0, 1e30)},
-    "evaluation": {**_MEASURED, "top1?": _SHARE, "split": str},
-    "candidate": {**_MEASURED, "top1?": _SHARE, "split": str, "candidate": str},
+    "evaluation": {**_MEASURED, "top1?": _SHARE, "map?": _MEAN_SHARE, "split": str},
+    "candidate": {**_MEASURED, "top1?": _SHARE, "map?": _MEAN_SHARE, "split": str, "candidate": str},
 }
 
 _SHOWN: dict[str, Kind] = {"key": str, "label": str, "probability": _MEAN_SHARE, "loss": _LOSS}

@@ -194,7 +194,7 @@ class ProgressBar:
         """Show that ``done`` steps are done, with ``status`` behind the bar."""
         self._done = done
         if self._notebook is not None:
-            self._notebook.update(self._label, done, self._total, f"{status}{self._left()}")
+            self._notebook.update(self._label, done, self._total, self._told(status))
         elif self._live and self._task is not None:
             self._bar.update(
                 self._task,
@@ -205,7 +205,7 @@ class ProgressBar:
             )
         elif time.monotonic() - self._printed > _PLAIN_SECONDS:
             self._printed = time.monotonic()
-            self.line(f"{self._label} {done}/{self._total} {status}{self._left()}")
+            self.line(f"{self._label} {done}/{self._total} {self._told(status)}".rstrip())
 
     def line(self, message: str) -> None:
         """Print a line above the bar that stays."""
@@ -221,6 +221,8 @@ class ProgressBar:
             return None
         return (time.monotonic() - self._started) / steps * (self._total - self._done)
 
-    def _left(self) -> str:
+    def _told(self, status: str) -> str:
+        """Return the status and the time left, as far as there are such."""
         seconds = self.seconds_left()
-        return "" if seconds is None else f", {duration(seconds)} left"
+        left = "" if seconds is None else f"{duration(seconds)} left"
+        return ", ".join(part for part in (status, left) if part)

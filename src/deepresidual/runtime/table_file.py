@@ -18,7 +18,9 @@ from deepresidual.runtime.csv_cells import csv_text
 from deepresidual.runtime.files import atomic_file
 
 Columns: TypeAlias = dict[str, list[Any]]
-"""Rows by column: equally long lists of strings and numbers, and ``None`` where there is nothing."""
+"""Rows by column: equally long lists of strings and numbers, and ``None`` where there is nothing.
+
+JSON lines and parquet take lists of them as well."""
 
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 
@@ -49,8 +51,8 @@ def table_writer(path: Path, types: Mapping[str, str] | None = None) -> Iterator
 
     Args:
         path: The file; its suffix says the format.
-        types: Type of the columns by Arrow's names, such as ``string`` and ``double``, for parquet. Default:
-            by the values, of which none may be missing then.
+        types: Type of the columns by Arrow's names, such as ``string``, ``double`` and ``list<double>``, for
+            parquet. Default: by the values, of which none may be missing then.
 
     Raises:
         RunError: The file cannot be written.
@@ -97,6 +99,7 @@ def _parquet_writer(file: BinaryIO, types: Mapping[str, str]) -> Iterator[Callab
     import pyarrow.parquet as pq
 
     waiting: list[Any] = []
+    arrow_types = {name: _arrow_type(text) for name, text in types.items()}
     with contextlib.ExitStack() as stack:
         writer: Any = None
 
@@ -109,7 +112,7 @@ def _parquet_writer(file: BinaryIO, types: Mapping[str, str]) -> Iterator[Callab
             waiting.clear()
 
         def write(columns: Columns) -> None:
-            arrays = {name: pa.array(values, types.get(name)) for name, values in columns.items()}
+            arrays = {name: pa.array(values, arrow_types.get(name)) for name, values in columns.items()}
             waiting.append(pa.table(arrays))
             if sum(map(len, waiting)) >= _ROW_GROUP:
                 write_group()
@@ -117,3 +120,12 @@ def _parquet_writer(file: BinaryIO, types: Mapping[str, str]) -> Iterator[Callab
         yield write
         if waiting:
             write_group()
+
+
+def _arrow_type(name: str) -> Any:
+    """Return a type of Arrow by its name; ``list<double>`` is a list of ``double``."""
+    import pyarrow as pa
+
+    if name.startswith("list<"):
+        return pa.list_(pa.type_for_alias(name.removeprefix("list<").removesuffix(">")))
+    return pa.type_for_alias(name)

@@ -40,7 +40,14 @@ from deepresidual.training.beginning import (
 )
 from deepresidual.training.introduction import introduce
 from deepresidual.training.journal import Journal
-from deepresidual.training.length import Length, check_minutes, minutes_of, plan_again, plan_length
+from deepresidual.training.length import (
+    Length,
+    check_minutes,
+    length_in_words,
+    minutes_of,
+    plan_again,
+    plan_length,
+)
 from deepresidual.training.loop import RunResult, Trainer
 from deepresidual.training.memory import allocator_policy_of, fitting_micro_batch, is_out_of_memory
 from deepresidual.training.options import TrainKeywords, TrainOptions, with_keywords
@@ -251,9 +258,7 @@ def _settle_length(run: Run, trainer: Trainer) -> None:
         trainer.kept.evaluation_seconds,
     )
     run.settle_plan(plan, {"length": length.to_dict()})
-    note(
-        f"length     {plan.total_steps:,} steps for {length.minutes:g} minutes at {length.seconds:.2g} s each"
-    )
+    note(f"length     {length_in_words(plan.total_steps, length)}")
 
 
 def _note_end(trainer: Trainer, run: Run, processes: Processes, status: str, error: str) -> None:

@@ -98,6 +98,13 @@ def plan_length(plan: Plan, minutes: float, device: torch.device) -> tuple[Plan,
     return replace(plan, recipe=replace(plan.recipe, steps=total, warmup_steps=warmup)), length
 
 
+def length_in_words(num_steps: int, length: Length) -> str:
+    """Return how many updates are planned for how many minutes: ``4 steps for 1 minute at 0.2 s each``."""
+    steps = f"{num_steps:,} {'step' if num_steps == 1 else 'steps'}"
+    minutes = f"{length.minutes:g} {'minute' if length.minutes == 1 else 'minutes'}"
+    return f"{steps} for {minutes} at {length.seconds:.2g} s each"
+
+
 def plan_again(
     plan: Plan, length: Length, num_steps: int, seconds: float, evaluation_seconds: float | None
 ) -> tuple[Plan, Length]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepresidual.data.source.multilabel import MULTILABEL
+from deepresidual.runs.label_baseline import beside_every_label, loses_to_always_yes
 
 Interval = tuple[float, float]
 
@@ -52,6 +53,10 @@ class LabelMetrics:
     def always_f1(self, count: int) -> float:
         """Return the F1 of giving it to all of ``count`` images, the baseline."""
         return 2 * self.support / (self.support + count) if self.support else 0.0
+
+    def loses_to_always_yes(self, count: int) -> bool:
+        """Return whether its F1 is not above that of giving it to all of ``count`` images."""
+        return loses_to_always_yes(self.f1, self.always_f1(count), self.support)
 
 
 @dataclass(frozen=True)
@@ -154,10 +159,12 @@ class MultilabelEvaluation:
     def in_words(self) -> str:
         """Return what was measured in a sentence."""
         over = f"{len(self.measured)} of {len(self.per_class)} labels"
-        low, high = self.intervals["map"]
+        (low, high), (low_f1, high_f1) = self.intervals["map"], self.intervals["macro_f1"]
+        beside = beside_every_label((low_f1, high_f1), self.always_macro_f1)
         return (
             f"mAP {self.map:.1%} ({100 * low:.1f}–{high:.1%}), mean over {over}; "
-            f"macro F1 {self.macro_f1:.1%}, giving all labels to all: {self.always_macro_f1:.1%}; all labels "
+            f"macro F1 {self.macro_f1:.1%} ({100 * low_f1:.1f}–{high_f1:.1%}), "
+            f"{beside} ({self.always_macro_f1:.1%}); all labels "
             f"right in {round(self.exact_match * self.count):,} of {self.count:,} images, "
             f"{self.num_without:,} are given none"
         )
