@@ -192,8 +192,11 @@ def test_a_photo_that_changed_under_its_name_is_computed_again(
 
 def test_bad_samples_are_an_error_or_left_out_and_named(model: TorchClassifier, cache: FeatureCache) -> None:
     split = InMemory((*SPLIT.contents[:3], b"no image", SPLIT.contents[4]), unreadable=frozenset({1}))
-    with pytest.raises(DataError, match="image-1"):
+    both = r"2 images cannot be used: sample 1 \(.*\), image-3 \(.*\); repair or remove these files, "
+    with pytest.raises(DataError, match=f"{both}then start again$"):
         extract_features(model, split)
+    with pytest.raises(DataError, match=f"{both}or leave .* --bad-samples skip; 'residual check DATA'"):
+        extract_features(model, split, can_skip=True, num_workers=2)
     for _ in range(2):
         found = extract_features(model, split, skip_bad=True, cache=cache)
         assert [bad.key for bad in found.bad] == ["sample 1", "image-3"]
@@ -202,6 +205,17 @@ def test_bad_samples_are_an_error_or_left_out_and_named(model: TorchClassifier, 
         assert found.labels.tolist() == [0, 2, 1]
     assert found.num_cached == 6
     assert extract_features(model, InMemory(())).values.shape == (0, 2, 48)
+
+
+def test_behind_the_first_bad_sample_some_more_are_looked_through(
+    model: TorchClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "_LOOKED_THROUGH", 2)
+    split = InMemory((b"", *SPLIT.contents[:2], b""))
+    with pytest.raises(
+        DataError, match=r"^image-0: the file is empty \(0 bytes\); repair or remove this file"
+    ):
+        extract_features(model, split)
 
 
 def test_a_view_that_is_none_is_refused(model: TorchClassifier) -> None:

@@ -19,11 +19,13 @@ import torch
 import deepresidual
 from deepresidual.backends.classifier import SettledPrecision
 from deepresidual.data.loader import Batch
-from deepresidual.errors import ConfigurationError, DivergedError, MissingDependencyError, RunError
+from deepresidual.errors import ConfigurationError, DataError, DivergedError, MissingDependencyError, RunError
 from deepresidual.models import load
 from deepresidual.runtime.distributed import Processes
+from deepresidual.runtime.files import FolderLock, remove
 from deepresidual.tasks import BatchSums
 from deepresidual.training.launch import _check_split, train
+from deepresidual.training.loop import RunResult
 from deepresidual.training.memory import fitting_micro_batch, is_out_of_memory
 from deepresidual.training.state import TrainingState
 from deepresidual.training.updater import Updater
@@ -697,6 +699,137 @@ def test_a_run_can_be_stopped_while_it_reads_its_images_into_memory(
     assert record_of(tmp_path / "parts")["step"] == 0
     assert a_run(photos, tmp_path / "parts", resume=True).status == "finished"
     assert changed(weights_of(whole), weights_of(tmp_path / "parts")) == set()
+
+
+# -- starting again after a failure before the first update --------------------------------------------
+
+
+@pytest.fixture
+def failed(photos: Path, tmp_path: Path, damage: Callable[[Path], None]) -> Path:
+    """A run that failed at two damaged photos, which have been removed since."""
+    bad = [photos / "train" / "red" / f"red-{number:03}.png" for number in (9, 11)]
+    for path in bad:
+        damage(path)
+    with pytest.raises(DataError, match=r"2 images .*red-009\.png .*red-011\.png .*--bad-samples skip; "):
+        probed(photos, tmp_path / "run")
+    assert (record_of(tmp_path / "run")["status"], record_of(tmp_path / "run")["step"]) == ("failed", 0)
+    for path in bad:
+        path.unlink()
+    return tmp_path / "run"
+
+
+def probed(photos: Path, out: Path, **options: Any) -> RunResult:
+    return a_run(photos, out, {"steps": 0}, recipe="probe", **options)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_failed_before_its_first_update_is_replaced(
+    photos: Path, failed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "holds a run that failed before its first update; the new run replaces it"
+    assert probed(photos, failed).status == "finished"
+    assert capsys.readouterr().err.count(said) == 1
+    assert probed(photos, tmp_path / "other").status == "finished"
+    assert said not in capsys.readouterr().err
+    assert files(failed).keys() == files(tmp_path / "other").keys()
+    for name in files(failed):
+        if name.startswith("samples/"):
+            assert (failed / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+    assert record_of(failed)["error"] == ""
+    with pytest.raises(ConfigurationError, match="already holds a run; continue it with --resume"):
+        probed(photos, failed)
+
+
+def test_a_resume_with_repaired_data_says_how_to_start_anew(photos: Path, failed: Path) -> None:
+    with pytest.raises(ConfigurationError, match="the data have changed .* leave out --resume to start anew"):
+        probed(photos, failed, resume=True)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        "thesis.txt",
+        "samples/thesis.txt",
+        "model/config.json",
+        "first-model/config.json",
+        "checkpoints/step-0/state.json",
+        "evaluation.json",
+    ],
+)
+def test_a_failed_run_with_anything_to_lose_is_not_replaced(photos: Path, failed: Path, there: str) -> None:
+    (failed / there).parent.mkdir(parents=True, exist_ok=True)
+    (failed / there).write_text("{}")
+    before = files(failed)
+    with pytest.raises(ConfigurationError, match="already holds a run; continue it with --resume"):
+        probed(photos, failed)
+    assert files(failed) == before
+
+
+@pytest.mark.parametrize(
+    "fields", [{"step": 1}, {"status": "running"}, {"status": "diverged"}, {"step": "0"}]
+)
+def test_another_run_without_a_model_is_not_replaced(
+    photos: Path, failed: Path, fields: dict[str, Any]
+) -> None:
+    (failed / "run.json").write_text(json.dumps({**record_of(failed), **fields}))
+    before = files(failed)
+    with pytest.raises(ConfigurationError, match="already holds a run; continue it with --resume"):
+        probed(photos, failed)
+    assert files(failed) == before
+
+
+def test_a_failed_run_with_metrics_is_not_replaced(photos: Path, failed: Path) -> None:
+    (failed / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(ConfigurationError, match="already holds a run; continue it with --resume"):
+        probed(photos, failed)
+
+
+def test_a_failed_run_that_a_process_still_writes_is_not_replaced(photos: Path, failed: Path) -> None:
+    before, lock = files(failed), FolderLock(failed)
+    with pytest.raises(ConfigurationError, match="another process is writing the run"):
+        probed(photos, failed)
+    lock.release()
+    assert files(failed) == before
+
+
+def test_a_process_that_was_quicker_to_replace_a_failed_run_keeps_it(
+    photos: Path, failed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_process_is_quicker(path: Path) -> None:
+        (path / "run.json").write_text(json.dumps({**record_of(path), "status": "running"}))
+
+    monkeypatch.setattr("deepresidual.runs.folder.make_folder", other_process_is_quicker)
+    with pytest.raises(ConfigurationError, match="already holds a run; choose another --out"):
+        probed(photos, failed)
+    assert (record_of(failed)["status"], (failed / "samples").exists()) == ("running", True)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "report.html", "samples"])
+def test_a_kill_while_a_failed_run_is_replaced_leaves_one_that_can_be(
+    photos: Path, failed: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def dying(path: Path) -> None:
+        if path.name == name:
+            raise KeyboardInterrupt
+        remove(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("deepresidual.runs.folder.remove", dying)
+        with pytest.raises(KeyboardInterrupt):
+            probed(photos, failed)
+    assert probed(photos, failed).status == "finished"
+
+
+def test_what_cannot_be_removed_of_a_failed_run_is_named(
+    photos: Path, failed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepresidual.runs.folder.remove", lambda _: None)
+    with pytest.raises(RunError, match="cannot remove .*; choose another --out"):
+        probed(photos, failed)
+    assert record_of(failed)["status"] == "failed"
 
 
 # -- introducing itself --------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import itertools
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -25,7 +25,7 @@ from deepresidual.data.sampler import SampleIndex, SequentialOrder, TrainingOrde
 from deepresidual.data.source import EncodedSample
 from deepresidual.data.source.base import Target
 from deepresidual.data.threads import in_order
-from deepresidual.errors import DataError
+from deepresidual.errors import DataError, listed
 from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Augment
 from deepresidual.runtime.random import SampleRandom
@@ -94,9 +94,9 @@ class Batch:
         bounds = torch.searchsorted(self.places, torch.arange(0, whole + size, size)).tolist()
         yield from (slice(first, last) for first, last in itertools.pairwise(bounds))
 
-    def require_all_good(self) -> None:
+    def require_all_good(self, *, can_skip: bool = False) -> None:
         """Raise for the first sample that could not be used; see :func:`require_none_bad`."""
-        require_none_bad(self.bad)
+        require_none_bad(self.bad, can_skip=can_skip)
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,37 @@ class PreparedSample(Generic[T]):
     value: T
 
 
-def require_none_bad(samples: Iterable[BadSample]) -> None:
+def require_none_bad(samples: Iterable[BadSample], *, can_skip: bool = False) -> None:
     """Raise for the first of the samples that could not be used, if there is one.
+
+    Args:
+        samples: The samples that could not be used.
+        can_skip: See :func:`unusable`.
 
     Raises:
         DataError: Naming the sample and the reason.
     """
     for sample in samples:
-        raise DataError(
-            f"{sample.key}: {sample.reason}", remedy="repair or remove this file, then start again"
-        )
+        raise unusable({sample.key: sample.reason}, can_skip=can_skip)
+
+
+def unusable(reasons: Mapping[str, str], *, can_skip: bool) -> DataError:
+    """Return the error of samples that cannot be used.
+
+    Args:
+        reasons: One sample or more by name, with the reason.
+        can_skip: Whether ``--bad-samples skip`` would leave them out, as in a run.
+    """
+    if len(reasons) == 1:
+        ((key, reason),) = reasons.items()
+        found, them = f"{key}: {reason}", "this file"
+    else:
+        items = [f"{key} ({reason})" for key, reason in reasons.items()]
+        found, them = f"{len(items):,} images cannot be used: {listed(items)}", "these files"
+    if not can_skip:
+        return DataError(found, remedy=f"repair or remove {them}, then start again")
+    remedy = f"repair or remove {them}, or leave such files out by --bad-samples skip"
+    return DataError(found, remedy=f"{remedy}; 'residual check DATA' lists all")
 
 
 def training_batches(

@@ -26,7 +26,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from deepresidual.data.source import SampleSource
-from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.errors import ConfigurationError, ModelFileError, ResidualError, RunError
 from deepresidual.runs.plan import Plan
 from deepresidual.runs.read import (
     FACTS,
@@ -35,14 +35,16 @@ from deepresidual.runs.read import (
     read_evaluation,
     read_metrics,
     read_plan,
+    read_run_record,
 )
-from deepresidual.runs.samples import first_difference, record_samples
+from deepresidual.runs.samples import first_difference, is_record_of_samples, record_samples
 from deepresidual.runs.tensorboard import TensorBoardWriter
-from deepresidual.runtime.console import warn
+from deepresidual.runtime.console import note, warn
 from deepresidual.runtime.files import (
     FolderLock,
     append_text,
     atomic_folder,
+    cannot_write,
     flush,
     make_folder,
     put_back,
@@ -58,6 +60,8 @@ T = TypeVar("T")
 
 # A run that was killed before it had a run.json leaves no more than these, and can be started again.
 _RESUMABLE_LEFTOVERS = {".writable.tmp", ".run.json.tmp", ".lock"}
+# What a run writes before its first update and its first model; with other files it is never replaced.
+_BEFORE_FIRST_UPDATE = {"run.json", "metrics.jsonl", "report.html", ".report.html.tmp", "samples"}
 
 
 def default_run_path(plan: Plan) -> Path:
@@ -74,6 +78,27 @@ def already_holds_run(path: Path) -> ConfigurationError:
     return ConfigurationError(
         f"{path} already holds a run", remedy="continue it with --resume, or choose another --out"
     )
+
+
+def can_be_replaced(path: Path) -> bool:
+    """Return whether a run ended in failure before its first update and left nothing that anyone could miss.
+
+    Such a run has trained nothing: it has no checkpoint, no model, no line of metrics. It cannot be resumed
+    either once the data that it failed at are repaired, since they are other data then.
+    """
+    try:
+        record = read_run_record(path, "status", "step", "plan")
+        if (record["status"], record["step"]) != ("failed", 0):
+            return False
+        metrics, samples = path / "metrics.jsonl", path / "samples"
+        return (
+            {file.name for file in path.iterdir()} <= _BEFORE_FIRST_UPDATE | _RESUMABLE_LEFTOVERS
+            and all(file.is_file() for file in path.iterdir() if file != samples)
+            and not (metrics.exists() and metrics.stat().st_size)
+            and (not samples.exists() or is_record_of_samples(samples))
+        )
+    except (ResidualError, OSError):
+        return False
 
 
 class Run:
@@ -100,7 +125,7 @@ class Run:
         """Create the folder of a new run.
 
         Args:
-            path: The folder; it must not exist, or be empty.
+            path: The folder; it must not exist, or be empty, or hold a run that :func:`can_be_replaced`.
             plan: The plan of the run.
             source: The data; keys, labels and sizes of its samples are recorded.
             facts: More fields of ``run.json``: hardware, files that are not used.
@@ -109,18 +134,26 @@ class Run:
             ConfigurationError: The folder holds another run or other files.
             RunError: It cannot be written.
         """
-        if holds_run(path):
+        replaces = can_be_replaced(path)
+        if holds_run(path) and not replaces:
             raise already_holds_run(path)
-        if path.exists() and not (
-            path.is_dir() and _RESUMABLE_LEFTOVERS.issuperset(file.name for file in path.iterdir())
+        if (
+            not replaces
+            and path.exists()
+            and not (path.is_dir() and _RESUMABLE_LEFTOVERS.issuperset(file.name for file in path.iterdir()))
         ):
             raise ConfigurationError(f"{path} is not an empty folder", remedy="choose another --out")
         make_folder(path)
         run = cls(path, plan, {**_first_record(plan), **facts})
         run._acquire_lock()
-        if holds_run(path):  # another process came between the check and here
+        try:
+            if replaces and can_be_replaced(path):
+                run._remove_failed()
+            elif holds_run(path):  # another process came between the check and here
+                raise ConfigurationError(f"{path} already holds a run", remedy="choose another --out")
+        except BaseException:
             run.close()
-            raise ConfigurationError(f"{path} already holds a run", remedy="choose another --out")
+            raise
         run.set_status("running", 0)
         run._complete(source)
         return run
@@ -150,17 +183,20 @@ class Run:
                 f"the run in {path} diverged",
                 remedy="start anew in another --out with a lower --learning-rate",
             )
+        anew = "start anew in another --out"
+        if can_be_replaced(path):
+            anew = "leave out --resume to start anew, since it failed before its first update"
         if recorded.fingerprint != plan.fingerprint:
             difference = first_difference(path / "samples", source) or "the splits are others"
             raise ConfigurationError(
                 f"the data have changed since the run in {path} began ({difference})",
-                remedy="resume with the same data, or start anew in another --out",
+                remedy=f"resume with the same data, or {anew}",
             )
         differences = recorded.differences(plan)
         if differences:
             raise ConfigurationError(
                 f"{path} was started differently ({'; '.join(differences[:8])})",
-                remedy="resume with the same options, or start anew in another --out",
+                remedy=f"resume with the same options, or {anew}",
             )
         make_folder(path)
         run = cls(path, recorded, record)
@@ -174,6 +210,23 @@ class Run:
         put_back(run.model_path)
         run._complete(source)
         return run
+
+    def _remove_failed(self) -> None:
+        """Remove a run that failed before its first update, but for its ``run.json``.
+
+        The folder stays where it is, and so do its lock and a link that leads to it. The new ``run.json``
+        takes the place of the old one when all else is gone: a kill leaves a run that can still be
+        replaced, or the new one.
+        """
+        names = sorted(_BEFORE_FIRST_UPDATE - {"run.json"})
+        try:
+            for name in names:
+                remove(self.path / name)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        if left := [name for name in names if (self.path / name).exists()]:
+            raise RunError(f"cannot remove {self.path / left[0]}", remedy="choose another --out")
+        note(f"{self.path} holds a run that failed before its first update; the new run replaces it")
 
     def _complete(self, source: SampleSource) -> None:
         """Write the files of the first step, if a kill came before them."""

@@ -61,6 +61,18 @@ def record_samples(folder: Path, source: SampleSource) -> None:
             write_bytes(temporary / _CONTENTS, gzip.compress(lines.encode(), mtime=0))
 
 
+def is_record_of_samples(folder: Path) -> bool:
+    """Return whether a folder holds nothing but what :func:`record_samples` writes.
+
+    Raises:
+        OSError: It is no folder, or cannot be read.
+    """
+    return all(
+        path.is_file() and (path.name == _CONTENTS or path.name.endswith(_ENDING))
+        for path in folder.iterdir()
+    )
+
+
 def recorded_splits(folder: Path) -> dict[str, list[Row]]:
     """Return the rows of every split that :func:`record_samples` wrote; nothing where they cannot be read."""
     try:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Generator, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 
 from deepresidual.data.decode import decode
-from deepresidual.data.loader import BadSample, Readable, require_none_bad
+from deepresidual.data.loader import BadSample, Readable, unusable
 from deepresidual.data.threads import in_order
 from deepresidual.errors import DataError, UnknownNameError
 from deepresidual.runtime.signals import StopRequest
@@ -43,6 +44,8 @@ VIEWS: tuple[View, ...] = ("center", "mirrored")
 # last batch is filled up. Results may depend on it, so it is part of what the cache knows a row by.
 _ON_CPU, _ELSEWHERE = 8, 64
 _READ_TOGETHER, _GROUPS_AHEAD = 16, 4
+# Behind the first sample that cannot be used so many more are decoded, to name others like it: seconds.
+_LOOKED_THROUGH = 1_000
 
 
 class Backbone(Protocol):
@@ -91,6 +94,7 @@ def extract_features(
     num_workers: int = 0,
     stop: StopRequest | None = None,
     skip_bad: bool = False,
+    can_skip: bool = False,
     cache: FeatureCache | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
@@ -102,7 +106,9 @@ def extract_features(
         views: Views of every image.
         num_workers: Threads that read and decode.
         stop: Request to stop, heard while waiting for data and during a batch.
-        skip_bad: Whether unreadable samples are left out instead of being an error.
+        skip_bad: Whether unreadable samples are left out instead of being an error. The error names those
+            among the next thousand samples as well.
+        can_skip: Whether the error names ``--bad-samples skip``, as in a run.
         cache: Rows that are known already; those that are computed are put there, and stay there also where
             the extraction is stopped.
         progress: Called with the number of images that are done and the number of all.
@@ -130,9 +136,11 @@ def extract_features(
             with stop.at_once():
                 sample = next(samples, None)
             if isinstance(sample, BadSample):
-                if not skip_bad:
-                    require_none_bad([sample])
                 rows.bad.append(sample)
+                if not skip_bad:
+                    with stop.at_once():
+                        rows.bad += _bad_among(itertools.islice(samples, _LOOKED_THROUGH))
+                    raise unusable({bad.key: bad.reason for bad in rows.bad}, can_skip=can_skip)
             elif sample is not None:
                 rows.take(sample)
                 waiting += [sample] if sample.pixels is not None else []
@@ -233,6 +241,10 @@ def _samples(
     with contextlib.closing(prepared):
         for group in prepared:
             yield from group
+
+
+def _bad_among(samples: Iterable[_Shown | BadSample]) -> list[BadSample]:
+    return [sample for sample in samples if isinstance(sample, BadSample)]
 
 
 def _compute(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from deepresidual.data.loader import Batch, training_batches
+from deepresidual.data.loader import Batch, training_batches, unusable
 from deepresidual.data.resident import InMemoryImages, can_be_resident
 from deepresidual.data.sampler import TrainingOrder
 from deepresidual.data.source import SampleSource
@@ -23,9 +23,6 @@ from deepresidual.runtime.console import warn
 from deepresidual.runtime.signals import StopRequested
 from deepresidual.training.resources import Resources
 
-_BAD_REMEDY = (
-    "repair or remove this file, or leave such files out by --bad-samples skip; 'residual check' lists all"
-)
 _MOST_BAD = 0.01  # beyond this share of bad samples the data set is at fault, not a file
 
 
@@ -174,7 +171,7 @@ class Feed:
         for found in self._processes.all_gather(unknown):
             for key, reason in found.items():
                 if self._plan.bad_samples == "stop":
-                    raise DataError(f"{key}: {reason}", remedy=_BAD_REMEDY)
+                    raise unusable({key: reason}, can_skip=True)
                 if key not in known and key not in bad:
                     bad[key] = reason
                     warn(f"{key} is skipped: {reason}")
@@ -184,6 +181,6 @@ class Feed:
                 f"{len(names):,} of {self._plan.num_samples:,} training images cannot be used "
                 f"({', '.join(names[:3])}, …)",
                 expected=f"at most {_MOST_BAD:.0%}",
-                remedy="repair or remove them; 'residual check' lists all",
+                remedy="repair or remove them; 'residual check DATA' lists all",
             )
         return bad

@@ -93,6 +93,7 @@ def _record_findings(run: Run, source: SampleSource, resources: Resources, weigh
             num_workers=resources.num_workers,
             stop=resources.stop,
             skip_bad=plan.bad_samples == "skip",
+            can_skip=True,
         )
         for name in names
     }

@@ -77,6 +77,7 @@ def _fitted(
         num_workers=resources.num_workers,
         stop=resources.stop,
         skip_bad=plan.bad_samples == "skip",
+        can_skip=True,
         progress=lambda done, total: journal.before("features", done, total),
     )
     # By sampling or by weights is the same to a fit of all images.

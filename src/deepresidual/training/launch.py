@@ -15,7 +15,7 @@ from deepresidual.data.source.dataset import Dataset
 from deepresidual.data.source.division import as_recorded
 from deepresidual.errors import ConfigurationError, DivergedError, ResidualError, RunError, UnknownNameError
 from deepresidual.recipe.recipes import NAMES
-from deepresidual.runs.folder import Run, already_holds_run, default_run_path
+from deepresidual.runs.folder import Run, already_holds_run, can_be_replaced, default_run_path
 from deepresidual.runs.plan import Plan
 from deepresidual.runs.read import holds_run, read_plan
 from deepresidual.runs.samples import recorded_parts
@@ -167,7 +167,8 @@ def _opened_data(
 
 def _check_before_weights(options: TrainOptions, path: Path | None, *, resume: bool) -> None:
     """Refuse what would be refused after weights were fetched as well; a worker started again may resume."""
-    if path is not None and not resume and not launched_by_torchrun() and holds_run(path):
+    starts = path is not None and not resume and not launched_by_torchrun()
+    if path is not None and starts and holds_run(path) and not can_be_replaced(path):
         raise already_holds_run(path)
     if isinstance(options.recipe, str) and options.recipe not in NAMES:
         raise UnknownNameError("recipe", options.recipe, NAMES)

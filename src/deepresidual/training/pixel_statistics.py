@@ -41,7 +41,7 @@ def measured_preprocess(
     with ProgressBar(-(-len(chosen) // 100), label="measuring the mean") as bar:
         for done, batch in enumerate(batches, start=1):
             if not skip_bad:
-                batch.require_all_good()
+                batch.require_all_good(can_skip=True)
             if not len(batch):
                 continue
             pixels = batch.pixels.numpy()
