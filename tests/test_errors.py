@@ -12,6 +12,7 @@ from deepresidual.errors import (
     DataError,
     ResidualError,
     UnknownNameError,
+    kind_of,
     listed,
     nearest,
     quoted,
@@ -106,3 +107,15 @@ def test_a_list_shows_its_beginning_and_says_how_much_is_left() -> None:
     assert listed(["a", "b"]) == "a, b"
     assert listed([str(number) for number in range(1234)], 3) == "0, 1, 2 and 1,231 more"
     assert len(listed(["x" * 10_000] * 20)) < MAX_CLAUSE
+
+
+def test_a_type_has_the_article_that_it_is_spoken_with() -> None:
+    named = [type(name, (), {}) for name in ("ndarray", "Image", "uint8", "Tensor", "NoneType")]
+    assert [kind_of(kind()) for kind in named] == [
+        "an ndarray",
+        "an Image",
+        "a uint8",
+        "a Tensor",
+        "a NoneType",
+    ]
+    assert (kind_of(1), kind_of("")) == ("an int", "a str")

@@ -288,7 +288,7 @@ def test_verbose_says_what_train_says_and_out_keeps_the_run(
     digits: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tiny(recipe="finetune", epochs=1, out=tmp_path / "run", verbose=1).fit(*digits)
-    assert "weights    resnet20-digits" in capfd.readouterr().err
+    assert "begins with resnet20-digits" in capfd.readouterr().err
     assert (tmp_path / "run" / "run.json").exists()
 
 
@@ -298,3 +298,13 @@ def test_its_model_can_be_saved(digits: Any, fitted: ResNetClassifier, tmp_path:
     assert [prediction.classes[0] for prediction in loaded.predict(list(digits[0]))] == fitted.predict(
         digits[0]
     ).tolist()
+
+
+def test_a_file_that_is_gone_is_named_in_the_same_words(fitted: ResNetClassifier) -> None:
+    said = (
+        r"^sample 0: gone\.png cannot be read \(No such file or directory\); repair or remove this file, then"
+    )
+    with pytest.raises(DataError, match=said):
+        fitted.predict([Path("gone.png")])
+    with pytest.raises(DataError, match=said):
+        tiny(weights=None).fit([Path("gone.png"), Path("other.png")], [0, 1])

@@ -109,6 +109,16 @@ def test_keywords_of_other_libraries_are_answered(keywords: dict[str, Any], mess
         deepresidual.train("digits", **keywords)
 
 
+def test_options_of_train_among_the_changes_are_told_apart() -> None:
+    for changes, remedy in (
+        ({"image_px": 32}, "it is an option of train: image_px=32"),
+        ({"imgsz": 32}, "it is an option of train: image_px=32"),
+        ({"out": "run"}, "it is an option of train: out='run'"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"no field of the recipe; {remedy}"):
+            deepresidual.train("digits", changes=changes)
+
+
 def test_answers_name_what_there_is() -> None:
     words = {re.split(r"[,(]", answer)[0] for answer in OTHER_NAMES.values() if " as data" not in answer}
     assert words <= {*field_types(TrainOptions), *setting_homes(), "out"}

@@ -15,6 +15,7 @@ Example:
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -34,6 +35,7 @@ __all__ = [
     "UnknownNameError",
     "UnreachableError",
     "escaped",
+    "kind_of",
     "listed",
     "nearest",
     "quoted",
@@ -88,7 +90,14 @@ def quoted(value: object, most: int = 100) -> str:
         return shortened(escaped(repr(value)), most)
     except (RecursionError, ValueError):
         # Nested too deep, or an integer of thousands of digits, which Python does not write.
-        return f"a {type(value).__name__}"
+        return kind_of(value)
+
+
+def kind_of(value: object) -> str:
+    """Return the type of a value with its article, as it is spoken: ``an int``, ``an ndarray``, ``a str``."""
+    name = type(value).__name__
+    # The u of uint8 and Unpickler is the only vowel that a type begins with either way.
+    return f"{'an' if re.match('[aeioAEIO]|nd', name) else 'a'} {name}"
 
 
 class ResidualError(Exception):

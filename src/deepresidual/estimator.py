@@ -32,7 +32,7 @@ from deepresidual.data.source.dataset import open_dataset
 from deepresidual.data.source.in_memory import encoded
 from deepresidual.data.source.map_style import key_of
 from deepresidual.data.source.validation import Subset
-from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.errors import ConfigurationError, DataError, kind_of
 from deepresidual.models import load
 from deepresidual.runtime.console import quiet
 from deepresidual.runtime.device import resolve_device
@@ -261,7 +261,10 @@ class _Unlabelled:
         try:
             return EncodedSample(key, encoded(image), 0)
         except DataError as error:
-            raise DataError(f"{key}: {error.found}", expected=error.expected, remedy=error.remedy) from error
+            # As of the files of `fit`.
+            unread = error.found.startswith("the file ")
+            found = error.found.replace("the file", key, 1) if unread else f"{key}: {error.found}"
+            raise DataError(found, expected=error.expected, remedy=error.remedy) from error
 
 
 def _with_measured(source: SampleSource) -> SampleSource:
@@ -281,7 +284,7 @@ def _images_in(images: Any) -> Sequence[Any]:
         ConfigurationError: There are none, or these are none.
     """
     if isinstance(images, str | bytes | Path) or not hasattr(images, "__len__"):
-        raise ConfigurationError(f"X is a {type(images).__name__}", expected=_IMAGES)
+        raise ConfigurationError(f"X is {kind_of(images)}", expected=_IMAGES)
     if not len(images):
         raise ConfigurationError("X has 0 images", expected="1 or more")
     if hasattr(images, "to_numpy"):  # columns of pandas and polars

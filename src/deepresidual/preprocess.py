@@ -22,7 +22,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
-from deepresidual.errors import ConfigurationError
+from deepresidual.errors import ConfigurationError, kind_of
 from deepresidual.fields import check_names, is_whole
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class MeanImage:
         # Base64 has four characters for every three bytes begun.
         count = -(-_mean_image_bytes(side_px, channels) // 3) * 4
         if not isinstance(text, str) or len(text) != count:
-            found = f"{len(text):,} characters" if isinstance(text, str) else f"a {type(text).__name__}"
+            found = f"{len(text):,} characters" if isinstance(text, str) else kind_of(text)
             raise ConfigurationError(
                 f"float32_base64 of mean_image holds {found}", expected=f"{count:,} characters"
             )

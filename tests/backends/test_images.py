@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,22 @@ def test_splits_folders_and_bytes_are_predicted_as_their_files(
 def test_what_is_no_image_is_named(pixels: NDArray[np.uint8], tiny_model: TorchClassifier) -> None:
     with pytest.raises(ConfigurationError, match=r"has no image \(photo, label\); expected one called image"):
         tiny_model.predict([{"photo": pixels[0], "label": 1}])  # type: ignore[list-item]
-    with pytest.raises(ConfigurationError, match="an image is a int; expected a path"):
+    with pytest.raises(ConfigurationError, match="an image is an int; expected a path"):
         tiny_model.predict(5)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"its image is a tensor of float32, shape \(3, 8, 8\).*transforms"):
         tiny_model.predict([(torch.zeros(3, 8, 8), 1)])  # type: ignore[list-item]
+
+
+def test_what_takes_folders_and_archives_is_named(
+    photos: Path, tiny_model: TorchClassifier, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        DataError, match=r"it is a folder; expected an image file; .*find_images.*residual pr"
+    ):
+        tiny_model.predict(photos)
+    packed = Path(shutil.make_archive(str(tmp_path / "few"), "zip", photos))
+    with pytest.raises(DataError, match=r"few\.zip: it holds files, and is no image; .*find_images"):
+        tiny_model.predict(packed)
+    packed = Path(shutil.make_archive(str(tmp_path / "few"), "gztar", photos))
+    with pytest.raises(DataError, match=r"few\.tar\.gz: compressed tars are not read; unpack it, or make"):
+        tiny_model.predict(packed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -345,7 +346,16 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "one-hot": (lambda: with_label(np.eye(2)[0]), "its label is array.*expected one class an image"),
     "several classes": (lambda: with_label([0, 1]), r"its label is \[0, 1\]; expected one class an image"),
     "no label": (lambda: with_label(None), "sample 0 has no label; expected 0 or more"),
-    "no pairs": (lambda: [1, 2, 3], "sample 0: it is a int; expected a pair of image and label"),
+    "no pairs": (lambda: [1, 2, 3], "sample 0: it is an int; expected a pair of image and label"),
+    "images and labels apart": (
+        lambda: (np.zeros((5, 8, 8), np.uint8), np.zeros(5)),
+        r"it is an ndarray; expected a pair of image and label; give list\(zip\(X, y\)\)",
+    ),
+    "label -1": (lambda: with_label(-1), "sample 0 has label -1; expected 0 or more"),
+    "paths of splits": (
+        lambda: {"train": "photos/train", "test": "photos/test"},
+        r"the train split is a path \(photos/train\); expected a data set; .*a folder with train/",
+    ),
     "triples": (lambda: [(picture(0), 0, 0)] * 3, "sample 0: it is a tuple of 3; expected a pair"),
     "one class": (lambda: with_label(3), r"images has only one class \(3\); expected at least 2"),
     "no samples": (list, "the data set has no samples"),
@@ -360,11 +370,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: DataLoader(Kept()),
         "the data is a DataLoader; expected a data set; give its .dataset",
     ),
-    "a number": (lambda: 5, "the data is a int, whose samples are not had by number"),
+    "a number": (lambda: 5, "the data is an int, whose samples are not had by number"),
     "a data set that raises": (Broken, "sample 0: the data set raises KeyError .'no such row'."),
     "streams of Hugging Face": (
         lambda: hugging_face().to_iterable_dataset(),
-        "the data is a IterableDataset, whose samples are not had by number",
+        "the data is an IterableDataset, whose samples are not had by number",
     ),
 }
 
@@ -374,6 +384,14 @@ def test_one_sentence_says_what_cannot_be_used(name: str) -> None:
     make, message = REFUSED[name]
     with pytest.raises(ResidualError, match=message):
         as_source(make())
+
+
+def test_a_path_is_opened_as_train_opens_it(photos: Path) -> None:
+    opened = open_dataset(str(photos), name="colors")
+    assert opened == dataclasses.replace(open_source(photos), name="colors", splits=opened.splits)
+    assert rows_of(opened).keys() == {"train", "test"}
+    with pytest.raises(ConfigurationError, match="class_names is given for a path .*; leave class_names out"):
+        open_dataset(photos, class_names=["a", "b"])
 
 
 def test_several_labels_are_not_asked_of_objects() -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.datasets import ImageFolder
 
 import deepresidual
 from deepresidual.backends import find_images, predict_files
@@ -130,8 +131,24 @@ def test_a_signal_in_a_decoder_is_no_damaged_image(
 
 
 def test_an_unknown_split_is_named(photos: Path, tiny_model: TorchClassifier) -> None:
-    with pytest.raises(ConfigurationError, match="has no split 'val'; expected one of train, test"):
+    with pytest.raises(
+        ConfigurationError, match="has no split 'val'; .*of train, test; train with --validation"
+    ):
         evaluate(tiny_model, photos, split="val")
+
+
+def test_a_held_out_fifth_is_told(
+    photos: Path, tiny_model: TorchClassifier, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train: Any = ImageFolder(str(photos / "train"))
+    measured = evaluate(tiny_model, train).count
+    assert (
+        f"note: the data set names no split: a fifth, {measured} of {len(train)} images, is measured; "
+        "{'test': dataset} measures all" in capsys.readouterr().err
+    )
+    assert evaluate(tiny_model, {"test": train}).count == len(train)
+    assert evaluate(tiny_model, photos).count == 15
+    assert "names no split" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("batch_size", [0, -3])

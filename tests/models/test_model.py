@@ -112,7 +112,7 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path, tiny_model: Tor
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (5, "an image is a int; expected a path, a Pillow image, an array or the bytes of a file"),
+        (5, "an image is an int; expected a path, a Pillow image, an array or the bytes of a file"),
         (np.zeros((0, 5, 3), dtype=np.uint8), r"shape \(0, 5, 3\)"),
         ("a\0b", "the path holds a null character"),
     ],

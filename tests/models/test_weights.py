@@ -285,6 +285,7 @@ def test_a_file_of_another_network_is_not_taken_for_released_weights(
             "resnet50.a9_in1k",
             "there are no weights, 'resnet50.a9_in1k'; nearest: .*; 'residual models --weig",
         ),
+        ("resnt56", "'resnt56'; nearest: resnet56-cifar10, resnet50"),
         ("resnet50.v1", "'resnet50.v1' is a network without released weights"),
         ("weights/gone.pth", "weights/gone.pth does not exist; expected a folder with config.json"),
         ("gone.safetensors", "gone.safetensors does not exist; expected"),

@@ -118,3 +118,22 @@ def test_the_command_line_says_that_no_name_opens_the_data(
     assert main(["report", str(run)]) == 0
     page = (run / "report.html").read_text("utf-8")
     assert "residual train DATA" in page
+
+
+def test_samples_in_both_splits_are_counted(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = parts_of(photos)
+    pairs = [(np.asarray(Image.open(path).convert("RGB")), label) for path, label in files["train"]]
+    for name, data, said in (
+        ("files", {"train": files["train"], "test": files["train"][:7] + files["test"]}, "7 of 22 samples"),
+        (
+            "arrays",
+            {"train": pairs, "test": pairs},
+            f"{len(pairs)} of {len(pairs)} samples of test are in tr",
+        ),
+    ):
+        trained(data, tmp_path / name)
+        assert said in capsys.readouterr().err
+    trained(pairs, tmp_path / "divided")
+    assert "in train as well" not in capsys.readouterr().err

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from PIL.Image import Image as PillowImage
 
 from deepresidual.data.decode import decode, from_pillow, read_file
+from deepresidual.data.source import archive
 from deepresidual.data.source.in_memory import channels_last, is_tensor
 from deepresidual.data.source.map_style import IMAGE_NAMES
+from deepresidual.data.source.shards.tar import COMPRESSED
 from deepresidual.data.threads import in_order
-from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.errors import ConfigurationError, DataError, kind_of
 from deepresidual.runtime.files import expanded
 
 if TYPE_CHECKING:
@@ -127,7 +129,7 @@ def image_batches(
 
 def _no_image(image: object) -> ConfigurationError:
     return ConfigurationError(
-        f"an image is a {type(image).__name__}",
+        f"an image is {kind_of(image)}",
         expected="a path, a Pillow image, an array or the bytes of a file",
     )
 
@@ -138,10 +140,30 @@ def _in_parts(images: Iterable[ImageLike], size: int) -> Iterator[tuple[ImageLik
         yield part
 
 
+def _decoded_file(path: Path) -> NDArray[np.uint8]:
+    try:
+        return decode(read_file(path))
+    except DataError as error:
+        if path.name.casefold().endswith(COMPRESSED):
+            raise DataError(
+                "compressed tars are not read",
+                remedy="unpack it, or make it a .tar or a .zip",
+                kind=error.kind,
+            ) from error
+        if archive.is_folder(path):
+            raise DataError(
+                "it is a folder" if path.is_dir() else "it holds files, and is no image",
+                expected="an image file",
+                remedy="deepresidual.backends.find_images([PATH]).files are its images; 'residual predict' "
+                "takes it as it is",
+            ) from error
+        raise
+
+
 def _decoded(image: object) -> NDArray[np.uint8]:
     """Return any accepted kind of image as ``(H, W, 3)`` uint8 RGB."""
     if isinstance(image, str | Path):
-        return decode(read_file(expanded(image)))
+        return _decoded_file(expanded(image))
     if isinstance(image, bytes):
         return decode(image)
     if isinstance(image, PillowImage):

@@ -20,6 +20,7 @@ from deepresidual.data.loader import Readable, require_none_bad
 from deepresidual.data.source import EncodedSample, LabelsChoice, SampleSource, Split, as_source
 from deepresidual.data.source.base import canonical_split, fingerprint_of, listed
 from deepresidual.data.source.dataset import Dataset
+from deepresidual.data.source.division import HELD_OUT
 from deepresidual.data.source.multilabel import MULTILABEL, RelabelledTargets
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError
@@ -169,7 +170,9 @@ class EvaluationSetup:
         split = (
             source.evaluation_split if chosen.split is None else canonical_split(chosen.split) or chosen.split
         )
-        source.split(split)
+        _require_split(source, split)
+        if chosen.split is None and source.held_out.startswith(HELD_OUT):
+            note(_fifth_in_words(source, split, is_object=not isinstance(data, str | Path | SampleSource)))
         if source.task != members[0].task:
             raise DataError(
                 f"{source.name} has several labels an image and {names[0]} knows one class an image",
@@ -462,6 +465,31 @@ def _opened(
         with contextlib.suppress(ConfigurationError):  # other data than the run's
             return as_source(data, labels=labels, group=group, num_workers=options.num_workers)
     return as_source(data, labels=labels, group=options.group, num_workers=options.num_workers)
+
+
+def _require_split(source: SampleSource, split: str) -> None:
+    """Refuse a split that there is not; of ``val`` say how there would be one.
+
+    Raises:
+        ConfigurationError: There is none of that name.
+    """
+    try:
+        source.split(split)
+    except ConfigurationError as error:
+        if (canonical_split(split) or split) != "val":
+            raise
+        other = ", or take --split test" if "test" in source.splits else ""
+        raise ConfigurationError(
+            error.found, expected=error.expected, remedy=f"train with --validation 0.1{other}"
+        ) from error
+
+
+def _fifth_in_words(source: SampleSource, split: str, *, is_object: bool) -> str:
+    """Return a sentence on how much is measured of a data set that names no splits."""
+    count = sum(len(part) for part in source.splits.values())
+    whole = "; {'test': dataset} measures all" if is_object else ""
+    measured = len(source.split(split))
+    return f"note: the data set names no split: a fifth, {measured:,} of {count:,} images, is measured{whole}"
 
 
 def _labels_of(model: Classifier) -> LabelsChoice | None:

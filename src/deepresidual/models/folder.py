@@ -20,7 +20,7 @@ from deepresidual.backends.abstention import Abstention
 from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.backends.thresholds import Thresholds
 from deepresidual.conversion.values import checked
-from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameError, listed, quoted
+from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameError, kind_of, listed, quoted
 from deepresidual.models.card import model_card
 from deepresidual.models.source import CONFIG, WEIGHTS, model_folder
 from deepresidual.nn import ResNet, empty_network
@@ -108,7 +108,7 @@ def _with_own_classifier(network: ResNet) -> ResNet:
     is_linear = isinstance(classifier, torch.nn.Linear) and classifier.bias is not None
     if not is_linear and network.num_classes:
         raise ConfigurationError(
-            f"the network's fc is a {type(classifier).__name__}"
+            f"the network's fc is {kind_of(classifier)}"
             + (" without a bias" if isinstance(classifier, torch.nn.Linear) else ""),
             expected=f"torch.nn.Linear({network.num_features}, num_classes)",
             remedy="a model folder holds one linear classifier; keep other layers in a file of your own",

@@ -172,7 +172,7 @@ def _nothing(text: str) -> ModelFileError:
             remedy="'--weights none' begins from nothing, 'residual models --weights' lists what there is",
         )
     _refuse_variant(text, text)
-    close = nearest(text, [*bundled.names(), *released_names()])
+    close = _nearest_weights(text)
     if not close:
         meant = did_you_mean(text)
         return ModelFileError(
@@ -182,6 +182,15 @@ def _nothing(text: str) -> ModelFileError:
         f"there is no folder, and there are no weights, {quoted(text)}; nearest: {', '.join(close)}",
         remedy=f"'residual models --weights' lists {num_released()}",
     )
+
+
+def _nearest_weights(text: str) -> list[str]:
+    """Return the names of weights most like ``text``; of bundled ones their network alone is enough."""
+    networks: dict[str, list[str]] = {}
+    for name in bundled.names():
+        networks.setdefault(name.partition("-")[0], []).append(name)
+    found = nearest(text, [*bundled.names(), *released_names(), *networks])
+    return list(dict.fromkeys(name for one in found for name in networks.get(one, [one])))
 
 
 def _refuse_variant(text: str, name: str) -> None:

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepresidual.errors import ModelFileError
+from deepresidual.errors import ModelFileError, kind_of
 from deepresidual.runtime import git_lfs
 
 Kind = Any
@@ -107,7 +107,7 @@ def parse_object(content: bytes, source: str) -> dict[str, Any]:
             ) from error
         raise ModelFileError(f"{source} is not JSON in UTF-8 ({error})") from error
     if not isinstance(document, dict):
-        raise ModelFileError(f"{source} holds a {type(document).__name__}", expected="a JSON object")
+        raise ModelFileError(f"{source} holds {kind_of(document)}", expected="a JSON object")
     return document
 
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from deepresidual.backends.classifier import ASKED_FOR
 from deepresidual.data.expectation import expectation, few_in_words, images_a_class
+from deepresidual.data.overlap import num_shared
 from deepresidual.data.source import SampleSource
 from deepresidual.data.source.multilabel import MULTILABEL, labels_in_words
 from deepresidual.recipe import Recipe
@@ -35,6 +36,8 @@ def introduce(plan: Plan, source: SampleSource, beginning: Beginning, minutes: f
     """
     _tell("photos" if plan.preprocess.crop_px > _SMALL_PX else "images", _data_lines(plan, source))
     warn_each(source.ignored)
+    if not source.location:  # of files 'residual check' tells it
+        warn_each(_shared(source))
     _tell("network", _network_lines(plan, source, beginning))
     _tell("time", _time_lines(plan, minutes))
     for sentence in _doubts(plan):
@@ -90,6 +93,19 @@ def _data_lines(plan: Plan, source: SampleSource) -> Iterator[str]:
     others = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items() if name != "train")
     yield f"{others}: held out" + ("" if "," not in others else f"; {watched} is watched")
     yield from (sentence for sentence in (source.held_out, *source.notes) if sentence)
+
+
+def _shared(source: SampleSource) -> list[str]:
+    """Return a sentence for every split that holds samples of the training split."""
+    sentences = []
+    for name, split in source.splits.items():
+        if name != "train" and (count := num_shared(source.split("train"), split)):
+            are = "is" if count == 1 else "are"
+            sentences.append(
+                f"{count:,} of {len(split):,} samples of {name} {are} in train as well: a figure on them "
+                "says nothing of new images; take them out of one of the two"
+            )
+    return sentences
 
 
 def _classes(classes: tuple[str, ...], counts: list[int]) -> str:

@@ -103,7 +103,19 @@ def with_keywords(options: TrainOptions | None, keywords: Mapping[str, Any]) -> 
             )
         if meant != name:
             raise ConfigurationError(f"train has no keyword {name!r}", remedy=f"here it is {meant}")
-    return replaced(options or TrainOptions(), keywords, "train")
+    changed = replaced(options or TrainOptions(), keywords, "train")
+    for name, value in changed.changes.items():
+        meant = OTHER_NAMES.get(name, name)
+        if name not in setting_homes() and (meant in field_types(TrainOptions) or meant in _ARGUMENTS):
+            raise ConfigurationError(
+                f"changes has {name!r}, which is no field of the recipe",
+                remedy=f"it is an option of train: {meant}={quoted(value, 40)}",
+            )
+    return changed
+
+
+# Of `train`, beside the fields of its options.
+_ARGUMENTS = ("data", "model", "out", "resume", "checkpoint")
 
 
 OTHER_NAMES = {

@@ -18,6 +18,7 @@ from deepresidual.backends.precision import settle_precision
 from deepresidual.data.augment import check_augment
 from deepresidual.data.decode import decode
 from deepresidual.data.expectation import images_a_class
+from deepresidual.data.loader import BadSample, require_none_bad
 from deepresidual.data.source import SampleSource
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.data.source.multilabel import MULTILABEL, targets_of
@@ -412,13 +413,13 @@ def usual_side_px(source: SampleSource) -> float:
     split = source.split("train")
     sides = []
     for index in range(min(8, len(split))):
-        sample = split.read(index)
+        key = f"sample {index}"
         try:
+            sample = split.read(index)
+            key = sample.key
             sides.append(min(decode(sample.content).shape[:2]))
         except DataError as error:
-            raise DataError(
-                f"{sample.key}: {error}", remedy="repair or remove this file, then start again"
-            ) from error
+            require_none_bad([BadSample(index, key, str(error).removeprefix(f"{key}: "))])
     return float(np.median(sides))
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from deepresidual.conversion.readers.stand_ins import STAND_INS, StandIn
-from deepresidual.errors import ModelFileError, quoted
+from deepresidual.errors import ModelFileError, kind_of, quoted
 from deepresidual.runtime.known_formats import WEIGHT_SUFFIXES
 
 # The pickled magic number of files from before torch 1.6, byte for byte.
@@ -301,7 +301,7 @@ def _describe(value: object) -> str:
     # Python refuses to write integers of thousands of digits.
     if isinstance(value, bool | float) or (isinstance(value, int) and value.bit_length() <= 64):
         return f"{type(value).__name__} {value!r}"
-    return f"a {type(value).__name__}"
+    return kind_of(value)
 
 
 def _checked(state: Mapping[Any, Any], ignored: dict[str, str], path: Path) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -39,7 +39,7 @@ from deepresidual.data.source.map_style import (
     label_of,
 )
 from deepresidual.data.source.object_split import ObjectSplit, read_all
-from deepresidual.errors import ConfigurationError, DataError, quoted
+from deepresidual.errors import ConfigurationError, DataError, kind_of, quoted
 
 
 class MapStyle(Protocol):
@@ -57,7 +57,7 @@ Dataset: TypeAlias = MapStyle | Mapping[str, MapStyle]
 
 
 def open_dataset(
-    dataset: Dataset,
+    dataset: Dataset | str | Path,
     *,
     class_names: Sequence[str] | None = None,
     name: str | None = None,
@@ -65,7 +65,7 @@ def open_dataset(
     label: str | None = None,
     num_workers: int | None = None,
 ) -> SampleSource:
-    """Open a data set that is a Python object.
+    """Open a data set that is a Python object; a path or name is opened as :func:`deepresidual.train` does.
 
     Args:
         dataset: A map-style data set of PyTorch or torchvision, a ``Dataset`` or ``DatasetDict`` of Hugging
@@ -85,6 +85,8 @@ def open_dataset(
         DataError: A sample cannot be used; the message names it.
         ConfigurationError: This is no data set, or class names do not fit.
     """
+    if isinstance(dataset, str | Path):
+        return _opened_path(dataset, name, class_names=class_names, image=image, label=label)
     parts = dict(dataset) if isinstance(dataset, Mapping) else {None: dataset}
     if not parts:
         raise ConfigurationError("the data set has no splits", expected="'train' and 'val' or 'test'")
@@ -100,6 +102,22 @@ def open_dataset(
     whole = splits.pop("", None)
     ordered = dict(sorted(splits.items(), key=lambda item: item[0] != TRAIN))
     return divide(SampleSource(called, classes.names, ordered, tuple(ignored), whole=whole))
+
+
+def _opened_path(path: str | Path, name: str | None, **of_objects: object) -> SampleSource:
+    """Open a data set by path or name, which says itself what its classes and labels are."""
+    # Imported here, since that module opens every kind of data.
+    from deepresidual.data.source import open_source
+
+    for option, value in of_objects.items():
+        if value is not None:
+            raise ConfigurationError(
+                f"{option} is given for a path ({path})",
+                expected="a Python object",
+                remedy=f"leave {option} out: the files themselves say it",
+            )
+    source = open_source(path)
+    return source if name is None else replace(source, name=name)
 
 
 @dataclass(frozen=True)
@@ -125,6 +143,12 @@ class _Part:
         cls, dataset: object, split: str, image: str | None, label: str | None, num_workers: int | None
     ) -> _Part:
         """Read labels; ``split`` is for messages."""
+        if isinstance(dataset, str | Path):
+            raise ConfigurationError(
+                f"the {split} split is a path ({dataset})",
+                expected="a data set",
+                remedy="give the path of a folder with train/ and test/ in it",
+            )
         _require_map_style(dataset)
         samples: Samples
         if is_hugging_face(dataset):
@@ -152,13 +176,17 @@ class _Part:
         for index, value in enumerate(self.values):
             if value not in classes.numbers:
                 where = f"{name}: " if name else ""
-                has = "no label" if value == -1 else f"label {quoted(value)}"
+                has = "no label" if self._lacks_label(index) else f"label {quoted(value)}"
                 raise DataError(f"{where}{key_of(index)} has {has}", expected=classes.expected)
         if self.files is not None:
             folder = common_folder(self.files)
             names = [os.path.relpath(path, folder) for path in self.files]
             return FolderSplit(folder, names, [classes.numbers[value] for value in self.values])
         return ObjectSplit(self.samples, self.values, classes.numbers, self.checksums, self.num_workers)
+
+    def _lacks_label(self, index: int) -> bool:
+        """Return whether there is nothing in the place of a label, which counts as −1 elsewhere."""
+        return isinstance(self.samples, MapStyleSamples) and self.samples.lacks_label(index)
 
 
 def _require_map_style(dataset: object) -> None:
@@ -171,7 +199,7 @@ def _require_map_style(dataset: object) -> None:
     iterable = torch_data is not None and isinstance(dataset, torch_data.IterableDataset)
     if iterable or not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
         raise ConfigurationError(
-            f"the data is a {type(dataset).__name__}, whose samples are not had by number",
+            f"the data is {kind_of(dataset)}, whose samples are not had by number",
             expected="a path, a name, or a data set with __getitem__ and __len__",
             remedy="write its samples into a list of (image, label), or into a folder of images by class",
         )

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from deepresidual.data.decode import from_pillow, read_file
-from deepresidual.errors import DataError
+from deepresidual.errors import DataError, kind_of
 from deepresidual.runtime.files import expanded
 
 _ACCEPTED = (
@@ -43,7 +43,7 @@ def encoded(image: object) -> bytes:
     if is_tensor(image):
         image = channels_last(image)
     if not isinstance(image, np.ndarray):
-        raise DataError(f"its image is a {type(image).__name__}", expected=_ACCEPTED)
+        raise DataError(f"its image is {kind_of(image)}", expected=_ACCEPTED)
     pixels = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
     if pixels.dtype != np.uint8:
         raise DataError(

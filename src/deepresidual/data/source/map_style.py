@@ -13,7 +13,7 @@ import numpy as np
 
 from deepresidual.data.source.base import canonical_split
 from deepresidual.data.source.in_memory import encoded
-from deepresidual.errors import ConfigurationError, DataError, quoted
+from deepresidual.errors import ConfigurationError, DataError, kind_of, quoted
 
 Label: TypeAlias = int | str
 """A label as the data set has it: a number, −1 where there is none, or the name of a class."""
@@ -108,6 +108,10 @@ class MapStyleSamples:
                 f"{key_of(index)}: {error.found}", expected=error.expected, remedy=error.remedy
             ) from error
 
+    def lacks_label(self, index: int) -> bool:
+        """Return whether the label of a sample is ``None``."""
+        return self._parts_of(self._dataset[index])[1] is None
+
     def labels(self) -> list[Label] | None:
         """Return all labels, where the object keeps them apart and they are those of its samples."""
         found = _kept_labels(self._dataset)
@@ -128,7 +132,11 @@ class MapStyleSamples:
         if isinstance(sample, tuple | list) and len(sample) == 2:
             return sample[0], sample[1]
         count = f" of {len(sample)}" if isinstance(sample, tuple | list) else ""
-        raise DataError(f"it is a {type(sample).__name__}{count}", expected="a pair of image and label")
+        raise DataError(
+            f"it is {kind_of(sample)}{count}",
+            expected="a pair of image and label",
+            remedy="give list(zip(X, y)) where images X and labels y lie apart",
+        )
 
 
 def _chosen(sample: Mapping[str, object], what: str, asked: str | None, usual: Sequence[str]) -> str:
