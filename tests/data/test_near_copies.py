@@ -91,6 +91,16 @@ def test_all_pairs_are_compared(numbers: list[int], data: st.DataObject) -> None
     assert near_pairs(hashes, cache=PictureCache(Path("/dev/null"))).tolist() == expected
 
 
+def test_a_mirrored_copy_is_one_either_way_round() -> None:
+    # Two photos of ants: 10 bits one way and 12 the other, and nothing alike.
+    numbers = [[0x1 << 40, 0xFFF], [0xFFFFFF << 20, 0x1 << 40]]
+    for order in ([0, 1], [1, 0]):
+        hashes = np.array([numbers[place] for place in order], dtype=np.uint64)
+        assert near_pairs(hashes, cache=PictureCache(Path("/dev/null"))).tolist() == []
+    both = np.array([[5, 9], [9, 5]], dtype=np.uint64)
+    assert near_pairs(both, cache=PictureCache(Path("/dev/null"))).tolist() == [[0, 1]]
+
+
 def test_pairs_make_groups_and_chains_that_grow_too_large_are_told() -> None:
     chain = np.array([[index, index + 1] for index in range(5)])  # six of a class of ten
     others = np.array([[10, 11], [11, 14]])

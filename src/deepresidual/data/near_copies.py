@@ -44,7 +44,7 @@ _LOWEST_DEVIATION = 4.0  # levels of gray
 _LARGE_SHARE, _LARGE_COUNT = 0.05, 4
 _TOGETHER, _GROUPS_AHEAD = 64, 4
 _BLOCK = 512
-_FORMAT = b"1"  # of what is kept
+_FORMAT = b"2"  # of what is kept
 
 NO_HASH = (0, 0)
 """In the place of the hashes of an image that has none."""
@@ -149,7 +149,10 @@ def _near_pairs(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
         others = plain[None, first:]
         block = slice(first, first + _BLOCK)
         near = np.bitwise_count(plain[block, None] ^ others) <= MOST_BITS
-        near |= np.bitwise_count(mirrored[block, None] ^ others) <= MOST_BITS
+        # Either way round: rounding makes the two differ by some bits, and of copies both are small.
+        near |= (np.bitwise_count(mirrored[block, None] ^ others) <= MOST_BITS) & (
+            np.bitwise_count(plain[block, None] ^ mirrored[None, first:]) <= MOST_BITS
+        )
         pairs = np.argwhere(np.triu(near, k=1))
         if len(pairs):
             yield pairs + first
