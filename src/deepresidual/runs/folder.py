@@ -328,6 +328,13 @@ class Run:
         if self._tensorboard is not None:
             self._tensorboard.add(row)
 
+    def has_logged(self, event: str, step: int) -> bool:
+        """Return whether ``metrics.jsonl`` has a line of an event after an update."""
+        return any(
+            not line.damage and (line.document["event"], line.document["step"]) == (event, step)
+            for line in read_metrics(self.path)
+        )
+
     def flush_metrics(self) -> None:
         """Flush the metrics to the disk, before a checkpoint counts their lines."""
         if self._writes and self.metrics_path.exists():

@@ -79,9 +79,11 @@ class Journal:
     def candidate(self, step: int, name: str, evaluation: Result) -> None:
         """Print and record the evaluation of weights that were not learned by the step itself."""
         figures = evaluation.summary()
-        self.run.log(
-            {"event": "candidate", "step": step, "epoch": self._epoch(step), "candidate": name, **figures}
-        )
+        # A process that was killed before the weights were kept has written the line already.
+        if not self.run.has_logged("candidate", step):
+            self.run.log(
+                {"event": "candidate", "step": step, "epoch": self._epoch(step), "candidate": name, **figures}
+            )
         self._line(
             f"{name:<10}  {evaluation.split} loss {figures['loss']:.4f} {self._task.headline(figures, 2)}"
         )
