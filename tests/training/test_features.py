@@ -196,9 +196,9 @@ def test_bad_samples_are_an_error_or_left_out_and_named(model: TorchClassifier, 
     with pytest.raises(DataError, match=f"{both}then start again$"):
         extract_features(model, split)
     with pytest.raises(DataError, match=f"{both}or leave .* --bad-samples skip; 'residual check DATA'"):
-        extract_features(model, split, can_skip=True, num_workers=2)
+        extract_features(model, split, bad_samples="stop", num_workers=2)
     for _ in range(2):
-        found = extract_features(model, split, skip_bad=True, cache=cache)
+        found = extract_features(model, split, bad_samples="skip", cache=cache)
         assert [bad.key for bad in found.bad] == ["sample 1", "image-3"]
         assert found.indices.tolist() == [0, 2, 4]
         assert np.array_equal(found.values, extract_features(model, part(0, 2, 4)).values)

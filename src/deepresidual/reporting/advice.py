@@ -26,6 +26,7 @@ _WEIGHTS = "resnet18"
 _LEARNED_ENOUGH = 0.95
 _RARE_SHARE, _RECALL_GAP = 0.5, 0.15
 _MORE_MINUTES = 30
+_NAMED = 3  # classes in a sentence
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,14 @@ class Advice:
 
 def advice_of(files: RunFiles, verdict: Verdict) -> list[Advice]:
     """Return the advice that holds for a run, the most helpful first, :data:`MOST` at most."""
+    untested = _test_every_class(files)
     if verdict.right == verdict.count:
-        return []
+        return [untested] if untested else []
     data = data_argument(files)
     found = [
         rule
         for rule in (
+            untested,
             _begin_with_photos(files, data),
             _learn_longer(files, data),
             _overfits(files, verdict, data),
@@ -94,6 +97,27 @@ def data_argument(files: RunFiles) -> str:
 
 def _training_top1(files: RunFiles) -> float | None:
     return training_top1(files.training, (files.evaluation or {}).get("step"))
+
+
+def _test_every_class(files: RunFiles) -> Advice | None:
+    """Advise images of classes that have none among those that the model was measured on."""
+    if not files.evaluation:
+        return None
+    classes = files.evaluation["classes"]
+    tested = {true for true, _, count in files.evaluation["confusions"] if count}
+    lacking = [name for row, name in enumerate(classes) if row not in tested]
+    if not lacking:
+        return None
+    names = ", ".join(lacking[:_NAMED]) + (
+        f" and {len(lacking) - _NAMED:,} more" if len(lacking) > _NAMED else ""
+    )
+    has = "has" if len(lacking) == 1 else "have"
+    return Advice(
+        f"Add images of {names}.",
+        f"{names} {has} none among the images that it was measured on, so how well it knows "
+        f"{'this class' if len(lacking) == 1 else 'these classes'} is not known; of two images of a class "
+        "one is held out, and five or more give a figure.",
+    )
 
 
 def _begin_with_photos(files: RunFiles, data: str) -> Advice | None:

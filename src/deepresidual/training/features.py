@@ -93,8 +93,7 @@ def extract_features(
     views: Sequence[View] = VIEWS,
     num_workers: int = 0,
     stop: StopRequest | None = None,
-    skip_bad: bool = False,
-    can_skip: bool = False,
+    bad_samples: Literal["stop", "skip"] | None = None,
     cache: FeatureCache | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
@@ -106,9 +105,9 @@ def extract_features(
         views: Views of every image.
         num_workers: Threads that read and decode.
         stop: Request to stop, heard while waiting for data and during a batch.
-        skip_bad: Whether unreadable samples are left out instead of being an error. The error names those
-            among the next thousand samples as well.
-        can_skip: Whether the error names ``--bad-samples skip``, as in a run.
+        bad_samples: Of a run: whether unreadable samples are left out or an error that names
+            ``--bad-samples skip``. Elsewhere an error without that. It names those among the next thousand
+            samples as well.
         cache: Rows that are known already; those that are computed are put there, and stay there also where
             the extraction is stopped.
         progress: Called with the number of images that are done and the number of all.
@@ -137,10 +136,12 @@ def extract_features(
                 sample = next(samples, None)
             if isinstance(sample, BadSample):
                 rows.bad.append(sample)
-                if not skip_bad:
+                if bad_samples != "skip":
                     with stop.at_once():
                         rows.bad += _bad_among(itertools.islice(samples, _LOOKED_THROUGH))
-                    raise unusable({bad.key: bad.reason for bad in rows.bad}, can_skip=can_skip)
+                    raise unusable(
+                        {bad.key: bad.reason for bad in rows.bad}, can_skip=bad_samples is not None
+                    )
             elif sample is not None:
                 rows.take(sample)
                 waiting += [sample] if sample.pixels is not None else []

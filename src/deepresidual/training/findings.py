@@ -92,8 +92,7 @@ def _record_findings(run: Run, source: SampleSource, resources: Resources, weigh
             cache=FeatureCache(),
             num_workers=resources.num_workers,
             stop=resources.stop,
-            skip_bad=plan.bad_samples == "skip",
-            can_skip=True,
+            bad_samples=plan.bad_samples,
         )
         for name in names
     }

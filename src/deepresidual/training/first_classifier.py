@@ -76,8 +76,7 @@ def _fitted(
         cache=FeatureCache(),
         num_workers=resources.num_workers,
         stop=resources.stop,
-        skip_bad=plan.bad_samples == "skip",
-        can_skip=True,
+        bad_samples=plan.bad_samples,
         progress=lambda done, total: journal.before("features", done, total),
     )
     # By sampling or by weights is the same to a fit of all images.
