@@ -125,7 +125,7 @@ def odd_things() -> dict[str, Any]:
         "a version": torch.torch_version.TorchVersion("2.0"),
         "a dict": collections.defaultdict(list, {"a": [1, 2]}),
         "a list": collections.deque([1, 2]),
-        "a OrderedDict": collections.OrderedDict(a=1),
+        "an OrderedDict": collections.OrderedDict(a=1),
         "a device": torch.device("cpu"),
         "a Size": torch.Size([1, 2]),
         "a dtype": torch.float32,
