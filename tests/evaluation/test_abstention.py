@@ -206,7 +206,11 @@ def test_below_the_threshold_there_is_no_class(model: str, capsys: Capture) -> N
         name = "" if is_unsure else row["predictions"][0]["class"]
         assert line == f"{file},{name},{probability:.6f},"
         assert main(options) == 0
-        assert capsys.readouterr().out.splitlines()[1].startswith(f"unsure: {row['predictions'][0]['class']}" if is_unsure else name)
+        assert (
+            capsys.readouterr()
+            .out.splitlines()[1]
+            .startswith(f"unsure: {row['predictions'][0]['class']}" if is_unsure else name)
+        )
 
 
 def test_auto_is_what_the_model_keeps(model: str, capsys: Capture) -> None:
