@@ -131,3 +131,19 @@ def png_with_packed(kind: bytes, data: bytes, name: bytes = b"any") -> bytes:
 def with_chunk(png: bytes, chunk: bytes) -> bytes:
     """Return a PNG with another chunk behind its header."""
     return png[:33] + chunk + png[33:]  # 8 bytes of signature, 25 of IHDR
+
+
+def stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Return how a camera stores ``upright`` under ``orientation`` (EXIF 2.3, section 4.6.4, tag 274)."""
+    return np.ascontiguousarray(
+        {
+            1: upright,
+            2: upright[:, ::-1],
+            3: upright[::-1, ::-1],
+            4: upright[::-1],
+            5: upright.swapaxes(0, 1),
+            6: np.rot90(upright),
+            7: np.rot90(upright, 2).swapaxes(0, 1),
+            8: np.rot90(upright, -1),
+        }[orientation]
+    )

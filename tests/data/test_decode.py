@@ -38,6 +38,7 @@ from tests.data.pictures import (
     png_file,
     png_row_of_words,
     png_with_packed,
+    stored,
     waves,
     with_chunk,
     with_declared_size,
@@ -68,22 +69,6 @@ def _exif(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[_ORIENTATION] = orientation
     return exif
-
-
-def _stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Return how a camera stores ``upright`` under ``orientation`` (EXIF 2.3, section 4.6.4, tag 274)."""
-    return np.ascontiguousarray(
-        {
-            1: upright,
-            2: upright[:, ::-1],
-            3: upright[::-1, ::-1],
-            4: upright[::-1],
-            5: upright.swapaxes(0, 1),
-            6: np.rot90(upright),
-            7: np.rot90(upright, 2).swapaxes(0, 1),
-            8: np.rot90(upright, -1),
-        }[orientation]
-    )
 
 
 # -- the kinds of pixels ---------------------------------------------------------------------------------
@@ -236,7 +221,7 @@ def test_every_exif_orientation_gives_the_same_upright_picture(kind: str, orient
     options = kinds[kind]
     plain = decode(encode(upright, kind, **options))
     np.testing.assert_allclose(plain, upright, atol=2)
-    content = encode(_stored(upright, orientation), kind, exif=_exif(orientation), **options)
+    content = encode(stored(upright, orientation), kind, exif=_exif(orientation), **options)
     np.testing.assert_array_equal(decode(content), plain)
 
 
@@ -513,7 +498,7 @@ def test_a_smaller_decoding_shows_the_same_part_in_every_orientation(
     orientation: int, height: int, width: int
 ) -> None:
     upright = _hills(height, width)
-    content = encode(_stored(upright, orientation), "JPEG", exif=_exif(orientation), quality=95)
+    content = encode(stored(upright, orientation), "JPEG", exif=_exif(orientation), quality=95)
     image = open_image(content)
     assert (image.height, image.width) == (height, width)
     for box in ((0.0, 0.0, float(width), float(height)), (31.0, 17.0, 231.0, 217.0)):

@@ -18,7 +18,7 @@ from deepresidual.data.decode import decode, from_pillow
 from deepresidual.data.formats import ACCEPTED, EXTENSIONS, ends_early, sniff, suffix_of
 from deepresidual.data.readers import reads_avif
 from deepresidual.errors import DataError
-from tests.data.pictures import encode, noise, waves
+from tests.data.pictures import encode, noise, stored, waves
 
 HEIC = Path(__file__).with_name("heic")
 
@@ -28,20 +28,7 @@ _GRAY16 = np.linspace(0, 65_535, 32 * 48).reshape(32, 48).astype(np.uint16)
 
 
 def _stored(orientation: int) -> NDArray[np.uint8]:
-    """Return the upright picture as a camera stores it under an orientation (EXIF 2.3, 4.6.4, tag 274)."""
-    upright = _UPRIGHT
-    return np.ascontiguousarray(
-        {
-            1: upright,
-            2: upright[:, ::-1],
-            3: upright[::-1, ::-1],
-            4: upright[::-1],
-            5: upright.swapaxes(0, 1),
-            6: np.rot90(upright),
-            7: np.rot90(upright, 2).swapaxes(0, 1),
-            8: np.rot90(upright, -1),
-        }[orientation]
-    )
+    return stored(_UPRIGHT, orientation)
 
 
 def _exif(orientation: int) -> Image.Exif:

@@ -15,13 +15,13 @@ from deepresidual.data.source.dataset import Dataset
 from deepresidual.evaluation.accumulator import Accumulator
 from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
 from deepresidual.evaluation.result import Evaluation
-from deepresidual.evaluation.scoring import scored_batches
+from deepresidual.evaluation.scoring import scored_batches, until_stopped
 from deepresidual.evaluation.setup import EvaluationSetup
 from deepresidual.evaluation.views import ViewKind, Views
 from deepresidual.models import Classifier
 from deepresidual.runtime.compute import ComputeOptions
 from deepresidual.runtime.distributed import SINGLE, Processes
-from deepresidual.runtime.signals import StopRequest, StopRequested
+from deepresidual.runtime.signals import StopRequest
 
 
 def evaluate(
@@ -89,20 +89,8 @@ def evaluate_split(
         precision="fp32",
         processes=processes,
     )
-    stop, stopped_with = stop or StopRequest(), 0
-    while True:
-        try:
-            with stop.at_once():
-                batch = next(batches, None)
-        except StopRequested as request:  # of this request, or of one around this call
-            stopped_with = request.exit_code
-            break
-        if batch is None:
-            break
+    for batch in until_stopped(batches, stop, processes):
         if not skip_bad:
             require_none_bad(batch.bad)
         accumulator.add(batch.scores[0], batch)
-    (exit_code,) = processes.all_max(stopped_with or stop.exit_code)
-    if exit_code:
-        raise StopRequested(exit_code)
     return accumulator.evaluation(name, processes)

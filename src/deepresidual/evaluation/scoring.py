@@ -24,6 +24,7 @@ from deepresidual.evaluation.views import Views
 from deepresidual.models import Classifier
 from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.distributed import SINGLE, Processes
+from deepresidual.runtime.signals import StopRequest, StopRequested
 
 WHOLE_IMAGES = "scores of whole images (multi-scale views)"
 
@@ -86,6 +87,35 @@ def scored_batches(
         yield from _scores_of_crops(seen, split, batch_size, num_workers, processes)
     else:
         yield from _scores_of_views(seen, split, views, batch_size, num_workers, change, processes)
+
+
+def until_stopped(
+    batches: Iterator[ScoredBatch], stop: StopRequest | None, processes: Processes
+) -> Iterator[ScoredBatch]:
+    """Yield the batches of this process until they end or a stop is requested, then ask all processes.
+
+    Args:
+        batches: The batches of this process.
+        stop: Request to stop; checked between batches, and at once while waiting for data. Default: none.
+        processes: Those that evaluate together.
+
+    Raises:
+        StopRequested: A stop was requested on any of them.
+    """
+    stop, stopped_with = stop or StopRequest(), 0
+    while True:
+        try:
+            with stop.at_once():
+                batch = next(batches, None)
+        except StopRequested as request:  # of this request, or of one around this call
+            stopped_with = request.exit_code
+            break
+        if batch is None:
+            break
+        yield batch
+    (exit_code,) = processes.all_max(stopped_with or stop.exit_code)
+    if exit_code:
+        raise StopRequested(exit_code)
 
 
 def mean_of_probabilities(scores: torch.Tensor) -> torch.Tensor:

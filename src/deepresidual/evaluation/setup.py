@@ -27,7 +27,6 @@ from deepresidual.errors import ConfigurationError, DataError, ModelFileError
 from deepresidual.evaluation.abstention import Answers, require_enough
 from deepresidual.evaluation.accumulator import Accumulator, FittedTemperature
 from deepresidual.evaluation.calibration import fit_temperature
-from deepresidual.evaluation.common import Side, common_samples
 from deepresidual.evaluation.ensemble import ChoiceStep, EnsembleEvaluation, MemberAccumulator, choose_members
 from deepresidual.evaluation.left_out import without_trained
 from deepresidual.evaluation.multilabel import LabelScores, MultilabelEvaluation, measure
@@ -36,6 +35,7 @@ from deepresidual.evaluation.result import AbstentionMetrics, Evaluation
 from deepresidual.evaluation.results import opened_results
 from deepresidual.evaluation.robustness import Corruption, RobustnessEvaluation, RobustnessRow
 from deepresidual.evaluation.scoring import WHOLE_IMAGES, ScoredBatch, mean_of_probabilities, scored_batches
+from deepresidual.evaluation.shared_samples import Side, shared_samples
 from deepresidual.evaluation.views import Views
 from deepresidual.fields import replaced
 from deepresidual.models import Classifier, load, require_classes, require_torch
@@ -128,7 +128,7 @@ class EvaluationSetup:
             Side(str(models[0]), run_of(models[0]), first.split, first.source.split(first.split)),
             Side(str(models[1]), run_of(models[1]), second.split, second.source.split(second.split)),
         )
-        samples, num_left_out = common_samples(
+        samples, num_left_out = shared_samples(
             sides, str(data), keep_training_images=chosen.keep_training_images
         )
         return _on(first, samples[0], num_left_out), _on(second, samples[1], num_left_out)

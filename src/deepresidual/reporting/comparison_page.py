@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from deepresidual.reporting.classification import LISTED
-from deepresidual.reporting.pages import rendered, require_ours, rounded_percent
+from deepresidual.reporting.pages import rendered, require_ours, rounded_percent, shown_time
 from deepresidual.reporting.pictures import embedded
-from deepresidual.reporting.report import shown_time
 from deepresidual.reporting.verdict import Verdict, verdict_of
 from deepresidual.runs.baseline import Baseline
 from deepresidual.runs.intervals import wilson_interval

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deepresidual.reporting.classification import classification_parts, headline, technical_figures, verdict
-from deepresidual.reporting.pages import rendered, require_ours, settings_of
-from deepresidual.reporting.report import shown_time
+from deepresidual.reporting.pages import rendered, require_ours, settings_of, shown_time
 from deepresidual.runtime.files import expanded, write_text
 from deepresidual.runtime.provenance import command_line, now, versions
 

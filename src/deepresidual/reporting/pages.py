@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,3 +100,12 @@ def _shown(value: Any) -> str:
             return ", ".join(map(_shown, value))
         case _:
             return str(value)
+
+
+def shown_time(moment: str) -> str:
+    """Return a time of the run as a reader writes it."""
+    try:
+        time = dt.datetime.fromisoformat(moment).astimezone(dt.UTC)
+    except ValueError:
+        return moment
+    return f"{time.day} {time:%B %Y, %H:%M} UTC"

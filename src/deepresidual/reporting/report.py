@@ -7,7 +7,6 @@ elsewhere, and no script runs.
 
 from __future__ import annotations
 
-import datetime as dt
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from deepresidual.reporting.charts import (
 from deepresidual.reporting.classification import classification_parts, headline, technical_figures, verdict
 from deepresidual.reporting.findings import curve_section, label_section
 from deepresidual.reporting.multilabel import label_figures, label_headline, label_parts
-from deepresidual.reporting.pages import rendered, require_ours, settings_of
+from deepresidual.reporting.pages import rendered, require_ours, settings_of, shown_time
 from deepresidual.runs.gains import stages_of
 from deepresidual.runs.read import RunFiles, read_run
 from deepresidual.runs.repeat import command_to_repeat
@@ -254,12 +253,3 @@ def _commands(files: RunFiles) -> list[tuple[str, str]]:
         ("Train again, with more images", f"residual train {data}"),
         ("From Python", in_python),
     ]
-
-
-def shown_time(moment: str) -> str:
-    """Return a time of the run as a reader writes it."""
-    try:
-        time = dt.datetime.fromisoformat(moment).astimezone(dt.UTC)
-    except ValueError:
-        return moment
-    return f"{time.day} {time:%B %Y, %H:%M} UTC"

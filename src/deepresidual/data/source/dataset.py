@@ -26,6 +26,7 @@ from deepresidual.data.source.base import (
     canonical_split,
     check_class_names,
 )
+from deepresidual.data.source.class_numbers import ClassNumbers
 from deepresidual.data.source.division import divide
 from deepresidual.data.source.folder import FolderSplit
 from deepresidual.data.source.huggingface import HuggingFaceSamples, is_hugging_face
@@ -167,7 +168,7 @@ class _Part:
             labels, checksums = read_all(samples, num_workers)
         return cls(samples, labels, checksums, num_workers, None)
 
-    def split(self, name: str, classes: _Classes) -> Split:
+    def split(self, name: str, classes: ClassNumbers) -> Split:
         """Return the samples as a split.
 
         Raises:
@@ -236,22 +237,7 @@ def _take_out_unlabelled(parts: dict[str, _Part]) -> list[IgnoredFile]:
     return []
 
 
-@dataclass(frozen=True)
-class _Classes:
-    """Meaning of the labels.
-
-    Attributes:
-        names: Names of the classes.
-        numbers: The class that every label means, as far as it means one.
-        expected: Which labels there may be, for messages.
-    """
-
-    names: tuple[str, ...]
-    numbers: Mapping[Label, int]
-    expected: str
-
-
-def _agreed_classes(called: str, parts: Mapping[str, _Part], asked: Sequence[str] | None) -> _Classes:
+def _agreed_classes(called: str, parts: Mapping[str, _Part], asked: Sequence[str] | None) -> ClassNumbers:
     values = {value for part in parts.values() for value in part.values}
     names = tuple(asked) if asked is not None else _declared_by_all(called, parts)
     if names is not None:
@@ -269,7 +255,7 @@ def _agreed_classes(called: str, parts: Mapping[str, _Part], asked: Sequence[str
         names = tuple(map(str, usable))
         numbers = {value: place for place, value in enumerate(usable)}
         expected = "0 or more"
-    return _Classes(names, numbers, expected)
+    return ClassNumbers(names, numbers, expected)
 
 
 def _declared_by_all(called: str, parts: Mapping[str, _Part]) -> tuple[str, ...] | None:

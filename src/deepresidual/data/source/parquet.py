@@ -38,6 +38,7 @@ from deepresidual.data.source.base import (
     check_class_names,
     class_of_spelling,
 )
+from deepresidual.data.source.class_numbers import ClassNumbers
 from deepresidual.data.source.files import data_files, files_by_split
 from deepresidual.data.source.grouping import units
 from deepresidual.errors import DataError
@@ -431,7 +432,7 @@ class _Table:
     def _count(self) -> int:
         return self.files[-1].end
 
-    def split(self, name: str, classes: _Classes) -> ParquetSplit:
+    def split(self, name: str, classes: ClassNumbers) -> ParquetSplit:
         """Return the rows as a split.
 
         Args:
@@ -444,7 +445,7 @@ class _Table:
         labels = np.concatenate([self._labels(part, classes) for part in range(len(self.files))])
         return ParquetSplit(name, self._images(), self._paths, labels, self.files, self._is_named)
 
-    def _labels(self, part: int, classes: _Classes) -> NDArray[np.int64]:
+    def _labels(self, part: int, classes: ClassNumbers) -> NDArray[np.int64]:
         columns, file = self.columns[part], self.files[part].path
         without = np.flatnonzero(columns.codes < 0)
         if len(without):
@@ -492,22 +493,7 @@ class _Table:
         return named
 
 
-@dataclass(frozen=True)
-class _Classes:
-    """Meaning of the labels.
-
-    Attributes:
-        names: Names of the classes.
-        numbers: The class that every label means, as far as it means one.
-        expected: Which labels there may be, for messages.
-    """
-
-    names: tuple[str, ...]
-    numbers: Mapping[Label, int]
-    expected: str
-
-
-def _agreed_classes(path: Path, tables: Mapping[str | None, _Table]) -> _Classes:
+def _agreed_classes(path: Path, tables: Mapping[str | None, _Table]) -> ClassNumbers:
     values = [table.values for table in tables.values()]
     texts = [{value for value in group if isinstance(value, str)} for group in values]
     if declared := _declared_by_all(path, tables):
@@ -516,7 +502,7 @@ def _agreed_classes(path: Path, tables: Mapping[str | None, _Table]) -> _Classes
         by_form = {_nfc(name): number for number, name in enumerate(declared)}
         numbers |= {text: by_form[_nfc(text)] for group in texts for text in group if _nfc(text) in by_form}
         shown = f"one of {', '.join(declared[:8])}{', …' if len(declared) > 8 else ''}"
-        return _Classes(declared, numbers, shown if any(texts) else f"0 to {len(declared) - 1}")
+        return ClassNumbers(declared, numbers, shown if any(texts) else f"0 to {len(declared) - 1}")
     found = set().union(*values)
     kinds = sorted({type(value).__name__ for value in found})
     if len(kinds) > 1:
@@ -540,7 +526,7 @@ def _agreed_classes(path: Path, tables: Mapping[str | None, _Table]) -> _Classes
     # Else a row will be named that has no label, or one that cannot be used.
     if len(numbers) == len(found) and not any(table.lacks_labels for table in tables.values()):
         check_class_names(path, names, remedy=_REMEDY)
-    return _Classes(names, numbers, expected)
+    return ClassNumbers(names, numbers, expected)
 
 
 def _declared_by_all(path: Path, tables: Mapping[str | None, _Table]) -> tuple[str, ...]:

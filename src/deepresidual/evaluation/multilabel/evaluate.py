@@ -30,12 +30,12 @@ from deepresidual.evaluation.multilabel.result import (
     MultilabelEvaluation,
 )
 from deepresidual.evaluation.multilabel.thresholds import choose_thresholds, decide_crosswise
-from deepresidual.evaluation.scoring import ScoredBatch, scored_batches
+from deepresidual.evaluation.scoring import ScoredBatch, scored_batches, until_stopped
 from deepresidual.evaluation.views import Views
 from deepresidual.models import Classifier
 from deepresidual.runtime.compute import ComputeOptions
 from deepresidual.runtime.distributed import SINGLE, Processes
-from deepresidual.runtime.signals import StopRequest, StopRequested
+from deepresidual.runtime.signals import StopRequest
 
 _NUM_DRAWS = 300
 _DRAWS_TOGETHER = 20_000_000  # numbers of a block of draws
@@ -116,23 +116,11 @@ def evaluate_labels(
         precision="fp32",
         processes=processes,
     )
-    parts, stopped_with = list[LabelScores](), 0
-    stop = stop or StopRequest()
-    while True:
-        try:
-            with stop.at_once():
-                batch = next(batches, None)
-        except StopRequested as request:  # of this request, or of one around this call
-            stopped_with = request.exit_code
-            break
-        if batch is None:
-            break
+    parts: list[LabelScores] = []
+    for batch in until_stopped(batches, stop, processes):
         if not skip_bad:
             require_none_bad(batch.bad)
         parts.append(LabelScores.of(batch))
-    (exit_code,) = processes.all_max(stopped_with or stop.exit_code)
-    if exit_code:
-        raise StopRequested(exit_code)
     gathered = [part for of_rank in processes.all_gather(parts) for part in of_rank]
     return measure(LabelScores.together(gathered), model, name, fingerprint)
 

@@ -38,7 +38,7 @@ class Side:
     samples: Split
 
 
-def common_samples(
+def shared_samples(
     sides: tuple[Side, Side], data: str, *, keep_training_images: bool = False
 ) -> tuple[tuple[Subset, Subset], int]:
     """Return the samples of each side that both models may be judged on, and how many others there are.
