@@ -18,7 +18,7 @@ from deepresidual.backends.classifier import SettledPrecision
 from deepresidual.data.loader import training_view
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.validation import hold_out
-from deepresidual.errors import ConfigurationError, MissingDependencyError
+from deepresidual.errors import ConfigurationError, DataError, MissingDependencyError
 from deepresidual.models import TorchClassifier, create, save
 from deepresidual.preprocess import MeanImage
 from deepresidual.recipe import Augment, Recipe
@@ -28,7 +28,7 @@ from deepresidual.runtime.random import SampleRandom
 from deepresidual.tasks import Classification
 from deepresidual.training.compiling import resolve_compile
 from deepresidual.training.options import TrainOptions
-from deepresidual.training.plan import make_plan
+from deepresidual.training.plan import make_plan, usual_side_px
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 from tests.recipe.test_recipe import in_old_names
 from tests.training.parts import CPU, a_plan, a_start
@@ -601,3 +601,14 @@ def test_a_long_run_is_measured_at_the_size_of_its_training_images(monkeypatch: 
     changes = {"epochs": 2000}  # 10^14 operations
     plan = planned(open_source("digits"), model="resnet20", image_px=16, precision="auto", changes=changes)
     assert (plan.precision, plan.precision_reason, asked) == ("bf16", "measured: faster", [16])
+
+
+def test_a_damaged_photo_does_not_hide_the_usual_side(photos: Path) -> None:
+    files = sorted((photos / "train" / "blue").iterdir())
+    whole = usual_side_px(open_source(photos))
+    files[0].write_bytes(files[0].read_bytes()[:60])
+    assert usual_side_px(open_source(photos)) == whole
+    for file in files:
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match="blue-000.png"):
+        usual_side_px(open_source(photos))

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from deepresidual.evaluation.calibration import fit_temperature
-from deepresidual.training.logistic_regression import RegularizationPath, stratified_folds
+from deepresidual.training.logistic_regression import RegularizationPath, stratified_folds, walked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,7 +99,7 @@ def cross_validate(
         return CrossValidated(probabilities, 0.0, c or 0.0, 0)
     path = RegularizationPath(averaged, values[:, 0], rows, folds, num_folds)
     if c is None:
-        c = min(path.walk(), key=lambda point: point.loss).c
+        c = min(walked(path.at), key=lambda point: point.loss).c
     else:
         path.at(c)
     logits, targets = torch.from_numpy(path.logits[c]), torch.from_numpy(path.targets)

@@ -22,13 +22,12 @@ from deepresidual.data.source.multilabel import rarest_labels
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.recipe.balance import positive_weights
 from deepresidual.training.logistic_regression import (
-    BETWEEN,
     NUM_FOLDS,
-    PATH,
     USUAL_C,
     PathPoint,
     Solved,
     solve,
+    walked,
 )
 from deepresidual.training.probe import (
     COLDEST,
@@ -81,7 +80,7 @@ def fit_label_probe(
     with threadpool_limits(1 if work < ONE_THREAD else None):
         if num_folds:
             path = _Path(averaged, values[:, 0], targets, num_folds, balanced=balanced)
-            curve = path.walk()
+            curve = walked(path.at)
             best = min(curve, key=lambda point: point.loss)
             c = best.c
             if len(path.targets) >= FEWEST_TO_CALIBRATE and best.top1 < 1:
@@ -155,18 +154,7 @@ class _Path:
         self.logits: dict[float, NDArray[np.float64]] = {}
         """By strength ``(H, K)``, of the H images that were held out in the order of :attr:`targets`."""
 
-    def walk(self) -> tuple[PathPoint, ...]:
-        """Try the strengths, until the loss has risen twice, and half a step around the best."""
-        points: list[PathPoint] = []
-        for c in PATH:
-            points.append(self._at(c))
-            best = min(points, key=lambda point: point.loss)
-            if len(points) >= points.index(best) + 3:
-                break
-        points += [self._at(c) for c in (best.c / BETWEEN, best.c * BETWEEN)]
-        return tuple(sorted(points, key=lambda point: point.c))
-
-    def _at(self, c: float) -> PathPoint:
+    def at(self, c: float) -> PathPoint:
         logits = []
         for fold, begin in enumerate(self._solved):
             held_out = self._folds == fold

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 PATH = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
@@ -48,6 +50,22 @@ class PathPoint:
     loss: float
     top1: float
     converged: bool
+
+
+def walked(at: Callable[[float], PathPoint]) -> tuple[PathPoint, ...]:
+    """Return what the strengths reach, until the loss has risen twice, and half a step around the best.
+
+    Args:
+        at: Fits with one strength of the penalty.
+    """
+    points: list[PathPoint] = []
+    for c in PATH:
+        points.append(at(c))
+        best = min(points, key=lambda point: point.loss)
+        if len(points) >= points.index(best) + 3:
+            break
+    points += [at(c) for c in (best.c / BETWEEN, best.c * BETWEEN)]
+    return tuple(sorted(points, key=lambda point: point.c))
 
 
 @dataclass(frozen=True)
@@ -144,17 +162,6 @@ class RegularizationPath:
         self.targets: NDArray[np.int64] = rows[np.concatenate(held_out)]
         self.logits: dict[float, NDArray[np.float64]] = {}
         """By strength ``(H, P)``, of the H images that were held out in the order of :attr:`targets`."""
-
-    def walk(self) -> tuple[PathPoint, ...]:
-        """Try the strengths, until the loss has risen twice, and half a step around the best."""
-        points: list[PathPoint] = []
-        for c in PATH:
-            points.append(self.at(c))
-            best = min(points, key=lambda point: point.loss)
-            if len(points) >= points.index(best) + 3:
-                break
-        points += [self.at(c) for c in (best.c / BETWEEN, best.c * BETWEEN)]
-        return tuple(sorted(points, key=lambda point: point.c))
 
     def at(self, c: float) -> PathPoint:
         """Fit every fold with one strength of the penalty, and return what that reaches."""

@@ -407,11 +407,14 @@ def _check_selection(source: SampleSource, recipe: Recipe) -> None:
 def usual_side_px(source: SampleSource) -> float:
     """Return the median of the shorter sides of the first training images, in pixels.
 
+    Those that cannot be decoded are left to the run, which stops at them or skips them.
+
     Raises:
-        DataError: One of them cannot be decoded.
+        DataError: None of them can be decoded.
     """
     split = source.split("train")
-    sides = []
+    sides: list[int] = []
+    bad: list[BadSample] = []
     for index in range(min(8, len(split))):
         key = f"sample {index}"
         try:
@@ -419,7 +422,9 @@ def usual_side_px(source: SampleSource) -> float:
             key = sample.key
             sides.append(min(decode(sample.content).shape[:2]))
         except DataError as error:
-            require_none_bad([BadSample(index, key, str(error).removeprefix(f"{key}: "))])
+            bad.append(BadSample(index, key, str(error).removeprefix(f"{key}: ")))
+    if not sides:
+        require_none_bad(bad)
     return float(np.median(sides))
 
 

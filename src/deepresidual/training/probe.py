@@ -35,6 +35,7 @@ from deepresidual.training.logistic_regression import (
     Solved,
     solve,
     stratified_folds,
+    walked,
 )
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def fit_probe(
     with threadpool_limits(1 if work < ONE_THREAD else None):
         if num_folds and len(present) > 1:
             path = RegularizationPath(averaged, values[:, 0], rows, folds, num_folds, weights)
-            curve = path.walk()
+            curve = walked(path.at)
             best = min(curve, key=lambda point: point.loss)
             c = best.c
             # Where every image is right the sharpest probabilities are the best, which says nothing.
