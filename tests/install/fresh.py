@@ -1,8 +1,9 @@
 """Build wheel and sdist, install the wheel in empty environments, and use it there as a newcomer does.
 
 Two environments: the oldest Python with the lowest versions of the dependencies that ``pyproject.toml``
-allows, and the newest Python with the newest versions. ``make test-install`` calls it; it loads gigabytes, so
-no other test does. Needs uv, build and twine in the environment that runs it.
+allows, and the newest Python with the newest versions. Then the extras that run exported models are added to
+it. ``make test-install`` calls it; it loads gigabytes, so no other test does. Needs uv, build and twine in
+the environment that runs it.
 
     python tests/install/fresh.py --flags '--torch-backend cpu'
 """
@@ -54,6 +55,10 @@ COMMANDS = (
     "train --help-all",
     "--print-completion bash",
 )
+EXTRAS = {
+    "onnx": "import onnx, onnxruntime, onnxruntime.quantization, onnxscript",
+    "openvino": "import openvino",
+}
 REFUSED = {"train digits --lr 0.1": "here it is --learning-rate 0.1", "train phots": "does not exist"}
 
 
@@ -67,6 +72,7 @@ class Installed:
         megabytes: Size on disk.
         torch: Version of torch.
         first_result: Seconds of the first prediction with a bundled model.
+        extras: What each of the extras adds, in words.
     """
 
     seconds: float
@@ -74,12 +80,13 @@ class Installed:
     megabytes: float
     torch: str
     first_result: float
+    extras: str
 
     def __str__(self) -> str:
         return (
             f"{self.packages} packages with torch {self.torch}, {self.megabytes:,.0f} MB in "
             f"{self.seconds:.0f} s, first prediction in {self.first_result:.1f} s; {len(COMMANDS)} commands "
-            f"work (load {os.getloadavg()[0]:.1f})"
+            f"work (load {os.getloadavg()[0]:.1f}); {self.extras}"
         )
 
 
@@ -121,12 +128,14 @@ def built(folder: Path) -> Path:
     return wheel
 
 
-def requirements(wheel: Path) -> list[str]:
-    """Return what a wheel depends on, without its extras."""
+def requirements(wheel: Path, extra: str = "") -> list[str]:
+    """Return what a wheel depends on, or what one of its extras adds to that."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         metadata = email.message_from_bytes(archive.read(name))
-    return [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    listed = [line.partition(";") for line in metadata.get_all("Requires-Dist", [])]
+    wanted = f"extra == '{extra}'" if extra else ""
+    return [package.strip() for package, _, condition in listed if condition.strip() == wanted]
 
 
 def installed(folder: Path, wheel: Path, python: str, resolution: str, flags: list[str]) -> Installed:
@@ -135,23 +144,37 @@ def installed(folder: Path, wheel: Path, python: str, resolution: str, flags: li
     run([*uv, "venv", "--quiet", "--python", python, str(environment)])
     binaries = environment / ("Scripts" if os.name == "nt" else "bin")
     into = ["pip", "install", "--quiet", "--python", str(binaries / "python")]
-    listed = folder / "requirements.txt"
-    listed.write_text("\n".join(requirements(wheel)))
     which = "lowest-direct" if resolution == "lowest" else "highest"
+    into += ["--resolution", which, *flags]
+
+    def install(names: list[str]) -> tuple[list[str], float]:
+        """Install packages, and return all that there are then, and their megabytes."""
+        listed = folder / "requirements.txt"
+        listed.write_text("\n".join(names))
+        run([*uv, *into, "--requirement", str(listed)])
+        about = ["--quiet", "--python", str(binaries / "python")]
+        run([*uv, "pip", "check", *about])
+        return run([*uv, "pip", "list", "--format", "freeze", *about]).splitlines(), megabytes(environment)
+
     started = time.monotonic()
-    run([*uv, *into, "--resolution", which, *flags, "--requirement", str(listed)])
-    run([*uv, *into, "--no-deps", str(wheel)])
+    packages, size = install([*requirements(wheel), str(wheel)])
     seconds = time.monotonic() - started
-    run([*uv, "pip", "check", "--quiet", "--python", str(binaries / "python")])
-    packages = run(
-        [*uv, "pip", "list", "--quiet", "--format", "freeze", "--python", str(binaries / "python")]
-    )
-    (torch,) = [line.partition("==")[2] for line in packages.splitlines() if line.startswith("torch==")]
+    (torch,) = [line.partition("==")[2] for line in packages if line.startswith("torch==")]
     first_result = use(binaries, folder)
-    size = sum(
-        path.stat().st_size for path in environment.rglob("*") if path.is_file() and not path.is_symlink()
-    )
-    return Installed(seconds, len(packages.splitlines()), size / 1e6, torch, first_result)
+    # Commands compile Python files, which are no part of what an extra adds.
+    before, added = megabytes(environment), []
+    for extra, works in EXTRAS.items():
+        _, after = install([*requirements(wheel), *requirements(wheel, extra)])
+        run([str(binaries / "python"), "-c", works])
+        added.append(f"[{extra}] adds {after - before:,.0f} MB")
+        before = megabytes(environment)
+    return Installed(seconds, len(packages), size, torch, first_result, ", ".join(added))
+
+
+def megabytes(environment: Path) -> float:
+    """Return the size of an environment on disk."""
+    files = (path for path in environment.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(path.stat().st_size for path in files) / 1e6
 
 
 def use(binaries: Path, folder: Path) -> float:
