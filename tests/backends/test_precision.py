@@ -13,6 +13,7 @@ from deepresidual.backends import precision
 from deepresidual.backends.classifier import SettledPrecision
 from deepresidual.backends.precision import settle_precision
 from deepresidual.errors import ConfigurationError
+from deepresidual.runtime import autotune
 from deepresidual.zoo import entry
 from tests.conftest import TINY
 
@@ -32,7 +33,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(precision, "time", self)
+        monkeypatch.setattr(autotune, "time", self)
 
     def perf_counter(self) -> float:
         return self.now
@@ -93,7 +94,7 @@ def test_a_slow_bf16_is_given_up_in_the_middle_of_a_pass(monkeypatch: pytest.Mon
 def test_what_takes_too_long_is_unclear_and_not_remembered(
     monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    monkeypatch.setattr(precision, "_BUDGET_S", 0.05)
+    monkeypatch.setattr(precision, "BUDGET_S", 0.05)
     passes(monkeypatch, 0.03, 0.01)
     settled = settle()
     assert settled.precision == "fp32"
@@ -102,14 +103,14 @@ def test_what_takes_too_long_is_unclear_and_not_remembered(
 
 
 def test_pairs_that_do_not_agree_are_float32_and_not_remembered(cache: Path) -> None:
-    measured = precision._Measured(fp32=[1.0, 1.0, 1.0, 1.0], bf16=[0.5, 1.2, 0.5, 1.2])
-    settled, is_clear = measured.settled()
+    rounds = autotune.Rounds({"fp32": [1.0, 1.0, 1.0, 1.0], "bf16": [0.5, 1.2, 0.5, 1.2]})
+    settled, is_clear = precision._settled(rounds)
     assert (settled.precision, is_clear) == ("fp32", False)
     assert "do not agree" in settled.reason
 
 
 def test_too_few_pairs_never_choose_bf16() -> None:
-    settled, is_clear = precision._Measured(fp32=[1.0, 1.0], bf16=[0.5, 0.5]).settled()
+    settled, is_clear = precision._settled(autotune.Rounds({"fp32": [1.0, 1.0], "bf16": [0.5, 0.5]}))
     assert (settled.precision, is_clear) == ("fp32", False)
 
 

@@ -15,12 +15,8 @@ Example:
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 import statistics
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
@@ -28,6 +24,7 @@ import torch
 from deepresidual.backends.classifier import ASKED_FOR, SettledPrecision
 from deepresidual.errors import ConfigurationError
 from deepresidual.nn import empty_network
+from deepresidual.runtime.autotune import BUDGET_S, Clock, Pass, key_of, run_in_turn
 from deepresidual.runtime.cache import read_cache, write_cache
 from deepresidual.runtime.compute import Precision, PrecisionChoice
 from deepresidual.runtime.device import autocast, has_bf16
@@ -36,20 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from deepresidual.nn import ResNet
+    from deepresidual.runtime.autotune import Rounds
     from deepresidual.spec import ResNetSpec
 
-_BUDGET_S = 3.0
-# bf16 is chosen where it takes at most this share of float32's time ...
+# bf16 is chosen where it takes at most this share of float32's time.
 _WORTH = 0.9
-# ... in so many of the pairs; where neither side has so many, or there are too few, nothing is clear.
-_SHARE_OF_PAIRS = 0.75
-_FEWEST_PAIRS = 3
-_MOST_PAIRS = 15
-# Beyond this multiple of the time that float32 took, bf16 is given up in the middle of a pass. The first pass
-# in each precision prepares kernels and may take longer.
-_GIVE_UP = 1.5
-_GIVE_UP_FIRST = 3.0
-_FIRST_S = 0.1
 
 _MOST_IMAGES = 4
 # Multiply-adds of a pass: ResNet-18 at 224 px has 1.8e9 an image and is measured with one image, the CIFAR
@@ -58,39 +46,6 @@ _MACS = 2.5e9
 _SIDE_MULTIPLE = 32
 
 _CACHE = "precision"
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """Seconds of passes in both precisions, in pairs; ``dropped``: bf16 was given up as too slow.
-
-    Attributes:
-        fp32: Seconds of the passes in float32.
-        bf16: Seconds of the passes in bf16.
-        dropped: Multiple of float32's time at which bf16 was given up; 0 where it was not.
-    """
-
-    fp32: list[float]
-    bf16: list[float]
-    dropped: float = 0.0
-
-    def settled(self) -> tuple[SettledPrecision, bool]:
-        """Return the choice, and whether the pairs agree on it."""
-        if self.dropped:
-            reason = f"measured: bf16 given up at {self.dropped:.1f} times float32's time"
-            return SettledPrecision("fp32", reason), True
-        ratios = [below / above for above, below in zip(self.fp32, self.bf16, strict=False)]
-        if len(ratios) < _FEWEST_PAIRS:
-            reason = f"too slow or too busy here to measure in {_BUDGET_S:.0f} s"
-            return SettledPrecision("fp32", reason), False
-        faster = sum(ratio <= _WORTH for ratio in ratios) / len(ratios)
-        median = statistics.median(ratios)
-        reason = f"measured: bf16 takes {median:.2f} of float32's time, {len(ratios)} pairs"
-        if faster >= _SHARE_OF_PAIRS:
-            return SettledPrecision("bf16", reason), True
-        if 1 - faster >= _SHARE_OF_PAIRS:
-            return SettledPrecision("fp32", reason), True
-        return SettledPrecision("fp32", f"{reason}, which do not agree"), False
 
 
 def settle_precision(
@@ -132,7 +87,7 @@ def settle_precision(
     kept = read_cache(_CACHE, key)
     if kept is not None and kept.get("precision") in ("fp32", "bf16") and isinstance(kept.get("reason"), str):
         return SettledPrecision(kept["precision"], kept["reason"])
-    settled, is_clear = _measure(_filled_network(spec), side, num_images, training=training).settled()
+    settled, is_clear = _settled(_measure(_filled_network(spec), side, num_images, training=training))
     if is_clear:
         write_cache(_CACHE, key, dataclasses.asdict(settled))
     return settled
@@ -163,7 +118,7 @@ def _key(spec: ResNetSpec, side: int, num_images: int, *, training: bool) -> str
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    return key_of(facts)
 
 
 def _filled_network(spec: ResNetSpec) -> ResNet:
@@ -181,44 +136,40 @@ def _filled_network(spec: ResNetSpec) -> ResNet:
     return network.to(memory_format=torch.channels_last)
 
 
-class _TooSlowError(Exception):
-    """A pass takes longer than it may beside the other precision's."""
-
-
-class _OutOfTimeError(Exception):
-    """The time for the whole measurement is used up."""
-
-
-def _measure(network: ResNet, side: int, num_images: int, *, training: bool) -> _Measured:
-    """Run both precisions in turn until the time is used up or one is far behind."""
+def _measure(network: ResNet, side: int, num_images: int, *, training: bool) -> Rounds:
+    """Run both precisions in turn until the time is used up or bf16 is far behind."""
     network.train(training)
     generator = torch.Generator().manual_seed(1)
     shape = (num_images, network.spec.in_channels, side, side)
     images = torch.rand(shape, generator=generator).to(memory_format=torch.channels_last)
-    clock = _Clock(_BUDGET_S)
+    clock = Clock(BUDGET_S)
     hooks = [
-        module.register_forward_hook(clock.check)
+        module.register_forward_hook(_look_at(clock))
         for module in network.modules()
         if isinstance(module, torch.nn.Conv2d)
     ]
-    fp32: list[float] = []
-    bf16: list[float] = []
+    passes = {
+        "fp32": Pass(lambda: _pass(network, images, "fp32")),
+        "bf16": Pass(lambda: _pass(network, images, "bf16")),
+    }
     try:
         with torch.random.fork_rng([]):  # dropout draws from torch's own state
-            first = clock.time(lambda: _pass(network, images, "fp32"))
-            clock.time(lambda: _pass(network, images, "bf16"), _GIVE_UP_FIRST * first + _FIRST_S)
-            while len(bf16) < _MOST_PAIRS:
-                fp32.append(clock.time(lambda: _pass(network, images, "fp32")))
-                left = _GIVE_UP * sum(fp32) - sum(bf16)
-                bf16.append(clock.time(lambda: _pass(network, images, "bf16"), left))
-    except _OutOfTimeError:
-        pass
-    except _TooSlowError:
-        return _Measured(fp32, bf16, dropped=_GIVE_UP if fp32 else _GIVE_UP_FIRST)
+            return run_in_turn(passes, clock, baseline="fp32")
     finally:
         for hook in hooks:
             hook.remove()
-    return _Measured(fp32, bf16)
+
+
+def _look_at(clock: Clock) -> Callable[[torch.nn.Module, object, torch.Tensor], None]:
+    """Return a forward hook that looks at the clock now and when the gradient of the output arrives."""
+
+    def look(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        del module, inputs
+        clock.look()
+        if output.requires_grad:
+            output.register_hook(lambda _: clock.look())  # type: ignore[no-untyped-call]
+
+    return look
 
 
 def _pass(network: ResNet, images: torch.Tensor, precision: Precision) -> None:
@@ -233,37 +184,20 @@ def _pass(network: ResNet, images: torch.Tensor, precision: Precision) -> None:
     network.zero_grad(set_to_none=True)
 
 
-class _Clock:
-    """Times a pass and ends it where it takes too long: it looks after every convolution, there and back."""
-
-    def __init__(self, budget_s: float) -> None:
-        self._last_end = time.perf_counter() + budget_s
-        self._end = math.inf
-
-    def time(self, run: Callable[[], None], limit_s: float = math.inf) -> float:
-        """Run something and return its seconds.
-
-        Raises:
-            _TooSlowError: It takes longer than ``limit_s``.
-            _OutOfTimeError: The time for everything is used up.
-        """
-        started = time.perf_counter()
-        self._end = started + limit_s
-        run()
-        self._look()
-        return time.perf_counter() - started
-
-    def check(self, module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
-        """Look at the time now and when the gradient of ``output`` arrives; a forward hook."""
-        del module, inputs
-        self._look()
-        if output.requires_grad:
-            output.register_hook(self._look)  # type: ignore[no-untyped-call]
-
-    def _look(self, gradient: torch.Tensor | None = None) -> None:
-        del gradient  # stays as it is
-        now = time.perf_counter()
-        if now > self._end:
-            raise _TooSlowError
-        if now > self._last_end:
-            raise _OutOfTimeError
+def _settled(rounds: Rounds) -> tuple[SettledPrecision, bool]:
+    """Return the choice, and whether the rounds agree on it."""
+    if "bf16" in rounds.given_up:
+        reason = f"measured: bf16 given up at {rounds.given_up['bf16']:.1f} times float32's time"
+        return SettledPrecision("fp32", reason), True
+    if not rounds.are_enough:
+        reason = f"too slow or too busy here to measure in {BUDGET_S:.0f} s"
+        return SettledPrecision("fp32", reason), False
+    ratios = rounds.ratios("bf16", "fp32")
+    reason = f"measured: bf16 takes {statistics.median(ratios):.2f} of float32's time, {len(ratios)} pairs"
+    match rounds.verdict("bf16", "fp32", _WORTH):
+        case "faster":
+            return SettledPrecision("bf16", reason), True
+        case "slower":
+            return SettledPrecision("fp32", reason), True
+        case _:
+            return SettledPrecision("fp32", f"{reason}, which do not agree"), False
