@@ -1,10 +1,12 @@
-"""What every backend has to do: PyTorch's networks and a stand-in without torch pass the same tests."""
+"""What every backend has to do: PyTorch's networks and stand-ins without torch pass the same tests."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,8 +42,16 @@ class MeanColor(Classifier):
         return logits
 
 
-@pytest.fixture(params=["torch", "numpy"])
+class ThreadedMeanColor(MeanColor):
+    """The same, computed by two threads that take images all the way, two at a time."""
+
+    streams, stream_batch = 2, 2
+
+
+@pytest.fixture(params=["torch", "numpy", "numpy in threads"])
 def classifier(request: pytest.FixtureRequest) -> Classifier:
+    if request.param == "numpy in threads":
+        return ThreadedMeanColor()
     if request.param == "numpy":
         return MeanColor()
     network = create(TINY, seed=3)
@@ -135,7 +145,7 @@ def test_images_are_read_as_they_are_needed(
 
     outcomes = classifier.outcomes(images(), batch_size=2, num_workers=num_workers)
     assert next(outcomes)[0] == files[0]
-    assert len(read) <= 2 * 6
+    assert len(read) <= 2 * max(6, 4 * classifier.streams)
 
 
 def test_equal_logits_rank_in_the_order_of_the_names(classifier: Classifier) -> None:
@@ -220,6 +230,47 @@ def test_a_model_of_another_task_predicts_no_classes(
         classifier.predict(files)
     with pytest.raises(ModelFileError, match="is a model for tags; expected a classifier"):
         evaluate(classifier, photos)
+
+
+# -- images all the way --------------------------------------------------------------------------------------
+
+
+def test_threads_compute_side_by_side_and_answer_in_order(files: list[str]) -> None:
+    together = threading.Barrier(2, timeout=10)
+
+    class Meeting(ThreadedMeanColor):
+        def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+            assert len(pixels) == 2
+            together.wait()  # passed only by two at a time
+            return super().logits(pixels)
+
+    names = [name for name, _ in Meeting().outcomes(files[:12], batch_size=2)]
+    assert names == files[:12]
+    assert Meeting().predict(files[:12], batch_size=2) == MeanColor().predict(files[:12])
+
+
+def test_few_images_are_computed_in_the_calling_thread(files: list[str]) -> None:
+    class Here(ThreadedMeanColor):
+        def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+            assert threading.current_thread() is threading.main_thread()
+            return super().logits(pixels)
+
+    assert Here().predict(files[:2]) == MeanColor().predict(files[:2])
+
+
+def test_an_error_in_a_thread_is_raised_behind_the_answers_before_it(files: list[str]) -> None:
+    class Failing(ThreadedMeanColor):
+        calls = itertools.count()
+
+        def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+            if next(self.calls) == 3:
+                raise ModelFileError("the engine has failed")
+            return super().logits(pixels)
+
+    outcomes = Failing().outcomes(files[:12], batch_size=2)
+    assert [next(outcomes)[0] for _ in range(4)] == files[:4]
+    with pytest.raises(ModelFileError, match="the engine has failed"):
+        list(outcomes)
 
 
 # -- what only PyTorch does ----------------------------------------------------------------------------------

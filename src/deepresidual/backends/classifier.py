@@ -22,6 +22,7 @@ from __future__ import annotations
 import copy
 import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -30,7 +31,7 @@ import numpy as np
 from PIL.Image import Image as PillowImage
 
 from deepresidual.backends.abstention import Abstention
-from deepresidual.backends.images import image_batches, images_in
+from deepresidual.backends.images import computed_parts, image_batches, images_in
 from deepresidual.backends.ranking import best_classes
 from deepresidual.backends.thresholds import MULTILABEL, Thresholds
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError, ResidualError
@@ -54,6 +55,10 @@ ASKED_FOR = "asked for"
 """The reason of a precision that was named."""
 
 PREDICT_BATCH_SIZE = 32
+
+# A thread that takes images all the way has so many pixels at a time, one image of 224 px: handing a part
+# over costs 20 µs, and few photos are shared out evenly.
+_PIXELS_OF_PART = 224**2
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,28 @@ class Classifier(ABC):
     def device_type(self) -> str:
         """Kind of device that computes: ``cpu``, ``cuda``, ``mps``."""
         return "cpu"
+
+    @property
+    def streams(self) -> int:
+        """Threads that may compute at once, each taking images all the way; 0: one computes for all."""
+        return 0
+
+    @property
+    def stream_batch(self) -> int:
+        """Images that a stream computes at a time."""
+        return 1
+
+    def stream_logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute logits as :meth:`logits` does, in the calling thread alone: one of the :attr:`streams`."""
+        return self.logits(pixels)
+
+    def expect(self, num_images: int) -> Self:
+        """Make ready for so many images and return the classifier itself.
+
+        A backend that can compute in several ways chooses one by their number.
+        """
+        del num_images
+        return self
 
     def to(self, device: str) -> Self:
         """Move to a device and return the classifier itself.
@@ -219,6 +246,7 @@ class Classifier(ABC):
             ConfigurationError: ``top_k`` is not between 1 and the number of classes, or an array is no uint8.
         """
         is_one = isinstance(images, str | Path | bytes | PillowImage) or getattr(images, "ndim", 4) < 4
+        self.expect(1 if is_one else len(images) if isinstance(images, Sized) else 0)
         listed: Iterable[ImageLike] = [images] if is_one else images_in(images)  # type: ignore[list-item]
         found: list[Prediction] = []
         for name, outcome in self.outcomes(listed, top_k, batch_size=batch_size):
@@ -249,7 +277,7 @@ class Classifier(ABC):
             images: Paths, Pillow images or arrays; read only as far ahead as needed.
             top_k: How many classes to return for each, best first.
             batch_size: Images at a time.
-            num_workers: Threads that read and decode.
+            num_workers: Threads that read and decode; of no meaning where there are :attr:`streams`.
 
         Yields:
             Each image's path (empty for one in memory), and its :class:`Prediction`, or the
@@ -263,16 +291,27 @@ class Classifier(ABC):
         self._require_top_k(top_k)
         if batch_size < 1:
             raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
-        batches = image_batches(images, self.preprocess, batch_size=batch_size, num_workers=num_workers)
-        return itertools.chain.from_iterable(
-            zip(batch.names, self._judged(batch, top_k), strict=True) for batch in batches
-        )
+
+        def judged(batch: ImageBatch) -> list[tuple[str, Prediction | ResidualError]]:
+            return list(zip(batch.names, self._judged(batch, top_k), strict=True))
+
+        if self.streams:
+            batch = self.stream_batch
+            fitting = min(batch_size, _PIXELS_OF_PART // self.preprocess.crop_px**2)
+            part_size = batch * max(1, fitting // batch)
+            parts = computed_parts(
+                images, self.preprocess, judged, part_size=part_size, num_threads=self.streams
+            )
+        else:
+            batches = image_batches(images, self.preprocess, batch_size=batch_size, num_workers=num_workers)
+            parts = map(judged, batches)
+        return itertools.chain.from_iterable(parts)
 
     def _judged(self, batch: ImageBatch, top_k: int) -> Iterator[Prediction | ResidualError]:
         """Yield what became of each image of a batch."""
         logits = np.zeros((0, len(self.label_names)), np.float32)
         if len(batch.pixels):
-            logits = self.logits(batch.pixels)
+            logits = (self.stream_logits if self.streams else self.logits)(batch.pixels)
         is_finite = _finite_rows(logits)
         ranked, finite = iter(self.rank(logits[is_finite], top_k)), iter(is_finite)
         for error in batch.errors:

@@ -225,8 +225,10 @@ def predict_files(
     # Wrong numbers are said before the precision is measured, which takes seconds.
     model.outcomes((), top_k, batch_size=batch_size)
     settled = model.settle_precision(precision, crop_px)
-    outcomes = model.in_precision(settled.precision).outcomes(
-        files, top_k, batch_size=batch_size, num_workers=workers
+    outcomes = (
+        model.in_precision(settled.precision)
+        .expect(len(files))
+        .outcomes(files, top_k, batch_size=batch_size, num_workers=workers)
     )
     return (_of_file(path, outcome) for path, outcome in outcomes)
 

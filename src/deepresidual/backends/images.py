@@ -1,6 +1,7 @@
 """Images on their way to a classifier: read, decoded and cut to the central view, batch by batch.
 
-The same steps as in evaluation, without torch, for images that have no label and may be unusable.
+The same steps as in evaluation, without torch, for images that have no label and may be unusable. Threads
+read ahead of the one that computes, or, where a backend computes in several, take their images all the way.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,11 @@ from deepresidual.errors import ConfigurationError, DataError, kind_of
 from deepresidual.runtime.files import expanded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from deepresidual.preprocess import Preprocess
+
+T = TypeVar("T")
 
 ImageLike: TypeAlias = PillowImage | NDArray[np.uint8] | str | Path | bytes
 """A path, an open image, an array ``(H, W, 3)`` or ``(H, W)`` uint8 RGB, or the bytes of an image file."""
@@ -36,6 +39,8 @@ ImageLike: TypeAlias = PillowImage | NDArray[np.uint8] | str | Path | bytes
 # Handing a task to a thread costs 20 µs, as much as a view of 32 px.
 _IMAGES_PER_TASK = 8
 _BATCHES_AHEAD = 4
+# For every thread that takes images all the way; the next ones go on while one has a large image.
+_PARTS_AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -104,27 +109,74 @@ def image_batches(
         ConfigurationError: Something is no image.
     """
 
-    def view(image: ImageLike) -> NDArray[np.uint8] | DataError:
-        try:
-            return preprocess.center_view(preprocess.to_channels(_decoded(image)))
-        except DataError as error:
-            return error
-
-    def views(part: tuple[ImageLike, ...]) -> list[tuple[str, NDArray[np.uint8] | DataError]]:
-        return [(str(image) if isinstance(image, str | Path) else "", view(image)) for image in part]
+    def views(part: Sequence[ImageLike]) -> list[_View]:
+        return [_view(image, preprocess) for image in part]
 
     groups = (list(_in_parts(batch, _IMAGES_PER_TASK)) for batch in _in_parts(images, batch_size))
     viewed = in_order(views, groups, num_threads=num_workers, groups_ahead=_BATCHES_AHEAD)
-    shape = (0, preprocess.crop_px, preprocess.crop_px, preprocess.num_channels)
     with contextlib.closing(viewed):
         for parts in viewed:
-            named = list(itertools.chain.from_iterable(parts))
-            good = [result for _, result in named if not isinstance(result, DataError)]
-            yield ImageBatch(
-                names=[name for name, _ in named],
-                errors=[result if isinstance(result, DataError) else None for _, result in named],
-                pixels=np.stack(good) if good else np.zeros(shape, np.uint8),
-            )
+            yield _batch(list(itertools.chain.from_iterable(parts)), preprocess)
+
+
+def computed_parts(
+    images: Iterable[ImageLike],
+    preprocess: Preprocess,
+    compute: Callable[[ImageBatch], T],
+    *,
+    part_size: int,
+    num_threads: int,
+) -> Iterator[T]:
+    """Yield what is computed of images, part after part, each taken all the way by one thread.
+
+    Args:
+        images: The images; read only as far ahead as needed.
+        preprocess: Makes the views.
+        compute: Makes something of a part; called by several threads at once.
+        part_size: Images that a thread takes at a time.
+        num_threads: Threads that read, decode and compute. A single part is computed in the calling thread.
+
+    Raises:
+        ConfigurationError: Something is no image.
+    """
+
+    def work(part: Sequence[ImageLike]) -> T:
+        return compute(_batch([_view(image, preprocess) for image in part], preprocess))
+
+    parts = _in_parts(images, part_size)
+    first = list(itertools.islice(parts, 2))
+    groups = ([part] for part in itertools.chain(first, parts))
+    computed = in_order(
+        work,
+        groups,
+        num_threads=num_threads if len(first) > 1 else 0,
+        groups_ahead=_PARTS_AHEAD * num_threads,
+    )
+    with contextlib.closing(computed):
+        for (result,) in computed:
+            yield result
+
+
+_View: TypeAlias = tuple[str, NDArray[np.uint8] | DataError]
+"""The path of an image, empty for one in memory, and its view or why there is none."""
+
+
+def _view(image: ImageLike, preprocess: Preprocess) -> _View:
+    name = str(image) if isinstance(image, str | Path) else ""
+    try:
+        return name, preprocess.center_view(preprocess.to_channels(_decoded(image)))
+    except DataError as error:
+        return name, error
+
+
+def _batch(views: Sequence[_View], preprocess: Preprocess) -> ImageBatch:
+    good = [result for _, result in views if not isinstance(result, DataError)]
+    shape = (0, preprocess.crop_px, preprocess.crop_px, preprocess.num_channels)
+    return ImageBatch(
+        names=[name for name, _ in views],
+        errors=[result if isinstance(result, DataError) else None for _, result in views],
+        pixels=np.stack(good) if good else np.zeros(shape, np.uint8),
+    )
 
 
 def _no_image(image: object) -> ConfigurationError:

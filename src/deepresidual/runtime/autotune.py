@@ -114,12 +114,11 @@ class Rounds:
     given_up: dict[str, float] = field(default_factory=dict)
 
     def fastest(self) -> str | None:
-        """Return the alternative with the smallest median; the first of equals, ``None`` without a round."""
-        medians = {
-            name: statistics.median(values)
-            for name, values in self.seconds.items()
-            if values and name not in self.given_up
-        }
+        """Return the alternative with the smallest median, the first of equals; ``None`` without a round."""
+        left = {name: values for name, values in self.seconds.items() if name not in self.given_up}
+        if len(left) == 1:
+            return next(iter(left))
+        medians = {name: statistics.median(values) for name, values in left.items() if values}
         return min(medians, key=medians.__getitem__) if medians else None
 
     def ratios(self, name: str, other: str) -> list[float]:
