@@ -58,6 +58,10 @@ class Unit(nn.Module):
         self.addition = None if self.downsample is None else make_addition(spec, shape)
         self.stochastic_depth = StochasticDepth(shape.drop_rate) if shape.drop_rate else None
 
+    def normalized_convolutions(self) -> list[tuple[str, str]]:
+        """Return the names of every convolution whose output goes straight into a BN, and of that BN."""
+        return [(f"conv{n}", f"bn{n}") for n in range(1, self._depth + 1)]
+
     def _layers(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
         return [(getattr(self, f"conv{n}"), getattr(self, f"bn{n}")) for n in range(1, self._depth + 1)]
 
@@ -91,6 +95,11 @@ class BNAfterAdditionUnit(Unit):
         for inner_conv, inner_bn in inner:
             out = functional.relu(inner_bn(inner_conv(out)), inplace=True)
         return functional.relu(bn(self._add_shortcut(conv(out), x)), inplace=True)
+
+    def normalized_convolutions(self) -> list[tuple[str, str]]:
+        """Return all pairs but the last, between which the addition stands, unless the unit is plain."""
+        pairs = super().normalized_convolutions()
+        return pairs if self.downsample is None else pairs[:-1]
 
 
 class ReLUBeforeAdditionUnit(Unit):
@@ -142,6 +151,10 @@ class PreActivationUnit(Unit):
             bn, conv = self.get_submodule(f"bn{number}"), self.get_submodule(f"conv{number}")
             out = conv(functional.relu(bn(out), inplace=True))
         return self._add_shortcut(out, activated if self._activates_before_split else x)
+
+    def normalized_convolutions(self) -> list[tuple[str, str]]:
+        """Return each convolution but the last with the BN of the next; the first BN follows an addition."""
+        return [(f"conv{n}", f"bn{n + 1}") for n in range(1, self._depth)]
 
 
 def _activates_before_split(spec: ResNetSpec, shape: UnitShape) -> bool:
