@@ -19,7 +19,7 @@ from deepresidual.errors import ConfigurationError, DataError, ModelFileError
 from deepresidual.evaluation import Evaluation, evaluate
 from deepresidual.evaluation.abstention import Answers, answers_needed, lower_bounds
 from deepresidual.models import TorchClassifier, load, save
-from deepresidual.models.folder import keep_abstention
+from deepresidual.models.config import keep_abstention
 
 Capture = pytest.CaptureFixture[str]
 

@@ -136,7 +136,7 @@ def evaluate(
     else:
         measured = setup.evaluate()
         if precision_target is not None and measured.abstention is not None:
-            from deepresidual.models.folder import keep_abstention
+            from deepresidual.models.config import keep_abstention
 
             note(f"kept in {keep_abstention(members[0], measured.abstention.rule)}")
     if report is not None:

@@ -1,8 +1,7 @@
 """The model folder: ``config.json``, ``model.safetensors`` and a model card, written whole or not at all.
 
-``config.json`` has the layout that timm reads, so where timm has the network it opens the folder as
-``local-dir:FOLDER``; what only Residual needs lies under the one key ``residual``. A folder is never
-trusted: every field is checked, nothing is imported by name, and no pickle is read.
+Where timm has the network it opens the folder as ``local-dir:FOLDER``. A folder is never trusted: every field
+of the config is checked (:mod:`deepresidual.models.config`), every tensor is, and no pickle is read.
 """
 
 from __future__ import annotations
@@ -16,35 +15,19 @@ from typing import Any
 import torch
 
 from deepresidual import zoo
-from deepresidual.backends.abstention import Abstention
 from deepresidual.backends.pytorch import TorchClassifier
-from deepresidual.backends.thresholds import Thresholds
 from deepresidual.conversion.values import checked
-from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameError, kind_of, listed, quoted
+from deepresidual.errors import ConfigurationError, ModelFileError, kind_of, listed
 from deepresidual.models.card import model_card
+from deepresidual.models.config import ModelConfig, read_config
 from deepresidual.models.source import CONFIG, WEIGHTS, model_folder
 from deepresidual.nn import ResNet, empty_network
 from deepresidual.preprocess import Preprocess
 from deepresidual.runtime import safetensors_file
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.files import atomic_folder, expanded, write_json, write_tensors, write_text
-from deepresidual.runtime.strict_json import read_object
-from deepresidual.spec import ResNetSpec
 
-FORMAT_VERSION = 1
-_USUAL_TASK = "classification"
 CARD = "README.md"
-_FIGURES = ("top1", "top5", "loss", "count")
-_SECTIONS = {
-    "format_version",
-    "spec",
-    "preprocess",
-    "metrics",
-    "provenance",
-    "task",
-    "thresholds",
-    "abstention",
-}
 
 
 def save(
@@ -94,7 +77,7 @@ def save(
         weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
     with atomic_folder(path, num_bytes=sum(tensor.nbytes for tensor in weights.values())) as folder:
         write_tensors(folder / WEIGHTS, weights)
-        write_json(folder / CONFIG, _config_of(model))
+        write_json(folder / CONFIG, ModelConfig.of(model).to_document())
         write_text(folder / CARD, model_card(model))
 
 
@@ -161,21 +144,19 @@ def load_folder(path: str | Path, device: torch.device | str = "cpu") -> TorchCl
         ConfigurationError: There is no such device.
         ModelFileError: The folder is missing, damaged, or its parts contradict each other.
     """
-    folder, target = model_folder(path), resolve_device(str(device))
-    config = read_object(folder / CONFIG)
+    folder, target, config = model_folder(path), resolve_device(str(device)), read_config(path)
+    network = empty_network(config.spec)
+    _fill(network, folder / WEIGHTS)
     try:
-        spec, label_names, preprocess, own = _parse_config(config, path)
-        network = empty_network(spec)
-        _fill(network, folder / WEIGHTS)
         model = TorchClassifier(
             network,
-            label_names,
-            preprocess,
-            own["metrics"],
-            own["provenance"],
-            task=own["task"],
-            thresholds=_thresholds(own.get("thresholds"), len(label_names)),
-            abstention=Abstention.from_dict(own["abstention"]) if "abstention" in own else None,
+            config.label_names,
+            config.preprocess,
+            config.metrics,
+            config.provenance,
+            task=config.task,
+            thresholds=config.thresholds,
+            abstention=config.abstention,
         )
     except ConfigurationError as error:
         raise ModelFileError(
@@ -183,126 +164,6 @@ def load_folder(path: str | Path, device: torch.device | str = "cpu") -> TorchCl
         ) from error
     model.network.eval()
     return model.to(target)
-
-
-def keep_abstention(path: str | Path, abstention: Abstention) -> Path:
-    """Write into the ``config.json`` of a model folder, or of a run's, from which probability on it answers.
-
-    Returns:
-        The file, which is replaced whole.
-
-    Raises:
-        ModelFileError: It is no model folder of this version.
-        RunError: It cannot be written.
-    """
-    file = model_folder(path) / CONFIG
-    config = read_object(file)
-    try:
-        _parse_config(copy.deepcopy(config), path)  # which fills in what is left out
-    except ConfigurationError as error:
-        raise ModelFileError(
-            f"{file}: {error.found}", expected=error.expected, remedy=error.remedy
-        ) from error
-    config["residual"]["abstention"] = abstention.to_dict()
-    write_json(file, config)
-    return file
-
-
-# -- config.json -------------------------------------------------------------------------------------
-
-
-def _config_of(model: TorchClassifier) -> dict[str, Any]:
-    spec, preprocess = model.spec, model.preprocess
-    return {
-        # timm cuts names at a dot and would take "resnet50.v1" for its own resnet50: the weights would
-        # load and the logits be wrong. With "_" it refuses, as it should for a network it does not have.
-        "architecture": (zoo.name_of(spec) or "custom").replace(".", "_"),
-        "num_classes": spec.num_classes,
-        "num_features": spec.num_features,
-        "label_names": list(model.label_names),
-        "pretrained_cfg": {
-            "input_size": [spec.in_channels, preprocess.crop_px, preprocess.crop_px],
-            "num_classes": spec.num_classes,
-            "interpolation": preprocess.interpolation,
-            "crop_pct": preprocess.crop_pct,
-            "crop_mode": "center",
-            # timm cannot subtract a mean image; of a network that has one this is the average.
-            "mean": list(preprocess.mean),
-            "std": list(preprocess.std),
-            "first_conv": "conv1",
-            "classifier": "fc",
-        },
-        # timm builds the network with these arguments.
-        "model_args": {"in_chans": spec.in_channels} if spec.in_channels != 3 else {},
-        "residual": {
-            "format_version": FORMAT_VERSION,
-            "spec": spec.to_dict(),
-            "preprocess": preprocess.to_dict(),
-            "metrics": model.metrics,
-            "provenance": model.provenance,
-            # Written only where it is needed, so that older versions read every classifier.
-            **({"task": model.task} if model.task != _USUAL_TASK else {}),
-            **({"thresholds": model.thresholds.to_dict()} if model.thresholds is not None else {}),
-            **({"abstention": model.abstention.to_dict()} if model.abstention is not None else {}),
-        },
-    }
-
-
-def _thresholds(fields: object, num_labels: int) -> Thresholds | None:
-    if fields is None:
-        return None
-    if not isinstance(fields, dict):
-        raise ConfigurationError(f"the thresholds are {quoted(fields)}", expected="an object")
-    return Thresholds.from_dict(fields, num_labels)
-
-
-def _is_measured(figures: Mapping[str, Any], task: str) -> bool:
-    known = set(figures) == set(_FIGURES) or task != _USUAL_TASK
-    return known and all(type(value) in (int, float) for value in figures.values())
-
-
-def _parse_config(
-    config: Mapping[str, Any], path: str | Path
-) -> tuple[ResNetSpec, tuple[str, ...], Preprocess, dict[str, Any]]:
-    own = config.get("residual")
-    if not isinstance(own, dict):
-        raise ConfigurationError(
-            f"the architecture {quoted(config.get('architecture'))} comes without a 'residual' section",
-            remedy=f"a folder of another library becomes a model with 'residual convert {path} FOLDER'",
-        )
-    if own.get("format_version") != FORMAT_VERSION:
-        raise ConfigurationError(
-            f"format_version is {quoted(own.get('format_version'))}",
-            expected=str(FORMAT_VERSION),
-            remedy="update Residual to read a newer folder",
-        )
-    for name in own:
-        if name not in _SECTIONS:
-            raise UnknownNameError("section of 'residual'", name, _SECTIONS)
-    for name in ("spec", "preprocess"):
-        if not isinstance(own.get(name), dict):
-            raise ConfigurationError(f"section {name!r} is missing")
-    for name in ("metrics", "provenance"):
-        if not isinstance(own.get(name), dict):
-            raise ConfigurationError(f"section {name!r} is missing")
-    if not isinstance(own.setdefault("task", _USUAL_TASK), str):
-        raise ConfigurationError(f"task is {quoted(own['task'])}", expected="a name")
-    for split, figures in own["metrics"].items():
-        if not isinstance(figures, dict) or not _is_measured(figures, own["task"]):
-            raise ConfigurationError(
-                f"the metrics of {quoted(split)} are {quoted(figures)}",
-                expected=f"the numbers {', '.join(_FIGURES)}",
-            )
-    spec = ResNetSpec.from_dict(own["spec"])
-    if config.get("num_classes") != spec.num_classes:
-        raise ConfigurationError(
-            f"num_classes is {quoted(config.get('num_classes'))} and the spec says {spec.num_classes}",
-            expected="the same",
-        )
-    labels = config.get("label_names")
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise ConfigurationError("label_names is not a list of strings")
-    return spec, tuple(labels), Preprocess.from_dict(own["preprocess"]), own
 
 
 # -- model.safetensors -------------------------------------------------------------------------------
