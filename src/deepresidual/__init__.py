@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deepresidual.evaluation import Evaluation
     from deepresidual.evaluation.evaluate import evaluate
     from deepresidual.evaluation.options import EvaluationOptions
+    from deepresidual.exporting.export import Export, export
     from deepresidual.models import (
         Classifier,
         Prediction,
@@ -54,6 +55,7 @@ __all__ = [
     "EncodedSample",
     "Evaluation",
     "EvaluationOptions",
+    "Export",
     "ImageTransform",
     "LabelledSplit",
     "Prediction",
@@ -71,6 +73,7 @@ __all__ = [
     "convert",
     "create",
     "evaluate",
+    "export",
     "list_models",
     "list_weights",
     "load",
@@ -85,6 +88,7 @@ _HOMES = {
     "EncodedSample": "deepresidual.data.source.base",
     "Evaluation": "deepresidual.evaluation",
     "EvaluationOptions": "deepresidual.evaluation.options",
+    "Export": "deepresidual.exporting.export",
     "ImageTransform": "deepresidual.data.transform",
     "LabelledSplit": "deepresidual.data.source.base",
     "Prediction": "deepresidual.models",
@@ -101,6 +105,7 @@ _HOMES = {
     "convert": "deepresidual.models.convert",
     "create": "deepresidual.models",
     "evaluate": "deepresidual.evaluation.evaluate",
+    "export": "deepresidual.exporting.export",
     "list_models": "deepresidual.zoo",
     "list_weights": "deepresidual.models",
     "load": "deepresidual.models",

@@ -33,7 +33,7 @@ from deepresidual.data.source.in_memory import encoded
 from deepresidual.data.source.map_style import key_of
 from deepresidual.data.source.validation import Subset
 from deepresidual.errors import ConfigurationError, DataError, kind_of
-from deepresidual.models import load
+from deepresidual.models import load_torch
 from deepresidual.runtime.console import quiet
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.processes import resolve_num_workers
@@ -211,7 +211,7 @@ class ResNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             result = train(_with_measured(source), self.model, out, self._options())
             if result.exit_code:
                 raise KeyboardInterrupt
-            return load(result.path, device=resolve_device(self.device))
+            return load_torch(result.path, device=resolve_device(self.device))
 
     def _options(self) -> TrainOptions:
         changes: dict[str, Any] = {} if self.flip else {"flip": False}

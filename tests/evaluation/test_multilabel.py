@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -31,7 +30,7 @@ NAMES = ("bird", "cat", "dog")
 class Scored(Classifier):
     """A model of three labels that is only asked for names, probabilities and thresholds."""
 
-    backend: ClassVar[str] = "test"
+    backend = "test"
     label_names = NAMES
     preprocess = Preprocess(8, 8, (0.5,) * 3, (0.25,) * 3)
     task = "multilabel"

@@ -67,7 +67,7 @@ def test_pretrained_asks_for_the_default_release(monkeypatch: pytest.MonkeyPatch
         labels = tuple(str(row) for row in range(spec.num_classes))
         return TorchClassifier(create("resnet18", seed=9).eval(), labels, zoo.default_preprocess(spec))
 
-    monkeypatch.setattr("deepresidual.models.weights.load", fake_load)
+    monkeypatch.setattr("deepresidual.models.weights.load_torch", fake_load)
     network = create("resnet18", num_classes=2, pretrained=True)
     assert asked == ["resnet18.tv_in1k"]
     assert torch.equal(network.conv1.weight, create("resnet18", seed=9).conv1.weight)

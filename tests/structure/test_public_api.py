@@ -28,7 +28,8 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["convert", "create", "evaluate", "list_models", "list_weights", "load", "save", "train"]
+    "name",
+    ["convert", "create", "evaluate", "export", "list_models", "list_weights", "load", "save", "train"],
 )
 def test_public_parameters(name: str) -> None:
     function = getattr(deepresidual, name)
@@ -36,7 +37,8 @@ def test_public_parameters(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["convert", "create", "evaluate", "list_models", "list_weights", "load", "save", "train"]
+    "name",
+    ["convert", "create", "evaluate", "export", "list_models", "list_weights", "load", "save", "train"],
 )
 def test_public_docstrings_name_every_parameter(name: str) -> None:
     function = getattr(deepresidual, name)

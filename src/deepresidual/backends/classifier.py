@@ -25,7 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from PIL.Image import Image as PillowImage
@@ -102,7 +102,7 @@ class Classifier(ABC):
         abstention: From which probability on it answers, where that was chosen; prediction itself ranks all.
     """
 
-    backend: ClassVar[str]
+    backend: str
     label_names: tuple[str, ...]
     preprocess: Preprocess
     task: str = "classification"

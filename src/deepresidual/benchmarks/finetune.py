@@ -43,7 +43,7 @@ from deepresidual.data.source import open_source
 from deepresidual.errors import ConfigurationError
 from deepresidual.evaluation import evaluate
 from deepresidual.fields import is_whole
-from deepresidual.models import TorchClassifier, create, load, resolve_weights, save
+from deepresidual.models import TorchClassifier, create, load_torch, resolve_weights, save
 from deepresidual.runs.read import read_run_record
 from deepresidual.runs.statistics import summarize
 from deepresidual.runtime.console import note
@@ -263,7 +263,7 @@ def opened_transfer(
     """Yield what :func:`benchmark_finetuning` measures, with a folder that is removed at the end."""
     check_repetitions(repetitions)
     found = resolve_weights(weights)
-    model = load(found.path)
+    model = load_torch(found.path)
     images = TransferImages.unknown_to(model.label_names, open_source(data))
     counts = tuple(images_per_class) or _counts(images.num_available)
     for count in counts:

@@ -46,6 +46,9 @@ COMMANDS = {
     "convert": (
         "Turn a checkpoint from elsewhere into a model folder, or a model into another library's checkpoint."
     ),
+    "export": (
+        "Write a trained model as a file that other engines run, checked against PyTorch on real photos."
+    ),
     "data": "Write a data set as shards: tar files in the layout of WebDataset, with the images as they are.",
     "reproduce": "Run an experiment of the papers: train its networks, draw the figure, judge the claims.",
     "benchmark": (

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from deepresidual.backends.classifier import Classifier, Prediction, require_classes, require_classifier
     from deepresidual.backends.pytorch import TorchClassifier, require_torch
     from deepresidual.models.folder import save
+    from deepresidual.models.loading import load
     from deepresidual.models.network import create
     from deepresidual.models.source import list_weights, model_folder
-    from deepresidual.models.weights import ResolvedWeights, cached_weights, load, resolve_weights
+    from deepresidual.models.weights import ResolvedWeights, cached_weights, load_torch, resolve_weights
 
 __all__ = [
     "Classifier",
@@ -27,6 +28,7 @@ __all__ = [
     "create",
     "list_weights",
     "load",
+    "load_torch",
     "model_folder",
     "require_classes",
     "require_classifier",
@@ -43,7 +45,8 @@ _HOMES = {
     "cached_weights": "deepresidual.models.weights",
     "create": "deepresidual.models.network",
     "list_weights": "deepresidual.models.source",
-    "load": "deepresidual.models.weights",
+    "load": "deepresidual.models.loading",
+    "load_torch": "deepresidual.models.weights",
     "model_folder": "deepresidual.models.source",
     "require_classes": "deepresidual.backends.classifier",
     "require_classifier": "deepresidual.backends.classifier",

@@ -41,7 +41,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["plain"] = _plain
+    environment.filters["plain"] = plain
     environment.filters["numbers"] = lambda values: ", ".join(f"{value:.4g}" for value in values)
     return environment.get_template("card.md.jinja")
 
@@ -58,7 +58,7 @@ def _licence(model: TorchClassifier) -> str:
     return licence if re.fullmatch(r"[a-z0-9.-]{1,40}", licence) else ""
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
     """Return text that cannot break out of a Markdown table or smuggle in HTML."""
     text = "".join(character if character.isprintable() else " " for character in str(value))
     for character in "\\`*_{}[]<>|":

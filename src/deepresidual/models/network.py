@@ -100,9 +100,9 @@ def _with_weights(
     seed: int,
 ) -> ResNet:
     from deepresidual.models.change import changed
-    from deepresidual.models.weights import load
+    from deepresidual.models.weights import load_torch
 
-    model = load(weights)
+    model = load_torch(weights)
     if spec is not None and zoo.same_architecture(spec, model.spec):
         # What only training sees is as asked for, such as stochastic depth.
         same = dataclasses.replace(

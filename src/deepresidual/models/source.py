@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from deepresidual import zoo
+from deepresidual.backends.signature import SIGNATURE
 from deepresidual.conversion.hub import HubId, hub_id
 from deepresidual.errors import ModelFileError, nearest, quoted
 from deepresidual.models import bundled
@@ -34,15 +35,18 @@ from deepresidual.zoo.variants import missing_variant
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+EXPORTED_FILES = ("model.onnx", "model.xml", "model.pt2")
 
-SourceKind: TypeAlias = Literal["folder", "bundled", "released", "hub", "url", "file"]
-"""``file`` is a checkpoint of another library, a file or a folder; ``folder`` a model folder or a run's."""
+SourceKind: TypeAlias = Literal["folder", "exported", "bundled", "released", "hub", "url", "file"]
+"""``file`` is a checkpoint of another library, a file or a folder; ``folder`` a model folder or a run's;
+``exported`` a folder of ``residual export``."""
 
 _URL = re.compile(r"(https?):/+(?=[^/])", re.IGNORECASE)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _EXPECTED = (
-    f"a folder with {CONFIG} and {WEIGHTS}, a run folder, one of {', '.join(bundled.names())}, released "
-    "weights, owner/name on the Hugging Face Hub, a URL, or a file of weights"
+    f"a folder with {CONFIG} and {WEIGHTS}, a run folder, an exported model, one of "
+    f"{', '.join(bundled.names())}, released weights, owner/name on the Hugging Face Hub, a URL, or a file "
+    "of weights"
 )
 _LIST = "'residual models --weights' lists all names"
 
@@ -126,6 +130,19 @@ def is_model_folder(path: str | Path) -> bool:
     return exists(config) and config.is_file() and "residual" in read_object(config)
 
 
+def exported_folder(path: Path) -> Path | None:
+    """Return the exported model that ``path`` is, or that it is the file of; ``None`` where it is neither."""
+    folder = path if path.is_dir() else path.parent
+    if not is_exported(folder) or path not in (folder, *(folder / name for name in EXPORTED_FILES)):
+        return None
+    return folder
+
+
+def is_exported(folder: Path) -> bool:
+    """Return whether a folder is an exported model; a model folder has no signature."""
+    return (folder / SIGNATURE).is_file() and (folder / CONFIG).is_file()
+
+
 def exists(path: Path) -> bool:
     """Return whether something is at ``path``; nothing is where a name is too long or has a NUL in it."""
     try:
@@ -135,6 +152,8 @@ def exists(path: Path) -> bool:
 
 
 def _existing(text: str, path: Path) -> ModelSource:
+    if (exported := exported_folder(path)) is not None:
+        return ModelSource(text, "exported", exported)
     if path.is_dir():
         if is_model_folder(path):
             return ModelSource(text, "folder", model_folder(path))

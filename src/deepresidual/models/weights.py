@@ -60,26 +60,12 @@ class ResolvedWeights:
     released: ReleasedWeights | None = None
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> TorchClassifier:
-    """Load a model: a model folder, the model of a run folder, or weights by name.
-
-    Released weights, repositories of the Hugging Face Hub, URLs and files of other libraries are fetched and
-    converted when they are first used, and kept in the cache.
-
-    Args:
-        path: A folder that :func:`save` or ``residual train`` wrote; where there is no such folder the name
-            of a bundled model (``resnet20-cifar10``), of released weights (``resnet50.a1_in1k``) or of a
-            network, meaning its default release (``resnet50``); ``owner/name`` or ``owner/name@revision`` on
-            the Hugging Face Hub; a URL; or a file or folder of another library that :func:`convert` reads.
-        device: Where to put the weights.
-
-    Returns:
-        A :class:`Classifier` in evaluation mode, with class names and preprocessing. It is typed as the form
-        that PyTorch computes, since a model folder holds that; code for any backend takes a ``Classifier``.
+def load_torch(path: str | Path, device: torch.device | str = "cpu") -> TorchClassifier:
+    """Load a model that PyTorch computes: whatever :func:`deepresidual.load` takes but an exported model.
 
     Raises:
         ConfigurationError: There is no such device.
-        ModelFileError: There is no such model, or it is damaged, or its parts contradict each other.
+        ModelFileError: There is no such model, or it is damaged, or exported.
         RunError: It cannot be fetched.
         MachineError: There is no network, and it is not in the cache.
     """
@@ -145,6 +131,12 @@ def cached_weights(given: str | Path) -> ResolvedWeights | None:
 
 def _known(source: ModelSource) -> ResolvedWeights | None:
     """Return what is a model folder already, or was converted before; no network is asked."""
+    if source.kind == "exported":
+        raise ModelFileError(
+            f"{source.given} is an exported model, whose weights are in the format of an engine",
+            expected="a model folder or a run folder",
+            remedy="give the model folder that it was exported from",
+        )
     if source.kind in ("folder", "bundled") and source.path is not None:
         return _of_folder(source, source.path)
     if source.kind == "file":

@@ -17,7 +17,7 @@ from deepresidual.data.contents import contents_of
 from deepresidual.data.near_copies import near_pairs, picture_hashes
 from deepresidual.data.source import SampleSource
 from deepresidual.errors import ResidualError
-from deepresidual.models import TorchClassifier, load
+from deepresidual.models import TorchClassifier, load_torch
 from deepresidual.runs.folder import Run
 from deepresidual.runs.read import LABEL_ERRORS, LEARNING_CURVE
 from deepresidual.runtime.console import note, warn
@@ -113,7 +113,7 @@ def _record(run: Run, source: SampleSource, features: dict[str, Features], weigh
     found = find_label_errors(crossed, labels)
     scores = self_confidence(crossed.probabilities, labels)
     conflicts = _conflicts(run, source, features, labels, scores)
-    if load(weights).label_names == classes:
+    if load_torch(weights).label_names == classes:
         found = LabelErrors(
             top1=crossed.top1,
             reason="None are listed: the run began with weights that know these classes, and may have "

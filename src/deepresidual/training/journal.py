@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from deepresidual.data.source import SampleSource
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError
-from deepresidual.models import TorchClassifier, load
+from deepresidual.models import TorchClassifier, load_torch
 from deepresidual.reporting import write_report
 from deepresidual.runs.folder import Run
 from deepresidual.runtime.console import ProgressBar, warn
@@ -136,7 +136,7 @@ class Journal:
         if evaluation is None or self.run.has_heat_maps:
             return
         try:
-            model = load(self.run.model_path).to(self._device)
+            model = load_torch(self.run.model_path).to(self._device)
             split = self._source.split(evaluation.split)
             self.run.record_heat_maps(self._task.heat_maps(model, split, evaluation))
         except DataError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from deepresidual.models import create, load
+from deepresidual.models import create, load_torch
 from deepresidual.nn import ResNet
 from deepresidual.runs.folder import Run
 from deepresidual.runs.plan import Plan
@@ -27,7 +27,7 @@ def first_network(plan: Plan, task: Task, weights: Path | None) -> ResNet:
     """Return the network that a run begins with: drawn, or another's, with its classifier for its classes."""
     network = create(plan.spec, seed=plan.seed)
     if weights is not None:
-        start = load(weights)
+        start = load_torch(weights)
         given = start.network.state_dict()
         keeps = start.label_names == plan.classes and start.spec.head == plan.spec.head
         # A backbone has no classifier to keep.
@@ -57,7 +57,7 @@ def kept_network(path: Path, plan: Plan, device: torch.device, processes: Proces
     weights: Tensors = {}
     with processes.failing_together():
         if processes.is_main:
-            weights = load(path).network.state_dict()
+            weights = load_torch(path).network.state_dict()
     network = create(plan.spec)
     network.load_state_dict(processes.broadcast(weights))
     return network.to(device).to(memory_format=torch.channels_last)

@@ -23,7 +23,7 @@ from deepresidual.data.source import SampleSource
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.data.source.multilabel import MULTILABEL, targets_of
 from deepresidual.errors import ConfigurationError, DataError
-from deepresidual.models import TorchClassifier, load, model_folder
+from deepresidual.models import TorchClassifier, load_torch, model_folder
 from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import earlier_recipe, named_recipe, recipe_for
@@ -82,7 +82,7 @@ def settle_learning(
 ) -> Plan:
     """Settle all of a plan that no measurement decides; it computes in float32, not compiled."""
     source.require_training_splits()
-    start = load(options.weights) if options.weights is not None else None
+    start = load_torch(options.weights) if options.weights is not None else None
     name, spec = _settled_model(source, model, start, recorded)
     if start and _backbone(spec) != _backbone(start.spec):
         raise ConfigurationError(

@@ -22,7 +22,7 @@ from typing import Any
 from deepresidual.analysis.experiments.experiment import Arm, Experiment, FinishedRun, Measurement
 from deepresidual.data.source import SampleSource
 from deepresidual.errors import ConfigurationError, DivergedError, ModelFileError
-from deepresidual.models import load
+from deepresidual.models import load_torch
 from deepresidual.recipe import with_new_names
 from deepresidual.runs.read import holds_run, read_run_record
 from deepresidual.runtime.console import note, warn
@@ -157,7 +157,7 @@ class Trial:
         try:
             # Measuring changes nothing, so it can be broken off anywhere.
             with stop.at_once():
-                model = load(run_path).to(device)
+                model = load_torch(run_path).to(device)
                 run = FinishedRun(run_path, self.arm, self.seed, model, self.source, device)
                 return self.experiment.measure(run), 0
         except StopRequested as request:

@@ -1,0 +1,156 @@
+"""``signature.json`` of an exported model: its file, inputs and outputs, and how it was checked.
+
+It is written for two readers. Residual takes from it which engine can run the file, and refuses one that is
+not the file that was checked. A program without Residual takes the labels, the preprocessing and the contract
+in words, so that it needs no other file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from deepresidual.errors import ModelFileError
+from deepresidual.runtime.files import sha256_of
+from deepresidual.runtime.strict_json import RecordError, check, read_object
+
+SIGNATURE = "signature.json"
+SELF_TEST = "self-test.npz"
+LABELS = "labels.txt"
+
+SIGNATURE_VERSION = 1
+
+ExportFormat: TypeAlias = Literal["onnx", "openvino", "pt2"]
+"""Format of the file that computes."""
+
+FileKind: TypeAlias = Literal["fp32", "int8"]
+"""Precision of the weights in the file."""
+
+CONTRACT = (
+    "pixels are uint8, (batch, height, width, channels) in the order of preprocess.channels: the decoded, "
+    "upright image, its shorter side resized to preprocess.resize_px by Pillow's filter "
+    "preprocess.interpolation (width first, then height), of which the central preprocess.crop_px square is "
+    "cut. Normalization is part of the file: do not divide, subtract a mean or change the order of the axes."
+)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of the file.
+
+    Attributes:
+        name: Its name in the graph.
+        dtype: ``uint8`` or ``float32``.
+        shape: Its axes: a number, or the name of an axis of any length.
+        meaning: What it is, in words.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What an exported file computes and how that was checked.
+
+    Attributes:
+        format: Format of the file.
+        file: Its name in the folder.
+        sha256: Its SHA-256, in hexadecimal; of a format in several files of all, in the order of their names.
+        precision: Precision of the weights.
+        inputs: What goes in.
+        outputs: What comes out.
+        certificate: How the outputs were held against PyTorch's.
+        quantization: How the weights and activations were made int8; empty for fp32.
+        contract: How an image becomes the input, in words.
+        files: Other files that belong to it, with their SHA-256.
+    """
+
+    format: ExportFormat
+    file: str
+    sha256: str
+    precision: FileKind
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    certificate: dict[str, Any]
+    quantization: dict[str, Any] = field(default_factory=dict)
+    contract: str = CONTRACT
+    files: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        return {"signature_version": SIGNATURE_VERSION, **dataclasses.asdict(self)}
+
+
+_TENSOR = {"name": str, "dtype": str, "shape": [(int, str)], "meaning": str}
+_KIND = {
+    "signature_version": int,
+    "format": str,
+    "file": str,
+    "sha256": str,
+    "precision": str,
+    "inputs": [_TENSOR],
+    "outputs": [_TENSOR],
+    "certificate": dict,
+    "quantization": dict,
+    "contract": str,
+    "files": {str: str},
+}
+
+
+def read_signature(folder: Path) -> Signature:
+    """Read the signature of an exported model; fields beside those of :class:`Signature` are left aside.
+
+    Raises:
+        ModelFileError: It is missing or damaged, or of a newer version.
+    """
+    path = folder / SIGNATURE
+    document = read_object(path)
+    try:
+        check(document, _KIND)
+    except RecordError as error:
+        raise ModelFileError(f"{path}: {error}", remedy="export the model again") from error
+    if document["signature_version"] != SIGNATURE_VERSION:
+        raise ModelFileError(
+            f"{path}: signature_version is {document['signature_version']}",
+            expected=str(SIGNATURE_VERSION),
+            remedy="update Residual to read a newer export",
+        )
+    for name, allowed in (("format", ("onnx", "openvino", "pt2")), ("precision", ("fp32", "int8"))):
+        if document[name] not in allowed:
+            raise ModelFileError(f"{path}: {name} is {document[name]!r}", expected=" or ".join(allowed))
+    if Path(document["file"]).name != document["file"]:
+        raise ModelFileError(f"{path}: file is {document['file']!r}", expected="a name in this folder")
+    fields: dict[str, Any] = {name: document[name] for name in _KIND if name != "signature_version"}
+    for name in ("inputs", "outputs"):
+        fields[name] = tuple(
+            Tensor(one["name"], one["dtype"], tuple(one["shape"]), one["meaning"]) for one in document[name]
+        )
+    return Signature(**fields)
+
+
+def files_of(folder: Path, signature: Signature) -> list[Path]:
+    """Return the files that compute: beside ``model.xml`` OpenVINO has its weights in ``model.bin``."""
+    first = folder / signature.file
+    return [first, first.with_suffix(".bin")] if signature.format == "openvino" else [first]
+
+
+def require_unchanged(folder: Path, signature: Signature) -> None:
+    """Refuse a file that is not the one that was exported and checked.
+
+    Raises:
+        ModelFileError: It is missing or another.
+    """
+    files = files_of(folder, signature)
+    for file in files:
+        if not file.is_file():
+            raise ModelFileError(f"{file} is missing", remedy="copy the whole folder, or export again")
+    if sha256_of(*files) != signature.sha256:
+        raise ModelFileError(
+            f"{files[0]} is not the file that {folder / SIGNATURE} describes (another SHA-256)",
+            remedy="copy the whole folder again, or export again",
+        )

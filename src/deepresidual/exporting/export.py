@@ -1,0 +1,141 @@
+"""``export``: from a model to a folder that other engines run, checked before it is there."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+from deepresidual.backends.engine import ENGINES, EngineSettings
+from deepresidual.backends.exported import ExportedClassifier
+from deepresidual.backends.pytorch import TorchClassifier
+from deepresidual.backends.signature import LABELS, SELF_TEST, SIGNATURE, Signature, Tensor
+from deepresidual.backends.thresholds import MULTILABEL
+from deepresidual.errors import ConfigurationError
+from deepresidual.exporting.card import export_card
+from deepresidual.exporting.certificate import Certificate, certify, reference_logits, self_test_of
+from deepresidual.exporting.onnx_file import write_onnx
+from deepresidual.exporting.views import bundled_views
+from deepresidual.models import load_torch, require_classes
+from deepresidual.models.config import ModelConfig
+from deepresidual.models.folder import CARD
+from deepresidual.models.source import CONFIG, is_exported
+from deepresidual.runtime.files import atomic_folder, expanded, sha256_of, write_json, write_text
+from deepresidual.runtime.processes import usable_cores
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from deepresidual.exporting.views import CheckViews
+
+Target: TypeAlias = Literal["onnx"]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was exported.
+
+    Attributes:
+        path: The folder.
+        signature: What its ``signature.json`` says.
+        certificate: How its logits were held against PyTorch's.
+        num_bytes: Size of the file that computes.
+    """
+
+    path: Path
+    signature: Signature
+    certificate: Certificate
+    num_bytes: int
+
+
+def export(model: TorchClassifier | str | Path, out: str | Path, *, to: Target = "onnx") -> Export:
+    """Write a model as a folder that another engine runs, whole or not at all; one at ``out`` is replaced.
+
+    Args:
+        model: A model, or what :func:`deepresidual.load` takes, but what is exported already.
+        out: The folder.
+        to: Format of the file that computes.
+
+    Returns:
+        What was written, with its certificate.
+
+    Raises:
+        ConfigurationError: There is something else at ``out``, or no such format.
+        ModelFileError: The model cannot be loaded, has no classifier, or the exported file computes other
+            logits than PyTorch: nothing is written then.
+        MissingDependencyError: A library that writes or runs the format is not installed.
+        RunError: The folder cannot be written.
+    """
+    if to not in get_args(Target):
+        raise ConfigurationError(f"to is {to!r}", expected=f"one of {', '.join(get_args(Target))}")
+    path = expanded(out)
+    require_free_or_exported(path)
+    loaded = model if isinstance(model, TorchClassifier) else load_torch(model)
+    require_classes(loaded, "the model" if isinstance(model, TorchClassifier) else str(model))
+    loaded = loaded.to("cpu").in_precision("fp32")
+    views = bundled_views(loaded.preprocess)
+    with atomic_folder(path, num_bytes=4 * loaded.spec.num_parameters) as folder:
+        return _written(loaded, folder, path, views)
+
+
+def require_free_or_exported(path: Path) -> None:
+    """Refuse a destination that holds something other than an exported model.
+
+    Raises:
+        ConfigurationError: There is something else at ``path``.
+    """
+    if path.exists() and not (path.is_dir() and (is_exported(path) or not any(path.iterdir()))):
+        raise ConfigurationError(f"{path} exists and is no exported model", remedy="choose another path")
+
+
+def _written(model: TorchClassifier, folder: Path, path: Path, views: CheckViews) -> Export:
+    """Fill the folder in the order in which the parts are checked, the signature last."""
+    reference = reference_logits(model, views)
+    file = folder / "model.onnx"
+    write_onnx(model, file)
+    write_json(folder / CONFIG, ModelConfig.of(model).to_document())
+    write_text(folder / LABELS, "".join(f"{name}\n" for name in model.label_names))
+    self_test_of(views, reference, model.num_macs(model.preprocess.crop_px)).write(folder / SELF_TEST)
+    signature = Signature(
+        "onnx", file.name, sha256_of(file), "fp32", inputs_of(model), outputs_of(model), certificate={}
+    )
+    certificate = _certified(model, folder, signature, views, reference)
+    signature = dataclasses.replace(signature, certificate=certificate.to_dict())
+    write_json(folder / SIGNATURE, signature.to_dict())
+    write_text(folder / CARD, export_card(ModelConfig.of(model), signature))
+    return Export(path, signature, certificate, file.stat().st_size)
+
+
+def _certified(
+    model: TorchClassifier,
+    folder: Path,
+    signature: Signature,
+    views: CheckViews,
+    reference: NDArray[np.float32],
+) -> Certificate:
+    """Open the file as ``load`` will, self-test included, and hold its logits against PyTorch's."""
+    settings = EngineSettings(ENGINES[signature.format][0], streams=usable_cores())
+    session = ExportedClassifier(
+        folder, signature, settings, model.label_names, model.preprocess, task=model.task
+    )
+    return certify(session.logits, views, reference, f"{settings.engine} {session.engine_version()}")
+
+
+def inputs_of(model: TorchClassifier) -> tuple[Tensor, ...]:
+    """Return what goes into the file."""
+    side = model.preprocess.crop_px
+    shape = ("batch", side, side, model.preprocess.num_channels)
+    return (Tensor("pixels", "uint8", shape, f"views of images, {model.preprocess.channels}; see contract"),)
+
+
+def outputs_of(model: TorchClassifier) -> tuple[Tensor, ...]:
+    """Return what comes out of the file."""
+    shape = ("batch", len(model.label_names))
+    several = model.task == MULTILABEL
+    meaning = "sigmoid of the logits, each label for itself" if several else "softmax of the logits"
+    return (
+        Tensor("probabilities", "float32", shape, f"{meaning}; in the order of labels.txt"),
+        Tensor("logits", "float32", shape, "outputs of the last layer"),
+    )

@@ -1,0 +1,78 @@
+"""Write a model as ONNX: one file, opset 18, the batch dimension dynamic and named."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+
+from deepresidual.errors import MissingDependencyError
+from deepresidual.exporting.module import ExportModule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from deepresidual.backends.pytorch import TorchClassifier
+
+OPSET = 18
+
+
+def write_onnx(model: TorchClassifier, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a model as an ONNX file.
+
+    Args:
+        model: The model, on the CPU.
+        path: The file.
+        metadata: Text to store in the file, by key.
+
+    Raises:
+        MissingDependencyError: onnx or onnxscript is not installed.
+        OSError: The file cannot be written.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  # what torch writes ONNX with
+    except ImportError as error:
+        raise MissingDependencyError.of_extra(
+            f"ONNX needs {error.name}, which is not installed", "onnx"
+        ) from error
+    module, side = ExportModule(model).eval(), model.preprocess.crop_px
+    # Of two images: a batch of one would be taken for a constant.
+    sample = torch.zeros(2, side, side, model.preprocess.num_channels, dtype=torch.uint8)
+    with _quiet(), torch.inference_mode():
+        program = torch.onnx.export(
+            module,
+            (sample,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["pixels"],
+            output_names=["probabilities", "logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101  # only without dynamo it writes by itself
+    graph = program.model_proto
+    onnx.helper.set_model_props(graph, metadata or {})
+    onnx.save(graph, path)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what the exporter says of its own inside."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

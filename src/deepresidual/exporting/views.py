@@ -1,0 +1,80 @@
+"""Photos that an exported file is checked with: of the user's data, or two that come with scikit-learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deepresidual.data.decode import decode
+from deepresidual.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deepresidual.data.source import SampleSource
+    from deepresidual.preprocess import Preprocess
+
+NUM_VIEWS = 32
+"""Views that a certificate is made with."""
+
+
+@dataclass(frozen=True)
+class CheckViews:
+    """Views of photos.
+
+    Attributes:
+        pixels: ``(N, S, S, C)`` uint8.
+        names: What each is a view of.
+        source: Where the photos come from, in words.
+    """
+
+    pixels: NDArray[np.uint8]
+    names: tuple[str, ...]
+    source: str
+
+
+def bundled_views(preprocess: Preprocess) -> CheckViews:
+    """Return views of parts of the two photos that come with scikit-learn, a Chinese temple and a flower."""
+    from sklearn.datasets import load_sample_images
+
+    loaded: Any = load_sample_images()
+    pixels, names = [], []
+    for file, photo in zip(("china.jpg", "flower.jpg"), loaded.images, strict=True):
+        height, width = photo.shape[:2]
+        # Sixteen places a photo, overlapping, each showing half of its height and width.
+        for row in range(4):
+            for column in range(4):
+                top, left = height * row // 6, width * column // 6
+                part = np.ascontiguousarray(photo[top : top + height // 2, left : left + width // 2])
+                pixels.append(preprocess.center_view(preprocess.to_channels(part)))
+                names.append(f"{file}, from column {left} and row {top}, {width // 2}×{height // 2} px")
+    return CheckViews(np.stack(pixels), tuple(names), "two photos that come with scikit-learn")
+
+
+def views_of(source: SampleSource, split: str, preprocess: Preprocess, name: str) -> CheckViews:
+    """Return views of images of a split, spread evenly over it.
+
+    Args:
+        source: The data.
+        split: Name of the split.
+        preprocess: Makes the views.
+        name: What the user calls the data.
+
+    Raises:
+        DataError: None of the images can be used.
+    """
+    samples = source.split(split)
+    pixels, names = [], []
+    for index in dict.fromkeys(np.linspace(0, len(samples) - 1, NUM_VIEWS).round().astype(int).tolist()):
+        sample = samples.read(index)
+        try:
+            decoded = decode(sample.content)
+        except DataError:
+            continue
+        pixels.append(preprocess.center_view(preprocess.to_channels(decoded)))
+        names.append(sample.key)
+    if not pixels:
+        raise DataError(f"none of the images of {name} that were tried can be used")
+    return CheckViews(np.stack(pixels), tuple(names), f"{name}, {split}")

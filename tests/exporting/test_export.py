@@ -1,0 +1,160 @@
+"""An exported model is a folder that predicts as the model that it was made from, or it is not there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import deepresidual
+from deepresidual.backends.self_test import Difference, SelfTest
+from deepresidual.cli import main
+from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.exporting import Export, export
+from deepresidual.models.folder import save
+from tests.exporting.conftest import tiny_model
+
+
+def test_logits_are_those_of_the_model(exported: Export) -> None:
+    model, pixels = tiny_model(), np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    assert deepresidual.load(exported.path).logits(pixels) == pytest.approx(model.logits(pixels), abs=1e-4)
+
+
+def test_probabilities_in_the_graph_are_those_of_the_classifier(exported: Export) -> None:
+    import onnxruntime
+
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    session = onnxruntime.InferenceSession(exported.path / "model.onnx")
+    probabilities, logits = session.run(["probabilities", "logits"], {"pixels": pixels})
+    assert probabilities == pytest.approx(tiny_model().probabilities(logits), abs=1e-6)
+
+
+def test_the_file_is_one_of_opset_18_whose_batch_has_a_name(exported: Export) -> None:
+    graph = onnx.load(exported.path / "model.onnx", load_external_data=False)
+    onnx.checker.check_model(graph, full_check=True)
+    assert [version.version for version in graph.opset_import if version.domain == ""] == [18]
+    assert graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert not any(tensor.external_data for tensor in graph.graph.initializer)
+    assert sorted(path.name for path in exported.path.iterdir()) == [
+        "README.md", "config.json", "labels.txt", "model.onnx", "self-test.npz", "signature.json",
+    ]  # fmt: skip
+
+
+def test_the_certificate_says_what_was_measured(exported: Export) -> None:
+    document = json.loads((exported.path / "signature.json").read_text())
+    difference = document["certificate"]["difference"]
+    assert 0 < difference["largest"] < 1e-3 * difference["deviation"]
+    assert (difference["agreement"], difference["count"]) == (1, 32)
+    assert document["certificate"]["engine"].startswith("onnxruntime ")
+
+
+def test_nothing_is_written_where_the_file_is_another_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, other = tiny_model(), tiny_model()
+    with torch.no_grad():
+        next(other.network.get_classifier().parameters()).mul_(1.01)
+    writer = sys.modules["deepresidual.exporting.export"]  # under this name the package has the function
+    monkeypatch.setattr(writer, "reference_logits", lambda _, views: other.logits(views.pixels))
+    with pytest.raises(ModelFileError, match="logits differ from PyTorch's by 0.0.* of their deviation"):
+        export(model, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_something_else_stays(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigurationError, match="exists and is no exported model"):
+        export(tiny_model(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_an_exported_model_is_replaced_whole(own_export: Path) -> None:
+    (own_export / "stale").touch()
+    export(tiny_model(), own_export)
+    assert not (own_export / "stale").exists()
+
+
+@pytest.mark.parametrize("name", ["", "model.onnx"])
+def test_the_folder_and_its_file_are_the_model(exported: Export, name: str) -> None:
+    assert repr(deepresidual.load(exported.path / name)).startswith("ExportedClassifier(")
+
+
+def test_prediction_does_not_import_torch(exported: Export, photos: Path) -> None:
+    code = (
+        "import sys\nfrom deepresidual.cli import main\n"
+        "assert main(['predict', *sys.argv[1:]]) == 0\n"
+        "print({'torch', 'scipy', 'sklearn', 'pyarrow', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(exported.path), str(photos)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+# -- damage ------------------------------------------------------------------------------------------------
+
+
+def test_another_file_is_refused(own_export: Path) -> None:
+    with (own_export / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ModelFileError, match="is not the file that .* describes"):
+        deepresidual.load(own_export).predict(np.zeros((8, 8, 3), np.uint8))
+
+
+def test_a_session_that_computes_wrongly_is_refused(own_export: Path) -> None:
+    stored = SelfTest.read(own_export / "self-test.npz")
+    SelfTest(stored.pixels, stored.logits + np.float32(0.1) * stored.logits.std()).write(
+        own_export / "self-test.npz"
+    )
+    with pytest.raises(ModelFileError, match="computes wrongly here: .* differ from PyTorch's by 0.1"):
+        deepresidual.load(own_export).predict(np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"signature_version": 2}, "signature_version is 2; expected 1"),
+        ({"format": "tflite"}, "format is 'tflite'"),
+        ({"file": "../model.onnx"}, "file is '../model.onnx'"),
+        ({"sha256": 3}, "sha256 is 3, not text"),
+        ({"inputs": []}, "names an input of"),
+    ],
+)
+def test_a_damaged_signature_is_named(own_export: Path, change: dict[str, object], message: str) -> None:
+    file = own_export / "signature.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ModelFileError, match=message):
+        deepresidual.load(own_export)
+
+
+def test_what_is_exported_is_not_exported_or_trained_from(exported: Export, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="is an exported model, whose weights are in the format"):
+        export(exported.path, tmp_path / "again")
+
+
+def test_a_model_folder_has_no_other_backend_than_torch(tmp_path: Path) -> None:
+    save(tiny_model(), tmp_path / "model")
+    with pytest.raises(ModelFileError, match="residual export .* --to onnx"):
+        deepresidual.load(tmp_path / "model", backend="onnxruntime")
+
+
+def test_a_difference_that_is_not_finite_is_infinite() -> None:
+    logits = np.array([[np.nan, 1.0]], np.float32)
+    assert Difference.between(logits, np.ones((1, 2), np.float32)).largest == np.inf
+
+
+def test_the_command_tells_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tiny_model(), tmp_path / "model")
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"wrote {tmp_path / 'out'}"
+    assert "certificate  onnxruntime" in lines[1]
