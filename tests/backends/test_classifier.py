@@ -1,13 +1,14 @@
-"""What every backend has to do: PyTorch's networks and stand-ins without torch pass the same tests."""
+"""What every backend has to do: PyTorch, the engines of exported models and stand-ins pass the same tests."""
 
 from __future__ import annotations
 
-import copy
 import itertools
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,15 @@ from PIL import Image
 
 from deepresidual.backends import Classifier, find_images, predict_files
 from deepresidual.backends.classifier import SettledPrecision
+from deepresidual.backends.exported import ExportedClassifier
 from deepresidual.cli import main
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError
 from deepresidual.evaluation import EvaluationSetup, Views, evaluate
 from deepresidual.evaluation.views import ViewKind
 from deepresidual.explanation import explain_files
+from deepresidual.exporting import export
 from deepresidual.models import TorchClassifier, create
+from deepresidual.models.exported import load_exported
 from tests.conftest import COLORS, SMALL_INPUT, TINY
 
 
@@ -48,12 +52,7 @@ class ThreadedMeanColor(MeanColor):
     streams, stream_batch = 2, 2
 
 
-@pytest.fixture(params=["torch", "numpy", "numpy in threads"])
-def classifier(request: pytest.FixtureRequest) -> Classifier:
-    if request.param == "numpy in threads":
-        return ThreadedMeanColor()
-    if request.param == "numpy":
-        return MeanColor()
+def tiny_network() -> TorchClassifier:
     network = create(TINY, seed=3)
     # Statistics of BN as after training: other than 0 and 1.
     generator = torch.Generator().manual_seed(3)
@@ -63,18 +62,39 @@ def classifier(request: pytest.FixtureRequest) -> Classifier:
     return TorchClassifier(network, tuple(COLORS), SMALL_INPUT)
 
 
+@pytest.fixture(scope="session")
+def onnx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(tiny_network(), tmp_path_factory.mktemp("exported") / "model").path
+
+
+@pytest.fixture(params=["torch", "numpy", "numpy in threads", "onnxruntime", "openvino"])
+def classifier(request: pytest.FixtureRequest) -> Classifier:
+    match request.param:
+        case "torch":
+            return tiny_network()
+        case "numpy":
+            return MeanColor()
+        case "numpy in threads":
+            return ThreadedMeanColor()
+        case backend:
+            model = load_exported(request.getfixturevalue("onnx_folder"), backend=backend)
+            # The same on machines of any number of cores.
+            return model.with_settings(replace(model.settings, streams=2, batch=2))
+
+
 def expected_logits(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return what its logits have to be up to 1e-4, computed in another way."""
     if isinstance(classifier, MeanColor):
         left: NDArray[np.float64] = pixels[:, :, : pixels.shape[2] // 2].astype(np.float64)
         means: NDArray[np.float64] = left.mean(axis=(1, 2)) / 50
         return means
-    # One that is made of a TorchClassifier is held against that, as that against its module in float64.
-    assert isinstance(classifier, TorchClassifier)
+    # One that is exported is held against the module in float64, as that is itself.
+    assert isinstance(classifier, TorchClassifier | ExportedClassifier)
+    network = tiny_network().network.double().eval()
     mean, std = (np.array(each) for each in (SMALL_INPUT.mean, SMALL_INPUT.std))
     images = torch.from_numpy((pixels / 255 - mean) / std).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        logits: NDArray[np.float64] = copy.deepcopy(classifier.network).double().eval()(images).numpy()
+        logits: NDArray[np.float64] = network(images).numpy()
     return logits
 
 
@@ -181,15 +201,16 @@ def test_a_bad_file_is_named_and_the_others_are_predicted(
 def test_no_number_is_no_prediction(
     classifier: Classifier, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind = type(classifier)
-    usual = kind.logits
-
-    def broken(self: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits = usual(self, pixels)
+    def broken(
+        usual: Callable[[NDArray[np.uint8]], NDArray[np.float32]], pixels: NDArray[np.uint8]
+    ) -> NDArray[np.float32]:
+        logits = usual(pixels)
         logits[1::2] = np.nan
         return logits
 
-    monkeypatch.setattr(kind, "logits", broken)
+    # Of one that streams each thread asks for logits by itself.
+    name = "stream_logits" if classifier.streams else "logits"
+    monkeypatch.setattr(classifier, name, partial(broken, getattr(classifier, name)))
     results = list(predict_files(classifier, files[:3], batch_size=3))
     assert [result.error for result in results] == ["", "the outputs of the model are not finite", ""]
     with pytest.raises(ModelFileError, match="the outputs of the model are not finite; check its weights"):

@@ -92,5 +92,9 @@ def open_engine(folder: Path, signature: Signature, settings: EngineSettings) ->
             from deepresidual.backends.onnx_runtime import OnnxRuntimeEngine
 
             return OnnxRuntimeEngine(folder / signature.file, settings)
+        case "openvino":
+            from deepresidual.backends.open_vino import OpenVinoEngine
+
+            return OpenVinoEngine(folder / signature.file, settings)
         case _:
             raise NotImplementedError(settings.engine)

@@ -77,6 +77,16 @@ class ExportedClassifier(Classifier):
         other.backend = settings.engine
         return other
 
+    @property
+    def streams(self) -> int:
+        """Threads that may compute at once, each taking images all the way."""
+        return self.settings.streams
+
+    @property
+    def stream_batch(self) -> int:
+        """Images that a stream computes at a time."""
+        return self.settings.batch
+
     def engine_version(self) -> str:
         """Return the version of the engine, which is opened for that and tests itself."""
         return self.session.engine().version
@@ -84,7 +94,7 @@ class ExportedClassifier(Classifier):
     def settle_precision(self, choice: PrecisionChoice, image_px: int) -> SettledPrecision:
         """Choose the precision; by default that of the file."""
         del image_px
-        if choice == "auto" or choice == "fp32":  # mypy narrows this form
+        if choice == "auto":
             return SettledPrecision("fp32", f"{self.signature.file} holds {self.signature.precision}")
         self.in_precision(choice)
         return SettledPrecision(choice, ASKED_FOR)
@@ -116,3 +126,7 @@ class ExportedClassifier(Classifier):
         """
         require_outputs(self)
         return self.session.logits(pixels)
+
+    def stream_logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute logits as :meth:`logits` does, in the calling thread alone: one of the streams."""
+        return self.session.logits_here(pixels)
