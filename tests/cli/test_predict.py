@@ -185,7 +185,7 @@ def test_a_file_of_rows_is_whole_or_not_there(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deepresidual.cli.prediction_rows.PredictionRows.columns", interrupted)
+    monkeypatch.setattr("deepresidual.prediction.rows.PredictionRows.columns", interrupted)
     assert main(["predict", model, "mixed/a.png", "--out", "found.csv"]) == 130
     assert Path("found.csv").read_text() == "from before"
     assert not list(Path().glob(".found*"))

@@ -13,9 +13,9 @@ import pytest
 from deepresidual.backends import FilePrediction
 from deepresidual.backends.classifier import Prediction
 from deepresidual.cli import main
-from deepresidual.cli.label_rows import LabelRows
 from deepresidual.cli.label_tables import print_labels
 from deepresidual.evaluation.multilabel import measure
+from deepresidual.prediction.label_rows import LabelRows
 from deepresidual.runtime.table_file import table_writer
 from tests.evaluation.test_multilabel import Scored, scores_of
 

@@ -124,6 +124,37 @@ class Classifier(ABC):
             ModelFileError: The model has no classifier.
         """
 
+    def features(self, pixels: NDArray[np.uint8], stage: str | None = None) -> NDArray[np.float32]:
+        """Compute pooled features of a batch.
+
+        Args:
+            pixels: As for :meth:`logits`.
+            stage: The mean over all positions of the map after ``stem``, ``layer1`` and so on. Default: what
+                the classifier reads.
+
+        Returns:
+            ``(N, F)`` float32, in memory of its own.
+
+        Raises:
+            ModelFileError: The backend gives none.
+            UnknownNameError: The network has no such stage.
+        """
+        del pixels, stage
+        raise ModelFileError(
+            f"features are asked for, and {self.backend} computes logits alone of this model",
+            expected="a model that PyTorch computes",
+            remedy="give the model folder that it was exported from",
+        )
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages whose versions may change the outputs."""
+        return ()
+
+    def weights_sha256(self) -> str:
+        """Return the SHA-256 of weights and architecture, by which two models are told apart; "": unknown."""
+        return ""
+
     # -- where and how it computes: a backend overrides what it can do besides float32 on the CPU ----------
 
     @property

@@ -68,6 +68,15 @@ class ExportedClassifier(Classifier):
         """How it is computed."""
         return self.session.settings
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages whose versions may change the outputs."""
+        return (self.settings.engine,)
+
+    def weights_sha256(self) -> str:
+        """Return the SHA-256 of the exported file, as its signature states it."""
+        return self.signature.sha256
+
     def with_settings(self, settings: EngineSettings) -> Self:
         """Return this classifier, computed in another way."""
         if settings == self.settings:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepresidual.backends.classifier import PREDICT_BATCH_SIZE, Classifier, Prediction
+from deepresidual.backends.images import ImageFile
 from deepresidual.data.formats import EXPECTED
 from deepresidual.data.source import IgnoredFile, archive, list_images
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError, ResidualError
@@ -195,7 +196,7 @@ def _folders_from(place: str, above: tuple[str, ...], unusable: list[DataError])
 
 def predict_files(
     model: Classifier,
-    files: Sequence[str | bytes],
+    files: Sequence[str | bytes | ImageFile],
     *,
     top_k: int = 1,
     batch_size: int = PREDICT_BATCH_SIZE,
@@ -209,7 +210,8 @@ def predict_files(
 
     Args:
         model: What :func:`deepresidual.load` returned, on the device to use.
-        files: Paths of image files, or the content of one, whose path is empty then.
+        files: Paths of image files, the content of one, whose path is empty then, or files of which more is
+            known (:class:`deepresidual.backends.images.ImageFile`).
         top_k: How many classes to return for each, best first.
         batch_size: Images at a time.
         num_workers: Threads that read and decode. Default: chosen for the machine.

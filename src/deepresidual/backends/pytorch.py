@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -137,6 +139,43 @@ class TorchClassifier(Classifier):
             with autocast(self.device, self.precision):
                 logits: torch.Tensor = self.network.eval()(batch)
             return _on_host(logits)
+
+    def features(self, pixels: NDArray[np.uint8], stage: str | None = None) -> NDArray[np.float32]:
+        """Compute pooled features of a batch, in evaluation mode.
+
+        Args:
+            pixels: ``(N, S, S, C)`` uint8, as :meth:`Preprocess.center_view` gives them.
+            stage: The mean over all positions of the map after ``stem``, ``layer1`` and so on. Default: what
+                the classifier reads (:meth:`deepresidual.nn.ResNet.pooled_features`).
+
+        Returns:
+            ``(N, F)`` float32.
+
+        Raises:
+            UnknownNameError: The network has no such stage.
+        """
+        network = self.network.eval()
+        with torch.inference_mode():
+            batch = self._batch(pixels)
+            with autocast(self.device, self.precision):
+                if stage is None:
+                    pooled = network.pooled_features(batch)
+                else:
+                    pooled = network.stage_map(batch, stage).mean(dim=(2, 3))
+            return _on_host(pooled)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages whose versions may change the outputs."""
+        return ("torch",)
+
+    def weights_sha256(self) -> str:
+        """Return the SHA-256 of the architecture and of every tensor of the state dict, by name."""
+        digest = hashlib.sha256(json.dumps(self.spec.to_dict(), sort_keys=True).encode())
+        for name, tensor in self.network.state_dict().items():
+            digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     def logits_of_whole(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the logits of whole images of any size: the mean over all positions of the score map.

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from deepresidual.cli.label_rows import LabelRows
 from deepresidual.cli.options import LocalPath, Maybe
 from deepresidual.cli.output import flush_output, print_json, print_line
-from deepresidual.cli.prediction_rows import PredictionRows
+from deepresidual.cli.prediction_folder import Destination, write_folder
+from deepresidual.cli.prediction_output import print_header, print_row
 from deepresidual.cli.unusable import FileErrors, exit_code_of, warn_of_others
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.runtime.printable import shortened
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from deepresidual.backends import Classifier, FilePrediction
     from deepresidual.backends.files import FoundImages
-    from deepresidual.cli.prediction_rows import RowFormat
+    from deepresidual.backends.images import ImageFile
+    from deepresidual.cli.prediction_output import RowFormat
+    from deepresidual.prediction.outputs import ClassOutputs
 
 __all__ = ["predict"]
 
@@ -39,8 +41,10 @@ def predict(
     /,
     *,
     top_k: int = 1,
-    format: Literal["table", "jsonl", "csv"] = "table",  # noqa: A002  # the name of the option
-    out: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
+    format: Maybe[Literal["table", "jsonl", "csv", "parquet"]] = None,  # noqa: A002  # the name of the option
+    out: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE|FOLDER")]] = None,
+    shard: Maybe[Annotated[str, tyro.conf.arg(metavar="I/N")]] = None,
+    shard_size: Maybe[int] = None,
     min_probability: Maybe[Annotated[str, tyro.conf.arg(metavar="auto|P")]] = None,
     batch_size: int = 32,
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
@@ -60,8 +64,12 @@ def predict(
         paths: Image files, folders, .zip and .tar files, patterns such as 'photos/**/*.jpg', or - for one
             image from stdin.
         top_k: How many classes to show for each image.
-        format: table, jsonl (a JSON object a line) or csv.
-        out: Write the rows into this .csv, .jsonl or .parquet file instead, whole or not at all.
+        format: table, jsonl (a JSON object a line) or csv; of the shards of a folder parquet, jsonl or csv.
+            Default: table; of shards parquet.
+        out: Write the rows into this .csv, .jsonl or .parquet file instead, whole or not at all; or into a
+            folder of shards, where the same command goes on after it was ended.
+        shard: With a folder, do the I-th of N parts, from 0: so many processes or machines share the work.
+        shard_size: With a folder, files in a shard. Default: 4096, or fewer with --shard.
         min_probability: Answer "unsure" below this probability; auto: the one that 'residual evaluate'
             has chosen by a precision target. That is no detector of what the model has never seen.
         batch_size: Images at a time.
@@ -71,56 +79,56 @@ def predict(
         json: Print one JSON document at the end instead.
     """
     from deepresidual.models.source import find_source
+    from deepresidual.runtime.table_file import TABLE_SUFFIXES
 
     if not paths:
         raise ConfigurationError(
             "there is no PATH", expected="image files, folders, zip files, patterns or - after MODEL"
         )
-    _check_out(out, format)
+    folder = Destination.of(out, TABLE_SUFFIXES, format, shard, shard_size)
+    if folder is not None and _STDIN in paths:
+        raise ConfigurationError("- is given with a folder", expected="files, folders and patterns")
+    if folder is None and format == "parquet":
+        raise ConfigurationError("--format is parquet without a file", remedy="add --out FILE.parquet")
     find_source(model)  # what is mistyped is told before torch is loaded
-    from deepresidual.backends import predict_files
-    from deepresidual.backends.thresholds import MULTILABEL
-
-    found, files = _files_of(paths)
+    found: FoundImages | None
+    files: list[ImageFile | bytes] = []
+    if folder is not None:
+        found = folder.found(paths)
+    else:
+        found, files = _files_of(paths)
     from deepresidual.models import load, require_classes
+    from deepresidual.prediction.outputs import ClassOutputs, ComputeSettings
     from deepresidual.runtime.console import note, warn_each
 
     loaded = load(model, device)
     require_classes(loaded, model)
-    _tell_of_bundled(model, loaded, files)
-    warn_of_others(found.ignored)
-    warn_each(found.unusable)
-    results = predict_files(
-        loaded, files, top_k=top_k, batch_size=batch_size, num_workers=workers, precision=precision
-    )
     threshold = None if min_probability is None else _threshold(min_probability, loaded, model)
-    has_lists = out is not None and out.suffix.casefold() != ".csv"
-    rows = LabelRows(has_lists=has_lists) if loaded.task == MULTILABEL else PredictionRows(top_k, threshold)
-    documents: list[dict[str, Any]] = []
-    errors = FileErrors()
-    with _row_writer(rows, format, out, len(files), quiet=json) as write:
-        for result in results:
-            named = replace(result, path=result.path or "stdin")
-            if named.error:
-                errors.add(named.path, named.error)
-            if json:
-                documents.append(rows.as_dict(named))
-            write(named)
-        errors.end()
+    outputs = ClassOutputs(
+        loaded,
+        top_k=top_k,
+        min_probability=threshold,
+        settings=ComputeSettings(batch_size=batch_size, num_workers=workers, precision=precision),
+    )
+    if folder is not None:
+        exit_code = write_folder(outputs, paths, found, folder, model, as_json=json)
+    else:
+        unusable = found.unusable if found is not None else []
+        _tell_of_bundled(model, loaded, files)
+        warn_of_others(found.ignored if found is not None else [])
+        warn_each(unusable)
+        kind: RowFormat = "table" if format is None or format == "parquet" else format
+        errors = _write_rows(outputs, files, kind, out, as_json=json)
+        exit_code = exit_code_of(model, len(files), unusable, errors.reasons)
     if threshold is not None:
         note(
             f"below {threshold:g} an image is called unsure. That is no detector of strangers: of what it "
             "has never seen a model can be sure, too"
         )
-    if json:
-        print_json({"count": len(documents), "results": documents})
-    elif out is not None:
-        bad = f", {len(errors.reasons):,} of them errors" if errors.reasons else ""
-        print_line(f"{shortened(str(out))}: {len(files):,} rows{bad}")
-    return exit_code_of(model, len(files), found.unusable, errors.reasons)
+    return exit_code
 
 
-def _tell_of_bundled(model: str, loaded: Classifier, files: list[str | bytes]) -> None:
+def _tell_of_bundled(model: str, loaded: Classifier, files: list[ImageFile | bytes]) -> None:
     """Say what a bundled model makes of photos: it is the first that a newcomer tries, and knows little."""
     from deepresidual.data.decode import open_image, read_file
     from deepresidual.models import bundled
@@ -130,7 +138,7 @@ def _tell_of_bundled(model: str, loaded: Classifier, files: list[str | bytes]) -
         return
     side = loaded.preprocess.crop_px
     try:
-        image = open_image(read_file(files[0]))
+        image = open_image(read_file(files[0].path))
     except DataError:
         return  # its own row says why
     if min(image.width, image.height) > 2 * side:
@@ -138,16 +146,6 @@ def _tell_of_bundled(model: str, loaded: Classifier, files: list[str | bytes]) -
             f"{model} shrinks photos to {side} px and knows {len(loaded.label_names)} classes only "
             f"({', '.join(loaded.label_names)}): of anything else it names one of these all the same"
         )
-
-
-def _check_out(out: Path | None, kind: RowFormat) -> None:
-    if out is None:
-        return
-    from deepresidual.runtime.table_file import require_table_suffix
-
-    require_table_suffix(out, "--out")
-    if kind != "table":
-        raise ConfigurationError("--format is given with --out, whose name says the format", expected="one")
 
 
 def _threshold(choice: str, loaded: Classifier, model: str) -> float:
@@ -180,14 +178,16 @@ def _threshold(choice: str, loaded: Classifier, model: str) -> float:
     return value
 
 
-def _files_of(paths: list[str]) -> tuple[FoundImages, list[str | bytes]]:
+def _files_of(paths: list[str]) -> tuple[FoundImages, list[ImageFile | bytes]]:
     """Return what paths stand for, and what to predict: files, and last the image from stdin."""
     from deepresidual.backends import find_images
     from deepresidual.backends.files import FoundImages
+    from deepresidual.backends.images import ImageFile
 
     others = [path for path in paths if path != _STDIN]
     found = find_images(others) if others else FoundImages([], [], [])
-    return found, [*found.files, *([_read_stdin()] if _STDIN in paths else [])]
+    stdin = [_read_stdin()] if _STDIN in paths else []
+    return found, [*map(ImageFile, found.files), *stdin]
 
 
 def _read_stdin() -> bytes:
@@ -200,31 +200,59 @@ def _read_stdin() -> bytes:
     return content
 
 
+def _write_rows(
+    outputs: ClassOutputs,
+    files: list[ImageFile | bytes],
+    kind: RowFormat,
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> FileErrors:
+    """Print the rows as they are computed, or write them into a file; return why files have none."""
+    rows, errors = outputs.rows(), FileErrors()
+    documents: list[dict[str, Any]] = []
+    with _row_writer(outputs, kind, out, len(files), quiet=as_json) as write:
+        for result in outputs.results(files):
+            named = replace(result, path=result.path or "stdin")
+            if named.error:
+                errors.add(named.path, named.error)
+            if as_json:
+                documents.append(rows.as_dict(named))
+            write(named)
+        errors.end()
+    if as_json:
+        print_json({"count": len(documents), "fast_decode": outputs.fast_decode, "results": documents})
+    elif out is not None:
+        bad = f", {len(errors.reasons):,} of them errors" if errors.reasons else ""
+        print_line(f"{shortened(str(out))}: {len(files):,} rows{bad}")
+    return errors
+
+
 @contextlib.contextmanager
 def _row_writer(
-    rows: PredictionRows, kind: RowFormat, out: Path | None, num_files: int, *, quiet: bool
+    outputs: ClassOutputs, kind: RowFormat, out: Path | None, num_files: int, *, quiet: bool
 ) -> Iterator[Callable[[FilePrediction], None]]:
     """Yield what prints a row, or writes it into a file under a progress bar."""
     if out is None:
+        rows = outputs.rows()
         if not quiet:
-            rows.print_header(kind)
+            print_header(rows, kind)
 
-        def print_row(result: FilePrediction) -> None:
+        def show(result: FilePrediction) -> None:
             if not quiet:
-                rows.print_row(kind, result)
+                print_row(rows, kind, result)
                 flush_output()
 
-        yield print_row
+        yield show
         return
     from deepresidual.runtime.console import ProgressBar
-    from deepresidual.runtime.table_file import table_writer
 
     done = 0
-    with ProgressBar(num_files, label="predicting") as bar, table_writer(out, rows.types()) as write:
+    with ProgressBar(num_files, label="predicting") as bar, outputs.opened(out, num_files) as write:
 
         def write_row(result: FilePrediction) -> None:
             nonlocal done
-            write(rows.columns(result))
+            write(result)
             done += 1
             bar.update(done, "")
 

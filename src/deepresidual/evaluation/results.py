@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -29,11 +28,11 @@ import torch
 
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.fields import is_whole
-from deepresidual.runtime.csv_cells import original
 from deepresidual.runtime.files import expanded
 from deepresidual.runtime.table_file import (
     TABLE_SUFFIXES,
     Columns,
+    read_columns,
     readable,
     require_table_suffix,
     table_writer,
@@ -136,7 +135,7 @@ def read_results(path: str | Path) -> Results:
             remedy="write one of each model with 'residual evaluate MODEL DATA --predictions FILE.csv'",
         )
     try:
-        columns = _read(path)
+        columns = read_columns(path, _READ)
     except OSError as error:
         raise DataError(
             f"{path} cannot be read ({error.strerror or error})",
@@ -160,30 +159,3 @@ def read_results(path: str | Path) -> Results:
             raise DataError(f"{path} names {key!r} twice", expected="one row for every image")
         results[key] = (label, predicted)
     return results
-
-
-def _read(path: Path) -> Columns:
-    """Return the columns of a file; cells of rows that are too short are ``None``."""
-    match path.suffix.casefold():
-        case ".csv":
-            # A spreadsheet that has saved the file has put a byte-order mark in front.
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                reader = csv.DictReader(file)
-                rows, names = list(reader), reader.fieldnames or ()
-            return {name: [_named(row[name]) for row in rows] for name in names}
-        case ".jsonl":
-            with path.open(encoding="utf-8") as file:
-                objects = [json.loads(line) for line in file if line.strip()]
-            if not all(isinstance(row, dict) for row in objects):
-                raise ValueError("a line is no JSON object")
-            return {name: [row.get(name) for row in objects] for name in (objects[0] if objects else ())}
-        case _:
-            import pyarrow.parquet as pq
-
-            names = pq.read_schema(path).names
-            read: Columns = pq.read_table(path, columns=[name for name in _READ if name in names]).to_pydict()
-            return read
-
-
-def _named(cell: str | None) -> str | None:
-    return None if cell is None else original(cell)

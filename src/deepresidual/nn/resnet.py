@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from deepresidual.errors import ConfigurationError
+from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.fields import check_seed
 from deepresidual.nn.init import draw_weights
 from deepresidual.nn.padding import make_convolution, make_max_pool
@@ -194,6 +194,24 @@ class ResNet(nn.Module):
         for name in self.spec.stage_names:
             x = maps[name] = self._stage(name, x)
         return maps
+
+    def stage_map(self, x: Tensor, stage: str) -> Tensor:
+        """Return the map after the stem or after one stage, as :meth:`features` does; no later stage is run.
+
+        Args:
+            x: Images ``(N, in_channels, H, W)``.
+            stage: ``stem``, ``layer1`` and so on.
+
+        Raises:
+            UnknownNameError: There is no such stage.
+        """
+        names = ("stem", *self.spec.stage_names)
+        if stage not in names:
+            raise UnknownNameError("stage", stage, names)
+        x = self._stem(x)
+        for name in names[1 : names.index(stage) + 1]:
+            x = self._stage(name, x)
+        return x
 
     def _stage(self, name: str, x: Tensor) -> Tensor:
         stage = cast("nn.Sequential", self.get_submodule(name))

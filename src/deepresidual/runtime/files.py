@@ -38,6 +38,7 @@ __all__ = [
     "cannot_write",
     "expanded",
     "flush",
+    "flush_folder",
     "make_folder",
     "put_back",
     "remove",
@@ -91,7 +92,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             flush(file.fileno(), path)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -114,7 +115,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             flush(file.fileno(), path)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        flush_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -234,7 +235,7 @@ def atomic_folder(path: Path, *, num_bytes: int = 0) -> Iterator[Path]:
             remove(retired)
             path.rename(retired)
             temporary.rename(path)
-        _sync_folder(path.parent)
+        flush_folder(path.parent)
         remove(retired)
         remove(temporary)
     except BaseException as error:
@@ -310,7 +311,8 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_folder(path: Path) -> None:
+def flush_folder(path: Path) -> None:
+    """Flush the names in a folder, where its file system can."""
     if os.name != "nt":  # Windows cannot open folders; there the rename alone has to do
         _sync(path)
 

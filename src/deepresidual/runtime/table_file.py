@@ -1,4 +1,4 @@
-"""Rows in a file: CSV, JSON lines or parquet, written batch by batch, and there whole or not at all.
+"""Rows in a file: CSV, JSON lines or parquet, written batch by batch, and whole or not at all; and read.
 
 Example:
     >>> with table_writer(Path("found.csv"), {"path": "string", "size": "int64"}) as write:
@@ -8,13 +8,14 @@ Example:
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from deepresidual.errors import ConfigurationError
-from deepresidual.runtime.csv_cells import csv_text
+from deepresidual.runtime.csv_cells import csv_text, original
 from deepresidual.runtime.files import atomic_file
 
 Columns: TypeAlias = dict[str, list[Any]]
@@ -66,6 +67,51 @@ def table_writer(path: Path, types: Mapping[str, str] | None = None) -> Iterator
             case _:
                 with _parquet_writer(file, types or {}) as write:
                     yield write
+
+
+def read_columns(path: Path, names: Collection[str]) -> Columns:
+    """Read columns of a file; what it lacks of them is left out.
+
+    Args:
+        path: The file; its suffix says the format.
+        names: Columns that are wanted; of CSV and JSON lines all are read.
+
+    Returns:
+        The columns. Cells of CSV are strings, without the apostrophe in front of what a spreadsheet would
+        take for a formula; cells of rows that are too short are ``None``.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is damaged.
+        csv.Error: The same.
+        RecursionError: The same.
+    """
+    match path.suffix.casefold():
+        case ".csv":
+            # A spreadsheet that has saved the file has put a byte-order mark in front.
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.DictReader(file)
+                rows, found = list(reader), reader.fieldnames or ()
+            return {name: [_original(row[name]) for row in rows] for name in found}
+        case ".jsonl":
+            with path.open(encoding="utf-8") as file:
+                objects = [json.loads(line) for line in file if line.strip()]
+            if not all(isinstance(row, dict) for row in objects):
+                raise ValueError("a line is no JSON object")
+            return {name: [row.get(name) for row in objects] for name in (objects[0] if objects else ())}
+        case _:
+            import pyarrow.parquet as pq
+
+            there = pq.read_schema(path).names
+            read: Columns = pq.read_table(path, columns=[name for name in names if name in there]).to_pydict()
+            return read
+
+
+def _original(cell: str | None) -> str | None:
+    return None if cell is None else original(cell)
+
+
+# -- writing ---------------------------------------------------------------------------------------------
 
 
 def _rows(columns: Columns) -> Iterable[tuple[Any, ...]]:

@@ -1,22 +1,18 @@
-"""Rows of ``residual predict`` for models that give an image several labels."""
+"""Rows of predictions of models that give an image several labels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deepresidual.cli.prediction_rows import PredictionRows
-from deepresidual.runtime.printable import shortened
+from deepresidual.prediction.rows import PredictionRows, pairs_of
 from deepresidual.runtime.table_file import readable
 
 if TYPE_CHECKING:
     from deepresidual.backends import FilePrediction
     from deepresidual.runtime.table_file import Columns
 
-__all__ = ["LabelRows"]
-
 _SEPARATOR = "|"
-_WIDTH = 48  # characters of the labels in a table
 
 
 @dataclass(frozen=True)
@@ -51,20 +47,9 @@ class LabelRows(PredictionRows):
             "error": [readable(result.error)],
         }
 
-    def _table_header(self) -> str:
-        return f"{'labels':<{_WIDTH}} file"
-
-    def _table_row(self, result: FilePrediction) -> str:
-        pairs = zip(*_labels_of(result), strict=True)
-        cell = ", ".join(f"{name} {value:.2f}" for name, value in pairs) or "none"
-        return f"{shortened(cell, _WIDTH):<{_WIDTH}} {shortened(result.path)}"
-
-    def _cells(self, result: FilePrediction) -> list[str | float | None]:
-        names, probabilities = _labels_of(result)
-        shares = _SEPARATOR.join(f"{value:.6f}" for value in probabilities)
-        return [result.path, _SEPARATOR.join(names), shares, result.error]
-
-
-def _labels_of(result: FilePrediction) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    prediction = result.prediction
-    return (prediction.classes, prediction.probabilities) if prediction else ((), ())
+    def cells(self, result: FilePrediction) -> list[str | float | None]:
+        """Return the cells of a row of CSV."""
+        pairs = pairs_of(result)
+        names = _SEPARATOR.join(name for name, _ in pairs)
+        shares = _SEPARATOR.join(f"{value:.6f}" for _, value in pairs)
+        return [result.path, names, shares, result.error]

@@ -1,0 +1,158 @@
+"""``--out`` of ``residual predict``: a file or a folder of shards; and what is printed of a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from deepresidual.cli.output import print_json, print_line
+from deepresidual.cli.unusable import FileErrors, exit_code_of, warn_of_others
+from deepresidual.errors import ConfigurationError
+from deepresidual.runtime.printable import shortened
+from deepresidual.runtime.shard_folder import ShardFolder, Share, require_free
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from deepresidual.backends.files import FoundImages
+    from deepresidual.prediction.outputs import FileResult, Outputs
+
+__all__ = ["Destination", "write_folder"]
+
+R = TypeVar("R", bound="FileResult")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A folder of shards.
+
+    Attributes:
+        folder: The folder.
+        suffix: Format of the shards, by their suffix; ``None``: parquet, or what the folder was begun with.
+        share: The shards of this process.
+        shard_size: Files in a shard; ``None``: chosen, or what the folder was begun with.
+    """
+
+    folder: Path
+    suffix: str | None
+    share: Share
+    shard_size: int | None
+
+    @classmethod
+    def of(
+        cls,
+        out: Path | None,
+        suffixes: Sequence[str],
+        format_name: str | None,
+        shard: str | None,
+        shard_size: int | None,
+    ) -> Destination | None:
+        """Return the folder that the options name; ``None`` where they name a file, or neither.
+
+        Args:
+            out: ``--out``.
+            suffixes: Suffixes of files.
+            format_name: ``--format``.
+            shard: ``--shard``.
+            shard_size: ``--shard-size``.
+
+        Raises:
+            ConfigurationError: The options do not belong together.
+        """
+        is_file = out is not None and not out.is_dir() and out.suffix.casefold() in suffixes
+        if out is None or is_file:
+            for name, value in (("--shard", shard), ("--shard-size", shard_size)):
+                if value is not None:
+                    raise ConfigurationError(f"{name} is given without a folder", remedy="add --out FOLDER")
+            if out is not None and format_name is not None:
+                raise ConfigurationError(
+                    "--format is given with --out, whose name says the format", expected="one"
+                )
+            return None
+        if out.suffix and not out.is_dir():
+            raise ConfigurationError(
+                f"--out is {out.name!r}",
+                expected=f"a name in {', '.join(suffixes)}, or one without a suffix for a folder",
+            )
+        if format_name == "table":
+            raise ConfigurationError(
+                "--format is table, and --out a folder",
+                expected=" or ".join(name.removeprefix(".") for name in suffixes),
+            )
+        suffix = None if format_name is None else f".{format_name}"
+        return cls(out, suffix, Share() if shard is None else Share.parse(shard), shard_size)
+
+    def found(self, paths: Sequence[str]) -> FoundImages | None:
+        """Look through the paths where the folder is still to be begun.
+
+        Raises:
+            ConfigurationError: The folder holds other files.
+            DataError: None of the paths stands for an image.
+        """
+        if ShardFolder.find(self.folder) is not None:
+            return None
+        from deepresidual.backends import find_images
+
+        require_free(self.folder)
+        return find_images(paths)
+
+
+def write_folder(
+    outputs: Outputs[R],
+    paths: Sequence[str],
+    found: FoundImages | None,
+    destination: Destination,
+    model: str,
+    *,
+    as_json: bool,
+) -> int:
+    """Compute the shards of this process, print how far the folder is, and return the exit code."""
+    from deepresidual.prediction.folder import PredictionFolder
+    from deepresidual.runtime.console import ProgressBar, note, warn_each
+
+    folder = PredictionFolder.open(
+        outputs,
+        paths,
+        destination.folder,
+        suffix=destination.suffix,
+        shard_size=destination.shard_size,
+        share=destination.share,
+        found=found,
+    )
+    done, num_files = folder.done(), folder.num_files_in(folder.own)
+    if folder.found is not None:
+        warn_of_others(folder.found.ignored)
+    elif done:
+        note(
+            f"resuming   {len(done):,} of {len(folder.own):,} shards are done; the list of files is of "
+            f"{folder.shards.manifest['created']}"
+        )
+    warn_each(folder.unusable)
+    errors = FileErrors()
+    with ProgressBar(num_files, done=folder.num_files_in(done), label="predicting") as bar:
+        summary = folder.run(lambda done: bar.update(done, ""), errors.add)
+    errors.end()
+    document: dict[str, Any] = {
+        "out": str(destination.folder),
+        "count": summary.num_files,
+        "num_shards": summary.num_shards,
+        "num_shards_done": summary.num_done,
+        "num_errors": summary.num_errors,
+        "fast_decode": outputs.fast_decode,
+    }
+    if as_json:
+        print_json(document)
+    else:
+        print_line(f"{shortened(str(destination.folder))}: {_in_words(document)}")
+    return exit_code_of(model, num_files, folder.unusable, errors.reasons)
+
+
+def _in_words(document: dict[str, Any]) -> str:
+    """Return how far a folder is: ``12,000 rows in 3 shards, 1 of them an error``."""
+    num_shards, num_done = document["num_shards"], document["num_shards_done"]
+    shards = "1 shard" if num_shards == 1 else f"{num_shards:,} shards"
+    bad = f", {document['num_errors']:,} errors" if document["num_errors"] else ""
+    if num_done < num_shards:
+        return f"{num_done:,} of {shards} are done{bad}"
+    return f"{document['count']:,} rows in {shards}{bad}"

@@ -1,0 +1,58 @@
+"""Print predictions: as a table, CSV or JSON lines, row by row as they are computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from deepresidual.cli.output import json_line, print_line, print_raw, shown_class
+from deepresidual.prediction.label_rows import LabelRows
+from deepresidual.prediction.rows import PredictionRows, pairs_of
+from deepresidual.runtime.csv_cells import csv_text
+from deepresidual.runtime.printable import shortened
+
+if TYPE_CHECKING:
+    from deepresidual.backends import FilePrediction
+
+__all__ = ["RowFormat", "print_header", "print_row"]
+
+RowFormat: TypeAlias = Literal["table", "jsonl", "csv"]
+
+_LABELS_WIDTH = 48  # characters of the labels in a table
+
+
+def print_header(rows: PredictionRows, kind: RowFormat) -> None:
+    """Print the names of the columns."""
+    if kind == "csv":
+        print_raw(csv_text([list(rows.types())]))
+    elif kind == "table" and isinstance(rows, LabelRows):
+        print_line(f"{'labels':<{_LABELS_WIDTH}} file")
+    elif kind == "table":
+        print_line(f"{'class':<24} {'probability':>11}  " * rows.top_k + "file")
+
+
+def print_row(rows: PredictionRows, kind: RowFormat, result: FilePrediction) -> None:
+    """Print one result; a table has no row for a file that could not be used."""
+    if kind == "jsonl":
+        print_raw(json_line(rows.as_dict(result)))
+    elif kind == "csv":
+        print_raw(csv_text([[_shown(cell) for cell in rows.cells(result)]]))
+    elif result.prediction is not None:
+        text = _labels(result) if isinstance(rows, LabelRows) else _classes(rows, result)
+        print_line(text + shortened(result.path))
+
+
+def _classes(rows: PredictionRows, result: FilePrediction) -> str:
+    pairs = pairs_of(result)
+    if rows.is_unsure(result):
+        pairs[0] = (f"unsure: {pairs[0][0]}", pairs[0][1])
+    # Widths are fixed beforehand, because rows are printed as they come.
+    return "".join(f"{shown_class(name)} {value:>11.4f}  " for name, value in pairs)
+
+
+def _labels(result: FilePrediction) -> str:
+    cell = ", ".join(f"{name} {value:.2f}" for name, value in pairs_of(result)) or "none"
+    return f"{shortened(cell, _LABELS_WIDTH):<{_LABELS_WIDTH}} "
+
+
+def _shown(cell: str | float | None) -> str:
+    return f"{cell:.6f}" if isinstance(cell, float) else cell or ""

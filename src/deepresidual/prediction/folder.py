@@ -1,0 +1,229 @@
+"""``PredictionFolder``: predictions or features of many files in shards, resumed where a process ended.
+
+The list of files is frozen when the folder is begun, and with it what decides the results: model,
+preprocessing, options and versions. Shards that are there are not computed again. Several processes may work
+at once, each on a :class:`~deepresidual.runtime.shard_folder.Share` of the shards.
+
+Example:
+    >>> outputs = ClassOutputs(deepresidual.load("runs/photos"), top_k=3)
+    >>> PredictionFolder.open(outputs, ["photos"], "predictions").run()
+    FolderSummary(path=PosixPath('predictions'), num_files=12000, num_shards=3, num_errors=1, …)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+from deepresidual.backends.files import FoundImages, find_images
+from deepresidual.errors import ConfigurationError, DataError
+from deepresidual.prediction.file_list import FileList
+from deepresidual.prediction.outputs import Outputs, R
+from deepresidual.runtime.files import expanded
+from deepresidual.runtime.provenance import now
+from deepresidual.runtime.shard_folder import (
+    MANIFEST_FOLDER,
+    ShardFolder,
+    Share,
+    chosen_shard_size,
+    num_shards,
+    require_free,
+)
+
+DEFAULT_SUFFIX = ".parquet"
+_KIND = "files"
+
+
+@dataclass(frozen=True)
+class FolderSummary:
+    """How far a folder is.
+
+    Attributes:
+        path: The folder.
+        num_files: Files in all shards.
+        num_shards: Shards of all processes.
+        num_done: How many of them are there.
+        num_errors: Files without a result in the shards of this process.
+    """
+
+    path: Path
+    num_files: int
+    num_shards: int
+    num_done: int
+    num_errors: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every shard is there."""
+        return self.num_done == self.num_shards
+
+
+class PredictionFolder(Generic[R]):
+    """A folder of predictions or features that has been begun; made by :meth:`open`.
+
+    Attributes:
+        outputs: What is computed.
+        files: The files of all shards.
+        shards: The folder.
+        share: The shards of this process.
+        found: What the paths stood for, where this process has begun the folder; else ``None``.
+        unusable: What was wrong with paths that stood for no image.
+    """
+
+    def __init__(
+        self, outputs: Outputs[R], shards: ShardFolder, share: Share, found: FoundImages | None
+    ) -> None:
+        self.outputs, self.shards, self.share, self.found = outputs, shards, share, found
+        self.files = FileList.read(shards.path / MANIFEST_FOLDER)
+        self.unusable = tuple(DataError(text) for text in shards.manifest.get("unusable", ()))
+        self._shard_size = int(shards.manifest["shard_size"])
+
+    @classmethod
+    def open(
+        cls,
+        outputs: Outputs[R],
+        paths: Sequence[str | Path],
+        out: str | Path,
+        *,
+        suffix: str | None = None,
+        shard_size: int | None = None,
+        share: Share | None = None,
+        found: FoundImages | None = None,
+    ) -> PredictionFolder[R]:
+        """Begin a folder, or go on with one that was begun with the same.
+
+        Args:
+            outputs: What to compute.
+            paths: Files, folders and patterns, as :func:`deepresidual.backends.find_images` takes them. Only
+                where the folder is begun they are looked through.
+            out: The folder.
+            suffix: Format of the shards, by the suffix of their files. Default: parquet.
+            shard_size: Files in a shard. Default: 4,096, or fewer where some process would have none.
+            share: The shards of this process. Default: all.
+            found: What the paths stand for, where they have been looked through already.
+
+        Raises:
+            ConfigurationError: The folder was begun with something else, or holds other files.
+            DataError: None of the paths stands for an image, or the manifest is damaged.
+            RunError: The folder cannot be written.
+        """
+        path, share = expanded(out), share or Share()
+        if suffix is not None and suffix not in outputs.suffixes:
+            raise ConfigurationError(
+                f"the format of the shards is {suffix.removeprefix('.')}",
+                expected=" or ".join(name.removeprefix(".") for name in outputs.suffixes),
+            )
+        fingerprint = {"paths": [os.path.abspath(expanded(name)) for name in paths], **outputs.fingerprint()}  # noqa: PTH100
+        begun = ShardFolder.find(path)
+        if begun is not None:
+            found = None
+        else:
+            require_free(path)
+            found = found or find_images(paths)
+            files = FileList.of(found.files)
+            size = chosen_shard_size(shard_size, len(files), share)
+            manifest: dict[str, Any] = {
+                "kind": _KIND,
+                "created": now(),
+                "num_files": len(files),
+                "shard_size": size,
+                "unusable": [str(error) for error in found.unusable],
+                "fingerprint": fingerprint,
+            }
+            begun = ShardFolder.begin(
+                path, manifest, num_shards(len(files), size), suffix or DEFAULT_SUFFIX, files.write
+            )
+        _require_kind(begun)
+        begun.require_same(fingerprint)
+        if suffix not in (None, begun.suffix):
+            raise ConfigurationError(
+                f"the format of the shards is {str(suffix).removeprefix('.')}, and {path} was begun with "
+                f"{begun.suffix.removeprefix('.')}",
+                remedy="repeat the command that began it, or choose another folder",
+            )
+        if shard_size not in (None, begun.manifest["shard_size"]):
+            raise ConfigurationError(
+                f"the size of the shards is {shard_size}, and {path} was begun with "
+                f"{begun.manifest['shard_size']}",
+                remedy="repeat the command that began it, or choose another folder",
+            )
+        return cls(outputs, begun, share, found)
+
+    @property
+    def own(self) -> range:
+        """Numbers of the shards of this process."""
+        return self.share.numbers(self.shards.num_shards)
+
+    def done(self) -> list[int]:
+        """Return the numbers of the shards of this process that are there."""
+        done = self.shards.done()
+        return [number for number in self.own if number in done]
+
+    def num_files_in(self, numbers: Iterable[int]) -> int:
+        """Return how many files some shards hold."""
+        return sum(map(self._num_files, numbers))
+
+    def _num_files(self, number: int) -> int:
+        return min(self._shard_size, len(self.files) - number * self._shard_size)
+
+    def run(
+        self,
+        progress: Callable[[int], None] = lambda _count: None,
+        on_error: Callable[[str, str], None] = lambda _path, _reason: None,
+    ) -> FolderSummary:
+        """Compute the shards of this process that are not there.
+
+        Args:
+            progress: Called with the number of files of this process that are done.
+            on_error: Called with path and reason of every file without a result, those of shards that were
+                there included.
+
+        Raises:
+            DataError: A shard that is there is damaged.
+            RunError: A shard cannot be written.
+        """
+        count = num_errors = 0
+        for number in self.own:
+            path = self.shards.shard(number)
+            if path.exists():
+                before = self.outputs.errors(path)
+                for error in before:
+                    on_error(*error)
+                num_errors += len(before)
+            else:
+                num_errors += self._compute(number, count, progress, on_error)
+            count += self._num_files(number)
+            progress(count)
+        self.shards.finish()
+        num_done = len(self.shards.done())
+        return FolderSummary(self.shards.path, len(self.files), self.shards.num_shards, num_done, num_errors)
+
+    def _compute(
+        self,
+        number: int,
+        num_before: int,
+        progress: Callable[[int], None],
+        on_error: Callable[[str, str], None],
+    ) -> int:
+        """Compute and write one shard, and return how many files of it have no result."""
+        files, num_errors = self.files.part(number, self._shard_size), 0
+        with self.shards.writing(number) as target, self.outputs.opened(target, len(files)) as write:
+            for count, result in enumerate(self.outputs.results(files), start=num_before + 1):
+                write(result)
+                if result.error:
+                    num_errors += 1
+                    on_error(result.path, result.error)
+                progress(count)
+        return num_errors
+
+
+def _require_kind(shards: ShardFolder) -> None:
+    manifest = shards.manifest
+    if manifest.get("kind") != _KIND or not isinstance(manifest.get("shard_size"), int):
+        raise ConfigurationError(
+            f"{shards.path} holds no predictions of files ({manifest.get('kind')})",
+            expected="a folder that 'residual predict --out' began, or an empty one",
+        )
