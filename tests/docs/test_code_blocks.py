@@ -48,6 +48,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ): "changes the repository, in minutes",
     ("CONTRIBUTING.md", ".venv/bin/pre-commit install"): "changes the repository",
     ("docs/commands.md", "residual convert SOURCE DESTINATION"): "a form, not a command",
+    ("docs/commands.md", "residual export MODEL OUT"): "a form, not a command",
     # The like of these two runs on random weights in tests/parity and tests/models/test_convert.py.
     ("docs/converting.md", "residual convert resnet50-0676ba61.pth"): "needs weights from the network",
     ("docs/converting.md", "residual convert resnet18.pth"): "needs weights from the network",
