@@ -42,7 +42,8 @@ def test_the_file_is_one_of_opset_18_whose_batch_has_a_name(exported: Export) ->
     assert graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert not any(tensor.external_data for tensor in graph.graph.initializer)
     assert sorted(path.name for path in exported.path.iterdir()) == [
-        "README.md", "config.json", "labels.txt", "model.onnx", "self-test.npz", "signature.json",
+        "README.md", "config.json", "labels.txt", "model-image.onnx", "model.onnx", "self-test.npz",
+        "signature.json",
     ]  # fmt: skip
 
 

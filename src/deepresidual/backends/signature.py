@@ -68,6 +68,8 @@ class Signature:
         quantization: How the weights and activations were made int8; empty for fp32.
         contract: How an image becomes the input, in words.
         files: Other files that belong to it, with their SHA-256.
+        image_input: The file that takes a whole image: name, input, contract and certificate; empty where
+            there is none.
     """
 
     format: ExportFormat
@@ -80,6 +82,7 @@ class Signature:
     quantization: dict[str, Any] = field(default_factory=dict)
     contract: str = CONTRACT
     files: dict[str, str] = field(default_factory=dict)
+    image_input: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types."""
@@ -99,6 +102,7 @@ _KIND = {
     "quantization": dict,
     "contract": str,
     "files": {str: str},
+    "image_input": dict,
 }
 
 

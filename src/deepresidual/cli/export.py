@@ -19,6 +19,7 @@ def export(
     /,
     *,
     to: Literal["onnx"] = "onnx",
+    resize: Literal["exact", "fast", "none"] = "exact",
     json: bool = False,
 ) -> int:
     """Write a trained model as a file that other engines run, checked against PyTorch on real photos.
@@ -29,6 +30,8 @@ def export(
         model: A run or model folder, or a model by name (see 'residual models').
         out: The folder to write; it is there whole or not at all.
         to: Format of the file.
+        resize: Resize inside of model-image.onnx, a second file, which takes a whole photo: Pillow's to the
+            bit, one node that is within 2 of 255 levels of it, or none to leave that file out.
         json: Print one JSON document.
     """
     from deepresidual.models.source import find_source
@@ -36,7 +39,7 @@ def export(
     find_source(model)  # what is mistyped is told before torch is loaded
     from deepresidual.exporting import export as run_export
 
-    done = run_export(model, out, to=to)
+    done = run_export(model, out, to=to, resize=resize)
     signature, difference = done.signature, done.certificate.difference
     if json:
         facts = {"path": str(done.path), "num_bytes": done.num_bytes}
@@ -48,5 +51,12 @@ def export(
         f"PyTorch's, whose deviation is {difference.deviation:.3g}"
     )
     print_line(f"               same best class in {difference.agreement:.1%} of {difference.count} views")
+    if image := signature.image_input:
+        checked = image["certificate"]
+        print_line(
+            f"               {image['file']}, resize {image['resize']}: {checked['num_differing']:,} of "
+            f"{checked['num_values']:,} pixel values differ from Pillow's"
+            + (f", by {checked['largest_level']} of 255 at most" if checked["num_differing"] else "")
+        )
     print_line(f"wrote {printable(str(out))}")
     return 0

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from deepresidual.exporting.views import CheckViews
 
 Target: TypeAlias = Literal["onnx"]
+Resize: TypeAlias = Literal["exact", "fast", "none"]
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,17 @@ class Export:
     num_bytes: int
 
 
-def export(model: TorchClassifier | str | Path, out: str | Path, *, to: Target = "onnx") -> Export:
+def export(
+    model: TorchClassifier | str | Path, out: str | Path, *, to: Target = "onnx", resize: Resize = "exact"
+) -> Export:
     """Write a model as a folder that another engine runs, whole or not at all; one at ``out`` is replaced.
 
     Args:
         model: A model, or what :func:`deepresidual.load` takes, but what is exported already.
         out: The folder.
         to: Format of the file that computes.
+        resize: Resize of ``model-image.onnx``, a second file, which takes a whole image: Pillow's to the
+            bit, one node that is within two levels of it, or no such file.
 
     Returns:
         What was written, with its certificate.
@@ -68,16 +73,20 @@ def export(model: TorchClassifier | str | Path, out: str | Path, *, to: Target =
         MissingDependencyError: A library that writes or runs the format is not installed.
         RunError: The folder cannot be written.
     """
-    if to not in get_args(Target):
-        raise ConfigurationError(f"to is {to!r}", expected=f"one of {', '.join(get_args(Target))}")
+    for name, value, allowed in (("to", to, Target), ("resize", resize, Resize)):
+        if value not in get_args(allowed):
+            raise ConfigurationError(
+                f"{name} is {value!r}", expected=f"one of {', '.join(get_args(allowed))}"
+            )
     path = expanded(out)
     require_free_or_exported(path)
     loaded = model if isinstance(model, TorchClassifier) else load_torch(model)
     require_classes(loaded, "the model" if isinstance(model, TorchClassifier) else str(model))
     loaded = loaded.to("cpu").in_precision("fp32")
     views = bundled_views(loaded.preprocess)
-    with atomic_folder(path, num_bytes=4 * loaded.spec.num_parameters) as folder:
-        return _written(loaded, folder, path, views)
+    num_files = 1 if resize == "none" else 2
+    with atomic_folder(path, num_bytes=num_files * 4 * loaded.spec.num_parameters) as folder:
+        return _written(loaded, folder, path, views, resize)
 
 
 def require_free_or_exported(path: Path) -> None:
@@ -90,7 +99,7 @@ def require_free_or_exported(path: Path) -> None:
         raise ConfigurationError(f"{path} exists and is no exported model", remedy="choose another path")
 
 
-def _written(model: TorchClassifier, folder: Path, path: Path, views: CheckViews) -> Export:
+def _written(model: TorchClassifier, folder: Path, path: Path, views: CheckViews, resize: Resize) -> Export:
     """Fill the folder in the order in which the parts are checked, the signature last."""
     reference = reference_logits(model, views)
     file = folder / "model.onnx"
@@ -103,6 +112,12 @@ def _written(model: TorchClassifier, folder: Path, path: Path, views: CheckViews
     )
     certificate = _certified(model, folder, signature, views, reference)
     signature = dataclasses.replace(signature, certificate=certificate.to_dict())
+    if resize != "none":
+        from deepresidual.exporting.image_file import write_image_file
+
+        image_input = write_image_file(file, model.preprocess, resize)
+        files = {image_input["file"]: sha256_of(folder / image_input["file"])}
+        signature = dataclasses.replace(signature, files=files, image_input=image_input)
     write_json(folder / SIGNATURE, signature.to_dict())
     write_text(folder / CARD, export_card(ModelConfig.of(model), signature))
     return Export(path, signature, certificate, file.stat().st_size)

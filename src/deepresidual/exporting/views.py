@@ -11,6 +11,8 @@ from deepresidual.data.decode import decode
 from deepresidual.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from deepresidual.data.source import SampleSource
@@ -35,13 +37,18 @@ class CheckViews:
     source: str
 
 
-def bundled_views(preprocess: Preprocess) -> CheckViews:
-    """Return views of parts of the two photos that come with scikit-learn, a Chinese temple and a flower."""
+def bundled_photos() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Yield name and pixels ``(427, 640, 3)`` uint8 of the photos that come with scikit-learn."""
     from sklearn.datasets import load_sample_images
 
     loaded: Any = load_sample_images()
+    yield from zip(("china.jpg", "flower.jpg"), loaded.images, strict=True)
+
+
+def bundled_views(preprocess: Preprocess) -> CheckViews:
+    """Return views of parts of the two photos that come with scikit-learn, a Chinese temple and a flower."""
     pixels, names = [], []
-    for file, photo in zip(("china.jpg", "flower.jpg"), loaded.images, strict=True):
+    for file, photo in bundled_photos():
         height, width = photo.shape[:2]
         # Sixteen places a photo, overlapping, each showing half of its height and width.
         for row in range(4):
