@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepresidual import zoo
+from deepresidual.benchmarks import tables
 from deepresidual.fields import sentences
 from deepresidual.recipe import Recipe, setting_homes
 from deepresidual.recipe.recipes import NAMES, named_recipe
@@ -288,6 +289,18 @@ def _time_cells(row: dict[str, Any]) -> str:
     return f"{bound}{ratio['median']:.1f} ({spread}) | {row['ours']:.1f} s | {reached}"
 
 
+def exported_table(what: str, table: Callable[[dict[str, Any]], str], folder: Path = RESULTS) -> str:
+    """Return the newest result about exported models as Markdown; nothing where there is none.
+
+    Args:
+        what: End of the file's name: ``DATE-MACHINE-WHAT.json``.
+        table: Makes the table of the document.
+        folder: Where the file lies.
+    """
+    paths = sorted(folder.glob(f"*-{what}.json"))
+    return table(json.loads(paths[-1].read_text("utf-8"))) if paths else ""
+
+
 def _reproduced(*names: str, language: str = "en") -> dict[str, Callable[[], str]]:
     return {f"reproduced {name}": functools.partial(reproduced_table, name, language) for name in names}
 
@@ -303,7 +316,12 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "networks.md": {"zoo": zoo_table},
     "converting.md": {"parity": parity_table},
     "reproducing.md": {"experiments": experiment_table},
-    "results.md": {"few images": transfer_table, **_reproduced(*EXPERIMENT_NAMES)},
+    "results.md": {
+        "few images": transfer_table,
+        "inference": functools.partial(exported_table, "inference", tables.inference_table),
+        "folder": functools.partial(exported_table, "folder", tables.folder_table),
+        **_reproduced(*EXPERIMENT_NAMES),
+    },
     "training.md": {"recipes": recipe_table, "fields": field_table},
     "tutorial.md": _reproduced("degradation"),
     "zh/tutorial.md": _reproduced("degradation", language="zh"),

@@ -26,6 +26,7 @@ from scipy.stats import quantile_test
 
 from deepresidual.errors import ConfigurationError, RunError, UnknownNameError
 from deepresidual.fields import is_whole
+from deepresidual.runtime.cpu import telling_flags
 from deepresidual.runtime.device import describe_hardware
 from deepresidual.runtime.files import make_folder, write_json
 from deepresidual.runtime.provenance import command_line, now, version_of, versions
@@ -106,7 +107,7 @@ class Result:
         benchmark: Its name.
         command: The command that was given, program name first.
         commit: The commit of the checkout, with ``+`` where files differ from it; else the version.
-        hardware: Device, cores, threads.
+        hardware: Device, cores, threads, and instruction sets of the processor.
         threads: Threads of torch on each side.
         versions: Of everything that can change a figure.
         date: When it ended, UTC.
@@ -155,7 +156,7 @@ def make_result(
         benchmark=benchmark,
         command=command_line(),
         commit=measured_commit(),
-        hardware=describe_hardware(device),
+        hardware={**describe_hardware(device), "flags": list(telling_flags())},
         threads=torch.get_num_threads(),
         versions={**found, **{peer: version_of(peer) for peer in peers}},
         date=now(),

@@ -10,6 +10,8 @@ from typing import Any
 
 from deepresidual.benchmarks import data as data_alone
 from deepresidual.benchmarks import finetune as finetuning_alone
+from deepresidual.benchmarks import folder as folder_alone
+from deepresidual.benchmarks import inference as inference_alone
 from deepresidual.benchmarks import train as training_alone
 from deepresidual.benchmarks.measurement import Result, checkout
 from deepresidual.runtime.console import note
@@ -43,6 +45,20 @@ def benchmark_finetuning(
     result: Result = module.benchmark_finetuning(
         data, weights, images_per_class=images_per_class, rows=rows, repetitions=repetitions, out=out
     )
+    return result
+
+
+def benchmark_inference(models: Sequence[str], *, rows: Sequence[str], repetitions: int) -> Result:
+    """Measure exported models, against their peers in a checkout."""
+    module = _peers("inference") or inference_alone
+    result: Result = module.benchmark_inference(models, rows=rows, repetitions=repetitions)
+    return result
+
+
+def benchmark_folder(photos: Path | None, *, rows: Sequence[str], repetitions: int) -> Result:
+    """Measure a folder of photos to a file of predictions, against its peer in a checkout."""
+    module = _peers("folder") or folder_alone
+    result: Result = module.benchmark_folder(photos, rows=rows, repetitions=repetitions)
     return result
 
 

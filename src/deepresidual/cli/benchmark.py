@@ -8,18 +8,20 @@ import tyro
 
 from deepresidual.cli.options import LocalPath, Maybe
 from deepresidual.cli.output import print_json, print_line, print_table
+from deepresidual.runtime.files import expanded
 
 __all__ = ["benchmark"]
 
 
 def benchmark(
     what: Annotated[
-        tyro.conf.Positional[Literal["train", "data", "machine", "finetune"]],
-        tyro.conf.arg(metavar="train|data|machine|finetune"),
+        tyro.conf.Positional[Literal["train", "data", "machine", "finetune", "inference", "folder"]],
+        tyro.conf.arg(metavar="train|data|machine|finetune|inference|folder"),
     ],
-    data: Annotated[
-        tyro.conf.Positional[LocalPath | None], tyro.conf.arg(metavar="DATA", help_behavior_hint="")
-    ] = None,
+    given: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="DATA|MODEL", help_behavior_hint=""),
+    ] = (),
     /,
     *,
     weights: Maybe[Annotated[str, tyro.conf.arg(metavar="MODEL")]] = None,
@@ -34,8 +36,10 @@ def benchmark(
     Args:
         what: train: updates, memory, and an epoch of photos; data: decoding and loading of photos;
             machine: idle threads beside other programs, and the precision that auto chooses; finetune: few
-            images a class from scratch, by a probe of learned weights and by fine-tuning.
-        data: A folder of photos by class, for the rows that read files; for finetune any DATA.
+            images a class from scratch, by a probe of learned weights and by fine-tuning; inference: exported
+            models, engine by precision; folder: a folder of photos to a file of predictions.
+        given: A folder of photos by class, for the rows that read files; for finetune any DATA; for folder
+            any photos. For inference: networks, as 'residual models' lists them. Default: resnet50.
         weights: For finetune: the learned weights. Classes that they know are left out of the data.
         images_per_class: For finetune: training images a class. Default: 10, 25 and 100.
         rows: Names of rows. Default: all.
@@ -44,35 +48,51 @@ def benchmark(
         json: Print one JSON document.
     """
     from deepresidual.benchmarks.machine import benchmark_machine
-    from deepresidual.benchmarks.peers import benchmark_data, benchmark_finetuning, benchmark_training
+    from deepresidual.benchmarks.peers import (
+        benchmark_data,
+        benchmark_finetuning,
+        benchmark_folder,
+        benchmark_inference,
+        benchmark_training,
+    )
     from deepresidual.errors import ConfigurationError
 
     if what != "finetune" and (weights is not None or images_per_class):
         name = "--weights" if weights is not None else "--images-per-class"
         raise ConfigurationError(f"{name} is given for {what}", expected="'residual benchmark finetune'")
-    if what == "train":
-        result = benchmark_training(data, rows=rows, repetitions=repetitions)
-    elif what == "machine":
-        result = benchmark_machine(rows=rows, repetitions=repetitions)
-    elif what == "finetune":
-        if data is None or weights is None:
-            lacking = "data" if data is None else "--weights"
-            raise ConfigurationError(
-                f"the benchmark of fine-tuning has no {lacking}",
-                remedy="name both: residual benchmark finetune DATA --weights MODEL",
+    if what != "inference" and len(given) > 1:
+        raise ConfigurationError(f"{len(given)} data sets are given for {what}", expected="one")
+    data = expanded(given[0]) if given else None
+    match what:
+        case "train":
+            result = benchmark_training(data, rows=rows, repetitions=repetitions)
+        case "machine":
+            result = benchmark_machine(rows=rows, repetitions=repetitions)
+        case "inference":
+            result = benchmark_inference(given or ("resnet50",), rows=rows, repetitions=repetitions)
+        case "folder":
+            result = benchmark_folder(data, rows=rows, repetitions=repetitions)
+        case "finetune":
+            if data is None or weights is None:
+                lacking = "data" if data is None else "--weights"
+                raise ConfigurationError(
+                    f"the benchmark of fine-tuning has no {lacking}",
+                    remedy="name both: residual benchmark finetune DATA --weights MODEL",
+                )
+            result = benchmark_finetuning(
+                data,
+                weights,
+                images_per_class=images_per_class,
+                rows=rows,
+                repetitions=repetitions,
+                out=out,
             )
-        result = benchmark_finetuning(
-            data,
-            weights,
-            images_per_class=images_per_class,
-            rows=rows,
-            repetitions=repetitions,
-            out=out,
-        )
-    elif data is None:
-        raise ConfigurationError("the benchmark of data has no photos", remedy="name a folder of them")
-    else:
-        result = benchmark_data(data, rows=rows, repetitions=repetitions)
+        case "data":
+            if data is None:
+                raise ConfigurationError(
+                    "the benchmark of data has no photos", remedy="name a folder of them"
+                )
+            result = benchmark_data(data, rows=rows, repetitions=repetitions)
     if out is not None:
         result.save(out)
     if json:
