@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
 
 from deepresidual.errors import ModelFileError
 
@@ -96,5 +96,9 @@ def open_engine(folder: Path, signature: Signature, settings: EngineSettings) ->
             from deepresidual.backends.open_vino import OpenVinoEngine
 
             return OpenVinoEngine(folder / signature.file, settings)
+        case "torch":
+            from deepresidual.backends.exported_program import ProgramEngine
+
+            return ProgramEngine(folder / signature.file, settings)
         case _:
-            raise NotImplementedError(settings.engine)
+            assert_never(settings.engine)

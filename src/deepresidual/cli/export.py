@@ -18,7 +18,7 @@ def export(
     out: Annotated[tyro.conf.Positional[LocalPath], tyro.conf.arg(metavar="OUT")],
     /,
     *,
-    to: Literal["onnx"] = "onnx",
+    to: Literal["onnx", "pt2"] = "onnx",
     resize: Literal["exact", "fast", "none"] = "exact",
     json: bool = False,
 ) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never, get_args
 
 from deepresidual.backends.engine import ENGINES, EngineSettings
 from deepresidual.backends.exported import ExportedClassifier
@@ -16,6 +16,7 @@ from deepresidual.errors import ConfigurationError
 from deepresidual.exporting.card import export_card
 from deepresidual.exporting.certificate import Certificate, certify, reference_logits, self_test_of
 from deepresidual.exporting.onnx_file import write_onnx
+from deepresidual.exporting.program_file import program_logits, write_program
 from deepresidual.exporting.views import bundled_views
 from deepresidual.models import load_torch, require_classes
 from deepresidual.models.config import ModelConfig
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from deepresidual.exporting.views import CheckViews
 
-Target: TypeAlias = Literal["onnx"]
+Target: TypeAlias = Literal["onnx", "pt2"]
 Resize: TypeAlias = Literal["exact", "fast", "none"]
 
 
@@ -84,9 +85,11 @@ def export(
     require_classes(loaded, "the model" if isinstance(model, TorchClassifier) else str(model))
     loaded = loaded.to("cpu").in_precision("fp32")
     views = bundled_views(loaded.preprocess)
+    if to != "onnx":
+        resize = "none"  # only an ONNX file has one beside it that takes a whole image
     num_files = 1 if resize == "none" else 2
     with atomic_folder(path, num_bytes=num_files * 4 * loaded.spec.num_parameters) as folder:
-        return _written(loaded, folder, path, views, resize)
+        return _written(loaded, folder, path, views, to, resize)
 
 
 def require_free_or_exported(path: Path) -> None:
@@ -99,16 +102,17 @@ def require_free_or_exported(path: Path) -> None:
         raise ConfigurationError(f"{path} exists and is no exported model", remedy="choose another path")
 
 
-def _written(model: TorchClassifier, folder: Path, path: Path, views: CheckViews, resize: Resize) -> Export:
+def _written(
+    model: TorchClassifier, folder: Path, path: Path, views: CheckViews, to: Target, resize: Resize
+) -> Export:
     """Fill the folder in the order in which the parts are checked, the signature last."""
     reference = reference_logits(model, views)
-    file = folder / "model.onnx"
-    write_onnx(model, file)
+    file = _write_file(model, folder, to)
     write_json(folder / CONFIG, ModelConfig.of(model).to_document())
     write_text(folder / LABELS, "".join(f"{name}\n" for name in model.label_names))
     self_test_of(views, reference, model.num_macs(model.preprocess.crop_px)).write(folder / SELF_TEST)
     signature = Signature(
-        "onnx", file.name, sha256_of(file), "fp32", inputs_of(model), outputs_of(model), certificate={}
+        to, file.name, sha256_of(file), "fp32", inputs_of(model), outputs_of(model), certificate={}
     )
     certificate = _certified(model, folder, signature, views, reference)
     signature = dataclasses.replace(signature, certificate=certificate.to_dict())
@@ -123,6 +127,19 @@ def _written(model: TorchClassifier, folder: Path, path: Path, views: CheckViews
     return Export(path, signature, certificate, file.stat().st_size)
 
 
+def _write_file(model: TorchClassifier, folder: Path, to: Target) -> Path:
+    """Write the file that computes, and return its path."""
+    match to:
+        case "onnx":
+            write_onnx(model, folder / "model.onnx")
+            return folder / "model.onnx"
+        case "pt2":
+            write_program(model, folder / "model.pt2")
+            return folder / "model.pt2"
+        case _:
+            assert_never(to)
+
+
 def _certified(
     model: TorchClassifier,
     folder: Path,
@@ -135,7 +152,12 @@ def _certified(
     session = ExportedClassifier(
         folder, signature, settings, model.label_names, model.preprocess, task=model.task
     )
-    return certify(session.logits, views, reference, f"{settings.engine} {session.engine_version()}")
+    engine = f"{settings.engine} {session.engine_version()}"
+    if signature.format == "pt2":
+        # The session computes with the weights in the file; its graph is what others run.
+        program = folder / signature.file
+        certify(lambda pixels: program_logits(program, pixels), views, reference, f"{engine}, the program")
+    return certify(session.logits, views, reference, engine)
 
 
 def inputs_of(model: TorchClassifier) -> tuple[Tensor, ...]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deepresidual.backends.export_module import ExportModule
 from deepresidual.errors import MissingDependencyError
-from deepresidual.exporting.module import ExportModule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def write_onnx(model: TorchClassifier, path: Path, metadata: dict[str, str] | No
         raise MissingDependencyError.of_extra(
             f"ONNX needs {error.name}, which is not installed", "onnx"
         ) from error
-    module, side = ExportModule(model).eval(), model.preprocess.crop_px
+    module, side = ExportModule.of(model), model.preprocess.crop_px
     # Of two images: a batch of one would be taken for a constant.
     sample = torch.zeros(2, side, side, model.preprocess.num_channels, dtype=torch.uint8)
     with _quiet(), torch.inference_mode():

@@ -34,6 +34,9 @@ def fold_batch_norm(network: ResNet) -> ResNet:
         one = fuse_conv_bn_eval(cast("nn.Conv2d", conv.double()), cast("nn.BatchNorm2d", bn.double()))
         parent.register_module(convolution, one.to(dtype))
         parent.register_module(norm, nn.Identity())
+    for module in folded.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_buffer("num_batches_tracked", None)  # only training counts
     return folded.requires_grad_(False)
 
 

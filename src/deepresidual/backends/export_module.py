@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from deepresidual.backends.thresholds import MULTILABEL
+from deepresidual.nn.folding import empty_folded_network, fold_batch_norm
 
 if TYPE_CHECKING:
     from deepresidual.backends.pytorch import TorchClassifier
+    from deepresidual.nn import ResNet
+    from deepresidual.preprocess import Preprocess
+    from deepresidual.spec import ResNetSpec
 
 
 class ExportModule(nn.Module):
@@ -20,25 +23,36 @@ class ExportModule(nn.Module):
     ``(N, S, S, C)`` uint8 → ``(N, K)`` float32 probabilities and logits.
 
     Args:
-        model: The model, on the CPU; it stays as it is.
+        network: The network, whose BN is folded.
+        preprocess: The record whose normalization becomes part of the module.
+        task: What the model has learned: several labels have a sigmoid each in place of the softmax.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: TorchClassifier) -> None:
+    def __init__(self, network: ResNet, preprocess: Preprocess, task: str) -> None:
         super().__init__()
-        self.network = copy.deepcopy(model.network).eval()
-        self.has_several_labels = model.task == MULTILABEL
-        record = model.preprocess
+        self.network = network.eval()
+        self.has_several_labels = task == MULTILABEL
         mean = (
-            torch.tensor(record.mean)
-            if record.mean_image is None
-            else torch.from_numpy(record.mean_image.to_array())
+            torch.tensor(preprocess.mean)
+            if preprocess.mean_image is None
+            else torch.from_numpy(preprocess.mean_image.to_array())
         )
         # On the scale of the pixels, as Preprocess.normalize has them.
         self.register_buffer("mean", mean.float().mul(255))
-        self.register_buffer("std", torch.tensor(record.std).mul(255))
+        self.register_buffer("std", torch.tensor(preprocess.std).mul(255))
+
+    @classmethod
+    def of(cls, model: TorchClassifier) -> Self:
+        """Return the module of a model on the CPU, which stays as it is."""
+        return cls(fold_batch_norm(model.network), model.preprocess, model.task)
+
+    @classmethod
+    def empty(cls, spec: ResNetSpec, preprocess: Preprocess, task: str) -> Self:
+        """Return the module whose weights are to be filled in; they have the names of those of :meth:`of`."""
+        return cls(empty_folded_network(spec), preprocess, task)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return probabilities and logits of ``(N, S, S, C)`` uint8 views."""
