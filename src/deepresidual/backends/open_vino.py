@@ -1,12 +1,13 @@
 """``OpenVinoEngine``: a file of ONNX or OpenVINO, computed by OpenVINO on the CPU.
 
-Batches are static: OpenVINO 2026.4 computes int8 networks wrongly where the number of images is left open
-(top-1 of 0.56 instead of 0.84 on CIFAR-10, without a word), on every processor that was tried. The precision
-is always named, since the default on processors with bf16 is bf16. Every thread that computes has an infer
-request to itself for as long as it computes, and leaves it to the next one; there is no ``AsyncInferQueue``,
-which deadlocks when several threads feed it. ``CACHE_DIR`` is not used: of a ResNet-50 it keeps 98 MB on the
-disk, and opening takes as long as before. What takes long is to read ONNX; ``model.xml`` is opened in two
-thirds of the time.
+Batches are static: where the number of images is left open OpenVINO 2026.4 computes some int8 networks
+wrongly (top-1 of 0.56 instead of 0.84 on CIFAR-10, without a word), on every processor that was tried. It
+takes the nodes by which PyTorch's exporter flattens features, which ``residual export`` does not write and
+others do. The precision is always named, since the default on processors with bf16 is bf16. Every thread that
+computes has an infer request to itself for as long as it computes, and leaves it to the next one; there is no
+``AsyncInferQueue``, which deadlocks when several threads feed it. ``CACHE_DIR`` is not used: of a ResNet-50
+it keeps 98 MB on the disk, and opening takes as long as before. What takes long is to read ONNX;
+``model.xml`` is opened in two thirds of the time.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def export(
     out: Annotated[tyro.conf.Positional[LocalPath], tyro.conf.arg(metavar="OUT")],
     /,
     *,
-    to: Literal["onnx", "pt2"] = "onnx",
+    to: Literal["onnx", "openvino", "pt2"] = "onnx",
     resize: Literal["exact", "fast", "none"] = "exact",
     json: bool = False,
 ) -> int:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never, get_args
 from deepresidual.backends.engine import ENGINES, EngineSettings
 from deepresidual.backends.exported import ExportedClassifier
 from deepresidual.backends.pytorch import TorchClassifier
-from deepresidual.backends.signature import LABELS, SELF_TEST, SIGNATURE, Signature, Tensor
+from deepresidual.backends.signature import LABELS, SELF_TEST, SIGNATURE, Signature, Tensor, files_of
 from deepresidual.backends.thresholds import MULTILABEL
 from deepresidual.errors import ConfigurationError
 from deepresidual.exporting.card import export_card
 from deepresidual.exporting.certificate import Certificate, certify, reference_logits, self_test_of
 from deepresidual.exporting.onnx_file import write_onnx
+from deepresidual.exporting.openvino_file import write_openvino
 from deepresidual.exporting.program_file import program_logits, write_program
 from deepresidual.exporting.views import bundled_views
 from deepresidual.models import load_torch, require_classes
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from deepresidual.exporting.views import CheckViews
 
-Target: TypeAlias = Literal["onnx", "pt2"]
+Target: TypeAlias = Literal["onnx", "openvino", "pt2"]
 Resize: TypeAlias = Literal["exact", "fast", "none"]
 
 
@@ -111,9 +112,9 @@ def _written(
     write_json(folder / CONFIG, ModelConfig.of(model).to_document())
     write_text(folder / LABELS, "".join(f"{name}\n" for name in model.label_names))
     self_test_of(views, reference, model.num_macs(model.preprocess.crop_px)).write(folder / SELF_TEST)
-    signature = Signature(
-        to, file.name, sha256_of(file), "fp32", inputs_of(model), outputs_of(model), certificate={}
-    )
+    signature = Signature(to, file.name, "", "fp32", inputs_of(model), outputs_of(model), certificate={})
+    parts = files_of(folder, signature)
+    signature = dataclasses.replace(signature, sha256=sha256_of(*parts))
     certificate = _certified(model, folder, signature, views, reference)
     signature = dataclasses.replace(signature, certificate=certificate.to_dict())
     if resize != "none":
@@ -124,7 +125,7 @@ def _written(
         signature = dataclasses.replace(signature, files=files, image_input=image_input)
     write_json(folder / SIGNATURE, signature.to_dict())
     write_text(folder / CARD, export_card(ModelConfig.of(model), signature))
-    return Export(path, signature, certificate, file.stat().st_size)
+    return Export(path, signature, certificate, sum(part.stat().st_size for part in parts))
 
 
 def _write_file(model: TorchClassifier, folder: Path, to: Target) -> Path:
@@ -133,6 +134,9 @@ def _write_file(model: TorchClassifier, folder: Path, to: Target) -> Path:
         case "onnx":
             write_onnx(model, folder / "model.onnx")
             return folder / "model.onnx"
+        case "openvino":
+            write_openvino(model, folder / "model.xml")
+            return folder / "model.xml"
         case "pt2":
             write_program(model, folder / "model.pt2")
             return folder / "model.pt2"

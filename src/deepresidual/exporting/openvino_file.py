@@ -1,0 +1,72 @@
+"""Write a model for OpenVINO: ``model.xml`` with its weights, uncompressed, in ``model.bin``.
+
+OpenVINO reads the ONNX file of :mod:`deepresidual.exporting.onnx_file` and writes its own, so that both are
+the same graph, of float32 as of int8. ``openvino.convert_model`` would read PyTorch's modules as well; it
+reports to its makers when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepresidual.errors import MissingDependencyError, RunError
+from deepresidual.exporting.onnx_file import write_onnx
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from deepresidual.backends.pytorch import TorchClassifier
+
+
+def write_openvino(model: TorchClassifier, path: Path) -> None:
+    """Write a model as ``path`` (``.xml``) and the ``.bin`` beside it.
+
+    Args:
+        model: The model, on the CPU.
+        path: The file.
+
+    Raises:
+        MissingDependencyError: openvino, onnx or onnxscript is not installed.
+        RunError: The files cannot be written.
+    """
+    _openvino()
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        onnx = Path(folder) / "model.onnx"
+        write_onnx(model, onnx)
+        convert_onnx(onnx, path)
+
+
+def convert_onnx(onnx: Path, path: Path, *, batch: int | None = None) -> None:
+    """Convert an ONNX file of ours, float32 or int8.
+
+    Args:
+        onnx: The file.
+        path: The ``.xml`` to write, with a ``.bin`` beside it.
+        batch: Images of a request, for servers that take the file as it is: OpenVINO 2026.4 computes some
+            int8 networks wrongly where the number is left open. Default: left open.
+
+    Raises:
+        MissingDependencyError: openvino is not installed.
+        RunError: The files cannot be written.
+    """
+    openvino = _openvino()
+    graph = openvino.Core().read_model(onnx)
+    if batch is not None:
+        pixels = graph.inputs[0]
+        graph.reshape({pixels: [batch, *list(pixels.partial_shape)[1:]]})
+    try:
+        openvino.save_model(graph, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise RunError(f"{path} cannot be written ({' '.join(str(error).split())})") from error
+
+
+def _openvino() -> ModuleType:
+    try:
+        return importlib.import_module("openvino")
+    except ImportError as error:
+        raise MissingDependencyError.of_extra(
+            "OpenVINO's format needs openvino, which is not installed", "openvino"
+        ) from error
