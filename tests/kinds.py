@@ -8,8 +8,9 @@ from typing import get_args
 import torch
 from torch import nn
 
-from deepresidual.models import create
+from deepresidual.models import TorchClassifier, create
 from deepresidual.nn import ResNet
+from deepresidual.preprocess import Preprocess
 from deepresidual.spec import Arrangement, FirstActivation, Head, Padding, ResNetSpec, Shortcut
 
 BASIC = ResNetSpec(
@@ -69,3 +70,12 @@ def network_of(spec: ResNetSpec, seed: int = 0) -> ResNet:
             elif isinstance(module, nn.Conv2d) and module.bias is not None:
                 module.bias.normal_(0, 0.3, generator=generator)
     return network
+
+
+def classifier_of(spec: ResNetSpec, task: str = "classification", side: int = 32) -> TorchClassifier:
+    """Return such a network as a model of five classes for views of 32 px."""
+    mean = (0.4, 0.5, 0.6)[: spec.in_channels]
+    record = Preprocess(
+        crop_px=side, resize_px=side, mean=mean, std=mean, channels="gray" if spec.in_channels == 1 else "rgb"
+    )
+    return TorchClassifier(network_of(spec), tuple("abcde"), record, task=task)

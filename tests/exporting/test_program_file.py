@@ -30,11 +30,9 @@ from deepresidual.exporting.program_file import program_logits, write_program
 from deepresidual.models import TorchClassifier
 from deepresidual.models.config import ModelConfig
 from deepresidual.models.folder import save
-from deepresidual.preprocess import Preprocess
 from deepresidual.runtime.files import write_json
-from deepresidual.spec import ResNetSpec
 from tests.exporting.conftest import tiny_model
-from tests.kinds import KINDS, network_of
+from tests.kinds import KINDS, classifier_of
 
 FEW = (
     "shortcut A",
@@ -58,18 +56,6 @@ def written(model: TorchClassifier, folder: Path) -> Path:
     return folder / "model.pt2"
 
 
-def model_of(spec: ResNetSpec) -> TorchClassifier:
-    channels = (0.4, 0.5, 0.6)[: spec.in_channels]
-    preprocess = Preprocess(
-        crop_px=32,
-        resize_px=32,
-        mean=channels,
-        std=channels,
-        channels="rgb" if spec.in_channels == 3 else "gray",
-    )
-    return TorchClassifier(network_of(spec), tuple("abcde"), preprocess)
-
-
 @pytest.mark.parametrize(
     "kind",
     [
@@ -79,7 +65,7 @@ def model_of(spec: ResNetSpec) -> TorchClassifier:
     ],
 )
 def test_weights_and_program_compute_the_logits_of_the_network(kind: str, tmp_path: Path) -> None:
-    model = model_of(KINDS[kind])
+    model = classifier_of(KINDS[kind])
     path = written(model, tmp_path)
     shape = (3, 32, 32, model.spec.in_channels)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
