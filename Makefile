@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-all style types layers pages pillow fuzz browser docs clean
+.PHONY: demo test test-all style types layers pages pillow fuzz browser javascript docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -17,6 +17,7 @@ test: $(VENV)/.installed-dev
 test-all: CEILINGS := --hold-ceilings
 test-all: test
 	$(MAKE) --jobs 2 --output-sync types pages
+	if command -v npm >/dev/null; then $(MAKE) javascript; fi
 	$(BIN)/pytest $(WORKERS) -m test_all
 	$(MAKE) fuzz
 
@@ -71,10 +72,20 @@ TIMES ?= 20
 fuzz: $(VENV)/.installed-dev
 	RESIDUAL_FUZZ_TIMES=$(TIMES) $(BIN)/pytest $(WORKERS) -m hypothesis
 
-# What the tests open reports in; a package of the system, so on Debian and its kin and for the superuser.
+# What the tests open pages in; packages of the system, so on Debian and its kin and for the superuser.
 browser:
-	command -v chromium >/dev/null || { apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
+	{ command -v chromium && command -v npm; } >/dev/null || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core npm; }
+	$(MAKE) javascript
+
+# ONNX Runtime Web for examples/javascript, in the version and with the hashes of its lockfile.
+MODULES := examples/javascript/node_modules
+
+javascript: $(MODULES)/.package-lock.json
+
+$(MODULES)/.package-lock.json: examples/javascript/package-lock.json
+	npm ci --prefix $(dir $<) --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
 
 docs: pages
 	@echo "docs/_build/index.html"
@@ -89,4 +100,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo docs/_build
+	rm -rf $(VENV) $(MODULES) demo docs/_build

@@ -31,7 +31,8 @@ from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
 from tests.training.parts import SilentJournal
 
 RUN_KINDS = ("bash", "console", "python")
-SHOWN_KINDS = ("", "text", "json", "{toctree}", "{eval-rst}", "{glossary}", "{note}")
+# What is JavaScript runs in tests/exporting/test_javascript.py.
+SHOWN_KINDS = ("", "text", "json", "js", "{toctree}", "{eval-rst}", "{glossary}", "{note}")
 NOT_HERE = ("README.md",)  # tests/test_readme.py
 
 # page, beginning of the block → why it is not run
@@ -54,6 +55,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/converting.md", "residual convert resnet18.pth"): "needs weights from the network",
     ("docs/getting-started.md", "python3 -m venv .venv"): "installs from the network",
     ("docs/how-to/install.md", "mkdir -p ~/.local"): "writes into the home folder",
+    ("docs/how-to/javascript.md", "cd examples/javascript"): "installs from the network, and serves a page",
     ("docs/tutorial.md", "residual reproduce imagenet IMAGENET"): "needs ImageNet",
 }
 # Pages whose blocks are those of another page in another language.
