@@ -150,9 +150,9 @@ def test_what_stands_for_nothing_is_told_again_when_a_folder_goes_on(model: str,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--top-k", "2"], r"parts was begun with something else \(top_k: 1, now 2\); repeat the command"),
-        (["--min-probability", "0.5"], r"\(min_probability: none, now 0.5\)"),
-        (["--precision", "bf16"], r"\(precision: fp32, now bf16\)"),
+        (["--top-k", "2"], r"parts was begun with something else: top_k was 1 and is 2; repeat the command"),
+        (["--min-probability", "0.5"], r"else: min_probability was none and is 0.5;"),
+        (["--precision", "bf16"], r"else: precision was fp32 and is bf16;"),
         (["--shard-size", "3"], "the size of the shards is 3, and parts was begun with 5; repeat"),
         (["--format", "csv"], "the format of the shards is csv, and parts was begun with parquet; repeat"),
     ],
@@ -176,18 +176,18 @@ def test_another_model_other_paths_and_other_versions_are_named(
     opened(tiny_model)
     other = TorchClassifier(create(TINY, seed=1), tiny_model.label_names, tiny_model.preprocess)
     with pytest.raises(
-        ConfigurationError, match=r"parts was begun with something else \(weights: \w{12}…, now"
+        ConfigurationError, match=r"parts was begun with something else: weights was \w{12}… and is"
     ):
         opened(other)
-    with pytest.raises(ConfigurationError, match=r"\(labels: \w{12}…, now \w{12}…\)"):
+    with pytest.raises(ConfigurationError, match=r"else: labels was \w{12}… and is \w{12}…;"):
         opened(dataclasses.replace(tiny_model, label_names=("a", "b", "c")))
     smaller = dataclasses.replace(tiny_model.preprocess, crop_px=7)
-    with pytest.raises(ConfigurationError, match=r"\(preprocess.crop_px: 8, now 7\)"):
+    with pytest.raises(ConfigurationError, match=r"else: preprocess.crop_px was 8 and is 7;"):
         opened(dataclasses.replace(tiny_model, preprocess=smaller))
-    with pytest.raises(ConfigurationError, match=r"\(paths: \[.*test'\], now \[.*train'\]\)"):
+    with pytest.raises(ConfigurationError, match=r"else: paths was \[.*test'\] and is \[.*train'\];"):
         opened(tiny_model, "photos/train")
     monkeypatch.setattr("deepresidual.backends.fingerprint.version_of", lambda _name: "0.1")
-    with pytest.raises(ConfigurationError, match=r"versions.numpy: \S+, now 0.1"):
+    with pytest.raises(ConfigurationError, match=r"versions.numpy was \S+ and is 0.1"):
         opened(tiny_model)
 
 

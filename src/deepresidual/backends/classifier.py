@@ -25,13 +25,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 from PIL.Image import Image as PillowImage
 
 from deepresidual.backends.abstention import Abstention
-from deepresidual.backends.images import computed_parts, image_batches, images_in
+from deepresidual.backends.features import feature_outcomes
+from deepresidual.backends.images import ImageFile, computed_parts, image_batches, images_in
 from deepresidual.backends.ranking import best_classes
 from deepresidual.backends.thresholds import MULTILABEL, Thresholds
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError, ResidualError
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from deepresidual.backends.images import ImageBatch, ImageLike
     from deepresidual.preprocess import Preprocess
     from deepresidual.runtime.compute import Precision, PrecisionChoice
+
+T = TypeVar("T")
 
 NOT_FINITE = "the outputs of the model are not finite"
 """Why there is no prediction where a network gives NaN or infinity."""
@@ -276,21 +279,41 @@ class Classifier(ABC):
             ModelFileError: The model has no classifier.
             ConfigurationError: ``top_k`` is not between 1 and the number of classes, or an array is no uint8.
         """
-        is_one = isinstance(images, str | Path | bytes | PillowImage) or getattr(images, "ndim", 4) < 4
+        return list(_all_good(self.outcomes(self._listed(images), top_k, batch_size=batch_size)))
+
+    def extract_features(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        stage: str | None = None,
+        *,
+        batch_size: int = PREDICT_BATCH_SIZE,
+    ) -> NDArray[np.float32]:
+        """Return pooled features of one or several images; a backbone without classes has them, too.
+
+        Args:
+            images: As for :meth:`predict`.
+            stage: The mean over all positions of the map after ``stem``, ``layer1`` and so on. Default: what
+                the classifier reads.
+            batch_size: Images at a time. Another one may change the last digits.
+
+        Returns:
+            ``(N, F)`` float32, a row for each image.
+
+        Raises:
+            DataError: A file cannot be decoded; the message names it.
+            ModelFileError: The backend gives no features, or some that are not finite.
+            UnknownNameError: The network has no such stage.
+        """
+        outcomes = feature_outcomes(self, self._listed(images), stage, batch_size=batch_size)
+        rows = list(_all_good(outcomes))
+        return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
+
+    def _listed(self, images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
+        """Return one image or several as an iterable, and make ready for their number."""
+        is_one = isinstance(images, str | Path | bytes | PillowImage | ImageFile)
+        is_one = is_one or getattr(images, "ndim", 4) < 4
         self.expect(1 if is_one else len(images) if isinstance(images, Sized) else 0)
-        listed: Iterable[ImageLike] = [images] if is_one else images_in(images)  # type: ignore[list-item]
-        found: list[Prediction] = []
-        for name, outcome in self.outcomes(listed, top_k, batch_size=batch_size):
-            if isinstance(outcome, Prediction):
-                found.append(outcome)
-            elif isinstance(outcome, ModelFileError):
-                which = name or f"image {len(found) + 1}"
-                raise ModelFileError(f"{which}: {outcome.found}", remedy=outcome.remedy)
-            elif name:
-                raise DataError(f"{name}: {outcome}") from outcome
-            else:
-                raise outcome
-        return found
+        return [images] if is_one else images_in(images)  # type: ignore[list-item]
 
     def outcomes(
         self,
@@ -402,6 +425,18 @@ class Classifier(ABC):
             )
         if not is_whole(top_k, 1, len(self.label_names)):
             raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {len(self.label_names)}")
+
+
+def _all_good(outcomes: Iterable[tuple[str, T | ResidualError]]) -> Iterator[T]:
+    """Yield results, and raise the first error with the name of its image."""
+    for number, (name, outcome) in enumerate(outcomes, start=1):
+        if isinstance(outcome, ModelFileError):
+            raise ModelFileError(f"{name or f'image {number}'}: {outcome.found}", remedy=outcome.remedy)
+        if isinstance(outcome, ResidualError):
+            if name:
+                raise DataError(f"{name}: {outcome}") from outcome
+            raise outcome
+        yield outcome
 
 
 def _finite_rows(logits: NDArray[np.float32]) -> list[bool]:

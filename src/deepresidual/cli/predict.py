@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from deepresidual.cli.options import LocalPath, Maybe
-from deepresidual.cli.output import flush_output, print_json, print_line
-from deepresidual.cli.prediction_folder import Destination, write_folder
-from deepresidual.cli.prediction_output import print_header, print_row
+from deepresidual.cli.output import print_json, print_line
+from deepresidual.cli.prediction_files import Destination, write_features, write_file, write_folder
+from deepresidual.cli.prediction_output import print_rows
 from deepresidual.cli.unusable import FileErrors, exit_code_of, warn_of_others
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.runtime.printable import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from deepresidual.backends import Classifier, FilePrediction
     from deepresidual.backends.files import FoundImages
     from deepresidual.backends.images import ImageFile
-    from deepresidual.cli.prediction_output import RowFormat
-    from deepresidual.prediction.outputs import ClassOutputs
+    from deepresidual.prediction.outputs import ClassOutputs, Outputs
 
 __all__ = ["predict"]
+
+_Stage = Annotated[
+    str,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[STAGE]",
+        instance_from_str=" ".join,
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+    ),
+]
+"""The stage behind ``--features``; empty where none is named."""
 
 _STDIN = "-"
 # As much as an image in an archive may have.
@@ -41,11 +49,14 @@ def predict(
     /,
     *,
     top_k: int = 1,
-    format: Maybe[Literal["table", "jsonl", "csv", "parquet"]] = None,  # noqa: A002  # the name of the option
+    format: Maybe[Literal["table", "jsonl", "csv", "parquet", "npy"]] = None,  # noqa: A002  # the name of the option
     out: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE|FOLDER")]] = None,
     shard: Maybe[Annotated[str, tyro.conf.arg(metavar="I/N")]] = None,
     shard_size: Maybe[int] = None,
     min_probability: Maybe[Annotated[str, tyro.conf.arg(metavar="auto|P")]] = None,
+    features: Maybe[_Stage] = None,
+    dtype: Maybe[Literal["float16", "float32"]] = None,
+    fast_decode: bool = False,
     batch_size: int = 32,
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
     device: str = "auto",
@@ -64,14 +75,19 @@ def predict(
         paths: Image files, folders, .zip and .tar files, patterns such as 'photos/**/*.jpg', or - for one
             image from stdin.
         top_k: How many classes to show for each image.
-        format: table, jsonl (a JSON object a line) or csv; of the shards of a folder parquet, jsonl or csv.
-            Default: table; of shards parquet.
+        format: table, jsonl (a JSON object a line) or csv; of the shards of a folder parquet, jsonl or csv,
+            with --features parquet or npy. Default: table; of shards parquet.
         out: Write the rows into this .csv, .jsonl or .parquet file instead, whole or not at all; or into a
             folder of shards, where the same command goes on after it was ended.
         shard: With a folder, do the I-th of N parts, from 0: so many processes or machines share the work.
         shard_size: With a folder, files in a shard. Default: 4096, or fewer with --shard.
         min_probability: Answer "unsure" below this probability; auto: the one that 'residual evaluate'
             has chosen by a precision target. That is no detector of what the model has never seen.
+        features: Write vectors instead of classes, into a .parquet or .npy file or a folder of such: the mean
+            of the map after a stage (stem, layer1, …). Default: what the classifier reads.
+        dtype: Numbers of --features. Default: float32.
+        fast_decode: Decode large JPEGs at a half, a quarter or an eighth of their size. Probabilities change
+            a little.
         batch_size: Images at a time.
         precision: fp32 as in evaluation; bf16 is faster.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -83,13 +99,22 @@ def predict(
 
     if not paths:
         raise ConfigurationError(
-            "there is no PATH", expected="image files, folders, zip files, patterns or - after MODEL"
+            "there is no PATH",
+            expected="image files, folders, zip files, patterns or - after MODEL",
+            remedy="put them before --features" if features else "",
         )
-    folder = Destination.of(out, TABLE_SUFFIXES, format, shard, shard_size)
-    if folder is not None and _STDIN in paths:
-        raise ConfigurationError("- is given with a folder", expected="files, folders and patterns")
-    if folder is None and format == "parquet":
-        raise ConfigurationError("--format is parquet without a file", remedy="add --out FILE.parquet")
+    suffixes: tuple[str, ...] = TABLE_SUFFIXES
+    if features is not None:
+        from deepresidual.prediction.features import FEATURE_SUFFIXES
+
+        suffixes = FEATURE_SUFFIXES
+    folder = Destination.of(out, suffixes, format, shard, shard_size)
+    _require_sensible(folder, paths, format, fast_decode=fast_decode)
+    if features is None and dtype is not None:
+        raise ConfigurationError("--dtype is given without --features", expected="both or none")
+    if features is not None:
+        given = {"--top-k": top_k != 1, "--min-probability": min_probability is not None}
+        _require_vectors(features, out, [name for name, is_given in given.items() if is_given])
     find_source(model)  # what is mistyped is told before torch is loaded
     found: FoundImages | None
     files: list[ImageFile | bytes] = []
@@ -98,27 +123,35 @@ def predict(
     else:
         found, files = _files_of(paths)
     from deepresidual.models import load, require_classes
+    from deepresidual.prediction.features import FeatureOutputs
     from deepresidual.prediction.outputs import ClassOutputs, ComputeSettings
     from deepresidual.runtime.console import note, warn_each
 
     loaded = load(model, device)
-    require_classes(loaded, model)
-    threshold = None if min_probability is None else _threshold(min_probability, loaded, model)
-    outputs = ClassOutputs(
-        loaded,
-        top_k=top_k,
-        min_probability=threshold,
-        settings=ComputeSettings(batch_size=batch_size, num_workers=workers, precision=precision),
+    settings = ComputeSettings(
+        batch_size=batch_size, num_workers=workers, precision=precision, fast_decode=fast_decode
     )
+    threshold: float | None = None
+    outputs: Outputs[Any]
+    if features is not None:
+        outputs = FeatureOutputs(loaded, stage=features or None, dtype=dtype or "float32", settings=settings)
+    else:
+        require_classes(loaded, model)
+        threshold = None if min_probability is None else _threshold(min_probability, loaded, model)
+        outputs = ClassOutputs(loaded, top_k=top_k, min_probability=threshold, settings=settings)
     if folder is not None:
         exit_code = write_folder(outputs, paths, found, folder, model, as_json=json)
     else:
         unusable = found.unusable if found is not None else []
-        _tell_of_bundled(model, loaded, files)
+        if features is None:
+            _tell_of_bundled(model, loaded, files)
         warn_of_others(found.ignored if found is not None else [])
         warn_each(unusable)
-        kind: RowFormat = "table" if format is None or format == "parquet" else format
-        errors = _write_rows(outputs, files, kind, out, as_json=json)
+        errors = FileErrors()
+        if isinstance(outputs, ClassOutputs):
+            _write_rows(outputs, files, format, out, errors, as_json=json)
+        elif isinstance(outputs, FeatureOutputs) and out is not None:
+            write_features(outputs, files, out, errors, as_json=json)
         exit_code = exit_code_of(model, len(files), unusable, errors.reasons)
     if threshold is not None:
         note(
@@ -126,6 +159,40 @@ def predict(
             "has never seen a model can be sure, too"
         )
     return exit_code
+
+
+def _require_sensible(
+    folder: Destination | None, paths: list[str], format_name: str | None, *, fast_decode: bool
+) -> None:
+    """Refuse options that do not go together."""
+    if folder is None and format_name in ("parquet", "npy"):
+        raise ConfigurationError(
+            f"--format is {format_name} without a file", remedy=f"add --out FILE.{format_name}"
+        )
+    if _STDIN not in paths:
+        return
+    if folder is not None:
+        raise ConfigurationError("- is given with a folder", expected="files, folders and patterns")
+    if fast_decode:
+        raise ConfigurationError("- is given with --fast-decode", expected="files, folders and patterns")
+
+
+def _require_vectors(stage: str, out: Path | None, given: list[str]) -> None:
+    """Refuse with ``--features`` what is for classes, and vectors without a file."""
+    if " " in stage:
+        raise ConfigurationError(
+            f"--features is followed by {len(stage.split()):,} words ({stage})",
+            expected="a stage, or nothing",
+            remedy="put MODEL and PATH before --features",
+        )
+    if given:
+        raise ConfigurationError(f"{given[0]} is given with --features, which names no classes")
+    if out is None:
+        raise ConfigurationError(
+            "--features is given without --out",
+            expected="a .parquet or .npy file, or a folder",
+            remedy="add --out FILE.parquet" + (f"; {stage} stands for the stage" if stage else ""),
+        )
 
 
 def _tell_of_bundled(model: str, loaded: Classifier, files: list[ImageFile | bytes]) -> None:
@@ -203,57 +270,26 @@ def _read_stdin() -> bytes:
 def _write_rows(
     outputs: ClassOutputs,
     files: list[ImageFile | bytes],
-    kind: RowFormat,
+    format_name: str | None,
     out: Path | None,
+    errors: FileErrors,
     *,
     as_json: bool,
-) -> FileErrors:
-    """Print the rows as they are computed, or write them into a file; return why files have none."""
-    rows, errors = outputs.rows(), FileErrors()
+) -> None:
+    """Print the rows as they are computed, or write them into a file."""
+    rows = outputs.rows()
     documents: list[dict[str, Any]] = []
-    with _row_writer(outputs, kind, out, len(files), quiet=as_json) as write:
-        for result in outputs.results(files):
-            named = replace(result, path=result.path or "stdin")
-            if named.error:
-                errors.add(named.path, named.error)
-            if as_json:
-                documents.append(rows.as_dict(named))
-            write(named)
-        errors.end()
+
+    def keep(result: FilePrediction) -> None:
+        if as_json:
+            documents.append(rows.as_dict(result))
+
+    if out is not None:
+        write_file(outputs, files, out, errors, keep)
+    else:
+        print_rows(outputs, files, format_name, errors, keep, quiet=as_json)
     if as_json:
         print_json({"count": len(documents), "fast_decode": outputs.fast_decode, "results": documents})
     elif out is not None:
         bad = f", {len(errors.reasons):,} of them errors" if errors.reasons else ""
         print_line(f"{shortened(str(out))}: {len(files):,} rows{bad}")
-    return errors
-
-
-@contextlib.contextmanager
-def _row_writer(
-    outputs: ClassOutputs, kind: RowFormat, out: Path | None, num_files: int, *, quiet: bool
-) -> Iterator[Callable[[FilePrediction], None]]:
-    """Yield what prints a row, or writes it into a file under a progress bar."""
-    if out is None:
-        rows = outputs.rows()
-        if not quiet:
-            print_header(rows, kind)
-
-        def show(result: FilePrediction) -> None:
-            if not quiet:
-                print_row(rows, kind, result)
-                flush_output()
-
-        yield show
-        return
-    from deepresidual.runtime.console import ProgressBar
-
-    done = 0
-    with ProgressBar(num_files, label="predicting") as bar, outputs.opened(out, num_files) as write:
-
-        def write_row(result: FilePrediction) -> None:
-            nonlocal done
-            write(result)
-            done += 1
-            bar.update(done, "")
-
-        yield write_row

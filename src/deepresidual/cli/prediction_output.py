@@ -2,25 +2,65 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from deepresidual.cli.output import json_line, print_line, print_raw, shown_class
+from deepresidual.cli.output import flush_output, json_line, print_line, print_raw, shown_class
 from deepresidual.prediction.label_rows import LabelRows
 from deepresidual.prediction.rows import PredictionRows, pairs_of
 from deepresidual.runtime.csv_cells import csv_text
 from deepresidual.runtime.printable import shortened
 
 if TYPE_CHECKING:
-    from deepresidual.backends import FilePrediction
+    from collections.abc import Callable
 
-__all__ = ["RowFormat", "print_header", "print_row"]
+    from deepresidual.backends import FilePrediction
+    from deepresidual.backends.images import ImageFile
+    from deepresidual.cli.unusable import FileErrors
+    from deepresidual.prediction.outputs import ClassOutputs
+
+__all__ = ["print_rows"]
 
 RowFormat: TypeAlias = Literal["table", "jsonl", "csv"]
 
 _LABELS_WIDTH = 48  # characters of the labels in a table
 
 
-def print_header(rows: PredictionRows, kind: RowFormat) -> None:
+def print_rows(
+    outputs: ClassOutputs,
+    files: list[ImageFile | bytes],
+    format_name: str | None,
+    errors: FileErrors,
+    see: Callable[[FilePrediction], None],
+    *,
+    quiet: bool,
+) -> None:
+    """Print the rows of files as they are computed.
+
+    Args:
+        outputs: What to compute.
+        files: The files; the path of one that is given by its content is ``stdin``.
+        format_name: ``table``, ``jsonl`` or ``csv``. Default: a table.
+        errors: Is told of files without a result.
+        see: Called with every result.
+        quiet: Whether nothing is printed.
+    """
+    rows = outputs.rows()
+    kind: RowFormat = "jsonl" if format_name == "jsonl" else "csv" if format_name == "csv" else "table"
+    if not quiet:
+        _print_header(rows, kind)
+    for result in outputs.results(files):
+        named = replace(result, path=result.path or "stdin")
+        if named.error:
+            errors.add(named.path, named.error)
+        see(named)
+        if not quiet:
+            _print_row(rows, kind, named)
+            flush_output()
+    errors.end()
+
+
+def _print_header(rows: PredictionRows, kind: RowFormat) -> None:
     """Print the names of the columns."""
     if kind == "csv":
         print_raw(csv_text([list(rows.types())]))
@@ -30,7 +70,7 @@ def print_header(rows: PredictionRows, kind: RowFormat) -> None:
         print_line(f"{'class':<24} {'probability':>11}  " * rows.top_k + "file")
 
 
-def print_row(rows: PredictionRows, kind: RowFormat, result: FilePrediction) -> None:
+def _print_row(rows: PredictionRows, kind: RowFormat, result: FilePrediction) -> None:
     """Print one result; a table has no row for a file that could not be used."""
     if kind == "jsonl":
         print_raw(json_line(rows.as_dict(result)))

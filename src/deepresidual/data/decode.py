@@ -23,11 +23,12 @@ libjpeg-turbo without Pillow's copies and tells what libjpeg warns of, where Pil
 holds the two equal. A warning about the coded pixels is damage: data that is missing, wrong or left over,
 except for padding. What libjpeg says of the header is harmless.
 
-Training alone may take a short cut: :func:`open_image` tells the size of an image before it is decoded, and
-where only a small view of it is wanted, :meth:`OpenImage.decode_part` has libjpeg leave out the high
-frequencies (half, a quarter or an eighth of the size), most of which the resize behind it would average away.
-Such views of photos are a little softer: they move by 3 of 255 levels in the mean, and tests bound how far.
-Everything else is the same, the errors included; evaluation, prediction, export and serving never do this.
+Training may take a short cut: :func:`open_image` tells the size of an image before it is decoded, and where
+only a small view of it is wanted, :meth:`OpenImage.decode_part` has libjpeg leave out the high frequencies
+(half, a quarter or an eighth of the size), most of which the resize behind it would average away. Such views
+of photos are a little softer: they move by 3 of 255 levels in the mean, and tests bound how far. Everything
+else is the same, the errors included. Prediction does so only where it is asked to (``fast_decode``, with
+twice the size that the view needs, which moves it by half a level); evaluation, export and serving never do.
 """
 
 from __future__ import annotations

@@ -58,6 +58,10 @@ class Outputs(Protocol[R]):
         """Return what decides the results, as JSON types: files that differ in it do not belong together."""
         ...
 
+    def facts(self) -> dict[str, Any]:
+        """Return what else a user may want to know of the results, as JSON types."""
+        ...
+
     def results(self, files: Sequence[ImageFile | bytes]) -> Iterator[R]:
         """Yield one result a file, in order."""
         ...
@@ -160,6 +164,10 @@ class ClassOutputs:
             "fast_decode": self.fast_decode,
             **fingerprint_of(self._model),
         }
+
+    def facts(self) -> dict[str, Any]:
+        """Return nothing: rows say all."""
+        return {}
 
     def results(self, files: Sequence[ImageFile | bytes]) -> Iterator[FilePrediction]:
         """Yield one prediction a file, in order."""

@@ -200,9 +200,11 @@ class ShardFolder:
         names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if not names:
             return
-        differences = [f"{name}: {_shown(before.get(name))}, now {_shown(now.get(name))}" for name in names]
+        differences = [
+            f"{name} was {_shown(before.get(name))} and is {_shown(now.get(name))}" for name in names
+        ]
         raise ConfigurationError(
-            f"{self.path} was begun with something else ({listed(differences, 4)})",
+            f"{self.path} was begun with something else: {listed(differences, 4)}",
             remedy="repeat the command that began it, or choose another folder",
         )
 

@@ -40,8 +40,9 @@ from deepresidual.training.features import batch_size
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepresidual.models import TorchClassifier
     from deepresidual.nn import ResNet
-    from deepresidual.training.features import Backbone, View
+    from deepresidual.training.features import View
 
 MAX_BYTES = 2_000_000_000
 """Most that all segments together hold, in bytes; 250,000 views of 2,048 features."""
@@ -71,7 +72,7 @@ class FeatureCache:
         self.max_bytes = max_bytes
 
     @contextlib.contextmanager
-    def opened(self, model: Backbone, views: Sequence[View]) -> Iterator[CachedFeatures]:
+    def opened(self, model: TorchClassifier, views: Sequence[View]) -> Iterator[CachedFeatures]:
         """Yield the rows of a backbone; what is added is kept when the block ends, however it ends."""
         weights = weights_checksum(model.network)
         contexts = [_context(model, view, weights) for view in views]
@@ -237,7 +238,7 @@ def weights_checksum(network: ResNet) -> str:
     return digest.hexdigest()
 
 
-def _context(model: Backbone, view: View, weights: str) -> str:
+def _context(model: TorchClassifier, view: View, weights: str) -> str:
     """Return the name of everything that a row depends on but for the image file."""
     spec = model.network.spec.architecture.to_dict()
     # Tensors alone do not tell the function: two networks can share all shapes and stride elsewhere.

@@ -17,10 +17,9 @@ import hashlib
 import itertools
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-import torch
 
 from deepresidual.data.decode import decode
 from deepresidual.data.loader import BadSample, Readable, unusable
@@ -31,6 +30,7 @@ from deepresidual.runtime.signals import StopRequest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deepresidual.models import TorchClassifier
     from deepresidual.nn import ResNet
     from deepresidual.preprocess import Preprocess
     from deepresidual.training.feature_cache import CachedFeatures, FeatureCache
@@ -46,20 +46,6 @@ _ON_CPU, _ELSEWHERE = 8, 64
 _READ_TOGETHER, _GROUPS_AHEAD = 16, 4
 # Behind the first sample that cannot be used so many more are decoded, to name others like it: seconds.
 _LOOKED_THROUGH = 1_000
-
-
-class Backbone(Protocol):
-    """What gives features: a network and the preprocessing that belongs to its weights."""
-
-    @property
-    def network(self) -> ResNet:
-        """The network, on the device that computes."""
-        ...
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """How a decoded image becomes the network's input."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -87,7 +73,7 @@ class Features:
 
 
 def extract_features(
-    model: Backbone,
+    model: TorchClassifier,
     split: Readable,
     *,
     views: Sequence[View] = VIEWS,
@@ -249,7 +235,7 @@ def _bad_among(samples: Iterable[_Shown | BadSample]) -> list[BadSample]:
 
 
 def _compute(
-    model: Backbone,
+    model: TorchClassifier,
     samples: Sequence[_Shown],
     views: Sequence[View],
     rows: _Rows,
@@ -269,16 +255,11 @@ def _compute(
             known.add(number, [sample.digest for sample in missing], computed)
 
 
-def _forward(model: Backbone, samples: Sequence[_Shown], view: View) -> NDArray[np.float32]:
-    network, preprocess = model.network, model.preprocess
+def _forward(model: TorchClassifier, samples: Sequence[_Shown], view: View) -> NDArray[np.float32]:
+    preprocess = model.preprocess
     side, channels = preprocess.crop_px, preprocess.num_channels
-    pixels = np.zeros((batch_size(network), side, side, channels), dtype=np.uint8)
+    pixels = np.zeros((batch_size(model.network), side, side, channels), dtype=np.uint8)
     for place, sample in zip(pixels, samples, strict=False):
         if sample.pixels is not None:
             place[:] = sample.pixels if view == "center" else sample.pixels[:, ::-1]
-    device = network.conv1.weight.device
-    with torch.inference_mode():
-        batch = preprocess.normalize(torch.from_numpy(pixels).to(device, non_blocking=True))
-        features = network.pooled_features(batch)[: len(samples)]
-        values: NDArray[np.float32] = features.float().cpu().numpy()
-    return values
+    return model.features(pixels)[: len(samples)]

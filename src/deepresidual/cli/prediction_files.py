@@ -1,9 +1,9 @@
-"""``--out`` of ``residual predict``: a file or a folder of shards; and what is printed of a folder."""
+"""``--out`` of ``residual predict``: a file or a folder of shards, filled under a progress bar."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from deepresidual.cli.output import print_json, print_line
 from deepresidual.cli.unusable import FileErrors, exit_code_of, warn_of_others
@@ -12,13 +12,15 @@ from deepresidual.runtime.printable import shortened
 from deepresidual.runtime.shard_folder import ShardFolder, Share, require_free
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from deepresidual.backends.files import FoundImages
+    from deepresidual.backends.images import ImageFile
+    from deepresidual.prediction.features import FeatureOutputs
     from deepresidual.prediction.outputs import FileResult, Outputs
 
-__all__ = ["Destination", "write_folder"]
+__all__ = ["Destination", "write_features", "write_file", "write_folder"]
 
 R = TypeVar("R", bound="FileResult")
 
@@ -75,12 +77,12 @@ class Destination:
                 f"--out is {out.name!r}",
                 expected=f"a name in {', '.join(suffixes)}, or one without a suffix for a folder",
             )
-        if format_name == "table":
+        suffix = None if format_name is None else f".{format_name}"
+        if suffix not in (None, *suffixes):
             raise ConfigurationError(
-                "--format is table, and --out a folder",
+                f"--format is {format_name}, and --out a folder",
                 expected=" or ".join(name.removeprefix(".") for name in suffixes),
             )
-        suffix = None if format_name is None else f".{format_name}"
         return cls(out, suffix, Share() if shard is None else Share.parse(shard), shard_size)
 
     def found(self, paths: Sequence[str]) -> FoundImages | None:
@@ -98,8 +100,58 @@ class Destination:
         return find_images(paths)
 
 
-def write_folder(
+def write_file(
     outputs: Outputs[R],
+    files: Sequence[ImageFile | bytes],
+    out: Path,
+    errors: FileErrors,
+    see: Callable[[R], None] = lambda _result: None,
+) -> None:
+    """Compute files and write what comes of them into one file, whole or not at all.
+
+    Args:
+        outputs: What to compute.
+        files: The files; the path of one that is given by its content is ``stdin``.
+        out: The file.
+        errors: Is told of files without a result.
+        see: Called with every result.
+    """
+    from deepresidual.runtime.console import ProgressBar
+
+    with ProgressBar(len(files), label="predicting") as bar, outputs.opened(out, len(files)) as write:
+        for done, result in enumerate(outputs.results(files), start=1):
+            named = result if result.path else replace(cast("Any", result), path="stdin")
+            if named.error:
+                errors.add(named.path, named.error)
+            see(named)
+            write(named)
+            bar.update(done, "")
+        errors.end()
+
+
+def write_features(
+    outputs: FeatureOutputs,
+    files: Sequence[ImageFile | bytes],
+    out: Path,
+    errors: FileErrors,
+    *,
+    as_json: bool,
+) -> None:
+    """Write the features of files into one file, and print what is in it."""
+    write_file(outputs, files, out, errors)
+    facts = {"count": len(files), "num_errors": len(errors.reasons), "fast_decode": outputs.fast_decode}
+    if as_json:
+        print_json({"out": str(out), **facts, **outputs.facts()})
+    else:
+        bad = f", {len(errors.reasons):,} of them errors" if errors.reasons else ""
+        print_line(
+            f"{shortened(str(out))}: {len(files):,} rows of {outputs.num_features:,} features "
+            f"({outputs.dtype.name}){bad}"
+        )
+
+
+def write_folder(
+    outputs: Outputs[Any],
     paths: Sequence[str],
     found: FoundImages | None,
     destination: Destination,
@@ -140,6 +192,7 @@ def write_folder(
         "num_shards_done": summary.num_done,
         "num_errors": summary.num_errors,
         "fast_decode": outputs.fast_decode,
+        **outputs.facts(),
     }
     if as_json:
         print_json(document)
@@ -152,7 +205,8 @@ def _in_words(document: dict[str, Any]) -> str:
     """Return how far a folder is: ``12,000 rows in 3 shards, 1 of them an error``."""
     num_shards, num_done = document["num_shards"], document["num_shards_done"]
     shards = "1 shard" if num_shards == 1 else f"{num_shards:,} shards"
-    bad = f", {document['num_errors']:,} errors" if document["num_errors"] else ""
+    num_errors = document["num_errors"]
+    bad = f", {num_errors:,} error{'s' if num_errors > 1 else ''}" if num_errors else ""
     if num_done < num_shards:
         return f"{num_done:,} of {shards} are done{bad}"
     return f"{document['count']:,} rows in {shards}{bad}"
