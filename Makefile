@@ -65,7 +65,8 @@ pillow: $(PILLOWS)
 $(PILLOWS): $(VENV)/pillow-%: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $@ 'Pillow==$*.*'
 	PYTHONPATH=src:$@ $(BIN)/python tests/golden/resized.py --version $*
-	PYTHONPATH=src:$@ $(BIN)/pytest --quiet tests/data/test_formats.py tests/data/test_decode.py
+	PYTHONPATH=src:$@ $(BIN)/pytest --quiet tests/data/test_formats.py tests/data/test_decode.py \
+	  tests/exporting/test_resize_graph.py
 
 # Every test of hypothesis with TIMES times the examples, others in each run.
 TIMES ?= 20

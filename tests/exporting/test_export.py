@@ -47,6 +47,14 @@ def test_the_file_is_one_of_opset_18_whose_batch_has_a_name(exported: Export) ->
     ]  # fmt: skip
 
 
+def test_the_file_says_by_itself_what_it_reads_and_answers(exported: Export) -> None:
+    graph = onnx.load(exported.path / "model.onnx")
+    metadata = json.loads({entry.key: entry.value for entry in graph.metadata_props}["residual"])
+    assert metadata["label_names"] == list(tiny_model().label_names)
+    assert metadata["preprocess"] == tiny_model().preprocess.to_dict()
+    assert metadata["contract"].startswith("pixels are uint8, (batch, height, width, channels)")
+
+
 def test_the_certificate_says_what_was_measured(exported: Export) -> None:
     document = json.loads((exported.path / "signature.json").read_text())
     difference = document["certificate"]["difference"]

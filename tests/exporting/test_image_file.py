@@ -56,9 +56,13 @@ def test_the_file_says_what_it_takes_and_how_it_was_checked(exported: Export) ->
     ]
     document = json.loads((exported.path / "signature.json").read_text())
     facts = document["image_input"]
-    assert (
-        json.loads({prop.key: prop.value for prop in graph.metadata_props}["residual.image_input"]) == facts
-    )
+    metadata = json.loads({entry.key: entry.value for entry in graph.metadata_props}["residual"])
+    assert metadata == facts | {
+        "label_names": list(COLORS),
+        "task": "classification",
+        "preprocess": json.loads(json.dumps(tiny_model().preprocess.to_dict())),
+    }
+
     assert document["files"].keys() == {IMAGE_FILE}
     assert (facts["file"], facts["resize"], facts["inputs"][0]["name"]) == (IMAGE_FILE, "exact", "image")
     assert "Pillow 11, 12 and 13 to the bit" in facts["contract"]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from deepresidual.backends.self_test import TOLERANCES, Difference
 from deepresidual.backends.signature import Tensor
 from deepresidual.errors import ModelFileError
+from deepresidual.exporting.onnx_file import METADATA
 from deepresidual.exporting.resize_graph import ResizeGraph, resize_model
 from deepresidual.exporting.views import bundled_photos
 from deepresidual.preprocess import Preprocess
@@ -102,7 +103,7 @@ def write_image_file(classifier: Path, record: Preprocess, resize: ResizeGraph) 
         "certificate": asdict(certificate),
     }
     known = {entry.key: entry.value for entry in network.metadata_props}
-    onnx.helper.set_model_props(joined, known | {"residual.image_input": json.dumps(facts)})
+    onnx.helper.set_model_props(joined, {METADATA: json.dumps(json.loads(known.get(METADATA, "{}")) | facts)})
     onnx.save(joined, classifier.with_name(IMAGE_FILE))
     return facts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import warnings
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from deepresidual.backends.export_module import ExportModule
+from deepresidual.backends.signature import CONTRACT
 from deepresidual.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -22,13 +24,16 @@ if TYPE_CHECKING:
 OPSET = 18
 
 
-def write_onnx(model: TorchClassifier, path: Path, metadata: dict[str, str] | None = None) -> None:
+METADATA = "residual"
+"""Key of a JSON document in the metadata of a file: labels, task, preprocessing, the contract in words."""
+
+
+def write_onnx(model: TorchClassifier, path: Path) -> None:
     """Write a model as an ONNX file.
 
     Args:
         model: The model, on the CPU.
         path: The file.
-        metadata: Text to store in the file, by key.
 
     Raises:
         MissingDependencyError: onnx or onnxscript is not installed.
@@ -58,7 +63,13 @@ def write_onnx(model: TorchClassifier, path: Path, metadata: dict[str, str] | No
         )
     assert program is not None  # noqa: S101  # only without dynamo it writes by itself
     graph = program.model_proto
-    onnx.helper.set_model_props(graph, metadata or {})
+    facts = {
+        "label_names": model.label_names,
+        "task": model.task,
+        "preprocess": model.preprocess.to_dict(),
+        "contract": CONTRACT,
+    }
+    onnx.helper.set_model_props(graph, {METADATA: json.dumps(facts)})
     onnx.save(graph, path)
 
 
