@@ -54,7 +54,7 @@ def nodes_of(spec: ResNetSpec) -> set[str]:
         {"Slice"} if spec.widths[0] < 8 else set(),  # SubsampledConv2d
         {"Mul"} if spec.shortcut == "scaled" else set(),
         {"Mul", "Sigmoid"} if "gating" in spec.shortcut else set(),
-        {"Concat", "Mul", "Sqrt"} if spec.head.stages else set(),
+        set() if spec.has_usual_head else {"Concat", "Mul", "Sqrt"},
     )
 
 

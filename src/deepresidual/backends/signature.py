@@ -19,6 +19,8 @@ from deepresidual.runtime.strict_json import RecordError, check, read_object
 SIGNATURE = "signature.json"
 SELF_TEST = "self-test.npz"
 LABELS = "labels.txt"
+VERSION = "1"
+"""Folder of the file that computes, where a server reads the exported model."""
 
 SIGNATURE_VERSION = 1
 
@@ -59,7 +61,7 @@ class Signature:
 
     Attributes:
         format: Format of the file.
-        file: Its name in the folder.
+        file: Its name in the folder; where a server reads the model, after ``1/``.
         sha256: Its SHA-256, in hexadecimal; of a format in several files of all, in the order of their names.
         precision: Precision of the weights.
         inputs: What goes in.
@@ -127,7 +129,8 @@ def read_signature(folder: Path) -> Signature:
     for name, allowed in (("format", ("onnx", "openvino", "pt2")), ("precision", ("fp32", "int8"))):
         if document[name] not in allowed:
             raise ModelFileError(f"{path}: {name} is {document[name]!r}", expected=" or ".join(allowed))
-    if Path(document["file"]).name != document["file"]:
+    name = document["file"].removeprefix(f"{VERSION}/")
+    if not name or Path(name).name != name:
         raise ModelFileError(f"{path}: file is {document['file']!r}", expected="a name in this folder")
     fields: dict[str, Any] = {name: document[name] for name in _KIND if name != "signature_version"}
     for name in ("inputs", "outputs"):

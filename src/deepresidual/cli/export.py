@@ -18,7 +18,7 @@ def export(
     out: Annotated[tyro.conf.Positional[LocalPath], tyro.conf.arg(metavar="OUT")],
     /,
     *,
-    to: Literal["onnx", "openvino", "pt2"] = "onnx",
+    to: Literal["onnx", "openvino", "pt2", "triton", "ovms"] = "onnx",
     resize: Literal["exact", "fast", "none"] = "exact",
     json: bool = False,
 ) -> int:
@@ -29,7 +29,7 @@ def export(
     Args:
         model: A run or model folder, or a model by name (see 'residual models').
         out: The folder to write; it is there whole or not at all.
-        to: Format of the file.
+        to: Format of the file; 'triton' and 'ovms' for a repository that these servers read.
         resize: Resize inside of model-image.onnx, a second file, which takes a whole photo: Pillow's to the
             bit, one node that is within 2 of 255 levels of it, or none to leave that file out.
         json: Print one JSON document.

@@ -5,24 +5,26 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never, cast, get_args
 
+from deepresidual import zoo
 from deepresidual.backends.engine import ENGINES, EngineSettings
 from deepresidual.backends.exported import ExportedClassifier
 from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.backends.signature import LABELS, SELF_TEST, SIGNATURE, Signature, Tensor, files_of
 from deepresidual.backends.thresholds import MULTILABEL
-from deepresidual.errors import ConfigurationError
+from deepresidual.errors import ConfigurationError, listed
 from deepresidual.exporting.card import export_card
 from deepresidual.exporting.certificate import Certificate, certify, reference_logits, self_test_of
 from deepresidual.exporting.onnx_file import write_onnx
 from deepresidual.exporting.openvino_file import write_openvino
 from deepresidual.exporting.program_file import program_logits, write_program
+from deepresidual.exporting.repository import FORMATS, lay_out, served_name, server_of
 from deepresidual.exporting.views import bundled_views
 from deepresidual.models import load_torch, require_classes
 from deepresidual.models.config import ModelConfig
 from deepresidual.models.folder import CARD
-from deepresidual.models.source import CONFIG, is_exported
+from deepresidual.models.source import CONFIG, is_exported, served_models
 from deepresidual.runtime.files import atomic_folder, expanded, sha256_of, write_json, write_text
 from deepresidual.runtime.processes import usable_cores
 
@@ -30,9 +32,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from deepresidual.backends.signature import ExportFormat
     from deepresidual.exporting.views import CheckViews
 
-Target: TypeAlias = Literal["onnx", "openvino", "pt2"]
+Target: TypeAlias = Literal["onnx", "openvino", "pt2", "triton", "ovms"]
 Resize: TypeAlias = Literal["exact", "fast", "none"]
 
 
@@ -61,7 +64,8 @@ def export(
     Args:
         model: A model, or what :func:`deepresidual.load` takes, but what is exported already.
         out: The folder.
-        to: Format of the file that computes.
+        to: Format of the file that computes; ``triton`` and ``ovms`` for a repository with an exported model
+            that Triton Inference Server or OpenVINO Model Server reads.
         resize: Resize of ``model-image.onnx``, a second file, which takes a whole image: Pillow's to the
             bit, one node that is within two levels of it, or no such file.
 
@@ -80,7 +84,7 @@ def export(
             raise ConfigurationError(
                 f"{name} is {value!r}", expected=f"one of {', '.join(get_args(allowed))}"
             )
-    path = expanded(out)
+    path, server = expanded(out), server_of(to)
     require_free_or_exported(path)
     loaded = model if isinstance(model, TorchClassifier) else load_torch(model)
     require_classes(loaded, "the model" if isinstance(model, TorchClassifier) else str(model))
@@ -90,21 +94,36 @@ def export(
         resize = "none"  # only an ONNX file has one beside it that takes a whole image
     num_files = 1 if resize == "none" else 2
     with atomic_folder(path, num_bytes=num_files * 4 * loaded.spec.num_parameters) as folder:
-        return _written(loaded, folder, path, views, to, resize)
+        if server is None:
+            return _written(loaded, folder, path, views, cast("ExportFormat", to), resize)
+        served = folder / served_name(model, zoo.name_of(loaded.spec) or "classifier")
+        served.mkdir()
+        done = _written(loaded, served, path, views, FORMATS[server], resize)
+        return dataclasses.replace(done, signature=lay_out(server, served, done.signature))
 
 
 def require_free_or_exported(path: Path) -> None:
-    """Refuse a destination that holds something other than an exported model.
+    """Refuse a destination that holds something other than an exported model, or a repository of one.
 
     Raises:
         ConfigurationError: There is something else at ``path``.
     """
-    if path.exists() and not (path.is_dir() and (is_exported(path) or not any(path.iterdir()))):
+    if not path.exists() or (path.is_dir() and (is_exported(path) or not any(path.iterdir()))):
+        return
+    served = served_models(path) if path.is_dir() else []
+    if not served:
         raise ConfigurationError(f"{path} exists and is no exported model", remedy="choose another path")
+    others = {entry.name for entry in path.iterdir()} - {CARD, CONFIG, served[0].name}
+    if others:
+        raise ConfigurationError(
+            f"{path} is a repository that holds {listed(sorted(others))} as well",
+            expected="one exported model, which would be replaced",
+            remedy="export to another path, and move the folder of the model into the repository",
+        )
 
 
 def _written(
-    model: TorchClassifier, folder: Path, path: Path, views: CheckViews, to: Target, resize: Resize
+    model: TorchClassifier, folder: Path, path: Path, views: CheckViews, to: ExportFormat, resize: Resize
 ) -> Export:
     """Fill the folder in the order in which the parts are checked, the signature last."""
     reference = reference_logits(model, views)
@@ -128,7 +147,7 @@ def _written(
     return Export(path, signature, certificate, sum(part.stat().st_size for part in parts))
 
 
-def _write_file(model: TorchClassifier, folder: Path, to: Target) -> Path:
+def _write_file(model: TorchClassifier, folder: Path, to: ExportFormat) -> Path:
     """Write the file that computes, and return its path."""
     match to:
         case "onnx":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from deepresidual import zoo
-from deepresidual.backends.signature import SIGNATURE
+from deepresidual.backends.signature import SIGNATURE, VERSION
 from deepresidual.conversion.hub import HubId, hub_id
 from deepresidual.errors import ModelFileError, nearest, quoted
 from deepresidual.models import bundled
@@ -131,11 +131,34 @@ def is_model_folder(path: str | Path) -> bool:
 
 
 def exported_folder(path: Path) -> Path | None:
-    """Return the exported model that ``path`` is, or that it is the file of; ``None`` where it is neither."""
-    folder = path if path.is_dir() else path.parent
-    if not is_exported(folder) or path not in (folder, *(folder / name for name in EXPORTED_FILES)):
-        return None
-    return folder
+    """Return the exported model that ``path`` is, or that it is the file of or the repository around.
+
+    Returns:
+        The folder; ``None`` where it is neither.
+
+    Raises:
+        ModelFileError: It is a repository of several models.
+    """
+    if path.is_dir():
+        return path if is_exported(path) else _served_model(path)
+    folder = path.parent.parent if path.parent.name == VERSION else path.parent
+    return folder if is_exported(folder) and path.name in EXPORTED_FILES else None
+
+
+def served_models(repository: Path) -> list[Path]:
+    """Return the exported models in a repository of Triton or OpenVINO Model Server, by name."""
+    folders = sorted(entry for entry in repository.iterdir() if (entry / VERSION).is_dir())
+    return [folder for folder in folders if is_exported(folder)]
+
+
+def _served_model(repository: Path) -> Path | None:
+    found = served_models(repository)
+    if len(found) > 1:
+        raise ModelFileError(
+            f"{repository} is a repository of {len(found)} models",
+            expected=f"one of them: {', '.join(str(folder) for folder in found[:5])}",
+        )
+    return found[0] if found else None
 
 
 def is_exported(folder: Path) -> bool:
