@@ -102,9 +102,8 @@ def test_ovms_finds_its_configuration_and_a_static_batch(ovms: Path) -> None:
     assert list(entry) == ["config"]
     for name, value in entry["config"].items():
         assert isinstance(value, OVMS_FIELDS[name]), name
-    assert all(
-        isinstance(value, str | bool | int | float) for value in entry["config"]["plugin_config"].values()
-    )
+    options = entry["config"]["plugin_config"]
+    assert all(isinstance(value, str | bool | int | float) for value in options.values())
     assert (ovms / entry["config"]["base_path"] / "1" / "model.xml").is_file()
 
     graph = openvino.Core().read_model(ovms / "pets" / "1" / "model.xml")
