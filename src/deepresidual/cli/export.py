@@ -30,8 +30,7 @@ def export(
         model: A run or model folder, or a model by name (see 'residual models').
         out: The folder to write; it is there whole or not at all.
         to: Format of the file; 'triton' and 'ovms' for a repository that these servers read.
-        resize: Resize inside of model-image.onnx, a second file, which takes a whole photo: Pillow's to the
-            bit, one node that is within 2 of 255 levels of it, or none to leave that file out.
+        resize: Resize in model-image.onnx, which takes a whole photo: Pillow's, one node near it, or no file.
         json: Print one JSON document.
     """
     from deepresidual.models.source import find_source
