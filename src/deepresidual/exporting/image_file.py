@@ -36,8 +36,8 @@ _INPUT = (
 CONTRACTS: dict[ResizeGraph, str] = {
     "exact": (
         f"{_INPUT} The pixels that the network sees are those of Pillow 11, 12 and 13 to the bit where "
-        "float64 is computed in full, as ONNX Runtime does. OpenVINO computes it in float32, which moved 2 of "
-        "1,000 values of 250 photos, by 2 of 255 levels at most."
+        "float64 is computed in full, as ONNX Runtime does. OpenVINO computes it in float32, which moved 2 "
+        "of 1,000 values of 250 photos, by 2 of 255 levels at most."
     ),
     "fast": (
         f"{_INPUT} The resize is one node, for ONNX Runtime only: the pixels that the network sees are "
