@@ -1,4 +1,4 @@
-"""``fingerprint_of``: what decides the outputs of a model, to tell whether two computations agree in it."""
+"""``model_fingerprint``: what decides the outputs of a model, so that two computations can be compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _PACKAGES = ("numpy", "Pillow", "simplejpeg")
 
 
-def fingerprint_of(model: Classifier) -> dict[str, Any]:
+def model_fingerprint(model: Classifier) -> dict[str, Any]:
     """Return what decides a model's outputs, as JSON types.
 
     Whether it abstains below a probability is left out: that changes no output. So are the processor and the

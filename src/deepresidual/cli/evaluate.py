@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from deepresidual.cli.evaluation_folder import measured_in_shards, print_unfinished, share_of
 from deepresidual.cli.evaluation_tables import print_measured
 from deepresidual.cli.options import LocalPath, Maybe
 from deepresidual.cli.output import print_json, print_line
@@ -41,6 +42,9 @@ def evaluate(
     report: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
     corrupt: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KIND=N,N,...", help_behavior_hint="")] = (),
     details: bool = False,
+    out: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FOLDER")]] = None,
+    shard: Maybe[Annotated[str, tyro.conf.arg(metavar="I/N")]] = None,
+    shard_size: Maybe[int] = None,
     batch_size: int = 100,
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
     device: str = "auto",
@@ -75,6 +79,10 @@ def evaluate(
         report: Write a page into this file: what is confused, mistakes with heat maps, how sure it is.
         corrupt: Measure spoiled images, too: jpeg=10,50 (quality) size=16 (pixels) blur=1,2 (deviation).
         details: Print the figures of every class, the confusions and the calibration, too.
+        out: Measure in shards below this folder, where the same command goes on after it was ended.
+        shard: With --out, measure the I-th of N parts, from 0; whoever finishes last prints the figures of
+            all.
+        shard_size: With --out, images in a shard, in whole batches. Default: 4096, or fewer with --shard.
         batch_size: Images at a time.
         precision: fp32 for figures that do not depend on the hardware; bf16 is faster.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -91,9 +99,9 @@ def evaluate(
     require_exists(data)
     if precision_target is not None:
         _require_one_folder(members, corrupt)
+    share = share_of(out, shard, shard_size, corrupt)
     seen = _views(views, sizes, image_px, resize_px)
     from deepresidual.evaluation import EvaluationSetup, parse_corruptions
-    from deepresidual.runtime.console import note
 
     corruptions = parse_corruptions(corrupt)
     measured: Evaluation | EnsembleEvaluation | RobustnessEvaluation | MultilabelEvaluation
@@ -128,6 +136,13 @@ def evaluate(
             )
         if corruptions:
             raise ConfigurationError("--corrupt is given for a model of several labels", expected="one class")
+    if out is not None:
+        part = measured_in_shards(setup, out, share, shard_size)
+        if part is None:
+            print_unfinished(setup, members, data, out, as_json=json)
+            return 0
+        measured = part
+    elif setup.has_several_labels:
         measured = setup.evaluate_labels()
     elif corruptions:
         measured = setup.robustness(corruptions)
@@ -135,10 +150,8 @@ def evaluate(
         measured = setup.ensemble(choose_on)
     else:
         measured = setup.evaluate()
-        if precision_target is not None and measured.abstention is not None:
-            from deepresidual.models.config import keep_abstention
-
-            note(f"kept in {keep_abstention(members[0], measured.abstention.rule)}")
+    if precision_target is not None:
+        _keep_threshold(members[0], measured)
     if report is not None:
         from deepresidual.evaluation import EnsembleEvaluation
         from deepresidual.tasks.evaluation_report import report_evaluation
@@ -157,6 +170,15 @@ def evaluate(
         if report is not None:
             print_line(f"report  {report}")
     return 0
+
+
+def _keep_threshold(member: str, measured: Any) -> None:
+    """Keep the threshold that was chosen in the model."""
+    from deepresidual.models.config import keep_abstention
+    from deepresidual.runtime.console import note
+
+    if measured.abstention is not None:
+        note(f"kept in {keep_abstention(member, measured.abstention.rule)}")
 
 
 def _require_one_folder(members: list[str], corrupt: tuple[str, ...]) -> None:

@@ -20,6 +20,8 @@ Example:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +48,20 @@ class Answers:
         predicted = scores.argmax(dim=1)
         self._confidences.append(scores.double().softmax(dim=1).gather(1, predicted[:, None])[:, 0])
         self._correct.append(predicted == labels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was added as JSON types."""
+        confidences, correct = self._arrays()
+        return {"confidences": confidences.tolist(), "correct": correct.tolist()}
+
+    @classmethod
+    def joined(cls, parts: Sequence[Mapping[str, Any]]) -> Answers:
+        """Return the answers of all ``parts``, each what :meth:`to_dict` returned."""
+        whole = cls()
+        for part in parts:
+            whole._confidences.append(torch.tensor(part["confidences"], dtype=torch.float64))
+            whole._correct.append(torch.tensor(part["correct"], dtype=torch.bool))
+        return whole
 
     def measured(self, rule: Abstention, fingerprint: str) -> AbstentionMetrics:
         """Return what a threshold gives on these images.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -94,6 +96,32 @@ class Accumulator:
             self._write(
                 columns_of(scores, batch.labels, samples.losses, batch.keys, self._classes, self._top_k)
             )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was accumulated as JSON types, without rows and temperature; see :meth:`joined`."""
+        return {
+            "sums": self.sums.to_dict(),
+            "worst": [dataclasses.asdict(mistake) for _, _, mistake in self._worst],
+            "best": [[label, *entry] for label, entry in self._best.items()],
+        }
+
+    @classmethod
+    def joined(cls, classes: tuple[str, ...], parts: Sequence[Mapping[str, Any]]) -> Accumulator:
+        """Return an accumulator as if it had seen all that ``parts``, in their order, have seen.
+
+        Args:
+            classes: As for the class.
+            parts: What :meth:`to_dict` returned of each.
+        """
+        whole = cls(classes)
+        whole.sums = ClassificationSums.joined([ClassificationSums.from_dict(part["sums"]) for part in parts])
+        mistakes = [Mistake(**fields) for part in parts for fields in part["worst"]]
+        whole._worst = [(mistake.loss, -mistake.index, mistake) for mistake in mistakes]
+        for part in parts:
+            for label, loss, index, key, probability in part["best"]:
+                entry = (loss, index, key, probability)
+                whole._best[label] = min(whole._best.get(label, entry), entry)
+        return whole
 
     def _keep_best(self, samples: SampleFigures, batch: ScoredBatch) -> None:
         # As lists: to read one number of a tensor takes as long as this loop does for ten samples.

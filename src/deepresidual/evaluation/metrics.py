@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +45,8 @@ class ClassificationSums:
         self.top1_count = 0
         self.top5_count = 0
         self.loss_sum = 0.0
+        self.batch_losses: list[float] = []
+        """Loss of each batch, in order: what :attr:`loss_sum` is the sum of."""
         self.pairs: Counter[tuple[int, int]] = Counter()
         """How many samples of a true class were given a predicted class: ``pairs[true, predicted]``."""
         self.bins = torch.zeros(NUM_BINS, 3, dtype=torch.int64)
@@ -72,7 +75,8 @@ class ClassificationSums:
         self.count += len(labels)
         self.top1_count += int(is_correct.sum())
         self.top5_count += int((class_ranks(logits, labels) <= 5).sum())
-        self.loss_sum += float(losses.sum())
+        self.batch_losses.append(float(losses.sum()))
+        self.loss_sum += self.batch_losses[-1]
         self.pairs.update(zip(labels.tolist(), predicted.tolist(), strict=True))
         units = (confidences / CONFIDENCE_UNIT).round().long()
         figures = torch.stack([torch.ones_like(units), units, is_correct.long()], dim=1)
@@ -88,9 +92,44 @@ class ClassificationSums:
             total.top1_count += part.top1_count
             total.top5_count += part.top5_count
             total.loss_sum += part.loss_sum
+            total.batch_losses += part.batch_losses
             total.pairs.update(part.pairs)
             total.bins += part.bins
         return total
+
+    @classmethod
+    def joined(cls, parts: list[ClassificationSums]) -> ClassificationSums:
+        """Return the sums of batches that follow each other in ``parts``, as if one had seen them all.
+
+        To the bit, where :meth:`merged` adds losses in another order.
+        """
+        total = cls.merged(parts)
+        total.loss_sum = 0.0
+        for loss in total.batch_losses:
+            total.loss_sum += loss
+        return total
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the sums as JSON types."""
+        return {
+            "num_classes": self.num_classes,
+            "count": self.count,
+            "top1_count": self.top1_count,
+            "top5_count": self.top5_count,
+            "batch_losses": self.batch_losses,
+            "pairs": [[*pair, count] for pair, count in self.pairs.items()],
+            "bins": self.bins.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> ClassificationSums:
+        """Build sums from what :meth:`to_dict` returned."""
+        sums = cls(fields["num_classes"])
+        sums.count, sums.top1_count = fields["count"], fields["top1_count"]
+        sums.top5_count, sums.batch_losses = fields["top5_count"], list(fields["batch_losses"])
+        sums.pairs = Counter({(true, predicted): count for true, predicted, count in fields["pairs"]})
+        sums.bins = torch.tensor(fields["bins"], dtype=torch.int64).reshape(NUM_BINS, 3)
+        return cls.joined([sums])
 
     @property
     def top1(self) -> float:

@@ -22,6 +22,7 @@ from deepresidual.backends.pytorch import require_torch
 from deepresidual.data.loader import BadSample, PreparedSample, Readable, evaluation_batches, prepared_samples
 from deepresidual.evaluation.views import Views
 from deepresidual.models import Classifier
+from deepresidual.preprocess import Preprocess
 from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.distributed import SINGLE, Processes
 from deepresidual.runtime.signals import StopRequest, StopRequested
@@ -83,10 +84,30 @@ def scored_batches(
         member.in_precision(precision).with_preprocess(views.preprocess(member.preprocess))
         for member in members
     ]
-    if views.kind == "one" and change is None and len({member.preprocess for member in seen}) == 1:
+    if change is None and _is_one_crop(seen, views):
         yield from _scores_of_crops(seen, split, batch_size, num_workers, processes)
     else:
         yield from _scores_of_views(seen, split, views, batch_size, num_workers, change, processes)
+
+
+def samples_together(members: Sequence[Classifier], views: Views, batch_size: int) -> int:
+    """Return how many samples of a split go through the networks together, the last ones apart.
+
+    Logits may depend on it in their last digits.
+    """
+    seen = [member.with_preprocess(views.preprocess(member.preprocess)) for member in members]
+    if _is_one_crop(seen, views):
+        return batch_size
+    return _group_size(list(dict.fromkeys(member.preprocess for member in seen)), views, batch_size)
+
+
+def _is_one_crop(members: Sequence[Classifier], views: Views) -> bool:
+    return views.kind == "one" and len({member.preprocess for member in members}) == 1
+
+
+def _group_size(records: Sequence[Preprocess], views: Views, batch_size: int) -> int:
+    num_bytes = sum(views.num_pixels(record) * record.num_channels for record in records)
+    return max(1, min(batch_size, _GROUP_BYTES // num_bytes))
 
 
 def until_stopped(
@@ -187,11 +208,10 @@ def _scores_of_views(
         changed = pixels if change is None else change(pixels)
         return [views.cut(record.to_channels(changed), record) for record in records]
 
-    num_bytes = sum(views.num_pixels(record) * record.num_channels for record in records)
     groups = prepared_samples(
         split,
         prepare,
-        group_size=max(1, min(batch_size, _GROUP_BYTES // num_bytes)),
+        group_size=_group_size(records, views, batch_size),
         num_workers=num_workers,
         rank=processes.rank,
         num_ranks=processes.size,

@@ -222,7 +222,7 @@ class EvaluationSetup:
                 f"{self.names[0]} gives an image several labels, for which there is no top-1",
                 remedy="evaluate it with 'residual evaluate', or by EvaluationSetup.evaluate_labels",
             )
-        self._require_choice_possible()
+        self.require_choice_possible()
         with self._opened_results() as write:
             temperature: FittedTemperature | None = None
             if self.options.fit_temperature is not None:
@@ -233,11 +233,13 @@ class EvaluationSetup:
             for batch in self.scores(self.split, status=accumulator.status):
                 accumulator.add(batch.scores[0], batch)
                 answers.add(batch.scores[0], batch.labels)
-            evaluation = accumulator.evaluation(self.split)
-            return replace(evaluation, abstention=self._abstention_metrics(answers))
+            return self.with_abstention(accumulator.evaluation(self.split), answers)
+
+    def with_abstention(self, evaluation: Evaluation, answers: Answers) -> Evaluation:
+        """Return an evaluation with what the model's own threshold gives, or one that the options choose."""
+        return replace(evaluation, abstention=self._abstention_metrics(answers))
 
     def _abstention_metrics(self, answers: Answers) -> AbstentionMetrics | None:
-        """Return what the model's own threshold gives, or the one that the options ask to choose."""
         rule, target = self.members[0].abstention, self.options.precision_target
         # The threshold is one for what prediction sees.
         if self.views != Views() or (rule is None and target is None):
@@ -247,7 +249,7 @@ class EvaluationSetup:
             rule = answers.choose(target, self.split, fingerprint)
         return None if rule is None else answers.measured(rule, fingerprint)
 
-    def _require_choice_possible(self) -> None:
+    def require_choice_possible(self) -> None:
         """Refuse before the images are evaluated what could not be chosen afterwards.
 
         Raises:
@@ -390,20 +392,38 @@ class EvaluationSetup:
         samples = self.samples(split)
         done = 0
         with ProgressBar(len(samples), label=label or f"evaluating {split}") as bar:
-            for batch in scored_batches(
-                self.members,
-                samples,
-                self.views,
-                batch_size=self.options.batch_size,
-                num_workers=self.num_workers,
-                precision=self.precision,
-                change=change,
-            ):
-                require_none_bad(batch.bad)
-                self._require_finite(batch)
+            for batch in self._scored(samples, change):
                 yield batch
                 done += len(batch.keys)
                 bar.update(done, status())
+
+    def scores_of_part(self, split: str, part: range) -> Iterator[ScoredBatch]:
+        """Yield the scores of some samples in a row of a split; one that cannot be used is an error.
+
+        Args:
+            split: Name of the split.
+            part: Indices into the split.
+        """
+        for batch in self._scored(_Part(self.samples(split), part)):
+            yield replace(batch, indices=batch.indices + part.start)
+
+    def _scored(
+        self,
+        samples: Readable,
+        change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+    ) -> Iterator[ScoredBatch]:
+        for batch in scored_batches(
+            self.members,
+            samples,
+            self.views,
+            batch_size=self.options.batch_size,
+            num_workers=self.num_workers,
+            precision=self.precision,
+            change=change,
+        ):
+            require_none_bad(batch.bad)
+            self._require_finite(batch)
+            yield batch
 
     def _require_finite(self, batch: ScoredBatch) -> None:
         for name, scores in zip(self.names, batch.scores, strict=True):
@@ -530,6 +550,19 @@ class _Relabelled:
     def read(self, index: int) -> EncodedSample:
         sample = self._split.read(index)
         return type(sample)(sample.key, sample.content, self._rows[int(sample.target)])
+
+
+class _Part:
+    """Some samples in a row."""
+
+    def __init__(self, samples: Readable, part: range) -> None:
+        self._samples, self._part = samples, part
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def read(self, index: int) -> EncodedSample:
+        return self._samples.read(self._part[index])
 
 
 def _rows_of(model: Classifier, source: SampleSource) -> list[int]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from deepresidual.backends import Classifier
 from deepresidual.backends.features import feature_outcomes
 from deepresidual.backends.files import loading_threads
-from deepresidual.backends.fingerprint import fingerprint_of
+from deepresidual.backends.fingerprint import model_fingerprint
 from deepresidual.backends.images import ImageFile
 from deepresidual.errors import ConfigurationError, ModelFileError, ResidualError
 from deepresidual.prediction.outputs import ComputeSettings, errors_in
@@ -104,7 +104,7 @@ class FeatureOutputs:
             "dtype": self.dtype.name,
             "precision": self._precision,
             "fast_decode": self.fast_decode,
-            **fingerprint_of(self._model),
+            **model_fingerprint(self._model),
         }
 
     def facts(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ number of processes, begun at any time, agree on which file is in which shard.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from deepresidual.backends.images import ImageFile
 from deepresidual.data.source import archive
 from deepresidual.errors import DataError
+from deepresidual.runtime.table_file import names_column, names_in
 
 _NAME = "files.parquet"
 # Network file systems answer in milliseconds, and many questions at a time.
@@ -41,19 +41,15 @@ class FileList:
     def part(self, number: int, size: int) -> list[ImageFile]:
         """Return the files of shard ``number``, of ``size`` files each."""
         rows = self._table.slice(number * size, size)
-        paths, sizes = rows["path"].to_pylist(), rows["bytes"].to_pylist()
-        return [ImageFile(os.fsdecode(path), size) for path, size in zip(paths, sizes, strict=True)]
+        paths, sizes = names_in(rows["path"]), rows["bytes"].to_pylist()
+        return [ImageFile(path, size) for path, size in zip(paths, sizes, strict=True)]
 
     @classmethod
     def of(cls, paths: Sequence[str]) -> FileList:
         """Look up the sizes of files."""
         with ThreadPoolExecutor(_THREADS) as pool:
             sizes = list(pool.map(_num_bytes, paths, chunksize=_CHUNK))
-        try:
-            column = pa.array(paths, pa.string())
-        except UnicodeEncodeError:
-            column = pa.array([os.fsencode(path) for path in paths], pa.binary())
-        return cls(pa.table({"path": column, "bytes": pa.array(sizes, pa.int64())}))
+        return cls(pa.table({"path": names_column(paths), "bytes": pa.array(sizes, pa.int64())}))
 
     def write(self, folder: Path) -> None:
         """Write the list into a folder."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from deepresidual.backends import Classifier, FilePrediction, predict_files
 from deepresidual.backends.classifier import PREDICT_BATCH_SIZE, require_classes
-from deepresidual.backends.fingerprint import fingerprint_of
+from deepresidual.backends.fingerprint import model_fingerprint
 from deepresidual.backends.images import ImageFile
 from deepresidual.backends.thresholds import MULTILABEL
 from deepresidual.errors import ConfigurationError, DataError
@@ -162,7 +162,7 @@ class ClassOutputs:
             "min_probability": self._rows.min_probability,
             "precision": self._precision,
             "fast_decode": self.fast_decode,
-            **fingerprint_of(self._model),
+            **model_fingerprint(self._model),
         }
 
     def facts(self) -> dict[str, Any]:

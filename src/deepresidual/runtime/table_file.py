@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -44,6 +45,21 @@ def require_table_suffix(path: Path, what: str) -> None:
 def readable(name: str) -> str:
     """Return a name with escapes in place of bytes that are not UTF-8, which file names may hold."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def names_column(names: Sequence[str]) -> Any:
+    """Return a column of Arrow that gives the names back to the bit: binary where one is no UTF-8."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(names, pa.string())
+    except UnicodeEncodeError:
+        return pa.array([os.fsencode(name) for name in names], pa.binary())
+
+
+def names_in(column: Any) -> list[str]:
+    """Return the names of a column that :func:`names_column` made."""
+    return [os.fsdecode(name) for name in column.to_pylist()]
 
 
 @contextlib.contextmanager

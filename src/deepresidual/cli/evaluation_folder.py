@@ -1,0 +1,66 @@
+"""``--out FOLDER`` of ``residual evaluate``: measure in shards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deepresidual.cli.output import print_json, print_line
+from deepresidual.errors import ConfigurationError
+from deepresidual.runtime.shard_folder import ShardFolder, Share
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deepresidual.evaluation import Evaluation, EvaluationSetup
+    from deepresidual.evaluation.multilabel import MultilabelEvaluation
+
+__all__ = ["measured_in_shards", "print_unfinished", "share_of"]
+
+
+def share_of(out: Path | None, shard: str | None, shard_size: int | None, corrupt: tuple[str, ...]) -> Share:
+    """Return the shards of this process, and refuse options that do not go together."""
+    for name, value in (("--shard", shard), ("--shard-size", shard_size)):
+        if value is not None and out is None:
+            raise ConfigurationError(f"{name} is given without a folder", remedy="add --out FOLDER")
+    if out is not None and corrupt:
+        raise ConfigurationError("--corrupt is given with --out", expected="one of the two")
+    return Share() if shard is None else Share.parse(shard)
+
+
+def measured_in_shards(
+    setup: EvaluationSetup, out: Path, share: Share, shard_size: int | None
+) -> Evaluation | MultilabelEvaluation | None:
+    """Measure the shards of this process; return the figures of all where all are there."""
+    from deepresidual.evaluation.folder import EvaluationFolder
+    from deepresidual.runtime.console import ProgressBar, note
+
+    folder = EvaluationFolder.open(setup, out, shard_size=shard_size, share=share)
+    own, done = share.numbers(folder.shards.num_shards), folder.done()
+    if done:
+        created = folder.shards.manifest["created"]
+        note(f"resuming   {len(done):,} of {len(own):,} shards are done; the folder is of {created}")
+    total = folder.num_images_in(own)
+    with ProgressBar(total, done=folder.num_images_in(done), label=f"evaluating {setup.split}") as bar:
+        return folder.run(lambda count: bar.update(count, ""))
+
+
+def print_unfinished(
+    setup: EvaluationSetup, members: list[str], data: str, out: Path, *, as_json: bool
+) -> None:
+    """Print how far a folder is whose other shards are missing."""
+    folder = ShardFolder.find(out)
+    assert folder is not None  # noqa: S101  # it has just been written to
+    num_done = len(folder.done())
+    if as_json:
+        print_json(
+            {
+                "model": members[0],
+                "data": data,
+                "split": setup.split,
+                "out": str(out),
+                "num_shards": folder.num_shards,
+                "num_shards_done": num_done,
+            }
+        )
+    else:
+        print_line(f"{out}: {num_done:,} of {folder.num_shards:,} shards are done; the figures need all")
