@@ -74,12 +74,13 @@ def test_weights_and_program_compute_the_logits_of_the_network(kind: str, tmp_pa
         assert logits == pytest.approx(expected, abs=1e-5 * float(expected.std()))
 
 
-def test_weights_are_those_of_the_folded_network_to_the_bit_and_channels_last(program: Path) -> None:
+def test_weights_are_those_of_the_folded_network_to_the_bit_in_the_usual_order(program: Path) -> None:
     expected, found = ExportModule.of(tiny_model()).state_dict(), read_program_weights(program)
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         assert torch.equal(found[name], tensor), name
-    assert found["network.layer2.0.conv1.weight"].is_contiguous(memory_format=torch.channels_last)
+    # Other converters read weights that are channels last wrongly; see write_program.
+    assert all(tensor.is_contiguous() for tensor in found.values())
 
 
 def test_the_file_names_no_file_of_the_machine_that_wrote_it(program: Path) -> None:

@@ -48,9 +48,9 @@ class ProgramEngine(Engine):
         )
         weights = read_program_weights(path)
         _require_fits(self._module, weights, path)
-        # The file's own tensors, channels last as they are. Not strict: BN asks for a counter that it lacks.
+        # Not strict: BN asks for a counter that it lacks.
         self._module.load_state_dict(weights, strict=False, assign=True)
-        self._module.requires_grad_(False)
+        self._module.network.to(memory_format=torch.channels_last).requires_grad_(False)
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute logits ``(N, K)`` of views ``(N, S, S, C)`` uint8."""
