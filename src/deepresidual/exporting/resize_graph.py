@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import onnx
@@ -96,37 +96,66 @@ def _scope(op: Any, name: str) -> Iterator[Any]:
 # -- exact ---------------------------------------------------------------------------------------------------
 
 
+class _Axis(NamedTuple):
+    """What a view shows along one side of the image: from ``low`` on, ``scale`` pixels for one of its own."""
+
+    side: Value
+    low: Value
+    scale: Value
+
+
 def _exact(op: Any, image: Value, record: Preprocess) -> Value:
     """Resize as Pillow does: ``image`` uint8 ``(H, W, 3)`` → uint8 ``(S, S, C)``."""
     with _scope(op, "box"):
         shape = op.Shape(image)
         height, width = (op.Gather(shape, axis, axis=0) for axis in (0, 1))
         shorter = op.Min(height, width)
-    with _scope(op, "rows"):
-        low, scale = _box(op, height, shorter, record)
-        if record.interpolation == "nearest":
-            rows = _nearest(op, low, scale, record.crop_px)
-        else:
-            row_taps, row_weights = _taps(op, height, low, scale, record)
-    with _scope(op, "columns"):
-        low, scale = _box(op, width, shorter, record)
-        if record.interpolation == "nearest":
-            columns = _nearest(op, low, scale, record.crop_px)
-            return _to_channels(op, op.Gather(op.Gather(image, rows, axis=0), columns, axis=1), record)
-        column_taps, column_weights = _taps(op, width, low, scale, record)
+        rows, columns = (_box(op, side, shorter, record) for side in (height, width))
+    return (_nearest if record.interpolation == "nearest" else _filtered)(op, image, rows, columns, record)
 
+
+def _box(op: Any, side: Value, shorter: Value, record: Preprocess) -> _Axis:
+    """Return the part that the central crop shows along a side, as :meth:`Preprocess.center_box`."""
+    resized = side * record.resize_px / shorter
+    begin = op.Round(op.Cast(resized - record.crop_px, to=_DOUBLE) / 2.0)
+    pixel = op.Cast(side, to=_DOUBLE) / op.Cast(resized, to=_DOUBLE)
+    # Pillow keeps the edges of a box in float32 and takes their difference in it.
+    low, high = (op.Cast(edge * pixel, to=_FLOAT) for edge in (begin, begin + float(record.crop_px)))
+    scale = op.Cast(high - low, to=_DOUBLE) / float(record.crop_px)
+    return _Axis(side, op.Cast(low, to=_DOUBLE), scale)
+
+
+def _nearest(op: Any, image: Value, rows: _Axis, columns: _Axis, record: Preprocess) -> Value:
+    """Take the nearest pixels of an image, as ``ImagingScaleAffine`` does."""
+
+    def positions(axis: _Axis) -> Value:
+        # Pillow adds up the steps, and its roundings.
+        first = op.Reshape(axis.low + axis.scale * 0.5, [1])
+        steps = op.Expand(op.Reshape(axis.scale, [1]), [record.crop_px])
+        summed = op.CumSum(op.Concat(first, steps, axis=0), 0)
+        return op.Cast(op.Slice(summed, [0], [record.crop_px], [0]), to=_INT64)
+
+    view = op.Gather(op.Gather(image, positions(rows), axis=0), positions(columns), axis=1)
+    return _to_channels(op, view, record)
+
+
+def _filtered(op: Any, image: Value, rows: _Axis, columns: _Axis, record: Preprocess) -> Value:
+    """Filter an image over the width, then over the height, as ``ImagingResample`` does."""
+    with _scope(op, "rows"):
+        row_taps, row_weights = _taps(op, rows, record)
+    with _scope(op, "columns"):
+        column_taps, column_weights = _taps(op, columns, record)
     # Rows that no tap of the second pass reads are left out of the first.
-    with _scope(op, "cut"):
-        first, last = op.ReduceMin(row_taps, keepdims=1), op.ReduceMax(row_taps, keepdims=1)
-        first, last = op.Reshape(first, [1]), op.Reshape(last, [1])
+    with _scope(op, "used"):
+        first, last = (op.Reshape(edge(row_taps, keepdims=0), [1]) for edge in (op.ReduceMin, op.ReduceMax))
         used = _to_channels(op, op.Slice(image, first, last + 1, [0]), record)
         row_taps = row_taps - first
 
-    # A pass adds up lines, which lie one after the other in memory: columns first, then rows.
+    # A pass adds up lines that lie one after the other in memory: columns first, then rows.
     side, channels = record.crop_px, record.num_channels
     with _scope(op, "columns"):
         lines = op.Transpose(op.Flatten(used, axis=1), perm=[1, 0])  # (W · C, rows)
-        lines = op.Reshape(lines, op.Concat(op.Reshape(width, [1]), [-1], axis=0))  # (W, C · rows)
+        lines = op.Reshape(lines, op.Concat(op.Reshape(columns.side, [1]), [-1], axis=0))  # (W, C · rows)
         lines = op.Reshape(_pass(op, lines, column_taps, column_weights), [side * channels, -1])
     with _scope(op, "rows"):
         lines = op.Transpose(lines, perm=[1, 0])  # (rows, S · C)
@@ -142,30 +171,13 @@ def _to_channels(op: Any, pixels: Value, record: Preprocess) -> Value:
     return op.Cast((total + (1 << 15)) / (1 << 16), to=_UINT8)
 
 
-def _box(op: Any, side: Value, shorter: Value, record: Preprocess) -> tuple[Value, Value]:
-    """Return where the view begins along a side, and how many pixels of the source make one of its own."""
-    resized = side * record.resize_px / shorter
-    begin = op.Round(op.Cast(resized - record.crop_px, to=_DOUBLE) / 2.0)
-    pixel = op.Cast(side, to=_DOUBLE) / op.Cast(resized, to=_DOUBLE)
-    # Pillow keeps the edges of a box in float32 and takes their difference in it.
-    low, high = (op.Cast(edge * pixel, to=_FLOAT) for edge in (begin, begin + float(record.crop_px)))
-    return op.Cast(low, to=_DOUBLE), op.Cast(high - low, to=_DOUBLE) / float(record.crop_px)
-
-
-def _nearest(op: Any, low: Value, scale: Value, crop_px: int) -> Value:
-    """Return the position ``(S,)`` int64 of each pixel of a side, adding up the steps as Pillow does."""
-    steps = op.Expand(op.Reshape(scale, [1]), [crop_px])
-    positions = op.CumSum(op.Concat(op.Reshape(low + scale * 0.5, [1]), steps, axis=0), 0)
-    return op.Cast(op.Slice(positions, [0], [crop_px], [0]), to=_INT64)
-
-
-def _taps(op: Any, side: Value, low: Value, scale: Value, record: Preprocess) -> tuple[Value, Value]:
+def _taps(op: Any, axis: _Axis, record: Preprocess) -> tuple[Value, Value]:
     """Return positions int64 and weights int32 ``(taps, S)`` of a pass, as ``precompute_coeffs`` does."""
-    stretch = op.Max(scale, 1.0)
+    stretch = op.Max(axis.scale, 1.0)
     reach = stretch * _RADIUS[record.interpolation]
-    center = low + (op.Cast(op.Range(0, record.crop_px, 1), to=_DOUBLE) + 0.5) * scale
+    center = axis.low + (op.Cast(op.Range(0, record.crop_px, 1), to=_DOUBLE) + 0.5) * axis.scale
     first = op.Cast(op.Max(center - reach + 0.5, 0.0), to=_INT64)
-    end = op.Min(op.Cast(center + reach + 0.5, to=_INT64), side)
+    end = op.Min(op.Cast(center + reach + 0.5, to=_INT64), axis.side)
     most = op.Cast(op.Ceil(reach), to=_INT64) * 2 + 1
     position = first + op.Unsqueeze(op.Range(0, most, 1), [1])
 
@@ -174,7 +186,7 @@ def _taps(op: Any, side: Value, low: Value, scale: Value, record: Preprocess) ->
     # CumSum adds in the order of Pillow's loop; ReduceSum may choose another.
     weight = weight / op.Gather(op.CumSum(weight, 0), -1, axis=0) * float(_WEIGHT_ONE)
     # The cast truncates, so this rounds half away from zero.
-    return op.Min(position, side - 1), op.Cast(weight + op.Sign(weight) * 0.5, to=_INT32)
+    return op.Min(position, axis.side - 1), op.Cast(weight + op.Sign(weight) * 0.5, to=_INT32)
 
 
 def _pass(op: Any, lines: Value, taps: Value, weights: Value) -> Value:
