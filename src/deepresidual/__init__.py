@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from deepresidual.evaluation.evaluate import evaluate
     from deepresidual.evaluation.options import EvaluationOptions
     from deepresidual.exporting.export import Export, export
+    from deepresidual.exporting.int8_options import Int8Options
     from deepresidual.models import (
         Classifier,
         Prediction,
@@ -57,6 +58,7 @@ __all__ = [
     "EvaluationOptions",
     "Export",
     "ImageTransform",
+    "Int8Options",
     "LabelledSplit",
     "Prediction",
     "Preprocess",
@@ -90,6 +92,7 @@ _HOMES = {
     "EvaluationOptions": "deepresidual.evaluation.options",
     "Export": "deepresidual.exporting.export",
     "ImageTransform": "deepresidual.data.transform",
+    "Int8Options": "deepresidual.exporting.int8_options",
     "LabelledSplit": "deepresidual.data.source.base",
     "Prediction": "deepresidual.models",
     "Preprocess": "deepresidual.preprocess",

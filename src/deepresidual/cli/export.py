@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from deepresidual.cli.options import LocalPath
+from deepresidual.cli.options import LocalPath, Maybe
 from deepresidual.cli.output import print_json, print_line
+from deepresidual.errors import ConfigurationError
+from deepresidual.runtime.files import expanded
 from deepresidual.runtime.printable import printable
+
+if TYPE_CHECKING:
+    from deepresidual.exporting.int8_options import Int8Options
+    from deepresidual.exporting.int8_report import Int8Report
 
 __all__ = ["export"]
 
@@ -20,6 +26,11 @@ def export(
     *,
     to: Literal["onnx", "openvino", "pt2", "triton", "ovms"] = "onnx",
     resize: Literal["exact", "fast", "none"] = "exact",
+    int8: bool = False,
+    data: Maybe[str] = None,
+    split: Maybe[str] = None,
+    calibration_images: Annotated[int, tyro.conf.arg(metavar="N")] = 300,
+    weight_bits: Literal[7, 8] = 7,
     json: bool = False,
 ) -> int:
     """Write a trained model as a file that other engines run, checked against PyTorch on real photos.
@@ -31,20 +42,30 @@ def export(
         out: The folder to write; it is there whole or not at all.
         to: Format of the file; 'triton' and 'ovms' for a repository that these servers read.
         resize: Resize in model-image.onnx, which takes a whole photo: Pillow's, one node near it, or no file.
+        int8: Make the convolutions int8, calibrated on training images, and measure on held-out ones what is
+            lost: where that is more than half a point, or less than 98 % agree, nothing is written.
+        data: The data for --int8, as for 'residual train'. Default: what a run was trained with.
+        split: The split of it that judges. Default: test if there is one, else val.
+        calibration_images: Training images to calibrate on, spread over the classes.
+        weight_bits: 7 is right on every CPU; 8 loses points without a word where a CPU has no VNNI.
         json: Print one JSON document.
     """
     from deepresidual.models.source import find_source
 
     find_source(model)  # what is mistyped is told before torch is loaded
+    _require_sensible(int8, data, split, to)
+    options = _int8_options(model, data, split, calibration_images, weight_bits) if int8 else None
     from deepresidual.exporting import export as run_export
 
-    done = run_export(model, out, to=to, resize=resize)
+    done = run_export(model, out, to=to, resize=resize, int8=options)
     signature, difference = done.signature, done.certificate.difference
     if json:
         facts = {"path": str(done.path), "num_bytes": done.num_bytes}
         print_json({"model": model, **facts, "signature": signature.to_dict()})
         return 0
     print_line(f"{model}: {signature.file}, {signature.precision}, {done.num_bytes / 1e6:,.1f} MB")
+    if done.int8 is not None:
+        _print_int8(done.int8)
     print_line(
         f"  certificate  {done.certificate.engine}: logits differ by at most {difference.largest:.2g} from "
         f"PyTorch's, whose deviation is {difference.deviation:.3g}"
@@ -59,3 +80,42 @@ def export(
         )
     print_line(f"wrote {printable(str(out))}")
     return 0
+
+
+def _int8_options(
+    model: str, data: str | None, split: str | None, calibration_images: int, weight_bits: Literal[7, 8]
+) -> Int8Options:
+    from deepresidual.cli.evaluate import own_data
+    from deepresidual.data.source import require_exists
+    from deepresidual.exporting.int8_options import Int8Options
+    from deepresidual.runs.read import holds_run
+
+    if data is None and not holds_run(expanded(model)):
+        raise ConfigurationError(
+            f"--int8 is given without --data, and {model} is no run",
+            expected="the data that the model was trained with, or such images: --data DATA",
+        )
+    chosen = own_data(model) if data is None else data
+    require_exists(chosen)
+    return Int8Options(chosen, split, calibration_images, weight_bits)
+
+
+def _require_sensible(int8: bool, data: str | None, split: str | None, to: str) -> None:
+    if int8 and to == "pt2":
+        raise ConfigurationError(
+            "--int8 is given with --to pt2", expected="--to onnx, openvino, triton or ovms"
+        )
+    for option, value in (("--data", data), ("--split", split)):
+        if value is not None and not int8:
+            raise ConfigurationError(f"{option} is given without --int8", expected="both, or neither")
+
+
+def _print_int8(report: Int8Report) -> None:
+    made = f"{report.weight_bits}-bit weights, {', '.join(report.in_float)} in float"
+    print_line(f"  calibration  {len(report.calibration):,} training images of {report.data} ({made})")
+    left_out = f", {report.num_left_out:,} left out" if report.num_left_out else ""
+    count = next(verdict.loss.count for verdict in report.verdicts if verdict.loss is not None)
+    for number, verdict in enumerate(report.verdicts):
+        print_line(f"  {'' if number else 'gate':11}  {verdict}")
+    print_line(f"               on {count:,} images of {report.data} ({report.split}{left_out})")
+    print_line(f"               {report.statement}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepresidual.backends.pytorch import TorchClassifier
+    from deepresidual.backends.signature import FileKind
     from deepresidual.exporting.views import CheckViews
 
 # Views of the self-test: as many as this allows, so that its cost at every start is that of one large image.
@@ -70,6 +71,7 @@ def certify(
     views: CheckViews,
     reference: NDArray[np.float32],
     engine: str,
+    precision: FileKind = "fp32",
 ) -> Certificate:
     """Compute the views by the session that will run, and compare.
 
@@ -78,18 +80,19 @@ def certify(
         views: The views.
         reference: PyTorch's logits of them.
         engine: Name and version of what computes.
+        precision: Precision of the file.
 
     Raises:
-        ModelFileError: The logits differ by more than a thousandth of their deviation: the file would not be
-            the same function.
+        ModelFileError: The logits differ by more than :data:`~deepresidual.backends.self_test.TOLERANCES`
+            allow: the file would not be the same function.
     """
     difference = Difference.between(compute(views.pixels), reference)
-    if not difference.is_within("fp32"):
+    if not difference.is_within(precision):
         raise ModelFileError(
             f"the exported file is not the same function: computed by {engine} its logits differ by "
-            f"{difference.largest:.3g}, which is {difference.share('fp32'):.2g} of their deviation, and "
+            f"{difference.largest:.3g}, which is {difference.share(precision):.2g} of their deviation, and "
             f"{difference.agreement:.1%} of {difference.count} views have the same best class",
-            expected=f"at most {TOLERANCES['fp32']:g}; nothing was written",
+            expected=f"at most {TOLERANCES[precision]:g}; nothing was written",
         )
     torch = f"PyTorch {version_of('torch')}, float32"
     return Certificate(engine, torch, views.source, views.names, difference, now())

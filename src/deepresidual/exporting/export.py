@@ -13,7 +13,7 @@ from deepresidual.backends.exported import ExportedClassifier
 from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.backends.signature import LABELS, SELF_TEST, SIGNATURE, Signature, Tensor, files_of
 from deepresidual.backends.thresholds import MULTILABEL
-from deepresidual.errors import ConfigurationError, listed
+from deepresidual.errors import ConfigurationError, MissingDependencyError, listed
 from deepresidual.exporting.card import export_card
 from deepresidual.exporting.certificate import Certificate, certify, reference_logits, self_test_of
 from deepresidual.exporting.onnx_file import write_onnx
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepresidual.backends.signature import ExportFormat
+    from deepresidual.exporting.int8 import Int8Plan
+    from deepresidual.exporting.int8_options import Int8Options
+    from deepresidual.exporting.int8_report import Int8Report
     from deepresidual.exporting.views import CheckViews
 
 Target: TypeAlias = Literal["onnx", "openvino", "pt2", "triton", "ovms"]
@@ -48,16 +51,23 @@ class Export:
         signature: What its ``signature.json`` says.
         certificate: How its logits were held against PyTorch's.
         num_bytes: Size of the file that computes.
+        int8: How it was made int8 and judged; ``None``: it is float.
     """
 
     path: Path
     signature: Signature
     certificate: Certificate
     num_bytes: int
+    int8: Int8Report | None = None
 
 
 def export(
-    model: TorchClassifier | str | Path, out: str | Path, *, to: Target = "onnx", resize: Resize = "exact"
+    model: TorchClassifier | str | Path,
+    out: str | Path,
+    *,
+    to: Target = "onnx",
+    resize: Resize = "exact",
+    int8: Int8Options | None = None,
 ) -> Export:
     """Write a model as a folder that another engine runs, whole or not at all; one at ``out`` is replaced.
 
@@ -68,14 +78,16 @@ def export(
             that Triton Inference Server or OpenVINO Model Server reads.
         resize: Resize of ``model-image.onnx``, a second file, which takes a whole image: Pillow's to the
             bit, one node that is within two levels of it, or no such file.
+        int8: Make it int8, calibrated and judged on this data. Default: float32.
 
     Returns:
         What was written, with its certificate.
 
     Raises:
         ConfigurationError: There is something else at ``out``, or no such format.
+        DataError: The data for int8 cannot be used.
         ModelFileError: The model cannot be loaded, has no classifier, or the exported file computes other
-            logits than PyTorch: nothing is written then.
+            logits than PyTorch, or loses too much as int8: nothing is written then.
         MissingDependencyError: A library that writes or runs the format is not installed.
         RunError: The folder cannot be written.
     """
@@ -89,16 +101,18 @@ def export(
     loaded = model if isinstance(model, TorchClassifier) else load_torch(model)
     require_classes(loaded, "the model" if isinstance(model, TorchClassifier) else str(model))
     loaded = loaded.to("cpu").in_precision("fp32")
-    views = bundled_views(loaded.preprocess)
+    form = cast("ExportFormat", to) if server is None else FORMATS[server]
+    plan = None if int8 is None else _int8_plan(model, int8, form)
+    views = bundled_views(loaded.preprocess) if plan is None else plan.check_views()
     if to != "onnx":
         resize = "none"  # only an ONNX file has one beside it that takes a whole image
     num_files = 1 if resize == "none" else 2
     with atomic_folder(path, num_bytes=num_files * 4 * loaded.spec.num_parameters) as folder:
         if server is None:
-            return _written(loaded, folder, path, views, cast("ExportFormat", to), resize)
+            return _written(loaded, folder, path, views, form, resize, plan)
         served = folder / served_name(model, zoo.name_of(loaded.spec) or "classifier")
         served.mkdir()
-        done = _written(loaded, served, path, views, FORMATS[server], resize)
+        done = _written(loaded, served, path, views, form, resize, plan)
         return dataclasses.replace(done, signature=lay_out(server, served, done.signature))
 
 
@@ -122,20 +136,54 @@ def require_free_or_exported(path: Path) -> None:
         )
 
 
+def _int8_plan(model: TorchClassifier | str | Path, options: Int8Options, to: ExportFormat) -> Int8Plan:
+    if to == "pt2":
+        raise ConfigurationError(
+            "int8 is asked for in the format pt2", expected="onnx, openvino, triton or ovms"
+        )
+    try:
+        from deepresidual.exporting.int8 import Int8Plan
+    except ImportError as error:
+        raise MissingDependencyError.of_extra(
+            f"int8 needs {error.name}, which is not installed", "onnx"
+        ) from error
+    return Int8Plan.open(model, options, to)
+
+
 def _written(
-    model: TorchClassifier, folder: Path, path: Path, views: CheckViews, to: ExportFormat, resize: Resize
+    model: TorchClassifier,
+    folder: Path,
+    path: Path,
+    views: CheckViews,
+    to: ExportFormat,
+    resize: Resize,
+    plan: Int8Plan | None,
 ) -> Export:
     """Fill the folder in the order in which the parts are checked, the signature last."""
     reference = reference_logits(model, views)
-    file = _write_file(model, folder, to)
+    test = self_test_of(views, reference, model.num_macs(model.preprocess.crop_px))
+    if plan is None:
+        file, report = _write_file(model, folder, to), None
+    else:
+        file, report = plan.write(model, folder, test)
     write_json(folder / CONFIG, ModelConfig.of(model).to_document())
     write_text(folder / LABELS, "".join(f"{name}\n" for name in model.label_names))
-    self_test_of(views, reference, model.num_macs(model.preprocess.crop_px)).write(folder / SELF_TEST)
-    signature = Signature(to, file.name, "", "fp32", inputs_of(model), outputs_of(model), certificate={})
+    test.write(folder / SELF_TEST)
+    signature = Signature(
+        to,
+        file.name,
+        "",
+        "fp32" if report is None else "int8",
+        inputs_of(model),
+        outputs_of(model),
+        certificate={},
+        quantization={} if report is None else report.quantization(),
+    )
     parts = files_of(folder, signature)
     signature = dataclasses.replace(signature, sha256=sha256_of(*parts))
     certificate = _certified(model, folder, signature, views, reference)
-    signature = dataclasses.replace(signature, certificate=certificate.to_dict())
+    gate = {} if report is None else {"gate": report.gate()}
+    signature = dataclasses.replace(signature, certificate=certificate.to_dict() | gate)
     if resize != "none":
         from deepresidual.exporting.image_file import write_image_file
 
@@ -144,11 +192,11 @@ def _written(
         signature = dataclasses.replace(signature, files=files, image_input=image_input)
     write_json(folder / SIGNATURE, signature.to_dict())
     write_text(folder / CARD, export_card(ModelConfig.of(model), signature))
-    return Export(path, signature, certificate, sum(part.stat().st_size for part in parts))
+    return Export(path, signature, certificate, sum(part.stat().st_size for part in parts), report)
 
 
 def _write_file(model: TorchClassifier, folder: Path, to: ExportFormat) -> Path:
-    """Write the file that computes, and return its path."""
+    """Write the float file that computes, and return its path."""
     match to:
         case "onnx":
             write_onnx(model, folder / "model.onnx")
@@ -180,7 +228,7 @@ def _certified(
         # The session computes with the weights in the file; its graph is what others run.
         program = folder / signature.file
         certify(lambda pixels: program_logits(program, pixels), views, reference, f"{engine}, the program")
-    return certify(session.logits, views, reference, engine)
+    return certify(session.logits, views, reference, engine, signature.precision)
 
 
 def inputs_of(model: TorchClassifier) -> tuple[Tensor, ...]:

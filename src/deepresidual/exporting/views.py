@@ -60,7 +60,9 @@ def bundled_views(preprocess: Preprocess) -> CheckViews:
     return CheckViews(np.stack(pixels), tuple(names), "two photos that come with scikit-learn")
 
 
-def views_of(source: SampleSource, split: str, preprocess: Preprocess, name: str) -> CheckViews:
+def views_of(
+    source: SampleSource, split: str, preprocess: Preprocess, name: str, count: int = NUM_VIEWS
+) -> CheckViews:
     """Return views of images of a split, spread evenly over it.
 
     Args:
@@ -68,13 +70,14 @@ def views_of(source: SampleSource, split: str, preprocess: Preprocess, name: str
         split: Name of the split.
         preprocess: Makes the views.
         name: What the user calls the data.
+        count: How many images; all where there are fewer.
 
     Raises:
         DataError: None of the images can be used.
     """
     samples = source.split(split)
     pixels, names = [], []
-    for index in dict.fromkeys(np.linspace(0, len(samples) - 1, NUM_VIEWS).round().astype(int).tolist()):
+    for index in dict.fromkeys(np.linspace(0, len(samples) - 1, count).round().astype(int).tolist()):
         sample = samples.read(index)
         try:
             decoded = decode(sample.content)

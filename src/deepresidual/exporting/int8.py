@@ -1,0 +1,233 @@
+"""Make a model int8 and hold it against float on held-out images, or refuse.
+
+The classifier stays in float from the beginning. Where more than half a point is lost the first convolution
+stays in float, too, then the layers with the largest errors, one more each time; where that is not enough
+nothing is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+
+import onnx
+
+from deepresidual.backends.engine import ENGINES, Engine, EngineName, EngineSettings, open_engine
+from deepresidual.backends.exported import ExportedClassifier
+from deepresidual.backends.signature import SELF_TEST, Signature
+from deepresidual.data.source.base import TRAIN
+from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.evaluation import EvaluationSetup
+from deepresidual.exporting.calibration import CalibrationViews, calibration_views
+from deepresidual.exporting.gate import LEAST_AGREEMENT, MOST_LOSS, Gate
+from deepresidual.exporting.int8_options import Int8Options, WeightBits
+from deepresidual.exporting.int8_report import Attempt, EngineVerdict, Int8Report
+from deepresidual.exporting.layer_errors import correct_biases, layer_errors
+from deepresidual.exporting.onnx_file import write_onnx
+from deepresidual.exporting.openvino_file import convert_onnx
+from deepresidual.exporting.quantize import Layer, layers_of, prepared, quantized
+from deepresidual.exporting.views import NUM_VIEWS, views_of
+from deepresidual.runtime.autotune import Clock, Pass, run_in_turn
+from deepresidual.runtime.console import note
+from deepresidual.runtime.files import sha256_of
+from deepresidual.runtime.processes import usable_cores
+from deepresidual.runtime.provenance import version_of
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from deepresidual.backends.pytorch import TorchClassifier
+    from deepresidual.backends.self_test import SelfTest
+    from deepresidual.exporting.views import CheckViews
+
+Int8Target: TypeAlias = Literal["onnx", "openvino"]
+"""Formats whose engines compute int8."""
+
+CLASSIFIER = "fc"
+_MOST_WORST = 6
+"""Layers with large errors that are left in float before a network is refused."""
+
+# Means over 64 views and all positions are exact to a hundredth of what is corrected.
+_CORRECTION_VIEWS = 64
+_PASS_S = 0.05
+
+
+@dataclass(frozen=True)
+class Int8Plan:
+    """The data that makes a model int8 and judges it.
+
+    Attributes:
+        setup: The model in PyTorch and the data, opened as ``residual evaluate`` opens them: on the sides on
+            which a run had it, without the images that it was trained on.
+        options: How.
+        to: Format of the file that is to compute.
+    """
+
+    setup: EvaluationSetup
+    options: Int8Options
+    to: Int8Target
+
+    @classmethod
+    def open(cls, model: TorchClassifier | str | Path, options: Int8Options, to: Int8Target) -> Self:
+        """Open the data.
+
+        Raises:
+            ConfigurationError: The data has training images only.
+            DataError: The data cannot be used.
+        """
+        setup = EvaluationSetup.open([model], options.data, split=options.split, device="cpu")
+        if setup.split == TRAIN:
+            raise ConfigurationError(
+                f"{setup.source.name} is to be judged on its training images, which calibrate",
+                expected="another split, such as test",
+            )
+        return cls(setup, options, to)
+
+    def check_views(self) -> CheckViews:
+        """Return held-out views for the certificate and the self-test."""
+        setup = self.setup
+        # More than the self-test takes, which are then those whose best class is clear: rounding may change
+        # it where two are all but equal.
+        preprocess, name = setup.members[0].preprocess, setup.source.name
+        return views_of(setup.source, setup.split, preprocess, name, count=2 * NUM_VIEWS)
+
+    def write(self, model: TorchClassifier, folder: Path, test: SelfTest) -> tuple[Path, Int8Report]:
+        """Write a file that passes the gate, and return its path.
+
+        Args:
+            model: The model, on the CPU.
+            folder: Where to.
+            test: Views and PyTorch's logits of them, which every session computes before it is judged.
+
+        Raises:
+            DataError: The data has no training images.
+            ModelFileError: Too much is lost, whatever is left in float; nothing is written.
+        """
+        with tempfile.TemporaryDirectory(prefix="residual-int8-") as scratch:
+            fp32, int8 = Path(scratch) / "fp32.onnx", Path(scratch) / "int8.onnx"
+            write_onnx(model, fp32)
+            passing, report = self._within_gate(fp32, test)
+            if self.to == "onnx":
+                onnx.save(passing, folder / "model.onnx")
+                return folder / "model.onnx", report
+            onnx.save(passing, int8)
+            convert_onnx(int8, folder / "model.xml")
+            return folder / "model.xml", report
+
+    def _within_gate(self, fp32: Path, test: SelfTest) -> tuple[ModelProto, Int8Report]:
+        setup, options = self.setup, self.options
+        views = calibration_views(setup.source, setup.members[0].preprocess, options.calibration_images)
+        bench = _Bench(fp32, test, setup, installed_engines(self.to))
+        attempts: list[Attempt] = []
+        for in_float, model in _candidates(prepared(fp32), views, options.weight_bits):
+            attempt = Attempt((*in_float, CLASSIFIER), bench.judged(model))
+            attempts.append(attempt)
+            if attempt.passes:
+                judged_on = (views.data, setup.split, setup.num_left_out)
+                return model, Int8Report(*judged_on, views.keys, options.weight_bits, tuple(attempts))
+            note(f"int8 with {', '.join(attempt.in_float)} in float is refused: {attempt.failure}")
+        last = attempts[-1]
+        raise ModelFileError(
+            f"int8 loses too much on {views.data} ({setup.split}), even with {', '.join(last.in_float)} in "
+            f"float: {last.failure}",
+            expected=f"a loss of at most {100 * MOST_LOSS:g} point and {LEAST_AGREEMENT:.0%} that agree",
+            remedy="nothing was written; calibrate on more images (--calibration-images), or export without "
+            "--int8",
+        )
+
+
+def _candidates(
+    fp32: ModelProto, views: CalibrationViews, weight_bits: WeightBits
+) -> Iterator[tuple[tuple[str, ...], ModelProto]]:
+    """Yield int8 networks, each with one more layer in float, and the names of these."""
+    layers = layers_of(fp32.graph)
+    in_float: list[Layer] = []
+    worst: list[Layer] = []
+    for number in range(min(len(layers), _MOST_WORST + 2)):
+        model = quantized(fp32, views.pixels, in_float=in_float, weight_bits=weight_bits)
+        errors = layer_errors(fp32, model, views.pixels[:_CORRECTION_VIEWS], usable_cores())
+        correct_biases(model, errors)
+        if number == 0:
+            worst = sorted(layers[1:], key=lambda layer: -errors[layer.node].share)
+        yield tuple(layer.name for layer in in_float), model
+        in_float = [*in_float, layers[0] if number == 0 else worst[number - 1]]
+
+
+class _Bench:
+    """Judges int8 files in the engines of this machine."""
+
+    def __init__(self, fp32: Path, test: SelfTest, setup: EvaluationSetup, engines: list[EngineName]) -> None:
+        self._fp32, self._test, self._setup, self._engines = fp32, test, setup, engines
+        self._gate = Gate(setup)
+
+    def judged(self, model: ModelProto) -> tuple[EngineVerdict, ...]:
+        """Return what the engines make of a network, up to the first that does not pass."""
+        with tempfile.TemporaryDirectory(prefix="residual-int8-") as scratch:
+            folder = Path(scratch)
+            onnx.save(model, folder / "model.onnx")
+            self._test.write(folder / SELF_TEST)
+            verdicts: list[EngineVerdict] = []
+            for engine in self._engines:
+                verdicts.append(self._verdict(folder, engine))
+                if not verdicts[-1].passes:
+                    break
+            return tuple(verdicts)
+
+    def _verdict(self, folder: Path, engine: EngineName) -> EngineVerdict:
+        reference = self._setup.members[0]
+        session = ExportedClassifier(
+            folder,
+            _signature(folder / "model.onnx", "int8"),
+            EngineSettings(engine, streams=usable_cores()),
+            reference.label_names,
+            reference.preprocess,
+            task=reference.task,
+            thresholds=reference.thresholds,
+        )
+        name = f"{engine} {version_of(engine)}"
+        try:
+            loss = self._gate.loss(session, name)
+        except ModelFileError as error:
+            return EngineVerdict(name, None, error.found.replace(f"{folder}{os.sep}", ""))
+        verdict = EngineVerdict(name, loss)
+        return dataclasses.replace(verdict, speed=self._speed(folder, engine)) if verdict.passes else verdict
+
+    def _speed(self, folder: Path, engine: EngineName) -> float | None:
+        """Return how many times as fast the int8 file is: one image at a time, one thread, files in turn."""
+        passes: dict[str, Pass] = {}
+        for name, file, kind in (("int8", folder / "model.onnx", "int8"), ("fp32", self._fp32, "fp32")):
+            computing = open_engine(file.parent, _signature(file, kind), EngineSettings(engine))
+            count = self._num_timed(computing)
+            passes[name] = Pass(partial(self._compute, computing, count), work=count)
+        ratios = run_in_turn(passes, Clock(), baseline="fp32").ratios("fp32", "int8")
+        return statistics.median(ratios) if ratios else None
+
+    def _num_timed(self, engine: Engine) -> int:
+        """Return how many images take the time of a pass."""
+        self._compute(engine, 1)
+        started = time.perf_counter()
+        self._compute(engine, 1)
+        return max(1, min(1000, round(_PASS_S / (time.perf_counter() - started))))
+
+    def _compute(self, engine: Engine, count: int) -> None:
+        for number in range(count):
+            place = number % len(self._test.pixels)
+            engine.logits(self._test.pixels[place : place + 1])
+
+
+def installed_engines(to: Int8Target) -> list[EngineName]:
+    """Return the engines that run files of a format here."""
+    return [engine for engine in ENGINES[to] if importlib.util.find_spec(engine) is not None]
+
+
+def _signature(file: Path, kind: Any) -> Signature:
+    return Signature("onnx", file.name, sha256_of(file), kind, (), (), {})
