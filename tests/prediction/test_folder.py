@@ -10,9 +10,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from deepresidual.backends import Classifier
 from deepresidual.backends.images import ImageFile
 from deepresidual.backends.thresholds import MULTILABEL
 from deepresidual.cli import main
@@ -22,7 +24,7 @@ from deepresidual.prediction.file_list import FileList
 from deepresidual.prediction.folder import FolderSummary, PredictionFolder
 from deepresidual.prediction.outputs import ClassOutputs
 from deepresidual.runtime.shard_folder import Share
-from tests.conftest import TINY
+from tests.conftest import SMALL_INPUT, TINY
 
 Capture = pytest.CaptureFixture[str]
 
@@ -239,6 +241,42 @@ def test_damage_is_named(model: str, capsys: Capture, damage: str) -> None:
     capsys.readouterr()
     assert predict("--out", "parts") == 3
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: parts/{place[damage]} is damaged (")
+
+
+def test_a_manifest_without_its_fields_is_damaged(model: str, capsys: Capture) -> None:
+    assert predict("--out", "parts") == 0
+    manifest = Path("parts/_manifest/manifest.json")
+    document = json.loads(manifest.read_text())
+    del document["manifest"]["shard_size"]
+    manifest.write_text(json.dumps(document))
+    assert predict("--out", "parts") == 3
+    assert "error: the manifest of parts is damaged; choose another folder" in capsys.readouterr().err
+
+
+class Choosing(Classifier):
+    """A backend that chooses by the number of images, as engines do."""
+
+    label_names = ("red", "green", "blue")
+    preprocess = SMALL_INPUT
+    expected = 0
+
+    @property
+    def backend(self) -> str:  # type: ignore[override]  # which is known later
+        return "slow" if self.expected < 10 else "fast"
+
+    def expect(self, num_images: int) -> Choosing:
+        self.expected = max(self.expected, num_images)
+        return self
+
+    def logits(self, pixels: Any) -> Any:
+        return pixels.mean(axis=(1, 2), dtype=np.float32)
+
+
+def test_a_backend_chooses_by_all_files_and_not_by_those_of_a_shard(model: str) -> None:
+    for _ in range(2):
+        folder = PredictionFolder.open(ClassOutputs(Choosing()), ["photos/test"], "parts", shard_size=4)
+        assert folder.shards.manifest["fingerprint"]["backend"] == "fast"
+    assert folder.run().is_complete
 
 
 def test_an_interrupt_leaves_shards_that_are_whole(

@@ -72,3 +72,16 @@ def test_killed_at_ten_points_and_resumed_the_rows_are_equal(
             break
     assert codes.count(-9) >= 10, codes
     assert len(left) >= 4  # the kills lay before, between and behind the shards
+
+
+def test_processes_that_do_the_same_at_once_do_not_disturb_each_other(
+    workplace: None, commands: Commands
+) -> None:
+    words = [*WORDS[:-1], "1"]
+    with Path("said").open("wb") as said:
+        stream = said.fileno()
+        children = [commands.begin(*words, "--out", "parts", stdout=stream, stderr=stream) for _ in range(3)]
+        assert [commands.wait(child) for child in children] == [3, 3, 3], Path("said").read_text()
+    assert commands.run(*words, "--out", "whole").code == 3
+    assert rows("parts") == rows("whole")
+    assert names("parts") == names("whole")

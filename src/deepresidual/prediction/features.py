@@ -96,6 +96,10 @@ class FeatureOutputs:
         """Whether large JPEGs are decoded at a reduced size."""
         return self.settings.fast_decode
 
+    def expect(self, num_files: int) -> None:
+        """Make the model ready for so many files."""
+        self._model.expect(num_files)
+
     def fingerprint(self) -> dict[str, Any]:
         """Return what decides the features: model, preprocessing, versions and options."""
         return {

@@ -116,13 +116,16 @@ class PredictionFolder(Generic[R]):
                 f"the format of the shards is {suffix.removeprefix('.')}",
                 expected=" or ".join(name.removeprefix(".") for name in outputs.suffixes),
             )
-        fingerprint = {"paths": [os.path.abspath(expanded(name)) for name in paths], **outputs.fingerprint()}  # noqa: PTH100
+        places = [os.path.abspath(expanded(name)) for name in paths]  # noqa: PTH100
         begun = ShardFolder.find(path)
         if begun is not None:
             found = None
+            _require_kind(begun)
+            outputs.expect(begun.manifest["num_files"])
         else:
             require_free(path)
             found = found or find_images(paths)
+            outputs.expect(len(found.files))
             files = FileList.of(found.files)
             size = chosen_shard_size(shard_size, len(files), share)
             manifest: dict[str, Any] = {
@@ -131,13 +134,13 @@ class PredictionFolder(Generic[R]):
                 "num_files": len(files),
                 "shard_size": size,
                 "unusable": [str(error) for error in found.unusable],
-                "fingerprint": fingerprint,
+                "fingerprint": {"paths": places, **outputs.fingerprint()},
             }
             begun = ShardFolder.begin(
                 path, manifest, num_shards(len(files), size), suffix or DEFAULT_SUFFIX, files.write
             )
-        _require_kind(begun)
-        begun.require_same(fingerprint)
+            _require_kind(begun)
+        begun.require_same({"paths": places, **outputs.fingerprint()})
         if suffix not in (None, begun.suffix):
             raise ConfigurationError(
                 f"the format of the shards is {str(suffix).removeprefix('.')}, and {path} was begun with "
@@ -221,9 +224,17 @@ class PredictionFolder(Generic[R]):
 
 
 def _require_kind(shards: ShardFolder) -> None:
+    """Refuse a folder of something else.
+
+    Raises:
+        ConfigurationError: It is one.
+        DataError: The manifest is damaged.
+    """
     manifest = shards.manifest
-    if manifest.get("kind") != _KIND or not isinstance(manifest.get("shard_size"), int):
+    if manifest.get("kind") != _KIND:
         raise ConfigurationError(
             f"{shards.path} holds no predictions of files ({manifest.get('kind')})",
             expected="a folder that 'residual predict --out' began, or an empty one",
         )
+    if not all(isinstance(manifest.get(name), int) for name in ("num_files", "shard_size")):
+        raise DataError(f"the manifest of {shards.path} is damaged", remedy="choose another folder")

@@ -54,6 +54,10 @@ class Outputs(Protocol[R]):
         """Whether large JPEGs are decoded at a reduced size."""
         ...
 
+    def expect(self, num_files: int) -> None:
+        """Make ready for so many files; a backend may choose how to compute by their number."""
+        ...
+
     def fingerprint(self) -> dict[str, Any]:
         """Return what decides the results, as JSON types: files that differ in it do not belong together."""
         ...
@@ -153,6 +157,10 @@ class ClassOutputs:
         if self._model.task == MULTILABEL:
             return LabelRows(has_lists=suffix not in ("", ".csv"))
         return self._rows
+
+    def expect(self, num_files: int) -> None:
+        """Make the model ready for so many files."""
+        self._model.in_precision(self._precision).expect(num_files)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what decides the results: model, preprocessing, versions and options."""

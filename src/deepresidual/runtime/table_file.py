@@ -160,23 +160,26 @@ def _parquet_writer(file: BinaryIO, types: Mapping[str, str]) -> Iterator[Callab
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    waiting: list[Any] = []
+    waiting: Columns = {}
     arrow_types = {name: _arrow_type(text) for name, text in types.items()}
     with contextlib.ExitStack() as stack:
         writer: Any = None
 
         def write_group() -> None:
             nonlocal writer
-            table = pa.concat_tables(waiting)
+            # A table of Arrow for each row would take 40 µs a column.
+            table = pa.table(
+                {name: pa.array(cells, arrow_types.get(name)) for name, cells in waiting.items()}
+            )
             if writer is None:
                 writer = stack.enter_context(pq.ParquetWriter(file, table.schema))
             writer.write_table(table)
             waiting.clear()
 
         def write(columns: Columns) -> None:
-            arrays = {name: pa.array(values, arrow_types.get(name)) for name, values in columns.items()}
-            waiting.append(pa.table(arrays))
-            if sum(map(len, waiting)) >= _ROW_GROUP:
+            for name, cells in columns.items():
+                waiting.setdefault(name, []).extend(cells)
+            if len(next(iter(waiting.values()), ())) >= _ROW_GROUP:
                 write_group()
 
         yield write
