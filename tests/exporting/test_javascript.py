@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
@@ -109,11 +110,17 @@ def test_the_page_names_the_classes_of_a_photo(page: Page, model: TorchClassifie
     page.locator("input").set_input_files(photo)
     expect(page.locator("[role=status]")).to_contain_text("160×120 px")
     (answer,) = model.predict(photo, top_k=5)
-    shown = [row.split("\t") for row in page.locator("table").inner_text().splitlines()]
+    shown = [row.split("\t") for row in page.locator("tbody").inner_text().splitlines()]
     assert shown == [
         [label, f"{100 * probability:.1f} %"]
         for label, probability in zip(answer.classes, answer.probabilities, strict=True)
     ]
+
+
+@pytest.mark.test_all
+def test_the_page_is_for_readers_of_all_kinds(page: Page) -> None:
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
 
 
 @pytest.mark.test_all
@@ -211,7 +218,7 @@ def test_a_file_that_is_no_image_is_told(page: Page, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     page.locator("input").set_input_files(tmp_path / "notes.txt")
     expect(page.locator("[role=status]")).to_contain_text("notes.txt cannot be classified")
-    expect(page.locator("table")).to_be_empty()
+    expect(page.locator("tbody")).to_be_empty()
 
 
 @pytest.mark.test_all
