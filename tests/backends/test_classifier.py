@@ -25,10 +25,11 @@ from deepresidual.errors import ConfigurationError, DataError, ModelFileError
 from deepresidual.evaluation import EvaluationSetup, Views, evaluate
 from deepresidual.evaluation.views import ViewKind
 from deepresidual.explanation import explain_files
-from deepresidual.exporting import export
-from deepresidual.models import TorchClassifier, create
+from deepresidual.models import TorchClassifier
 from deepresidual.models.exported import load_exported
-from tests.conftest import COLORS, SMALL_INPUT, TINY
+from deepresidual.models.source import ModelSource
+from tests.backends.conftest import tiny_network
+from tests.conftest import COLORS, SMALL_INPUT
 
 
 class MeanColor(Classifier):
@@ -50,21 +51,6 @@ class ThreadedMeanColor(MeanColor):
     """The same, computed by two threads that take images all the way, two at a time."""
 
     streams, stream_batch = 2, 2
-
-
-def tiny_network() -> TorchClassifier:
-    network = create(TINY, seed=3)
-    # Statistics of BN as after training: other than 0 and 1.
-    generator = torch.Generator().manual_seed(3)
-    for name, buffer in network.named_buffers():
-        if name.endswith(("running_mean", "running_var")):
-            buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
-    return TorchClassifier(network, tuple(COLORS), SMALL_INPUT)
-
-
-@pytest.fixture(scope="session")
-def onnx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(tiny_network(), tmp_path_factory.mktemp("exported") / "model").path
 
 
 @pytest.fixture(params=["torch", "numpy", "numpy in threads", "onnxruntime", "openvino"])
@@ -350,9 +336,10 @@ def test_other_devices_and_precisions_are_pytorch_s() -> None:
 def test_commands_ask_for_logits_alone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("deepresidual.models.load", lambda *_: MeanColor())
+    monkeypatch.setattr("deepresidual.models.load", lambda *_, **__: MeanColor())
     monkeypatch.setattr("deepresidual.models.source.find_source", lambda *_: None)
-    monkeypatch.setattr("deepresidual.evaluation.setup.load", lambda *_: MeanColor())
+    monkeypatch.setattr("deepresidual.evaluation.setup.find_source", lambda _: ModelSource("model.x", "file"))
+    monkeypatch.setattr("deepresidual.evaluation.setup.load", lambda *_, **__: MeanColor())
     assert main(["predict", "model.x", str(photos / "test")]) == 0
     assert main(["evaluate", "model.x", str(photos)]) == 0
     capsys.readouterr()

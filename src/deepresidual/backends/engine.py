@@ -6,9 +6,10 @@ An engine is called by several threads at once, each with a request of its own, 
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias, assert_never
 
 from deepresidual.errors import ModelFileError
 
@@ -30,6 +31,13 @@ ENGINES: dict[ExportFormat, tuple[EngineName, ...]] = {
 }
 """Engines that run a format; the first is the one that needs no trial."""
 
+PRECISIONS: dict[EngineName, tuple[Precision, ...]] = {
+    "onnxruntime": ("fp32",),
+    "openvino": ("fp32", "bf16"),
+    "torch": ("fp32",),
+}
+"""What each engine can compute in."""
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -41,6 +49,8 @@ class EngineSettings:
         threads: Threads that one request computes on.
         batch: Images of a request.
         precision: Precision of what the file holds as float32.
+        optimize: Whether the graph is rearranged for this processor: an image takes less time, opening more
+            time and memory, which few images do not repay.
     """
 
     engine: EngineName
@@ -48,6 +58,7 @@ class EngineSettings:
     threads: int = 1
     batch: int = 1
     precision: Precision = "fp32"
+    optimize: bool = True
 
     def __str__(self) -> str:
         streams = f"{self.streams} stream{'s' if self.streams > 1 else ''}"
@@ -72,6 +83,12 @@ class Engine(ABC):
 
         The result is memory of its own.
         """
+
+    def with_batch(self, batch: int) -> Self:
+        """Return this engine for another number of images a request; weights are shared if they can be."""
+        other = copy.copy(self)
+        other.settings = replace(self.settings, batch=batch)
+        return other
 
 
 def open_engine(folder: Path, signature: Signature, settings: EngineSettings) -> Engine:

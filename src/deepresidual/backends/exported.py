@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from deepresidual.backends.classifier import ASKED_FOR, Classifier, SettledPrecision, require_outputs
-from deepresidual.backends.session import Session
-from deepresidual.errors import ConfigurationError
+from deepresidual.backends.engine import EngineSettings
+from deepresidual.backends.engine_choice import EngineChoice, candidates_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
     from deepresidual.backends.abstention import Abstention
-    from deepresidual.backends.engine import EngineSettings
+    from deepresidual.backends.engine import EngineName
     from deepresidual.backends.signature import Signature
     from deepresidual.backends.thresholds import Thresholds
     from deepresidual.preprocess import Preprocess
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 class ExportedClassifier(Classifier):
     """An exported file, computed by one of the engines that run it; ``load`` returns it.
 
-    The engine is opened and tests itself when the first logits are asked for.
+    The engine is opened and tests itself when images are expected or the first logits are asked for.
 
     Args:
         folder: The exported model.
         signature: What its ``signature.json`` says.
-        settings: How to compute.
+        engines: What may compute it, the preferred one first; or the settings of one, which are taken as
+            they are.
         label_names: Name of every class, in the order of the logits.
         preprocess: How a decoded image becomes the input.
         task: What the model has learned.
@@ -44,7 +45,7 @@ class ExportedClassifier(Classifier):
         self,
         folder: Path,
         signature: Signature,
-        settings: EngineSettings,
+        engines: Sequence[EngineName] | EngineSettings,
         label_names: tuple[str, ...],
         preprocess: Preprocess,
         *,
@@ -55,7 +56,19 @@ class ExportedClassifier(Classifier):
         self.folder, self.signature = folder, signature
         self.label_names, self.preprocess, self.task = label_names, preprocess, task
         self.thresholds, self.abstention = thresholds, abstention
-        self.session, self.backend = Session(folder, signature, settings), settings.engine
+        self.precision: Precision = "fp32"
+        self._engines: Sequence[EngineName] = ()
+        self._choices: dict[Precision, EngineChoice] = {}  # shared by copies in other precisions
+        if isinstance(engines, EngineSettings):
+            self._fix(engines)
+        else:
+            self._engines = tuple(engines)
+
+    def _fix(self, settings: EngineSettings) -> None:
+        self.precision, self._engines = settings.precision, (settings.engine,)
+        self._choices = {
+            settings.precision: EngineChoice(self.folder, self.signature, (settings,), is_fixed=True)
+        }
 
     def __repr__(self) -> str:
         return (
@@ -64,9 +77,21 @@ class ExportedClassifier(Classifier):
         )
 
     @property
+    def _choice(self) -> EngineChoice:
+        if self.precision not in self._choices:
+            candidates = candidates_of(self._engines, self.precision)
+            self._choices[self.precision] = EngineChoice(self.folder, self.signature, candidates)
+        return self._choices[self.precision]
+
+    @property
     def settings(self) -> EngineSettings:
-        """How it is computed."""
-        return self.session.settings
+        """How it is computed, or is going to be."""
+        return self._choice.settings
+
+    @property
+    def backend(self) -> str:  # type: ignore[override]  # which one may be chosen later
+        """Name of the engine."""
+        return self.settings.engine
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -78,13 +103,22 @@ class ExportedClassifier(Classifier):
         return self.signature.sha256
 
     def with_settings(self, settings: EngineSettings) -> Self:
-        """Return this classifier, computed in another way."""
-        if settings == self.settings:
-            return self
+        """Return this classifier, computed in another way, which is taken as it is."""
         other = copy.copy(self)
-        other.session = Session(self.folder, self.signature, settings)
-        other.backend = settings.engine
+        other._fix(settings)  # noqa: SLF001  # a copy of this object
         return other
+
+    def expect(self, num_images: int) -> Self:
+        """Choose an engine, its streams and its batch for so many images, and return this classifier.
+
+        The engine is opened. See :mod:`deepresidual.backends.engine_choice`.
+
+        Raises:
+            ModelFileError: The file has changed, or no engine passes the self-test.
+            MissingDependencyError: No engine is installed.
+        """
+        self._choice.expect(num_images)
+        return self
 
     @property
     def streams(self) -> int:
@@ -98,7 +132,7 @@ class ExportedClassifier(Classifier):
 
     def engine_version(self) -> str:
         """Return the version of the engine, which is opened for that and tests itself."""
-        return self.session.engine().version
+        return self._choice.session().engine.version
 
     def settle_precision(self, choice: PrecisionChoice, image_px: int) -> SettledPrecision:
         """Choose the precision; by default that of the file."""
@@ -112,13 +146,12 @@ class ExportedClassifier(Classifier):
         """Return this classifier with what is float32 in the file computed in ``precision``.
 
         Raises:
-            ConfigurationError: The engine does not compute in that precision.
+            ConfigurationError: None of the engines computes in that precision.
         """
-        if precision != "fp32" and self.settings.engine != "openvino":
-            raise ConfigurationError(
-                f"precision is {precision!r} for a model that {self.backend} computes", expected="fp32"
-            )
-        return self.with_settings(replace(self.settings, precision=precision))
+        candidates_of(self._engines, precision)
+        other = copy.copy(self)
+        other.precision = precision
+        return other
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the logits of a batch, dealt out over the streams.
@@ -134,8 +167,8 @@ class ExportedClassifier(Classifier):
             MissingDependencyError: The engine is not installed.
         """
         require_outputs(self)
-        return self.session.logits(pixels)
+        return self._choice.session().logits(pixels)
 
     def stream_logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute logits as :meth:`logits` does, in the calling thread alone: one of the streams."""
-        return self.session.logits_here(pixels)
+        return self._choice.session().logits_here(pixels)

@@ -44,6 +44,10 @@ class OnnxRuntimeEngine(Engine):
         options.intra_op_num_threads = settings.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _QUIET
+        if not settings.optimize:
+            # Without the layout of this processor: of ResNet-50 0.13 CPU seconds less to open, 190 MB instead
+            # of 320, and 80 ms an image instead of 55.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         # Threads that spin between requests take the cores from those that decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

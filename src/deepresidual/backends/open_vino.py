@@ -13,7 +13,8 @@ it keeps 98 MB on the disk, and opening takes as long as before. What takes long
 from __future__ import annotations
 
 import queue
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -75,6 +76,10 @@ class OpenVinoEngine(Engine):
         return np.concatenate(
             [self._whole.logits(pixels[first : first + batch]) for first in range(0, count, batch)]
         )
+
+    def with_batch(self, batch: int) -> Self:
+        """Return an engine for another number of images a request, compiled again for that."""
+        return type(self)(self._path, replace(self.settings, batch=batch))
 
     def _compiled(self, batch: int) -> _StaticBatch:
         settings = self.settings

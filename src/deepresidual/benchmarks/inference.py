@@ -151,7 +151,7 @@ class Network:
         """Load the exported model and leave engine, streams and batch to it."""
         model = load_exported(self.exports.folder(self.name, precision), backend="auto")
         many = np.resize(self.views, (_MANY_VIEWS, *self.views.shape[1:]))
-        model.logits(many)  # what it measures to choose is no part of a turn
+        model.expect(len(many))  # what it measures to choose is no part of a turn
         return InferenceSide(
             f"auto-{precision}",
             precision,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Unpack
+from typing import TYPE_CHECKING, Annotated, Literal, Unpack
 
 import tyro
 
@@ -32,6 +32,7 @@ def compare(
     keep_training_images: bool = False,
     report: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
     batch_size: int = 100,
+    backend: Literal["auto", "onnxruntime", "openvino", "torch"] = "auto",
     device: str = "auto",
     workers: Maybe[int] = None,
     json: bool = False,
@@ -48,6 +49,8 @@ def compare(
         keep_training_images: Count the images that a run has trained on, too; else they are left out.
         report: Write a page into this file: what each is better at, and the images that only one has right.
         batch_size: Images at a time.
+        backend: What computes an exported model: onnxruntime, openvino, torch; auto: the fastest here, which
+            is tried for three seconds from 64 images on.
         device: auto, cpu, cuda, cuda:1, mps.
         workers: Threads that load images; does not change the result.
         json: Print one JSON document.
@@ -73,6 +76,7 @@ def compare(
         batch_size=batch_size,
         num_workers=workers,
         device=device,
+        backend=backend,
     )
     results = [read[name] if name in read else _measured(setups[name]) for name in (first, second)]
     from deepresidual.evaluation.comparison import compare_results

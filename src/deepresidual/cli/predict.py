@@ -59,6 +59,7 @@ def predict(
     fast_decode: bool = False,
     batch_size: int = 32,
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
+    backend: Literal["auto", "onnxruntime", "openvino", "torch"] = "auto",
     device: str = "auto",
     workers: Maybe[int] = None,
     json: bool = False,
@@ -90,6 +91,8 @@ def predict(
             a little.
         batch_size: Images at a time.
         precision: fp32 as in evaluation; bf16 is faster.
+        backend: What computes an exported model: onnxruntime, openvino, torch; auto: the fastest here, which
+            is tried for three seconds from 64 images on.
         device: auto, cpu, cuda, cuda:1, mps.
         workers: Threads that read and decode.
         json: Print one JSON document at the end instead.
@@ -127,7 +130,7 @@ def predict(
     from deepresidual.prediction.outputs import ClassOutputs, ComputeSettings
     from deepresidual.runtime.console import note, warn_each
 
-    loaded = load(model, device)
+    loaded = load(model, device, backend=backend)
     settings = ComputeSettings(
         batch_size=batch_size, num_workers=workers, precision=precision, fast_decode=fast_decode
     )

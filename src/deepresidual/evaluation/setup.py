@@ -39,8 +39,9 @@ from deepresidual.evaluation.shared_samples import Side, shared_samples
 from deepresidual.evaluation.views import Views
 from deepresidual.fields import replaced
 from deepresidual.models import Classifier, load, require_classes, require_torch
+from deepresidual.models.source import find_source
 from deepresidual.runs.samples import recorded_group, run_of, with_splits_of
-from deepresidual.runtime.compute import Precision
+from deepresidual.runtime.compute import Backend, Precision
 from deepresidual.runtime.console import ProgressBar, note, warn, warn_each
 from deepresidual.runtime.processes import resolve_num_workers
 from deepresidual.runtime.table_file import Columns
@@ -123,7 +124,10 @@ class EvaluationSetup:
             ModelFileError: A model cannot be loaded, or has no classifier.
         """
         chosen = replaced(options or EvaluationOptions(), keywords, "evaluate")
-        first, second = (cls._open([model], data, chosen, leave_out=False) for model in models)
+        first, second = (
+            cls._open([model], data, replace(chosen, backend=backend), leave_out=False)
+            for model, backend in zip(models, _backends(models, chosen.backend), strict=True)
+        )
         sides = (
             Side(str(models[0]), run_of(models[0]), first.split, first.source.split(first.split)),
             Side(str(models[1]), run_of(models[1]), second.split, second.source.split(second.split)),
@@ -145,7 +149,8 @@ class EvaluationSetup:
         """Load models and open data, with the images that were trained on if ``leave_out`` is false."""
         views = Views.of(chosen.views)
         members = tuple(
-            (model if isinstance(model, Classifier) else load(model)).to(chosen.device) for model in models
+            (model if isinstance(model, Classifier) else load(model, backend=backend)).to(chosen.device)
+            for model, backend in zip(models, _backends(models, chosen.backend), strict=True)
         )
         names = tuple(
             f"model {number}" if isinstance(model, Classifier) else str(model)
@@ -189,6 +194,8 @@ class EvaluationSetup:
         settled = slowest.settle_precision(chosen.precision, slowest_px)
         if chosen.precision == "auto":
             note(f"computing  {settled}")
+        for member in members:
+            member.in_precision(settled.precision).expect(len(source.split(split)))
         return cls(
             members,
             names,
@@ -585,6 +592,14 @@ def _rows_of(model: Classifier, source: SampleSource) -> list[int]:
     if absent:
         warn(f"{source.name} has no samples of {absent} of the model's {len(model.label_names)} classes")
     return [rows[name] for name in source.classes]
+
+
+def _backends(models: Sequence[Classifier | str | Path], backend: Backend) -> list[Backend]:
+    """Return the backend of each model: what is named is for exported ones, if there are any."""
+    exported = [
+        not isinstance(model, Classifier) and find_source(model).kind == "exported" for model in models
+    ]
+    return [backend if one or not any(exported) else "auto" for one in exported]
 
 
 def _require_same_classes(members: Sequence[Classifier], names: Sequence[str]) -> None:

@@ -92,7 +92,7 @@ def lay_out(server: Server, folder: Path, signature: Signature) -> Signature:
                 outputs=tuple(_of_one_image(tensor) for tensor in signature.outputs),
             )
             signature = dataclasses.replace(signature, sha256=sha256_of(*files_of(folder, signature)))
-            Session(folder, signature, EngineSettings(ENGINES[signature.format][0])).engine()
+            Session(folder, signature, EngineSettings(ENGINES[signature.format][0]))  # tests itself
             write_json(folder.parent / CONFIG, ovms_config(folder.name))
         case _:
             assert_never(server)

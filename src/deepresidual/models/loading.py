@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.models.exported import load_exported
 from deepresidual.models.source import find_source
+from deepresidual.runtime.compute import Backend
 
 if TYPE_CHECKING:
     import torch
 
     from deepresidual.backends.pytorch import TorchClassifier
 
-BACKENDS = ("auto", "onnxruntime", "openvino", "torch")
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 
-def load(path: str | Path, device: torch.device | str = "cpu", *, backend: str = "auto") -> TorchClassifier:
+def load(
+    path: str | Path, device: torch.device | str = "cpu", *, backend: Backend = "auto"
+) -> TorchClassifier:
     """Load a model: a model folder, the model of a run folder, an exported model, or weights by name.
 
     Released weights, repositories of the Hugging Face Hub, URLs and files of other libraries are fetched and

@@ -148,18 +148,25 @@ class Rounds:
         return min(counts, default=0) >= _FEWEST_ROUNDS
 
 
-def run_in_turn(alternatives: Mapping[str, Pass], clock: Clock, *, baseline: str | None = None) -> Rounds:
+def run_in_turn(
+    alternatives: Mapping[str, Pass],
+    clock: Clock,
+    *,
+    baseline: str | None = None,
+    most_rounds: int = _MOST_ROUNDS,
+) -> Rounds:
     """Run alternatives in turn until the time is used up or one alone is left.
 
     Args:
         alternatives: What to do, by name; each does it once before its time counts.
         clock: Its time, and the watch of passes that look at it.
         baseline: An alternative that is never given up. Default: none.
+        most_rounds: Rounds after which it is enough.
     """
     rounds = Rounds({name: [] for name in alternatives})
     try:
         alive = _prepared(alternatives, clock, baseline, rounds)
-        for _ in range(_MOST_ROUNDS):
+        for _ in range(most_rounds):
             for name in list(alive):
                 if len(alive) == 1:
                     return rounds

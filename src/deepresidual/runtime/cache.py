@@ -26,6 +26,7 @@ CACHE_KINDS = {
     "features": "features of images, for probes",
     "pictures": "hashes of image files, to tell copies",
     "precision": "which precision is faster here",
+    "engines": "what computes an exported model fastest here",
 }
 """What lies in the cache folder, as the name of a folder or of a JSON file; nothing else is ever deleted."""
 

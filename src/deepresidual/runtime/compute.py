@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, TypedDict
 from deepresidual.errors import ConfigurationError
 
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+Backend: TypeAlias = Literal["auto", "onnxruntime", "openvino", "torch"]
 PrecisionChoice: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -32,6 +33,10 @@ class ComputeOptions:
     num_workers: int | None = None
     """Threads that load images. Does not change the result. Default: chosen for the machine."""
 
+    backend: Backend = "auto"
+    """What computes exported models: ``onnxruntime``, ``openvino``, ``torch``, or ``auto`` for the fastest
+    here (:mod:`deepresidual.backends.engine_choice`)."""
+
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigurationError(f"batch_size is {self.batch_size}", expected="1 or more")
@@ -44,3 +49,4 @@ class ComputeKeywords(TypedDict, total=False):
     precision: PrecisionChoice
     batch_size: int
     num_workers: int | None
+    backend: Backend
