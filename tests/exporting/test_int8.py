@@ -24,6 +24,7 @@ from deepresidual.exporting.layer_errors import correct_biases, layer_errors
 from deepresidual.exporting.onnx_file import write_onnx
 from deepresidual.exporting.quantize import layers_of, prepared, quantized
 from deepresidual.models import TorchClassifier, load_torch
+from deepresidual.runtime.compute import Backend
 from tests.kinds import KINDS, network_of
 
 
@@ -101,7 +102,7 @@ def test_the_signature_says_how_it_was_made_and_judged(digits_int8: Export) -> N
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_it_predicts_as_the_model_does(digits_int8: Export, backend: str) -> None:
+def test_it_predicts_as_the_model_does(digits_int8: Export, backend: Backend) -> None:
     source, model = few_digits(), load_torch("resnet20-digits")
     from deepresidual.data.loader import evaluation_batches
 
