@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from deepresidual import prediction
 from deepresidual.backends import Classifier
 from deepresidual.backends.images import ImageFile
 from deepresidual.backends.thresholds import MULTILABEL
@@ -330,3 +331,8 @@ def test_a_folder_in_the_api_names_its_errors(model: str, tiny_model: TorchClass
         PredictionFolder.open(ClassOutputs(tiny_model), ["phots"], "others")
     with pytest.raises(ConfigurationError, match="the format of the shards is npy; expected csv or jsonl or"):
         PredictionFolder.open(ClassOutputs(tiny_model), ["photos"], "others", suffix=".npy")
+
+
+def test_the_names_of_the_room_are_there() -> None:
+    for name in prediction.__all__:
+        assert getattr(prediction, name).__name__ == name
