@@ -27,3 +27,9 @@ def tiny_network() -> TorchClassifier:
 def onnx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return its export as ONNX; not to be changed."""
     return export(tiny_network(), tmp_path_factory.mktemp("exported") / "model").path
+
+
+@pytest.fixture(scope="session")
+def program_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return its export as a program of PyTorch; not to be changed."""
+    return export(tiny_network(), tmp_path_factory.mktemp("exported") / "program", to="pt2").path

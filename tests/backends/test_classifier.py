@@ -53,7 +53,7 @@ class ThreadedMeanColor(MeanColor):
     streams, stream_batch = 2, 2
 
 
-@pytest.fixture(params=["torch", "numpy", "numpy in threads", "onnxruntime", "openvino"])
+@pytest.fixture(params=["torch", "numpy", "numpy in threads", "onnxruntime", "openvino", "exported program"])
 def classifier(request: pytest.FixtureRequest) -> Classifier:
     match request.param:
         case "torch":
@@ -63,7 +63,9 @@ def classifier(request: pytest.FixtureRequest) -> Classifier:
         case "numpy in threads":
             return ThreadedMeanColor()
         case backend:
-            model = load_exported(request.getfixturevalue("onnx_folder"), backend=backend)
+            of_torch = backend == "exported program"
+            folder = request.getfixturevalue("program_folder" if of_torch else "onnx_folder")
+            model = load_exported(folder, backend="torch" if of_torch else backend)
             # The same on machines of any number of cores.
             return model.with_settings(replace(model.settings, streams=2, batch=2))
 
