@@ -121,9 +121,9 @@ def _folder_rows(commands: Commands, wanted: Sequence[Case], repetitions: int) -
     costs = commands.measure(sides, repetitions)
     for case in wanted:
         row = replace(case.row, against=_AGAINST, target=_target(case))
-        yield _compared(
-            row, costs[case.name], costs[_PEER], {"photos": count, "agreement": agreements[case.name]}
-        )
+        details: dict[str, object] = {"photos": count, "agreement": agreements[case.name]}
+        details["first run"] = commands.first_of(case.name).to_dict()
+        yield _compared(row, costs[case.name], costs[_PEER], details)
 
 
 def _script(commands: Commands, model: str) -> list[str]:

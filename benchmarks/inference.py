@@ -48,7 +48,7 @@ from deepresidual.runtime.cpu import telling_flags
 
 _BASELINE = "torchvision's network, eager fp32, NCHW"
 _SAME_LAYER = 0.95
-_EXPORTED: tuple[Literal["fp32"], ...] = ("fp32",)
+_EXPORTED: tuple[Literal["fp32", "int8"], ...] = ("fp32", "int8")
 _AUTO = 0.95
 
 # What the processor has → target of one thread and of two streams.

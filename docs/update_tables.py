@@ -320,6 +320,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "few images": transfer_table,
         "inference": functools.partial(exported_table, "inference", tables.inference_table),
         "folder": functools.partial(exported_table, "folder", tables.folder_table),
+        "exported accuracy": functools.partial(exported_table, "exported-accuracy", tables.accuracy_table),
         **_reproduced(*EXPERIMENT_NAMES),
     },
     "training.md": {"recipes": recipe_table, "fields": field_table},

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from deepresidual.benchmarks.random_classifier import random_classifier, views_of
 from deepresidual.exporting import export
+from deepresidual.exporting.int8_options import Int8Options
 from deepresidual.models import TorchClassifier, save
 from deepresidual.runtime.console import note
 
-ModelKind: TypeAlias = Literal["torch", "fp32"]
+ModelKind: TypeAlias = Literal["torch", "fp32", "pt2", "int8"]
 """A model folder, or what was exported from it."""
 
 
@@ -52,5 +53,28 @@ class Exports:
             case "torch":
                 save(classifier, path)
             case "fp32":
-                export(classifier, path)
+                export(classifier, path, resize="none")
+            case "pt2":
+                export(classifier, path, to="pt2")
+            case "int8":
+                export(classifier, path, resize="none", int8=Int8Options(self._labelled(model)))
         return path
+
+    def _labelled(self, model: str) -> Path:
+        """Write the photos of which the network is surest as a data set with its own answers for labels.
+
+        Random weights know no labels to be judged by. What is measured is how fast the file is; what int8
+        costs is measured on trained networks (``benchmarks/exported_accuracy.py``).
+        """
+        folder = self._place / f"{model}-data"
+        classifier = self.classifier(model)
+        logits = classifier.logits(self.views(model))
+        ordered = np.sort(logits, axis=1)
+        surest = np.argsort(ordered[:, -2] - ordered[:, -1])[: max(4, len(logits) // 2)]
+        for number in surest.tolist():
+            label = classifier.label_names[int(logits[number].argmax())]
+            for split in ("train", "test"):
+                path = folder / split / label / f"{number}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(self._contents[number])
+        return folder

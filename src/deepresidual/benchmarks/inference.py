@@ -97,7 +97,10 @@ class Way:
 WAYS = (
     Way("onnxruntime", "fp32", "fp32"),
     Way("openvino", "fp32", "fp32"),
+    Way("torch", "fp32", "pt2"),
     Way("openvino", "bf16", "fp32"),
+    Way("onnxruntime", "int8", "int8"),
+    Way("openvino", "int8", "int8"),
 )
 """The ways to compute."""
 
@@ -147,7 +150,7 @@ class Network:
             setup={"settings": str(settings), "version": engine.version},
         )
 
-    def auto_side(self, precision: Literal["fp32"]) -> InferenceSide:
+    def auto_side(self, precision: Literal["fp32", "int8"]) -> InferenceSide:
         """Load the exported model and leave engine, streams and batch to it."""
         model = load_exported(self.exports.folder(self.name, precision), backend="auto")
         many = np.resize(self.views, (_MANY_VIEWS, *self.views.shape[1:]))

@@ -61,6 +61,25 @@ def folder_table(document: JsonObject) -> str:
     return "\n".join([targets_table(document), _table(heads, cells()), measured_on(document)])
 
 
+def accuracy_table(document: JsonObject) -> str:
+    """Return the result of ``benchmarks/exported_accuracy.py``: what each engine × precision has right."""
+
+    def cells() -> Iterator[tuple[str, ...]]:
+        for row in document["rows"]:
+            low, high = (100 * end for end in row["difference_interval"])
+            yield (
+                f"`{row['model']}`",
+                f"{row['engine']}, {row['precision']}",
+                f"{row['right']:,} of {row['count']:,}",
+                f"{100 * row['difference']:+.2f} ({low:+.2f} – {high:+.2f})",
+                f"{100 * row['agreement']:.2f} %",
+                f"{row['rms_of_deviation']:.2g}",
+            )
+
+    heads = ("model", "computed by", ">right", "points (95 %)", ">same class", ">rms of logits / deviation")
+    return "\n".join([_table(heads, cells()), measured_on(document)])
+
+
 def measured_on(document: JsonObject) -> str:
     """Return by what command, at which commit, when, and on what a result was measured."""
     hardware, versions = document["hardware"], document["versions"]
