@@ -115,8 +115,8 @@ def test_what_is_missing_is_measured_again_and_nothing_else(model: str, capsys: 
 
 def test_shards_are_whole_batches(model: str) -> None:
     setup = EvaluationSetup.open(["model"], "photos", batch_size=4, num_workers=0)
-    assert EvaluationFolder.open(setup, "parts", shard_size=5).shards.manifest["shard_size"] == 8
-    assert EvaluationFolder.open(setup, "other", share=Share(0, 9)).shards.manifest["shard_size"] == 4
+    assert EvaluationFolder.open(setup, "parts", shard_size=5).shards.manifest.shard_size == 8
+    assert EvaluationFolder.open(setup, "other", share=Share(0, 9)).shards.manifest.shard_size == 4
 
 
 def test_unfinished_evaluations_say_so(model: str, capsys: Capture) -> None:
@@ -173,7 +173,10 @@ def test_several_labels_give_the_very_document_too(
             ["--split", "train"],
             "parts was begun with something else: split was test and is train, ",
         ),
-        (["--shard-size", "300"], "the size of the shards is 300, and parts was begun with 100; repeat"),
+        (
+            ["--shard-size", "300"],
+            "parts was begun with something else: the size of shards was 100",
+        ),
         (
             ["--fit-temperature", "train"],
             "an evaluation in shards is asked for with --fit-temperature;",
@@ -196,10 +199,16 @@ def test_shards_without_a_folder_and_other_folders_are_refused(model: str, capsy
     assert "error: --shard is given without a folder; add --out FOLDER" in capsys.readouterr().err
     assert main(["predict", "model", "photos", "--out", "rows"]) == 0
     assert main(["evaluate", "model", "photos", "--out", "rows"]) == 2
-    assert "rows holds no evaluation (files); expected a folder that" in capsys.readouterr().err
+    assert (
+        "error: rows holds predictions of files; expected a folder of an evaluation, or"
+        in capsys.readouterr().err
+    )
     assert main(["evaluate", "model", "photos", "--out", "parts"]) == 0
     assert main(["predict", "model", "photos", "--out", "parts"]) == 2
-    assert "parts holds no predictions of files (evaluation); expected" in capsys.readouterr().err
+    assert (
+        "error: parts holds an evaluation; expected a folder of predictions of files, or"
+        in capsys.readouterr().err
+    )
     with pytest.raises(ConfigurationError, match="an evaluation in shards is asked for with 2 models;"):
         EvaluationFolder.open(EvaluationSetup.open(["model", "model"], "photos"), "other")
 

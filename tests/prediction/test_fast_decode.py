@@ -115,7 +115,7 @@ def test_it_is_recorded_with_the_rows(
     assert [document["fast_decode"] for document in documents] == [False, True]
     assert documents[0]["results"] != documents[1]["results"]
     assert main(["predict", "model", "photos", "--fast-decode", "--out", "parts"]) == 0
-    manifest = json.loads(Path("parts/_manifest/manifest.json").read_text())["manifest"]
+    manifest = json.loads(Path("parts/_manifest/manifest.json").read_text())
     assert manifest["fingerprint"]["fast_decode"] is True
     assert main(["predict", "model", "photos", "--out", "parts"]) == 2
     assert "parts was begun with something else: fast_decode was True and is False" in capsys.readouterr().err

@@ -156,8 +156,14 @@ def test_what_stands_for_nothing_is_told_again_when_a_folder_goes_on(model: str,
         (["--top-k", "2"], r"parts was begun with something else: top_k was 1 and is 2; repeat the command"),
         (["--min-probability", "0.5"], r"else: min_probability was none and is 0.5;"),
         (["--precision", "bf16"], r"else: precision was fp32 and is bf16;"),
-        (["--shard-size", "3"], "the size of the shards is 3, and parts was begun with 5; repeat"),
-        (["--format", "csv"], "the format of the shards is csv, and parts was begun with parquet; repeat"),
+        (
+            ["--shard-size", "3"],
+            "with something else: the size of shards was 5 and is 3; repeat",
+        ),
+        (
+            ["--format", "csv"],
+            "with something else: the format was .parquet and is .csv; repeat",
+        ),
     ],
 )
 def test_other_options_than_those_it_was_begun_with_are_named(
@@ -248,10 +254,17 @@ def test_a_manifest_without_its_fields_is_damaged(model: str, capsys: Capture) -
     assert predict("--out", "parts") == 0
     manifest = Path("parts/_manifest/manifest.json")
     document = json.loads(manifest.read_text())
-    del document["manifest"]["shard_size"]
+    del document["shard_size"]
     manifest.write_text(json.dumps(document))
     assert predict("--out", "parts") == 3
-    assert "error: the manifest of parts is damaged; choose another folder" in capsys.readouterr().err
+    assert "manifest.json is damaged (shard_size is missing)" in capsys.readouterr().err
+
+
+def test_another_list_than_that_of_the_manifest_is_damage(model: str, capsys: Capture) -> None:
+    assert predict("--out", "parts") == 0
+    FileList.of(["a.png"]).write(Path("parts/_manifest"))
+    assert predict("--out", "parts") == 3
+    assert "error: parts/_manifest lists 1 file and its manifest says 15; choose" in capsys.readouterr().err
 
 
 class Choosing(Classifier):
@@ -276,7 +289,7 @@ class Choosing(Classifier):
 def test_a_backend_chooses_by_all_files_and_not_by_those_of_a_shard(model: str) -> None:
     for _ in range(2):
         folder = PredictionFolder.open(ClassOutputs(Choosing()), ["photos/test"], "parts", shard_size=4)
-        assert folder.shards.manifest["fingerprint"]["backend"] == "fast"
+        assert folder.shards.manifest.fingerprint["backend"] == "fast"
     assert folder.run().is_complete
 
 
@@ -303,8 +316,8 @@ def test_names_that_are_no_text_come_back(tmp_path: Path) -> None:
     files = FileList.of([*paths, str(tmp_path / "a.png")])
     files.write(tmp_path)
     again = FileList.read(tmp_path)
-    assert again.part(0, 2) == [ImageFile(paths[0]), ImageFile("a.png")]
-    assert again.part(1, 2) == [ImageFile(str(tmp_path / "a.png"), 2)]
+    assert again.part(range(2)) == [ImageFile(paths[0]), ImageFile("a.png")]
+    assert again.part(range(2, 3)) == [ImageFile(str(tmp_path / "a.png"), 2)]
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])

@@ -37,7 +37,7 @@ def measured_in_shards(
     folder = EvaluationFolder.open(setup, out, shard_size=shard_size, share=share)
     own, done = share.numbers(folder.shards.num_shards), folder.done()
     if done:
-        created = folder.shards.manifest["created"]
+        created = folder.shards.manifest.created
         note(f"resuming   {len(done):,} of {len(own):,} shards are done; the folder is of {created}")
     total = folder.num_images_in(own)
     with ProgressBar(total, done=folder.num_images_in(done), label=f"evaluating {setup.split}") as bar:

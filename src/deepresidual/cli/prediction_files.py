@@ -178,7 +178,7 @@ def write_folder(
     elif done:
         note(
             f"resuming   {len(done):,} of {len(folder.own):,} shards are done; the list of files is of "
-            f"{folder.shards.manifest['created']}"
+            f"{folder.shards.manifest.created}"
         )
     warn_each(folder.unusable)
     errors = FileErrors()

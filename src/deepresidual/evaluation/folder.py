@@ -30,12 +30,11 @@ from deepresidual.evaluation.result import Evaluation
 from deepresidual.evaluation.scoring import ScoredBatch, samples_together
 from deepresidual.evaluation.setup import EvaluationSetup
 from deepresidual.runtime.files import expanded, write_json
-from deepresidual.runtime.provenance import now
-from deepresidual.runtime.shard_folder import ShardFolder, Share, chosen_shard_size, num_shards, require_free
+from deepresidual.runtime.shard_folder import Manifest, ShardFolder, Share, chosen_shard_size, require_free
 from deepresidual.runtime.strict_json import read_record
 from deepresidual.runtime.table_file import names_column, names_in
 
-_KIND = "evaluation"
+_KIND = "an evaluation"
 
 
 class EvaluationFolder:
@@ -48,7 +47,7 @@ class EvaluationFolder:
 
     def __init__(self, setup: EvaluationSetup, shards: ShardFolder, share: Share) -> None:
         self.shards, self.share = shards, share
-        self._setup, self._shard_size = setup, int(shards.manifest["shard_size"])
+        self._setup = setup
         self._form: _Form = _LabelShards(setup) if setup.has_several_labels else _ClassShards(setup)
 
     @classmethod
@@ -87,36 +86,15 @@ class EvaluationFolder:
             "precision": setup.precision,
             **model_fingerprint(setup.members[0]),
         }
+        size = None if shard_size is None else _in_batches(chosen_shard_size(shard_size, 0, share), batch)
         begun = ShardFolder.find(path)
         if begun is None:
             require_free(path)
-            size = -(-chosen_shard_size(shard_size, len(samples), share) // batch) * batch
-            manifest = {
-                "kind": _KIND,
-                "created": now(),
-                "num_images": len(samples),
-                "shard_size": size,
-                "fingerprint": fingerprint,
-            }
+            usual = _in_batches(chosen_shard_size(None, len(samples), share), batch)
             suffix = ".parquet" if setup.has_several_labels else ".json"
-            begun = ShardFolder.begin(path, manifest, num_shards(len(samples), size), suffix)
-        begun_size = begun.manifest.get("shard_size")
-        if begun.manifest.get("kind") != _KIND or not isinstance(begun_size, int):
-            raise ConfigurationError(
-                f"{path} holds no evaluation ({begun.manifest.get('kind')})",
-                expected="a folder that 'residual evaluate --out' began, or an empty one",
-            )
-        begun.require_same(fingerprint)
-        if shard_size is not None and -(-shard_size // batch) * batch != begun_size:
-            raise ConfigurationError(
-                f"the size of the shards is {shard_size}, and {path} was begun with {begun_size}",
-                remedy="repeat the command that began it, or choose another folder",
-            )
+            begun = ShardFolder.begin(path, Manifest(_KIND, len(samples), size or usual, suffix, fingerprint))
+        begun.require_same(_KIND, fingerprint, shard_size=size)
         return cls(setup, begun, share)
-
-    def _part(self, number: int) -> range:
-        first = number * self._shard_size
-        return range(first, min(first + self._shard_size, len(self._setup.source.split(self._setup.split))))
 
     def done(self) -> list[int]:
         """Return the numbers of the shards of this process that are there."""
@@ -125,7 +103,7 @@ class EvaluationFolder:
 
     def num_images_in(self, numbers: Iterable[int]) -> int:
         """Return how many images some shards hold."""
-        return sum(len(self._part(number)) for number in numbers)
+        return sum(len(self.shards.manifest.items(number)) for number in numbers)
 
     def run(
         self, progress: Callable[[int], None] = lambda _count: None
@@ -144,7 +122,7 @@ class EvaluationFolder:
         """
         count = 0
         for number in self.share.numbers(self.shards.num_shards):
-            part = self._part(number)
+            part = self.shards.manifest.items(number)
             if not self.shards.shard(number).exists():
                 with self.shards.writing(number) as path:
                     self._form.write(path, self._scores(part, count, progress))
@@ -160,6 +138,10 @@ class EvaluationFolder:
             yield batch
             count += len(batch.keys)
             progress(count)
+
+
+def _in_batches(size: int, batch: int) -> int:
+    return -(-size // batch) * batch
 
 
 def _require_sums(setup: EvaluationSetup) -> None:

@@ -38,9 +38,9 @@ class FileList:
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
-    def part(self, number: int, size: int) -> list[ImageFile]:
-        """Return the files of shard ``number``, of ``size`` files each."""
-        rows = self._table.slice(number * size, size)
+    def part(self, numbers: range) -> list[ImageFile]:
+        """Return files in a row."""
+        rows = self._table.slice(numbers.start, len(numbers))
         paths, sizes = names_in(rows["path"]), rows["bytes"].to_pylist()
         return [ImageFile(path, size) for path, size in zip(paths, sizes, strict=True)]
 

@@ -16,25 +16,24 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Generic
 
 from deepresidual.backends.files import FoundImages, find_images
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.prediction.file_list import FileList
 from deepresidual.prediction.outputs import Outputs, R
 from deepresidual.runtime.files import expanded
-from deepresidual.runtime.provenance import now
 from deepresidual.runtime.shard_folder import (
     MANIFEST_FOLDER,
+    Manifest,
     ShardFolder,
     Share,
     chosen_shard_size,
-    num_shards,
     require_free,
 )
 
 DEFAULT_SUFFIX = ".parquet"
-_KIND = "files"
+_KIND = "predictions of files"
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,14 @@ class PredictionFolder(Generic[R]):
     ) -> None:
         self.outputs, self.shards, self.share, self.found = outputs, shards, share, found
         self.files = FileList.read(shards.path / MANIFEST_FOLDER)
-        self.unusable = tuple(DataError(text) for text in shards.manifest.get("unusable", ()))
-        self._shard_size = int(shards.manifest["shard_size"])
+        count, listed = shards.manifest.num_items, len(self.files)
+        if count != listed:
+            raise DataError(
+                f"{shards.path / MANIFEST_FOLDER} lists {listed:,} file{'s' if listed != 1 else ''} and its "
+                f"manifest says {count:,}",
+                remedy="choose another folder",
+            )
+        self.unusable = tuple(map(DataError, shards.manifest.warnings))
 
     @classmethod
     def open(
@@ -120,39 +125,22 @@ class PredictionFolder(Generic[R]):
         begun = ShardFolder.find(path)
         if begun is not None:
             found = None
-            _require_kind(begun)
-            outputs.expect(begun.manifest["num_files"])
+            outputs.expect(begun.manifest.num_items)
         else:
             require_free(path)
             found = found or find_images(paths)
             outputs.expect(len(found.files))
-            files = FileList.of(found.files)
-            size = chosen_shard_size(shard_size, len(files), share)
-            manifest: dict[str, Any] = {
-                "kind": _KIND,
-                "created": now(),
-                "num_files": len(files),
-                "shard_size": size,
-                "unusable": [str(error) for error in found.unusable],
-                "fingerprint": {"paths": places, **outputs.fingerprint()},
-            }
-            begun = ShardFolder.begin(
-                path, manifest, num_shards(len(files), size), suffix or DEFAULT_SUFFIX, files.write
+            manifest = Manifest(
+                _KIND,
+                len(found.files),
+                chosen_shard_size(shard_size, len(found.files), share),
+                suffix or DEFAULT_SUFFIX,
+                {"paths": places, **outputs.fingerprint()},
+                tuple(map(str, found.unusable)),
             )
-            _require_kind(begun)
-        begun.require_same({"paths": places, **outputs.fingerprint()})
-        if suffix not in (None, begun.suffix):
-            raise ConfigurationError(
-                f"the format of the shards is {str(suffix).removeprefix('.')}, and {path} was begun with "
-                f"{begun.suffix.removeprefix('.')}",
-                remedy="repeat the command that began it, or choose another folder",
-            )
-        if shard_size not in (None, begun.manifest["shard_size"]):
-            raise ConfigurationError(
-                f"the size of the shards is {shard_size}, and {path} was begun with "
-                f"{begun.manifest['shard_size']}",
-                remedy="repeat the command that began it, or choose another folder",
-            )
+            begun = ShardFolder.begin(path, manifest, FileList.of(found.files).write)
+        fingerprint = {"paths": places, **outputs.fingerprint()}
+        begun.require_same(_KIND, fingerprint, shard_size=shard_size, suffix=suffix)
         return cls(outputs, begun, share, found)
 
     @property
@@ -167,10 +155,7 @@ class PredictionFolder(Generic[R]):
 
     def num_files_in(self, numbers: Iterable[int]) -> int:
         """Return how many files some shards hold."""
-        return sum(map(self._num_files, numbers))
-
-    def _num_files(self, number: int) -> int:
-        return min(self._shard_size, len(self.files) - number * self._shard_size)
+        return sum(len(self.shards.manifest.items(number)) for number in numbers)
 
     def run(
         self,
@@ -198,7 +183,7 @@ class PredictionFolder(Generic[R]):
                 num_errors += len(before)
             else:
                 num_errors += self._compute(number, count, progress, on_error)
-            count += self._num_files(number)
+            count += self.num_files_in([number])
             progress(count)
         self.shards.finish()
         num_done = len(self.shards.done())
@@ -212,7 +197,7 @@ class PredictionFolder(Generic[R]):
         on_error: Callable[[str, str], None],
     ) -> int:
         """Compute and write one shard, and return how many files of it have no result."""
-        files, num_errors = self.files.part(number, self._shard_size), 0
+        files, num_errors = self.files.part(self.shards.manifest.items(number)), 0
         with self.shards.writing(number) as target, self.outputs.opened(target, len(files)) as write:
             for count, result in enumerate(self.outputs.results(files), start=num_before + 1):
                 write(result)
@@ -221,20 +206,3 @@ class PredictionFolder(Generic[R]):
                     on_error(result.path, result.error)
                 progress(count)
         return num_errors
-
-
-def _require_kind(shards: ShardFolder) -> None:
-    """Refuse a folder of something else.
-
-    Raises:
-        ConfigurationError: It is one.
-        DataError: The manifest is damaged.
-    """
-    manifest = shards.manifest
-    if manifest.get("kind") != _KIND:
-        raise ConfigurationError(
-            f"{shards.path} holds no predictions of files ({manifest.get('kind')})",
-            expected="a folder that 'residual predict --out' began, or an empty one",
-        )
-    if not all(isinstance(manifest.get(name), int) for name in ("num_files", "shard_size")):
-        raise DataError(f"the manifest of {shards.path} is damaged", remedy="choose another folder")

@@ -14,10 +14,12 @@ predictions/
 ```
 
 Example:
-    >>> folder = ShardFolder.begin(Path("predictions"), {"fingerprint": {"top_k": 1}}, 2, ".csv")
-    >>> for number in folder.missing(Share.parse("0/2")):
-    ...     with folder.writing(number) as path:
-    ...         path.write_text("…")
+    >>> manifest = Manifest("predictions of files", 8000, 4096, ".csv", {"top_k": 1})
+    >>> folder = ShardFolder.begin(Path("predictions"), manifest)
+    >>> for number in Share.parse("0/2").numbers(folder.num_shards):
+    ...     if number not in folder.done():
+    ...         with folder.writing(number) as path:
+    ...             path.write_text("…")
     >>> folder.finish()  # False until every shard is there
 """
 
@@ -29,7 +31,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,6 +45,7 @@ from deepresidual.errors import (
     shortened,
 )
 from deepresidual.runtime.files import cannot_write, flush_folder, make_folder, write_json
+from deepresidual.runtime.provenance import now
 from deepresidual.runtime.strict_json import Between, read_record
 
 MANIFEST_FOLDER = "_manifest"
@@ -93,21 +96,100 @@ class Share:
         return range(self.index, num_shards, self.count)
 
 
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of shards was begun for.
+
+    Attributes:
+        kind: What its shards hold, for messages: ``predictions of files``.
+        num_items: Items of all shards.
+        shard_size: Items of a shard; the last one may have fewer.
+        suffix: Suffix of the shards' files, such as ``.parquet``.
+        fingerprint: What decides the results, as JSON types.
+        warnings: What was wrong when it was begun, and is no item.
+        created: When, in UTC.
+    """
+
+    kind: str
+    num_items: int
+    shard_size: int
+    suffix: str
+    fingerprint: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+    created: str = field(default_factory=now)
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards."""
+        return -(-self.num_items // self.shard_size)
+
+    def items(self, number: int) -> range:
+        """Return the numbers of the items of a shard."""
+        first = number * self.shard_size
+        return range(first, min(first + self.shard_size, self.num_items))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        return {
+            "schema_version": _SCHEMA_VERSION,
+            "kind": self.kind,
+            "created": self.created,
+            "num_items": self.num_items,
+            "shard_size": self.shard_size,
+            "num_shards": self.num_shards,
+            "format": self.suffix.removeprefix("."),
+            "warnings": list(self.warnings),
+            "fingerprint": dict(self.fingerprint),
+        }
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read what :meth:`to_dict` returned from a file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            DataError: It is damaged, or of a later version.
+        """
+        kinds = {
+            "schema_version": Between(1, _SCHEMA_VERSION, whole=True),
+            "kind": str,
+            "created": str,
+            "num_items": Between(0, whole=True),
+            "shard_size": Between(1, whole=True),
+            "format": str,
+            "warnings": [str],
+            "fingerprint": dict,
+        }
+        try:
+            fields = read_record(path, kinds)
+        except ModelFileError as error:
+            raise DataError(error.found, remedy="choose another folder") from error
+        return cls(
+            fields["kind"],
+            fields["num_items"],
+            fields["shard_size"],
+            f".{fields['format']}",
+            fields["fingerprint"],
+            tuple(fields["warnings"]),
+            fields["created"],
+        )
+
+
 class ShardFolder:
     """A folder of shards that has been begun; see the module.
 
     Attributes:
         path: The folder.
-        manifest: What :meth:`begin` was given when the folder was begun.
-        num_shards: Number of shards.
-        suffix: Suffix of the shards' files.
+        manifest: What it was begun for.
     """
 
-    def __init__(self, path: Path, document: Mapping[str, Any]) -> None:
-        self.path = path
-        self.manifest: dict[str, Any] = document["manifest"]
-        self.num_shards: int = document["num_shards"]
-        self.suffix: str = document["suffix"]
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path, self.manifest = path, manifest
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards."""
+        return self.manifest.num_shards
 
     # -- beginning ---------------------------------------------------------------------------------------
 
@@ -118,45 +200,29 @@ class ShardFolder:
         Raises:
             DataError: Its manifest is damaged.
         """
-        kind = {
-            "schema_version": Between(1, _SCHEMA_VERSION, whole=True),
-            "num_shards": Between(0, _MAX_SHARDS, whole=True),
-            "suffix": str,
-            "manifest": dict,
-        }
         try:
-            document = read_record(path / MANIFEST_FOLDER / _MANIFEST, kind)
+            return cls(path, Manifest.read(path / MANIFEST_FOLDER / _MANIFEST))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except ModelFileError as error:
-            raise DataError(error.found, remedy="choose another folder") from error
-        return cls(path, document)
 
     @classmethod
     def begin(
-        cls,
-        path: Path,
-        manifest: Mapping[str, Any],
-        num_shards: int,
-        suffix: str,
-        write_beside: Callable[[Path], None] = lambda _folder: None,
+        cls, path: Path, manifest: Manifest, write_beside: Callable[[Path], None] = lambda _folder: None
     ) -> Self:
         """Freeze the manifest; where another process was faster, return the folder with its manifest.
 
         Args:
             path: The folder; made where there is none.
-            manifest: JSON types.
-            num_shards: Number of shards.
-            suffix: Suffix of the shards' files, such as ``.parquet``.
+            manifest: What it is begun for.
             write_beside: Writes files that belong to the manifest into the folder that it is given.
 
         Raises:
             ConfigurationError: There are too many shards, or ``path`` holds other files.
             RunError: It cannot be written.
         """
-        if num_shards > _MAX_SHARDS:
+        if manifest.num_shards > _MAX_SHARDS:
             raise ConfigurationError(
-                f"there would be {num_shards:,} shards",
+                f"there would be {manifest.num_shards:,} shards",
                 expected=f"{_MAX_SHARDS:,} at most",
                 remedy="make them larger with --shard-size",
             )
@@ -166,13 +232,7 @@ class ShardFolder:
         try:
             temporary.mkdir()
             write_beside(temporary)
-            document = {
-                "schema_version": _SCHEMA_VERSION,
-                "num_shards": num_shards,
-                "suffix": suffix,
-                "manifest": dict(manifest),
-            }
-            write_json(temporary / _MANIFEST, document)
+            write_json(temporary / _MANIFEST, manifest.to_dict())
             # A folder cannot be renamed to one that holds files: of several processes one succeeds.
             temporary.rename(path / MANIFEST_FOLDER)
             flush_folder(path)
@@ -190,38 +250,55 @@ class ShardFolder:
         """Return the path of a file that ``write_beside`` wrote."""
         return self.path / MANIFEST_FOLDER / name
 
-    def require_same(self, fingerprint: Mapping[str, Any]) -> None:
-        """Refuse to go on with a folder that was begun with another fingerprint.
+    def require_same(
+        self,
+        kind: str,
+        fingerprint: Mapping[str, Any],
+        *,
+        shard_size: int | None = None,
+        suffix: str | None = None,
+    ) -> None:
+        """Refuse to go on with a folder that was begun for something else.
+
+        Args:
+            kind: What its shards are to hold.
+            fingerprint: What decides the results.
+            shard_size: Items of a shard, if a number is asked for.
+            suffix: Suffix of the shards' files, if one is asked for.
 
         Raises:
             ConfigurationError: Naming what differs.
         """
-        before, now = _flat(self.manifest.get("fingerprint")), _flat(fingerprint)
+        begun = self.manifest
+        if kind != begun.kind:
+            raise ConfigurationError(
+                f"{self.path} holds {begun.kind}", expected=f"a folder of {kind}, or an empty one"
+            )
+        before, now = _flat(begun.fingerprint), _flat(fingerprint)
+        if shard_size is not None:
+            before["the size of shards"], now["the size of shards"] = begun.shard_size, shard_size
+        if suffix is not None:
+            before["the format"], now["the format"] = begun.suffix, suffix
         names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        if not names:
-            return
-        differences = [
-            f"{name} was {_shown(before.get(name))} and is {_shown(now.get(name))}" for name in names
-        ]
-        raise ConfigurationError(
-            f"{self.path} was begun with something else: {listed(differences, 4)}",
-            remedy="repeat the command that began it, or choose another folder",
-        )
+        if names:
+            differences = [
+                f"{name} was {_shown(before.get(name))} and is {_shown(now.get(name))}" for name in names
+            ]
+            raise ConfigurationError(
+                f"{self.path} was begun with something else: {listed(differences, 4)}",
+                remedy="repeat the command that began it, or choose another folder",
+            )
 
     # -- shards ------------------------------------------------------------------------------------------
 
     def shard(self, number: int) -> Path:
         """Return the path of a shard, whether it is there or not."""
-        return self.path / f"part-{number:05d}{self.suffix}"
+        return self.path / f"part-{number:05d}{self.manifest.suffix}"
 
     def done(self) -> set[int]:
         """Return the numbers of the shards that are there."""
         names = set(os.listdir(self.path))  # noqa: PTH208  # one call for all shards
         return {number for number in range(self.num_shards) if self.shard(number).name in names}
-
-    def missing(self, share: Share) -> Iterator[int]:
-        """Yield the shards of a process that are not there when their turn comes."""
-        return (number for number in share.numbers(self.num_shards) if not self.shard(number).exists())
 
     @contextlib.contextmanager
     def writing(self, number: int) -> Iterator[Path]:
@@ -287,11 +364,6 @@ def require_free(path: Path) -> None:
         )
 
 
-def num_shards(num_items: int, shard_size: int) -> int:
-    """Return how many shards hold ``num_items``."""
-    return -(-num_items // shard_size)
-
-
 def chosen_shard_size(choice: int | None, num_items: int, share: Share) -> int:
     """Return the size of shards: ``choice``, or such that every process has some.
 
@@ -307,7 +379,7 @@ def chosen_shard_size(choice: int | None, num_items: int, share: Share) -> int:
 
 def _flat(value: object, name: str = "") -> dict[str, Any]:
     """Return nested objects as one, with names such as ``preprocess.crop_px``."""
-    if not isinstance(value, dict):
+    if not isinstance(value, Mapping):
         return {name: value}
     parts = [_flat(inner, f"{name}.{key}".lstrip(".")) for key, inner in value.items()]
     return {key: inner for part in parts for key, inner in part.items()}
