@@ -34,13 +34,7 @@ from deepresidual.runtime.files import write_json
 from tests.exporting.conftest import tiny_model
 from tests.kinds import KINDS, classifier_of
 
-FEW = (
-    "shortcut A",
-    "bottleneck full-preactivation",
-    "padding tensorflow",
-    "statistics of two stages",
-    "gray",
-)
+FEW = ("shortcut A", "bottleneck full-preactivation", "statistics of two stages")
 CONFIG = "data/weights/model_weights_config.json"
 
 

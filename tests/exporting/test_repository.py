@@ -134,6 +134,7 @@ def test_a_repository_of_several_models_asks_which(triton: Path, tmp_path: Path)
     assert len(files_in(copy)) == len(files_in(triton)) + 7
 
 
+@pytest.mark.test_all
 def test_a_repository_of_one_model_is_replaced_whole(triton: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(triton, tmp_path / "copy"))
     (copy / "pets" / "1" / "model.onnx").write_bytes(b"old")
