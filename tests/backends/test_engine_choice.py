@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deepresidual.backends import engine_choice, engine_trial
-from deepresidual.backends.engine import EngineSettings
+from deepresidual.backends.engine import ENGINES, EngineSettings
 from deepresidual.backends.engine_choice import candidates_of
 from deepresidual.backends.engine_trial import Trial, try_engines
 from deepresidual.backends.self_test import SelfTest
@@ -298,3 +298,27 @@ def test_an_engine_without_bf16_refuses_it() -> None:
         match="precision is 'bf16' for a model that onnxruntime computes; expected fp32",
     ):
         candidates_of(("onnxruntime",), "bf16")
+
+
+# -- shards --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_shards_stay_with_the_engine_of_the_first(
+    onnx_folder: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = photos / "test" if command == "predict" else photos
+    words = [command, str(onnx_folder), str(data), "--out", str(tmp_path / "out"), "--shard-size", "6"]
+    words += ["--batch-size", "3"]
+    assert main([*words, "--shard", "0/2"]) == 0
+    # On another machine openvino is the preferred one.
+    monkeypatch.setitem(ENGINES, "onnx", ("openvino", "onnxruntime"))
+    assert load_exported(onnx_folder).backend == "openvino"
+    assert main([*words, "--shard", "1/2"]) == 0
+    assert main([*words, "--shard", "1/2", "--backend", "openvino"]) == 2
+    assert "was begun with something else: backend was onnxruntime and is openvino" in capsys.readouterr().err

@@ -179,6 +179,11 @@ class Classifier(ABC):
         """Compute logits as :meth:`logits` does, in the calling thread alone: one of the :attr:`streams`."""
         return self.logits(pixels)
 
+    def computed_by(self, backend: str) -> Self:
+        """Return this classifier, computed by a backend where it has the choice: so shared work agrees."""
+        del backend
+        return self
+
     def expect(self, num_images: int) -> Self:
         """Make ready for so many images and return the classifier itself.
 

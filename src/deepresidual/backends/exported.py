@@ -108,6 +108,15 @@ class ExportedClassifier(Classifier):
         other._fix(settings)  # noqa: SLF001  # a copy of this object
         return other
 
+    def computed_by(self, backend: str) -> Self:
+        """Return this classifier, computed by an engine, where that is one to choose from."""
+        engines = tuple(name for name in self._engines if name == backend)
+        if backend == self.backend or not engines:
+            return self
+        other = copy.copy(self)
+        other._engines, other._choices = engines, {}  # noqa: SLF001  # a copy of this object
+        return other
+
     def expect(self, num_images: int) -> Self:
         """Choose an engine, its streams and its batch for so many images, and return this classifier.
 

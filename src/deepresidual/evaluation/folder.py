@@ -78,22 +78,17 @@ class EvaluationFolder:
         path, share = expanded(out), share or Share()
         samples = setup.source.split(setup.split)
         batch = samples_together(setup.members, setup.views, setup.options.batch_size)
-        fingerprint: dict[str, Any] = {
-            "split": setup.split,
-            "images": fingerprint_of(samples),
-            "views": setup.views.to_dict(),
-            "batch_size": setup.options.batch_size,
-            "precision": setup.precision,
-            **model_fingerprint(setup.members[0]),
-        }
         size = None if shard_size is None else _in_batches(chosen_shard_size(shard_size, 0, share), batch)
         begun = ShardFolder.find(path)
         if begun is None:
             require_free(path)
             usual = _in_batches(chosen_shard_size(None, len(samples), share), batch)
             suffix = ".parquet" if setup.has_several_labels else ".json"
-            begun = ShardFolder.begin(path, Manifest(_KIND, len(samples), size or usual, suffix, fingerprint))
-        begun.require_same(_KIND, fingerprint, shard_size=size)
+            manifest = Manifest(_KIND, len(samples), size or usual, suffix, _fingerprint(setup))
+            begun = ShardFolder.begin(path, manifest)
+        # What was chosen by measuring when the folder was begun is chosen no more.
+        setup = setup.computed_by(begun.manifest.backend)
+        begun.require_same(_KIND, _fingerprint(setup), shard_size=size)
         return cls(setup, begun, share)
 
     def done(self) -> list[int]:
@@ -225,6 +220,18 @@ class _LabelShards:
         fingerprint = fingerprint_of(self._setup.source.split(self._setup.split))
         scores = LabelScores.together(parts)
         return measure(scores, self._setup.members[0], self._setup.split, fingerprint)
+
+
+def _fingerprint(setup: EvaluationSetup) -> dict[str, Any]:
+    """Return what decides the figures."""
+    return {
+        "split": setup.split,
+        "images": fingerprint_of(setup.source.split(setup.split)),
+        "views": setup.views.to_dict(),
+        "batch_size": setup.options.batch_size,
+        "precision": setup.precision,
+        **model_fingerprint(setup.members[0].in_precision(setup.precision)),
+    }
 
 
 def _read_scores(path: Path, num_labels: int) -> LabelScores:

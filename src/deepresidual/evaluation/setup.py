@@ -209,6 +209,11 @@ class EvaluationSetup:
             num_left_out,
         )
 
+    def computed_by(self, backend: str) -> EvaluationSetup:
+        """Return this setup with its models computed by a backend, where they have the choice."""
+        members = tuple(member.computed_by(backend) for member in self.members)
+        return self if members == self.members else replace(self, members=members)
+
     # -- what can be measured --------------------------------------------------------------------------
 
     def evaluate(self) -> Evaluation:

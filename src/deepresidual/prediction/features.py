@@ -96,6 +96,9 @@ class FeatureOutputs:
         """Whether large JPEGs are decoded at a reduced size."""
         return self.settings.fast_decode
 
+    def computed_by(self, backend: str) -> None:
+        """Leave it as it is: features are PyTorch's."""
+
     def expect(self, num_files: int) -> None:
         """Make the model ready for so many files."""
         self._model.expect(num_files)

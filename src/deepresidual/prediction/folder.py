@@ -125,6 +125,8 @@ class PredictionFolder(Generic[R]):
         begun = ShardFolder.find(path)
         if begun is not None:
             found = None
+            # What was chosen by measuring when the folder was begun is chosen no more.
+            outputs.computed_by(begun.manifest.backend)
             outputs.expect(begun.manifest.num_items)
         else:
             require_free(path)
@@ -139,6 +141,7 @@ class PredictionFolder(Generic[R]):
                 tuple(map(str, found.unusable)),
             )
             begun = ShardFolder.begin(path, manifest, FileList.of(found.files).write)
+            outputs.computed_by(begun.manifest.backend)  # of who was first to begin it
         fingerprint = {"paths": places, **outputs.fingerprint()}
         begun.require_same(_KIND, fingerprint, shard_size=shard_size, suffix=suffix)
         return cls(outputs, begun, share, found)

@@ -54,6 +54,10 @@ class Outputs(Protocol[R]):
         """Whether large JPEGs are decoded at a reduced size."""
         ...
 
+    def computed_by(self, backend: str) -> None:
+        """Leave the computation to a backend, where there is a choice, so that all shards have the same."""
+        ...
+
     def expect(self, num_files: int) -> None:
         """Make ready for so many files; a backend may choose how to compute by their number."""
         ...
@@ -158,6 +162,10 @@ class ClassOutputs:
             return LabelRows(has_lists=suffix not in ("", ".csv"))
         return self._rows
 
+    def computed_by(self, backend: str) -> None:
+        """Leave the computation to a backend, where there is a choice."""
+        self._model = self._model.computed_by(backend)
+
     def expect(self, num_files: int) -> None:
         """Make the model ready for so many files."""
         self._model.in_precision(self._precision).expect(num_files)
@@ -170,7 +178,7 @@ class ClassOutputs:
             "min_probability": self._rows.min_probability,
             "precision": self._precision,
             "fast_decode": self.fast_decode,
-            **model_fingerprint(self._model),
+            **model_fingerprint(self._model.in_precision(self._precision)),
         }
 
     def facts(self) -> dict[str, Any]:

@@ -119,6 +119,12 @@ class Manifest:
     created: str = field(default_factory=now)
 
     @property
+    def backend(self) -> str:
+        """Name of what computes the items; empty where the fingerprint does not say."""
+        backend = self.fingerprint.get("backend")
+        return backend if isinstance(backend, str) else ""
+
+    @property
     def num_shards(self) -> int:
         """Number of shards."""
         return -(-self.num_items // self.shard_size)
