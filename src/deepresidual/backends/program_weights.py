@@ -9,35 +9,42 @@ archive has them (docs.pytorch.org, "PT2 Archive Spec"), and the network is buil
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from deepresidual.errors import ModelFileError
+from deepresidual.errors import ModelFileError, listed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _CONFIG = "data/weights/model_weights_config.json"
 _FLOAT32 = 7  # the archive's numbers of types
 _STRIDED = 7  # and of layouts
-_MOST_DIMENSIONS = 8
+_FLOAT32_BYTES = 4
 
 
-def read_program_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Return the weights of an exported program by name, float32 with the strides that they were saved with.
+def read_program_weights(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Return the weights of an exported program by name, float32.
+
+    Args:
+        path: The file.
+        expected: Name and shape of every weight that it has to hold; no byte of another one is read.
 
     Raises:
-        ModelFileError: The file is no such archive, is damaged, or holds weights of another form, pickled
-            ones among them.
+        ModelFileError: The file is no such archive, is damaged, or holds weights of another network or form,
+            pickled ones among them.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             (config,) = [name for name in archive.namelist() if name.endswith(f"/{_CONFIG}")]
             folder = config.removesuffix(_CONFIG) + "data/weights/"
-            described = json.loads(archive.read(config))["config"]
-            return {name: _tensor(archive, folder, entry) for name, entry in described.items()}
+            entries = json.loads(archive.read(config))["config"]
+            _require_fits({name: _shape(entry) for name, entry in entries.items()}, expected, path)
+            return {name: _tensor(archive, folder, entry) for name, entry in entries.items()}
     except (
         OSError, zipfile.BadZipFile, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError,
         NotImplementedError, RecursionError,
@@ -48,6 +55,30 @@ def read_program_weights(path: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
+def _require_fits(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], path: Path
+) -> None:
+    differences = [f"− {name} {expected[name]}" for name in expected if name not in found]
+    differences += [f"+ {name} {found[name]}" for name in found if name not in expected]
+    differences += [
+        f"± {name} {found[name]} for {expected[name]}"
+        for name in expected
+        if name in found and found[name] != expected[name]
+    ]
+    if differences:
+        raise ModelFileError(
+            f"{path} holds the weights of another network than config.json beside it (missing −, extra +, "
+            f"other shape ±): {listed(differences)}",
+            remedy="export the model again",
+        )
+
+
+def _shape(entry: dict[str, Any]) -> tuple[int, ...]:
+    if entry["use_pickle"] is not False:
+        raise ValueError(f"{entry['path_name']!r} is pickled")
+    return tuple(_numbers(entry["tensor_meta"]["sizes"]))
+
+
 def _tensor(archive: zipfile.ZipFile, folder: str, entry: dict[str, Any]) -> torch.Tensor:
     """Return one weight.
 
@@ -55,8 +86,6 @@ def _tensor(archive: zipfile.ZipFile, folder: str, entry: dict[str, Any]) -> tor
         ValueError: It is none of float32 that lies in the file as it is.
     """
     meta = entry["tensor_meta"]
-    if entry["use_pickle"] is not False:
-        raise ValueError(f"{entry['path_name']!r} is pickled")
     if meta["dtype"] != _FLOAT32 or meta["layout"] != _STRIDED:
         raise ValueError(f"{entry['path_name']!r} is not float32")
     member = archive.getinfo(folder + entry["path_name"])
@@ -64,8 +93,8 @@ def _tensor(archive: zipfile.ZipFile, folder: str, entry: dict[str, Any]) -> tor
         raise ValueError(f"{entry['path_name']!r} is compressed")
     sizes, strides = _numbers(meta["sizes"]), _numbers(meta["strides"])
     (offset,) = _numbers([meta["storage_offset"]])
-    if len(sizes) != len(strides) or len(sizes) > _MOST_DIMENSIONS:
-        raise ValueError(f"{entry['path_name']!r} has {len(sizes)} sizes and {len(strides)} strides")
+    if member.file_size != _FLOAT32_BYTES * math.prod(sizes):
+        raise ValueError(f"{entry['path_name']!r} has {member.file_size:,} bytes for the sizes {sizes}")
     stored = torch.frombuffer(bytearray(archive.read(member)), dtype=torch.float32)
     # as_strided refuses what reaches beyond the bytes that there are.
     return torch.as_strided(stored, sizes, strides, offset)
