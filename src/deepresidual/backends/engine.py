@@ -7,11 +7,12 @@ An engine is called by several threads at once, each with a request of its own, 
 from __future__ import annotations
 
 import copy
+import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias, assert_never
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, assert_never
 
-from deepresidual.errors import ModelFileError
+from deepresidual.errors import MissingDependencyError, ModelFileError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +90,32 @@ class Engine(ABC):
         other = copy.copy(self)
         other.settings = replace(self.settings, batch=batch)
         return other
+
+
+def imported(name: str, path: Path, extra: str) -> Any:
+    """Import the library of an engine.
+
+    Args:
+        name: Its module.
+        path: The file that is to be opened, for the message.
+        extra: The extra of this distribution that it comes with.
+
+    Raises:
+        MissingDependencyError: It is not installed, or broken.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise MissingDependencyError.of_extra(
+            f"{path} needs {name}, which is not installed", extra
+        ) from error
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{name} is installed and cannot be imported ({' '.join(str(error).split())})",
+            remedy=f"install it again: pip install --force-reinstall {name}",
+        ) from error
 
 
 def open_engine(folder: Path, signature: Signature, settings: EngineSettings) -> Engine:

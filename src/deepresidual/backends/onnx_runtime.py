@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from deepresidual.backends.engine import Engine, EngineSettings
-from deepresidual.errors import MissingDependencyError, ModelFileError
+from deepresidual.backends.engine import Engine, EngineSettings, imported
+from deepresidual.errors import ModelFileError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,16 +29,11 @@ class OnnxRuntimeEngine(Engine):
 
     Raises:
         ModelFileError: ONNX Runtime refuses the file.
-        MissingDependencyError: It is not installed.
+        MissingDependencyError: It is not installed, or broken.
     """
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingDependencyError.of_extra(
-                f"{path} needs onnxruntime, which is not installed", "onnx"
-            ) from error
+        onnxruntime = imported("onnxruntime", path, "onnx")
         self.settings, self.version = settings, onnxruntime.__version__
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = settings.threads

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from deepresidual.backends.engine import Engine, EngineSettings
-from deepresidual.errors import MachineError, MissingDependencyError, ModelFileError
+from deepresidual.backends.engine import Engine, EngineSettings, imported
+from deepresidual.errors import MachineError, ModelFileError
 from deepresidual.runtime.provenance import version_of
 
 if TYPE_CHECKING:
@@ -43,16 +43,11 @@ class OpenVinoEngine(Engine):
     Raises:
         ModelFileError: OpenVINO refuses the file.
         MachineError: The processor does not compute in the precision.
-        MissingDependencyError: OpenVINO is not installed.
+        MissingDependencyError: OpenVINO is not installed, or broken.
     """
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise MissingDependencyError.of_extra(
-                f"{path} is to be computed by OpenVINO, which is not installed", "openvino"
-            ) from error
+        openvino = imported("openvino", path, "openvino")
         self.settings, self.version = settings, version_of("openvino") or ""
         self._path, self._core = path, openvino.Core()
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
