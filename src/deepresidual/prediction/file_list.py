@@ -53,7 +53,8 @@ class FileList:
 
     def write(self, folder: Path) -> None:
         """Write the list into a folder."""
-        pq.write_table(self._table, folder / _NAME)
+        with (folder / _NAME).open("wb") as file:
+            pq.write_table(self._table, file)
 
     @classmethod
     def read(cls, folder: Path) -> FileList:

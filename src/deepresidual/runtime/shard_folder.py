@@ -206,9 +206,11 @@ class ShardFolder:
         Raises:
             DataError: Its manifest is damaged.
         """
+        if not path.is_dir():
+            return None
         try:
             return cls(path, Manifest.read(path / MANIFEST_FOLDER / _MANIFEST))
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return None
 
     @classmethod
@@ -327,7 +329,9 @@ class ShardFolder:
             flush_folder(self.path)
         except (OSError, RunError) as error:
             if not final.exists():
-                raise error if isinstance(error, RunError) else cannot_write(final, error) from error
+                # Not with the name of a file that is gone when the user looks.
+                cause = error.__cause__ if isinstance(error, RunError) else error
+                raise cannot_write(final, cause) if isinstance(cause, OSError) else error from cause
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
