@@ -40,7 +40,8 @@ def export(
     Args:
         model: A run or model folder, or a model by name (see 'residual models').
         out: The folder to write; it is there whole or not at all.
-        to: Format of the file; 'triton' and 'ovms' for a repository that these servers read.
+        to: Format of the file; 'triton' and 'ovms' for a repository that these servers read. For phones and
+            TensorRT see docs/how-to/other-formats.md.
         resize: Resize in model-image.onnx, which takes a whole photo: Pillow's, one node near it, or no file.
         int8: Make the convolutions int8, calibrated on training images, and measure on held-out ones what is
             lost: where that is more than half a point, or less than 98 % agree, nothing is written.
