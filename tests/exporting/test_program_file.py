@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import pickle
@@ -127,6 +128,19 @@ def test_nothing_is_written_where_the_program_is_another_function(
     with pytest.raises(ModelFileError, match="the program its logits differ"):
         export(tiny_model(), tmp_path / "out", to="pt2")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_class_takes_a_line_of_the_labels_whatever_it_is_called(tmp_path: Path) -> None:
+    names = ("blue\nsky", "\udce9", "red")
+    model = dataclasses.replace(tiny_model(), label_names=names)
+    export(model, tmp_path / "out", to="pt2")
+    assert (tmp_path / "out" / "labels.txt").read_text("utf-8").split("\n") == [
+        r"blue\nsky",
+        r"\udce9",
+        "red",
+        "",
+    ]
+    assert deepresidual.load(tmp_path / "out").label_names == names
 
 
 # -- files from elsewhere --------------------------------------------------------------------------------

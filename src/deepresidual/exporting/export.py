@@ -26,6 +26,7 @@ from deepresidual.models.config import ModelConfig
 from deepresidual.models.folder import CARD
 from deepresidual.models.source import CONFIG, is_exported, served_models
 from deepresidual.runtime.files import atomic_folder, expanded, sha256_of, write_json, write_text
+from deepresidual.runtime.printable import printable
 from deepresidual.runtime.processes import usable_cores
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _written(
     else:
         file, report = plan.write(model, folder, test)
     write_json(folder / CONFIG, ModelConfig.of(model).to_document())
-    write_text(folder / LABELS, "".join(f"{name}\n" for name in model.label_names))
+    write_text(folder / LABELS, "".join(f"{printable(name)}\n" for name in model.label_names))
     test.write(folder / SELF_TEST)
     signature = Signature(
         to,
