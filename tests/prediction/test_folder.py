@@ -98,7 +98,9 @@ def test_shards_are_small_enough_for_every_process(model: str) -> None:
 
 def test_more_processes_than_shards_have_nothing_to_do(model: str, capsys: Capture) -> None:
     assert predict("--out", "parts", "--shard-size", "15", "--shard", "3/4") == 0
-    assert capsys.readouterr().out == "parts: 0 of 1 shard are done\n"
+    out, err = capsys.readouterr()
+    assert out == "parts: 0 of 1 shard is done\n"
+    assert err == "nothing to do: there are fewer shards (1) than processes\n"
 
 
 def test_a_folder_goes_on_where_shards_are_missing(model: str, capsys: Capture) -> None:

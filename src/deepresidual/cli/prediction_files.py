@@ -180,6 +180,8 @@ def write_folder(
             f"resuming   {len(done):,} of {len(folder.own):,} shards are done; the list of files is of "
             f"{folder.shards.manifest.created}"
         )
+    if not folder.own:
+        note(f"nothing to do: there are fewer shards ({folder.shards.num_shards:,}) than processes")
     warn_each(folder.unusable)
     errors = FileErrors()
     with ProgressBar(num_files, done=folder.num_files_in(done), label="predicting") as bar:
@@ -208,5 +210,5 @@ def _in_words(document: dict[str, Any]) -> str:
     num_errors = document["num_errors"]
     bad = f", {num_errors:,} error{'s' if num_errors > 1 else ''}" if num_errors else ""
     if num_done < num_shards:
-        return f"{num_done:,} of {shards} are done{bad}"
+        return f"{num_done:,} of {shards} {'is' if num_shards == 1 else 'are'} done{bad}"
     return f"{document['count']:,} rows in {shards}{bad}"
