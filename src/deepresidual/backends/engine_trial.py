@@ -1,10 +1,11 @@
 """Try engines, streams and batches for an exported model, and remember the fastest; without torch.
 
 One request for each core and an image at a time is the rule: two streams of one thread are faster than one of
-two threads, and of large images a batch saves nothing. Which engine is faster, and where a batch or fewer
-streams of two threads pay, depends on the network and the processor, so it is tried, for at most
-:data:`~deepresidual.runtime.autotune.BUDGET_S` seconds, opening included. What is tried computes the same
-file in the same precision, and has passed the self-test.
+two threads, and of large float32 images a batch saves nothing. Which engine is faster, and where a batch or
+fewer streams of two threads pay, depends on the network and the processor (with AMX a batch of four takes 0.6
+of the time of an int8 ResNet-50), so it is tried, for at most :data:`~deepresidual.runtime.autotune.BUDGET_S`
+seconds, opening included. What is tried computes the same file in the same precision, and has passed the
+self-test.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from deepresidual.runtime.processes import usable_cores
 from deepresidual.runtime.provenance import version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -40,20 +41,22 @@ if TYPE_CHECKING:
 
 _CACHE = "engines"
 
-# An engine is taken for the fastest where no other takes less than so much of its time.
-_AS_FAST = 1.04
-# A batch, or streams of two threads, are taken where they save at least this.
+# What is taken for the fastest takes in most rounds at most so much of the time of each other one.
+_AS_FAST = 1.05
+# Streams of two threads are taken where they save at least this.
 _WORTH = 0.97
-_ROUNDS_OF_ENGINES = 7
+_MOST_ROUNDS = 9
 
 # Opening OpenVINO takes up to one and a half times as long as opening ONNX Runtime with its self-test; what
 # would not fit is not begun.
 _SLOWER_TO_OPEN = 1.5
 # A pass is long beside what starting it costs, and short beside the whole.
 _PASS_S = 0.02
-# Of images that take longer one at a time fills a processor.
-_BATCH_BELOW_S = 0.01
-_BATCH = 8
+# Of images that take longer one at a time fills a processor; of small ones more fit into its caches.
+_BATCH_BELOW_S = 0.03
+_BATCH = 4
+_LARGE_BATCH_BELOW_S = 0.002
+_LARGE_BATCH = 8
 _FEWEST_STREAMS_TO_PAIR = 4
 _MOST_STREAMS = 1024
 
@@ -105,22 +108,14 @@ def try_engines(folder: Path, signature: Signature, candidates: Sequence[EngineS
     sessions, errors = _opened(folder, signature, candidates, clock, most=len(candidates))
     if not sessions:
         raise errors[0]
-    by_name: dict[str, Session] = {session.settings.engine: session for session in sessions}
-    best, reason, is_clear = sessions[0], "", len(sessions) + len(errors) == len(candidates)
-    if not is_clear:
-        reason = "too slow or too busy here to try another"
-    elif len(sessions) > 1:
-        with _Passes(views) as passes:
-            rounds = run_in_turn(
-                {name: passes.of(session) for name, session in by_name.items()},
-                clock,
-                most_rounds=_ROUNDS_OF_ENGINES,
-            )
-        best = by_name[rounds.fastest() or best.settings.engine]
-        reason, is_clear = _reason(rounds, best.settings.engine)
-    if clock.left_s > 0:
-        best = _improved(best, views, clock)
-    return Trial(best, reason, is_clear)
+    if len(sessions) + len(errors) < len(candidates):
+        return Trial(sessions[0], "too slow or too busy here to try another", is_clear=False)
+    sessions += [batched for session in sessions if (batched := _batched(session, views, clock))]
+    by_name = {str(session.settings): session for session in sessions}
+    rounds = _rounds(by_name, views, Clock(clock.left_s, of_cpu=True))
+    fastest = rounds.fastest() or str(sessions[0].settings)
+    best, reason, is_clear = by_name[fastest], *_reason(rounds, by_name, fastest)
+    return Trial(_with_pairs(best, views, clock), reason, is_clear)
 
 
 def _opened(
@@ -147,39 +142,58 @@ def _opened(
     return sessions, failed + missing
 
 
-def _reason(rounds: Rounds, best: str) -> tuple[str, bool]:
-    """Return in words how the fastest engine compares with the others, and whether that is clear."""
-    others = [name for name in rounds.seconds if name != best]
-    is_clear = all(rounds.verdict(best, name, _AS_FAST) == "faster" for name in others)
-    if not rounds.are_enough and not rounds.given_up:
-        return "too slow or too busy here to measure", False
-    told = [
-        f"{name} given up at {rounds.given_up[name]:.1f} times its time"
-        if name in rounds.given_up
-        else f"{name} takes {np.median(rounds.ratios(name, best)):.2f} of its time"
-        for name in others
-    ]
-    return f"measured: {', '.join(told)}" + ("" if is_clear else ", which is not clear"), is_clear
-
-
-def _improved(session: Session, views: NDArray[np.uint8], clock: Clock) -> Session:
-    """Return a session of the same engine with the batch or the streams that are clearly faster."""
-    settings, seconds = session.settings, _seconds_of_request(session, views[:1])
-    variants: dict[str, Session] = {"": session}
+def _batched(session: Session, views: NDArray[np.uint8], clock: Clock) -> Session | None:
+    """Return a session of the engine for several images a request, where that may pay."""
+    seconds = _seconds_of_request(session, views[:1])
+    if seconds >= _BATCH_BELOW_S or clock.left_s <= 0:
+        return None
     try:
-        if seconds < _BATCH_BELOW_S:
-            variants["batch"] = session.with_batch(_BATCH)
-        if settings.streams >= _FEWEST_STREAMS_TO_PAIR and settings.engine != "torch":
-            paired = replace(settings, streams=settings.streams // 2, threads=2 * settings.threads)
-            variants["pairs"] = session.with_settings(paired)
-    except ModelFileError as error:  # what has failed the self-test is no variant
-        warn(f"{settings.engine} keeps to a stream for each core, an image at a time: {error.found}")
-    if len(variants) == 1 or clock.left_s <= 0:
-        return session
+        return session.with_batch(_LARGE_BATCH if seconds < _LARGE_BATCH_BELOW_S else _BATCH)
+    except ModelFileError as error:  # what has failed the self-test is no alternative
+        warn(f"{session.settings.engine} takes an image at a time: {error.found}")
+        return None
+
+
+def _rounds(sessions: Mapping[str, Session], views: NDArray[np.uint8], clock: Clock) -> Rounds:
     with _Passes(views) as passes:
-        rounds = run_in_turn({name: passes.of(each) for name, each in variants.items()}, clock, baseline="")
-    fastest = rounds.fastest() or ""
-    return variants[fastest] if rounds.verdict(fastest, "", _WORTH) == "faster" else session
+        alternatives = {name: passes.of(session) for name, session in sessions.items()}
+        return run_in_turn(alternatives, clock, most_rounds=_MOST_ROUNDS)
+
+
+def _reason(rounds: Rounds, sessions: Mapping[str, Session], best: str) -> tuple[str, bool]:
+    """Return in words how the fastest compares with other engines, and whether that is clear."""
+    others = [name for name in sessions if name != best]
+    is_clear = all(rounds.verdict(best, name, _AS_FAST) == "faster" for name in others)
+    engine = sessions[best].settings.engine
+    rivals = [name for name in others if sessions[name].settings.engine != engine]
+    if not rivals:
+        return "", is_clear
+    if not rounds.are_enough and len(rounds.given_up) < len(others):
+        return "too slow or too busy here to measure", False
+    measured = {
+        name: float(np.median(rounds.ratios(name, best))) for name in rivals if rounds.ratios(name, best)
+    }
+    rival = min(measured, key=measured.__getitem__, default=rivals[0])
+    compared = f"takes {measured[rival]:.2f} of its time" if measured else "is far behind"
+    doubt = "" if is_clear else ", which is not clear"
+    return f"measured: {sessions[rival].settings.engine} {compared}{doubt}", is_clear
+
+
+def _with_pairs(session: Session, views: NDArray[np.uint8], clock: Clock) -> Session:
+    """Return a session of half as many streams, of two threads each, where that is clearly faster."""
+    settings = session.settings
+    if settings.streams < _FEWEST_STREAMS_TO_PAIR or settings.engine == "torch" or clock.left_s <= 0:
+        return session
+    try:
+        paired = session.with_settings(
+            replace(settings, streams=settings.streams // 2, threads=2 * settings.threads)
+        )
+    except ModelFileError as error:
+        warn(f"{settings.engine} keeps to a stream for each core: {error.found}")
+        return session
+    # By the clock on the wall: threads of a stream wait for each other.
+    rounds = _rounds({"single": session, "paired": paired}, views, clock)
+    return paired if rounds.verdict("paired", "single", _WORTH) == "faster" else session
 
 
 def _seconds_of_request(session: Session, view: NDArray[np.uint8]) -> float:
