@@ -56,7 +56,13 @@ def test_few_images_show_nothing() -> None:
 
 
 def test_an_interval_beyond_half_a_point_shows_nothing() -> None:
-    assert not Loss("top1", 0.9, 0.897, (-0.001, 0.007), 0.99, 5000).is_shown
+    loss = Loss("top1", 0.9, 0.897, (-0.001, 0.007), 0.99, 5000)
+    assert not loss.is_shown
+    assert str(loss) == "top-1 90.00% → 89.70%, loss 0.30 points (95 %: -0.10 to 0.70), 99.00% agree"
+
+
+def test_no_loss_has_no_sign() -> None:
+    assert "loss 0.00 points" in str(Loss("top1", 0.9, 0.90000001, (0.0, 0.0), 1.0, 5000))
 
 
 def test_of_several_labels_macro_f1_is_what_may_be_lost() -> None:

@@ -76,10 +76,11 @@ class Loss:
 
     def __str__(self) -> str:
         name = "top-1" if self.figure == "top1" else "macro F1"
-        low, high = (100 * bound for bound in self.interval)
+        # Adding 0 makes 0.00 of −0.00.
+        loss, low, high = (f"{round(100 * value, 2) + 0:.2f}" for value in (self.loss, *self.interval))
         return (
-            f"{name} {self.reference:.2%} → {self.measured:.2%}, loss {100 * self.loss:.2f} points "
-            f"(95 %: {low:.2f} to {high:.2f}), {self.agreement:.2%} agree"
+            f"{name} {self.reference:.2%} → {self.measured:.2%}, loss {loss} points "
+            f"(95 %: {low} to {high}), {self.agreement:.2%} agree"
         )
 
 
