@@ -55,9 +55,22 @@ COMMANDS = (
     "train --help-all",
     "--print-completion bash",
 )
+# Commands that need an extra; each is installed in addition to those before it.
 EXTRAS = {
-    "onnx": "import onnx, onnxruntime, onnxruntime.quantization, onnxscript",
-    "openvino": "import openvino",
+    "onnx": (
+        "export run exported-onnx",
+        f"predict exported-onnx {PHOTO} --format csv",
+        "evaluate exported-onnx digits",
+        "export run exported-pt2 --to pt2",
+        f"predict exported-pt2 {PHOTO} --format csv",
+        "export run for-triton --to triton",
+    ),
+    "openvino": (
+        "export run exported-openvino --to openvino",
+        f"predict exported-openvino {PHOTO} --format csv",
+        f"predict exported-onnx {PHOTO} --backend openvino --format csv",
+        "export run for-ovms --to ovms",
+    ),
 }
 REFUSED = {"train digits --lr 0.1": "here it is --learning-rate 0.1", "train phots": "does not exist"}
 
@@ -163,10 +176,13 @@ def installed(folder: Path, wheel: Path, python: str, resolution: str, flags: li
     first_result = use(binaries, folder)
     # Commands compile Python files, which are no part of what an extra adds.
     before, added = megabytes(environment), []
-    for extra, works in EXTRAS.items():
-        _, after = install([*requirements(wheel), *requirements(wheel, extra)])
-        run([str(binaries / "python"), "-c", works])
-        added.append(f"[{extra}] adds {after - before:,.0f} MB")
+    names = requirements(wheel)
+    for extra, commands in EXTRAS.items():
+        names += requirements(wheel, extra)
+        _, after = install(names)
+        for words in commands:
+            run([str(binaries / "residual"), *words.split()], folder)
+        added.append(f"[{extra}] adds {after - before:,.0f} MB, {len(commands)} commands work")
         before = megabytes(environment)
     return Installed(seconds, len(packages), size, torch, first_result, ", ".join(added))
 
