@@ -55,7 +55,15 @@ def test_one_that_is_left_alone_has_won(time: Time) -> None:
     rounds = run_in_turn(passes, Clock(100.0))
     assert rounds.given_up == {"a": 3.0}
     assert time.done == ["a", "b"]
-    assert rounds.fastest() == "b"
+    assert (rounds.fastest(), rounds.are_enough) == ("b", True)
+
+
+def test_seconds_of_the_processor_leave_waiting_out(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "process_time", lambda: 0.01 * len(time.done), raising=False)
+    passes = {"waits": Pass(time.taking("waits", 0.04)), "computes": Pass(time.taking("computes", 0.02), 0.8)}
+    rounds = run_in_turn(passes, Clock(of_cpu=True))
+    assert rounds.fastest() == "waits"
+    assert rounds.ratios("waits", "computes")[:2] == pytest.approx([0.8, 0.8])
 
 
 def test_the_first_pass_may_take_longer(time: Time) -> None:

@@ -52,6 +52,7 @@ _MOST_ROUNDS = 9
 _SLOWER_TO_OPEN = 1.5
 # A pass is long beside what starting it costs, and short beside the whole.
 _PASS_S = 0.02
+_MOST_REQUESTS = 1000
 # Of images that take longer one at a time fills a processor; of small ones more fit into its caches.
 _BATCH_BELOW_S = 0.03
 _BATCH = 4
@@ -92,7 +93,7 @@ def open_first(folder: Path, signature: Signature, candidates: Sequence[EngineSe
 
 
 def try_engines(folder: Path, signature: Signature, candidates: Sequence[EngineSettings]) -> Trial:
-    """Try engines, then batches and streams of the fastest.
+    """Try engines, an image at a time and in batches, then streams of the fastest.
 
     Args:
         folder: The exported model.
@@ -113,7 +114,7 @@ def try_engines(folder: Path, signature: Signature, candidates: Sequence[EngineS
     sessions += [batched for session in sessions if (batched := _batched(session, views, clock))]
     by_name = {str(session.settings): session for session in sessions}
     rounds = _rounds(by_name, views, Clock(clock.left_s, of_cpu=True))
-    fastest = rounds.fastest() or str(sessions[0].settings)
+    fastest = (rounds.fastest() if rounds.are_enough else None) or str(sessions[0].settings)
     best, reason, is_clear = by_name[fastest], *_reason(rounds, by_name, fastest)
     return Trial(_with_pairs(best, views, clock), reason, is_clear)
 
@@ -168,7 +169,7 @@ def _reason(rounds: Rounds, sessions: Mapping[str, Session], best: str) -> tuple
     rivals = [name for name in others if sessions[name].settings.engine != engine]
     if not rivals:
         return "", is_clear
-    if not rounds.are_enough and len(rounds.given_up) < len(others):
+    if not rounds.are_enough:
         return "too slow or too busy here to measure", False
     measured = {
         name: float(np.median(rounds.ratios(name, best))) for name in rivals if rounds.ratios(name, best)
@@ -196,11 +197,12 @@ def _with_pairs(session: Session, views: NDArray[np.uint8], clock: Clock) -> Ses
     return paired if rounds.verdict("paired", "single", _WORTH) == "faster" else session
 
 
-def _seconds_of_request(session: Session, view: NDArray[np.uint8]) -> float:
-    session.logits_here(view)
-    started = time.perf_counter()
-    session.logits_here(view)
-    return time.perf_counter() - started
+def _seconds_of_request(session: Session, pixels: NDArray[np.uint8]) -> float:
+    """Return CPU seconds of a request, the second one."""
+    session.logits_here(pixels)
+    started = time.process_time()
+    session.logits_here(pixels)
+    return time.process_time() - started
 
 
 class _Passes:
@@ -221,7 +223,7 @@ class _Passes:
         """Return a pass of a session, and how many images it computes."""
         settings = session.settings
         pixels = np.resize(self._views, (settings.batch, *self._views.shape[1:]))
-        times = max(1, math.ceil(_PASS_S / _seconds_of_request(session, pixels)))
+        times = math.ceil(_PASS_S / max(_seconds_of_request(session, pixels), _PASS_S / _MOST_REQUESTS))
         pool = ThreadPoolExecutor(settings.streams)
         self._pools.append(pool)
 

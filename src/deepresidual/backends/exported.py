@@ -78,10 +78,11 @@ class ExportedClassifier(Classifier):
 
     @property
     def _choice(self) -> EngineChoice:
-        if self.precision not in self._choices:
-            candidates = candidates_of(self._engines, self.precision)
-            self._choices[self.precision] = EngineChoice(self.folder, self.signature, candidates)
-        return self._choices[self.precision]
+        if self.precision in self._choices:
+            return self._choices[self.precision]
+        candidates = candidates_of(self._engines, self.precision)
+        # Of several threads that ask at the same time all get the same one.
+        return self._choices.setdefault(self.precision, EngineChoice(self.folder, self.signature, candidates))
 
     @property
     def settings(self) -> EngineSettings:

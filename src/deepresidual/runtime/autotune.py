@@ -152,9 +152,9 @@ class Rounds:
 
     @property
     def are_enough(self) -> bool:
-        """Whether all that were not given up have rounds enough to tell anything."""
+        """Whether one alone is left, or all that are left have rounds enough to tell anything."""
         counts = [len(values) for name, values in self.seconds.items() if name not in self.given_up]
-        return min(counts, default=0) >= _FEWEST_ROUNDS
+        return len(counts) == 1 or min(counts, default=0) >= _FEWEST_ROUNDS
 
 
 def run_in_turn(
