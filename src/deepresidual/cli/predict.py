@@ -94,7 +94,7 @@ def predict(
         backend: What computes an exported model: onnxruntime, openvino, torch; auto: the fastest here, which
             is tried for three seconds from 64 images on.
         device: auto, cpu, cuda, cuda:1, mps.
-        workers: Threads that read and decode.
+        workers: Threads that read and decode; of an exported model those that compute do.
         json: Print one JSON document at the end instead.
     """
     from deepresidual.models.source import find_source
