@@ -7,6 +7,7 @@ calls ``torch.export.load`` on a file that it has not just written, since that r
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,11 @@ def program_logits(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]
 
     ``torch.export.load`` unpickles: a file from elsewhere is not for this function.
     """
-    program = torch.export.load(path).module()
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "The given buffer is not writable", UserWarning
+        )  # torch 2.11, of itself
+        program = torch.export.load(path).module()
     with torch.inference_mode():
         _, logits = program(torch.from_numpy(pixels))
     values: NDArray[np.float32] = logits.numpy()
