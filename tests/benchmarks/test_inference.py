@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,15 @@ def test_answers_of_random_weights_depend_on_the_photo(network: Network, tmp_pat
     others = [path.read_bytes() for path in write_photos(tmp_path, 8, seed=1)]
     logits = network.exports.classifier("resnet20").logits(views_of(others, "resnet20", 32))
     assert len(set(logits.argmax(axis=1))) > 2
+
+
+def test_a_network_has_a_cache_of_its_own_while_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESIDUAL_CACHE", "somewhere")
+    with alone.opened_network("resnet20", SMALL) as network:
+        assert network.views.shape == (16, 32, 32, 3)
+        assert network.expected.shape == (16, 10)
+        assert os.environ["RESIDUAL_CACHE"].endswith("cache")
+    assert os.environ["RESIDUAL_CACHE"] == "somewhere"
 
 
 # -- sides ---------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from deepresidual.benchmarks.measurement import (
     unmeasured,
 )
 from deepresidual.errors import ConfigurationError, RunError, UnknownNameError
+from deepresidual.runtime.cpu import telling_flags
 
 ROW = Row("speed", "training", "the others", 2.0)
 
@@ -104,3 +105,12 @@ def test_a_result_says_how_to_have_it_again(tmp_path: Path) -> None:
     assert [row["is_met"] for row in document["rows"]] == [None, True]
     assert document["rows"][1]["ratio"] == {"median": 0.5, "lowest": 0.4, "highest": 0.6, "count": 5}
     assert len(document["commit"]) >= 7
+
+
+def test_a_result_names_no_place_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "sys.argv", ["residual", "benchmark", "folder", "/a/b/photos", "--out", "results/x.json"]
+    )
+    result = make_result("folder", [], 5, torch.device("cpu"))
+    assert result.command == ["residual", "benchmark", "folder", "photos", "--out", "results/x.json"]
+    assert result.hardware["flags"] == list(telling_flags())

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from deepresidual.backends.engine import EngineName, EngineSettings, open_engine
 from deepresidual.backends.signature import read_signature
 from deepresidual.benchmarks.exports import Exports, ModelKind
+from deepresidual.benchmarks.finetune import own_cache
 from deepresidual.benchmarks.inference_sides import InferenceSide, Precision, measure_sides
 from deepresidual.benchmarks.measurement import (
     MIN_REPETITIONS,
@@ -218,7 +219,9 @@ def opened_network(model: str, sizes: InferenceSizes) -> Iterator[Network]:
         photos = write_photos(Path(place, "photos"), sizes.num_views)
         exports = Exports(Path(place), [path.read_bytes() for path in photos], image_px)
         views = exports.views(model)
-        yield Network(model, exports, views, exports.classifier(model).logits(views))
+        # A cache of its own: what was chosen at an earlier time may have been chosen beside other programs.
+        with own_cache(Path(place, "cache")):
+            yield Network(model, exports, views, exports.classifier(model).logits(views))
 
 
 def opened_sides(

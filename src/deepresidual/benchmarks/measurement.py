@@ -105,7 +105,7 @@ class Result:
 
     Attributes:
         benchmark: Its name.
-        command: The command that was given, program name first.
+        command: The command that was given, program name first; absolute paths by their last name.
         commit: The commit of the checkout, with ``+`` where files differ from it; else the version.
         hardware: Device, cores, threads, and instruction sets of the processor.
         threads: Threads of torch on each side.
@@ -154,7 +154,7 @@ def make_result(
     found = versions()
     return Result(
         benchmark=benchmark,
-        command=command_line(),
+        command=[Path(word).name if Path(word).is_absolute() else word for word in command_line()],
         commit=measured_commit(),
         hardware={**describe_hardware(device), "flags": list(telling_flags())},
         threads=torch.get_num_threads(),
