@@ -13,7 +13,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,6 @@ from deepresidual.exporting.onnx_file import write_onnx
 from deepresidual.exporting.openvino_file import convert_onnx
 from deepresidual.exporting.quantize import Layer, layers_of, prepared, quantized
 from deepresidual.exporting.views import NUM_VIEWS, views_of
-from deepresidual.runtime.autotune import Clock, Pass, run_in_turn
 from deepresidual.runtime.console import note
 from deepresidual.runtime.files import sha256_of
 from deepresidual.runtime.processes import usable_cores
@@ -61,7 +60,8 @@ _MOST_WORST = 6
 
 # Means over 64 views and all positions are exact to a hundredth of what is corrected.
 _CORRECTION_VIEWS = 64
-_PASS_S = 0.05
+_PASS_S, _SPEED_S = 0.05, 3.0
+_FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15
 
 
 @dataclass(frozen=True)
@@ -210,28 +210,44 @@ class _Bench:
         verdict = EngineVerdict(name, self._gate.loss(session, name))
         return dataclasses.replace(verdict, speed=self._speed(computing)) if verdict.passes else verdict
 
-    def _speed(self, int8: Engine) -> float | None:
+    def _speed(self, int8: Engine) -> float:
         """Return how many times as fast the int8 file is: one image at a time, one thread, files in turn."""
         signature = _signature(self._fp32, "fp32")
         fp32 = open_engine(self._fp32.parent, signature, EngineSettings(int8.settings.engine))
-        passes: dict[str, Pass] = {}
-        for name, computing in (("int8", int8), ("fp32", fp32)):
-            count = self._num_timed(computing)
-            passes[name] = Pass(partial(self._compute, computing, count), work=count)
-        ratios = run_in_turn(passes, Clock(), baseline="fp32").ratios("fp32", "int8")
-        return statistics.median(ratios) if ratios else None
-
-    def _num_timed(self, engine: Engine) -> int:
-        """Return how many images take the time of a pass."""
-        started = time.perf_counter()
-        self._compute(engine, 2)
-        return max(1, min(1000, round(2 * _PASS_S / (time.perf_counter() - started))))
+        return speed_ratio(partial(self._compute, fp32), partial(self._compute, int8))
 
     def _compute(self, engine: Engine, count: int | None = None) -> NDArray[np.float32]:
         """Compute ``count`` views one by one, over and over; by default each once."""
         views, num_views = self._test.pixels, len(self._test.pixels)
         places = [number % num_views for number in range(count or num_views)]
         return np.concatenate([engine.logits(views[place : place + 1]) for place in places])
+
+
+def speed_ratio(before: Callable[[int], object], after: Callable[[int], object]) -> float:
+    """Return how many times as fast ``after`` computes as ``before``: median over rounds in which both do.
+
+    Both compute the same number of images a round, and are timed in CPU seconds, which other programs hardly
+    change: by the clock, on a busy machine, one pair of files was measured as 0.2 and as 7.9.
+
+    Args:
+        before: Computes so many images.
+        after: The same.
+    """
+    count = 1
+    while (seconds := min(_cpu_seconds(side, count) for side in (before, after))) < _PASS_S:
+        # The first call prepares, so that one image alone says little.
+        count = max(2 * count, min(10 * count, round(count * _PASS_S / max(seconds, 1e-9))))
+    ratios: list[float] = []
+    end = time.perf_counter() + _SPEED_S
+    while len(ratios) < _FEWEST_ROUNDS or (len(ratios) < _MOST_ROUNDS and time.perf_counter() < end):
+        ratios.append(_cpu_seconds(before, count) / _cpu_seconds(after, count))
+    return statistics.median(ratios)
+
+
+def _cpu_seconds(compute: Callable[[int], object], count: int) -> float:
+    started = time.process_time()
+    compute(count)
+    return time.process_time() - started
 
 
 def installed_engines(to: Int8Target) -> list[EngineName]:

@@ -24,7 +24,8 @@ class EngineVerdict:
         engine: The engine with its version.
         loss: What is lost; ``None``: the engine failed in its self-test.
         failure: Why it did.
-        speed: How many times as fast as the float file in the same engine; ``None``: not measured.
+        speed: How many times as fast as the float file in the same engine, in CPU seconds of one thread;
+            ``None``: not measured.
     """
 
     engine: str
