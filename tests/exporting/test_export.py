@@ -129,6 +129,75 @@ def test_a_session_that_computes_wrongly_is_refused(own_export: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is missing"),
+        (b"", "is damaged (No data left in file)"),
+        (b"PK\x03\x04 and no more", "is damaged (File is not a zip file)"),
+    ],
+)
+def test_a_damaged_self_test_is_told_once_and_before_the_table(
+    own_export: Path, photos: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, message: str
+) -> None:
+    file = own_export / "self-test.npz"
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    assert main(["predict", str(own_export), str(photos)]) == 3
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"error: {file} {message}; copy the whole folder, or export again\n")
+
+
+@pytest.mark.parametrize(
+    ("kept", "given", "message"),
+    [
+        (["config.json", "model.onnx"], "", r"export/signature\.json is missing; copy the whole folder, or"),
+        (["config.json", "model.onnx"], "model.onnx", r"export/signature\.json is missing; copy the whole"),
+        (["signature.json", "model.onnx"], "", r"export/config\.json is missing; copy the whole folder, or"),
+        (["signature.json", "model.onnx"], "model.onnx", r"export/config\.json is missing; copy the whole"),
+        (
+            ["model.onnx"],
+            "",
+            r"model\.onnx is without the files that 'residual export' wrote beside it; expected",
+        ),
+        (
+            ["model.onnx"],
+            "model.onnx",
+            r"export/model\.onnx is without the files that 'residual export' wrote",
+        ),
+        (
+            ["config.json", "signature.json"],
+            "",
+            r"model\.onnx is missing; copy the whole folder, or export again",
+        ),
+    ],
+)
+def test_what_is_missing_of_an_exported_model_is_named(
+    own_export: Path, kept: list[str], given: str, message: str
+) -> None:
+    for file in own_export.iterdir():
+        if file.name not in kept:
+            file.unlink()
+    with pytest.raises(ModelFileError, match=message):
+        deepresidual.load(own_export / given).predict(np.zeros((8, 8, 3), np.uint8))
+
+
+def test_a_repository_without_a_signature_says_so(own_export: Path) -> None:
+    (own_export / "1").mkdir()
+    (own_export / "model.onnx").rename(own_export / "1" / "model.onnx")
+    (own_export / "signature.json").unlink()
+    for given in (own_export, own_export / "1" / "model.onnx"):
+        with pytest.raises(ModelFileError, match=r"export/signature\.json is missing; copy the whole folder"):
+            deepresidual.load(given)
+
+
+def test_a_model_folder_with_an_exported_file_beside_stays_one(tmp_path: Path) -> None:
+    save(tiny_model(), tmp_path / "model")
+    (tmp_path / "model" / "model.onnx").touch()
+    assert repr(deepresidual.load(tmp_path / "model")).startswith("TorchClassifier(")
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"signature_version": 2}, "signature_version is 2; expected 1"),

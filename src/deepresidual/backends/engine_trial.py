@@ -83,7 +83,7 @@ def open_first(folder: Path, signature: Signature, candidates: Sequence[EngineSe
     Each that does not pass is told of before the next one is tried.
 
     Raises:
-        ModelFileError: No engine passes; the error is that of the first.
+        ModelFileError: No engine passes, and the error is that of the first; or the stored views are damaged.
         MissingDependencyError: None is installed.
     """
     sessions, errors = _opened(folder, signature, candidates, Clock(math.inf), most=1)
@@ -127,6 +127,7 @@ def _opened(
     failed: list[ResidualError] = []
     missing: list[ResidualError] = []
     longest = 0.0
+    SelfTest.read(folder / SELF_TEST)  # damage of the folder is told once, and is no engine's failure
     for settings in candidates:
         if len(sessions) == most or (sessions and clock.left_s < _SLOWER_TO_OPEN * longest):
             break

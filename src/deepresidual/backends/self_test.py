@@ -9,6 +9,7 @@ first, and what it says is held against what PyTorch said when the model was exp
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 TOLERANCES: dict[FileKind | Precision, float] = {"fp32": 1e-3, "int8": 0.1, "bf16": 0.1, "fp16": 0.02}
 """Allowed difference of logits as a share of their standard deviation: the largest one for fp32, whose sums
 are only taken in another order, and the root of the mean square for what rounds."""
+
+_COPY = "copy the whole folder, or export again"
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,14 @@ class SelfTest:
             ModelFileError: It is missing or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # Opened here, since NumPy leaves a file open that is no zip file.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 found = cls(arrays["pixels"], arrays["logits"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ModelFileError(
-                f"{path} cannot be read ({error})", remedy="copy the whole folder, or export again"
-            ) from error
+        except FileNotFoundError as error:
+            raise ModelFileError(f"{path} is missing", remedy=_COPY) from error
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+            raise ModelFileError(f"{path} is damaged ({reason})", remedy=_COPY) from error
         fits = (
             found.pixels.ndim == 4 and found.logits.ndim == 2 and 0 < len(found.pixels) == len(found.logits)
         )
@@ -67,7 +72,7 @@ class SelfTest:
             raise ModelFileError(
                 f"{path} holds arrays of {found.pixels.shape} and {found.logits.shape}",
                 expected="views and their logits",
-                remedy="copy the whole folder, or export again",
+                remedy=_COPY,
             )
         return found
 

@@ -47,9 +47,10 @@ def print_rows(
     """
     rows = outputs.rows()
     kind: RowFormat = "jsonl" if format_name == "jsonl" else "csv" if format_name == "csv" else "table"
+    results = outputs.results(files)  # the engine is opened: what it complains of stands above the table
     if not quiet:
         _print_header(rows, kind)
-    for result in outputs.results(files):
+    for result in results:
         named = replace(result, path=result.path or "stdin")
         if named.error:
             errors.add(named.path, named.error)

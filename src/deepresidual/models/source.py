@@ -177,6 +177,7 @@ def exists(path: Path) -> bool:
 def _existing(text: str, path: Path) -> ModelSource:
     if (exported := exported_folder(path)) is not None:
         return ModelSource(text, "exported", exported)
+    _refuse_part_of_export(path)
     if path.is_dir():
         if is_model_folder(path):
             return ModelSource(text, "folder", model_folder(path))
@@ -184,6 +185,35 @@ def _existing(text: str, path: Path) -> ModelSource:
         if not any(name in (CONFIG, "checkpoint") or _is_weights(name) for name in files):
             raise ModelFileError(f"{path} is not a model", expected=_EXPECTED)
     return ModelSource(text, "file", path)
+
+
+def _refuse_part_of_export(path: Path) -> None:
+    """Refuse what is left of an exported model whose other files are missing.
+
+    Raises:
+        ModelFileError: It is one, or a file of one.
+    """
+    folder = path if path.is_dir() else path.parent.parent if path.parent.name == VERSION else path.parent
+    file = next((name for name in _files_of_export(folder) if path in (folder, folder / name)), None)
+    if file is None or (path.is_dir() and (folder / WEIGHTS).is_file()):
+        return
+    has_signature = (folder / SIGNATURE).is_file()
+    if has_signature or is_model_folder(folder):
+        raise ModelFileError(
+            f"{folder / (CONFIG if has_signature else SIGNATURE)} is missing",
+            remedy="copy the whole folder, or export again",
+        )
+    raise ModelFileError(
+        f"{folder / file} is without the files that 'residual export' wrote beside it",
+        expected=f"the whole folder, with {CONFIG} and {SIGNATURE}",
+        remedy="copy all of it, or give the checkpoint that it was made from",
+    )
+
+
+def _files_of_export(folder: Path) -> list[str]:
+    """Return which files of exported models are in a folder, those for a server included."""
+    names = [name for file in EXPORTED_FILES for name in (file, f"{VERSION}/{file}")]
+    return [name for name in names if (folder / name).is_file()]
 
 
 def _is_weights(name: str) -> bool:

@@ -21,6 +21,7 @@ WEIGHT_SUFFIXES = (
 
 _UNPACK = "unpack it first"
 _ORIGINAL = "convert the checkpoint that it was made from"
+_WHOLE_EXPORT = f"give the whole folder where 'residual export' wrote it, or {_ORIGINAL}"
 _AGAIN = "download the file itself again"
 _STATE_DICT = "save its state_dict() with safetensors in the program that wrote it"
 _KNOWN = (
@@ -70,7 +71,9 @@ def describe(path: Path, start: bytes, end: bytes) -> tuple[str, str]:
     if start[4:8] == b"TFL3":
         return "a TensorFlow Lite model", _ORIGINAL
     if path.suffix == ".onnx":
-        return "an ONNX model", _ORIGINAL
+        return "an ONNX model", _WHOLE_EXPORT
+    if path.suffix == ".pt2":
+        return "an exported program of PyTorch", _WHOLE_EXPORT
     if start[:1] == b"\x08" and start[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42"):
         return "ONNX or another protobuf", _ORIGINAL
     for magic, name, remedy in _KNOWN:

@@ -266,7 +266,12 @@ def test_a_torchscript_program_is_named_before_its_members_are_judged(tmp_path: 
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        ("x.onnx", b"\x0a\x03abc", "is an ONNX model; .*; convert the checkpoint that it was made from"),
+        (
+            "x.onnx",
+            b"\x0a\x03abc",
+            "is an ONNX model; .*; give the whole folder .*, or convert the checkpoint",
+        ),
+        ("x.pt2", b"PK\x03\x04abc", "is an exported program of PyTorch; .*; give the whole folder where"),
         ("x.safetensors", b"<html>", "is a web page instead of weights; expected a safetensors file"),
         ("x.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "run 'git lfs pull'"),
         ("x.safetensors", zip_bytes("x/data.pkl"), r"a zip archive, as torch.save writes them; .*\.pth"),
