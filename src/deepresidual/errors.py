@@ -200,8 +200,12 @@ class DivergedError(ResidualError):
     exit_code = 5
 
 
+_FEW = 8
+"""Names that a message lists."""
+
+
 class UnknownNameError(ConfigurationError):
-    """A name is not among the known ones; the message names the nearest.
+    """A name is not among the known ones; the message names the nearest, and all where they are few.
 
     Args:
         kind: What the name stands for, for example ``"model"``.
@@ -213,10 +217,12 @@ class UnknownNameError(ConfigurationError):
     def __init__(self, kind: str, name: str, choices: Iterable[str], remedy: str = "") -> None:
         choices = list(choices)
         close = nearest(name, choices)
-        some = ", ".join(choices[:8]) + (", …" if len(choices) > 8 else "")
+        are_few = len(choices) <= _FEW
+        some = ", ".join(choices[:_FEW]) + ("" if are_few else ", …")
+        is_told = bool(close) and (not are_few or len(close) == len(choices))
         super().__init__(
             f"unknown {kind} {quoted(name)}" + (f" (nearest: {', '.join(close)})" if close else ""),
-            expected="" if close else f"one of {some}",
+            expected="" if is_told else f"one of {some}",
             remedy=remedy,
         )
 

@@ -21,9 +21,18 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("cifr10:x", r"^unknown kind of data 'cifr10' \(nearest: cifar10, cifar100\)$"),
-        ("shard:x", r"^unknown kind of data 'shard' \(nearest: shards\)$"),
-        ("CSV:x", r"^unknown kind of data 'CSV' \(nearest: csv\)$"),
+        (
+            "cifr10:x",
+            r"^unknown kind of data 'cifr10' \(nearest: cifar10, cifar100\); expected one of cifar10, cifar100, csv, shards$",
+        ),
+        (
+            "shard:x",
+            r"^unknown kind of data 'shard' \(nearest: shards\); expected one of cifar10, cifar100, csv, shards$",
+        ),
+        (
+            "CSV:x",
+            r"^unknown kind of data 'CSV' \(nearest: csv\); expected one of cifar10, cifar100, csv, shards$",
+        ),
         ("hub:x/y", r"^unknown kind of data 'hub'; expected one of cifar10, cifar100, csv, shards$"),
         ("https://x.org/a", r"^unknown kind of data 'https'"),
     ],

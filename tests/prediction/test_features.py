@@ -97,7 +97,7 @@ def test_parquet_holds_lists_of_fixed_size_and_null_for_what_cannot_be_used(
 ) -> None:
     assert extract("--features", "--dtype", "float16", "--out", "features.parquet") == 3
     out, err = capsys.readouterr()
-    assert out == "features.parquet: 15 rows of 8 features (float16), 1 of them errors\n"
+    assert out == "features.parquet: 15 rows of 8 features (float16), 1 of them an error\n"
     assert "warning: photos/test/blue/blue-002.png: damaged PNG" in err
     table = pq.read_table("features.parquet")
     assert table.schema.field("features").type == pa.list_(pa.float16(), 8)
@@ -182,7 +182,10 @@ def test_a_backbone_has_features_and_no_classes(
             "--top-k is given with --features, which",
         ),
         (["--features", "--out", "a.npy", "--min-probability", "0.5"], "--min-probability is given with"),
-        (["--features", "layer9", "--out", "a.npy"], "unknown stage 'layer9' (nearest: layer"),
+        (
+            ["--features", "layer9", "--out", "a.npy"],
+            "unknown stage 'layer9' (nearest: layer2, layer1); expected one of stem, layer1, layer2",
+        ),
         (
             ["--features", "--out", "parts", "--format", "csv"],
             "--format is csv, and --out a folder;",
