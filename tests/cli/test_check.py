@@ -119,8 +119,8 @@ def test_check_and_train_refuse_the_same_in_the_same_words(
 def test_an_unknown_kind_of_data_is_usage(capsys: Capture) -> None:
     assert main(["check", "cifr10:somewhere"]) == 2
     assert capsys.readouterr().err == (
-        "error: unknown kind of data 'cifr10' (nearest: cifar10, cifar100); expected one of cifar10, cifar100, "
-        "csv, shards\n"
+        "error: unknown kind of data 'cifr10' (nearest: cifar10, cifar100); expected one of cifar10, "
+        "cifar100, csv, shards\n"
     )
 
 

@@ -102,6 +102,17 @@ def test_shards_give_the_very_document_of_an_evaluation_without(
     assert Path("parts/_SUCCESS").exists()
 
 
+def test_another_number_of_processes_and_one_without_a_shard_are_told(model: str, capsys: Capture) -> None:
+    for share in ("0/2", "8/9"):
+        words = ["evaluate", "model", "photos", "--out", "parts", "--batch-size", "8", "--shard", share]
+        assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == "parts: 1 of 2 shards are done; the figures need all"
+    nothing, other = err.splitlines()[-2:]
+    assert nothing == "nothing to do: there are fewer shards (2) than processes (9)"
+    assert other.startswith("the folder was begun with --shard I/2 and this is 8/9: shards stay right")
+
+
 def test_what_is_missing_is_measured_again_and_nothing_else(model: str, capsys: Capture) -> None:
     whole = evaluated("--out", "parts", "--shard-size", "4", capsys=capsys)
     Path("parts/part-00001.json").unlink()

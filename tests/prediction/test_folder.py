@@ -100,7 +100,46 @@ def test_more_processes_than_shards_have_nothing_to_do(model: str, capsys: Captu
     assert predict("--out", "parts", "--shard-size", "15", "--shard", "3/4") == 0
     out, err = capsys.readouterr()
     assert out == "parts: 0 of 1 shard is done\n"
-    assert err == "nothing to do: there are fewer shards (1) than processes\n"
+    assert err == "nothing to do: there are fewer shards (1) than processes (4)\n"
+
+
+def test_who_finishes_counts_the_errors_of_all(model: str, capsys: Capture) -> None:
+    Path("photos/test/blue/blue-002.png").write_bytes(b"")
+    assert predict("--out", "parts", "--shard", "0/2") == 3
+    assert capsys.readouterr().out == "parts: 1 of 2 shards are done, 1 error in those of this process\n"
+    assert predict("--out", "parts", "--shard", "1/2") == 0  # the exit code is about its own
+    assert capsys.readouterr().out == "parts: 15 rows in 2 shards, 1 error\n"
+    for share, own in (("0/2", 1), ("1/2", 0)):
+        predict("--out", "parts", "--shard", share, "--json")
+        document = json.loads(capsys.readouterr().out)
+        assert (document["num_errors"], document["num_errors_total"]) == (own, 1)
+
+
+def test_a_damaged_shard_of_another_process_is_told(model: str, capsys: Capture) -> None:
+    assert predict("--out", "parts", "--shard", "0/2") == 0
+    Path("parts/part-00000.parquet").write_bytes(b"")
+    assert predict("--out", "parts", "--shard", "1/2") == 3
+    assert "error: parts/part-00000.parquet is damaged (" in capsys.readouterr().err
+    assert not Path("parts/_SUCCESS").exists()
+
+
+def test_another_number_of_processes_is_told_and_taken(model: str, capsys: Capture) -> None:
+    assert predict("--out", "parts", "--shard", "0/4") == 0
+    assert predict("--out", "parts", "--shard", "1/4") == 0
+    assert "begun" not in capsys.readouterr().err
+    assert predict("--out", "parts", "--shard", "1/3") == 0
+    resuming, other = capsys.readouterr().err.splitlines()
+    assert resuming.startswith("resuming   1 of 1 shard is done; the list")
+    assert other.startswith("the folder was begun with --shard I/4 and this is 1/3: shards stay right")
+    assert predict("--out", "parts") == 0  # who takes all leaves none out
+    assert "begun" not in capsys.readouterr().err
+
+
+def test_one_row_in_one_shard_is_no_plural(model: str, capsys: Capture) -> None:
+    photo = "photos/test/blue/blue-000.png"
+    assert main(["predict", model, photo, "--out", "parts"]) == 0
+    assert main(["predict", model, photo, "--out", "one.csv"]) == 0
+    assert capsys.readouterr().out == "parts: 1 row in 1 shard\none.csv: 1 row\n"
 
 
 def test_a_folder_goes_on_where_shards_are_missing(model: str, capsys: Capture) -> None:
@@ -118,6 +157,7 @@ def test_a_folder_goes_on_where_shards_are_missing(model: str, capsys: Capture) 
         "num_shards": 4,
         "num_shards_done": 4,
         "num_errors": 0,
+        "num_errors_total": 0,
         "fast_decode": False,
     }
     assert err.startswith("resuming   3 of 4 shards are done; the list of files is of 20")
@@ -250,6 +290,16 @@ def test_damage_is_named(model: str, capsys: Capture, damage: str) -> None:
     capsys.readouterr()
     assert predict("--out", "parts") == 3
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: parts/{place[damage]} is damaged (")
+
+
+@pytest.mark.parametrize("name", ["files.parquet", "manifest.json"])
+def test_what_is_missing_of_a_folder_is_said_to_be(model: str, capsys: Capture, name: str) -> None:
+    assert predict("--out", "parts") == 0
+    Path("parts/_manifest", name).unlink()
+    capsys.readouterr()
+    assert predict("--out", "parts") == 3
+    error = f"error: parts/_manifest/{name} is missing; choose another folder\n"
+    assert capsys.readouterr().err == error
 
 
 def test_a_manifest_without_its_fields_is_damaged(model: str, capsys: Capture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deepresidual.cli.output import print_json, print_line
+from deepresidual.cli.shards import note_of_share, shards_done
 from deepresidual.errors import ConfigurationError
 from deepresidual.runtime.shard_folder import ShardFolder, Share
 
@@ -38,7 +39,8 @@ def measured_in_shards(
     own, done = share.numbers(folder.shards.num_shards), folder.done()
     if done:
         created = folder.shards.manifest.created
-        note(f"resuming   {len(done):,} of {len(own):,} shards are done; the folder is of {created}")
+        note(f"resuming   {shards_done(len(done), len(own))}; the folder is of {created}")
+    note_of_share(folder.shards, share)
     total = folder.num_images_in(own)
     with ProgressBar(total, done=folder.num_images_in(done), label=f"evaluating {setup.split}") as bar:
         return folder.run(lambda count: bar.update(count, ""))
@@ -63,4 +65,4 @@ def print_unfinished(
             }
         )
     else:
-        print_line(f"{out}: {num_done:,} of {folder.num_shards:,} shards are done; the figures need all")
+        print_line(f"{out}: {shards_done(num_done, folder.num_shards)}; the figures need all")

@@ -37,6 +37,16 @@ _NARROWEST = 14
 _BETWEEN = 2  # columns of the terminal between two columns of a table that is too wide
 
 
+def counted(count: int, singular: str) -> str:
+    """Return a number with its noun, whose plural ends in s.
+
+    Example:
+        >>> counted(1, "row"), counted(12_000, "row")
+        ('1 row', '12,000 rows')
+    """
+    return f"{count:,} {singular}{'' if count == 1 else 's'}"
+
+
 def complain(message: str) -> None:
     """Print an error message on one line of stderr."""
     if sys.stderr is not None:

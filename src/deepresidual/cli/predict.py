@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from deepresidual.cli.options import LocalPath, Maybe
-from deepresidual.cli.output import print_json, print_line
+from deepresidual.cli.output import counted, print_json, print_line
 from deepresidual.cli.prediction_files import Destination, write_features, write_file, write_folder
 from deepresidual.cli.prediction_output import print_rows
 from deepresidual.cli.unusable import FileErrors, exit_code_of, warn_of_others
@@ -294,5 +294,4 @@ def _write_rows(
     if as_json:
         print_json({"count": len(documents), "fast_decode": outputs.fast_decode, "results": documents})
     elif out is not None:
-        bad = f", {len(errors.reasons):,} of them errors" if errors.reasons else ""
-        print_line(f"{shortened(str(out))}: {len(files):,} rows{bad}")
+        print_line(f"{shortened(str(out))}: {counted(len(files), 'row')}{errors.in_words()}")

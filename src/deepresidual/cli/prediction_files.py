@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from deepresidual.cli.output import print_json, print_line
+from deepresidual.cli.output import counted, print_json, print_line
+from deepresidual.cli.shards import note_of_share, shards_done
 from deepresidual.cli.unusable import FileErrors, exit_code_of, warn_of_others
 from deepresidual.errors import ConfigurationError
 from deepresidual.runtime.printable import shortened
@@ -143,10 +144,9 @@ def write_features(
     if as_json:
         print_json({"out": str(out), **facts, **outputs.facts()})
     else:
-        bad = f", {len(errors.reasons):,} of them errors" if errors.reasons else ""
         print_line(
-            f"{shortened(str(out))}: {len(files):,} rows of {outputs.num_features:,} features "
-            f"({outputs.dtype.name}){bad}"
+            f"{shortened(str(out))}: {counted(len(files), 'row')} of "
+            f"{counted(outputs.num_features, 'feature')} ({outputs.dtype.name}){errors.in_words()}"
         )
 
 
@@ -177,11 +177,10 @@ def write_folder(
         warn_of_others(folder.found.ignored)
     elif done:
         note(
-            f"resuming   {len(done):,} of {len(folder.own):,} shards are done; the list of files is of "
+            f"resuming   {shards_done(len(done), len(folder.own))}; the list of files is of "
             f"{folder.shards.manifest.created}"
         )
-    if not folder.own:
-        note(f"nothing to do: there are fewer shards ({folder.shards.num_shards:,}) than processes")
+    note_of_share(folder.shards, folder.share)
     warn_each(folder.unusable)
     errors = FileErrors()
     with ProgressBar(num_files, done=folder.num_files_in(done), label="predicting") as bar:
@@ -193,6 +192,7 @@ def write_folder(
         "num_shards": summary.num_shards,
         "num_shards_done": summary.num_done,
         "num_errors": summary.num_errors,
+        "num_errors_total": summary.num_errors_total,
         "fast_decode": outputs.fast_decode,
         **outputs.facts(),
     }
@@ -204,11 +204,12 @@ def write_folder(
 
 
 def _in_words(document: dict[str, Any]) -> str:
-    """Return how far a folder is: ``12,000 rows in 3 shards, 1 of them an error``."""
+    """Return how far a folder is: ``12,000 rows in 3 shards, 1 error``."""
     num_shards, num_done = document["num_shards"], document["num_shards_done"]
-    shards = "1 shard" if num_shards == 1 else f"{num_shards:,} shards"
-    num_errors = document["num_errors"]
-    bad = f", {num_errors:,} error{'s' if num_errors > 1 else ''}" if num_errors else ""
-    if num_done < num_shards:
-        return f"{num_done:,} of {shards} {'is' if num_shards == 1 else 'are'} done{bad}"
-    return f"{document['count']:,} rows in {shards}{bad}"
+    total = document["num_errors_total"]
+    if total is None:
+        num_errors = document["num_errors"]
+        bad = f", {counted(num_errors, 'error')} in those of this process" if num_errors else ""
+        return f"{shards_done(num_done, num_shards)}{bad}"
+    bad = f", {counted(total, 'error')}" if total else ""
+    return f"{counted(document['count'], 'row')} in {counted(num_shards, 'shard')}{bad}"

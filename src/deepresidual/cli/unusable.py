@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from deepresidual.cli.output import complain
+from deepresidual.cli.output import complain, counted
 from deepresidual.errors import DataError
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ class FileErrors:
             if more > 0:
                 warn(f"and {more:,} more: {reason}")
 
+    def in_words(self) -> str:
+        """Return how many of the rows are errors, after a comma; nothing where none is."""
+        count = len(self.reasons)
+        return f", {count:,} of them {'an error' if count == 1 else 'errors'}" if count else ""
+
     def _most(self, reason: str) -> int:
         from deepresidual.data.formats import HEIC_MISSING
 
@@ -84,11 +89,11 @@ def exit_code_of(model: str, num_files: int, unusable: Sequence[DataError], erro
     clauses = []
     if num_not_finite:
         clauses.append(
-            f"{model}: its outputs are not finite for {num_not_finite} of {num_files} files, "
+            f"{model}: its outputs are not finite for {num_not_finite:,} of {counted(num_files, 'file')}, "
             f"as named above; {NOT_FINITE_REMEDY}"
         )
     if num_bad:
-        clauses.append(f"{num_bad} of {num_files} files could not be used, as named above")
+        clauses.append(f"{num_bad:,} of {counted(num_files, 'file')} could not be used, as named above")
     if unusable:
         paths = "1 path stands" if len(unusable) == 1 else f"{len(unusable)} paths stand"
         clauses.append(f"{paths} for no image, as named above")

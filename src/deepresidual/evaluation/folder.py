@@ -84,7 +84,9 @@ class EvaluationFolder:
             require_free(path)
             usual = _in_batches(chosen_shard_size(None, len(samples), share), batch)
             suffix = ".parquet" if setup.has_several_labels else ".json"
-            manifest = Manifest(_KIND, len(samples), size or usual, suffix, _fingerprint(setup))
+            manifest = Manifest(
+                _KIND, len(samples), size or usual, suffix, _fingerprint(setup), num_processes=share.count
+            )
             begun = ShardFolder.begin(path, manifest)
         # What was chosen by measuring when the folder was begun is chosen no more.
         setup = setup.computed_by(begun.manifest.backend)

@@ -67,6 +67,8 @@ class FileList:
             table: Any = pq.read_table(folder / _NAME)
             if table.column_names != ["path", "bytes"]:
                 raise ValueError(f"columns {', '.join(table.column_names)}")
+        except FileNotFoundError as error:
+            raise DataError(f"{folder / _NAME} is missing", remedy="choose another folder") from error
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{folder / _NAME} is damaged ({' '.join(str(error).split())[:120]})",

@@ -46,6 +46,7 @@ class FolderSummary:
         num_shards: Shards of all processes.
         num_done: How many of them are there.
         num_errors: Files without a result in the shards of this process.
+        num_errors_total: Files without a result in all shards; ``None`` while shards are missing.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class FolderSummary:
     num_shards: int
     num_done: int
     num_errors: int
+    num_errors_total: int | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -139,6 +141,7 @@ class PredictionFolder(Generic[R]):
                 suffix or DEFAULT_SUFFIX,
                 {"paths": places, **outputs.fingerprint()},
                 tuple(map(str, found.unusable)),
+                num_processes=share.count,
             )
             begun = ShardFolder.begin(path, manifest, FileList.of(found.files).write)
             outputs.computed_by(begun.manifest.backend)  # of who was first to begin it
@@ -188,9 +191,17 @@ class PredictionFolder(Generic[R]):
                 num_errors += self._compute(number, count, progress, on_error)
             count += self.num_files_in([number])
             progress(count)
+        done = self.shards.done()
+        is_complete = len(done) == self.shards.num_shards
+        total = num_errors + self._num_errors_in(done.difference(self.own)) if is_complete else None
         self.shards.finish()
-        num_done = len(self.shards.done())
-        return FolderSummary(self.shards.path, len(self.files), self.shards.num_shards, num_done, num_errors)
+        return FolderSummary(
+            self.shards.path, len(self.files), self.shards.num_shards, len(done), num_errors, total
+        )
+
+    def _num_errors_in(self, numbers: Iterable[int]) -> int:
+        """Return how many files of some shards have no result: rows tell, whoever has written them."""
+        return sum(len(self.outputs.errors(self.shards.shard(number))) for number in sorted(numbers))
 
     def _compute(
         self,

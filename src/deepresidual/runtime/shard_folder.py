@@ -107,6 +107,7 @@ class Manifest:
         suffix: Suffix of the shards' files, such as ``.parquet``.
         fingerprint: What decides the results, as JSON types.
         warnings: What was wrong when it was begun, and is no item.
+        num_processes: How many were to share the work, as the one that began it was told.
         created: When, in UTC.
     """
 
@@ -116,6 +117,7 @@ class Manifest:
     suffix: str
     fingerprint: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    num_processes: int = 1
     created: str = field(default_factory=now)
 
     @property
@@ -145,6 +147,7 @@ class Manifest:
             "num_shards": self.num_shards,
             "format": self.suffix.removeprefix("."),
             "warnings": list(self.warnings),
+            "num_processes": self.num_processes,
             "fingerprint": dict(self.fingerprint),
         }
 
@@ -164,6 +167,7 @@ class Manifest:
             "shard_size": Between(1, whole=True),
             "format": str,
             "warnings": [str],
+            "num_processes?": Between(1, whole=True),
             "fingerprint": dict,
         }
         try:
@@ -177,6 +181,7 @@ class Manifest:
             f".{fields['format']}",
             fields["fingerprint"],
             tuple(fields["warnings"]),
+            fields.get("num_processes", 1),
             fields["created"],
         )
 
@@ -204,14 +209,16 @@ class ShardFolder:
         """Return the folder if it has been begun.
 
         Raises:
-            DataError: Its manifest is damaged.
+            DataError: Its manifest is missing or damaged.
         """
-        if not path.is_dir():
+        file = path / MANIFEST_FOLDER / _MANIFEST
+        if not file.parent.is_dir():
             return None
         try:
-            return cls(path, Manifest.read(path / MANIFEST_FOLDER / _MANIFEST))
+            return cls(path, Manifest.read(file))
         except FileNotFoundError:
-            return None
+            # Moved to its place with the manifest in it, a folder without one has lost it.
+            raise DataError(f"{file} is missing", remedy="choose another folder") from None
 
     @classmethod
     def begin(
