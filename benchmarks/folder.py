@@ -186,13 +186,11 @@ def _photo_rows(
             ours=median.peak_bytes,
         )
         if of_aim:
-            seconds = _held_against(seconds, [cost.wall_s for cost in found], _PHOTO_SECONDS, "s")
-            memory = _held_against(memory, [cost.peak_bytes for cost in found], _PHOTO_BYTES, "bytes")
+            seconds = _held_against(seconds, [cost.wall_s for cost in found], _PHOTO_SECONDS, "1.5 s")
+            memory = _held_against(memory, [cost.peak_bytes for cost in found], _PHOTO_BYTES, "250 MB")
         yield from (row for row in (seconds, memory) if row.name in names)
 
 
-def _held_against(row: Row, values: Sequence[float], most: float, unit: str) -> Row:
+def _held_against(row: Row, values: Sequence[float], most: float, against: str) -> Row:
     quotients = ratio(values, [most] * len(values))
-    return replace(
-        row, against=f"{most:,g} {unit}", target=1.0, at_most=True, ratio=quotients, theirs=most, reason=""
-    )
+    return replace(row, against=against, target=1.0, at_most=True, ratio=quotients, theirs=most, reason="")
