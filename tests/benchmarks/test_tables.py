@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deepresidual.benchmarks.tables import folder_table, inference_table
+from deepresidual.benchmarks.tables import accuracy_table, folder_table, inference_table
 
 DOCS = Path(__file__).parents[2] / "docs"
 RATIO = {"median": 2.5, "lowest": 2.0, "highest": 3.0, "count": 5}
@@ -119,3 +119,24 @@ def test_the_newest_result_is_shown_and_nothing_without_one(what: str, tmp_path:
         (tmp_path / f"{date}-here-{what}.json").write_text(json.dumps(document([row])))
     assert "of 2026-11-30" in table(folder=tmp_path)
     assert "of 2026-11-29" not in table(folder=tmp_path)
+
+
+def test_accuracies_stand_with_their_difference_and_its_interval() -> None:
+    row = {
+        "model": "m",
+        "engine": "openvino",
+        "precision": "int8",
+        "right": 8417,
+        "count": 10_000,
+        "difference": -0.0003,
+        "difference_interval": [-0.0018, 0.0012],
+        "agreement": 0.9923,
+        "rms_of_deviation": 0.01483,
+    }
+    assert accuracy_table({**document([]), "rows": [row]}).splitlines() == [
+        "| model | computed by | right | points (95 %) | same class | rms of logits / deviation |",
+        "|---|---|---:|---|---:|---:|",
+        "| `m` | openvino, int8 | 8,417 of 10,000 | −0.03 [−0.18, +0.12] | 99.23 % | 0.015 |",
+        "",
+        LAST,
+    ]

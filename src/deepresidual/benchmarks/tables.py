@@ -71,7 +71,7 @@ def accuracy_table(document: JsonObject) -> str:
                 f"`{row['model']}`",
                 f"{row['engine']}, {row['precision']}",
                 f"{row['right']:,} of {row['count']:,}",
-                f"{100 * row['difference']:+.2f} ({low:+.2f} – {high:+.2f})",
+                f"{100 * row['difference']:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−"),
                 f"{100 * row['agreement']:.2f} %",
                 f"{row['rms_of_deviation']:.2g}",
             )
