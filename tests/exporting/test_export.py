@@ -13,11 +13,13 @@ import pytest
 import torch
 
 import deepresidual
+from deepresidual.backends.pytorch import require_torch
 from deepresidual.backends.self_test import Difference, SelfTest
 from deepresidual.cli import main
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.exporting import Export, export
 from deepresidual.models.folder import save
+from deepresidual.runtime.files import sha256_of
 from tests.exporting.conftest import tiny_model
 
 
@@ -89,6 +91,13 @@ def test_an_exported_model_is_replaced_whole(own_export: Path) -> None:
     assert not (own_export / "stale").exists()
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "model.XML", "net.engine", "net.tflite"])
+def test_a_folder_is_not_called_like_a_file(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is a folder; expected a name such as '(model|net)-onnx'"):
+        export(tiny_model(), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["", "model.onnx"])
 def test_the_folder_and_its_file_are_the_model(exported: Export, name: str) -> None:
     assert repr(deepresidual.load(exported.path / name)).startswith("ExportedClassifier(")
@@ -109,6 +118,14 @@ def test_prediction_does_not_import_torch(exported: Export, photos: Path) -> Non
     assert done.stdout.splitlines()[-1] == "set()"
 
 
+def _sign_again(folder: Path, name: str) -> None:
+    """Let the signature say that a file is the one that was exported."""
+    file = folder / "signature.json"
+    document = json.loads(file.read_text())
+    document["files"][name] = sha256_of(folder / name)
+    file.write_text(json.dumps(document))
+
+
 # -- damage ------------------------------------------------------------------------------------------------
 
 
@@ -119,11 +136,24 @@ def test_another_file_is_refused(own_export: Path) -> None:
         deepresidual.load(own_export).predict(np.zeros((8, 8, 3), np.uint8))
 
 
+@pytest.mark.parametrize("name", ["config.json", "labels.txt", "self-test.npz"])
+def test_other_class_names_preprocessing_or_views_are_refused(own_export: Path, name: str) -> None:
+    file = own_export / name
+    first, second, *_ = tiny_model().label_names
+    content = file.read_bytes()
+    for one, other in ((first, "?"), (second, first), ("?", second)):
+        content = content.replace(one.encode(), other.encode())
+    file.write_bytes(content if name != "self-test.npz" else content + b"\0")
+    with pytest.raises(ModelFileError, match=f"{name} is not the one that was exported .*; export again, or"):
+        deepresidual.load(own_export)
+
+
 def test_a_session_that_computes_wrongly_is_refused(own_export: Path) -> None:
     stored = SelfTest.read(own_export / "self-test.npz")
     SelfTest(stored.pixels, stored.logits + np.float32(0.1) * stored.logits.std()).write(
         own_export / "self-test.npz"
     )
+    _sign_again(own_export, "self-test.npz")
     with pytest.raises(ModelFileError, match="computes wrongly here: .* differ from PyTorch's by 0.1"):
         deepresidual.load(own_export).predict(np.zeros((8, 8, 3), np.uint8))
 
@@ -217,6 +247,24 @@ def test_a_damaged_signature_is_named(own_export: Path, change: dict[str, object
 def test_what_is_exported_is_not_exported_or_trained_from(exported: Export, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="is an exported model, whose weights are in the format"):
         export(exported.path, tmp_path / "again")
+
+
+def test_where_more_than_logits_is_needed_the_model_that_was_exported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tiny_model(), tmp_path / "mine")
+    signature = export("mine", "mine-onnx", resize="none").signature
+    assert signature.exported_from == {"model": "mine", "weights_sha256": tiny_model().weights_sha256()}
+    assert str(tmp_path) not in (tmp_path / "mine-onnx" / "signature.json").read_text()
+    model = deepresidual.load("mine-onnx")
+    for refused in (
+        lambda: export("mine-onnx", "again"),
+        lambda: model.features(np.zeros((1, 8, 8, 3), np.uint8)),
+        lambda: require_torch(model, "heat maps"),
+    ):
+        with pytest.raises(ModelFileError, match="the model folder that it was exported from: mine$"):
+            refused()
 
 
 def test_a_model_folder_has_no_other_backend_than_torch(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 
 import deepresidual
+from deepresidual.backends.signature import OWN_FILES
 from deepresidual.cli import main
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.exporting import Export, export, image_file
@@ -63,7 +64,7 @@ def test_the_file_says_what_it_takes_and_how_it_was_checked(exported: Export) ->
         "preprocess": json.loads(json.dumps(tiny_model().preprocess.to_dict())),
     }
 
-    assert document["files"].keys() == {IMAGE_FILE}
+    assert document["files"].keys() == {IMAGE_FILE, *OWN_FILES}
     assert (facts["file"], facts["resize"], facts["inputs"][0]["name"]) == (IMAGE_FILE, "exact", "image")
     assert "Pillow 11, 12 and 13 to the bit" in facts["contract"]
     certificate = facts["certificate"]
@@ -86,7 +87,7 @@ def test_fast_says_how_far_it_is_from_pillow(tmp_path: Path, capsys: pytest.Capt
 def test_without_a_resize_there_is_one_file(tmp_path: Path) -> None:
     done = export(tiny_model(), tmp_path / "out", resize="none")
     assert not (done.path / IMAGE_FILE).exists()
-    assert (done.signature.files, done.signature.image_input) == ({}, {})
+    assert (done.signature.files.keys(), done.signature.image_input) == (set(OWN_FILES), {})
     assert IMAGE_FILE not in (done.path / "README.md").read_text()
 
 

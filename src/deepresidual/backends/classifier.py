@@ -103,6 +103,7 @@ class Classifier(ABC):
         task: What it has learned: ``classification`` and ``multilabel`` have classes to predict.
         thresholds: Of several labels an image, where they are given; ``None``: from 0.5 on.
         abstention: From which probability on it answers, where that was chosen; prediction itself ranks all.
+        instead: What to give where more than logits is needed and it has none, for messages.
     """
 
     backend: str
@@ -111,6 +112,7 @@ class Classifier(ABC):
     task: str = "classification"
     thresholds: Thresholds | None = None
     abstention: Abstention | None = None
+    instead: str = "give the model folder that it was exported from"
 
     @abstractmethod
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -146,7 +148,7 @@ class Classifier(ABC):
         raise ModelFileError(
             f"features are asked for, and {self.backend} computes logits alone of this model",
             expected="a model that PyTorch computes",
-            remedy="give the model folder that it was exported from",
+            remedy=self.instead,
         )
 
     @property

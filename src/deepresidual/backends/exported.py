@@ -56,6 +56,7 @@ class ExportedClassifier(Classifier):
         self.folder, self.signature = folder, signature
         self.label_names, self.preprocess, self.task = label_names, preprocess, task
         self.thresholds, self.abstention = thresholds, abstention
+        self.instead = signature.source_in_words
         self.precision: Precision = "fp32"
         self._engines: Sequence[EngineName] = ()
         self._choices: dict[Precision, EngineChoice] = {}  # shared by copies in other precisions

@@ -223,6 +223,6 @@ def require_torch(model: Classifier, purpose: str, name: str = "the model") -> T
         raise ModelFileError(
             f"{name} is computed by {model.backend}, which gives logits and no {purpose}",
             expected="a model that PyTorch computes",
-            remedy="give the model folder that it was exported from",
+            remedy=model.instead,
         )
     return model

@@ -22,6 +22,9 @@ LABELS = "labels.txt"
 VERSION = "1"
 """Folder of the file that computes, where a server reads the exported model."""
 
+OWN_FILES = ("config.json", LABELS, SELF_TEST)
+"""Files that an answer depends on besides the one that computes."""
+
 SIGNATURE_VERSION = 1
 
 ExportFormat: TypeAlias = Literal["onnx", "openvino", "pt2"]
@@ -69,9 +72,11 @@ class Signature:
         certificate: How the outputs were held against PyTorch's.
         quantization: How the weights and activations were made int8; empty for fp32.
         contract: How an image becomes the input, in words.
-        files: Other files that belong to it, with their SHA-256.
+        files: Other files that belong to it, with their SHA-256: class names, preprocessing, self-test.
         image_input: The file that takes a whole image: name, input, contract and certificate; empty where
             there is none.
+        exported_from: The model that it was exported from: ``model`` as the user named it, empty for an
+            object of Python, and ``weights_sha256`` of its weights and architecture.
     """
 
     format: ExportFormat
@@ -85,6 +90,13 @@ class Signature:
     contract: str = CONTRACT
     files: dict[str, str] = field(default_factory=dict)
     image_input: dict[str, Any] = field(default_factory=dict)
+    exported_from: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def source_in_words(self) -> str:
+        """What to give instead where an exported model does not do."""
+        model = self.exported_from.get("model")
+        return "give the model folder that it was exported from" + (f": {model}" if model else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types."""
@@ -105,6 +117,7 @@ _KIND = {
     "contract": str,
     "files": {str: str},
     "image_input": dict,
+    "exported_from": {str: str},
 }
 
 
@@ -144,6 +157,21 @@ def files_of(folder: Path, signature: Signature) -> list[Path]:
     """Return the files that compute: beside ``model.xml`` OpenVINO has its weights in ``model.bin``."""
     first = folder / signature.file
     return [first, first.with_suffix(".bin")] if signature.format == "openvino" else [first]
+
+
+def require_own_labels(folder: Path, signature: Signature) -> None:
+    """Refuse class names, preprocessing or a self-test that are not those that were exported.
+
+    Raises:
+        ModelFileError: A file of them is another.
+    """
+    for name in OWN_FILES:
+        file = folder / name
+        if file.is_file() and sha256_of(file) != signature.files.get(name):
+            raise ModelFileError(
+                f"{file} is not the one that was exported (another SHA-256)",
+                remedy="export again, or copy the whole folder again",
+            )
 
 
 def require_unchanged(folder: Path, signature: Signature) -> None:

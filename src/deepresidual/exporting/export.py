@@ -11,9 +11,17 @@ from deepresidual import zoo
 from deepresidual.backends.engine import ENGINES, EngineSettings
 from deepresidual.backends.exported import ExportedClassifier
 from deepresidual.backends.pytorch import TorchClassifier
-from deepresidual.backends.signature import LABELS, SELF_TEST, SIGNATURE, Signature, Tensor, files_of
+from deepresidual.backends.signature import (
+    LABELS,
+    OWN_FILES,
+    SELF_TEST,
+    SIGNATURE,
+    Signature,
+    Tensor,
+    files_of,
+)
 from deepresidual.backends.thresholds import MULTILABEL
-from deepresidual.errors import ConfigurationError, MissingDependencyError, listed
+from deepresidual.errors import ConfigurationError, MissingDependencyError, listed, quoted
 from deepresidual.exporting.card import export_card
 from deepresidual.exporting.certificate import Certificate, certify, reference_logits, self_test_of
 from deepresidual.exporting.onnx_file import write_onnx
@@ -41,6 +49,14 @@ if TYPE_CHECKING:
 
 Target: TypeAlias = Literal["onnx", "openvino", "pt2", "triton", "ovms"]
 Resize: TypeAlias = Literal["exact", "fast", "none"]
+
+_SUFFIXES_OF_FILES = frozenset(
+    f".{name}"
+    for name in (
+        "onnx", "ort", "xml", "bin", "pt2", "pt", "pth", "ts", "torchscript", "engine", "plan", "trt",
+        "tflite", "pb", "mlmodel", "mlpackage", "pte", "npz", "json", "zip", "safetensors", "h5", "keras",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,7 +101,8 @@ def export(
         What was written, with its certificate.
 
     Raises:
-        ConfigurationError: There is something else at ``out``, or no such format.
+        ConfigurationError: There is something else at ``out``, or it is called like a file, or there is no
+            such format.
         DataError: The data for int8 cannot be used.
         ModelFileError: The model cannot be loaded, has no classifier, or the exported file computes other
             logits than PyTorch, or loses too much as int8: nothing is written then.
@@ -98,9 +115,15 @@ def export(
                 f"{name} is {value!r}", expected=f"one of {', '.join(get_args(allowed))}"
             )
     path, server = expanded(out), server_of(to)
+    if path.suffix.lower() in _SUFFIXES_OF_FILES:
+        raise ConfigurationError(
+            f"{printable(str(out))} is called like a file, and what is exported is a folder",
+            expected=f"a name such as {quoted(f'{path.stem}-{to}')}",
+        )
     require_free_or_exported(path)
     loaded = model if isinstance(model, TorchClassifier) else load_torch(model)
-    require_classes(loaded, "the model" if isinstance(model, TorchClassifier) else str(model))
+    given = "" if isinstance(model, TorchClassifier) else str(model)
+    require_classes(loaded, given or "the model")
     loaded = loaded.to("cpu").in_precision("fp32")
     form = cast("ExportFormat", to) if server is None else FORMATS[server]
     plan = None if int8 is None else _int8_plan(model, int8, form)
@@ -110,10 +133,10 @@ def export(
     num_files = 1 if resize == "none" else 2
     with atomic_folder(path, num_bytes=num_files * 4 * loaded.spec.num_parameters) as folder:
         if server is None:
-            return _written(loaded, folder, path, views, form, resize, plan)
+            return _written(loaded, folder, given, path, views, form, resize, plan)
         served = folder / served_name(model, zoo.name_of(loaded.spec) or "classifier")
         served.mkdir()
-        done = _written(loaded, served, path, views, form, resize, plan)
+        done = _written(loaded, served, given, path, views, form, resize, plan)
         return dataclasses.replace(done, signature=lay_out(server, served, done.signature))
 
 
@@ -154,6 +177,7 @@ def _int8_plan(model: TorchClassifier | str | Path, options: Int8Options, to: Ex
 def _written(
     model: TorchClassifier,
     folder: Path,
+    given: str,
     path: Path,
     views: CheckViews,
     to: ExportFormat,
@@ -179,6 +203,8 @@ def _written(
         outputs_of(model),
         certificate={},
         quantization={} if report is None else report.quantization(),
+        files={name: sha256_of(folder / name) for name in OWN_FILES},
+        exported_from={"model": given, "weights_sha256": model.weights_sha256()},
     )
     parts = files_of(folder, signature)
     signature = dataclasses.replace(signature, sha256=sha256_of(*parts))
@@ -189,7 +215,7 @@ def _written(
         from deepresidual.exporting.image_file import write_image_file
 
         image_input = write_image_file(file, model.preprocess, resize)
-        files = {image_input["file"]: sha256_of(folder / image_input["file"])}
+        files = signature.files | {image_input["file"]: sha256_of(folder / image_input["file"])}
         signature = dataclasses.replace(signature, files=files, image_input=image_input)
     write_json(folder / SIGNATURE, signature.to_dict())
     write_text(folder / CARD, export_card(ModelConfig.of(model), signature))

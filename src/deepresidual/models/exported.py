@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from deepresidual.backends.engine_choice import engines_for
 from deepresidual.backends.exported import ExportedClassifier
-from deepresidual.backends.signature import SIGNATURE, read_signature
+from deepresidual.backends.signature import SIGNATURE, read_signature, require_own_labels
 from deepresidual.errors import ModelFileError
 from deepresidual.models.config import read_config
 
@@ -23,10 +23,11 @@ def load_exported(folder: Path, *, backend: str = "auto") -> ExportedClassifier:
             (:mod:`deepresidual.backends.engine_choice`).
 
     Raises:
-        ModelFileError: The folder is damaged, its parts contradict each other, or the backend does not run
-            it.
+        ModelFileError: The folder is damaged, its parts are not those that were exported or contradict each
+            other, or the backend does not run it.
     """
     config, signature = read_config(folder), read_signature(folder)
+    require_own_labels(folder, signature)
     engines = engines_for(folder, signature, backend)
     shape = signature.inputs[0].shape if signature.inputs else ()
     side = config.preprocess.crop_px

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from deepresidual.backends.pytorch import TorchClassifier
+from deepresidual.backends.signature import read_signature
 from deepresidual.conversion.hub import HubId
 from deepresidual.errors import ModelFileError, RunError
 from deepresidual.models.conversions import (
@@ -132,10 +133,11 @@ def cached_weights(given: str | Path) -> ResolvedWeights | None:
 def _known(source: ModelSource) -> ResolvedWeights | None:
     """Return what is a model folder already, or was converted before; no network is asked."""
     if source.kind == "exported":
+        signature = read_signature(source.path) if source.path is not None else None
         raise ModelFileError(
             f"{source.given} is an exported model, whose weights are in the format of an engine",
             expected="a model folder or a run folder",
-            remedy="give the model folder that it was exported from",
+            remedy=signature.source_in_words if signature else "",
         )
     if source.kind in ("folder", "bundled") and source.path is not None:
         return _of_folder(source, source.path)
