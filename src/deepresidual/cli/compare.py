@@ -42,9 +42,9 @@ def compare(
     Two runs are measured on the images that both hold out and neither was trained on.
 
     Args:
-        what: Two models, each a MODEL as for 'residual evaluate' or the file of predictions that it wrote
-            (.csv, .jsonl or .parquet); and the data to measure models on. Default: the data of a run that is
-            among them.
+        what: Two models, each a MODEL as for 'residual evaluate', so folders of 'residual export' as well,
+            or the file of predictions that it wrote (.csv, .jsonl or .parquet); and the data to
+            measure models on. Default: the data of a run that is among them.
         split: train, val or test. Default: test if there is one, else val.
         keep_training_images: Count the images that a run has trained on, too; else they are left out.
         report: Write a page into this file: what each is better at, and the images that only one has right.

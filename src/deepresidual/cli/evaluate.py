@@ -55,7 +55,8 @@ def evaluate(
     """Measure a model on held-out images, each counted exactly once; several models as an ensemble.
 
     Args:
-        models: One model or several, whose probabilities are averaged: run or model folders;
+        models: One model or several, whose probabilities are averaged: run or model folders, or those of
+            'residual export';
             resnet20-cifar10, resnet56-cifar10 or resnet20-digits, which come with Residual; released weights
             by name (see 'residual models'); owner/name on the Hugging Face Hub; URLs; files of weights. And
             last the data, as for 'residual train'; a run that stands alone is measured on the data that it
@@ -194,11 +195,14 @@ def _require_one_folder(members: list[str], corrupt: tuple[str, ...]) -> None:
             f"--precision-target is given {'with --corrupt' if corrupt else f'for {len(members)} models'}",
             expected="one model and its images as they are",
         )
-    if find_source(members[0]).kind != "folder":
+    kind = find_source(members[0]).kind
+    if kind != "folder":
         raise ConfigurationError(
             f"--precision-target is kept in the model, and {members[0]} is no folder of yours",
             expected="a run or model folder",
-            remedy=f"make one with 'residual convert {members[0]} FOLDER'",
+            remedy="choose it for the model that was exported, and export again"
+            if kind == "exported"
+            else f"make one with 'residual convert {members[0]} FOLDER'",
         )
 
 

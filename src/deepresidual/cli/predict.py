@@ -70,9 +70,9 @@ def predict(
     then 3. What exists by its very name is no pattern, and each file is predicted once.
 
     Args:
-        model: A run or model folder; resnet20-cifar10, resnet56-cifar10 or resnet20-digits, which come with
-            Residual; released weights by name (see 'residual models'); owner/name on the Hugging Face Hub;
-            a URL; or a file of weights.
+        model: A run or model folder, or a folder of 'residual export'; resnet20-cifar10, resnet56-cifar10 or
+            resnet20-digits, which come with Residual; released weights by name (see 'residual models');
+            owner/name on the Hugging Face Hub; a URL; or a file of weights.
         paths: Image files, folders, .zip and .tar files, patterns such as 'photos/**/*.jpg', or - for one
             image from stdin.
         top_k: How many classes to show for each image.

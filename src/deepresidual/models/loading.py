@@ -58,7 +58,8 @@ def load(
         raise ModelFileError(
             f"{path} is a model that PyTorch computes, and the backend is {backend!r}",
             expected="an exported model",
-            remedy=f"make one with 'residual export {path} FOLDER --to onnx'",
+            remedy=f"make one with 'residual export {path} FOLDER --to onnx'"
+            + (", which openvino runs, too" if backend == "openvino" else ""),
         )
     from deepresidual.models.weights import load_torch
 
