@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import jinja2
 
 from deepresidual import zoo
+from deepresidual.backends.thresholds import MULTILABEL
 from deepresidual.models.card import plain
+from deepresidual.runs.baseline import shows_top5
 
 if TYPE_CHECKING:
     from deepresidual.backends.signature import Signature
@@ -18,7 +20,11 @@ if TYPE_CHECKING:
 def export_card(config: ModelConfig, signature: Signature) -> str:
     """Return the text of ``README.md``."""
     return _template().render(
-        architecture=zoo.name_of(config.spec) or "custom", config=config, signature=signature
+        architecture=zoo.name_of(config.spec) or "",
+        config=config,
+        signature=signature,
+        has_several_labels=config.task == MULTILABEL,
+        shows_top5=shows_top5(config.spec.num_classes),
     )
 
 
