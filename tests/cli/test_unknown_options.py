@@ -75,6 +75,13 @@ def test_a_foreign_option_stands_once_for_a_command() -> None:
         ("predict runs/a b.jpg -k 5", "predict has no option -k; here it is --top-k 5"),
         ("predict runs/a b.jpg --topk 5", "here it is --top-k 5"),
         ("predict --source b.jpg runs/a", "leave it out: the images follow MODEL"),
+        ("export runs/a b --to tflite", "export has no --to tflite; for LiteRT, Core ML, TensorRT and Exec"),
+        ("export runs/a b --to=CoreML", "export has no --to CoreML; for LiteRT, Core ML, TensorRT and Exec"),
+        ("export runs/a b --format engine", "has no option --format; for LiteRT, Core ML, TensorRT and Exec"),
+        ("export runs/a b --format onnx", "has no option --format; here it is --to onnx"),
+        ("export runs/a b --to torchscript", "export has no --to torchscript; here it is --to pt2"),
+        ("export runs/a b --formt onnx", "(nearest: --format of other tools); here it is --to VALUE"),
+        ("export runs/a b --imgsz 224", "leave it out: the side is that of the views"),
         ("train photos --ephocs 3", "no option --ephocs (nearest: --epochs"),
         ("train photos --early 3", "no option --early (nearest: --early-stopping)"),
         (

@@ -2,7 +2,8 @@
 
 ``foreign_options.tsv`` has a row for each option that people know from other tools (timm's and fastai's
 scripts, ultralytics, torchvision's references, Keras): the option, the commands where it is answered, and
-what to write here. ``{value}`` stands for the value that was given.
+what to write here. ``{value}`` stands for the value that was given. A row for ``--option=value`` answers a
+value that an option of the command does not take.
 """
 
 from __future__ import annotations
@@ -45,10 +46,15 @@ def refuse_foreign_options(command: str, words: Sequence[str]) -> None:
             following = words[place + 1] if place + 1 < len(words) else ""
             value = value or ("" if following.startswith("-") else following) or "VALUE"
             placed = answer.replace("{value}", value)
-            raise ConfigurationError(
-                f"residual {command} has no option {name}",
-                remedy=f"here it is {placed}" if placed.startswith("-") else placed,
-            )
+            placed = answers.get(placed.replace(" ", "="), placed)
+            raise ConfigurationError(f"residual {command} has no option {name}", remedy=_remedy(placed))
+        value = value or (words[place + 1] if place + 1 < len(words) else "")
+        if answer := answers.get(f"{name}={value.lower()}"):
+            raise ConfigurationError(f"residual {command} has no {name} {value}", remedy=_remedy(answer))
+
+
+def _remedy(answer: str) -> str:
+    return f"here it is {answer}" if answer.startswith("-") else answer
 
 
 def unknown_words(command: str, words: Sequence[str], options: Iterable[str]) -> ConfigurationError:
@@ -67,6 +73,12 @@ def unknown_words(command: str, words: Sequence[str], options: Iterable[str]) ->
         )
     found = f"residual {command} has no option {name}"
     close = _begun(name, options) or nearest(name, options, cutoff=0.65)
+    foreign = foreign_options(command)
+    if not close and (meant := nearest(name, foreign, cutoff=0.8)):
+        return ConfigurationError(
+            f"{found} (nearest: {meant[0]} of other tools)",
+            remedy=_remedy(foreign[meant[0]].replace("{value}", "VALUE")),
+        )
     return ConfigurationError(
         f"{found} (nearest: {', '.join(close)})" if close else found,
         remedy=f"see 'residual {command} --help-all'",
