@@ -18,7 +18,7 @@ import pytest
 
 from deepresidual.analysis.experiments import EXPERIMENTS
 from deepresidual.cli import main
-from deepresidual.cli.output import print_json, print_line, print_table
+from deepresidual.cli.output import complain, print_json, print_line, print_table
 from deepresidual.models import TorchClassifier, save
 from deepresidual.zoo import entries
 from tests.commands import Commands
@@ -197,3 +197,21 @@ def test_no_legend_looks_like_an_error(capsys: Capture) -> None:
 def test_nan_is_no_json() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         print_json({"probability": float("nan")})
+
+
+def test_a_long_error_is_broken_between_words_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "80")
+    message = " ".join(["one word and another;"] * 20)
+    said = []
+    for stream in (Terminal(), io.StringIO()):
+        monkeypatch.setattr("sys.stderr", stream)
+        complain(message)
+        said.append(stream.getvalue().splitlines())
+    in_terminal, in_pipe = said
+    assert max(map(len, in_terminal)) <= 80
+    assert " ".join(in_terminal) == f"error: {message}"
+    assert in_pipe == [f"error: {message}"]

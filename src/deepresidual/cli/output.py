@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from deepresidual.runtime.printable import printable, shortened, wrapped
 from deepresidual.runtime.torchrun import speaks
@@ -48,9 +48,11 @@ def counted(count: int, singular: str) -> str:
 
 
 def complain(message: str) -> None:
-    """Print an error message on one line of stderr."""
+    """Print an error message on one line of stderr; a terminal gets lines that fit."""
     if sys.stderr is not None:
-        sys.stderr.write(f"error: {shortened(message)}\n")
+        line = f"error: {shortened(message)}"
+        lines = wrapped(line, _columns(sys.stderr)) if sys.stderr.isatty() else [line]
+        sys.stderr.write("\n".join(lines) + "\n")
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -77,14 +79,14 @@ def print_line(text: str = "", *, is_command: bool = False) -> None:
     """
     lines = [printable(line) for line in text.split("\n")]
     if not is_command and sys.stdout is not None and sys.stdout.isatty():
-        lines = [part for line in lines for part in wrapped(line, _columns())]
+        lines = [part for line in lines for part in wrapped(line, _columns(sys.stdout))]
     print_raw("\n".join(lines) + "\n")
 
 
-def _columns() -> int:
+def _columns(stream: TextIO) -> int:
     from rich.console import Console
 
-    return Console(file=sys.stdout).width
+    return Console(file=stream).width
 
 
 def print_raw(text: str) -> None:
