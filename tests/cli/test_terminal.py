@@ -1,4 +1,4 @@
-"""Five commands in a real terminal of 80 columns: nothing is lost, and only commands to copy are wider."""
+"""Six commands in a real terminal of 80 columns: nothing is lost, and only commands to copy are wider."""
 
 from __future__ import annotations
 
@@ -90,3 +90,10 @@ def test_models_and_reproduce(here: Path, commands: Commands) -> None:
     assert set(EXPERIMENT_NAMES) <= first_words
     lines = shown(commands, "reproduce", "complexity", "--out", "complexity")
     assert sum(line.split()[0] == "PASS" for line in lines if line.strip()) > 10
+
+
+def test_export(here: Path, commands: Commands, tiny_model: TorchClassifier) -> None:
+    save(tiny_model, here / "model")
+    lines = shown(commands, "export", "model", "out", "--data", "photos")
+    assert "use   residual predict out PHOTOS" in lines
+    assert "views of photos, test" in " ".join(" ".join(lines).split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,9 @@ import deepresidual
 from deepresidual.backends.pytorch import require_torch
 from deepresidual.backends.self_test import Difference, SelfTest
 from deepresidual.cli import main
-from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.errors import ConfigurationError, DataError, ModelFileError
 from deepresidual.exporting import Export, export
+from deepresidual.exporting.views import CheckViews, own_views
 from deepresidual.models.folder import save
 from deepresidual.runtime.files import sha256_of
 from tests.exporting.conftest import tiny_model
@@ -55,6 +57,55 @@ def test_the_file_says_by_itself_what_it_reads_and_answers(exported: Export) -> 
     assert metadata["label_names"] == list(tiny_model().label_names)
     assert metadata["preprocess"] == tiny_model().preprocess.to_dict()
     assert metadata["contract"].startswith("pixels are uint8, (batch, height, width, channels)")
+
+
+def test_the_views_are_of_the_data_that_is_given(photos: Path, tmp_path: Path) -> None:
+    done = export(tiny_model(), tmp_path / "out", data=str(photos), split="test", resize="none")
+    assert done.certificate.images.endswith(", test")
+    assert len(done.certificate.names) == done.certificate.difference.count == 15
+    with pytest.raises(ConfigurationError, match="split is given without data"):
+        export(tiny_model(), tmp_path / "out", split="test")
+
+
+def test_a_run_is_checked_on_what_it_held_out_while_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record: dict[str, str] = {"data_location": "digits"}
+    monkeypatch.setattr("deepresidual.exporting.views.holds_run", lambda path: path == tmp_path)
+    monkeypatch.setattr("deepresidual.exporting.views.read_plan", lambda _: (None, record))
+    monkeypatch.setattr("deepresidual.exporting.views.held_out_views", _views_of_digits)
+    views = own_views(str(tmp_path))
+    assert views is not None
+    assert views.source == "digits, test"
+    record["data_location"] = "gone"
+    assert own_views(str(tmp_path)) is None
+    assert "come with scikit-learn, since of the run's own: gone does not exist" in capsys.readouterr().err
+    assert own_views(str(tmp_path / "no-run")) is None
+
+
+def _views_of_digits(_: object, data: str, split: str | None) -> CheckViews:
+    if data != "digits":
+        raise DataError(f"{data} does not exist")
+    return CheckViews(np.zeros((1, 8, 8, 3), np.uint8), ("0",), f"{data}, {split or 'test'}")
+
+
+def test_the_card_names_classes_accuracy_provenance_and_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = tiny_model()
+    model.metrics["test"] = {"top1": 0.8125, "top5": 1.0, "loss": 0.5, "count": 1600}
+    model.provenance.update({"data": "photos", "licence": "cc-by-nc-4.0", "commercial use": "no"})
+    save(model, tmp_path / "mine")
+    card = (export("mine", "mine-onnx", resize="none").path / "README.md").read_text()
+    title, *_ = card.splitlines()
+    assert title == f"# A residual network of {model.spec.num_layers} layers, 3 classes: model.onnx"
+    assert "(`residual export`) from mine." in card
+    assert f"\n\n{', '.join(model.label_names)}\n\n" in card
+    assert "\n| test | 0.8125 | 0.5000 | 1,600 |\n" in card
+    assert "\n| licence | cc-by-nc-4.0 |\n" in card
+    assert "does not allow commercial use" in card
+    assert "\n\n\n" not in card
 
 
 def test_the_certificate_says_what_was_measured(exported: Export) -> None:
@@ -282,5 +333,17 @@ def test_the_command_tells_what_it_did(tmp_path: Path, capsys: pytest.CaptureFix
     save(tiny_model(), tmp_path / "model")
     assert main(["export", str(tmp_path / "model"), str(tmp_path / "out")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == f"wrote {tmp_path / 'out'}"
-    assert "certificate  onnxruntime" in lines[1]
+    wrote, use = lines[-2:]
+    assert (wrote, use) == (f"wrote {tmp_path / 'out'}", f"use   residual predict {tmp_path / 'out'} PHOTOS")
+    told = lines[1:-2]
+    assert [line for line in told if len(line) > 80] == []
+    text = " ".join(" ".join(told).split())
+    assert re.match(r"certificate onnxruntime \S+ against PyTorch \S+, float32: logits differ by", text)
+    assert re.search(r"differ by \S+ at most, 1/[\d,]{5,} of their deviation same best class in 100.0%", text)
+    assert "of 32 views of two photos that come with scikit-learn" in text
+
+
+def test_a_plain_model_that_openvino_is_asked_for_is_to_be_exported(tmp_path: Path) -> None:
+    save(tiny_model(), tmp_path / "model")
+    with pytest.raises(ModelFileError, match="FOLDER --to onnx', which openvino runs, too"):
+        deepresidual.load(tmp_path / "model", backend="openvino")

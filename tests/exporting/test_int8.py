@@ -214,7 +214,7 @@ DIGITS = ["resnet20-digits", "--int8", "--data", "digits"]
     ("arguments", "message"),
     [
         (["resnet20-digits", "--int8"], "--int8 is given without --data, and resnet20-digits is no run"),
-        (["resnet20-digits", "--data", "digits"], "--data is given without --int8"),
+        (["resnet20-digits", "--split", "val"], "--split is given without --data"),
         ([*DIGITS, "--split", "training"], "int8 is calibrated on training images"),
         ([*DIGITS, "--calibration-images", "0"], "calibration_images is 0"),
         ([*DIGITS, "--to", "pt2"], "--int8 is given with --to pt2"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import textwrap
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -13,6 +15,7 @@ from deepresidual.runtime.files import expanded
 from deepresidual.runtime.printable import printable
 
 if TYPE_CHECKING:
+    from deepresidual.backends.self_test import Difference
     from deepresidual.exporting.int8_options import Int8Options
     from deepresidual.exporting.int8_report import Int8Report
 
@@ -45,7 +48,8 @@ def export(
         resize: Resize in model-image.onnx, which takes a whole photo: Pillow's, one node near it, or no file.
         int8: Make the convolutions int8, calibrated on training images, and measure on held-out ones what is
             lost: where that is more than half a point, or less than 98 % agree, nothing is written.
-        data: The data for --int8, as for 'residual train'. Default: what a run was trained with.
+        data: The data that checks the file and that --int8 needs, as for 'residual train'. Default: what a
+            run was trained with; without --int8 two photos will do.
         split: The split of it that judges. Default: test if there is one, else val.
         calibration_images: Training images to calibrate on, spread over the classes.
         weight_bits: 7 is right on every CPU; 8 loses points without a word where a CPU has no VNNI.
@@ -58,7 +62,8 @@ def export(
     options = _int8_options(model, data, split, calibration_images, weight_bits) if int8 else None
     from deepresidual.exporting import export as run_export
 
-    done = run_export(model, out, to=to, resize=resize, int8=options)
+    views = {} if int8 else {"data": data, "split": split}
+    done = run_export(model, out, to=to, resize=resize, int8=options, **views)
     signature, difference = done.signature, done.certificate.difference
     if json:
         facts = {"path": str(done.path), "num_bytes": done.num_bytes}
@@ -67,20 +72,29 @@ def export(
     print_line(f"{model}: {signature.file}, {signature.precision}, {done.num_bytes / 1e6:,.1f} MB")
     if done.int8 is not None:
         _print_int8(done.int8)
-    print_line(
-        f"  certificate  {done.certificate.engine}: logits differ by at most {difference.largest:.2g} from "
-        f"PyTorch's, whose deviation is {difference.deviation:.3g}"
-    )
-    print_line(f"               same best class in {difference.agreement:.1%} of {difference.count} views")
+    print_line(f"  certificate  {done.certificate.engine} against {done.certificate.reference}:")
+    print_line(f"               logits differ by {difference.largest:.2g} at most{_share(difference)}")
+    views_of = f"{difference.count} views of {done.certificate.images}"
+    for line in textwrap.wrap(f"same best class in {difference.agreement:.1%} of {views_of}", 65):
+        print_line(f"               {line}")
     if image := signature.image_input:
         checked = image["certificate"]
         print_line(
-            f"               {image['file']}, resize {image['resize']}: {checked['num_differing']:,} of "
-            f"{checked['num_values']:,} pixel values differ from Pillow's"
-            + (f", by {checked['largest_level']} of 255 at most" if checked["num_differing"] else "")
+            f"  whole photo  {image['file']}, resize {image['resize']}: {checked['num_differing']:,} of "
+            f"{checked['num_values']:,}"
         )
+        most = f", by {checked['largest_level']} of 255 at most" if checked["num_differing"] else ""
+        print_line(f"               pixel values differ from Pillow's{most}")
     print_line(f"wrote {printable(str(out))}")
+    print_line(f"use   residual predict {shlex.quote(str(out))} PHOTOS", is_command=True)
     return 0
+
+
+def _share(difference: Difference) -> str:
+    """Return how large a difference is beside the logits, in words."""
+    if not 0 < difference.largest < difference.deviation:
+        return f"; their deviation is {difference.deviation:.3g}"
+    return f", 1/{difference.deviation / difference.largest:,.0f} of their deviation"
 
 
 def _int8_options(
@@ -102,21 +116,28 @@ def _int8_options(
 
 
 def _require_sensible(int8: bool, data: str | None, split: str | None, to: str) -> None:
+    from deepresidual.data.source import require_exists
+
     if int8 and to == "pt2":
         raise ConfigurationError(
             "--int8 is given with --to pt2", expected="--to onnx, openvino, triton or ovms"
         )
-    for option, value in (("--data", data), ("--split", split)):
-        if value is not None and not int8:
-            raise ConfigurationError(f"{option} is given without --int8", expected="both, or neither")
+    if split is not None and data is None and not int8:
+        raise ConfigurationError("--split is given without --data", expected="both, or neither")
+    if data is not None and not int8:
+        require_exists(data)
 
 
 def _print_int8(report: Int8Report) -> None:
     made = f"{report.weight_bits}-bit weights, {', '.join(report.in_float)} in float"
-    print_line(f"  calibration  {len(report.calibration):,} training images of {report.data} ({made})")
+    print_line(f"  calibration  {len(report.calibration):,} training images of {report.data}")
+    print_line(f"               {made}")
     left_out = f", {report.num_left_out:,} left out" if report.num_left_out else ""
     count = next(verdict.loss.count for verdict in report.verdicts if verdict.loss is not None)
     for number, verdict in enumerate(report.verdicts):
-        print_line(f"  {'' if number else 'gate':11}  {verdict}")
+        engine, _, measured = str(verdict).partition(": ")
+        print_line(f"  {'' if number else 'gate':11}  {engine}:")
+        for line in textwrap.wrap(measured, 65):
+            print_line(f"               {line}")
     print_line(f"               on {count:,} images of {report.data} ({report.split}{left_out})")
     print_line(f"               {report.statement}")

@@ -28,7 +28,7 @@ from deepresidual.exporting.onnx_file import write_onnx
 from deepresidual.exporting.openvino_file import write_openvino
 from deepresidual.exporting.program_file import program_logits, write_program
 from deepresidual.exporting.repository import FORMATS, lay_out, served_name, server_of
-from deepresidual.exporting.views import bundled_views
+from deepresidual.exporting.views import bundled_views, held_out_views, own_views
 from deepresidual.models import load_torch, require_classes
 from deepresidual.models.config import ModelConfig
 from deepresidual.models.folder import CARD
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepresidual.backends.signature import ExportFormat
+    from deepresidual.data.source import SampleSource
+    from deepresidual.data.source.dataset import Dataset
     from deepresidual.exporting.int8 import Int8Plan
     from deepresidual.exporting.int8_options import Int8Options
     from deepresidual.exporting.int8_report import Int8Report
@@ -85,6 +87,8 @@ def export(
     to: Target = "onnx",
     resize: Resize = "exact",
     int8: Int8Options | None = None,
+    data: SampleSource | Dataset | str | Path | None = None,
+    split: str | None = None,
 ) -> Export:
     """Write a model as a folder that another engine runs, whole or not at all; one at ``out`` is replaced.
 
@@ -96,6 +100,9 @@ def export(
         resize: Resize of ``model-image.onnx``, a second file, which takes a whole image: Pillow's to the
             bit, one node that is within two levels of it, or no such file.
         int8: Make it int8, calibrated and judged on this data. Default: float32.
+        data: Data whose images the logits are compared on. Default: that of ``int8``, or of a run its own;
+            else two photos that come with scikit-learn.
+        split: The split of it. Default: ``test`` if there is one, else ``val``.
 
     Returns:
         What was written, with its certificate.
@@ -103,7 +110,7 @@ def export(
     Raises:
         ConfigurationError: There is something else at ``out``, or it is called like a file, or there is no
             such format.
-        DataError: The data for int8 cannot be used.
+        DataError: The data cannot be used.
         ModelFileError: The model cannot be loaded, has no classifier, or the exported file computes other
             logits than PyTorch, or loses too much as int8: nothing is written then.
         MissingDependencyError: A library that writes or runs the format is not installed.
@@ -114,6 +121,10 @@ def export(
             raise ConfigurationError(
                 f"{name} is {value!r}", expected=f"one of {', '.join(get_args(allowed))}"
             )
+    if int8 is not None and data is not None:
+        raise ConfigurationError("data is given beside int8, which has its own", expected="one of them")
+    if split is not None and data is None:
+        raise ConfigurationError("split is given without data", expected="both, or neither")
     path, server = expanded(out), server_of(to)
     if path.suffix.lower() in _SUFFIXES_OF_FILES:
         raise ConfigurationError(
@@ -127,7 +138,12 @@ def export(
     loaded = loaded.to("cpu").in_precision("fp32")
     form = cast("ExportFormat", to) if server is None else FORMATS[server]
     plan = None if int8 is None else _int8_plan(model, int8, form)
-    views = bundled_views(loaded.preprocess) if plan is None else plan.check_views()
+    if plan is not None:
+        views = plan.check_views()
+    elif data is not None:
+        views = held_out_views(model, data, split)
+    else:
+        views = own_views(given) or bundled_views(loaded.preprocess)
     if to != "onnx":
         resize = "none"  # only an ONNX file has one beside it that takes a whole image
     num_files = 1 if resize == "none" else 2

@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepresidual.data.decode import decode
-from deepresidual.errors import DataError
+from deepresidual.errors import DataError, ResidualError
+from deepresidual.evaluation import EvaluationSetup
+from deepresidual.runs.read import holds_run, read_plan
+from deepresidual.runtime.console import note
+from deepresidual.runtime.files import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from deepresidual.backends import Classifier
     from deepresidual.data.source import SampleSource
+    from deepresidual.data.source.dataset import Dataset
     from deepresidual.preprocess import Preprocess
 
 NUM_VIEWS = 32
@@ -88,3 +95,29 @@ def views_of(
     if not pixels:
         raise DataError(f"none of the images of {name} that were tried can be used")
     return CheckViews(np.stack(pixels), tuple(names), f"{name}, {split}")
+
+
+def held_out_views(
+    model: Classifier | str | Path, data: SampleSource | Dataset | str | Path, split: str | None
+) -> CheckViews:
+    """Return views of held-out images, of a run on the sides on which it had them.
+
+    Raises:
+        DataError: The data cannot be used.
+    """
+    # A certificate compares two computations of an image; whether the model has seen it does not matter.
+    setup = EvaluationSetup.open([model], data, split=split, device="cpu", keep_training_images=True)
+    return views_of(setup.source, setup.split, setup.members[0].preprocess, setup.source.name)
+
+
+def own_views(model: str) -> CheckViews | None:
+    """Return views of what a run has held out; ``None``: it is no run, or its data is not there any more."""
+    if not model or not holds_run(expanded(model)):
+        return None
+    try:
+        plan, record = read_plan(expanded(model))
+        location = record.get("data_location") or ("digits" if plan.data == "digits" else "")
+        return held_out_views(model, location, None) if location else None
+    except ResidualError as error:
+        note(f"note: checked on photos that come with scikit-learn, since of the run's own: {error}")
+        return None
