@@ -23,7 +23,7 @@ VERSION = "1"
 """Folder of the file that computes, where a server reads the exported model."""
 
 OWN_FILES = ("config.json", LABELS, SELF_TEST)
-"""Files that an answer depends on besides the one that computes."""
+"""Files whose SHA-256 is kept besides that of the one that computes."""
 
 SIGNATURE_VERSION = 1
 
@@ -160,12 +160,14 @@ def files_of(folder: Path, signature: Signature) -> list[Path]:
 
 
 def require_own_labels(folder: Path, signature: Signature) -> None:
-    """Refuse class names, preprocessing or a self-test that are not those that were exported.
+    """Refuse class names or preprocessing that are not those that were exported.
+
+    A self-test that is another fails by itself.
 
     Raises:
         ModelFileError: A file of them is another.
     """
-    for name in OWN_FILES:
+    for name in ("config.json", LABELS):
         file = folder / name
         if file.is_file() and sha256_of(file) != signature.files.get(name):
             raise ModelFileError(
