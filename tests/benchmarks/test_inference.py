@@ -162,7 +162,7 @@ def test_both_sides_are_measured_from_the_same_weights(
 ) -> None:
     pytest.importorskip("torchvision")
     if not choice:  # the other engines take seconds to export for, and to choose from
-        monkeypatch.setattr(inference, "WAYS", inference.WAYS[:1])
+        monkeypatch.setattr(inference, "WAYS", alone.WAYS[:1])
 
     def ours_in_their_place(self: inference_peers.TorchvisionSides) -> object:
         module = create("resnet20")
