@@ -14,12 +14,15 @@ import torch
 from onnx import numpy_helper
 
 import deepresidual
+from deepresidual.backends.engine_choice import engines_for
 from deepresidual.cli import main
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.validation import Subset
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.exporting import Export, export, int8
+from deepresidual.exporting.gate import Gate, Limits, Loss
 from deepresidual.exporting.int8_options import Int8Options
+from deepresidual.exporting.int8_report import Attempt, EngineVerdict
 from deepresidual.exporting.layer_errors import correct_biases, layer_errors
 from deepresidual.exporting.onnx_file import write_onnx
 from deepresidual.exporting.quantize import layers_of, prepared, quantized
@@ -128,14 +131,63 @@ def test_layers_with_huge_channels_stay_in_float(tmp_path: Path) -> None:
 
 def test_what_loses_too_much_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "_MOST_WORST", 0)
-    few = r"on digits \(test\) \(120 images, of which one is 0.83 points\)"
     with pytest.raises(
-        ModelFileError, match=f"int8 loses too much {few}, even with conv1, fc in float"
+        ModelFileError, match=r"int8 does not pass on digits \(test\), even with (conv1, )?fc in float"
     ) as error:
         export(spoiled(9), tmp_path / "out", int8=Int8Options(few_digits(), calibration_images=20))
     assert error.value.exit_code == 3
     assert "clear views are off by" in error.value.found
     assert not list(tmp_path.iterdir())
+
+
+def test_a_limit_that_is_missed_is_named_and_so_is_what_would_accept() -> None:
+    loss = Loss("top1", 0.8, 0.8, (-0.02, 0.02), 149 / 153, 153)
+    failure = Limits().failure(loss)
+    refused = EngineVerdict("onnxruntime 1.32.0", loss, failure, Limits().excess(loss))
+    error = int8._refusal("ants (val)", Attempt(("fc",), (refused,)), Limits(), 0)
+    assert error.found.endswith("97.39% of the best classes agree (149 of 153), fewer than 98%")
+    assert error.remedy.startswith("nothing was written; --min-agreement 0.97 accepts it, or judge on more")
+    assert "calibrate" not in error.remedy
+    more = int8._refusal("ants (val)", Attempt(("fc",), (refused,)), Limits(), 9)
+    assert "calibrate on more images" in more.remedy
+
+
+def test_two_layers_that_do_not_help_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = Loss("top1", 0.8, 0.8, (-0.02, 0.02), 0.97, 120)
+    judged: list[bool] = []
+
+    def refuse(bench: object, model: object, *, all_engines: bool = False) -> tuple[EngineVerdict, ...]:
+        judged.append(all_engines)
+        return (EngineVerdict("onnxruntime 1", loss, Limits().failure(loss), Limits().excess(loss)),)
+
+    monkeypatch.setattr(int8._Bench, "judged", refuse)
+    with pytest.raises(ModelFileError, match="even with fc in float: onnxruntime 1: 97.00%"):
+        export("resnet20-digits", tmp_path / "out", int8=Int8Options(few_digits(), calibration_images=8))
+    assert judged == [False, False, False, True]
+
+
+def test_beyond_the_usual_limits_the_certificate_says_what_was_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = Loss("top1", 0.8, 0.8, (-0.02, 0.02), 0.975, 120)
+    monkeypatch.setattr(Gate, "loss", lambda *_: loss)
+    options = Int8Options(few_digits(), calibration_images=8, min_agreement=0.97)
+    done = export("resnet20-digits", tmp_path / "out", int8=options, resize="none")
+    gate = json.loads((done.path / "signature.json").read_text())["certificate"]["gate"]
+    assert (gate["most_loss"], gate["least_agreement"], len(gate["accepted"])) == (0.005, 0.97, 2)
+    assert "97.50% of the best classes agree (117 of 120), fewer than 98%" in gate["accepted"][0]
+    assert "Beyond the usual limits" in (done.path / "README.md").read_text()
+
+
+def test_auto_takes_an_engine_that_was_judged(digits_int8: Export) -> None:
+    signature = digits_int8.signature
+    assert engines_for(digits_int8.path, signature, "auto") == ("onnxruntime", "openvino")
+    gate = signature.certificate["gate"]
+    only = replace(signature, certificate={"gate": {**gate, "engines": gate["engines"][1:]}})
+    assert engines_for(digits_int8.path, only, "auto") == ("openvino",)
+    assert engines_for(digits_int8.path, only, "onnxruntime") == ("onnxruntime",)
+    other = replace(signature, certificate={"gate": {**gate, "engines": [{"engine": "another 1.0"}]}})
+    assert engines_for(digits_int8.path, other, "auto") == ("onnxruntime", "openvino")
 
 
 # -- single layers -----------------------------------------------------------------------------------------
@@ -217,6 +269,8 @@ DIGITS = ["resnet20-digits", "--int8", "--data", "digits"]
         (["resnet20-digits", "--split", "val"], "--split is given without --data"),
         ([*DIGITS, "--split", "training"], "int8 is calibrated on training images"),
         ([*DIGITS, "--calibration-images", "0"], "calibration_images is 0"),
+        ([*DIGITS, "--min-agreement", "97"], "min_agreement is 97"),
+        ([*DIGITS, "--max-loss", "-1"], "max_loss is -1"),
         ([*DIGITS, "--to", "pt2"], "--int8 is given with --to pt2"),
     ],
 )

@@ -3,7 +3,9 @@
 Below :data:`TRIED_FROM` images nothing is tried: the choice of an earlier time is taken, or the first engine
 that is installed, with a stream for each core. From there on engines, batches and streams are tried for three
 seconds (:mod:`deepresidual.backends.engine_trial`), once for a file, a processor and versions, and what was
-chosen is said on stderr. An engine that fails in its self-test is told of and left out. No torch is imported.
+chosen is said on stderr. An engine that fails in its self-test is told of and left out. Of an int8 file the
+engines that were judged at export come first, and others only where none of these is installed. No torch is
+imported.
 """
 
 from __future__ import annotations
@@ -47,13 +49,22 @@ def engines_for(folder: Path, signature: Signature, backend: str) -> tuple[Engin
         ModelFileError: The engine does not run the format.
     """
     able = ENGINES[signature.format]
-    chosen = tuple(name for name in able if backend in ("auto", name))
+    if backend == "auto":
+        return _judged(able, signature) or able
+    chosen = tuple(name for name in able if name == backend)
     if not chosen:
         raise ModelFileError(
             f"{folder} holds {signature.file}, which the backend {backend!r} does not run",
             expected=" or ".join(("auto", *able)),
         )
     return chosen
+
+
+def _judged(engines: Sequence[EngineName], signature: Signature) -> tuple[EngineName, ...]:
+    """Return those that have passed the gate of an int8 file, as far as they are installed."""
+    judged = signature.certificate.get("gate", {}).get("engines", [])
+    names = {str(verdict["engine"]).split()[0] for verdict in judged}
+    return tuple(name for name in engines if name in names and importlib.util.find_spec(name) is not None)
 
 
 def candidates_of(engines: Sequence[EngineName], precision: Precision) -> tuple[EngineSettings, ...]:

@@ -16,7 +16,6 @@ from deepresidual.runtime.printable import printable
 
 if TYPE_CHECKING:
     from deepresidual.backends.self_test import Difference
-    from deepresidual.exporting.int8_options import Int8Options
     from deepresidual.exporting.int8_report import Int8Report
 
 __all__ = ["export"]
@@ -34,6 +33,8 @@ def export(
     split: Maybe[str] = None,
     calibration_images: Annotated[int, tyro.conf.arg(metavar="N")] = 300,
     weight_bits: Literal[7, 8] = 7,
+    max_loss: Annotated[float, tyro.conf.arg(metavar="POINTS")] = 0.5,
+    min_agreement: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 0.98,
     json: bool = False,
 ) -> int:
     """Write a trained model as a file that other engines run, checked against PyTorch on real photos.
@@ -47,19 +48,27 @@ def export(
             TensorRT see docs/how-to/other-formats.md.
         resize: Resize in model-image.onnx, which takes a whole photo: Pillow's, one node near it, or no file.
         int8: Make the convolutions int8, calibrated on training images, and measure on held-out ones what is
-            lost: where that is more than half a point, or less than 98 % agree, nothing is written.
+            lost: beyond --max-loss and --min-agreement nothing is written.
         data: The data that checks the file and that --int8 needs, as for 'residual train'. Default: what a
             run was trained with; without --int8 two photos will do.
         split: The split of it that judges. Default: test if there is one, else val.
         calibration_images: Training images to calibrate on, spread over the classes.
         weight_bits: 7 is right on every CPU; 8 loses points without a word where a CPU has no VNNI.
+        max_loss: Loss of top-1 (macro F1 of several labels) in points that --int8 may have; what is written
+            beyond the default is noted in the certificate.
+        min_agreement: Share of the images, 0 to 1, that must get the same class as in float; likewise.
         json: Print one JSON document.
     """
     from deepresidual.models.source import find_source
 
     find_source(model)  # what is mistyped is told before torch is loaded
     _require_sensible(int8, data, split, to)
-    options = _int8_options(model, data, split, calibration_images, weight_bits) if int8 else None
+    options = None
+    if int8:
+        from deepresidual.exporting.int8_options import Int8Options
+
+        own = _int8_data(model, data)
+        options = Int8Options(own, split, calibration_images, weight_bits, max_loss, min_agreement)
     from deepresidual.exporting import export as run_export
 
     views = {} if int8 else {"data": data, "split": split}
@@ -97,12 +106,9 @@ def _share(difference: Difference) -> str:
     return f", 1/{difference.deviation / difference.largest:,.0f} of their deviation"
 
 
-def _int8_options(
-    model: str, data: str | None, split: str | None, calibration_images: int, weight_bits: Literal[7, 8]
-) -> Int8Options:
+def _int8_data(model: str, data: str | None) -> str:
     from deepresidual.cli.evaluate import own_data
     from deepresidual.data.source import require_exists
-    from deepresidual.exporting.int8_options import Int8Options
     from deepresidual.runs.read import holds_run
 
     if data is None and not holds_run(expanded(model)):
@@ -112,7 +118,7 @@ def _int8_options(
         )
     chosen = own_data(model) if data is None else data
     require_exists(chosen)
-    return Int8Options(chosen, split, calibration_images, weight_bits)
+    return chosen
 
 
 def _require_sensible(int8: bool, data: str | None, split: str | None, to: str) -> None:
@@ -129,15 +135,15 @@ def _require_sensible(int8: bool, data: str | None, split: str | None, to: str) 
 
 
 def _print_int8(report: Int8Report) -> None:
-    made = f"{report.weight_bits}-bit weights, {', '.join(report.in_float)} in float"
     print_line(f"  calibration  {len(report.calibration):,} training images of {report.data}")
-    print_line(f"               {made}")
+    print_line(f"  int8         {report.weight_bits}-bit weights, {', '.join(report.in_float)} in float")
     left_out = f", {report.num_left_out:,} left out" if report.num_left_out else ""
     count = next(verdict.loss.count for verdict in report.verdicts if verdict.loss is not None)
-    for number, verdict in enumerate(report.verdicts):
-        engine, _, measured = str(verdict).partition(": ")
-        print_line(f"  {'' if number else 'gate':11}  {engine}:")
-        for line in textwrap.wrap(measured, 65):
-            print_line(f"               {line}")
+    lines = [line for verdict in report.verdicts for line in verdict.lines]
+    for number, line in enumerate(lines):
+        print_line(f"  {'' if number else 'gate':11}  {line}")
     print_line(f"               on {count:,} images of {report.data} ({report.split}{left_out})")
     print_line(f"               {report.statement}")
+    for sentence in report.accepted:
+        for number, line in enumerate(textwrap.wrap(sentence, 65)):
+            print_line(f"  {'' if number else 'beyond':11}  {line}")

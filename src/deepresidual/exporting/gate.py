@@ -7,13 +7,15 @@ measured, and all have to pass.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepresidual.evaluation.comparison import PairedComparison
 from deepresidual.evaluation.multilabel.metrics import decisions
+from deepresidual.exporting.held_out import HeldOutViews
+from deepresidual.exporting.int8_options import MAX_LOSS, MIN_AGREEMENT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,17 +23,11 @@ if TYPE_CHECKING:
     from deepresidual.backends.classifier import Classifier
     from deepresidual.evaluation import EvaluationSetup
 
-MOST_LOSS = 0.005
-"""Loss of top-1, or of macro F1 where labels are several, above which nothing is written."""
-
-LEAST_AGREEMENT = 0.98
-"""Share of the images that have to get the same class; of the pairs of image and label where these are
-several."""
-
 ENOUGH_IMAGES = 2_000
 """With fewer images a loss of half a point cannot be told from none."""
 
 _NUM_DRAWS = 300
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -60,28 +56,63 @@ class Loss:
         return self.reference - self.measured
 
     @property
-    def is_allowed(self) -> bool:
-        """Whether what was measured may be written."""
-        # Of 1,000 images 5 are half a point, whatever the last bit of the difference says.
-        return self.loss <= MOST_LOSS + 1e-9 and self.agreement >= LEAST_AGREEMENT
-
-    @property
     def is_shown(self) -> bool:
         """Whether these images show that the loss is small: they are many, and so says the interval."""
-        return self.count >= ENOUGH_IMAGES and self.interval[1] <= MOST_LOSS
+        return self.count >= ENOUGH_IMAGES and self.interval[1] <= MAX_LOSS / 100
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON types."""
         return {**asdict(self), "interval": list(self.interval), "loss": self.loss, "is_shown": self.is_shown}
 
-    def __str__(self) -> str:
+    @property
+    def figures(self) -> str:
+        """The figure before and after, in words."""
         name = "top-1" if self.figure == "top1" else "macro F1"
+        return f"{name} {self.reference:.2%} → {self.measured:.2%}"
+
+    @property
+    def in_words(self) -> str:
+        """Loss, interval and agreement."""
         # Adding 0 makes 0.00 of −0.00.
         loss, low, high = (f"{round(100 * value, 2) + 0:.2f}" for value in (self.loss, *self.interval))
-        return (
-            f"{name} {self.reference:.2%} → {self.measured:.2%}, loss {loss} points "
-            f"(95 %: {low} to {high}), {self.agreement:.2%} agree"
-        )
+        return f"loss {loss} points (95 %: {low} to {high}), {self.agreement:.2%} agree"
+
+    def __str__(self) -> str:
+        return f"{self.figures}, {self.in_words}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be lost at most.
+
+    Attributes:
+        loss: The loss, 0 to 1.
+        agreement: The agreement that must be reached, 0 to 1.
+    """
+
+    loss: float = MAX_LOSS / 100
+    agreement: float = MIN_AGREEMENT
+
+    def excess(self, loss: Loss) -> float:
+        """Return by how much a loss and its agreement are beyond the limits, together; 0: they are not."""
+        # Of 1,000 images 5 are half a point, whatever the last bit of the difference says.
+        beyond = [loss.loss - self.loss, self.agreement - loss.agreement]
+        return sum(value for value in beyond if value > _ROUNDING)
+
+    def failure(self, loss: Loss) -> str:
+        """Say which limits are exceeded; empty: none is."""
+        said = []
+        if loss.loss - self.loss > _ROUNDING:
+            said.append(
+                f"{loss.figures}, a loss of {100 * loss.loss:.2f} points, more than {100 * self.loss:g}"
+            )
+        if self.agreement - loss.agreement > _ROUNDING:
+            what = "labels agree"
+            if loss.figure == "top1":
+                same = round(loss.agreement * loss.count)
+                what = f"best classes agree ({same:,} of {loss.count:,})"
+            said.append(f"{loss.agreement:.2%} of the {what}, fewer than {100 * self.agreement:g}%")
+        return "; ".join(said)
 
 
 class Gate:
@@ -92,7 +123,7 @@ class Gate:
     """
 
     def __init__(self, setup: EvaluationSetup) -> None:
-        self._setup = setup
+        self._setup, self._views = setup, HeldOutViews(setup)
         self._reference, self._labels = self._answers(setup.members[0], "PyTorch")
 
     def loss(self, session: Classifier, name: str) -> Loss:
@@ -112,12 +143,10 @@ class Gate:
 
     def _answers(self, model: Classifier, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return what a model answers, and what would be right: classes ``(N,)``, or labels ``(N, K)``."""
-        setup = replace(self._setup, members=(model,), names=(name,))
-        scores, labels = setup.all_scores(setup.split, f"{name} on {setup.split}")
-        logits = scores[0].numpy()
-        if setup.has_several_labels:
-            return model.given_labels(model.probabilities(logits)), labels.numpy().reshape(logits.shape)
-        return logits.argmax(axis=1), labels.numpy()
+        logits, labels = self._views.logits(model, name)
+        if self._setup.has_several_labels:
+            return model.given_labels(model.probabilities(logits)), labels.reshape(logits.shape)
+        return logits.argmax(axis=1), labels
 
 
 def top1_loss(reference: NDArray[np.int64], answers: NDArray[np.int64], labels: NDArray[np.int64]) -> Loss:

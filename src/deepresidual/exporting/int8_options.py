@@ -25,6 +25,13 @@ RIGHT_ON: dict[WeightBits, str] = {
 NUM_IMAGES = 300
 """Images to calibrate with; 1,000 gave no better network than 300."""
 
+MAX_LOSS = 0.5
+"""Loss of top-1, or of macro F1 where labels are several, in points, above which nothing is written."""
+
+MIN_AGREEMENT = 0.98
+"""Share of the images that have to get the same class; of the pairs of image and label where these are
+several."""
+
 
 @dataclass(frozen=True)
 class Int8Options:
@@ -46,11 +53,23 @@ class Int8Options:
     weight_bits: WeightBits = 7
     """7, which is right on every CPU, or 8 for CPUs with VNNI and ARM."""
 
+    max_loss: float = MAX_LOSS
+    """Loss in points that is written at most."""
+
+    min_agreement: float = MIN_AGREEMENT
+    """Share of the answers, 0 to 1, that must be the same as in float."""
+
     def __post_init__(self) -> None:
         if self.weight_bits not in get_args(WeightBits):
             raise ConfigurationError(f"weight_bits is {self.weight_bits}", expected="7 or 8")
         if self.calibration_images < 1:
             raise ConfigurationError(f"calibration_images is {self.calibration_images}", expected="1 or more")
+        if not 0 <= self.max_loss <= 100:
+            raise ConfigurationError(f"max_loss is {self.max_loss:g}", expected="points, 0 to 100")
+        if not 0 <= self.min_agreement <= 1:
+            raise ConfigurationError(
+                f"min_agreement is {self.min_agreement:g}", expected="a share, 0 to 1, such as 0.97"
+            )
         if self.split is not None and canonical_split(self.split) == TRAIN:
             raise ConfigurationError(
                 f"split is {self.split!r}, and int8 is calibrated on training images",

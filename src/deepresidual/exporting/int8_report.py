@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from deepresidual.data.source.base import TRAIN
 from deepresidual.exporting.calibration import RULE
-from deepresidual.exporting.gate import ENOUGH_IMAGES, LEAST_AGREEMENT, MOST_LOSS
-from deepresidual.exporting.int8_options import RIGHT_ON
+from deepresidual.exporting.gate import ENOUGH_IMAGES, Limits
+from deepresidual.exporting.int8_options import MAX_LOSS, RIGHT_ON
 from deepresidual.runtime.cpu import cpu_name, telling_flags
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ class EngineVerdict:
     Attributes:
         engine: The engine with its version.
         loss: What is lost; ``None``: the engine failed in its self-test.
-        failure: Why it did.
+        failure: Why it does not pass; empty: it does.
+        excess: By how much it does not, to tell whether another layer in float has helped.
         speed: How many times as fast as the float file in the same engine, in CPU seconds of one thread;
             ``None``: not measured.
     """
@@ -31,21 +32,27 @@ class EngineVerdict:
     engine: str
     loss: Loss | None
     failure: str = ""
+    excess: float = 0.0
     speed: float | None = None
 
     @property
     def passes(self) -> bool:
         """Whether what was measured may be written."""
-        return self.loss is not None and self.loss.is_allowed
+        return not self.failure
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON types."""
-        measured = {"failure": self.failure} if self.loss is None else self.loss.to_dict()
-        return {"engine": self.engine, **measured, "speed": self.speed}
+        failure = {"failure": self.failure} if self.failure else {}
+        measured = {} if self.loss is None else self.loss.to_dict()
+        return {"engine": self.engine, **failure, **measured, "speed": self.speed}
 
-    def __str__(self) -> str:
-        speed = "" if self.speed is None else f", {self.speed:.1f}× the speed of float"
-        return f"{self.engine}: {self.failure or self.loss}{speed}"
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What was measured, in lines of less than 65 characters; of one that passes."""
+        if self.loss is None:
+            return (f"{self.engine}: {self.failure}",)
+        speed = "" if self.speed is None else f", {self.speed:.1f}× as fast"
+        return f"{self.engine}: {self.loss.figures}{speed}", self.loss.in_words
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,16 @@ class Attempt:
         return all(verdict.passes for verdict in self.verdicts)
 
     @property
-    def failure(self) -> str:
-        """What the first engine measured that does not pass; empty where all do."""
-        return next((str(verdict) for verdict in self.verdicts if not verdict.passes), "")
+    def refused(self) -> EngineVerdict:
+        """The first verdict that does not pass; there has to be one."""
+        return next(verdict for verdict in self.verdicts if not verdict.passes)
+
+    @property
+    def rank(self) -> tuple[int, int, float]:
+        """Grows with what is wrong: engines pass, then self-tests, then less is lost."""
+        num_passing = sum(verdict.passes for verdict in self.verdicts)
+        worst = self.refused
+        return -num_passing, int(worst.loss is None), worst.excess
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,7 @@ class Int8Report:
         num_left_out: Images of it that the model was trained on, and that were left out.
         calibration: Names of the training images that calibrated.
         weight_bits: 7 or 8.
+        limits: What might be lost.
         attempts: All that were judged; the last one passes.
     """
 
@@ -89,6 +104,7 @@ class Int8Report:
     num_left_out: int
     calibration: tuple[str, ...]
     weight_bits: WeightBits
+    limits: Limits
     attempts: tuple[Attempt, ...]
 
     @property
@@ -104,13 +120,23 @@ class Int8Report:
     @property
     def statement(self) -> str:
         """Whether the loss is shown to be within half a point, in words."""
-        most = f"{100 * MOST_LOSS:g} point"
+        most = f"{MAX_LOSS:g} point"
         losses = [verdict.loss for verdict in self.verdicts if verdict.loss is not None]
         if all(loss.is_shown for loss in losses):
             return f"shown within {most}: the interval of every engine ends below it"
         if losses[0].count < ENOUGH_IMAGES:
             return f"not shown within {most}: {losses[0].count:,} images are fewer than {ENOUGH_IMAGES:,}"
         return f"not shown within {most}: an interval goes beyond it"
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """What exceeds the usual limits and was accepted by other ones, a sentence an engine."""
+        if self.limits == Limits():
+            return ()
+        given = f"a loss of {100 * self.limits.loss:g} points, {100 * self.limits.agreement:g}% agreement"
+        judged = [(verdict.engine, verdict.loss) for verdict in self.verdicts if verdict.loss is not None]
+        found = [(engine, Limits().failure(loss)) for engine, loss in judged]
+        return tuple(f"{engine}: {said} (accepted: {given})" for engine, said in found if said)
 
     def quantization(self) -> dict[str, Any]:
         """Return how the file was made, as JSON types."""
@@ -138,8 +164,9 @@ class Int8Report:
             "data": self.data,
             "split": self.split,
             "num_left_out": self.num_left_out,
-            "most_loss": MOST_LOSS,
-            "least_agreement": LEAST_AGREEMENT,
+            "most_loss": self.limits.loss,
+            "least_agreement": self.limits.agreement,
+            "accepted": list(self.accepted),
             "statement": self.statement,
             "cpu": cpu_name(),
             "cpu_flags": list(telling_flags()),
