@@ -3,7 +3,7 @@
 Rounded weights shift the mean of a channel, since what a convolution reads is mostly positive (Nagel et al.
 2019, arXiv 1906.04721, section 4.2). The shift is measured on calibration views, every convolution on the
 inputs that the float network gives it, and taken back by its bias: resnet20-cifar10 names the same class as
-in float for 99.3 % of images instead of 98.9 % (``benchmarks/int8.py``). What is left tells which layers are
+in float for 99.4 % of images instead of 99.1 % (``benchmarks/int8.py``). What is left tells which layers are
 to stay in float where a network loses too much.
 """
 
