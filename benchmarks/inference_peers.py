@@ -51,7 +51,8 @@ class TorchWay:
         """Its name as a phrase."""
         layout = "channels last" if self.channels_last else "NCHW"
         how = "compiled, frozen" if self.compiled else "eager"
-        cores = f"{self.callers} callers of one thread" if self.callers > 1 else f"{self.threads} thread(s)"
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        cores = f"{self.callers} callers of one thread" if self.callers > 1 else threads
         return f"torchvision, {how} {self.precision}, {layout}, batch {self.batch}, {cores}"
 
 

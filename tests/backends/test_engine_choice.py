@@ -198,6 +198,7 @@ def test_from_64_images_on_it_is_tried_once_and_said(
     assert load_exported(onnx_folder).expect(64).settings == model.settings
     assert "batch 4 (measured at an earlier time)" in capsys.readouterr().err
     assert load_exported(onnx_folder).expect(9).settings == model.settings
+    assert load_exported(onnx_folder).expect(4).settings.engine == "onnxruntime"  # which opens soonest
     assert len(trials) == 1
 
 

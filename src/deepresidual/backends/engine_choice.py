@@ -1,7 +1,8 @@
 """``EngineChoice``: which engine computes an exported model, by how many images are expected.
 
 Below :data:`TRIED_FROM` images nothing is tried: the choice of an earlier time is taken, or the first engine
-that is installed, with a stream for each core. From there on engines, batches and streams are tried for three
+that is installed, with a stream for each core. Of fewer than five images the first engine is taken whatever
+was chosen, since it opens soonest. From :data:`TRIED_FROM` on engines, batches and streams are tried for three
 seconds (:mod:`deepresidual.backends.engine_trial`), once for a file, a processor and versions, and what was
 chosen is said on stderr. An engine that fails in its self-test is told of and left out. Of an int8 file the
 engines that were judged at export come first, and others only where none of these is installed. No torch is
@@ -151,7 +152,7 @@ class EngineChoice:
         if self._is_settled:
             return list(self._candidates)
         optimize = not 0 < self._num_expected < _REPAY_OPTIMIZING
-        kept = remembered(self._signature, self._candidates)
+        kept = remembered(self._signature, self._candidates) if optimize else None
         others = [one for one in self._candidates if kept is None or one.engine != kept.engine]
         return [replace(one, optimize=optimize) for one in ([] if kept is None else [kept]) + others]
 
