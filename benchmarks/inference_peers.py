@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from deepresidual.backends.open_vino import shared_core
 from deepresidual.benchmarks.inference_sides import InferenceSide, Precision
 from deepresidual.models import TorchClassifier
 
@@ -195,7 +196,7 @@ class _RawOpenVino(InferenceSide):
     def __init__(self, file: Path, precision: Precision, callers: int, views: NDArray[np.uint8]) -> None:
         import openvino
 
-        core = openvino.Core()
+        core = shared_core(file)
         network = core.read_model(file)
         network.reshape({"pixels": [1, *views.shape[1:]]})
         setup = {

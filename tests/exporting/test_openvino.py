@@ -210,3 +210,26 @@ def test_int8_in_open_batches_is_refused_by_the_self_test(
         match=r"computes wrongly here: of 32 stored views its logits differ from PyTorch's by 0\.[2-9]",
     ):
         load_exported(int8_export, backend="openvino").logits(stored_views(int8_export)[:1])
+
+
+def test_sessions_that_end_in_another_order_leave_the_process_its_signals(openvino_export: Export) -> None:
+    code = """
+import faulthandler, signal, subprocess, sys
+from pathlib import Path
+import numpy as np
+from deepresidual.models.exported import load_exported
+
+faulthandler.enable()  # gives signals a stack of their own, as pytest does
+signal.signal(signal.SIGCHLD, lambda *_: None)
+sessions = [load_exported(Path(sys.argv[1]), backend="openvino") for _ in range(2)]
+for session in sessions:
+    session.logits(np.zeros((1, 8, 8, 3), np.uint8))
+while sessions:
+    del session, sessions[0]
+    session = None
+subprocess.run(["true"])
+print("alive")
+"""
+    words = [sys.executable, "-c", code, str(openvino_export.path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "alive\n")

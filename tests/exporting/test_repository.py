@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import pytest
 from google.protobuf import text_format
 
 import deepresidual
+from deepresidual.backends.open_vino import shared_core
 from deepresidual.cli import main
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.exporting import export
@@ -106,11 +106,11 @@ def test_ovms_finds_its_configuration_and_a_static_batch(ovms: Path) -> None:
     assert all(isinstance(value, str | bool | int | float) for value in options.values())
     assert (ovms / entry["config"]["base_path"] / "1" / "model.xml").is_file()
 
-    graph = openvino.Core().read_model(ovms / "pets" / "1" / "model.xml")
+    graph = shared_core(ovms).read_model(ovms / "pets" / "1" / "model.xml")
     assert [list(tensor.shape) for tensor in graph.inputs] == [[1, 8, 8, 3]]
     assert [list(tensor.shape) for tensor in graph.outputs] == [[1, 3], [1, 3]]
     # The options are OpenVINO's own.
-    openvino.Core().compile_model(graph, "CPU", options)
+    shared_core(ovms).compile_model(graph, "CPU", options)
 
 
 @pytest.mark.parametrize("server", ["triton", "ovms"])

@@ -13,6 +13,7 @@ it keeps 98 MB on the disk, and opening takes as long as before. What takes long
 from __future__ import annotations
 
 import queue
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,6 +34,31 @@ _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
 
 
+_CORES: list[Any] = []
+_CORES_LOCK = threading.Lock()
+
+
+def shared_core(path: Path) -> Any:
+    """Return the ``openvino.Core`` of this process, which stays to its end.
+
+    A core of its own for each engine ends processes by SIGSEGV: the CPU plugin of each gives the thread that
+    makes it a stack for signals, and takes it away again when it goes (OpenVINO 2026.4). Where an older one
+    goes before a newer one, the thread is left with a stack that is none, and the next signal ends the
+    process, such as that of a child that has ended.
+
+    Args:
+        path: What is to be computed, for the message.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed, or broken.
+    """
+    openvino = imported("openvino", path, "openvino")
+    with _CORES_LOCK:
+        if not _CORES:
+            _CORES.append(openvino.Core())
+    return _CORES[0]
+
+
 class OpenVinoEngine(Engine):
     """Compute ``model.onnx`` or ``model.xml`` by OpenVINO.
 
@@ -47,9 +73,8 @@ class OpenVinoEngine(Engine):
     """
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
-        openvino = imported("openvino", path, "openvino")
-        self.settings, self.version = settings, version_of("openvino") or ""
-        self._path, self._core = path, openvino.Core()
+        self._core = shared_core(path)
+        self._path, self.settings, self.version = path, settings, version_of("openvino") or ""
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if _CAPABILITIES[settings.precision] not in able:
             raise MachineError(
