@@ -4,9 +4,9 @@ Below :data:`TRIED_FROM` images nothing is tried: the choice of an earlier time 
 that is installed, with a stream for each core. Of fewer than five images the first engine is taken whatever
 was chosen, since it opens soonest. From :data:`TRIED_FROM` on engines, batches and streams are tried for
 three seconds (:mod:`deepresidual.backends.engine_trial`), once for a file, a processor and versions, and what
-was chosen is said on stderr. An engine that fails in its self-test is told of and left out. Of an int8 file the
-engines that were judged at export come first, and others only where none of these is installed. No torch is
-imported.
+was chosen is said on stderr. An engine that fails in its self-test is told of and left out. Of an int8 file
+the engines that were judged at export come first, and others only where none of these is installed. No torch
+is imported.
 """
 
 from __future__ import annotations
