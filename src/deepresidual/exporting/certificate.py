@@ -28,7 +28,7 @@ _MOST_SELF_TEST_VIEWS = 32
 
 
 @dataclass(frozen=True)
-class Certificate:
+class ExportCertificate:
     """How an exported file was held against PyTorch.
 
     Attributes:
@@ -72,7 +72,7 @@ def certify(
     reference: NDArray[np.float32],
     engine: str,
     precision: FileKind = "fp32",
-) -> Certificate:
+) -> ExportCertificate:
     """Compute the views by the session that will run, and compare.
 
     An int8 file is judged by its gate, on images with labels; here its difference is only recorded.
@@ -97,7 +97,7 @@ def certify(
             expected=f"at most {TOLERANCES[precision]:g}; nothing was written",
         )
     torch = f"PyTorch {version_of('torch')}, float32"
-    return Certificate(engine, torch, views.source, views.names, difference, now())
+    return ExportCertificate(engine, torch, views.source, views.names, difference, now())
 
 
 def self_test_of(views: CheckViews, reference: NDArray[np.float32], num_macs: int) -> SelfTest:

@@ -23,7 +23,7 @@ from deepresidual.backends.signature import (
 from deepresidual.backends.thresholds import MULTILABEL
 from deepresidual.errors import ConfigurationError, MissingDependencyError, listed, quoted
 from deepresidual.exporting.card import export_card
-from deepresidual.exporting.certificate import Certificate, certify, reference_logits, self_test_of
+from deepresidual.exporting.certificate import ExportCertificate, certify, reference_logits, self_test_of
 from deepresidual.exporting.onnx_file import write_onnx
 from deepresidual.exporting.openvino_file import write_openvino
 from deepresidual.exporting.program_file import program_logits, write_program
@@ -75,7 +75,7 @@ class Export:
 
     path: Path
     signature: Signature
-    certificate: Certificate
+    certificate: ExportCertificate
     num_bytes: int
     int8: Int8Report | None = None
 
@@ -260,7 +260,7 @@ def _certified(
     signature: Signature,
     views: CheckViews,
     reference: NDArray[np.float32],
-) -> Certificate:
+) -> ExportCertificate:
     """Open the file as ``load`` will, self-test included, and hold its logits against PyTorch's."""
     settings = EngineSettings(ENGINES[signature.format][0], streams=usable_cores())
     session = ExportedClassifier(
