@@ -28,8 +28,8 @@ from deepresidual.explanation import explain_files
 from deepresidual.models import TorchClassifier
 from deepresidual.models.exported import load_exported
 from deepresidual.models.source import ModelSource
-from tests.backends.conftest import tiny_network
 from tests.conftest import COLORS, SMALL_INPUT
+from tests.exporting.conftest import tiny_model
 
 
 class MeanColor(Classifier):
@@ -57,7 +57,7 @@ class ThreadedMeanColor(MeanColor):
 def classifier(request: pytest.FixtureRequest) -> Classifier:
     match request.param:
         case "torch":
-            return tiny_network()
+            return tiny_model()
         case "numpy":
             return MeanColor()
         case "numpy in threads":
@@ -78,7 +78,7 @@ def expected_logits(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArra
         return means
     # One that is exported is held against the module in float64, as that is itself.
     assert isinstance(classifier, TorchClassifier | ExportedClassifier)
-    network = tiny_network().network.double().eval()
+    network = tiny_model().network.double().eval()
     mean, std = (np.array(each) for each in (SMALL_INPUT.mean, SMALL_INPUT.std))
     images = torch.from_numpy((pixels / 255 - mean) / std).permute(0, 3, 1, 2)
     with torch.inference_mode():

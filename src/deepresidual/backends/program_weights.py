@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from deepresidual.errors import ModelFileError, listed
+from deepresidual.nn.state_dict import shape_differences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,14 +59,7 @@ def read_program_weights(path: Path, expected: Mapping[str, tuple[int, ...]]) ->
 def _require_fits(
     found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], path: Path
 ) -> None:
-    differences = [f"− {name} {expected[name]}" for name in expected if name not in found]
-    differences += [f"+ {name} {found[name]}" for name in found if name not in expected]
-    differences += [
-        f"± {name} {found[name]} for {expected[name]}"
-        for name in expected
-        if name in found and found[name] != expected[name]
-    ]
-    if differences:
+    if differences := shape_differences(found, expected):
         raise ModelFileError(
             f"{path} holds the weights of another network than config.json beside it (missing −, extra +, "
             f"other shape ±): {listed(differences)}",

@@ -15,7 +15,7 @@ from deepresidual.runs.baseline import shows_top5
 
 def model_card(model: TorchClassifier) -> str:
     """Return the text of ``README.md`` for a model folder."""
-    return _template().render(
+    return card_template("deepresidual.models").render(
         architecture=zoo.name_of(model.spec) or "custom",
         spec=model.spec,
         # Names of the Hub's own list.
@@ -32,9 +32,10 @@ def model_card(model: TorchClassifier) -> str:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def card_template(package: str) -> jinja2.Template:
+    """Return the template ``templates/card.md.jinja`` of a package."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("deepresidual.models", "templates"),
+        loader=jinja2.PackageLoader(package, "templates"),
         autoescape=False,  # noqa: S701  # Markdown, not HTML; names from outside go through `plain`
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -22,6 +22,7 @@ from deepresidual.models.card import model_card
 from deepresidual.models.config import ModelConfig, read_config
 from deepresidual.models.source import CONFIG, WEIGHTS, model_folder
 from deepresidual.nn import ResNet, empty_network
+from deepresidual.nn.state_dict import shape_differences
 from deepresidual.preprocess import Preprocess
 from deepresidual.runtime import safetensors_file
 from deepresidual.runtime.device import resolve_device
@@ -187,14 +188,7 @@ def _check_names(file: Any, target: Mapping[str, torch.Tensor], path: Path, num_
             f"{path}: the classifier has {rows} rows and the config says {num_classes} classes",
             expected="the same",
         )
-    differences = [f"− {name} {expected[name]}" for name in expected if name not in found]
-    differences += [f"+ {name} {found[name]}" for name in found if name not in expected]
-    differences += [
-        f"± {name} {found[name]} for {expected[name]}"
-        for name in expected
-        if name in found and found[name] != expected[name]
-    ]
-    if differences:
+    if differences := shape_differences(found, expected):
         raise ModelFileError(
             f"{path} does not fit the network (missing −, extra +, other shape ±): {listed(differences)}"
         )
