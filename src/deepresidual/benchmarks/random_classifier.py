@@ -66,7 +66,8 @@ def _settle_classifier(classifier: nn.Linear, features: Tensor, generator: torch
     """Have the classes depend on what varies most in ``features`` ``(N, F)``: each on a mixture of that."""
     centred = features - features.mean(dim=0)
     _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
-    count = min(_DIRECTIONS, len(spread))
+    # Of N photos there are N − 1 directions; along another one there is only rounding.
+    count = min(_DIRECTIONS, len(features) - 1)
     mixture = torch.randn(len(classifier.weight), count, generator=generator) / count**0.5
     # Divided by its spread each direction counts for as much as another: photos have more classes.
     weight = mixture / spread[:count] * len(features) ** 0.5 @ directions[:count]
