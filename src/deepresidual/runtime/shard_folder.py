@@ -261,10 +261,6 @@ class ShardFolder:
             raise RunError(f"{path} was removed meanwhile", remedy="start again")
         return begun
 
-    def beside_manifest(self, name: str) -> Path:
-        """Return the path of a file that ``write_beside`` wrote."""
-        return self.path / MANIFEST_FOLDER / name
-
     def require_same(
         self,
         kind: str,
