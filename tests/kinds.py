@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import get_args
+from typing import Any, get_args
 
+import pytest
 import torch
 from torch import nn
 
@@ -79,3 +80,12 @@ def classifier_of(spec: ResNetSpec, task: str = "classification", side: int = 32
         crop_px=side, resize_px=side, mean=mean, std=mean, channels="gray" if spec.in_channels == 1 else "rgb"
     )
     return TorchClassifier(network_of(spec), tuple("abcde"), record, task=task)
+
+
+def each_classifier(*quick: str) -> list[Any]:
+    """Return the kinds that have a classifier as parameters; all but the ``quick`` ones are for test-all."""
+    return [
+        pytest.param(name, marks=() if name in quick else pytest.mark.test_all)
+        for name, spec in KINDS.items()
+        if spec.num_classes
+    ]

@@ -23,7 +23,7 @@ from deepresidual.models import TorchClassifier
 from deepresidual.preprocess import MeanImage
 from deepresidual.spec import ResNetSpec
 from tests.exporting.conftest import tiny_model
-from tests.kinds import BASIC, BOTTLENECK, KINDS, classifier_of, network_of
+from tests.kinds import BASIC, BOTTLENECK, KINDS, classifier_of, each_classifier, network_of
 
 ALWAYS = {"Cast", "Sub", "Div", "Transpose", "Conv", "Relu", "ReduceMean", "Gemm", "Softmax"}
 FEW = ("shortcut A", "bottleneck full-preactivation")
@@ -52,14 +52,7 @@ def nodes_of(spec: ResNetSpec) -> set[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in FEW else pytest.mark.test_all)
-        for name, spec in KINDS.items()
-        if spec.num_classes
-    ],
-)
+@pytest.mark.parametrize("name", each_classifier(*FEW))
 def test_every_kind_is_a_clean_graph_and_the_same_function(name: str, tmp_path: Path) -> None:
     model = classifier_of(KINDS[name])
     write_onnx(model, tmp_path / "model.onnx")

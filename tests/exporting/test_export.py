@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -17,7 +20,7 @@ import deepresidual
 from deepresidual.backends.pytorch import require_torch
 from deepresidual.backends.self_test import Difference, SelfTest
 from deepresidual.cli import main
-from deepresidual.errors import ConfigurationError, DataError, ModelFileError
+from deepresidual.errors import ConfigurationError, DataError, MissingDependencyError, ModelFileError
 from deepresidual.exporting import Export, export
 from deepresidual.exporting.views import CheckViews, own_views
 from deepresidual.models.folder import save
@@ -337,3 +340,22 @@ def test_a_plain_model_that_openvino_is_asked_for_is_to_be_exported(tmp_path: Pa
     save(tiny_model(), tmp_path / "model")
     with pytest.raises(ModelFileError, match="FOLDER --to onnx', which openvino runs, too"):
         deepresidual.load(tmp_path / "model", backend="openvino")
+
+
+@pytest.mark.parametrize(("to", "library", "extra"), [
+    ("onnx", "onnx", "onnx"), ("onnx", "onnxscript", "onnx"), ("openvino", "openvino", "openvino"),
+])  # fmt: skip
+def test_a_library_that_is_missing_is_named_with_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: Literal["onnx", "openvino"], library: str, extra: str
+) -> None:
+    usual = importlib.import_module
+
+    def without(name: str, package: str | None = None) -> ModuleType:
+        if name == library:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return usual(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", without)
+    with pytest.raises(MissingDependencyError, match=rf"needs {library}, .*'deepresidual\[{extra}\]'"):
+        export(tiny_model(), tmp_path / "out", to=to)
+    assert not list(tmp_path.iterdir())

@@ -33,7 +33,7 @@ from deepresidual.models.config import ModelConfig
 from deepresidual.models.folder import save
 from deepresidual.runtime.files import write_json
 from tests.exporting.conftest import tiny_model
-from tests.kinds import KINDS, classifier_of
+from tests.kinds import KINDS, classifier_of, each_classifier
 
 FEW = ("shortcut A", "bottleneck full-preactivation", "statistics of two stages")
 CONFIG = "data/weights/model_weights_config.json"
@@ -57,14 +57,7 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     return read_program_weights(path, {name: tuple(tensor.shape) for name, tensor in state.items()})
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(kind, marks=() if kind in FEW else pytest.mark.test_all)
-        for kind, spec in KINDS.items()
-        if spec.num_classes
-    ],
-)
+@pytest.mark.parametrize("kind", each_classifier(*FEW))
 def test_weights_and_program_compute_the_logits_of_the_network(kind: str, tmp_path: Path) -> None:
     model = classifier_of(KINDS[kind])
     path = written(model, tmp_path)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deepresidual.backends.engine import imported
 from deepresidual.backends.export_module import ExportModule
 from deepresidual.backends.signature import CONTRACT
-from deepresidual.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,13 +39,8 @@ def write_onnx(model: TorchClassifier, path: Path) -> None:
         MissingDependencyError: onnx or onnxscript is not installed.
         OSError: The file cannot be written.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  # what torch writes ONNX with
-    except ImportError as error:
-        raise MissingDependencyError.of_extra(
-            f"ONNX needs {error.name}, which is not installed", "onnx"
-        ) from error
+    onnx = imported("onnx", path, "onnx")
+    imported("onnxscript", path, "onnx")  # what torch writes ONNX with
     module, side = ExportModule.of(model), model.preprocess.crop_px
     # Of two images: a batch of one would be taken for a constant.
     sample = torch.zeros(2, side, side, model.preprocess.num_channels, dtype=torch.uint8)

@@ -7,17 +7,15 @@ reports to its makers when it is used.
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepresidual.errors import MissingDependencyError, RunError
+from deepresidual.backends.engine import imported
+from deepresidual.errors import RunError
 from deepresidual.exporting.onnx_file import write_onnx
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from deepresidual.backends.pytorch import TorchClassifier
 
 
@@ -32,7 +30,7 @@ def write_openvino(model: TorchClassifier, path: Path) -> None:
         MissingDependencyError: openvino, onnx or onnxscript is not installed.
         RunError: The files cannot be written.
     """
-    _openvino()
+    imported("openvino", path, "openvino")
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         onnx = Path(folder) / "model.onnx"
         write_onnx(model, onnx)
@@ -52,7 +50,7 @@ def convert_onnx(onnx: Path, path: Path, *, batch: int | None = None) -> None:
         MissingDependencyError: openvino is not installed.
         RunError: The files cannot be written.
     """
-    openvino = _openvino()
+    openvino = imported("openvino", path, "openvino")
     graph = openvino.Core().read_model(onnx)
     if batch is not None:
         pixels = graph.inputs[0]
@@ -61,12 +59,3 @@ def convert_onnx(onnx: Path, path: Path, *, batch: int | None = None) -> None:
         openvino.save_model(graph, path, compress_to_fp16=False)
     except RuntimeError as error:
         raise RunError(f"{path} cannot be written ({' '.join(str(error).split())})") from error
-
-
-def _openvino() -> ModuleType:
-    try:
-        return importlib.import_module("openvino")
-    except ImportError as error:
-        raise MissingDependencyError.of_extra(
-            "OpenVINO's format needs openvino, which is not installed", "openvino"
-        ) from error
