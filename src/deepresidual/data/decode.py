@@ -105,6 +105,11 @@ class OpenImage:
     _jpeg: _JpegHeader | None
     _pixels: NDArray[np.uint8] | None
 
+    @property
+    def orientation(self) -> int:
+        """How the stored image has to be turned (EXIF tag 274, 1 to 8); 1 where its reader has done so."""
+        return 1 if self._jpeg is None else self._jpeg.orientation
+
     def decode(self) -> NDArray[np.uint8]:
         """Decode as :func:`decode` does, with its errors."""
         return decode(self._content) if self._pixels is None else self._pixels

@@ -10,6 +10,7 @@ Example:
     (18, 11689512, 1814073344)
 """
 
+from deepresidual.spec.detector import Anchors, Detections, DetectorSpec, Neck, Proposals, Regions, RoiPooling
 from deepresidual.spec.head import Head, Statistic
 from deepresidual.spec.kinds import (
     Arrangement,
@@ -28,15 +29,22 @@ from deepresidual.spec.layers import Convolution, Layer, UnitShape, shortcut_for
 from deepresidual.spec.spec import ResNetSpec
 
 __all__ = [
+    "Anchors",
     "Arrangement",
     "ConvBias",
     "Convolution",
+    "Detections",
+    "DetectorSpec",
     "FirstActivation",
     "Head",
     "Initialization",
     "Layer",
+    "Neck",
     "Padding",
+    "Proposals",
+    "Regions",
     "ResNetSpec",
+    "RoiPooling",
     "Shortcut",
     "ShortcutForm",
     "Statistic",

@@ -270,6 +270,15 @@ class ResNetSpec:
         return tuple(f"layer{stage}" for stage in range(1, len(self.depths) + 1))
 
     @property
+    def stage_strides(self) -> tuple[int, ...]:
+        """Pixels of the input a pixel of the map after each stage."""
+        stride, strides = self._stem_stride, dict[str, int]()
+        for unit in self.units():
+            stride *= unit.stride
+            strides[unit.stage] = stride
+        return tuple(strides.values())
+
+    @property
     def why_no_zero_init(self) -> str:
         """Return why the last BN of every F cannot start at zero in this network; empty: it can.
 

@@ -1,0 +1,189 @@
+"""``Objects``: what stands where in an image; boxes that follow the pixels through every view of it.
+
+Boxes are left, top, right and bottom in pixels of the upright image, whose edges are continuous: a box of one
+pixel in the corner is (0, 0, 1, 1), and the whole image is (0, 0, width, height). Formats that count
+otherwise are brought to this where they are read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deepresidual.data.augment.window import Window
+from deepresidual.errors import ConfigurationError
+
+MIN_VISIBLE = 0.25
+"""Share of a box that a view has to show; what shows less of an object neither is one nor is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """The objects of an image: annotated ones, or found ones, which have scores.
+
+    Attributes:
+        boxes: ``(n, 4)`` float32: left, top, right, bottom, in pixels.
+        labels: ``(n,)`` int64: indices into the classes, from 0; the background is no class.
+        crowd: ``(n,)`` bool: whether the box holds a crowd of such objects (COCO's ``iscrowd``). What is
+            found in it is neither right nor wrong, and it is taught neither as object nor as background.
+        difficult: ``(n,)`` bool: whether the object need not be found (VOC's ``difficult``).
+        areas: ``(n,)`` float32: area in pixels, of a mask where there is one; else of the box.
+        scores: ``(n,)`` float32 from 0 to 1 of what was found; ``None`` of what is annotated.
+        window: Which view of the image the boxes are in; ``None``: the image itself.
+        seed: Decides which regions of the view training looks at, 0 to 2⁶³ − 1.
+    """
+
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    crowd: NDArray[np.bool_] = field(default=None)  # type: ignore[assignment]  # none are
+    difficult: NDArray[np.bool_] = field(default=None)  # type: ignore[assignment]  # none are
+    areas: NDArray[np.float32] = field(default=None)  # type: ignore[assignment]  # of the boxes
+    scores: NDArray[np.float32] | None = None
+    window: Window | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        boxes = np.asarray(self.boxes, dtype=np.float32).reshape(-1, 4)
+        count = len(boxes)
+        values: dict[str, NDArray[Any]] = {
+            "boxes": boxes,
+            "labels": np.asarray(self.labels, dtype=np.int64).reshape(-1),
+            "crowd": _or_zeros(self.crowd, count, np.bool_),
+            "difficult": _or_zeros(self.difficult, count, np.bool_),
+            "areas": np.asarray(areas(boxes) if self.areas is None else self.areas, dtype=np.float32),
+        }
+        if self.scores is not None:
+            values["scores"] = np.asarray(self.scores, dtype=np.float32).reshape(-1)
+        for name, array in values.items():
+            if len(array) != count:
+                raise ConfigurationError(f"{name} holds {len(array)} values", expected=f"{count}, one a box")
+            object.__setattr__(self, name, array)
+
+    @classmethod
+    def none(cls) -> Self:
+        """Return no objects."""
+        return cls(np.empty((0, 4), np.float32), np.empty(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __repr__(self) -> str:
+        return f"Objects({len(self)} in {'the image' if self.window is None else 'a view of it'})"
+
+    def __getitem__(self, chosen: NDArray[Any] | slice) -> Self:
+        """Return the objects that an index array, a mask or a slice chooses."""
+        return dataclasses.replace(
+            self,
+            boxes=self.boxes[chosen],
+            labels=self.labels[chosen],
+            crowd=self.crowd[chosen],
+            difficult=self.difficult[chosen],
+            areas=self.areas[chosen],
+            scores=None if self.scores is None else self.scores[chosen],
+        )
+
+    # -- views ---------------------------------------------------------------------------------------
+
+    def seen(self, window: Window, seed: int = 0) -> Self:
+        """Return the objects as a view shows them: boxes in pixels of the view, cut at its edges.
+
+        An object of which a view shows nothing is left out. One of which it shows less than
+        :data:`MIN_VISIBLE` becomes a crowd: it is neither taught as an object nor as background.
+
+        Args:
+            window: The view.
+            seed: Decides which of its regions training looks at.
+        """
+        boxes = window.place(self.boxes)
+        cut = window.clip(boxes)
+        whole, visible = areas(boxes), areas(cut)
+        shown = (visible > 0) if len(boxes) else np.zeros(0, np.bool_)
+        share = np.divide(visible, whole, out=np.zeros_like(visible), where=whole > 0)
+        ratio = np.divide(visible, areas(self.boxes), out=np.zeros_like(visible), where=areas(self.boxes) > 0)
+        seen = dataclasses.replace(
+            self,
+            boxes=cut,
+            crowd=self.crowd | (share < MIN_VISIBLE),
+            areas=self.areas * ratio,
+            window=window,
+            seed=seed,
+        )
+        return seen[shown]
+
+    def unseen(self) -> Self:
+        """Return objects of a view in pixels of its image, cut at the image's edges."""
+        if self.window is None:
+            return self
+        boxes = self.window.clip_to_image(self.window.place_back(self.boxes))
+        return dataclasses.replace(self, boxes=boxes, areas=areas(boxes), window=None)
+
+    # -- JSON ----------------------------------------------------------------------------------------
+
+    def to_dict(self, label_names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return a document for each object: ``label``, ``score`` if there is one, ``box``."""
+        return [
+            {
+                "label": label_names[int(label)],
+                **({} if self.scores is None else {"score": float(self.scores[row])}),
+                "box": [float(value) for value in self.boxes[row]],
+                **({"crowd": True} if self.crowd[row] else {}),
+                **({"difficult": True} if self.difficult[row] else {}),
+            }
+            for row, label in enumerate(self.labels)
+        ]
+
+    @classmethod
+    def stacked(cls, targets: Sequence[Self]) -> ObjectsBatch:
+        """Return the targets of a batch."""
+        return ObjectsBatch(tuple(targets))
+
+
+@dataclass(frozen=True)
+class ObjectsBatch:
+    """The objects of the images of a batch, where a task of labels has a tensor.
+
+    Attributes:
+        images: The objects of each image.
+    """
+
+    images: tuple[Objects, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Objects]:
+        return iter(self.images)
+
+    @overload
+    def __getitem__(self, chosen: int) -> Objects: ...
+
+    @overload
+    def __getitem__(self, chosen: slice) -> ObjectsBatch: ...
+
+    def __getitem__(self, chosen: int | slice) -> Objects | ObjectsBatch:
+        return ObjectsBatch(self.images[chosen]) if isinstance(chosen, slice) else self.images[chosen]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:  # noqa: ARG002
+        """Return itself: boxes are few, and go to the device where they are used."""
+        return self
+
+    def pin_memory(self) -> Self:
+        """Return itself."""
+        return self
+
+
+def areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the area of each of ``(n, 4)`` boxes; 0 of one that is turned inside out."""
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    product: NDArray[np.float32] = (sides[:, 0] * sides[:, 1]).astype(np.float32)
+    return product
+
+
+def _or_zeros(values: Any, count: int, kind: type[Any]) -> NDArray[Any]:
+    return np.zeros(count, kind) if values is None else np.asarray(values, dtype=kind).reshape(-1)

@@ -1,0 +1,336 @@
+"""``DetectorSpec``: everything that defines a detector, as a value beside that of its backbone.
+
+Sources: Ren et al. 2015, "Faster R-CNN" (arXiv 1506.01497); He et al. 2015, appendix A ("C4": what comes
+before conv5 is shared, conv5 is the head of each region); Lin et al. 2017, "Feature Pyramid Networks" (arXiv
+1612.03144); He et al. 2017, "Mask R-CNN" (arXiv 1703.06870; RoIAlign). Defaults are those of torchvision's
+``fasterrcnn_resnet50_fpn``, to which such a detector is equal to the bit with the same weights.
+
+Example:
+    >>> spec = DetectorSpec(backbone=ResNetSpec(unit="basic", depths=(2, 2, 2, 2), num_classes=0),
+    ...                     num_classes=3)
+    >>> spec.num_parameters
+    28_288_930
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from deepresidual.errors import ConfigurationError
+from deepresidual.fields import check_fields, check_names, number
+from deepresidual.spec.spec import ResNetSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Anchors", "Detections", "DetectorSpec", "Neck", "Proposals", "Regions", "RoiPooling"]
+
+Neck: TypeAlias = Literal["c4", "fpn"]
+"""``c4``: all stages but the last are shared, and the last is the head of each region. ``fpn``: a pyramid of
+maps of equal width, and two fully connected layers for each region."""
+
+RoiPooling: TypeAlias = Literal["pool", "align"]
+"""``pool``: the maximum of each bin of whole pixels (Girshick 2015). ``align``: means of bilinear samples."""
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Boxes at every place of a map, from which proposals are predicted."""
+
+    sizes: tuple[tuple[float, ...], ...] = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
+    """Roots of the anchors' areas in pixels of the network's input, for each level of the pyramid."""
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """Heights over widths."""
+    inside_only: bool = False
+    """Whether anchors that reach over the image's edges are left out of training (Ren et al. 2015, 3.3)."""
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """The region proposal network: what it learns from, and what it proposes."""
+
+    samples: int = number(256, 1, 100_000)
+    """Anchors of an image that are learned from."""
+    positive_share: float = number(0.5, 0, 1)
+    """Largest share of objects among them."""
+    positive_iou: float = number(0.7, 0, 1)
+    """From which overlap (IoU) on an anchor is an object's; the best of each object always is."""
+    negative_iou: float = number(0.3, 0, 1)
+    """Below which overlap an anchor is background."""
+    smooth_l1_beta: float = number(1 / 9, 0, 10)
+    """Where the loss of the boxes turns from a square to a line."""
+    before_nms_train: int = number(2000, 1, 1_000_000)
+    """Proposals of a level, by score, that enter suppression in training."""
+    after_nms_train: int = number(2000, 1, 1_000_000)
+    """Proposals of an image that are left in training."""
+    before_nms: int = number(1000, 1, 1_000_000)
+    """Proposals of a level that enter suppression in evaluation."""
+    after_nms: int = number(1000, 1, 1_000_000)
+    """Proposals of an image that are left in evaluation."""
+    nms_iou: float = number(0.7, 0, 1)
+    """From which overlap with a better one a proposal is suppressed."""
+    min_px: float = number(1e-3, 0, 1000)
+    """Smallest side of a proposal."""
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The head of each region: how it is pooled, and what it learns from."""
+
+    pooling: RoiPooling = "align"
+    """How the map under a region becomes ``bins`` × ``bins``."""
+    bins: int = number(7, 1, 64)
+    """Bins along each side."""
+    sampling: int = number(2, 0, 16)
+    """Samples along each side of a bin of ``align``; 0: as many as it has pixels."""
+    hidden: int = number(1024, 1, 65_536)
+    """Width of the two fully connected layers of ``fpn``."""
+    samples: int = number(512, 1, 100_000)
+    """Regions of an image that are learned from."""
+    positive_share: float = number(0.25, 0, 1)
+    """Largest share of objects among them."""
+    positive_iou: float = number(0.5, 0, 1)
+    """From which overlap on a region is an object's."""
+    negative_iou: tuple[float, float] = (0.0, 0.5)
+    """Overlap of a region that is background: from the first, and below the second."""
+    box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+    """Factors of the regression targets: across, down, width, height."""
+    smooth_l1_beta: float = number(1 / 9, 0, 10)
+    """Where the loss of the boxes turns from a square to a line."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What is given out."""
+
+    min_score: float = number(0.05, 0, 1)
+    """Lowest score."""
+    nms_iou: float = number(0.5, 0, 1)
+    """From which overlap with a better one of its class a detection is suppressed."""
+    most: int = number(100, 1, 100_000)
+    """Most detections of an image."""
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """Everything that defines a detector.
+
+    Attributes:
+        backbone: The network that gives the maps; its classifier and pooling are not used.
+        num_classes: Classes of objects; the background is not counted.
+        neck: What stands between its maps and the regions.
+        fpn_channels: Width of the pyramid's maps.
+        fpn_stages: Number of the last stages that the pyramid reads.
+        fpn_extra: Whether a level of half the size follows the last (by max-pooling), for proposals only.
+        rpn_convs: 3×3 convolutions of the proposal head.
+        rpn_channels: Width of these for ``c4``; those of ``fpn`` are as wide as its maps.
+        anchors: Boxes at every place.
+        proposals: Training and limits of the proposal network.
+        regions: Pooling and training of the regions.
+        detections: What is given out.
+
+    Raises:
+        ConfigurationError: A field is out of range, naming the field.
+    """
+
+    backbone: ResNetSpec
+    num_classes: int
+    neck: Neck = "fpn"
+    fpn_channels: int = number(256, 1, 4096)
+    fpn_stages: int = number(4, 1, 8)
+    fpn_extra: bool = True
+    rpn_convs: int = number(1, 1, 8)
+    rpn_channels: int = number(512, 1, 4096)
+    anchors: Anchors = dataclasses.field(default_factory=Anchors)
+    proposals: Proposals = dataclasses.field(default_factory=Proposals)
+    regions: Regions = dataclasses.field(default_factory=Regions)
+    detections: Detections = dataclasses.field(default_factory=Detections)
+
+    def __post_init__(self) -> None:
+        for value in (self, self.proposals, self.regions, self.detections):
+            check_fields(value, as_json=True)
+        if not 1 <= self.num_classes <= _MAX_CLASSES:
+            raise ConfigurationError(f"num_classes is {self.num_classes}", expected=f"1 to {_MAX_CLASSES:,}")
+        stages = len(self.backbone.stage_names)
+        if self.neck == "c4" and stages < 2:
+            raise ConfigurationError(
+                "the neck is c4 and the backbone has one stage",
+                expected="a last stage for the regions, and others before it",
+            )
+        if self.neck == "fpn" and self.fpn_stages > stages:
+            raise ConfigurationError(f"fpn_stages is {self.fpn_stages}", expected=f"1 to {stages}")
+        self._check_anchors()
+        low, high = self.regions.negative_iou
+        if not 0 <= low < high <= 1:
+            raise ConfigurationError(
+                f"negative_iou is {list(self.regions.negative_iou)}",
+                expected="two rising numbers from 0 to 1",
+            )
+        if self.proposals.negative_iou > self.proposals.positive_iou:
+            raise ConfigurationError(
+                f"negative_iou is {self.proposals.negative_iou} and positive_iou is "
+                f"{self.proposals.positive_iou}",
+                expected="negative_iou ≤ positive_iou",
+            )
+
+    def _check_anchors(self) -> None:
+        sizes, ratios = self.anchors.sizes, self.anchors.ratios
+        flat = [value for level in sizes for value in level] + list(ratios)
+        if not all(type(value) in (int, float) and 0 < value <= _MAX_SIZE for value in flat) or not ratios:
+            raise ConfigurationError(f"anchors are {sizes} and {ratios}", expected="sizes and ratios above 0")
+        if len({len(level) for level in sizes}) != 1 or not sizes[0]:
+            raise ConfigurationError(f"sizes of the anchors are {sizes}", expected="as many on each level")
+        if len(sizes) != self.num_levels:
+            raise ConfigurationError(
+                f"sizes of the anchors are given for {len(sizes)} levels", expected=f"{self.num_levels}"
+            )
+
+    # -- shape ---------------------------------------------------------------------------------------
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the input."""
+        return self.backbone.in_channels
+
+    @property
+    def read_stages(self) -> tuple[str, ...]:
+        """Names of the stages whose maps the neck reads."""
+        names = self.backbone.stage_names
+        return names[-2:-1] if self.neck == "c4" else names[-self.fpn_stages :]
+
+    @property
+    def num_levels(self) -> int:
+        """Maps on which there are anchors."""
+        return 1 if self.neck == "c4" else self.fpn_stages + self.fpn_extra
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the input a pixel of each map with anchors."""
+        every = self.backbone.stage_strides
+        read = [every[self.backbone.stage_names.index(name)] for name in self.read_stages]
+        return tuple([*read, *([2 * read[-1]] if self.num_levels > len(read) else [])])
+
+    @property
+    def num_anchors(self) -> int:
+        """Anchors at each place of a map."""
+        return len(self.anchors.sizes[0]) * len(self.anchors.ratios)
+
+    @property
+    def map_channels(self) -> int:
+        """Width of the maps that proposals and regions are read from."""
+        if self.neck == "fpn":
+            return self.fpn_channels
+        return self.backbone.widths[-2] * self.backbone.expansion
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of learned parameters, in closed form."""
+        backbone = dataclasses.replace(self.backbone, num_classes=0)
+        return backbone.num_parameters + sum(
+            count * (inputs * kernel_px**2 + 1) for count, inputs, kernel_px in self._own_layers()
+        )
+
+    def num_macs(self, input_px: int) -> int:
+        """Return the multiply-adds for a square image of ``input_px``, as many regions as there can be."""
+        backbone = dataclasses.replace(self.backbone, num_classes=0)
+        places = [(-(-input_px // stride)) ** 2 for stride in self.strides]
+        total, regions = 0, self.proposals.after_nms
+        rows = [count * inputs * kernel_px**2 for count, inputs, kernel_px in self._own_layers()]
+        lateral = 2 * self.fpn_stages if self.neck == "fpn" else 0
+        total += sum(rows[level] * places[level // 2] for level in range(lateral))
+        proposals = self.rpn_convs + 2
+        total += sum(rows[lateral : lateral + proposals]) * sum(places)
+        total += regions * sum(rows[lateral + proposals :])
+        of_backbone = backbone.num_macs(input_px)
+        if self.neck == "c4":
+            last = self.backbone.stage_names[-1]
+            head = [layer for layer in backbone.layers(input_px) if layer.name.startswith(f"{last}.")]
+            of_backbone -= sum(layer.num_macs for layer in head)
+            out_px = -(-self.regions.bins // self._last_stride)
+            total += regions * sum(layer.num_macs // layer.out_px**2 * out_px**2 for layer in head)
+        return total + of_backbone
+
+    @property
+    def _last_stride(self) -> int:
+        strides = self.backbone.stage_strides
+        return strides[-1] // strides[-2]
+
+    def _own_layers(self) -> list[tuple[int, int, int]]:
+        """Return outputs, inputs and kernel of every layer with a bias behind the backbone, in order."""
+        widths, layers = self.backbone.widths, list[tuple[int, int, int]]()
+        if self.neck == "fpn":
+            for width in widths[-self.fpn_stages :]:
+                layers += [
+                    (self.fpn_channels, width * self.backbone.expansion, 1),
+                    (self.fpn_channels, self.fpn_channels, 3),
+                ]
+        inputs = self.map_channels
+        for _ in range(self.rpn_convs):
+            outputs = self.fpn_channels if self.neck == "fpn" else self.rpn_channels
+            layers.append((outputs, inputs, 3))
+            inputs = outputs
+        layers += [(self.num_anchors, inputs, 1), (4 * self.num_anchors, inputs, 1)]
+        features = self.backbone.out_channels
+        if self.neck == "fpn":
+            features = self.regions.hidden
+            layers += [(features, self.fpn_channels * self.regions.bins**2, 1), (features, features, 1)]
+        rows = self.num_classes + 1
+        return [*layers, (rows, features, 1), (4 * rows, features, 1)]
+
+    # -- JSON ----------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types; :meth:`from_dict` reads them back."""
+        fields = _as_json(dataclasses.asdict(self))
+        return {**fields, "backbone": self.backbone.to_dict()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> DetectorSpec:
+        """Build a spec from JSON types; unknown, missing and mistyped fields are errors.
+
+        Raises:
+            ConfigurationError: A field is unknown, missing, of the wrong type or out of range.
+        """
+        values = _values(cls, fields, "the detector")
+        for name, kind in _PARTS.items():
+            if name in values:
+                if not isinstance(values[name], dict):
+                    raise ConfigurationError(f"{name} of the detector is no object")
+                values[name] = kind(**_values(kind, values[name], f"{name} of the detector"))
+        if not isinstance(values["backbone"], dict):
+            raise ConfigurationError("backbone of the detector is no object")
+        values["backbone"] = ResNetSpec.from_dict(values["backbone"])
+        return cls(**values)
+
+
+_PARTS: dict[str, type[Any]] = {
+    "anchors": Anchors,
+    "proposals": Proposals,
+    "regions": Regions,
+    "detections": Detections,
+}
+_MAX_CLASSES = 100_000
+_MAX_SIZE = 16_384
+
+
+def _values(kind: type[Any], fields: Mapping[str, Any], what: str) -> dict[str, Any]:
+    known = [field.name for field in dataclasses.fields(kind)]
+    required = [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    check_names(fields, known, required, what)
+    return {name: _as_tuples(value) for name, value in fields.items()}
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _as_json(item) for name, item in value.items()}
+    return [_as_json(item) for item in value] if isinstance(value, tuple) else value
