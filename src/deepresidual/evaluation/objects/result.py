@@ -1,0 +1,162 @@
+"""``DetectionEvaluation``: the result of an evaluation of a detector, to JSON and back.
+
+A figure is ``None`` where there is nothing to measure: a class, or a size, of which the split has no object.
+It is left out of means, as COCO leaves out its −1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deepresidual.data.source.annotated.split import DETECTION
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """Figures of one class.
+
+    Attributes:
+        name: The class.
+        num_objects: Objects of the class, without crowds and difficult ones.
+        num_found: Detections of it that were measured.
+        ap: Average precision, mean over ten IoU from .5 to .95.
+        ap50: Average precision at an IoU of .5.
+        ap75: Average precision at an IoU of .75.
+        recall50: Highest recall at an IoU of .5.
+    """
+
+    name: str
+    num_objects: int
+    num_found: int
+    ap: float | None = None
+    ap50: float | None = None
+    ap75: float | None = None
+    recall50: float | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class DetectionEvaluation:
+    """Result of an evaluation of a detector. Figures are fractions from 0 to 1.
+
+    Attributes:
+        split: Name of the split.
+        count: Number of images.
+        num_objects: Objects of all images, without crowds and difficult ones.
+        num_found: Detections that were measured.
+        metric: Rules of the figures: ``coco``, ``voc07`` or ``voc12``.
+        most: Detections of an image that were measured.
+        loss: Loss of training, mean over images; ``None``: it was not computed.
+        per_class: Every class, in the order of the model's.
+        ap_small: AP of objects below 32² pixels.
+        ap_medium: AP of objects from 32² to 96² pixels.
+        ap_large: AP of objects above 96² pixels.
+        ar1: Average recall with one detection an image.
+        ar10: Average recall with ten.
+        ar: Average recall with all.
+        ar_small: Average recall of objects below 32² pixels.
+        ar_medium: Average recall of objects from 32² to 96² pixels.
+        ar_large: Average recall of objects above 96² pixels.
+    """
+
+    split: str
+    count: int
+    num_objects: int
+    num_found: int
+    metric: str
+    most: int
+    loss: float | None
+    per_class: tuple[ClassFigures, ...]
+    ap_small: float | None = None
+    ap_medium: float | None = None
+    ap_large: float | None = None
+    ar1: float | None = None
+    ar10: float | None = None
+    ar: float | None = None
+    ar_small: float | None = None
+    ar_medium: float | None = None
+    ar_large: float | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return tuple(row.name for row in self.per_class)
+
+    @property
+    def measured(self) -> tuple[ClassFigures, ...]:
+        """The classes that the split has objects of; the others are left out of means."""
+        return tuple(row for row in self.per_class if row.ap is not None)
+
+    @property
+    def ap(self) -> float:
+        """Average precision, mean over ten IoU from .5 to .95 and classes; 0 where there is no object."""
+        return _mean([row.ap for row in self.measured])
+
+    @property
+    def ap50(self) -> float:
+        """Average precision at an IoU of .5, mean over classes; 0 where there is no object."""
+        return _mean([row.ap50 for row in self.measured])
+
+    @property
+    def ap75(self) -> float:
+        """Average precision at an IoU of .75, mean over classes; 0 where there is no object."""
+        return _mean([row.ap75 for row in self.measured])
+
+    def __repr__(self) -> str:
+        return f"DetectionEvaluation({self.split}: {self.in_words()})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the sentence, and a table of the classes."""
+        head = "".join(f'<th scope="col">{name}</th>' for name in ("class", "objects", "AP", "AP50", "AP75"))
+        rows = "".join(
+            f'<tr><th scope="row">{html.escape(row.name)}</th><td>{row.num_objects:,}</td>'
+            + "".join(f"<td>{_percent(value)}</td>" for value in (row.ap, row.ap50, row.ap75))
+            + "</tr>"
+            for row in self.per_class
+        )
+        words = html.escape(f"{self.split}: {self.in_words()}")
+        return f"<p>{words}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+    def in_words(self) -> str:
+        """Return what was measured in a sentence."""
+        return (
+            f"AP {self.ap:.1%}, AP50 {self.ap50:.1%}, AP75 {self.ap75:.1%}; "
+            f"{self.num_objects:,} objects of {len(self.measured):,} classes in {self.count:,} images"
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures and the split as JSON types; ``loss`` only where it was computed."""
+        figures = {"ap": self.ap, "ap50": self.ap50, "ap75": self.ap75, "count": self.count}
+        return {"split": self.split, **({} if self.loss is None else {"loss": self.loss}), **figures}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        per_class = [dataclasses.asdict(row) for row in self.per_class]
+        return {
+            "task": DETECTION,
+            **self.summary(),
+            **own,
+            "classes": list(self.classes),
+            "per_class": per_class,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> DetectionEvaluation:
+        """Build an evaluation from what :meth:`to_dict` returned; what follows from the rest is not read."""
+        own = {field.name: fields[field.name] for field in dataclasses.fields(cls)}
+        return cls(**{**own, "per_class": tuple(ClassFigures(**row) for row in fields["per_class"])})
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else 0.0
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
