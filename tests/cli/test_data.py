@@ -72,7 +72,7 @@ def test_training_on_shards_gives_the_figures_of_training_on_the_folder(
     ("arguments", "code", "message"),
     [
         (["DATA", "DATA"], 2, "error: DATA is not empty; expected a new or an empty folder\n"),
-        (["gone", "OUT"], 3, "error: gone does not exist; expected 'digits', a folder"),
+        (["gone", "OUT"], 3, "error: gone does not exist; expected 'digits', 'digit-scenes', a folder"),
         (
             ["DATA", "OUT", "--max-samples", "0"],
             2,

@@ -259,7 +259,9 @@ def test_a_pipe_in_the_table_is_named_and_never_opened(tmp_path: Path) -> None:
 def test_a_table_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.csv cannot be read \(No such file or directory\)$"):
         open_source(f"csv:{tmp_path / 'gone.csv'}")
-    with pytest.raises(DataError, match=r"gone\.csv does not exist; expected 'digits', a folder"):
+    with pytest.raises(
+        DataError, match=r"gone\.csv does not exist; expected 'digits', 'digit-scenes', a folder"
+    ):
         open_source(tmp_path / "gone.csv")
 
 

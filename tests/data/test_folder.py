@@ -283,7 +283,7 @@ def test_classes_of_one_image_each_leave_nothing_to_test(tmp_path: Path) -> None
 def test_a_path_that_does_not_exist_is_named_with_what_data_may_be(tmp_path: Path) -> None:
     with pytest.raises(
         DataError,
-        match=r"nowhere does not exist; expected 'digits', a folder of images by class, a \.zip",
+        match=r"nowhere does not exist; expected 'digits', 'digit-scenes', a folder of images by class, a ",
     ):
         open_source(tmp_path / "nowhere")
 

@@ -45,7 +45,8 @@ def test_an_unknown_word_before_the_colon_gets_the_nearest(data: str, message: s
 @pytest.mark.parametrize("data", ["c:/photos", "photos", "./a:b", "/a/b:c"])
 def test_paths_are_not_taken_for_kinds(data: str) -> None:
     with pytest.raises(
-        DataError, match=r" does not exist; expected 'digits', a folder of images by class, a \."
+        DataError,
+        match=r" does not exist; expected 'digits', 'digit-scenes', a folder of images by class, a \.",
     ):
         open_source(data)
 

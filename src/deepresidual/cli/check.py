@@ -40,8 +40,8 @@ def check(
     The exit code is 3 where training would stop at something, 0 where there are warnings at most.
 
     Args:
-        data: 'digits', a folder of images by class, a .parquet, .csv or .tar file or folder, cifar10:PATH,
-            cifar100:PATH, csv:FILE or shards:PATTERN.
+        data: 'digits', 'digit-scenes', a folder of images by class, a .parquet, .csv or .tar file or folder,
+            cifar10:PATH, cifar100:PATH, csv:FILE or shards:PATTERN.
         labels: How many labels an image has: one or several. Default: told by the data.
         min_px: Images whose shorter side has fewer pixels are reported as tiny.
         out: Write all findings into this file, too.

@@ -49,9 +49,9 @@ def train(
     """Train a network and leave a run folder: model, checkpoints, metrics and a report to look at.
 
     Args:
-        data: 'digits' (bundled), a folder of images by class (with or without train/ and val/ or test/), a
-            .parquet file or folder in Hugging Face layout, cifar10:PATH, cifar100:PATH, shards:PATTERN or
-            csv:FILE.
+        data: 'digits' or 'digit-scenes' (bundled), a folder of images by class (with or without train/ and
+            val/ or test/), a .parquet file or folder in Hugging Face layout, cifar10:PATH, cifar100:PATH,
+            shards:PATTERN or csv:FILE.
         model: A network, see 'residual models'. Default: chosen by the size of the images.
         out: The run folder. Default: runs/DATA-MODEL.
         training: How to train.

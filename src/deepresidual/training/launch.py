@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 import torch
 
-from deepresidual.data.source import SampleSource, as_source
+from deepresidual.data.source import BUNDLED, SampleSource, as_source
 from deepresidual.data.source.dataset import Dataset
 from deepresidual.data.source.division import as_recorded
 from deepresidual.errors import ConfigurationError, DivergedError, ResidualError, RunError, UnknownNameError
@@ -446,7 +446,7 @@ def _check_split(plan: Plan, processes: Processes) -> None:
 
 def _require_outside(out: Path, data: SampleSource | Dataset | str | Path) -> None:
     """Refuse a run folder in the data, where the run's pictures would be taken for samples."""
-    if not isinstance(data, str | Path) or data == "digits":
+    if not isinstance(data, str | Path) or data in BUNDLED:
         return  # not known to lie anywhere, or bundled
     if out.resolve().is_relative_to(expanded(data).resolve()):
         raise ConfigurationError(f"{out} lies inside the data {data}", remedy="choose an --out elsewhere")

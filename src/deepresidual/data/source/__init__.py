@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deepresidual.data.source.dataset import Dataset
 
 __all__ = [
+    "BUNDLED",
     "EncodedSample",
     "IgnoredFile",
     "LabelledSplit",
@@ -36,6 +37,9 @@ __all__ = [
     "open_source",
     "require_exists",
 ]
+
+BUNDLED = ("digits", "digit-scenes")
+"""Names of the data sets that need no download."""
 
 _PREFIXES = ("cifar10", "cifar100", "csv", "shards")
 
@@ -81,9 +85,10 @@ def open_source(
     """Open a data set.
 
     Args:
-        data: ``digits`` (bundled); a folder of images sorted by class, or a ``.zip`` or ``.tar`` of one; a
-            ``.parquet`` file or a folder of them; a ``.csv`` file or ``csv:FILE``; a ``.tar`` of samples with
-            labels, a folder of them or ``shards:PATTERN``; ``cifar10:PATH`` or ``cifar100:PATH``.
+        data: ``digits`` or ``digit-scenes`` (bundled); a folder of images sorted by class, or a ``.zip`` or
+            ``.tar`` of one; a ``.parquet`` file or a folder of them; a ``.csv`` file or ``csv:FILE``; a
+            ``.tar`` of samples with labels, a folder of them or ``shards:PATTERN``; ``cifar10:PATH`` or
+            ``cifar100:PATH``.
         labels: Whether an image has ``one`` label or ``several``. Default: told by the data.
         group: What belongs together and may not stand on both sides (:mod:`.grouping`): a column of the
             table, or a pattern for file names.
@@ -111,8 +116,8 @@ def open_source(
 
 def _location(data: str | Path) -> str:
     """Return the argument that opens the same data from every folder."""
-    if data == "digits":
-        return "digits"
+    if data in BUNDLED:
+        return str(data)
     path = expanded(data)
     if prefixed := _prefixed(data, path):
         return f"{prefixed[0]}:{expanded(prefixed[1]).absolute()}"
@@ -124,6 +129,10 @@ def _open(data: str | Path, labels: LabelsChoice | None, group: str | None) -> S
         from deepresidual.data.source.digits import open_digits
 
         return open_digits()
+    if data == "digit-scenes":
+        from deepresidual.data.source.annotated.digit_scenes import open_digit_scenes
+
+        return open_digit_scenes()
     path = expanded(data)
     if prefixed := _prefixed(data, path):
         return _open_prefixed(*prefixed, labels, group)
@@ -161,15 +170,16 @@ def require_exists(data: str | Path) -> None:
         UnknownNameError: The word before the colon is unknown.
     """
     path = expanded(data)
-    if data == "digits" or exists(path):
+    if data in BUNDLED or exists(path):
         return
     if prefixed := _prefixed(data, path):
         _require_kind(prefixed[0])
         return
-    meant = "did you mean digits?" if nearest(str(data), ["digits"], cutoff=0.7) else did_you_mean(data)
+    known = nearest(str(data), BUNDLED, cutoff=0.7)
+    meant = f"did you mean {known[0]}?" if known else did_you_mean(data)
     expected = (
-        "'digits', a folder of images by class, a .zip of one, a .parquet file or folder, a .csv file, a "
-        ".tar file or folder, cifar10:PATH or cifar100:PATH"
+        "'digits', 'digit-scenes', a folder of images by class, a .zip of one, a .parquet file or folder, a "
+        ".csv file, a .tar file or folder, cifar10:PATH or cifar100:PATH"
     )
     raise DataError(f"{data} does not exist", expected="" if meant else expected, remedy=meant)
 

@@ -7,9 +7,11 @@ of its name is below 51 of 256, the same on every machine: the bundled network i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +21,47 @@ from deepresidual.data.source.base import EncodedSample, LabelledSplit, SampleSo
 from deepresidual.preprocess import Preprocess
 
 
-def open_digits() -> SampleSource:
-    """Open the bundled digits."""
+@dataclass(frozen=True)
+class BundledDigits:
+    """All digits, in the order of scikit-learn.
+
+    Attributes:
+        inks: ``(1797, 8, 8)`` int64, counts of ink from 0 to 16.
+        labels: ``(1797,)`` int64, 0 to 9.
+        keys: A name for each.
+    """
+
+    inks: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    keys: tuple[str, ...]
+
+    @property
+    def hashes(self) -> list[int]:
+        """First byte of the SHA-256 of each name: a digit is for testing where it is below 51."""
+        return [hashlib.sha256(key.encode()).digest()[0] for key in self.keys]
+
+
+@functools.cache
+def bundled_digits() -> BundledDigits:
+    """Read the digits that scikit-learn brings along."""
     from sklearn.datasets import load_digits
 
     bundle = load_digits()
+    keys = tuple(f"digit-{index:04d}.png" for index in range(len(bundle.target)))
+    return BundledDigits(np.rint(bundle.images).astype(np.int64), bundle.target.astype(np.int64), keys)
+
+
+def open_digits() -> SampleSource:
+    """Open the bundled digits."""
+    digits = bundled_digits()
     # Intensities are counts of ink from 0 to 16; a picture wants 0 to 255.
-    images = np.rint(bundle.images * (255 / 16)).astype(np.uint8)
-    labels = bundle.target.astype(np.int64)
-    keys = [f"digit-{index:04d}.png" for index in range(len(labels))]
-    test = np.array([_is_for_testing(key) for key in keys])
+    images = np.rint(digits.inks * (255 / 16)).astype(np.uint8)
+    test = np.array(digits.hashes) < 51  # 51 / 256 = 0.199
     splits = {
         name: DigitsSplit(
-            [key for key, chosen in zip(keys, rows, strict=True) if chosen], images[rows], labels[rows]
+            [key for key, chosen in zip(digits.keys, rows, strict=True) if chosen],
+            images[rows],
+            digits.labels[rows],
         )
         for name, rows in (("train", ~test), ("test", test))
     }
@@ -45,10 +75,6 @@ def open_digits() -> SampleSource:
         suggested_recipe="digits",
         is_permuted=True,
     )
-
-
-def _is_for_testing(key: str) -> bool:
-    return hashlib.sha256(key.encode()).digest()[0] < 51  # 51 / 256 = 0.199
 
 
 class DigitsSplit(LabelledSplit):
