@@ -10,8 +10,8 @@ import pytest
 from deepresidual.data.decode import decode
 from deepresidual.data.objects import areas
 from deepresidual.data.source import SampleSource, Split, open_source
-from deepresidual.data.source.annotated import objects_of
 from deepresidual.data.source.annotated.digit_scenes import NUM_SCENES, DigitScenes
+from deepresidual.data.source.annotated.split import objects_of
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.data.source.digits import bundled_digits
 from deepresidual.errors import DataError

@@ -10,14 +10,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from deepresidual.data.augment.window import Window
 from deepresidual.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import torch
 
 MIN_VISIBLE = 0.25
 """Share of a box that a view has to show; what shows less of an object neither is one nor is none."""

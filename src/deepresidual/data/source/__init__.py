@@ -41,7 +41,7 @@ __all__ = [
 BUNDLED = ("digits", "digit-scenes")
 """Names of the data sets that need no download."""
 
-_PREFIXES = ("cifar10", "cifar100", "csv", "shards")
+_PREFIXES = ("cifar10", "cifar100", "coco", "csv", "shards", "voc", "yolo")
 
 
 def as_source(
@@ -151,6 +151,8 @@ def _open(data: str | Path, labels: LabelsChoice | None, group: str | None) -> S
             from deepresidual.data.source.shards.source import open_shards
 
             return open_shards(str(path))
+    if path.is_dir() and (source := _annotated(path)) is not None:
+        return source
     if is_folder(path):
         from deepresidual.data.source.folder import open_folder, top_folder
 
@@ -211,10 +213,22 @@ def _open_prefixed(kind: str, rest: str, labels: LabelsChoice | None, group: str
             from deepresidual.data.source.csv import open_csv
 
             return open_csv(path, labels, group)
+        case "coco" | "voc" | "yolo":
+            from deepresidual.data.source.annotated.find import open_annotated
+
+            return open_annotated(kind, path)
         case _:
             from deepresidual.data.source.cifar import open_cifar
 
             return open_cifar("cifar10" if kind == "cifar10" else "cifar100", path)
+
+
+def _annotated(folder: Path) -> SampleSource | None:
+    """Open a folder in which there are annotations of boxes; ``None``: there are none."""
+    from deepresidual.data.source.annotated.find import find_format, open_annotated
+
+    kind = find_format(folder)
+    return None if kind is None else open_annotated(kind, folder)
 
 
 def _kind_of_folder(folder: Path) -> Literal[".parquet", ".tar", ""]:

@@ -241,21 +241,22 @@ def _is_called_like_a_split(path: str) -> bool:
     return canonical_split(whole) is not None
 
 
-def check_class_names(place: Path, classes: Sequence[str], *, remedy: str) -> None:
-    """Refuse fewer than two classes, and names that a reader would take for the same.
+def check_class_names(place: Path, classes: Sequence[str], *, remedy: str, minimum: int = 2) -> None:
+    """Refuse too few classes, and names that a reader would take for the same.
 
     Args:
         place: The data set, for messages.
         classes: Names of the classes.
         remedy: How to add a class to this kind of data set.
+        minimum: How many there have to be; 1 where a class is told from a background.
 
     Raises:
-        DataError: There is only one class, or two differ only in case or Unicode form.
+        DataError: There are fewer classes, or two differ only in case or Unicode form.
     """
-    if len(classes) < 2:
+    if len(classes) < minimum:
         raise DataError(
             f"{place} has only one class ({classes[0]})" if classes else f"{place} has no classes",
-            expected="at least 2",
+            expected=f"at least {minimum}",
             remedy=remedy,
         )
     seen: dict[str, str] = {}

@@ -1,5 +1,4 @@
-"""Data sets with boxes: COCO, Pascal VOC, YOLO, and scenes of digits that are made here."""
+"""Data sets with boxes: COCO, Pascal VOC, YOLO, and scenes of digits that are made here.
 
-from deepresidual.data.source.annotated.split import DETECTION, AnnotatedSplit, Annotation, objects_of
-
-__all__ = ["DETECTION", "AnnotatedSplit", "Annotation", "objects_of"]
+:mod:`.find` tells by looking which of them a folder is, without loading what reads it.
+"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from deepresidual.data.decode import open_image, read_file
 from deepresidual.data.objects import Objects
+from deepresidual.data.source.annotated.findings import Finding
 from deepresidual.data.source.base import EncodedSample, Row, Split
 from deepresidual.data.source.multilabel import rarest_labels
 from deepresidual.data.source.validation import Subset
@@ -63,11 +65,20 @@ class AnnotatedSplit:
     Args:
         annotations: One for each image, in order.
         num_classes: How many classes there are.
+        category_ids: What the format calls each class, for results in that format; empty: nothing.
+        findings: What the reader of the whole data set found in its annotations.
     """
 
-    def __init__(self, annotations: Sequence[Annotation], num_classes: int) -> None:
+    def __init__(
+        self,
+        annotations: Sequence[Annotation],
+        num_classes: int,
+        category_ids: Sequence[int | str] = (),
+        findings: Sequence[Finding] = (),
+    ) -> None:
         self._annotations = list(annotations)
         self._num_classes = num_classes
+        self.category_ids, self.findings = tuple(category_ids), tuple(findings)
         self._upright: dict[int, Objects] = {}
 
     @property
@@ -145,9 +156,8 @@ def upright_objects(annotation: Annotation, content: bytes) -> Objects:
     elif annotation.size == (width, height) and height != width:
         boxes = _turned(boxes, annotation.size, image.orientation)
     scaled = np.clip(boxes, 0, (width, height, width, height)).astype(np.float32)
-    return Objects(
-        scaled, found.labels, found.crowd, found.difficult, None if annotation.relative else found.areas
-    )
+    objects = Objects(scaled, found.labels, found.crowd, found.difficult)
+    return objects if annotation.relative else dataclasses.replace(objects, areas=found.areas)
 
 
 def _turned(boxes: NDArray[Any], stored: tuple[int, int], orientation: int) -> NDArray[Any]:

@@ -1,0 +1,167 @@
+"""Pascal VOC, and the same XML beside images, as labelImg writes it.
+
+A year of Pascal VOC is a folder with ``Annotations``, ``JPEGImages`` and ``ImageSets/Main``, whose lists
+``train``, ``val``, ``trainval`` and ``test`` name the images; a ``VOCdevkit`` holds several years. Without
+lists an XML file belongs to the image of its name, beside it or in another folder, and folders tell
+the splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from deepresidual.data.decode import read_file
+from deepresidual.data.source.annotated.described import DescribedImage
+from deepresidual.data.source.annotated.findings import Finding
+from deepresidual.data.source.annotated.image_files import ImageFiles, split_of_folders
+from deepresidual.data.source.annotated.source import Reading, source_of
+from deepresidual.data.source.annotated.xml import read_described
+from deepresidual.data.source.annotated.years import Year, find_years
+from deepresidual.data.source.base import TRAIN, IgnoredFile, SampleSource
+from deepresidual.data.source.files import list_folder, walk
+from deepresidual.errors import DataError
+
+
+def open_voc(root: Path) -> SampleSource:
+    """Open a year of Pascal VOC, a folder of years, or images with XML files.
+
+    Raises:
+        DataError: A file is missing, damaged or says something impossible; the message names it.
+    """
+    years = find_years(root)
+    return source_of(_read_years(root, years) if years else _read_beside(root))
+
+
+# -- years -----------------------------------------------------------------------------------------------
+
+
+def _read_years(root: Path, years: Sequence[Year]) -> Reading:
+    reading = Reading(root, {})
+    chosen = _chosen_lists(years, reading.notes)
+    read: dict[Path, DescribedImage] = {}
+    for year in years:
+        folder = year.folder / "JPEGImages"
+        images = ImageFiles.below(root, folder if folder.is_dir() else year.folder)
+        for split, name in chosen.items():
+            if file := year.lists.get(name):
+                described = _read_list(root, year, file, images, reading)
+                reading.parts.setdefault(split, []).extend(described)
+                read |= {image.path: image for image in described}
+        reading.ignored += [
+            IgnoredFile(file.relative_to(root).as_posix(), "its image is in no list that is used")
+            for file in _unlisted(year, {image.stem for image in read})
+        ]
+    return reading
+
+
+def _chosen_lists(years: Sequence[Year], notes: list[str]) -> dict[str | None, str]:
+    """Return the list that each split is taken from.
+
+    Where ``trainval`` and ``test`` are there, a network is trained on one and measured on the other, as in
+    the challenge; ``train`` and ``val`` are its halves. Without ``test`` it is measured on ``val``.
+    """
+    there = {name for year in years for name in year.lists}
+    has_all = all("trainval" in year.lists for year in years if {"train", "val"} & set(year.lists))
+    if {"trainval", "test"} <= there and has_all:
+        if "val" in there:
+            notes.append(
+                "train is the list trainval of Pascal VOC, which holds its list val: hold out images of it "
+                "with --validation"
+            )
+        return {TRAIN: "trainval", "test": "test"}
+    if "train" in there:
+        return {TRAIN: "train", "val": "val", "test": "test"}
+    return {TRAIN: "trainval" if "trainval" in there else "train", "val": "val", "test": "test"}
+
+
+def _read_list(
+    root: Path, year: Year, file: Path, images: ImageFiles, reading: Reading
+) -> list[DescribedImage]:
+    """Return the images of a list; none where no image of it has annotations, as of the secret test sets."""
+    shown = file.relative_to(root).as_posix()
+    stems = list(_stems(file))
+    if not stems:
+        raise DataError(f"{shown} names no images", remedy="fill it or remove it")
+    if (
+        twice := next((stem for stem in stems if stems.count(stem) > 1), None)
+        if len(set(stems)) < len(stems)
+        else None
+    ):
+        raise DataError(f"{shown} names {twice} twice", remedy="remove one of the lines")
+    annotations = [year.folder / "Annotations" / f"{stem}.xml" for stem in stems]
+    there = [annotation.is_file() for annotation in annotations]
+    if not any(there):
+        reading.ignored.append(IgnoredFile(shown, "none of its images has annotations"))
+        return []
+    if not all(there):
+        raise DataError(
+            f"{shown} names {stems[there.index(False)]}, which has no annotations",
+            expected=f"the file {annotations[there.index(False)].relative_to(root).as_posix()}",
+        )
+    return [
+        read_described(root, annotation, images.of_stem(stem, shown), reading.findings)
+        for stem, annotation in zip(stems, annotations, strict=True)
+    ]
+
+
+def _stems(file: Path) -> Iterator[str]:
+    """Yield the names of images in a list: the first word of each line, as lists of a class have a second."""
+    try:
+        text = read_file(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not text in UTF-8") from error
+    for line in text.splitlines():
+        if stem := line.strip():
+            yield stem
+
+
+def _unlisted(year: Year, used: set[str]) -> Iterator[Path]:
+    folder = year.folder / "Annotations"
+    for name in list_folder(folder).files:
+        if name.casefold().endswith(".xml") and Path(name).stem not in used:
+            yield folder / name
+
+
+# -- XML beside images -----------------------------------------------------------------------------------
+
+
+def _read_beside(root: Path) -> Reading:
+    reading = Reading(root, {})
+    images = ImageFiles.below(root, root)
+    files = [
+        listing.folder / name
+        for listing in walk(root)
+        for name in listing.files
+        if name.casefold().endswith(".xml")
+    ]
+    if not files:
+        raise DataError(
+            f"{root} has no XML files", expected="an XML file for each image, as labelImg writes it"
+        )
+    used: dict[Path, Path] = {}
+    for file in sorted(files):
+        shown = file.relative_to(root).as_posix()
+        image = images.near(file)
+        if image is None:
+            raise images.missing(file.stem, shown)
+        if image in used:
+            raise DataError(
+                f"{shown} and {used[image].relative_to(root).as_posix()} are both of "
+                f"{image.relative_to(root).as_posix()}",
+                remedy="keep one",
+            )
+        used[image] = file
+        described = read_described(root, file, image, reading.findings)
+        reading.parts.setdefault(split_of_folders(image, root), []).append(described)
+    if None in reading.parts and len(reading.parts) > 1:
+        stray = reading.parts.pop(None)
+        raise DataError(
+            f"{stray[0].key} lies in no split, and others do", expected="all images in train/, val/ or test/"
+        )
+    reading.findings += [
+        Finding("not-annotated", path.relative_to(root).as_posix(), "", "it has no XML file", is_used=False)
+        for path in images.paths
+        if path not in used
+    ]
+    return reading
