@@ -84,20 +84,20 @@ class ResNet(nn.Module):
         if not self.spec.head.stages:
             return cast("Tensor", self.avgpool(self.forward_features(x)).flatten(1))
         pooled, pool = [], StatisticsPool(self.spec.head.statistics)
-        x = self._stem(x)
+        x = self.stem(x)
         for name in self.spec.stage_names[:-1]:
-            x = self._stage(name, x)
+            x = self.stage(name, x)
             if name in self.spec.head.stages:
                 pooled.append(pool(x))
-        x = self._last_activation(self._stage(self.spec.stage_names[-1], x))
+        x = self.last_activation(self.stage(self.spec.stage_names[-1], x))
         return torch.cat([*pooled, self.avgpool(x).flatten(1)], dim=1)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last map, ``(N, out_channels, H, W)``, after the last activation, as timm's does."""
-        x = self._stem(x)
+        x = self.stem(x)
         for name in self.spec.stage_names:
-            x = self._stage(name, x)
-        return self._last_activation(x)
+            x = self.stage(name, x)
+        return self.last_activation(x)
 
     def forward_head(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
         """Return the logits of the last map, as timm's does.
@@ -189,10 +189,10 @@ class ResNet(nn.Module):
         Returns:
             ``{"stem": (N, widths[0], …), "layer1": …, …}``; each stage but the first halves H and W.
         """
-        maps = {"stem": self._stem(x)}
+        maps = {"stem": self.stem(x)}
         x = maps["stem"]
         for name in self.spec.stage_names:
-            x = maps[name] = self._stage(name, x)
+            x = maps[name] = self.stage(name, x)
         return maps
 
     def stage_map(self, x: Tensor, stage: str) -> Tensor:
@@ -208,12 +208,13 @@ class ResNet(nn.Module):
         names = ("stem", *self.spec.stage_names)
         if stage not in names:
             raise UnknownNameError("stage", stage, names)
-        x = self._stem(x)
+        x = self.stem(x)
         for name in names[1 : names.index(stage) + 1]:
-            x = self._stage(name, x)
+            x = self.stage(name, x)
         return x
 
-    def _stage(self, name: str, x: Tensor) -> Tensor:
+    def stage(self, name: str, x: Tensor) -> Tensor:
+        """Run one stage on the map before it; ``name`` is ``layer1`` and so on."""
         stage = cast("nn.Sequential", self.get_submodule(name))
         if not (self.spec.activation_checkpointing and torch.is_grad_enabled()):
             return cast("Tensor", stage(x))
@@ -221,7 +222,7 @@ class ResNet(nn.Module):
             x = cast("Tensor", checkpoint(unit, x, use_reentrant=False, context_fn=partial(_contexts, unit)))
         return x
 
-    def _last_activation(self, x: Tensor) -> Tensor:
+    def last_activation(self, x: Tensor) -> Tensor:
         """Activate what the last unit leaves open (2016, appendix: "an extra activation")."""
         match self.spec.arrangement:
             case "full-preactivation":
@@ -233,7 +234,8 @@ class ResNet(nn.Module):
             case _:
                 assert_never(self.spec.arrangement)
 
-    def _stem(self, x: Tensor) -> Tensor:
+    def stem(self, x: Tensor) -> Tensor:
+        """Run what comes before the first stage."""
         return cast("Tensor", self.maxpool(self.relu(self.bn1(self.conv1(x)))))
 
 

@@ -1,0 +1,169 @@
+"""``Detector``: the network that a :class:`~deepresidual.spec.DetectorSpec` describes.
+
+Parameters are named as torchvision names those of its Faster R-CNN (``backbone.body.layer1.0.conv1``,
+``backbone.fpn.inner_blocks.0.0``, ``rpn.head.cls_logits``, ``roi_heads.box_head.fc6``); with the same weights
+an FPN of the default spec finds the very same boxes and scores. The constructor only builds;
+:func:`deepresidual.create` also initializes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import overload
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
+
+from deepresidual.errors import ConfigurationError
+from deepresidual.nn.detection.matching import Taught
+from deepresidual.nn.detection.proposals import Losses, ProposalNetwork, Size
+from deepresidual.nn.detection.regions import Found, RegionHeads
+from deepresidual.nn.resnet import ResNet
+from deepresidual.spec import DetectorSpec
+
+
+class Backbone(nn.Module):
+    """A network of the family up to the maps that a detector reads."""
+
+    def __init__(self, spec: DetectorSpec) -> None:
+        super().__init__()
+        self.body = ResNet(dataclasses.replace(spec.backbone, num_classes=0))
+        self._read = spec.read_stages
+        self.fpn = _make_pyramid(spec) if spec.neck == "fpn" else None
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the map of every level with anchors, ``(N, C, H, W)`` each, of images ``(N, C, H, W)``."""
+        maps, names = list[Tensor](), self.body.spec.stage_names
+        x = self.body.stem(images)
+        for name in names[: names.index(self._read[-1]) + 1]:
+            x = self.body.stage(name, x)
+            if name in self._read:
+                maps.append(self.body.last_activation(x) if name == names[-1] else x)
+        if self.fpn is None:
+            return maps
+        pyramid = self.fpn(OrderedDict((str(level), x) for level, x in enumerate(maps)))
+        return list(pyramid.values())
+
+    def last_stage(self, x: Tensor) -> Tensor:
+        """Return the last map of what the last stage but one puts out, or of regions of it."""
+        return self.body.last_activation(self.body.stage(self.body.spec.stage_names[-1], x))
+
+
+class Detector(nn.Module):
+    """Faster R-CNN: a backbone, a region proposal network on its maps, and a head for each region."""
+
+    def __init__(self, spec: DetectorSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone = Backbone(spec)
+        self.rpn = ProposalNetwork(spec)
+        self.roi_heads = RegionHeads(spec)
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of objects; the background is not counted."""
+        return self.spec.num_classes
+
+    @overload
+    def forward(self, images: Tensor, sizes: Sequence[Size], targets: None = None) -> list[Found]: ...
+
+    @overload
+    def forward(self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Taught]) -> Losses: ...
+
+    def forward(
+        self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Taught] | None = None
+    ) -> list[Found] | Losses:
+        """Return what is found in images, or with ``targets`` the losses.
+
+        What is found in an image depends on the size that its batch is padded to:
+        :func:`group_by_padded_size` tells which images go together.
+
+        Args:
+            images: ``(N, in_channels, H, W)`` normalized float.
+            sizes: Height and width of each image, which lies in the top left corner; the rest is zero.
+            targets: What the images teach, in pixels of ``images``.
+
+        Returns:
+            One :class:`Found` an image. With targets, the sums over the images of each of their losses:
+            ``rpn_class``, ``rpn_box``, ``class`` and ``box``. A part is the sum over its anchors or regions
+            divided by the number that the spec wants, not by how many there are, so that a gradient does not
+            depend on which images share a batch.
+
+        Raises:
+            ConfigurationError: There are not as many sizes or targets as images, or a size is too large.
+        """
+        self._check(images, sizes, targets)
+        images = _blanked(images, sizes)
+        maps = self.backbone(images)
+        size = (images.shape[2], images.shape[3])
+        if targets is not None:
+            targets = [taught.to(images.device) for taught in targets]
+        proposals, losses = self.rpn(maps, size, sizes, targets)
+        read = maps[: len(self.spec.read_stages)]
+        if targets is None:
+            found: list[Found] = self.roi_heads(read, proposals, sizes, self.backbone.last_stage)
+            return found
+        of_regions = self.roi_heads.losses(read, proposals, targets, self.backbone.last_stage)
+        return {**losses, **of_regions}
+
+    def _check(self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Taught] | None) -> None:
+        height, width = images.shape[2:]
+        if len(sizes) != len(images) or (targets is not None and len(targets) != len(images)):
+            taught = "" if targets is None else f" and {len(targets)} targets"
+            raise ConfigurationError(
+                f"there are {len(images)} images with {len(sizes)} sizes{taught}", expected="as many of each"
+            )
+        for rows, columns in sizes:
+            if not (0 < rows <= height and 0 < columns <= width):
+                raise ConfigurationError(
+                    f"an image of {rows}×{columns} pixels is said to lie in {height}×{width}",
+                    expected="sizes within the batch's",
+                )
+
+
+def empty_detector(spec: DetectorSpec) -> Detector:
+    """Build a detector whose memory is allocated and not filled; for weights that come from elsewhere."""
+    with torch.device("meta"):
+        network = Detector(spec)
+    network.to_empty(device="cpu")
+    return network
+
+
+def group_by_padded_size(sizes: Sequence[Size], multiple: int = 32) -> dict[Size, list[int]]:
+    """Return which images may share a batch in evaluation: those that are padded to the same size.
+
+    Args:
+        sizes: Height and width of each image.
+        multiple: What the padded height and width are multiples of.
+
+    Returns:
+        Padded height and width → places of the images in ``sizes``, rising; in the order of their first.
+    """
+    groups: dict[Size, list[int]] = {}
+    for place, (height, width) in enumerate(sizes):
+        padded = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
+        groups.setdefault(padded, []).append(place)
+    return groups
+
+
+def _make_pyramid(spec: DetectorSpec) -> FeaturePyramidNetwork:
+    return FeaturePyramidNetwork(
+        [width * spec.backbone.expansion for width in spec.backbone.widths[-spec.fpn_stages :]],
+        spec.fpn_channels,
+        extra_blocks=LastLevelMaxPool() if spec.fpn_extra else None,
+    )
+
+
+def _blanked(images: Tensor, sizes: Sequence[Size]) -> Tensor:
+    """Return images that are zero outside of their sizes."""
+    height, width = images.shape[2:]
+    if all(size == (height, width) for size in sizes):
+        return images
+    images = images.clone()
+    for image, (rows, columns) in zip(images, sizes, strict=True):
+        image[:, rows:] = 0
+        image[:, :, columns:] = 0
+    return images

@@ -1,0 +1,188 @@
+"""The heads of regions: what each proposal is, and where exactly (Girshick 2015; He et al. 2015, app. A)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deepresidual.nn.detection import boxes as boxes_
+from deepresidual.nn.detection.matching import Taught, match
+from deepresidual.nn.detection.pooling import pool_regions
+from deepresidual.nn.detection.proposals import Losses, Size, boxes_loss
+from deepresidual.nn.detection.sampling import draw_samples
+from deepresidual.spec import DetectorSpec
+
+_MIN_DETECTION_PX = 1e-2
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a detector finds in an image, sorted by (−score, place).
+
+    Attributes:
+        boxes: ``(n, 4)`` float32: left, top, right, bottom, in pixels of the network's input.
+        labels: ``(n,)`` int64: classes from 0.
+        scores: ``(n,)`` float32 from 0 to 1.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """The regions of a batch that are learned from, image after image.
+
+    Attributes:
+        regions: ``(k, 4)`` boxes of each image.
+        labels: ``(K,)`` int64: rows of the classifier; 0 is the background.
+        positive: ``(P,)`` int64: which of the K are an object's; what heads of objects alone read.
+        targets: ``(P, 4)`` codes of their objects.
+        weight: 0 where there is none, and one stands for them.
+    """
+
+    regions: list[Tensor]
+    labels: Tensor
+    positive: Tensor
+    targets: Tensor
+    weight: float
+
+
+class TwoLayers(nn.Module):
+    """Two fully connected layers over the bins of a region: ``(K, C, bins, bins)`` → ``(K, hidden)``."""
+
+    def __init__(self, spec: DetectorSpec) -> None:
+        super().__init__()
+        hidden = spec.regions.hidden
+        self.fc6 = nn.Linear(spec.map_channels * spec.regions.bins**2, hidden)
+        self.fc7 = nn.Linear(hidden, hidden)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Return the features of each region."""
+        hidden = functional.relu(self.fc6(pooled.flatten(1)))
+        return functional.relu(self.fc7(hidden))
+
+
+class Predictor(nn.Module):
+    """Logits of the classes, the background's first, and codes of a box for each of them."""
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(in_features, num_classes + 1)
+        self.bbox_pred = nn.Linear(in_features, 4 * (num_classes + 1))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits ``(K, 1 + classes)`` and codes ``(K, 1 + classes, 4)``, float32."""
+        logits, codes = self.cls_score(features), self.bbox_pred(features)
+        return logits.float(), codes.float().unflatten(1, (-1, 4))
+
+
+class RegionHeads(nn.Module):
+    """Pooling, head and predictor, and what is made of what they say: detections, and in training losses."""
+
+    def __init__(self, spec: DetectorSpec) -> None:
+        super().__init__()
+        self.box_head = TwoLayers(spec) if spec.neck == "fpn" else None
+        features = spec.regions.hidden if spec.neck == "fpn" else spec.backbone.out_channels
+        self.box_predictor = Predictor(features, spec.num_classes)
+        self._settings = spec.regions
+        self._detections = spec.detections
+        self._strides = spec.strides[: len(spec.read_stages)]
+
+    def forward(
+        self,
+        maps: Sequence[Tensor],
+        proposals: Sequence[Tensor],
+        sizes: Sequence[Size],
+        last_stage: Callable[[Tensor], Tensor],
+    ) -> list[Found]:
+        """Return what is found in each image.
+
+        Args:
+            maps: The maps that are read, ``(N, C, H, W)`` each.
+            proposals: Proposals of each image, ``(k, 4)``.
+            sizes: Height and width of each image.
+            last_stage: The backbone's last stage, which is the head of ``c4``.
+        """
+        logits, codes = self.predict(maps, proposals, last_stage)
+        counts = [len(regions) for regions in proposals]
+        scores, codes_ = torch.split(logits.softmax(dim=1), counts), torch.split(codes, counts)
+        return [self._detect(*rows) for rows in zip(scores, codes_, proposals, sizes, strict=True)]
+
+    def losses(
+        self,
+        maps: Sequence[Tensor],
+        proposals: Sequence[Tensor],
+        taught: Sequence[Taught],
+        last_stage: Callable[[Tensor], Tensor],
+    ) -> Losses:
+        """Return the losses of regions that are drawn from the proposals and the objects."""
+        settings = self._settings
+        with torch.no_grad():
+            sampled = self.sample(proposals, taught)
+        logits, codes = self.predict(maps, sampled.regions, last_stage)
+        of_class = functional.cross_entropy(logits, sampled.labels, reduction="sum")
+        positive = sampled.positive
+        of_box = boxes_loss(
+            codes[positive, sampled.labels[positive]], sampled.targets, settings.smooth_l1_beta
+        )
+        share = sampled.weight / settings.samples
+        return {"class": of_class * share, "box": of_box * share}
+
+    def predict(
+        self,
+        maps: Sequence[Tensor],
+        regions: Sequence[Tensor],
+        last_stage: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits and codes of the regions of all images, one after the other."""
+        pooled = pool_regions(maps, self._strides, regions, self._settings)
+        head = self.box_head
+        features = last_stage(pooled).mean(dim=(2, 3)) if head is None else head(pooled)
+        return cast("tuple[Tensor, Tensor]", self.box_predictor(features))
+
+    def sample(self, proposals: Sequence[Tensor], taught: Sequence[Taught]) -> Sampled:
+        """Draw the regions of each image that are learned from, its objects' own boxes among them."""
+        settings = self._settings
+        regions, labels, positives, targets = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
+        start = 0
+        for of_image, objects in zip(proposals, taught, strict=True):
+            boxes = torch.cat([of_image, objects.objects])
+            matches = match(
+                boxes, objects, positive_iou=settings.positive_iou, negative_iou=settings.negative_iou
+            )
+            positive, negative = draw_samples(
+                matches, settings.samples, settings.positive_share, objects.seed, "regions"
+            )
+            label = torch.zeros(len(positive) + len(negative), dtype=torch.int64, device=boxes.device)
+            nearest = matches.objects[positive]
+            label[: len(positive)] = objects.labels[~objects.ignored][nearest] + 1
+            regions.append(boxes[torch.cat([positive, negative])])
+            labels.append(label)
+            targets.append(boxes_.encode(objects.objects[nearest], boxes[positive], settings.box_weights))
+            positives.append(torch.arange(start, start + len(positive), device=boxes.device))
+            start += len(label)
+        weight = 1.0
+        if not start:
+            # Every head stays in the graph, and BN sees no batch of nothing.
+            regions[0] = regions[0].new_tensor([[0.0, 0.0, 1.0, 1.0]])
+            labels[0] = labels[0].new_zeros(1)
+            weight = 0.0
+        return Sampled(regions, torch.cat(labels), torch.cat(positives), torch.cat(targets), weight)
+
+    def _detect(self, scores: Tensor, codes: Tensor, regions: Tensor, size: Size) -> Found:
+        settings = self._detections
+        # Row 0 is the background's.
+        place, label = (scores[:, 1:] > settings.min_score).nonzero().unbind(1)
+        boxes = boxes_.decode(codes[place, label + 1], regions[place], self._settings.box_weights)
+        boxes, score = boxes_.clip(boxes, size), scores[place, label + 1]
+        large = boxes_.at_least(boxes, _MIN_DETECTION_PX).nonzero()[:, 0]
+        boxes, label, score = boxes[large], label[large], score[large]
+        kept = boxes_.suppress(boxes, score, label, settings.nms_iou, settings.most)
+        return Found(boxes[kept], label[kept], score[kept])
