@@ -33,12 +33,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image, Resampling
 
-__all__ = ["Channels", "Interpolation", "MeanImage", "Preprocess"]
+__all__ = ["Channels", "Fit", "Interpolation", "MeanImage", "Preprocess"]
 
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Channels: TypeAlias = Literal["rgb", "bgr", "gray"]
+Fit: TypeAlias = Literal["crop", "whole"]
+"""``crop``: the central square. ``whole``: all of the image, in the upper left corner of the square."""
 
 _MAX_PX = 16_384
+_LATER = ("mean_image", "fit")  # fields of records that came later
 _MAX_MEAN_IMAGE_PX = 1_024  # 17 MB of JSON in three channels
 # An average summed in another order or precision; a level of 255 is 4e-3.
 _MEAN_TOLERANCE = 1e-5
@@ -158,6 +161,8 @@ class Preprocess:
         channels: Channels and their order; ``gray`` is ITU-R 601 luma in one channel.
         mean_image: What is subtracted instead of ``mean``, which is then its average: the mean of every
             pixel of the crop, in the order of ``channels``. ``None``: ``mean`` is subtracted everywhere.
+        fit: What of the image the square shows. ``whole``: all of it, its shorter side at most ``resize_px``
+            and its longer one at most ``crop_px``, in the upper left corner; the rest has the mean colour.
 
     Raises:
         ConfigurationError: A field is out of range, naming the field.
@@ -170,17 +175,19 @@ class Preprocess:
     interpolation: Interpolation = "bilinear"
     channels: Channels = "rgb"
     mean_image: MeanImage | None = None
+    fit: Fit = "crop"
 
     def __post_init__(self) -> None:
-        for field, allowed in (("interpolation", Interpolation), ("channels", Channels)):
+        for field, allowed in (("interpolation", Interpolation), ("channels", Channels), ("fit", Fit)):
             if getattr(self, field) not in get_args(allowed):
                 raise ConfigurationError(
                     f"{field} is {getattr(self, field)!r}", expected=f"one of {', '.join(get_args(allowed))}"
                 )
-        if not 1 <= self.crop_px <= self.resize_px <= _MAX_PX:
+        rising = ("crop_px", "resize_px") if self.fit == "crop" else ("resize_px", "crop_px")
+        if not 1 <= getattr(self, rising[0]) <= getattr(self, rising[1]) <= _MAX_PX:
             raise ConfigurationError(
                 f"crop_px is {self.crop_px} and resize_px is {self.resize_px}",
-                expected=f"1 ≤ crop_px ≤ resize_px ≤ {_MAX_PX}",
+                expected=f"1 ≤ {rising[0]} ≤ {rising[1]} ≤ {_MAX_PX}",
             )
         for field, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.num_channels or not all(math.isfinite(value) for value in values):
@@ -191,6 +198,10 @@ class Preprocess:
         if min(self.std) <= 0:
             raise ConfigurationError(f"std is {list(self.std)}", expected="numbers above 0")
         if self.mean_image is not None:
+            if self.fit == "whole":
+                raise ConfigurationError(
+                    "mean_image is given for whole images", expected="a mean of channels"
+                )
             self._check_mean_image(self.mean_image)
 
     def _check_mean_image(self, image: MeanImage) -> None:
@@ -229,7 +240,8 @@ class Preprocess:
         """
         if not 1 <= crop_px <= _MAX_PX:
             raise ConfigurationError(f"the image size is {crop_px} px", expected=f"1 to {_MAX_PX}")
-        resize_px = max(crop_px, round(self.resize_px * crop_px / self.crop_px))
+        resize_px = max(1, round(self.resize_px * crop_px / self.crop_px))
+        resize_px = max(crop_px, resize_px) if self.fit == "crop" else min(crop_px, resize_px)
         image = self.mean_image if crop_px == self.crop_px else None
         return dataclasses.replace(self, crop_px=crop_px, resize_px=resize_px, mean_image=image)
 
@@ -268,7 +280,8 @@ class Preprocess:
     def center_view(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize the shorter side to ``resize_px`` and cut the central ``crop_px`` square.
 
-        Both happen in one step: the filter runs only over the part of the source that the crop shows.
+        Both happen in one step: the filter runs only over the part of the source that the crop shows. Where
+        the square is to show the whole image, it is resized to :meth:`whole_size`.
 
         Args:
             pixels: ``(H, W, C)`` uint8, any size.
@@ -276,13 +289,41 @@ class Preprocess:
         Returns:
             ``(crop_px, crop_px, C)`` uint8.
         """
+        if self.fit == "whole":
+            return self._whole_view(pixels)
         return self.resize(pixels, self.center_box(*pixels.shape[:2]), self.crop_px, self.crop_px)
+
+    def _whole_view(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        import numpy as np
+
+        height, width = pixels.shape[:2]
+        rows, columns = self.whole_size(height, width)
+        view = np.empty((self.crop_px, self.crop_px, pixels.shape[2]), dtype=np.uint8)
+        view[:] = np.clip(np.round(np.array(self.mean) * 255), 0, 255)
+        view[:rows, :columns] = self.resize(pixels, (0.0, 0.0, float(width), float(height)), columns, rows)
+        return view
+
+    def whole_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of a whole image in the view, in pixels.
+
+        The largest with the image's shape whose shorter side is at most ``resize_px`` and whose longer side
+        is at most ``crop_px``; sides are rounded to whole pixels.
+        """
+        scale = min(self.resize_px / min(height, width), self.crop_px / max(height, width))
+        rows, columns = (
+            min(self.crop_px, max(1, math.floor(side * scale + 0.5))) for side in (height, width)
+        )
+        return rows, columns
 
     def center_box(self, height: int, width: int) -> tuple[float, float, float, float]:
         """Return the part of an image that the central crop shows: left, top, right, bottom, in pixels.
 
-        It begins at whole pixels of the resized image, where torchvision's Resize and CenterCrop cut.
+        It begins at whole pixels of the resized image, where torchvision's Resize and CenterCrop cut. The
+        square of a whole image reaches over its right or lower edge.
         """
+        if self.fit == "whole":
+            rows, columns = self.whole_size(height, width)
+            return (0.0, 0.0, self.crop_px * width / columns, self.crop_px * height / rows)
         shorter = min(height, width)
         resized_height, resized_width = (self.resize_px * side // shorter for side in (height, width))
         top, left = (round((side - self.crop_px) / 2) for side in (resized_height, resized_width))
@@ -354,13 +395,15 @@ class Preprocess:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; :meth:`from_dict` reads them back.
 
-        ``mean_image`` is there only where there is one.
+        ``mean_image`` is there only where there is one, and ``fit`` where it is not the usual one.
         """
         fields = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name != "mean_image"
+            if field.name not in _LATER
         }
+        if self.fit != "crop":
+            fields["fit"] = self.fit
         if self.mean_image is not None:
             fields["mean_image"] = self.mean_image.to_dict()
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
@@ -369,13 +412,13 @@ class Preprocess:
     def from_dict(cls, fields: Mapping[str, Any]) -> Preprocess:
         """Build a record from JSON types; unknown, missing and mistyped fields are errors.
 
-        ``mean_image`` alone may be absent.
+        ``mean_image`` and ``fit`` alone may be absent.
 
         Raises:
             ConfigurationError: A field is unknown, missing, of the wrong type or out of range.
         """
         known = [field.name for field in dataclasses.fields(cls)]
-        check_names(fields, known, [name for name in known if name != "mean_image"], "preprocess")
+        check_names(fields, known, [name for name in known if name not in _LATER], "preprocess")
         for name in ("crop_px", "resize_px"):
             if type(fields[name]) is not int:
                 raise ConfigurationError(f"{name} is {fields[name]!r}", expected="a whole number")
@@ -394,6 +437,7 @@ class Preprocess:
             interpolation=fields["interpolation"],
             channels=fields["channels"],
             mean_image=MeanImage.from_dict(fields["mean_image"]) if "mean_image" in fields else None,
+            fit=fields.get("fit", "crop"),
         )
 
 

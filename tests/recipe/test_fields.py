@@ -39,6 +39,8 @@ COMPANY: dict[str, dict[str, Any]] = {
     "momentum": {"nesterov": False},
     "min_side_px": {"max_side_px": 16_384},
     "max_side_px": {"min_side_px": 1},
+    "min_scale": {"max_scale": 100.0},
+    "max_scale": {"min_scale": 1e-9},
     "warmup_until_error": {"warmup": "constant"},
 }
 
@@ -215,9 +217,14 @@ def another(name: str) -> Any:
     if name in CHOICES:
         return next(choice for choice in get_args(member(name)) if choice != present)
     if name in COMPANY and name != "momentum":
-        return {"warmup_until_error": 0.7, "micro_batch_size": 64, "min_side_px": 200, "max_side_px": 400}[
-            name
-        ]
+        return {
+            "warmup_until_error": 0.7,
+            "micro_batch_size": 64,
+            "min_side_px": 200,
+            "max_side_px": 400,
+            "min_scale": 0.5,
+            "max_scale": 1.5,
+        }[name]
     value = inside(name, "low")
     return value if value != present else value + (1 if name in WHOLE else 0.125)
 

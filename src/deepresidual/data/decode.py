@@ -108,7 +108,8 @@ class OpenImage:
     @property
     def orientation(self) -> int:
         """How the stored image has to be turned (EXIF tag 274, 1 to 8); 1 where its reader has done so."""
-        return 1 if self._jpeg is None else self._jpeg.orientation
+        found = 1 if self._jpeg is None else self._jpeg.orientation
+        return found if isinstance(found, int) else 1
 
     def decode(self) -> NDArray[np.uint8]:
         """Decode as :func:`decode` does, with its errors."""

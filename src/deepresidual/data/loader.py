@@ -13,17 +13,17 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepresidual.data.augment import apply, choose
-from deepresidual.data.decode import decode, open_image
+from deepresidual.data.augment import Choice, apply, center_choice, choose, window_of
+from deepresidual.data.decode import OpenImage, decode, open_image
 from deepresidual.data.sampler import SampleIndex, SequentialOrder, TrainingOrder
 from deepresidual.data.source import EncodedSample
-from deepresidual.data.source.base import Target
+from deepresidual.data.source.base import Located, Target, Targets
 from deepresidual.data.threads import in_order
 from deepresidual.errors import DataError, listed
 from deepresidual.preprocess import Preprocess
@@ -66,7 +66,8 @@ class Batch:
 
     Attributes:
         pixels: ``(N, S, S, C)`` uint8.
-        targets: What the samples are, stacked; of classification ``(N,)`` int64, indices into the classes.
+        targets: What the samples are, stacked; of classification ``(N,)`` int64, indices into the classes; of
+            detection :class:`deepresidual.data.objects.ObjectsBatch`, in pixels of the views.
         positions: ``(N, 3)`` int64: epoch, index into the split, and repeat of each sample.
         places: ``(N,)`` int64: the samples' places in the batch that was asked for, bad ones counted.
         keys: Names of the samples.
@@ -74,7 +75,7 @@ class Batch:
     """
 
     pixels: torch.Tensor
-    targets: torch.Tensor
+    targets: Targets
     positions: torch.Tensor
     places: torch.Tensor
     keys: list[str]
@@ -82,6 +83,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """The targets where they are numbers: of classification ``(N,)`` int64."""
+        return cast("torch.Tensor", self.targets)
 
     @property
     def indices(self) -> torch.Tensor:
@@ -240,6 +246,10 @@ def training_view(
     """
     image = open_image(content)
     choice = choose(augment, random, image.height, image.width, preprocess, side_px)
+    return _view(image, choice, preprocess, side_px)
+
+
+def _view(image: OpenImage, choice: Choice, preprocess: Preprocess, side_px: int) -> NDArray[np.uint8]:
     if choice.exact:
         pixels = image.decode()
     else:
@@ -286,16 +296,26 @@ class _Reader:
         try:
             sample = self.split.read(index)
             key = sample.key
-            place[:] = self._view(sample.content, position)
+            if self.augment is None and not isinstance(sample.target, Located):
+                place[:] = self.preprocess.center_view(self.preprocess.to_channels(decode(sample.content)))
+                return _Viewed(key, sample.target)
+            random = SampleRandom(
+                self.seed, position.epoch, position.sample, position.repeat, position.uniforms
+            )
+            image, side_px = open_image(sample.content), self.side_px(position)
+            choice = self._choice(image, random, side_px)
+            place[:] = _view(image, choice, self.preprocess, side_px)
+            if not isinstance(sample.target, Located):
+                return _Viewed(key, sample.target)
+            window = window_of(choice, image.height, image.width, self.preprocess, side_px)
+            return _Viewed(key, sample.target.seen(window, random.regions_seed))
         except DataError as error:
             return BadSample(index, key, str(error).removeprefix(f"{key}: "))
-        return _Viewed(key, sample.target)
 
-    def _view(self, content: bytes, position: SampleIndex) -> NDArray[np.uint8]:
+    def _choice(self, image: OpenImage, random: SampleRandom, side_px: int) -> Choice:
         if self.augment is None:
-            return self.preprocess.center_view(self.preprocess.to_channels(decode(content)))
-        random = SampleRandom(self.seed, position.epoch, position.sample, position.repeat, position.uniforms)
-        return training_view(content, self.augment, random, self.preprocess, self.side_px(position))
+            return center_choice(self.preprocess, image.height, image.width)
+        return choose(self.augment, random, image.height, image.width, self.preprocess, side_px)
 
 
 def _batches(
@@ -326,9 +346,17 @@ def _collate(positions: list[SampleIndex], pixels: torch.Tensor, samples: list[_
     places = torch.tensor([place for place, _ in good], dtype=torch.int64)
     return Batch(
         pixels=pixels if len(good) == len(samples) else pixels[places],
-        targets=torch.tensor([sample.target for _, sample in good]) if good else torch.zeros(0).long(),
+        targets=_stacked([sample.target for _, sample in good]),
         positions=torch.tensor([positions[place][:3] for place, _ in good], dtype=torch.int64).reshape(-1, 3),
         places=places,
         keys=[sample.key for _, sample in good],
         bad=[sample for sample in samples if isinstance(sample, BadSample)],
     )
+
+
+def _stacked(targets: list[Target]) -> Targets:
+    if not targets:
+        return torch.zeros(0).long()
+    if isinstance(targets[0], Located):
+        return targets[0].stacked(targets)
+    return torch.tensor(targets)

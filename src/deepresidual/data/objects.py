@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 MIN_VISIBLE = 0.25
 """Share of a box that a view has to show; what shows less of an object neither is one nor is none."""
+
+
+# Of none a crowd, none difficult, and the areas are those of the boxes.
+_NOT_SAID: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +47,9 @@ class Objects:
 
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
-    crowd: NDArray[np.bool_] = field(default=None)  # type: ignore[assignment]  # none are
-    difficult: NDArray[np.bool_] = field(default=None)  # type: ignore[assignment]  # none are
-    areas: NDArray[np.float32] = field(default=None)  # type: ignore[assignment]  # of the boxes
+    crowd: NDArray[np.bool_] = _NOT_SAID
+    difficult: NDArray[np.bool_] = _NOT_SAID
+    areas: NDArray[np.float32] = _NOT_SAID
     scores: NDArray[np.float32] | None = None
     window: Window | None = None
     seed: int = 0
@@ -58,7 +62,7 @@ class Objects:
             "labels": np.asarray(self.labels, dtype=np.int64).reshape(-1),
             "crowd": _or_zeros(self.crowd, count, np.bool_),
             "difficult": _or_zeros(self.difficult, count, np.bool_),
-            "areas": np.asarray(areas(boxes) if self.areas is None else self.areas, dtype=np.float32),
+            "areas": np.asarray(areas_of(boxes) if self.areas is None else self.areas, dtype=np.float32),
         }
         if self.scores is not None:
             values["scores"] = np.asarray(self.scores, dtype=np.float32).reshape(-1)
@@ -104,26 +108,23 @@ class Objects:
         """
         boxes = window.place(self.boxes)
         cut = window.clip(boxes)
-        whole, visible = areas(boxes), areas(cut)
-        shown = (visible > 0) if len(boxes) else np.zeros(0, np.bool_)
-        share = np.divide(visible, whole, out=np.zeros_like(visible), where=whole > 0)
-        ratio = np.divide(visible, areas(self.boxes), out=np.zeros_like(visible), where=areas(self.boxes) > 0)
+        visible = areas_of(cut)
         seen = dataclasses.replace(
             self,
             boxes=cut,
-            crowd=self.crowd | (share < MIN_VISIBLE),
-            areas=self.areas * ratio,
+            crowd=self.crowd | (_shares(visible, areas_of(boxes)) < MIN_VISIBLE),
+            areas=self.areas * _shares(visible, areas_of(self.boxes)),
             window=window,
             seed=seed,
         )
-        return seen[shown]
+        return seen[visible > 0]
 
     def unseen(self) -> Self:
         """Return objects of a view in pixels of its image, cut at the image's edges."""
         if self.window is None:
             return self
         boxes = self.window.clip_to_image(self.window.place_back(self.boxes))
-        return dataclasses.replace(self, boxes=boxes, areas=areas(boxes), window=None)
+        return dataclasses.replace(self, boxes=boxes, areas=areas_of(boxes), window=None)
 
     # -- JSON ----------------------------------------------------------------------------------------
 
@@ -180,11 +181,15 @@ class ObjectsBatch:
         return self
 
 
-def areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+def areas_of(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the area of each of ``(n, 4)`` boxes; 0 of one that is turned inside out."""
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     product: NDArray[np.float32] = (sides[:, 0] * sides[:, 1]).astype(np.float32)
     return product
+
+
+def _shares(parts: NDArray[np.float32], wholes: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.divide(parts, wholes, out=np.zeros_like(parts), where=wholes > 0)
 
 
 def _or_zeros(values: Any, count: int, kind: type[Any]) -> NDArray[Any]:

@@ -46,6 +46,7 @@ def can_be_resident(split: Split, preprocess: Preprocess, augment: Augment) -> b
     return (
         augment.crop in ("center", "pad")
         and not varies_more
+        and preprocess.fit == "crop"
         and preprocess.crop_px == preprocess.resize_px
         and num_bytes <= _MOST_BYTES
     )

@@ -110,9 +110,7 @@ def _group_size(records: Sequence[Preprocess], views: Views, batch_size: int) ->
     return max(1, min(batch_size, _GROUP_BYTES // num_bytes))
 
 
-def until_stopped(
-    batches: Iterator[ScoredBatch], stop: StopRequest | None, processes: Processes
-) -> Iterator[ScoredBatch]:
+def until_stopped(batches: Iterator[T], stop: StopRequest | None, processes: Processes) -> Iterator[T]:
     """Yield the batches of this process until they end or a stop is requested, then ask all processes.
 
     Args:
@@ -173,7 +171,7 @@ def _scores_of_crops(
             scored = _aligned(scores, members)
         else:
             scored = torch.empty(len(members), 0, len(members[0].label_names))
-        yield ScoredBatch(scored, batch.targets, batch.indices, batch.keys, batch.bad)
+        yield ScoredBatch(scored, batch.labels, batch.indices, batch.keys, batch.bad)
 
 
 def _aligned(scores: list[torch.Tensor], members: Sequence[Classifier]) -> torch.Tensor:

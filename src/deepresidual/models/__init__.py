@@ -12,22 +12,32 @@ from deepresidual.runtime.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from deepresidual.backends.classifier import Classifier, Prediction, require_classes, require_classifier
+    from deepresidual.backends.detector import TorchDetector
     from deepresidual.backends.pytorch import TorchClassifier, require_torch
-    from deepresidual.models.folder import save
+    from deepresidual.models.folder import Model, save
     from deepresidual.models.loading import load
     from deepresidual.models.network import create
     from deepresidual.models.source import list_weights, model_folder
-    from deepresidual.models.weights import ResolvedWeights, cached_weights, load_torch, resolve_weights
+    from deepresidual.models.weights import (
+        ResolvedWeights,
+        cached_weights,
+        load_network,
+        load_torch,
+        resolve_weights,
+    )
 
 __all__ = [
     "Classifier",
+    "Model",
     "Prediction",
     "ResolvedWeights",
     "TorchClassifier",
+    "TorchDetector",
     "cached_weights",
     "create",
     "list_weights",
     "load",
+    "load_network",
     "load_torch",
     "model_folder",
     "require_classes",
@@ -39,13 +49,16 @@ __all__ = [
 
 _HOMES = {
     "Classifier": "deepresidual.backends.classifier",
+    "Model": "deepresidual.models.folder",
     "Prediction": "deepresidual.backends.classifier",
     "ResolvedWeights": "deepresidual.models.weights",
     "TorchClassifier": "deepresidual.backends.pytorch",
+    "TorchDetector": "deepresidual.backends.detector",
     "cached_weights": "deepresidual.models.weights",
     "create": "deepresidual.models.network",
     "list_weights": "deepresidual.models.source",
     "load": "deepresidual.models.loading",
+    "load_network": "deepresidual.models.weights",
     "load_torch": "deepresidual.models.weights",
     "model_folder": "deepresidual.models.source",
     "require_classes": "deepresidual.backends.classifier",

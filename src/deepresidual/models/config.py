@@ -20,9 +20,10 @@ from deepresidual.models.source import CONFIG, model_folder
 from deepresidual.preprocess import Preprocess
 from deepresidual.runtime.files import write_json
 from deepresidual.runtime.strict_json import read_object
-from deepresidual.spec import ResNetSpec
+from deepresidual.spec import DetectorSpec, NetworkSpec, ResNetSpec
 
 if TYPE_CHECKING:
+    from deepresidual.backends.detector import TorchDetector
     from deepresidual.backends.pytorch import TorchClassifier
 
 FORMAT_VERSION = 1
@@ -37,6 +38,7 @@ _SECTIONS = {
     "task",
     "thresholds",
     "abstention",
+    "detector",
 }
 
 
@@ -45,7 +47,7 @@ class ModelConfig:
     """What ``config.json`` says of a model.
 
     Attributes:
-        spec: The architecture.
+        spec: The architecture; of a detector that of its backbone is a part of it.
         label_names: Name of every class, in the order of the logits.
         preprocess: How a decoded image becomes the input.
         metrics: What was measured, by split.
@@ -55,7 +57,7 @@ class ModelConfig:
         abstention: From which probability on it answers; ``None``: never chosen.
     """
 
-    spec: ResNetSpec
+    spec: NetworkSpec
     label_names: tuple[str, ...]
     preprocess: Preprocess
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -65,8 +67,12 @@ class ModelConfig:
     abstention: Abstention | None = None
 
     @classmethod
-    def of(cls, model: TorchClassifier) -> Self:
+    def of(cls, model: TorchClassifier | TorchDetector) -> Self:
         """Return what the ``config.json`` of a model is to say."""
+        if isinstance(model.spec, DetectorSpec):
+            return cls(
+                model.spec, model.label_names, model.preprocess, model.metrics, model.provenance, model.task
+            )
         return cls(
             model.spec,
             model.label_names,
@@ -74,13 +80,15 @@ class ModelConfig:
             model.metrics,
             model.provenance,
             model.task,
-            model.thresholds,
-            model.abstention,
+            getattr(model, "thresholds", None),
+            getattr(model, "abstention", None),
         )
 
     def to_document(self) -> dict[str, Any]:
         """Return the document as JSON types."""
         spec, preprocess = self.spec, self.preprocess
+        if isinstance(spec, DetectorSpec):
+            return self._document_of_detector(spec)
         return {
             # timm cuts names at a dot and would take "resnet50.v1" for its own resnet50: the weights would
             # load and the logits be wrong. With "_" it refuses, as it should for a network it does not have.
@@ -112,6 +120,24 @@ class ModelConfig:
                 **({"task": self.task} if self.task != _USUAL_TASK else {}),
                 **({"thresholds": self.thresholds.to_dict()} if self.thresholds is not None else {}),
                 **({"abstention": self.abstention.to_dict()} if self.abstention is not None else {}),
+            },
+        }
+
+    def _document_of_detector(self, spec: DetectorSpec) -> dict[str, Any]:
+        detector = spec.to_dict()
+        backbone = detector.pop("backbone")
+        return {
+            "architecture": f"{(zoo.name_of(spec.backbone) or 'custom').replace('.', '_')}_{spec.neck}",
+            "num_classes": spec.num_classes,
+            "label_names": list(self.label_names),
+            "residual": {
+                "format_version": FORMAT_VERSION,
+                "spec": backbone,
+                "detector": detector,
+                "preprocess": self.preprocess.to_dict(),
+                "metrics": self.metrics,
+                "provenance": self.provenance,
+                "task": self.task,
             },
         }
 
@@ -178,7 +204,11 @@ def _parsed(config: Mapping[str, Any], path: str | Path) -> ModelConfig:
                 f"the metrics of {quoted(split)} are {quoted(figures)}",
                 expected=f"the numbers {', '.join(_FIGURES)}",
             )
-    spec = ResNetSpec.from_dict(own["spec"])
+    spec: NetworkSpec = ResNetSpec.from_dict(own["spec"])
+    if "detector" in own:
+        if not isinstance(own["detector"], dict):
+            raise ConfigurationError("section 'detector' is no object")
+        spec = DetectorSpec.from_dict({**own["detector"], "backbone": own["spec"]})
     if config.get("num_classes") != spec.num_classes:
         raise ConfigurationError(
             f"num_classes is {quoted(config.get('num_classes'))} and the spec says {spec.num_classes}",

@@ -10,11 +10,12 @@ import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from deepresidual import zoo
+from deepresidual.backends.detector import TorchDetector
 from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.conversion.values import checked
 from deepresidual.errors import ConfigurationError, ModelFileError, kind_of, listed
@@ -27,12 +28,16 @@ from deepresidual.preprocess import Preprocess
 from deepresidual.runtime import safetensors_file
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.files import atomic_folder, expanded, write_json, write_tensors, write_text
+from deepresidual.spec import DetectorSpec
 
 CARD = "README.md"
 
+Model: TypeAlias = TorchClassifier | TorchDetector
+"""A model that PyTorch computes."""
+
 
 def save(
-    model: TorchClassifier | ResNet,
+    model: TorchClassifier | TorchDetector | ResNet,
     path: str | Path,
     *,
     label_names: Sequence[str] | None = None,
@@ -134,7 +139,7 @@ def require_free_or_model(path: Path) -> None:
         raise ConfigurationError(f"{path} exists and is no model folder", remedy="choose another path")
 
 
-def load_folder(path: str | Path, device: torch.device | str = "cpu") -> TorchClassifier:
+def load_folder(path: str | Path, device: torch.device | str = "cpu") -> Model:
     """Load a model folder, that of a run, or that of a bundled model's name; nothing is fetched or converted.
 
     Args:
@@ -146,19 +151,9 @@ def load_folder(path: str | Path, device: torch.device | str = "cpu") -> TorchCl
         ModelFileError: The folder is missing, damaged, or its parts contradict each other.
     """
     folder, target, config = model_folder(path), resolve_device(str(device)), read_config(path)
-    network = empty_network(config.spec)
-    _fill(network, folder / WEIGHTS)
     try:
-        model = TorchClassifier(
-            network,
-            config.label_names,
-            config.preprocess,
-            config.metrics,
-            config.provenance,
-            task=config.task,
-            thresholds=config.thresholds,
-            abstention=config.abstention,
-        )
+        model = _with_network(config)
+        _fill(model.network, folder / WEIGHTS, config.spec.num_classes)
     except ConfigurationError as error:
         raise ModelFileError(
             f"{folder / CONFIG}: {error.found}", expected=error.expected, remedy=error.remedy
@@ -167,14 +162,39 @@ def load_folder(path: str | Path, device: torch.device | str = "cpu") -> TorchCl
     return model.to(target)
 
 
+def _with_network(config: ModelConfig) -> Model:
+    """Return the model of a config, whose weights are not filled yet."""
+    if isinstance(config.spec, DetectorSpec):
+        from deepresidual.nn.detection import empty_detector
+
+        return TorchDetector(
+            empty_detector(config.spec),
+            config.label_names,
+            config.preprocess,
+            config.metrics,
+            config.provenance,
+            task=config.task,
+        )
+    return TorchClassifier(
+        empty_network(config.spec),
+        config.label_names,
+        config.preprocess,
+        config.metrics,
+        config.provenance,
+        task=config.task,
+        thresholds=config.thresholds,
+        abstention=config.abstention,
+    )
+
+
 # -- model.safetensors -------------------------------------------------------------------------------
 
 
-def _fill(network: ResNet, path: Path) -> None:
+def _fill(network: torch.nn.Module, path: Path, num_classes: int) -> None:
     """Fill ``network`` from a safetensors file; every tensor on both sides exactly once."""
     target = network.state_dict()
     with safetensors_file.opened(path) as file:
-        _check_names(file, target, path, network.spec.num_classes)
+        _check_names(file, target, path, num_classes)
         for name, tensor in target.items():
             tensor.copy_(checked(file.get_tensor(name), tensor.dtype, str(path), name, name))
 

@@ -39,7 +39,8 @@ def load(
     Returns:
         A :class:`Classifier` in evaluation mode, with class names and preprocessing. It is typed as the form
         that PyTorch computes, since a model folder holds that; code for any backend, and for exported
-        models, takes a ``Classifier``.
+        models, takes a ``Classifier``. Of a detector it is a
+        :class:`deepresidual.backends.detector.TorchDetector`.
 
     Raises:
         ConfigurationError: There is no such device or backend.
@@ -61,6 +62,6 @@ def load(
             remedy=f"make one with 'residual export {path} FOLDER --to onnx'"
             + (", which openvino runs, too" if backend == "openvino" else ""),
         )
-    from deepresidual.models.weights import load_torch
+    from deepresidual.models.weights import load_network
 
-    return load_torch(path, device)
+    return cast("TorchClassifier", load_network(path, device))

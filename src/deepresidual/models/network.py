@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
 from deepresidual import zoo
 from deepresidual.errors import ConfigurationError
@@ -11,10 +12,14 @@ from deepresidual.fields import check_seed
 from deepresidual.models import bundled
 from deepresidual.nn import ResNet, empty_network, initialize
 from deepresidual.runtime.console import note
-from deepresidual.spec import ResNetSpec
+from deepresidual.spec import DetectorSpec, NetworkSpec, ResNetSpec
 from deepresidual.zoo.released import find_release, released
 
+if TYPE_CHECKING:
+    from deepresidual.nn.detection import Detector
 
+
+@overload
 def create(
     name_or_spec: str | ResNetSpec,
     num_classes: int | None = None,
@@ -23,7 +28,30 @@ def create(
     *,
     weights: str | Path | None = None,
     pretrained: bool | None = None,
-) -> ResNet:
+) -> ResNet: ...
+
+
+@overload
+def create(
+    name_or_spec: DetectorSpec, num_classes: None = None, in_channels: None = None, seed: int = 0
+) -> Detector: ...
+
+
+@overload
+def create(
+    name_or_spec: NetworkSpec, num_classes: None = None, in_channels: None = None, seed: int = 0
+) -> ResNet | Detector: ...
+
+
+def create(
+    name_or_spec: str | NetworkSpec,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    seed: int = 0,
+    *,
+    weights: str | Path | None = None,
+    pretrained: bool | None = None,
+) -> ResNet | Detector:
     """Create a network on the CPU, in float32: He-initialized, or with learned weights.
 
     The name of released weights (``resnet50.a1_in1k``) or of a bundled model (``resnet56-cifar10``) is a
@@ -31,7 +59,7 @@ def create(
 
     Args:
         name_or_spec: A name of the zoo (``deepresidual.list_models()``), a spec of one's own, or the name of
-            weights.
+            weights. Of a :class:`DetectorSpec` only ``seed`` is to be said beside it.
         num_classes: Rows of the classifier; 0 for none. Default: the spec's, or those of the weights. With
             weights of another number the classifier is new, drawn from ``seed``.
         in_channels: Channels of the input. Default: the spec's. With weights 1 or 3: the first convolution is
@@ -42,7 +70,8 @@ def create(
 
     Returns:
         A module ``(N, in_channels, H, W)`` float32 → ``(N, num_classes)`` logits, in training mode; for 0
-        classes → ``(N, num_features)``, the average of the last map.
+        classes → ``(N, num_features)``, the average of the last map. Or a
+        :class:`deepresidual.nn.detection.Detector`.
 
     Raises:
         UnknownNameError: There is no network of that name.
@@ -51,6 +80,12 @@ def create(
         RunError: They cannot be fetched.
     """
     check_seed(seed)
+    if isinstance(name_or_spec, DetectorSpec):
+        from deepresidual.nn.detection import Detector, initialize_detector
+
+        detector = Detector(name_or_spec)
+        initialize_detector(detector, seed)
+        return detector
     if isinstance(name_or_spec, str) and _names_weights(name_or_spec):
         if pretrained is not False and weights is None:
             return _with_weights(None, name_or_spec, num_classes, in_channels, seed)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from deepresidual.backends.detector import TorchDetector
 from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.backends.signature import read_signature
 from deepresidual.conversion.hub import HubId
@@ -62,6 +63,21 @@ class ResolvedWeights:
 
 
 def load_torch(path: str | Path, device: torch.device | str = "cpu") -> TorchClassifier:
+    """Load a classifier that PyTorch computes.
+
+    Raises:
+        ConfigurationError: There is no such device.
+        ModelFileError: There is no such model, or it is damaged, or exported, or detects objects.
+        RunError: It cannot be fetched.
+        MachineError: There is no network, and it is not in the cache.
+    """
+    model = load_network(path, device)
+    if isinstance(model, TorchDetector):
+        raise ModelFileError(f"{path} detects objects", expected="a model that tells the class of an image")
+    return model
+
+
+def load_network(path: str | Path, device: torch.device | str = "cpu") -> TorchClassifier | TorchDetector:
     """Load a model that PyTorch computes: whatever :func:`deepresidual.load` takes but an exported model.
 
     Raises:

@@ -1,6 +1,6 @@
 """Networks as torch modules, built from a spec."""
 
 from deepresidual.nn.init import initialize
-from deepresidual.nn.resnet import ResNet, empty_network
+from deepresidual.nn.resnet import BODY, ResNet, body_of, empty_network
 
-__all__ = ["ResNet", "empty_network", "initialize"]
+__all__ = ["BODY", "ResNet", "body_of", "empty_network", "initialize"]

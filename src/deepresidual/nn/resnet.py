@@ -239,6 +239,15 @@ class ResNet(nn.Module):
         return cast("Tensor", self.maxpool(self.relu(self.bn1(self.conv1(x)))))
 
 
+BODY = "backbone.body."
+"""Prefix of the parameters of the residual network in a detector, as in torchvision's."""
+
+
+def body_of(network: nn.Module) -> ResNet:
+    """Return the residual network of a network: itself, or the body of a detector's backbone."""
+    return network if isinstance(network, ResNet) else cast("ResNet", network.get_submodule(BODY[:-1]))
+
+
 def empty_network(spec: ResNetSpec) -> ResNet:
     """Build a network whose memory is allocated and not filled; for weights that come from elsewhere."""
     with torch.device("meta"):

@@ -11,13 +11,21 @@ from typing import Literal, TypeAlias
 from deepresidual.errors import ConfigurationError
 from deepresidual.fields import check_fields, number
 
-__all__ = ["Augment", "CropKind", "Mix", "PadFill", "Policy"]
+__all__ = ["WHOLE_CROPS", "Augment", "CropKind", "Mix", "PadFill", "Policy"]
 
-CropKind: TypeAlias = Literal["center", "pad", "random-resized", "scale-jitter"]
+CropKind: TypeAlias = Literal[
+    "center", "pad", "random-resized", "scale-jitter", "large-scale-jitter", "multi-scale"
+]
 """``center``: no choice. ``pad``: pad and cut at a random place (2015, section 4.2, which does not say with
 what). ``random-resized``: a random part of the image, stretched to the input (Szegedy et al. 2014, arXiv
 1409.4842, section 6). ``scale-jitter``: the shorter side is resized to a random length and a random square is
-cut (2015, section 3.4, after Simonyan and Zisserman 2014)."""
+cut (2015, section 3.4, after Simonyan and Zisserman 2014). ``large-scale-jitter``: a square of the image at a
+random multiple of its size in evaluation (Ghiasi et al. 2021, arXiv 2012.07177). ``multi-scale``: the whole
+image, its shorter side a random one of every 32nd length. The last two are for networks that see whole
+images: detectors."""
+
+WHOLE_CROPS: tuple[CropKind, ...] = ("large-scale-jitter", "multi-scale")
+"""Crops of networks that see whole images."""
 
 PadFill: TypeAlias = Literal["black", "mean"]
 """``black``: level 0. ``mean``: the level nearest to what normalization makes zero, as where padding comes
@@ -45,9 +53,13 @@ class Augment:
     min_area: float = number(0.08, 0, 1, above=True)
     """Smallest part of the image for ``random-resized``, as a fraction of its area."""
     min_side_px: int = number(256, 1, 16_384)
-    """Shortest shorter side for ``scale-jitter``, in pixels."""
+    """Shortest shorter side for ``scale-jitter`` and ``multi-scale``, in pixels."""
     max_side_px: int = number(480, 1, 16_384)
-    """Longest shorter side for ``scale-jitter``, in pixels."""
+    """Longest shorter side for ``scale-jitter`` and ``multi-scale``, in pixels."""
+    min_scale: float = number(0.1, 0, 100, above=True)
+    """Smallest multiple of the size in evaluation for ``large-scale-jitter``."""
+    max_scale: float = number(2.0, 0, 100, above=True)
+    """Largest multiple of the size in evaluation for ``large-scale-jitter``."""
     color_jitter: float = number(0.0, 0, 1)
     """Largest change of brightness, contrast and saturation, as a fraction, in random order (fb.resnet.torch:
     0.4)."""
@@ -72,6 +84,11 @@ class Augment:
             raise ConfigurationError(
                 f"min_side_px is {self.min_side_px} and max_side_px is {self.max_side_px}",
                 expected="min_side_px ≤ max_side_px",
+            )
+        if self.min_scale > self.max_scale:
+            raise ConfigurationError(
+                f"min_scale is {self.min_scale:g} and max_scale is {self.max_scale:g}",
+                expected="min_scale ≤ max_scale",
             )
 
 

@@ -73,6 +73,9 @@ _LATER: dict[str, Any] = {
 }
 """Fields that came to recipes later, with the values that say nothing."""
 
+_LATER_AUGMENT: dict[str, Any] = {"pad_fill": "black", "min_scale": 0.1, "max_scale": 2.0}
+"""Fields that came to augmentations later, with the values that say nothing."""
+
 
 @dataclass(frozen=True)
 class Recipe(  # the last base comes first among the fields
@@ -180,8 +183,9 @@ class Recipe(  # the last base comes first among the fields
         for name, usual in _LATER.items():
             if fields[name] == usual:
                 del fields[name]
-        if self.augment.pad_fill == "black":
-            del fields["augment"]["pad_fill"]
+        for name, usual in _LATER_AUGMENT.items():
+            if fields["augment"][name] == usual:
+                del fields["augment"][name]
         if self.loss != "bce" and not self.bce_sum:
             del fields["bce_sum"]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}

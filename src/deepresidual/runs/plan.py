@@ -15,7 +15,7 @@ from deepresidual.fields import check_seed
 from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Recipe
 from deepresidual.runtime.compute import Precision
-from deepresidual.spec import ResNetSpec
+from deepresidual.spec import DetectorSpec, NetworkSpec, ResNetSpec
 
 BadSamples: TypeAlias = Literal["stop", "skip"]
 
@@ -51,7 +51,7 @@ class Plan:
     """
 
     model: str
-    spec: ResNetSpec
+    spec: NetworkSpec
     preprocess: Preprocess
     recipe: Recipe
     seed: int
@@ -71,6 +71,11 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+
+    @property
+    def backbone(self) -> ResNetSpec:
+        """The residual network: all of the network, or the part of a detector that reads the image."""
+        return self.spec if isinstance(self.spec, ResNetSpec) else self.spec.backbone
 
     @property
     def total_steps(self) -> int:
@@ -132,7 +137,8 @@ class Plan:
     def from_dict(cls, fields: Mapping[str, Any]) -> Plan:
         """Build a plan from what :meth:`to_dict` returned, in this version or an earlier one."""
         try:
-            spec, recipe = ResNetSpec.from_dict(fields["spec"]), Recipe.from_dict(fields["recipe"])
+            kind = DetectorSpec if "backbone" in fields["spec"] else ResNetSpec
+            spec, recipe = kind.from_dict(fields["spec"]), Recipe.from_dict(fields["recipe"])
             if "bce_sum" not in fields["recipe"]:
                 recipe = in_earlier_terms(recipe, spec.num_classes)
             return cls(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Each use has its own stream, so that equal numbers in different uses do not give equal choices.
-_ORDER, _AUGMENT, _MIX, _NETWORK, _BALANCE = 1, 2, 3, 4, 5
+_ORDER, _AUGMENT, _MIX, _NETWORK, _BALANCE, _REGIONS = 1, 2, 3, 4, 5, 6
 
 NUM_UNIFORMS = 4
 """Count of numbers that :func:`sample_uniforms` draws for a sample: two places, a flip, and one to spare."""
@@ -51,6 +51,12 @@ class SampleRandom:
             uniforms = sample_uniforms(seed, epoch, np.array([index]), np.array([repeat]))[0].tolist()
         self.uniforms = uniforms
         """Numbers in [0, 1), in the order of use: across, down, flip, and one to spare."""
+
+    @property
+    def regions_seed(self) -> int:
+        """What decides the regions of the view that a detector learns from, 0 to 2⁶³ − 1."""
+        seed, *position = self._position
+        return int(np.random.PCG64((seed, _REGIONS, *position)).random_raw() >> 1)
 
     @property
     def generator(self) -> np.random.Generator:

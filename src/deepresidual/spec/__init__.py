@@ -10,6 +10,8 @@ Example:
     (18, 11689512, 1814073344)
 """
 
+from typing import TypeAlias
+
 from deepresidual.spec.detector import Anchors, Detections, DetectorSpec, Neck, Proposals, Regions, RoiPooling
 from deepresidual.spec.head import Head, Statistic
 from deepresidual.spec.kinds import (
@@ -28,6 +30,9 @@ from deepresidual.spec.kinds import (
 from deepresidual.spec.layers import Convolution, Layer, UnitShape, shortcut_form
 from deepresidual.spec.spec import ResNetSpec
 
+NetworkSpec: TypeAlias = ResNetSpec | DetectorSpec
+"""What a network is built from: one for images, or one for the objects in them."""
+
 __all__ = [
     "Anchors",
     "Arrangement",
@@ -40,6 +45,7 @@ __all__ = [
     "Initialization",
     "Layer",
     "Neck",
+    "NetworkSpec",
     "Padding",
     "Proposals",
     "Regions",

@@ -210,7 +210,13 @@ class DetectorSpec:
         """Pixels of the input a pixel of each map with anchors."""
         every = self.backbone.stage_strides
         read = [every[self.backbone.stage_names.index(name)] for name in self.read_stages]
-        return tuple([*read, *([2 * read[-1]] if self.num_levels > len(read) else [])])
+        return (*read, *([2 * read[-1]] if self.num_levels > len(read) else []))
+
+    def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width of the input for an image of ``size``: whole pixels after every stride."""
+        multiple = max(self.backbone.stage_strides)
+        height, width = (-(-side // multiple) * multiple for side in size)
+        return height, width
 
     @property
     def num_anchors(self) -> int:

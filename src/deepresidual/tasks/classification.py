@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from deepresidual.data.mix import apply_mix, choose_mix, soft_targets
@@ -22,6 +22,9 @@ from deepresidual.runtime.signals import StopRequest
 from deepresidual.tasks.pictures import heat_maps_of, photos_of
 from deepresidual.tasks.task import TASKS, BatchSums
 
+if TYPE_CHECKING:
+    from deepresidual.nn import ResNet
+
 
 class Classification:
     """The task of the two papers.
@@ -36,8 +39,8 @@ class Classification:
 
     def __init__(self, plan: Plan) -> None:
         self._recipe, self._seed, self._num_classes = plan.recipe, plan.seed, plan.spec.num_classes
+        self._plan = plan
         self._weights, self._shift = _weights_and_shift(plan)
-        self._preprocess = plan.preprocess
 
     def blank_targets(self, count: int) -> Tensor:
         """Return each class in turn."""
@@ -57,7 +60,7 @@ class Classification:
             choice = choose_mix(recipe.mix, generator, images.shape[2], images.shape[3])
             if choice is not None:
                 apply_mix(images, targets, choice)
-        logits = network(images)
+        logits = network(images).float()
         right = (logits.detach().argmax(dim=1) == labels).sum()
         return BatchSums(self.loss_of(logits, targets), {"right": right})
 
@@ -89,6 +92,12 @@ class Classification:
     def headline(self, figures: Mapping[str, Any], digits: int) -> str:
         """Return top-1 in per cent."""
         return f"top-1 {figures['top1']:.{digits}%}"
+
+    def model(
+        self, network: nn.Module, metrics: dict[str, dict[str, float]], provenance: dict[str, Any]
+    ) -> TorchClassifier:
+        """Return a classifier."""
+        return trained_classifier(self._plan, network, metrics, provenance)
 
     def evaluate(
         self,
@@ -126,11 +135,19 @@ class Classification:
 
     def photos(self, split: Split, result: Evaluation) -> dict[str, bytes]:
         """Return the worst mistakes and the best hits."""
-        return photos_of(split, result, self._preprocess)
+        return photos_of(split, result, self._plan.preprocess)
 
     def heat_maps(self, model: TorchClassifier, split: Split, result: Evaluation) -> dict[str, bytes]:
         """Return Grad-CAM of the same images."""
         return heat_maps_of(model, split, result)
+
+
+def trained_classifier(
+    plan: Plan, network: nn.Module, metrics: dict[str, dict[str, float]], provenance: dict[str, Any]
+) -> TorchClassifier:
+    """Return a network of a plan as a classifier."""
+    classifier = cast("ResNet", network)
+    return TorchClassifier(classifier, plan.classes, plan.preprocess, metrics, provenance, task=plan.task)
 
 
 def _weights_and_shift(plan: Plan) -> tuple[Tensor | None, Tensor | None]:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepresidual.data.source import Split
+from deepresidual.data.source.base import Targets
 from deepresidual.errors import UnknownNameError
-from deepresidual.models import TorchClassifier
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.signals import StopRequest
@@ -63,19 +63,18 @@ class Task(Protocol):
     parts: tuple[str, ...]
     charts: Mapping[str, str]
 
-    def blank_targets(self, count: int) -> Tensor:
+    def blank_targets(self, count: int) -> Targets:
         """Return targets of ``count`` blank images, for an update that is only tried or timed."""
         ...
 
-    def loss(
-        self, network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, step: int
-    ) -> BatchSums:
+    def loss(self, network: Callable[..., Any], images: Tensor, targets: Any, step: int) -> BatchSums:
         """Return the sums of a micro-batch, with the graph of the loss.
 
         Args:
-            network: Computes ``(N, C, H, W)`` → float32 outputs.
+            network: Calls the network: ``(N, C, H, W)``, and whatever else it takes → its outputs, in the
+                precision of the plan.
             images: ``(N, C, H, W)``, normalized, on the device; may be changed in place.
-            targets: Stacked :attr:`EncodedSample.target`; ``(0,)`` int64 if there are no images.
+            targets: The targets of the images (:attr:`Batch.targets`); ``(0,)`` int64 if there are none.
             step: The update, for random choices.
         """
         ...
@@ -97,9 +96,21 @@ class Task(Protocol):
         """
         ...
 
+    def model(
+        self, network: nn.Module, metrics: dict[str, dict[str, float]], provenance: dict[str, Any]
+    ) -> Any:
+        """Return a network of the plan as a model, with all that its folder has beside the weights.
+
+        Args:
+            network: The network.
+            metrics: What was measured, by split.
+            provenance: Where the weights come from.
+        """
+        ...
+
     def evaluate(
         self,
-        model: TorchClassifier,
+        model: Any,
         split: Split,
         name: str,
         *,
@@ -125,7 +136,7 @@ class Task(Protocol):
         """
         ...
 
-    def settled(self, model: TorchClassifier, result: Any) -> TorchClassifier:
+    def settled(self, model: Any, result: Any) -> Any:
         """Return the model with what an evaluation has settled for its use; most tasks settle nothing."""
         ...
 
@@ -141,7 +152,7 @@ class Task(Protocol):
         """Return PNG files that show the result, by name."""
         ...
 
-    def heat_maps(self, model: TorchClassifier, split: Split, result: Any) -> dict[str, bytes]:
+    def heat_maps(self, model: Any, split: Split, result: Any) -> dict[str, bytes]:
         """Return PNG files that explain the result, by name."""
         ...
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
-from deepresidual.nn import ResNet
 from deepresidual.runtime.distributed import Processes
 
 
@@ -20,13 +19,13 @@ class WeightAverage:
         decay: Weight of the past at each update.
     """
 
-    def __init__(self, network: ResNet, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float) -> None:
         self.network = copy.deepcopy(network).requires_grad_(requires_grad=False)
         self.network.eval()
         self._decay = decay
 
     @torch.no_grad()
-    def update(self, network: ResNet) -> None:
+    def update(self, network: nn.Module) -> None:
         """Take the present weights into the average; whole numbers (batches counted) are copied."""
         theirs = network.state_dict()
         for name, mine in self.network.state_dict().items():

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from deepresidual.data.source import SampleSource
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError
-from deepresidual.models import TorchClassifier, load_torch
+from deepresidual.models import Model, load_network
 from deepresidual.reporting import write_report
 from deepresidual.runs.folder import Run
 from deepresidual.runtime.console import ProgressBar, warn
@@ -96,7 +96,7 @@ class Journal:
             document["task"] = self.plan.task
         self.run.record_evaluation(step, document, self._task.photos(split, evaluation))
 
-    def draw(self, model: TorchClassifier, evaluation: Result) -> None:
+    def draw(self, model: Model, evaluation: Result) -> None:
         """On the main process, draw heat maps, in at most a twentieth of the time."""
         with self._drawings.turn() as is_turn:
             if is_turn:
@@ -136,7 +136,7 @@ class Journal:
         if evaluation is None or self.run.has_heat_maps:
             return
         try:
-            model = load_torch(self.run.model_path).to(self._device)
+            model = load_network(self.run.model_path).to(self._device)
             split = self._source.split(evaluation.split)
             self.run.record_heat_maps(self._task.heat_maps(model, split, evaluation))
         except DataError as error:

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from torch import nn
 
 from deepresidual.data.source import SampleSource, Split
 from deepresidual.data.source.validation import Subset
-from deepresidual.models import TorchClassifier, save
-from deepresidual.nn import ResNet
+from deepresidual.models import Model, save
 from deepresidual.runs.folder import Run
 from deepresidual.runtime.console import warn
 from deepresidual.tasks import Result, Task
@@ -63,21 +63,18 @@ class KeptModel:
         self.final_split = final if final != source.validation_split else ""
         self.evaluation_seconds: float | None = None
 
-    def model(self, network: ResNet, state: TrainingState) -> TorchClassifier:
+    def model(self, network: nn.Module, state: TrainingState) -> Model:
         """Return ``network`` with all that a model folder has beside its weights."""
-        plan = self._plan
-        return TorchClassifier(
-            network, plan.classes, plan.preprocess, state.metrics, self._provenance, task=plan.task
-        )
+        return self._task.model(network, state.metrics, self._provenance)
 
-    def measure(self, model: TorchClassifier) -> Result:
+    def measure(self, model: Model) -> Result:
         """Evaluate on the split that the run watches."""
         started = time.monotonic()
         evaluation = self._evaluate(model, self._source.validation_split)
         self.evaluation_seconds = time.monotonic() - started
         return evaluation
 
-    def keep(self, model: TorchClassifier, evaluation: Result, state: TrainingState) -> None:
+    def keep(self, model: Model, evaluation: Result, state: TrainingState) -> None:
         """Make ``model`` the model of the run."""
         self.evaluation = evaluation
         figures = {name: value for name, value in evaluation.summary().items() if name != "split"}
@@ -88,18 +85,18 @@ class KeptModel:
                 save(self._task.settled(model, evaluation), self._run.model_path)
                 self._journal.draw(model, evaluation)
 
-    def save_first(self, network: ResNet, state: TrainingState) -> None:
+    def save_first(self, network: nn.Module, state: TrainingState) -> None:
         """Write the network that the run begins with, to compare and to average with."""
         with self._processes.failing_together():
             if self._processes.is_main:
                 save(self.model(network, state), self._run.first_model_path)
 
-    def save_unmeasured(self, network: ResNet, state: TrainingState) -> None:
+    def save_unmeasured(self, network: nn.Module, state: TrainingState) -> None:
         """On the main process, write a network where nothing is kept yet, which is better than nothing."""
         if not self._run.model_path.exists():
             save(self.model(network, state), self._run.model_path)
 
-    def finish(self, last: ResNet, state: TrainingState) -> None:
+    def finish(self, last: nn.Module, state: TrainingState) -> None:
         """Try the average, if the recipe has one, and measure on the split that nothing was chosen by.
 
         Args:
@@ -121,7 +118,7 @@ class KeptModel:
                 self._journal.evaluated(state.step, evaluation)
             self.keep(model, evaluation, state)
 
-    def _try_average(self, last: ResNet, state: TrainingState) -> None:
+    def _try_average(self, last: nn.Module, state: TrainingState) -> None:
         """Average the kept weights with the first ones; keep that if the recipe says so, or its loss does."""
         recipe = self._plan.recipe
         averages = recipe.keep_model in ("best-loss", "average")
@@ -141,11 +138,11 @@ class KeptModel:
         if recipe.keep_model == "average" or evaluation.summary()["loss"] < state.measured.best_error:
             self.keep(model, evaluation, state)
 
-    def _first(self, state: TrainingState) -> TorchClassifier:
+    def _first(self, state: TrainingState) -> Model:
         path, device = self._run.first_model_path, self._resources.device
         return self.model(kept_network(path, self._plan, device, self._processes), state)
 
-    def _why_no_better(self, model: TorchClassifier, first: TorchClassifier) -> str:
+    def _why_no_better(self, model: Model, first: Model) -> str:
         """Return why what was learned is no better than the probe; empty: it may be.
 
         There are no images to choose by. But a network that fits its training images no better than the probe
@@ -161,10 +158,10 @@ class KeptModel:
             return ""
         return f"it fits the training images no better than the probe: loss {loss:.3f}, and {before:.3f}"
 
-    def _evaluate(self, model: TorchClassifier, split: str) -> Result:
+    def _evaluate(self, model: Model, split: str) -> Result:
         return self._evaluate_split(model, self._source.split(split), split)
 
-    def _evaluate_split(self, model: TorchClassifier, samples: Split, split: str) -> Result:
+    def _evaluate_split(self, model: Model, samples: Split, split: str) -> Result:
         with self._guard():
             return self._task.evaluate(
                 model,

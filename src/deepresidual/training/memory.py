@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import torch
 
@@ -31,7 +32,7 @@ def allocator_policy_of(plan: Plan, device: torch.device) -> AllocatorPolicy:
     """
     if device.type != "cpu":
         return "default"
-    return "returned" if plan.spec.activation_checkpointing else "kept"
+    return "returned" if plan.backbone.activation_checkpointing else "kept"
 
 
 def fitting_micro_batch(plan: Plan, device: torch.device, most: int) -> int:
@@ -75,11 +76,10 @@ def _try_update(plan: Plan, device: torch.device, size: int) -> None:
     images = torch.zeros(size, channels, side, side, device=device).to(memory_format=torch.channels_last)
     devices = [device] if device.type == "cuda" else []
 
-    def outputs(images: torch.Tensor) -> torch.Tensor:
+    def outputs(images: torch.Tensor, *others: Any) -> Any:
         # Dropout and stochastic depth draw from torch's global state, which stays as it was.
         with torch.random.fork_rng(devices), autocast(device, plan.precision):
-            found: torch.Tensor = network(images)
-        return found.float()
+            return network(images, *others)
 
     sums = task.loss(outputs, images, task.blank_targets(size).to(device), step=0)
     sums.loss.backward()  # type: ignore[no-untyped-call]

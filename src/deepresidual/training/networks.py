@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from deepresidual.models import create, load_torch
-from deepresidual.nn import ResNet
+from deepresidual.models import create, load_network
+from deepresidual.nn import BODY
 from deepresidual.runs.folder import Run
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.provenance import now, versions
 from deepresidual.runtime.strict_json import read_object
+from deepresidual.spec import DetectorSpec, NetworkSpec, ResNetSpec
 from deepresidual.tasks import Task
 from deepresidual.training.averages import precise_statistics
 from deepresidual.training.beginning import Beginning
@@ -23,24 +25,44 @@ from deepresidual.training.updater import Updater, learning_norms
 from deepresidual.zoo.released import commercial_use
 
 
-def first_network(plan: Plan, task: Task, weights: Path | None) -> ResNet:
+def first_network(plan: Plan, task: Task, weights: Path | None) -> nn.Module:
     """Return the network that a run begins with: drawn, or another's, with its classifier for its classes."""
     network = create(plan.spec, seed=plan.seed)
     if weights is not None:
-        start = load_torch(weights)
-        given = start.network.state_dict()
-        keeps = start.label_names == plan.classes and start.spec.head == plan.spec.head
-        # A backbone has no classifier to keep.
+        start = load_network(weights)
+        given: Tensors = start.network.state_dict()
+        if isinstance(plan.spec, DetectorSpec) and isinstance(start.spec, ResNetSpec):
+            given = {f"{BODY}{name}": tensor for name, tensor in given.items()}
+        keeps = start.label_names == plan.classes and _heads_are_alike(plan.spec, start.spec)
+        # A backbone has no classifier to keep, and a classifier nothing of a detector but the network.
         network.load_state_dict(
             {
-                name: drawn if name.startswith(task.head) and not keeps else given[name]
+                name: given[name] if _is_kept(name, drawn, given, task.head, keeps=keeps) else drawn
                 for name, drawn in network.state_dict().items()
             }
         )
     return network
 
 
-def network_to_evaluate(updater: Updater, plan: Plan, feed: Feed, processes: Processes) -> ResNet:
+def _heads_are_alike(spec: NetworkSpec, start: NetworkSpec) -> bool:
+    """Return whether the classifiers of two networks read the same."""
+    if isinstance(spec, ResNetSpec) and isinstance(start, ResNetSpec):
+        return spec.head == start.head
+    return spec == start
+
+
+def _is_kept(name: str, drawn: Tensor, given: Tensors, head: tuple[str, ...], *, keeps: bool) -> bool:
+    if name.startswith(head):
+        return keeps
+    is_there = name in given and given[name].shape == drawn.shape
+    return is_there or not name.startswith(_BEHIND)  # the residual network has to be the same
+
+
+_BEHIND = ("backbone.fpn.", "rpn.", "roi_heads.")
+"""Prefixes of what stands behind the residual network of a detector."""
+
+
+def network_to_evaluate(updater: Updater, plan: Plan, feed: Feed, processes: Processes) -> nn.Module:
     """Return the average of the weights if there is one, with exact BN statistics if the recipe says so."""
     network = updater.average.network if updater.average is not None else updater.network
     if not plan.recipe.precise_bn:
@@ -52,18 +74,18 @@ def network_to_evaluate(updater: Updater, plan: Plan, feed: Feed, processes: Pro
     return precise
 
 
-def kept_network(path: Path, plan: Plan, device: torch.device, processes: Processes) -> ResNet:
+def kept_network(path: Path, plan: Plan, device: torch.device, processes: Processes) -> nn.Module:
     """Return the network of a model folder, which only the main process need be able to read."""
     weights: Tensors = {}
     with processes.failing_together():
         if processes.is_main:
-            weights = load_torch(path).network.state_dict()
+            weights = load_network(path).network.state_dict()
     network = create(plan.spec)
     network.load_state_dict(processes.broadcast(weights))
     return network.to(device).to(memory_format=torch.channels_last)
 
 
-def averaged_network(run: Run, last: ResNet, device: torch.device, processes: Processes) -> ResNet:
+def averaged_network(run: Run, last: nn.Module, device: torch.device, processes: Processes) -> nn.Module:
     """Return the average of a run's first and kept weights, BN's statistics among them.
 
     Args:

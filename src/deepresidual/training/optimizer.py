@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from deepresidual.errors import ConfigurationError
-from deepresidual.nn import ResNet
+from deepresidual.nn import BODY, ResNet, body_of
 from deepresidual.recipe import Recipe
 from deepresidual.spec import ResNetSpec
 
 
 def make_optimizer(
-    network: ResNet, recipe: Recipe, head: tuple[str, ...], *, fused: bool = False
+    network: nn.Module, recipe: Recipe, head: tuple[str, ...], *, fused: bool = False
 ) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over the parameters of ``network`` that learn.
 
@@ -68,27 +68,29 @@ def check_frozen_stages(spec: ResNetSpec, count: int) -> None:
         )
 
 
-def frozen_stages(network: ResNet, count: int) -> list[nn.Module]:
+def frozen_stages(network: nn.Module, count: int) -> list[nn.Module]:
     """Return the modules of the first ``count`` stages, of which the stem is the first."""
-    stages: list[list[nn.Module]] = [[network.conv1, network.bn1]]
-    stages += [[network.get_submodule(name)] for name in network.spec.stage_names]
+    body = body_of(network)
+    stages: list[list[nn.Module]] = [[body.conv1, body.bn1]]
+    stages += [[body.get_submodule(name)] for name in body.spec.stage_names]
     return [module for stage in stages[:count] for module in stage]
 
 
-def freeze_stages(network: ResNet, count: int) -> None:
+def freeze_stages(network: nn.Module, count: int) -> None:
     """Let the first ``count`` stages keep their weights."""
     for module in frozen_stages(network, count):
         module.requires_grad_(requires_grad=False)
 
 
-def _groups(network: ResNet, recipe: Recipe, head: tuple[str, ...]) -> list[dict[str, Any]]:
+def _groups(network: nn.Module, recipe: Recipe, head: tuple[str, ...]) -> list[dict[str, Any]]:
+    spec = body_of(network).spec
     groups: dict[tuple[float, float, int], dict[str, Any]] = {}
     for module_name, module in network.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            is_head = f"{module_name}.{name}".startswith(head)
-            stage, last = _stage(network.spec, module_name), len(network.spec.stage_names)
+            is_head = _is_behind(network, module_name) or f"{module_name}.{name}".startswith(head)
+            stage, last = _stage(spec, module_name.removeprefix(BODY)), len(spec.stage_names)
             decay = recipe.stage_lr_decay ** (last - stage)
             rate = 1.0 if is_head else recipe.backbone_lr_scale * decay
             weight_decay = recipe.weight_decay
@@ -109,11 +111,17 @@ def _groups(network: ResNet, recipe: Recipe, head: tuple[str, ...]) -> list[dict
     return list(groups.values())
 
 
+def _is_behind(network: nn.Module, module_name: str) -> bool:
+    """Return whether a module stands behind the residual network of a detector."""
+    return not isinstance(network, ResNet) and not module_name.startswith(BODY)
+
+
 def _stage(spec: ResNetSpec, module_name: str) -> int:
     """Return the number of a module's stage, 0 for the stem."""
     stages = {name: number for number, name in enumerate(spec.stage_names, start=1)}
     last = len(spec.stage_names)  # what follows the last unit of pre-activated networks, and the classifier
-    return {**stages, "bn": last, "fc": last}.get(module_name.partition(".")[0], 0)
+    behind = {"bn": last, "fc": last, "backbone": last, "rpn": last, "roi_heads": last}
+    return {**stages, **behind}.get(module_name.partition(".")[0], 0)
 
 
 class Lamb(torch.optim.Optimizer):

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from deepresidual.nn import ResNet
 from deepresidual.training.meter import Sums
 from deepresidual.training.schedule import ScheduleState
 from deepresidual.training.updater import Updater
@@ -141,12 +140,12 @@ class Checkpoint:
         return self.state
 
 
-def network_tensors(network: ResNet) -> Tensors:
+def network_tensors(network: torch.nn.Module) -> Tensors:
     """Return copies of weights and statistics."""
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
-def optimizer_tensors(network: ResNet, optimizer: torch.optim.Optimizer) -> Tensors:
+def optimizer_tensors(network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
     """Return the optimizer's tensors as ``KEY/PARAMETER``."""
     return {
         f"{key}/{name}": value
@@ -156,7 +155,7 @@ def optimizer_tensors(network: ResNet, optimizer: torch.optim.Optimizer) -> Tens
     }
 
 
-def restore_optimizer(network: ResNet, optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+def restore_optimizer(network: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
     """Fill the optimizer from what :func:`optimizer_tensors` returned."""
     parameters = dict(network.named_parameters())
     for parameter in parameters.values():

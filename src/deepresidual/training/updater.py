@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from deepresidual.data.loader import Batch
-from deepresidual.nn import ResNet
+from deepresidual.data.source.base import Targets
 from deepresidual.recipe import Recipe
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.device import autocast
@@ -28,7 +28,7 @@ from deepresidual.training.schedule import num_frozen_stages
 from deepresidual.training.sync_batch_norm import synchronize_batch_norms
 
 
-def learning_norms(network: ResNet, recipe: Recipe, num_frozen: int | None = None) -> list[nn.BatchNorm2d]:
+def learning_norms(network: nn.Module, recipe: Recipe, num_frozen: int | None = None) -> list[nn.BatchNorm2d]:
     """Return the BNs whose statistics training moves: those of neither frozen stages nor frozen BN.
 
     Args:
@@ -41,7 +41,7 @@ def learning_norms(network: ResNet, recipe: Recipe, num_frozen: int | None = Non
     return [norm for norm in batch_norms(network) if norm not in still]
 
 
-def _held_still(network: ResNet, recipe: Recipe, num_frozen: int) -> list[nn.Module]:
+def _held_still(network: nn.Module, recipe: Recipe, num_frozen: int) -> list[nn.Module]:
     """Return the modules that stay in evaluation mode."""
     modules: list[nn.Module] = list(frozen_stages(network, num_frozen))
     return modules + (list(batch_norms(network)) if recipe.batch_norm == "frozen" else [])
@@ -57,7 +57,7 @@ class Updater:
         task: What is learned.
     """
 
-    def __init__(self, network: ResNet, plan: Plan, processes: Processes, task: Task) -> None:
+    def __init__(self, network: nn.Module, plan: Plan, processes: Processes, task: Task) -> None:
         recipe = plan.recipe
         self.network, self._plan, self._recipe, self._processes = network, plan, recipe, processes
         self.task = task
@@ -74,8 +74,8 @@ class Updater:
         self._num_micro_batches = recipe.batch_size // processes.size // self._micro_batch_size
         whole_batch = self._num_micro_batches == 1 and processes.size == 1
         moves = recipe.batch_norm == "train" and not whole_batch
-        self._statistics = MicroBatchStatistics(self._learning, plan.spec.bn_momentum) if moves else None
-        self._draws = plan.spec.stochastic_depth > 0 or plan.spec.shortcut == "dropout"
+        self._statistics = MicroBatchStatistics(self._learning, plan.backbone.bn_momentum) if moves else None
+        self._draws = plan.backbone.stochastic_depth > 0 or plan.backbone.shortcut == "dropout"
         self._module = self._wrapped()
         self._buffers_before: list[Tensor] = []
 
@@ -152,7 +152,7 @@ class Updater:
     def _unfreeze(self, step: int) -> None:
         """Let those stages learn that do in this update."""
         plan = self._plan
-        num_stages = 1 + len(plan.spec.stage_names)
+        num_stages = 1 + len(plan.backbone.stage_names)
         num_frozen = num_frozen_stages(self._recipe, num_stages, step, plan.total_steps, plan.warmup_steps)
         if num_frozen == self._num_frozen:
             return
@@ -185,7 +185,7 @@ class Updater:
         names = (name for name, _ in self.network.named_buffers())
         return dict(zip(names, self._buffers_before, strict=False))
 
-    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Tensor, Targets]]:
         # A batch that has lost bad samples is cut at the same places, so others keep their company.
         if self._num_micro_batches == 1:
             yield batch.pixels, batch.targets
@@ -193,15 +193,14 @@ class Updater:
         for part in batch.parts(self._micro_batch_size):
             yield batch.pixels[part], batch.targets[part]
 
-    def _forward(self, pixels: Tensor, targets: Tensor, step: int, number: int) -> BatchSums:
+    def _forward(self, pixels: Tensor, targets: Targets, step: int, number: int) -> BatchSums:
         """Return the sums of a micro-batch, with the graph of the loss."""
         images = self._plan.preprocess.normalize(pixels.to(self.device, non_blocking=True))
         micro_batch = self._processes.rank * self._num_micro_batches + number
 
-        def outputs(images: Tensor) -> Tensor:
+        def outputs(images: Tensor, *others: Any) -> Any:
             with self._own_draws(step, micro_batch), autocast(self.device, self._plan.precision):
-                found: Tensor = self._module(images)
-            return found.float()
+                return self._module(images, *others)
 
         return self.task.loss(outputs, images, targets.to(self.device, non_blocking=True), step)
 

@@ -13,6 +13,14 @@ Example:
     >>> view = apply(pixels, choice, preprocess, side_px=224)
 """
 
-from deepresidual.data.augment.choice import Choice, apply, check_augment, choose
+from deepresidual.data.augment.choice import (
+    Choice,
+    apply,
+    center_choice,
+    check_augment,
+    choose,
+    window_of,
+)
+from deepresidual.data.augment.window import Window
 
-__all__ = ["Choice", "apply", "check_augment", "choose"]
+__all__ = ["Choice", "Window", "apply", "center_choice", "check_augment", "choose", "window_of"]

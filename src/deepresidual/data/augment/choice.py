@@ -8,12 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepresidual.data.augment.color import ColorChoice, apply_color, choose_color
-from deepresidual.data.augment.crop import Box, apply_crop, check_crop, choose_box, mirror, surroundings
+from deepresidual.data.augment.crop import (
+    Box,
+    apply_crop,
+    check_crop,
+    choose_box,
+    mirror,
+    placement,
+    resized_box,
+    surroundings,
+)
 from deepresidual.data.augment.erasing import choose_rectangle, erase
 from deepresidual.data.augment.policy import Operation, apply_operations, choose_operations
+from deepresidual.data.augment.window import Window
 from deepresidual.errors import ConfigurationError
 from deepresidual.preprocess import Preprocess
-from deepresidual.recipe import Augment, PadFill
+from deepresidual.recipe import WHOLE_CROPS, Augment, PadFill
 from deepresidual.runtime.random import SampleRandom
 
 
@@ -46,10 +56,15 @@ def check_augment(augment: Augment, preprocess: Preprocess, side_px: int) -> Non
     """Hold an augmentation against the images that it is for.
 
     Raises:
-        ConfigurationError: ``scale-jitter`` makes images that are smaller than the training image, or
-            ``pca_lighting`` is asked of gray images.
+        ConfigurationError: ``scale-jitter`` makes images that are smaller than the training image,
+            ``pca_lighting`` is asked of gray images, or a crop is for whole images and these are not.
     """
     check_crop(augment, side_px)
+    if augment.crop in WHOLE_CROPS and preprocess.fit != "whole":
+        raise ConfigurationError(
+            f"crop is {augment.crop!r} and the network sees the central square",
+            expected="data with boxes, whose images are seen whole",
+        )
     if augment.pca_lighting and preprocess.channels == "gray":
         raise ConfigurationError(
             f"pca_lighting is {augment.pca_lighting:g} and the network reads gray images",
@@ -78,17 +93,58 @@ def choose(
         ConfigurationError: As :func:`check_augment`.
     """
     check_augment(augment, preprocess, side_px)
+    box = choose_box(augment, random, height, width, preprocess, side_px)
+    flip = augment.flip and random.uniforms[2] < 0.5
+    if flip and preprocess.fit == "whole" and box[2] > width:
+        # So that a mirrored image, too, begins in the upper left corner: what is behind it is cut off.
+        box = (width - (box[2] - box[0]), box[1], float(width), box[3])
     return Choice(
-        box=choose_box(augment, random, height, width, preprocess, side_px),
-        flip=augment.flip and random.uniforms[2] < 0.5,
+        box=box,
+        flip=flip,
         operations=choose_operations(augment, random.generator, side_px) if augment.policy != "none" else (),
         color=choose_color(augment, random.generator)
         if augment.color_jitter or augment.pca_lighting
         else None,
         erased=choose_rectangle(augment.erasing, random.generator, side_px) if augment.erasing else None,
         exact=augment.crop in ("center", "pad"),
-        fill=augment.pad_fill,
+        fill=augment.pad_fill if preprocess.fit == "crop" else "mean",  # as in evaluation
     )
+
+
+def center_choice(preprocess: Preprocess, height: int, width: int) -> Choice:
+    """Return the choice whose view is :meth:`Preprocess.center_view`: what evaluation shows."""
+    fill: PadFill = "black" if preprocess.fit == "crop" else "mean"
+    return Choice(preprocess.center_box(height, width), flip=False, fill=fill)
+
+
+def window_of(choice: Choice, height: int, width: int, preprocess: Preprocess, side_px: int) -> Window:
+    """Return where each place of an image lies in the view that :func:`apply` makes of it.
+
+    Args:
+        choice: What was chosen.
+        height: Height of the upright image in pixels.
+        width: Its width.
+        preprocess: The preprocessing record of the network.
+        side_px: Side of the view in pixels.
+    """
+    place = placement(choice.box, height, width, side_px, exact=choice.exact)
+    columns, rows = place.columns, place.rows
+    if place.moved is not None:
+        scale_x, scale_y = side_px / width, side_px / height
+        shift_x, shift_y = (float(-by) for by in place.moved)
+    else:
+        shown = place.inside
+        if place.fills:
+            shown = resized_box(preprocess, choice.box, exact=choice.exact)
+        left, top, right, bottom = shown
+        scale_x = (columns.stop - columns.start) / max(right - left, 1e-9)
+        scale_y = (rows.stop - rows.start) / max(bottom - top, 1e-9)
+        shift_x, shift_y = columns.start - left * scale_x, rows.start - top * scale_y
+    inside = (columns.start, rows.start, columns.stop, rows.stop)
+    if choice.flip:
+        scale_x, shift_x = -scale_x, side_px - shift_x
+        inside = (side_px - inside[2], inside[1], side_px - inside[0], inside[3])
+    return Window((height, width), side_px, (scale_x, scale_y), (shift_x, shift_y), inside)
 
 
 def apply(

@@ -9,8 +9,10 @@ sees nothing beyond the part: views of photos move by 0.03 of 255 levels in the 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
+from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
 import numpy as np
@@ -67,6 +69,10 @@ def choose_box(
             return _jittered_box(
                 random.generator, height, width, augment.min_side_px, augment.max_side_px, side_px
             )
+        case "large-scale-jitter":
+            return _scaled_box(random.generator, height, width, augment, preprocess, side_px)
+        case "multi-scale":
+            return _whole_box(random.generator, height, width, augment, preprocess, side_px)
         case _:
             assert_never(augment.crop)
 
@@ -119,27 +125,68 @@ def apply_crop(
         exact: Whether the part begins exactly there and is resized by Pillow, as in evaluation.
         outside: Fill outside of the image, ``(side_px, side_px, C)`` uint8. Default: black.
     """
-    left, top, right, bottom = box
-    height, width = pixels.shape[:2]
-    inside = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
-    if inside == box:
+    place = placement(box, pixels.shape[0], pixels.shape[1], side_px, exact=exact)
+    if place.fills:
         resize = preprocess.resize if exact else functools.partial(_resize_quickly, preprocess)
         return resize(pixels, box, side_px, side_px)
-    is_whole = math.isclose(right - left, width) and math.isclose(bottom - top, height)
-    if exact and is_whole:
+    if place.moved is not None:
         # The whole image, moved: resized once and cut from its padding, as papers say it.
-        whole = preprocess.resize(pixels, (0.0, 0.0, float(width), float(height)), side_px, side_px)
-        return _shifted(whole, round(left * side_px / width), round(top * side_px / height), outside)
+        whole = preprocess.resize(pixels, place.inside, side_px, side_px)
+        return _shifted(whole, *place.moved, outside)
+    shape = (side_px, side_px, pixels.shape[2])
+    view = np.zeros(shape, dtype=np.uint8) if outside is None else outside.copy()
+    columns, rows = place.columns, place.rows
+    if view[rows, columns].size:
+        part = preprocess.resize(pixels, place.inside, columns.stop - columns.start, rows.stop - rows.start)
+        view[rows, columns] = part
+    return view
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a view shows which part of an image.
+
+    Attributes:
+        inside: The part of the box that lies inside the image, in pixels of the image.
+        columns: Columns of the view that show it.
+        rows: Rows of the view that show it.
+        fills: Whether the box does not reach over the edges.
+        moved: By how many pixels of the view, across and down, the whole image is moved; ``None``: it is not
+            the whole image.
+    """
+
+    inside: Box
+    columns: slice
+    rows: slice
+    fills: bool = False
+    moved: tuple[int, int] | None = None
+
+
+def placement(box: Box, height: int, width: int, side_px: int, *, exact: bool = True) -> Placement:
+    """Return where a view of ``side_px`` × ``side_px`` pixels shows which part of an image.
+
+    Args:
+        box: The part; it may reach over the edges.
+        height: Height of the image in pixels.
+        width: Its width.
+        side_px: Side of the view in pixels.
+        exact: Whether the view is made as in evaluation.
+    """
+    left, top, right, bottom = box
+    inside = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+    if inside == box:
+        return Placement(box, slice(0, side_px), slice(0, side_px), fills=True)
+    if exact and math.isclose(right - left, width) and math.isclose(bottom - top, height):
+        across, down = round(left * side_px / width), round(top * side_px / height)
+        columns, rows = (slice(max(0, -by), min(side_px, side_px - by)) for by in (across, down))
+        return Placement((0.0, 0.0, float(width), float(height)), columns, rows, moved=(across, down))
     # Where the part that lies inside the image begins and ends, in pixels of the view.
     scale_x, scale_y = side_px / (right - left), side_px / (bottom - top)
     columns = slice(round((inside[0] - left) * scale_x), round((inside[2] - left) * scale_x))
     rows = slice(round((inside[1] - top) * scale_y), round((inside[3] - top) * scale_y))
-    shape = (side_px, side_px, pixels.shape[2])
-    view = np.zeros(shape, dtype=np.uint8) if outside is None else outside.copy()
-    if inside[0] < inside[2] and inside[1] < inside[3] and view[rows, columns].size:
-        part = preprocess.resize(pixels, inside, columns.stop - columns.start, rows.stop - rows.start)
-        view[rows, columns] = part
-    return view
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        columns = rows = slice(0, 0)
+    return Placement(inside, columns, rows)
 
 
 def _shifted(
@@ -162,6 +209,15 @@ def mirror(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
     for channel in range(view.shape[2]):
         mirrored[:, :, channel] = view[:, ::-1, channel]
     return mirrored
+
+
+def resized_box(preprocess: Preprocess, box: Box, *, exact: bool) -> Box:
+    """Return the part of an image that a view of ``box`` shows: where it need not be exact, whole pixels."""
+    left, top, right, bottom = (round(edge) for edge in box)
+    is_quick = _TORCH_IS_QUICK and preprocess.interpolation in ("bilinear", "bicubic")
+    if exact or not is_quick or not (left < right and top < bottom):
+        return box
+    return (float(left), float(top), float(right), float(bottom))
 
 
 def _resize_quickly(
@@ -222,3 +278,32 @@ def _jittered_box(
     # The last pixel ends where the image does, not a rounding error behind it.
     right, bottom = min((left + side_px) * pixel_x, width), min((top + side_px) * pixel_y, height)
     return (left * pixel_x, top * pixel_y, right, bottom)
+
+
+def _scaled_box(
+    generator: Generator, height: int, width: int, augment: Augment, preprocess: Preprocess, side_px: int
+) -> Box:
+    """Draw a scale, and which square of the image scaled so is shown (Ghiasi et al. 2021, section 3).
+
+    The scale is drawn evenly, as a multiple of that of evaluation. Where the scaled image is smaller than the
+    square, it lies in the upper left corner.
+    """
+    low, high = augment.min_scale, augment.max_scale
+    usual_height, _ = preprocess.whole_size(height, width)
+    pixel = height / usual_height / (low + (high - low) * float(generator.random()))
+    side = side_px * pixel
+    left, top = (float(generator.random()) * max(0.0, length - side) for length in (width, height))
+    return (left, top, left + side, top + side)
+
+
+def _whole_box(
+    generator: Generator, height: int, width: int, augment: Augment, preprocess: Preprocess, side_px: int
+) -> Box:
+    """Draw the length of the shorter side of the whole image, in steps of 32 px (detectron2's 1x, 3x)."""
+    low, high = augment.min_side_px, augment.max_side_px
+    shorter_px = low + _SHORTER_STEP_PX * int(generator.integers((high - low) // _SHORTER_STEP_PX + 1))
+    record = dataclasses.replace(preprocess, resize_px=min(shorter_px, side_px), crop_px=side_px)
+    return record.center_box(height, width)
+
+
+_SHORTER_STEP_PX = 32

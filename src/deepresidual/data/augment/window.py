@@ -38,6 +38,13 @@ class Window:
     inside: tuple[int, int, int, int]
     turned: Affine = _SAME
 
+    @property
+    def filled(self) -> tuple[int, int]:
+        """Height and width of the part of the view, from its upper left corner, that holds the image."""
+        if self.turned != _SAME:
+            return (self.side_px, self.side_px)
+        return (self.inside[3], self.inside[2])
+
     def place(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return ``(n, 4)`` boxes of the image in pixels of the view; they may reach over its edges.
 

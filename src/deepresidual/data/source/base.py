@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,7 +36,42 @@ _SPLIT_NAMES = {
 
 
 Target: TypeAlias = Any
-"""Training target of one sample; an ``int`` in classification."""
+"""Training target of one sample; an ``int`` in classification. One that has places (:class:`Located`) follows
+the pixels into each view."""
+
+
+class Targets(Protocol):
+    """The targets of a batch: a tensor, or what a target's own ``stacked`` returns."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+    def __getitem__(self, chosen: Any, /) -> Any:
+        """Return the targets of some samples, a slice of them."""
+        ...
+
+    def to(self, device: Any, *, non_blocking: bool = False) -> Any:
+        """Return the targets on a device."""
+        ...
+
+    def pin_memory(self) -> Any:
+        """Return the targets in memory that a GPU reads while it computes."""
+        ...
+
+
+@runtime_checkable
+class Located(Protocol):
+    """A target that has places, such as boxes."""
+
+    def seen(self, window: Any, seed: int = 0) -> Any:
+        """Return the target as a view of the image shows it (:class:`deepresidual.data.augment.Window`)."""
+        ...
+
+    @classmethod
+    def stacked(cls, targets: Any) -> Targets:
+        """Return the targets of a batch."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,93 @@
+"""Let a detector see the images of a split, on one process or several, and measure what it finds."""
+
+from __future__ import annotations
+
+from deepresidual.backends.detector import TorchDetector
+from deepresidual.data.loader import evaluation_batches, require_none_bad
+from deepresidual.data.objects import Objects, ObjectsBatch
+from deepresidual.data.source import Split
+from deepresidual.data.source.annotated.split import image_id_of, objects_of
+from deepresidual.evaluation.objects.measure import measure
+from deepresidual.evaluation.objects.result import DetectionEvaluation
+from deepresidual.evaluation.scoring import until_stopped
+from deepresidual.runtime.distributed import SINGLE, Processes
+from deepresidual.runtime.signals import StopRequest
+
+BATCH_SIZE = 8
+"""Images that are read together; what is found does not depend on it."""
+
+
+def evaluate_detections(
+    model: TorchDetector,
+    split: Split,
+    name: str,
+    *,
+    num_workers: int = 0,
+    processes: Processes = SINGLE,
+    skip_bad: bool = False,
+    stop: StopRequest | None = None,
+) -> DetectionEvaluation:
+    """Evaluate a detector on a split whose labels are its classes, with the loss of training.
+
+    Args:
+        model: The detector.
+        split: The split.
+        name: Its name.
+        num_workers: Threads that load images.
+        processes: Processes among which the batches are dealt out; each image still counts once.
+        skip_bad: Whether unreadable images are left out instead of being an error.
+        stop: Request to stop; checked between batches, and at once while waiting for data.
+
+    Raises:
+        DataError: An image cannot be used.
+        StopRequested: A stop was requested on any rank.
+    """
+    found: dict[int, Objects] = {}
+    loss = 0.0
+    batches = evaluation_batches(
+        split,
+        model.preprocess,
+        batch_size=BATCH_SIZE,
+        num_workers=num_workers,
+        rank=processes.rank,
+        num_ranks=processes.size,
+    )
+    for batch in until_stopped(batches, stop, processes):
+        if not skip_bad:
+            require_none_bad(batch.bad)
+        if not isinstance(batch.targets, ObjectsBatch):
+            continue
+        pixels, objects = batch.pixels.numpy(), list(batch.targets)
+        results = model.detections(pixels, [each.window for each in objects if each.window is not None])
+        found.update(zip(batch.indices.tolist(), results, strict=True))
+        loss += sum(model.losses(pixels, objects).values())
+    return _measured(model, split, name, found, loss, processes)
+
+
+def _measured(
+    model: TorchDetector,
+    split: Split,
+    name: str,
+    found: dict[int, Objects],
+    loss: float,
+    processes: Processes,
+) -> DetectionEvaluation:
+    """Gather what was found, in the order of the images, and measure it on the main process."""
+    evaluation: DetectionEvaluation | None = None
+    parts = processes.all_gather((found, loss))
+    with processes.failing_together():
+        if processes.is_main:
+            everything = {index: objects for part, _ in parts for index, objects in part.items()}
+            indices = sorted(everything)
+            evaluation = measure(
+                name,
+                [everything[index] for index in indices],
+                [objects_of(split, index) for index in indices],
+                model.label_names,
+                keys=[split.key(index) for index in indices],
+                image_ids=[image_id_of(split, index) for index in indices],
+                loss=sum(part for _, part in parts) / max(1, len(indices)),
+            )
+    measured = processes.broadcast(evaluation)
+    assert measured is not None  # noqa: S101  # the main process has measured it
+    return measured

@@ -1,0 +1,134 @@
+"""Detection: boxes and classes of the objects in an image, by Faster R-CNN, measured as COCO does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepresidual.backends.detector import TorchDetector, filled, padded, taught
+from deepresidual.data.augment import Window
+from deepresidual.data.objects import Objects, ObjectsBatch
+from deepresidual.data.source import Split
+from deepresidual.data.source.annotated import DETECTION
+from deepresidual.evaluation.objects import DetectionEvaluation, evaluate_detections
+from deepresidual.runs.plan import Plan
+from deepresidual.runtime.distributed import Processes
+from deepresidual.runtime.signals import StopRequest
+from deepresidual.spec import DetectorSpec
+from deepresidual.tasks.task import TASKS, BatchSums
+
+LOSSES = ("rpn_class", "rpn_box", "class", "box")
+"""Parts of the loss: objectness and boxes of the proposals, classes and boxes of the regions."""
+
+
+class Detection:
+    """The task of Ren et al. 2015, which won the detection prizes of 2015 on residual networks.
+
+    Args:
+        plan: The plan of the run.
+    """
+
+    head: tuple[str, ...] = ("roi_heads.box_predictor.",)
+    parts: tuple[str, ...] = LOSSES
+    charts: Mapping[str, str] = MappingProxyType(
+        {"loss": "loss", "ap": "AP (mean over IoU .50 to .95)", "ap50": "AP50"}
+    )
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._spec = cast(DetectorSpec, plan.spec)
+
+    def blank_targets(self, count: int) -> ObjectsBatch:
+        """Return an object in the middle of each image."""
+        side = self._plan.train_px
+        window = Window((side, side), side, (1.0, 1.0), (0.0, 0.0), (0, 0, side, side))
+        box = np.array([[side / 4, side / 4, 3 * side / 4, 3 * side / 4]], np.float32)
+        return ObjectsBatch(tuple(Objects(box, np.zeros(1), window=window, seed=row) for row in range(count)))
+
+    def loss(self, network: Callable[..., Any], images: Tensor, targets: Any, step: int) -> BatchSums:  # noqa: ARG002
+        """Return the sum over the images of the four losses of each.
+
+        ``targets`` is an :class:`ObjectsBatch` in pixels of the views. The images are cut to what the views
+        fill.
+        """
+        objects: Sequence[Objects] = list(targets) if isinstance(targets, ObjectsBatch) else []
+        sizes, taught = [filled(each) for each in objects], [taught(each, images.device) for each in objects]
+        height, width = (
+            max((size[axis] for size in sizes), default=images.shape[2 + axis]) for axis in (0, 1)
+        )
+        images = padded(images, self._spec.padded_size((height, width)))
+        losses: dict[str, Tensor] = network(images, sizes, taught)
+        total = torch.stack([losses[name].float() for name in LOSSES]).sum()
+        return BatchSums(total, {name: losses[name].detach() for name in LOSSES})
+
+    def figures(self, loss: float, parts: Mapping[str, float], count: int) -> dict[str, float]:
+        """Return the mean loss of an image, and its parts."""
+        return {"loss": loss / count, **{f"loss_{name}": parts[name] / count for name in LOSSES}}
+
+    def training_error(self, parts: Mapping[str, float], count: int) -> float:  # noqa: ARG002
+        """Return 1: how many objects are found while it trains is not known."""
+        return 1.0
+
+    def headline(self, figures: Mapping[str, Any], digits: int) -> str:
+        """Return AP and AP50 in per cent; of training, the losses of the regions."""
+        if "ap50" in figures:
+            return f"AP {figures['ap']:.{digits}%}, AP50 {figures['ap50']:.{digits}%}"
+        return f"class {figures['loss_class']:.3f}, box {figures['loss_box']:.3f}"
+
+    def model(
+        self, network: torch.nn.Module, metrics: dict[str, dict[str, float]], provenance: dict[str, Any]
+    ) -> TorchDetector:
+        """Return a detector."""
+        plan = self._plan
+        detector = cast(Any, network)
+        return TorchDetector(detector, plan.classes, plan.preprocess, metrics, provenance, task=plan.task)
+
+    def evaluate(
+        self,
+        model: TorchDetector,
+        split: Split,
+        name: str,
+        *,
+        num_workers: int,
+        processes: Processes,
+        skip_bad: bool,
+        stop: StopRequest,
+    ) -> DetectionEvaluation:
+        """Evaluate on whole images."""
+        return evaluate_detections(
+            model,
+            split,
+            name,
+            num_workers=num_workers,
+            processes=processes,
+            skip_bad=skip_bad,
+            stop=stop,
+        )
+
+    def settled(self, model: TorchDetector, result: DetectionEvaluation) -> TorchDetector:  # noqa: ARG002
+        """Return the model as it is."""
+        return model
+
+    def error(self, result: DetectionEvaluation) -> float:
+        """Return 1 − AP."""
+        return 1 - result.ap
+
+    def read(self, document: Mapping[str, Any]) -> DetectionEvaluation:
+        """Build an evaluation from ``evaluation.json``."""
+        return DetectionEvaluation.from_dict(document)
+
+    def photos(self, split: Split, result: DetectionEvaluation) -> dict[str, bytes]:  # noqa: ARG002
+        """Return no pictures."""
+        return {}
+
+    def heat_maps(self, model: TorchDetector, split: Split, result: DetectionEvaluation) -> dict[str, bytes]:  # noqa: ARG002
+        """Return no pictures."""
+        return {}
+
+
+TASKS[DETECTION] = Detection
