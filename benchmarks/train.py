@@ -240,7 +240,7 @@ def _cifar_row(sizes: Sizes, repetitions: int) -> Row:
 
 def _cifar_sides(problem: Problem) -> tuple[OurTraining, PlainTraining]:
     ours = OurTraining(problem)
-    network = PlainCifarNet(ours.plan.spec.num_layers, ours.plan.spec.num_classes)
+    network = PlainCifarNet(ours.plan.backbone.num_layers, ours.plan.spec.num_classes)
     theirs = _with_our_weights(PlainTraining(network, problem), ours)
     _require_same_losses(ours, theirs)
     return ours, theirs

@@ -34,6 +34,7 @@ from deepresidual.data.source.map_style import key_of
 from deepresidual.data.source.validation import Subset
 from deepresidual.errors import ConfigurationError, DataError, kind_of
 from deepresidual.models import load_torch
+from deepresidual.nn import body_of
 from deepresidual.runtime.console import quiet
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.processes import resolve_num_workers
@@ -192,7 +193,8 @@ class ResNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         beginning = settle_beginning(measured, self.model, options, device)
         options = begun(options, beginning)
         plan = make_plan(measured, beginning.model or self.model, options, device)
-        network = first_network(plan, task_of(plan), Path(beginning.weights) if beginning.weights else None)
+        weights = Path(beginning.weights) if beginning.weights else None
+        network = body_of(first_network(plan, task_of(plan), weights))
         model = TorchClassifier(network, plan.classes, plan.preprocess).to(device)
         model.provenance = provenance(plan, beginning)
         views: tuple[View, ...] = ("center", "mirrored") if plan.recipe.augment.flip else ("center",)

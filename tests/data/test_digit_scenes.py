@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deepresidual.data.decode import decode
-from deepresidual.data.objects import areas
+from deepresidual.data.objects import areas_of
 from deepresidual.data.source import SampleSource, Split, open_source
 from deepresidual.data.source.annotated.digit_scenes import NUM_SCENES, DigitScenes
 from deepresidual.data.source.annotated.split import objects_of
@@ -100,7 +100,7 @@ def test_boxes_share_a_tenth_of_the_smaller_one_at_most(scenes: SampleSource) ->
         for row, box in enumerate(boxes[:-1]):
             rest = boxes[row + 1 :]
             cut = np.concatenate([np.maximum(rest[:, :2], box[:2]), np.minimum(rest[:, 2:], box[2:])], axis=1)
-            assert (areas(cut) <= 0.1 * np.minimum(areas(rest), areas(box[None]))).all()
+            assert (areas_of(cut) <= 0.1 * np.minimum(areas_of(rest), areas_of(box[None]))).all()
 
 
 def test_no_digit_is_in_two_splits_and_test_has_the_test_digits(scenes: SampleSource) -> None:

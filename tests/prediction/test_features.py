@@ -111,9 +111,9 @@ def test_parquet_holds_lists_of_fixed_size_and_null_for_what_cannot_be_used(
 
 
 def loaded(name: str) -> TorchClassifier:
-    from deepresidual.models.folder import load_folder
+    from deepresidual.models import load_torch
 
-    return load_folder(name)
+    return load_torch(name)
 
 
 def test_an_array_has_its_names_beside_it(model: str, capsys: Capture) -> None:

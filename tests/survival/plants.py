@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from deepresidual.nn import body_of
 from deepresidual.training import loop
 from deepresidual.training.loop import RunResult, Trainer
 from deepresidual.training.non_finite import Decision, LeaveOut, decide
@@ -168,7 +169,7 @@ def _not_finite(steps: list[int], _out: Path) -> None:
     def poisoned(self: Updater, batch: Batch, step: int) -> list[BatchSums] | None:
         if step not in steps:
             return gradients(self, batch, step)
-        bias = self.network.fc.bias
+        bias = body_of(self.network).fc.bias
         before = bias.detach().clone()
         torch.nn.init.constant_(bias, math.nan)
         sums = gradients(self, batch, step)

@@ -47,7 +47,7 @@ class Tags:
     charts: Mapping[str, str] = MappingProxyType({"loss": "BCE (nats)", "wrong": "wrong tags of an image"})
 
     def __init__(self, plan: Plan) -> None:
-        self._num_tags = plan.spec.num_classes
+        self._plan, self._num_tags = plan, plan.spec.num_classes
 
     def blank_targets(self, count: int) -> Tensor:
         """Return no tags."""
@@ -57,7 +57,7 @@ class Tags:
         self, network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, step: int
     ) -> BatchSums:
         """Return the sums of a micro-batch."""
-        logits = network(images)
+        logits = network(images).float()
         targets = targets.reshape(logits.shape).float()
         total = functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
         wrong = ((logits.detach() > 0) != (targets > 0.5)).sum()
@@ -74,6 +74,11 @@ class Tags:
     def headline(self, figures: Mapping[str, Any], digits: int) -> str:
         """Return the wrong tags."""
         return f"wrong {figures['wrong']:.{digits}f}"
+
+    def model(self, network: Any, metrics: dict[str, Any], provenance: dict[str, Any]) -> TorchClassifier:
+        """Return a network with the names of the tags."""
+        plan = self._plan
+        return TorchClassifier(network, plan.classes, plan.preprocess, metrics, provenance, task=plan.task)
 
     def evaluate(self, model: TorchClassifier, split: Split, name: str, **options: Any) -> TagsResult:
         """Measure every sample once."""

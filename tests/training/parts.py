@@ -125,7 +125,7 @@ def an_update(updater: Updater, plan: Plan, step: int = 0, *, batch: Batch | Non
     return sums is not None
 
 
-def gradients(network: ResNet) -> dict[str, torch.Tensor]:
+def gradients(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return a copy of every gradient that there is."""
     return {
         name: parameter.grad.clone()

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from deepresidual.models import create
+from deepresidual.nn import body_of
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.training.averages import (
     MicroBatchStatistics,
@@ -231,6 +232,6 @@ def test_statistics_that_are_precise_make_the_network_independent_of_its_momentu
 
     precise_statistics(updater.network, batch_norms(updater.network), images(), SINGLE)
     exact = state(updater.network)["bn1.running_mean"]
-    maps = updater.network.conv1(torch.cat(list(images())))
+    maps = body_of(updater.network).conv1(torch.cat(list(images())))
     torch.testing.assert_close(exact, maps.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(running, exact, rtol=1e-2)

@@ -21,6 +21,7 @@ from deepresidual.backends.classifier import SettledPrecision
 from deepresidual.data.loader import Batch
 from deepresidual.errors import ConfigurationError, DataError, DivergedError, MissingDependencyError, RunError
 from deepresidual.models import load
+from deepresidual.nn import body_of
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.files import FolderLock, remove
 from deepresidual.tasks import BatchSums
@@ -473,7 +474,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
     gradients = Updater.gradients
 
     def poisoned(self: Updater, batch: Batch, step: int) -> list[BatchSums] | None:
-        hook = cast("Any", self.network.fc.weight.register_hook)
+        hook = cast("Any", body_of(self.network).fc.weight.register_hook)
         handle = hook(lambda gradient: gradient * (math.inf if step in steps else 1))
         try:
             return gradients(self, batch, step)

@@ -66,28 +66,28 @@ def test_fields_of_the_recipe_reach_the_network(source: SampleSource) -> None:
         changes={"stochastic_depth": 0.2, "zero_init_last_bn": True},
         activation_checkpointing=True,
     )
-    assert plan.spec.stochastic_depth == 0.2
-    assert plan.spec.zero_init_last_bn
-    assert plan.spec.activation_checkpointing
+    assert plan.backbone.stochastic_depth == 0.2
+    assert plan.backbone.zero_init_last_bn
+    assert plan.backbone.activation_checkpointing
 
 
 def test_a_run_goes_on_with_the_network_that_its_name_meant_when_it_began(source: SampleSource) -> None:
     now = planned(source, model="resnet164.preact")
-    assert now.spec.stride_on == "1x1"
+    assert now.backbone.stride_on == "1x1"
     fields = now.to_dict()
     before = Plan.from_dict({**fields, "spec": {**fields["spec"], "stride_on": "3x3"}})
     again = planned(source, model="resnet164.preact", recorded=before)
-    assert again.spec.stride_on == "3x3"
+    assert again.backbone.stride_on == "3x3"
     assert before.differences(again) == []
     other = planned(source, model="resnet164", recorded=before)
-    assert other.spec.stride_on == "1x1"
+    assert other.backbone.stride_on == "1x1"
 
 
 def test_options_of_the_network_are_not_taken_from_the_record(source: SampleSource) -> None:
     before = planned(source, changes={"stochastic_depth": 0.2}, activation_checkpointing=True)
     again = planned(source, recorded=before)
-    assert again.spec.stochastic_depth == 0
-    assert not again.spec.activation_checkpointing
+    assert again.backbone.stochastic_depth == 0
+    assert not again.backbone.activation_checkpointing
 
 
 # -- filters ------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_a_run_of_a_recipe_that_was_mended_goes_on_as_it_began(
     before = earlier(
         dataclasses.replace(
             now,
-            spec=dataclasses.replace(now.spec, zero_init_last_bn=False),
+            spec=dataclasses.replace(now.backbone, zero_init_last_bn=False),
             preprocess=dataclasses.replace(now.preprocess, **preprocess),
         ),
         **fields,

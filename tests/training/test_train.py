@@ -17,6 +17,7 @@ import deepresidual
 from deepresidual.data.loader import Batch
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import ConfigurationError, DataError, DivergedError, ModelFileError, RunError
+from deepresidual.nn import body_of
 from deepresidual.runs.plan import Plan
 from deepresidual.runs.read import read_plan
 from deepresidual.tasks import BatchSums
@@ -287,7 +288,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
 
     def poisoned(self: Updater, batch: Batch, step: int) -> list[BatchSums] | None:
         if step == 6:
-            torch.nn.init.constant_(self.network.fc.bias, math.nan)
+            torch.nn.init.constant_(body_of(self.network).fc.bias, math.nan)
         return gradients(self, batch, step)
 
     monkeypatch.setattr(Updater, "gradients", poisoned)

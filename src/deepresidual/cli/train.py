@@ -91,8 +91,9 @@ def _refuse_early(data: str, model: str | None, options: TrainOptions) -> None:
     require_exists(data)
     if model is not None:
         from deepresidual import zoo
+        from deepresidual.zoo.detectors import backbone_name
 
-        zoo.entry(model)
+        zoo.entry(backbone_name(model))
     if isinstance(options.recipe, str) and options.recipe not in NAMES:
         raise UnknownNameError("recipe", options.recipe, NAMES)
     if options.weights not in (None, "none"):

@@ -13,7 +13,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -83,11 +83,6 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.keys)
-
-    @property
-    def labels(self) -> torch.Tensor:
-        """The targets where they are numbers: of classification ``(N,)`` int64."""
-        return cast("torch.Tensor", self.targets)
 
     @property
     def indices(self) -> torch.Tensor:

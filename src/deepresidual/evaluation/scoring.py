@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from deepresidual.preprocess import Preprocess
 from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.distributed import SINGLE, Processes
 from deepresidual.runtime.signals import StopRequest, StopRequested
+
+T = TypeVar("T")
 
 WHOLE_IMAGES = "scores of whole images (multi-scale views)"
 
@@ -171,7 +174,7 @@ def _scores_of_crops(
             scored = _aligned(scores, members)
         else:
             scored = torch.empty(len(members), 0, len(members[0].label_names))
-        yield ScoredBatch(scored, batch.labels, batch.indices, batch.keys, batch.bad)
+        yield ScoredBatch(scored, batch.targets, batch.indices, batch.keys, batch.bad)
 
 
 def _aligned(scores: list[torch.Tensor], members: Sequence[Classifier]) -> torch.Tensor:

@@ -62,7 +62,7 @@ class HeldOutViews:
                         f"{name}: its outputs are not finite for {key}", remedy=NOT_FINITE_REMEDY
                     )
                 logits.append(found)
-                targets.append(batch.labels.numpy())
+                targets.append(batch.targets.numpy())
                 done += len(batch)
                 bar.update(done, "")
         return np.concatenate(logits), np.concatenate(targets)

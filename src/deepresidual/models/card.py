@@ -8,13 +8,22 @@ import re
 import jinja2
 
 from deepresidual import zoo
+from deepresidual.backends.detector import TorchDetector
 from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.backends.thresholds import MULTILABEL
 from deepresidual.runs.baseline import shows_top5
 
 
-def model_card(model: TorchClassifier) -> str:
+def model_card(model: TorchClassifier | TorchDetector) -> str:
     """Return the text of ``README.md`` for a model folder."""
+    if isinstance(model, TorchDetector):
+        return card_template("deepresidual.models", "detector.md.jinja").render(
+            name=zoo.name_of(model.spec) or "custom",
+            network=zoo.name_of(model.spec.backbone) or "a network of its own",
+            model=model,
+            licence=_licence(model),
+            is_bound=model.provenance.get("commercial use", "yes") != "yes",
+        )
     return card_template("deepresidual.models").render(
         architecture=zoo.name_of(model.spec) or "custom",
         spec=model.spec,
@@ -32,8 +41,8 @@ def model_card(model: TorchClassifier) -> str:
 
 
 @functools.cache
-def card_template(package: str) -> jinja2.Template:
-    """Return the template ``templates/card.md.jinja`` of a package."""
+def card_template(package: str, name: str = "card.md.jinja") -> jinja2.Template:
+    """Return a template of the folder ``templates`` of a package."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(package, "templates"),
         autoescape=False,  # noqa: S701  # Markdown, not HTML; names from outside go through `plain`
@@ -44,7 +53,7 @@ def card_template(package: str) -> jinja2.Template:
     )
     environment.filters["plain"] = plain
     environment.filters["numbers"] = lambda values: ", ".join(f"{value:.4g}" for value in values)
-    return environment.get_template("card.md.jinja")
+    return environment.get_template(name)
 
 
 def _hub_task(model: TorchClassifier) -> str:
@@ -53,7 +62,7 @@ def _hub_task(model: TorchClassifier) -> str:
     return "image-classification" if model.spec.num_classes else "image-feature-extraction"
 
 
-def _licence(model: TorchClassifier) -> str:
+def _licence(model: TorchClassifier | TorchDetector) -> str:
     """Return the identifier of the licence of weights from elsewhere, in lower case as the Hub has them."""
     licence = str(model.provenance.get("licence", "")).lower()
     return licence if re.fullmatch(r"[a-z0-9.-]{1,40}", licence) else ""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from deepresidual import zoo
+from deepresidual.backends.detector import TorchDetector
 from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.backends.thresholds import MULTILABEL
 from deepresidual.conversion.certificate import Certificate, certify
@@ -125,7 +126,12 @@ def convert(
             raise ConfigurationError(
                 f"{source} is a model folder and says itself what it is", remedy=f"leave out {given}"
             )
-        converted = ForeignModel(load_folder(files.path), "residual", "config.json of Residual")
+        own = load_folder(files.path)
+        if isinstance(own, TorchDetector):
+            raise ModelFileError(
+                f"{source} detects objects", expected="a model that tells the class of an image"
+            )
+        converted = ForeignModel(own, "residual", "config.json of Residual")
     else:
         converted = read_foreign(files, model, state_dict or "", origin.release)
     if exporter is not None and converted.model.task == MULTILABEL:

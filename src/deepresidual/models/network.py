@@ -90,7 +90,7 @@ def create(
         if pretrained is not False and weights is None:
             return _with_weights(None, name_or_spec, num_classes, in_channels, seed)
         name_or_spec = _network_of(name_or_spec)
-    spec = name_or_spec if isinstance(name_or_spec, ResNetSpec) else zoo.entry(name_or_spec).spec
+    spec = name_or_spec if isinstance(name_or_spec, ResNetSpec) else zoo.entry(str(name_or_spec)).spec
     if weights is None and pretrained:
         weights = released(zoo.name_of(spec) or "custom").name
     if weights is not None:
@@ -118,7 +118,7 @@ def _names_weights(name: str) -> bool:
     )
 
 
-def _network_of(name: str) -> ResNetSpec | str:
+def _network_of(name: str) -> NetworkSpec | str:
     """Return the network of released or bundled weights."""
     if (release := find_release(name)) is not None:
         return release.network

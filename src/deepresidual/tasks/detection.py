@@ -48,7 +48,9 @@ class Detection:
         side = self._plan.train_px
         window = Window((side, side), side, (1.0, 1.0), (0.0, 0.0), (0, 0, side, side))
         box = np.array([[side / 4, side / 4, 3 * side / 4, 3 * side / 4]], np.float32)
-        return ObjectsBatch(tuple(Objects(box, np.zeros(1), window=window, seed=row) for row in range(count)))
+        return ObjectsBatch(
+            tuple(Objects(box, np.zeros(1, np.int64), window=window, seed=row) for row in range(count))
+        )
 
     def loss(self, network: Callable[..., Any], images: Tensor, targets: Any, step: int) -> BatchSums:  # noqa: ARG002
         """Return the sum over the images of the four losses of each.

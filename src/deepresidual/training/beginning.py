@@ -25,7 +25,7 @@ from deepresidual.models.weights import ResolvedWeights, resolve_weights
 from deepresidual.recipe import Recipe
 from deepresidual.runs.read import read_plan
 from deepresidual.runtime.processes import usable_cores
-from deepresidual.spec import ResNetSpec
+from deepresidual.spec import DetectorSpec, NetworkSpec, ResNetSpec
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.plan import SMALL_PX, usual_side_px
 from deepresidual.zoo.released import default_release
@@ -83,7 +83,7 @@ class Beginning:
 
 
 def settle_beginning(
-    source: SampleSource, model: str | ResNetSpec | None, options: TrainOptions, device: torch.device
+    source: SampleSource, model: str | NetworkSpec | None, options: TrainOptions, device: torch.device
 ) -> Beginning:
     """Settle the weights that a run begins with, and what follows from them.
 
@@ -149,10 +149,10 @@ def with_held_out(source: SampleSource, options: TrainOptions, beginning: Beginn
 # -- with weights or from nothing -------------------------------------------------------------------------
 
 
-def _why_nothing(source: SampleSource, model: str | ResNetSpec | None, options: TrainOptions) -> str:
+def _why_nothing(source: SampleSource, model: str | NetworkSpec | None, options: TrainOptions) -> str:
     """Return why a run for which no weights are named begins from nothing; empty: it does not."""
     recipe = options.recipe
-    if isinstance(model, ResNetSpec):
+    if isinstance(model, ResNetSpec | DetectorSpec):
         return "the network is one's own"
     if source.task not in _HAVE_A_PROBE:
         return f"the task is {source.task}"

@@ -18,6 +18,7 @@ from deepresidual.data.near_copies import near_pairs, picture_hashes
 from deepresidual.data.source import SampleSource
 from deepresidual.errors import ResidualError
 from deepresidual.models import TorchClassifier, load_torch
+from deepresidual.nn import body_of
 from deepresidual.runs.folder import Run
 from deepresidual.runs.read import LABEL_ERRORS, LEARNING_CURVE
 from deepresidual.runtime.console import note, warn
@@ -77,7 +78,7 @@ def _record_findings(run: Run, source: SampleSource, resources: Resources, weigh
     names = list(source.splits)
     counts = {name: len(source.split(name)) for name in names}
     held_out = sum(count for name, count in counts.items() if name != "train")
-    network = first_network(plan, task_of(plan), weights).to(resources.device)
+    network = body_of(first_network(plan, task_of(plan), weights)).to(resources.device)
     work = sum(counts.values()) * network.num_features * len(plan.classes)
     if held_out > _MOST_HELD_OUT or work > _MOST_WORK:
         note("labels     not looked at: there are too many images to do it at the end of a run")

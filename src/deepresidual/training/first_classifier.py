@@ -8,7 +8,7 @@ import time
 from deepresidual.data.source import SampleSource
 from deepresidual.data.source.multilabel import MULTILABEL
 from deepresidual.models import TorchClassifier
-from deepresidual.nn import ResNet
+from deepresidual.nn import ResNet, body_of
 from deepresidual.runs.folder import Run
 from deepresidual.runtime.console import note
 from deepresidual.runtime.signals import StopRequested
@@ -41,7 +41,7 @@ def fit_classifier(
     Raises:
         StopRequested: Any process received a signal.
     """
-    processes, network, exit_code = resources.processes, updater.network, 0
+    processes, network, exit_code = resources.processes, body_of(updater.network), 0
     fitted: tuple[LinearProbe, dict[str, str]] | None = None
     with processes.failing_together():
         if processes.is_main:

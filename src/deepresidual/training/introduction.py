@@ -127,7 +127,7 @@ def _network_lines(plan: Plan, source: SampleSource, beginning: Beginning) -> It
         counts = images_a_class(source.split("train").labels, len(source.classes))
         yield expectation(counts, beginning.begins_with).partition(": ")[2]
     yield from beginning.notes
-    for change in left_out(plan.recipe.name, plan.spec):
+    for change in left_out(plan.recipe.name, plan.backbone):
         if not getattr(plan.recipe, change.field):
             yield f"without {change.field} on this network: {change.reason}"
 

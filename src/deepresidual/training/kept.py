@@ -65,7 +65,8 @@ class KeptModel:
 
     def model(self, network: nn.Module, state: TrainingState) -> Model:
         """Return ``network`` with all that a model folder has beside its weights."""
-        return self._task.model(network, state.metrics, self._provenance)
+        model: Model = self._task.model(network, state.metrics, self._provenance)
+        return model
 
     def measure(self, model: Model) -> Result:
         """Evaluate on the split that the run watches."""

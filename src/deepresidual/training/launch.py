@@ -29,7 +29,7 @@ from deepresidual.runtime.processes import resolve_num_workers, usable_cores
 from deepresidual.runtime.provenance import versions
 from deepresidual.runtime.signals import StopRequest, StopRequested
 from deepresidual.runtime.torchrun import launched_by_torchrun, place
-from deepresidual.spec import ResNetSpec
+from deepresidual.spec import NetworkSpec
 from deepresidual.tasks import task_of
 from deepresidual.training.beginning import (
     Beginning,
@@ -57,7 +57,7 @@ from deepresidual.training.resources import Resources
 
 def train(
     data: SampleSource | Dataset | str | Path = "digits",
-    model: str | ResNetSpec | None = None,
+    model: str | NetworkSpec | None = None,
     out: str | Path | None = None,
     options: TrainOptions | None = None,
     *,
@@ -187,7 +187,7 @@ def _leaving_at_once(stop: StopRequest) -> Iterator[None]:
 
 def _settled_beginning(
     source: SampleSource,
-    model: str | ResNetSpec | None,
+    model: str | NetworkSpec | None,
     options: TrainOptions,
     device: torch.device,
     processes: Processes,
@@ -294,7 +294,7 @@ def _run_path(out: str | Path | None, *, resume: bool, checkpoint: int | None) -
 
 def _opened_run(
     source: SampleSource,
-    model: str | ResNetSpec | None,
+    model: str | NetworkSpec | None,
     options: TrainOptions,
     device: torch.device,
     processes: Processes,
@@ -329,7 +329,7 @@ def _opened_run(
 
 def _started(
     source: SampleSource,
-    model: str | ResNetSpec | None,
+    model: str | NetworkSpec | None,
     options: TrainOptions,
     device: torch.device,
     processes: Processes,
@@ -369,7 +369,7 @@ def _facts(
 
 def _resumed(
     source: SampleSource,
-    model: str | ResNetSpec | None,
+    model: str | NetworkSpec | None,
     options: TrainOptions,
     device: torch.device,
     processes: Processes,

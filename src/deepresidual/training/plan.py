@@ -20,18 +20,20 @@ from deepresidual.data.decode import decode
 from deepresidual.data.expectation import images_a_class
 from deepresidual.data.loader import BadSample, require_none_bad
 from deepresidual.data.source import SampleSource
+from deepresidual.data.source.annotated import DETECTION
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.data.source.multilabel import MULTILABEL, targets_of
 from deepresidual.errors import ConfigurationError, DataError
-from deepresidual.models import TorchClassifier, load_torch, model_folder
+from deepresidual.models import Model, load_network, model_folder
 from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import earlier_recipe, named_recipe, recipe_for
 from deepresidual.runs.plan import Plan, in_earlier_terms
 from deepresidual.runtime.files import sha256_of
 from deepresidual.runtime.processes import usable_cores
-from deepresidual.spec import Head, ResNetSpec
+from deepresidual.spec import DetectorSpec, Head, NetworkSpec, ResNetSpec
 from deepresidual.training.compiling import resolve_compile
+from deepresidual.training.detectors import DETECT, check_detection, settled_detector, whole_images
 from deepresidual.training.optimizer import check_frozen_stages
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.pixel_statistics import measured_preprocess
@@ -49,7 +51,7 @@ SMALL_PX = 64
 
 def make_plan(
     source: SampleSource,
-    model: str | ResNetSpec | None,
+    model: str | NetworkSpec | None,
     options: TrainOptions,
     device: torch.device,
     *,
@@ -75,23 +77,29 @@ def make_plan(
 
 def settle_learning(
     source: SampleSource,
-    model: str | ResNetSpec | None,
+    model: str | NetworkSpec | None,
     options: TrainOptions,
     *,
     recorded: Plan | None = None,
 ) -> Plan:
     """Settle all of a plan that no measurement decides; it computes in float32, not compiled."""
     source.require_training_splits()
-    start = load_torch(options.weights) if options.weights is not None else None
-    name, spec = _settled_model(source, model, start, recorded)
-    if start and _backbone(spec) != _backbone(start.spec):
+    start = load_network(options.weights) if options.weights is not None else None
+    name, network = _settled_model(source, model, start, recorded)
+    spec = _body(network)
+    if start and _backbone(spec) != _backbone(_body(start.spec)):
         raise ConfigurationError(
             f"the weights are of {zoo.name_of(start.spec) or 'another network'} and the model is {name}",
             remedy="leave out --model",
         )
     usual = _usual_preprocess(source, spec, start)
+    detects = isinstance(network, DetectorSpec)
+    if detects:
+        usual = whole_images(usual)
     recipe = _settled_recipe(source, options, spec, usual.crop_px, recorded, has_weights=start is not None)
     recipe = _fitted_to_data(source, options, recipe)
+    if detects:
+        check_detection(recipe, has_weights=start is not None)
     if start is not None and _has_its_classifier(start, source, options, recipe):
         recipe = replace(recipe, classifier_init="random", head_stages="last")
     _check_selection(source, recipe)
@@ -99,7 +107,7 @@ def settle_learning(
     preprocess = _settled_preprocess(source, options, recipe, usual, recorded)
     spec = replace(
         spec,
-        num_classes=len(source.classes),
+        num_classes=0 if detects else len(source.classes),
         head=Head(spec.stage_names, ("mean", "std")) if recipe.head_stages == "all" else spec.head,
         in_channels=preprocess.num_channels,
         zero_init_last_bn=_settled_zero_init(recipe, spec, recorded),
@@ -108,7 +116,7 @@ def settle_learning(
     )
     plan = Plan(
         model=name,
-        spec=spec,
+        spec=replace(network, backbone=spec) if isinstance(network, DetectorSpec) else spec,
         preprocess=preprocess,
         recipe=recipe,
         seed=options.seed,
@@ -140,15 +148,24 @@ def settle_computing(
     return replace(plan, compiled=_settled_compile(plan, options, device, recorded))
 
 
+def _body(spec: NetworkSpec) -> ResNetSpec:
+    return spec if isinstance(spec, ResNetSpec) else spec.backbone
+
+
 def _backbone(spec: ResNetSpec) -> ResNetSpec:
     """Return the spec apart from what a run sets by its data."""
     return replace(spec, num_classes=1, in_channels=1, head=Head())
 
 
 def _settled_model(
-    source: SampleSource, model: str | ResNetSpec | None, start: TorchClassifier | None, recorded: Plan | None
-) -> tuple[str, ResNetSpec]:
+    source: SampleSource, model: str | NetworkSpec | None, start: Model | None, recorded: Plan | None
+) -> tuple[str, NetworkSpec]:
     """Return the network and its name, which is ``custom`` where the zoo has none."""
+    if source.task == DETECTION:
+        is_small = model is None and usual_side_px(source) <= SMALL_PX
+        return settled_detector(source, model, start, recorded, is_small=is_small)
+    if isinstance(model, DetectorSpec) or (start is not None and isinstance(start.spec, DetectorSpec)):
+        raise ConfigurationError(f"{source.name} has no boxes, and the network detects objects")
     if isinstance(model, ResNetSpec):
         return zoo.name_of(model) or "custom", model
     if start is not None and model in (None, "custom"):
@@ -157,7 +174,7 @@ def _settled_model(
     name = model or ("resnet20" if usual_side_px(source) <= SMALL_PX else "resnet18")
     spec = zoo.entry(name).spec
     # A row of the zoo may be mended; a run goes on with the network that its name meant when it began.
-    return name, recorded.spec.architecture if recorded is not None and recorded.model == name else spec
+    return name, recorded.backbone.architecture if recorded is not None and recorded.model == name else spec
 
 
 def _settled_zero_init(recipe: Recipe, spec: ResNetSpec, recorded: Plan | None) -> bool:
@@ -166,11 +183,11 @@ def _settled_zero_init(recipe: Recipe, spec: ResNetSpec, recorded: Plan | None) 
     A run that began before that was refused goes on: its weights are there.
     """
     if recorded is not None and recorded.recipe.zero_init_last_bn and spec.why_no_zero_init:
-        return recorded.spec.zero_init_last_bn
+        return recorded.backbone.zero_init_last_bn
     return recipe.zero_init_last_bn or spec.zero_init_last_bn
 
 
-def _usual_preprocess(source: SampleSource, spec: ResNetSpec, start: TorchClassifier | None) -> Preprocess:
+def _usual_preprocess(source: SampleSource, spec: ResNetSpec, start: Model | None) -> Preprocess:
     if start is not None:
         return start.preprocess
     return source.preprocess or zoo.default_preprocess(spec)
@@ -190,7 +207,10 @@ def _settled_recipe(
     elif options.recipe is not None:
         chosen = named_recipe(options.recipe, spec)
     else:
-        chosen = recipe_for(spec, "finetune" if has_weights else source.suggested_recipe)
+        usual = "finetune" if has_weights else None
+        if source.task == DETECTION:
+            usual = DETECT
+        chosen = recipe_for(spec, source.suggested_recipe if usual is None else usual)
     changes = dict(options.changes)
     own_px = chosen.crop_px or usual_px
     if options.image_px not in (None, own_px) and not isinstance(options.recipe, Recipe):
@@ -254,7 +274,7 @@ def _with_precision(plan: Plan, options: TrainOptions, device: torch.device, rec
     flop = 6 * plan.spec.num_macs(plan.train_px) * plan.recipe.batch_size * plan.total_steps
     if options.precision == "auto" and device.type == "cpu" and flop < _FLOP_WORTH_MEASURING:
         return replace(plan, precision="fp32", precision_reason="a short run")
-    settled = settle_precision(options.precision, plan.spec, device, image_px=plan.train_px)
+    settled = settle_precision(options.precision, plan.backbone, device, image_px=plan.train_px)
     return replace(plan, precision=settled.precision, precision_reason=settled.reason)
 
 
@@ -265,7 +285,7 @@ def _settled_compile(plan: Plan, options: TrainOptions, device: torch.device, re
     return resolve_compile(
         options.compile,
         device,
-        plan.spec,
+        plan.backbone,
         image_px=plan.train_px,
         num_sizes=len({plan.side_px(step) for step in steps}),
         batch_size=plan.recipe.batch_size,
@@ -307,7 +327,7 @@ def _check_images(plan: Plan) -> None:
             remedy="choose one size with --image-px, for which its average takes its place",
         )
     check_augment(recipe.augment, preprocess, largest)
-    last_px = [layer.out_px for layer in plan.spec.layers(smallest) if layer.kind == "conv"][-1]
+    last_px = [layer.out_px for layer in plan.backbone.layers(smallest) if layer.kind == "conv"][-1]
     together = recipe.micro_batch_size or recipe.batch_size
     if recipe.batch_norm == "train" and together * last_px**2 == 1:
         name = "micro_batch_size" if recipe.micro_batch_size else "batch_size"
@@ -317,9 +337,7 @@ def _check_images(plan: Plan) -> None:
         )
 
 
-def _has_its_classifier(
-    start: TorchClassifier, source: SampleSource, options: TrainOptions, recipe: Recipe
-) -> bool:
+def _has_its_classifier(start: Model, source: SampleSource, options: TrainOptions, recipe: Recipe) -> bool:
     """Return whether fine-tuning goes on with the weights' classifier, which is for the same classes."""
     asked = {"classifier_init", "head_stages"} & set(options.changes)
     if isinstance(options.recipe, Recipe) or asked or recipe.name != "finetune":

@@ -13,7 +13,7 @@ from deepresidual.runs.plan import Plan
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.duration import duration
 from deepresidual.runtime.memory import allocator_policy
-from deepresidual.spec import ResNetSpec
+from deepresidual.spec import NetworkSpec
 from deepresidual.training.beginning import begun, settle_beginning, with_held_out
 from deepresidual.training.introduction import introduce, particulars
 from deepresidual.training.length import minutes_of, plan_length
@@ -109,7 +109,7 @@ class Preview:
 
 def preview(
     data: SampleSource | Dataset | str | Path,
-    model: str | ResNetSpec | None = None,
+    model: str | NetworkSpec | None = None,
     options: TrainOptions | None = None,
     *,
     told: bool = False,

@@ -19,7 +19,7 @@ from deepresidual.runtime.console import note
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.files import expanded, write_json
-from deepresidual.spec import ResNetSpec
+from deepresidual.spec import NetworkSpec
 from deepresidual.training.launch import train
 from deepresidual.training.options import TrainOptions
 
@@ -81,7 +81,7 @@ class SeedsResult:
 
 def train_seeds(
     data: SampleSource | Dataset | str | Path,
-    model: str | ResNetSpec | None,
+    model: str | NetworkSpec | None,
     out: str | Path | None,
     options: TrainOptions,
     *,

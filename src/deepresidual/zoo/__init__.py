@@ -13,12 +13,13 @@ import functools
 from typing import TYPE_CHECKING
 
 from deepresidual.errors import UnknownNameError
-from deepresidual.zoo import cifar, imagenet
+from deepresidual.spec.detector import DetectorSpec
+from deepresidual.zoo import cifar, detectors, imagenet
 from deepresidual.zoo.entry import ZooEntry
 
 if TYPE_CHECKING:
     from deepresidual.preprocess import Preprocess
-    from deepresidual.spec import ResNetSpec
+    from deepresidual.spec import NetworkSpec, ResNetSpec
 
 __all__ = [
     "ZooEntry",
@@ -58,11 +59,15 @@ def list_models(pattern: str = "*") -> list[str]:
     return [name for name in _by_name() if fnmatch.fnmatchcase(name, pattern)]
 
 
-def name_of(spec: ResNetSpec) -> str | None:
+def name_of(spec: NetworkSpec) -> str | None:
     """Return the name of the row with this architecture, whatever its classes and input channels.
+
+    Of a detector it is the name of its network and of what stands behind it.
 
     What only training sees, such as stochastic depth, makes no other architecture.
     """
+    if isinstance(spec, DetectorSpec):
+        return detectors.name_of(spec)
     return _names().get(_without_ends(spec.architecture))
 
 

@@ -1,4 +1,4 @@
-"""Detectors by name: a network of the zoo, and what stands behind it. Tables only; nothing here imports torch.
+"""Detectors by name: a network of the zoo, and what stands behind it. Nothing here imports torch.
 
 Example:
     >>> detector("resnet50-fpn", num_classes=90).num_parameters
@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from deepresidual.errors import UnknownNameError
 from deepresidual.spec.detector import Anchors, Detections, DetectorSpec, Proposals, Regions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deepresidual.spec import ResNetSpec
 
-__all__ = ["KINDS", "backbone_name", "detector", "detector_of", "is_detector"]
+__all__ = ["KINDS", "backbone_name", "detector", "detector_of", "is_detector", "name_of"]
 
 _NAME = re.compile(r"(.+?)-(c4|fpn|fpn-slim|fpn-tiny)")
 
@@ -132,6 +133,22 @@ def detector(name: str, num_classes: int) -> DetectorSpec:
 def detector_of(backbone: ResNetSpec, kind: str, num_classes: int) -> DetectorSpec:
     """Return the detector of a kind on a network."""
     return KINDS[kind](backbone, num_classes)
+
+
+def name_of(spec: DetectorSpec) -> str | None:
+    """Return the name of a detector, whatever its classes and input channels; ``None``: it has none."""
+    from deepresidual.zoo import name_of as network_name
+
+    whole = dataclasses.replace(spec.backbone, widths=tuple(2 * width for width in spec.backbone.widths))
+    for kind, make in KINDS.items():
+        network = whole if kind == "fpn-tiny" else spec.backbone
+        name = network_name(network)
+        if (
+            name is not None
+            and dataclasses.replace(make(network, spec.num_classes), backbone=spec.backbone) == spec
+        ):
+            return f"{name}-{kind}"
+    return None
 
 
 def _without_classifier(spec: ResNetSpec) -> ResNetSpec:

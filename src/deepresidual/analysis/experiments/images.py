@@ -54,7 +54,7 @@ def read_images(split: Split, model: Classifier, count: int | None = None) -> Im
     for batch in evaluation_batches(split, model.preprocess, batch_size=100, num_workers=0):
         batch.require_all_good()
         pixels.append(batch.pixels)
-        labels.append(batch.labels)
+        labels.append(batch.targets)
         num_read += len(batch)
         if count is not None and num_read >= count:
             break

@@ -40,24 +40,9 @@ Target: TypeAlias = Any
 the pixels into each view."""
 
 
-class Targets(Protocol):
-    """The targets of a batch: a tensor, or what a target's own ``stacked`` returns."""
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        ...
-
-    def __getitem__(self, chosen: Any, /) -> Any:
-        """Return the targets of some samples, a slice of them."""
-        ...
-
-    def to(self, device: Any, *, non_blocking: bool = False) -> Any:
-        """Return the targets on a device."""
-        ...
-
-    def pin_memory(self) -> Any:
-        """Return the targets in memory that a GPU reads while it computes."""
-        ...
+Targets: TypeAlias = Any
+"""The targets of a batch: a tensor; of targets with places what their ``stacked`` returns, which can be sliced,
+moved to a device and pinned like one."""
 
 
 @runtime_checkable
