@@ -113,7 +113,7 @@ def a_batch(plan: Plan, seed: int = 0, *, missing: tuple[int, ...] = ()) -> Batc
 
 def an_updater(plan: Plan, network: ResNet | None = None) -> Updater:
     """Return the updater of a network, which is drawn from the plan's seed where none is given."""
-    network = create(plan.spec, seed=plan.seed) if network is None else network
+    network = create(plan.backbone, seed=plan.seed) if network is None else network
     return Updater(network.to(memory_format=torch.channels_last), plan, SINGLE, task_of(plan))
 
 

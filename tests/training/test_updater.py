@@ -41,7 +41,7 @@ def expected_gradients(
     plan: Plan, targets: torch.Tensor | None = None, **loss: Any
 ) -> dict[str, torch.Tensor]:
     """Return the gradients of torch's mean cross-entropy, in the mode that the plan trains in."""
-    network = create(plan.spec, seed=plan.seed).train()
+    network = create(plan.backbone, seed=plan.seed).train()
     if plan.recipe.batch_norm == "frozen":
         for norm in batch_norms(network):
             norm.eval()
@@ -78,7 +78,8 @@ def test_micro_batches_move_the_running_statistics_by_their_mean() -> None:
     updater = an_updater(plan)
     before, batch = state(updater.network), a_batch(plan)
     maps = [
-        create(plan.spec).conv1(plan.preprocess.normalize(pixels)) for pixels in torch.split(batch.pixels, 4)
+        create(plan.backbone).conv1(plan.preprocess.normalize(pixels))
+        for pixels in torch.split(batch.pixels, 4)
     ]
     updater.gradients(batch, 0)
     after = state(updater.network)
@@ -103,7 +104,8 @@ def test_a_micro_batch_whose_samples_are_all_missing_has_no_statistics() -> None
     updater = an_updater(plan)
     before, batch = state(updater.network), a_batch(plan, missing=(4, 5, 6, 7))
     maps = [
-        create(plan.spec).conv1(plan.preprocess.normalize(pixels)) for pixels in torch.split(batch.pixels, 4)
+        create(plan.backbone).conv1(plan.preprocess.normalize(pixels))
+        for pixels in torch.split(batch.pixels, 4)
     ]
     assert an_update(updater, plan, batch=batch)
     mean = torch.stack([part.mean(dim=(0, 2, 3)) for part in maps]).mean(dim=0)
@@ -145,7 +147,7 @@ def bce_gradients(plan: Plan, targets: torch.Tensor, *, sum_classes: bool = Fals
     """Return the gradients by timm's loss."""
     from timm.loss import BinaryCrossEntropy
 
-    network = create(plan.spec, seed=plan.seed).train()
+    network = create(plan.backbone, seed=plan.seed).train()
     logits = network(plan.preprocess.normalize(a_batch(plan).pixels))
     torch.autograd.backward(BinaryCrossEntropy(smoothing=0, sum_classes=sum_classes)(logits, targets))
     return gradients(network)
@@ -168,7 +170,7 @@ def test_bce_of_labels_is_the_loss_that_is_counted() -> None:
     plan = a_plan(loss="bce")
     updater = an_updater(plan)
     batch = a_batch(plan)
-    logits = create(plan.spec, seed=plan.seed).train()(plan.preprocess.normalize(batch.pixels)).detach()
+    logits = create(plan.backbone, seed=plan.seed).train()(plan.preprocess.normalize(batch.pixels)).detach()
     sums = updater.gradients(batch, 0)
     assert sums is not None
     targets = functional.one_hot(batch.targets, 3).float()
@@ -208,7 +210,7 @@ def test_mixing_reaches_images_and_loss(changes: dict[str, Any]) -> None:
     choice = choose_mix(plan.recipe.mix, step_generator(plan.seed, 0), 8, 8)
     assert choice is not None
     apply_mix(images, targets, choice)
-    network = create(plan.spec, seed=plan.seed).train()
+    network = create(plan.backbone, seed=plan.seed).train()
     torch.autograd.backward(functional.cross_entropy(network(images), targets))
     assert close(gradients_of(plan), gradients(network))
     assert not close(gradients_of(plan), gradients_of(a_plan()))
@@ -268,7 +270,7 @@ def test_a_short_gradient_stays() -> None:
 def test_frozen_stages_keep_weights_and_statistics(optimizer: str, size: int | None) -> None:
     # Three micro-batches: a third of three times a number is another number in the last bit.
     plan = a_plan(frozen_stages=2, optimizer=optimizer, micro_batch_size=size)
-    network = create(plan.spec)
+    network = create(plan.backbone)
     nn.init.normal_(network.bn1.running_mean)  # type: ignore[arg-type]  # one that rounding would show in
     nn.init.uniform_(network.bn1.running_var)  # type: ignore[arg-type]
     updater = an_updater(plan, network)
@@ -329,7 +331,7 @@ def test_stochastic_depth_follows_from_the_seed() -> None:
     results = []
     for seed in (0, 1):
         plan = drawing(seed=seed)
-        own = create(plan.spec)
+        own = create(plan.backbone)
         own.load_state_dict(network.state_dict())
         updater = an_updater(plan, own)
         updater.gradients(a_batch(plan), 0)
@@ -481,7 +483,7 @@ def test_an_update_returns_sums_of_losses_and_right_answers(size: int | None) ->
     plan = a_plan(micro_batch_size=size, batch_norm="frozen")
     updater = an_updater(plan)
     batch = a_batch(plan)
-    network = create(plan.spec, seed=plan.seed).eval()
+    network = create(plan.backbone, seed=plan.seed).eval()
     logits = network(plan.preprocess.normalize(batch.pixels)).detach()
     counted = updater.gradients(batch, 0)
     assert counted is not None

@@ -14,7 +14,7 @@ from deepresidual.backends.detector import TorchDetector, filled, padded, taught
 from deepresidual.data.augment import Window
 from deepresidual.data.objects import Objects, ObjectsBatch
 from deepresidual.data.source import Split
-from deepresidual.data.source.annotated import DETECTION
+from deepresidual.data.source.annotated.split import DETECTION
 from deepresidual.evaluation.objects import DetectionEvaluation, evaluate_detections
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.distributed import Processes
@@ -59,12 +59,12 @@ class Detection:
         fill.
         """
         objects: Sequence[Objects] = list(targets) if isinstance(targets, ObjectsBatch) else []
-        sizes, taught = [filled(each) for each in objects], [taught(each, images.device) for each in objects]
+        sizes = [filled(each) for each in objects]
         height, width = (
             max((size[axis] for size in sizes), default=images.shape[2 + axis]) for axis in (0, 1)
         )
         images = padded(images, self._spec.padded_size((height, width)))
-        losses: dict[str, Tensor] = network(images, sizes, taught)
+        losses: dict[str, Tensor] = network(images, sizes, [taught(each, images.device) for each in objects])
         total = torch.stack([losses[name].float() for name in LOSSES]).sum()
         return BatchSums(total, {name: losses[name].detach() for name in LOSSES})
 

@@ -20,7 +20,7 @@ from deepresidual.data.decode import decode
 from deepresidual.data.expectation import images_a_class
 from deepresidual.data.loader import BadSample, require_none_bad
 from deepresidual.data.source import SampleSource
-from deepresidual.data.source.annotated import DETECTION
+from deepresidual.data.source.annotated.split import DETECTION
 from deepresidual.data.source.base import fingerprint_of
 from deepresidual.data.source.multilabel import MULTILABEL, targets_of
 from deepresidual.errors import ConfigurationError, DataError
@@ -207,10 +207,9 @@ def _settled_recipe(
     elif options.recipe is not None:
         chosen = named_recipe(options.recipe, spec)
     else:
-        usual = "finetune" if has_weights else None
-        if source.task == DETECTION:
-            usual = DETECT
-        chosen = recipe_for(spec, source.suggested_recipe if usual is None else usual)
+        usual = DETECT if source.task == DETECTION else None
+        finetunes = has_weights and usual is None
+        chosen = recipe_for(spec, "finetune" if finetunes else source.suggested_recipe or usual)
     changes = dict(options.changes)
     own_px = chosen.crop_px or usual_px
     if options.image_px not in (None, own_px) and not isinstance(options.recipe, Recipe):

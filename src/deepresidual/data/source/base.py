@@ -41,8 +41,8 @@ the pixels into each view."""
 
 
 Targets: TypeAlias = Any
-"""The targets of a batch: a tensor; of targets with places what their ``stacked`` returns, which can be sliced,
-moved to a device and pinned like one."""
+"""The targets of a batch: a tensor; of targets with places what their ``stacked`` returns, which is sliced
+and moved like one."""
 
 
 @runtime_checkable
