@@ -56,6 +56,24 @@ STRIKES_BACK = {
     "zero_init_last_bn": True,
 }
 
+DETECTRON2 = {
+    "batch_size": 16,
+    "learning_rate": 0.02,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "norm_weight_decay": 0.0,
+    "schedule": "step",
+    "step_decay": 0.1,
+    "warmup": "linear",
+    "warmup_steps": 1000,
+    "warmup_learning_rate": 0.02 / 1000,
+    "batch_norm": "frozen",
+    "frozen_stages": 2,
+    "crop_px": 1333,
+    "resize_px": 800,
+    "augment": Augment("multi-scale", flip=True, min_side_px=640, max_side_px=800),
+}
+
 SOURCES: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 20, "batch_size": 64, "schedule": "cosine", "augment": Augment("pad", pad_px=2)},
     "cifar_fast": {
@@ -244,6 +262,20 @@ SOURCES: dict[str, dict[str, Any]] = {
         ),
         "mix": Mix(mixup=0.1, cutmix=1.0),
     },
+    # detectron2's configs/Base-RCNN-FPN.yaml, its defaults, and COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml.
+    "detect_1x": {
+        **DETECTRON2,
+        "steps": 90_000,
+        "milestones": (60_000 / 90_000, 80_000 / 90_000),
+    },
+    "detect_3x": {
+        **DETECTRON2,
+        "steps": 270_000,
+        "milestones": (210_000 / 270_000, 250_000 / 270_000),
+    },
+    # Of our own; the learning rate for a batch of 16 and its clipping were chosen on the held-out part.
+    "digit_scenes": {"clip_norm": 10.0, "weight_decay": 1e-4, "momentum": 0.9, "augment": Augment()},
+    "detect": {"clip_norm": 10.0, "weight_decay": 1e-4, "momentum": 0.9, "schedule": "cosine"},
 }
 
 
