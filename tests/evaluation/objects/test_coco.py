@@ -17,10 +17,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from deepresidual.data.objects import Objects
+from deepresidual.errors import ConfigurationError
 from deepresidual.evaluation.objects import DetectionEvaluation, Rules, measure
 from tests.evaluation.objects.scenes import Images, scenes
 
 NAMES = ("cat", "dog", "fox")
+BOX = Objects(np.array([[0, 0, 10, 10]]), np.array([1]))
+FOURTH = Objects(np.array([[0, 0, 10, 10]]), np.array([3]))
 STATS = (
     *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
     *("ar1", "ar10", "ar", "ar_small", "ar_medium", "ar_large"),
@@ -120,6 +123,24 @@ def test_difficult_objects_are_neither_right_nor_wrong() -> None:
     twice = [Objects(boxes[[0, 0, 1]], np.zeros(3, np.int64), scores=np.array([0.9, 0.85, 0.8]))]
     assert measure("test", twice, truth, NAMES).ap == 0.5
     assert measure("test", found, truth, NAMES).num_objects == 1
+
+
+@pytest.mark.parametrize(
+    ("found", "truth", "message"),
+    [
+        ([], [Objects.none()], "found has 0 images; expected 1, as many as truth has"),
+        ([BOX], [BOX], "image 0 of found has no scores; expected a score for each box"),
+        ([Objects.none()], [FOURTH], "image 0 of truth has label 3; expected 0 to 2"),
+    ],
+)
+def test_what_cannot_be_measured_is_named(found: Images, truth: Images, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        measure("test", found, truth, NAMES)
+
+
+def test_a_name_for_every_image_is_asked_for() -> None:
+    with pytest.raises(ConfigurationError, match="keys has 2 values; expected 1, one an image"):
+        measure("test", [Objects.none()], [Objects.none()], NAMES, keys=["a", "b"])
 
 
 def test_an_evaluation_comes_back_from_json() -> None:

@@ -49,13 +49,13 @@ def coco_figures(
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
-    document = {
-        "images": [{"id": image} for image in range(1, len(truth) + 1)],
-        "categories": [{"id": label, "name": str(label)} for label in range(1, num_classes + 1)],
-        "annotations": _annotations(truth),
-    }
-    annotated = COCO(document)
-    evaluator = COCOeval_faster(annotated, annotated.loadRes(_annotations(found)), "bbox")
+    images = [{"id": image} for image in range(1, len(truth) + 1)]
+    classes = [{"id": label, "name": str(label)} for label in range(1, num_classes + 1)]
+    annotated, detected = (
+        COCO({"images": images, "categories": classes, "annotations": _annotations(side)})
+        for side in (truth, found)
+    )
+    evaluator = COCOeval_faster(annotated, detected, "bbox")
     most_found = sorted({min(1, most), min(10, most), most})
     evaluator.params.maxDets = most_found
     evaluator.evaluate()
@@ -69,14 +69,22 @@ def _annotations(images: Sequence[Objects]) -> list[dict[str, Any]]:
     for image, objects in enumerate(images, start=1):
         boxes = objects.boxes.astype(np.float64)
         boxes[:, 2:] -= boxes[:, :2]
-        areas = np.where(objects.difficult, _NEITHER, objects.areas)
-        columns = (objects.labels + 1, boxes, areas, objects.crowd)
-        scores = (
-            [{}] * len(objects) if objects.scores is None else [{"score": s} for s in objects.scores.tolist()]
-        )
-        for label, box, area, crowd, score in zip(*(each.tolist() for each in columns), scores, strict=True):
-            row = {"id": len(rows) + 1, "image_id": image, "category_id": label, "bbox": box}
-            rows.append({**row, "area": area, "iscrowd": int(crowd), **score})
+        areas = boxes[:, 2] * boxes[:, 3] if objects.scores is not None else objects.areas
+        areas = np.where(objects.difficult, _NEITHER, areas)
+        scores = np.zeros(len(objects)) if objects.scores is None else objects.scores
+        columns = (objects.labels + 1, boxes, areas, objects.crowd.astype(int), scores)
+        for label, box, area, crowd, score in zip(*(each.tolist() for each in columns), strict=True):
+            rows.append(
+                {
+                    "id": len(rows) + 1,
+                    "image_id": image,
+                    "category_id": label,
+                    "bbox": box,
+                    "area": area,
+                    "iscrowd": crowd,
+                    "score": score,
+                }
+            )
     return rows
 
 

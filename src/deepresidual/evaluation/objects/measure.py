@@ -7,14 +7,20 @@ index, and one measures.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepresidual.data.objects import Objects
 from deepresidual.errors import ConfigurationError
+from deepresidual.evaluation.objects.bootstrap import Draws, interval
 from deepresidual.evaluation.objects.coco import AREA_NAMES, CocoFigures, coco_figures
-from deepresidual.evaluation.objects.result import ClassFigures, DetectionEvaluation
+from deepresidual.evaluation.objects.curves import curve_and_threshold
+from deepresidual.evaluation.objects.errors import ERROR_KINDS, find_errors, gains
+from deepresidual.evaluation.objects.matching import Matches, match
+from deepresidual.evaluation.objects.mistakes import Names, worst_false, worst_missed
+from deepresidual.evaluation.objects.result import ClassFigures, DetectionEvaluation, ErrorCount
 from deepresidual.evaluation.objects.rules import Rules
 
 
@@ -46,34 +52,43 @@ def measure(
             ``label_names``.
     """
     rules = Rules() if rules is None else rules
-    check_images(found, truth, len(label_names))
-    for name, names in (("keys", keys), ("image_ids", image_ids)):
-        if names is not None and len(names) != len(truth):
+    matches = matched(found, truth, len(label_names), rules)
+    numbers = list(range(len(truth)))
+    names = Names(label_names, [str(n) for n in numbers] if keys is None else keys, image_ids or numbers)
+    for what, values in (("keys", names.keys), ("image_ids", names.image_ids)):
+        if len(values) != len(truth):
             raise ConfigurationError(
-                f"{name} has {len(names):,} values", expected=f"{len(truth):,}, one an image"
+                f"{what} has {len(values):,} values", expected=f"{len(truth):,}, one an image"
             )
-    found = [by_score(objects, rules.most) for objects in found]
-    figures = coco_figures(found, truth, len(label_names), rules.most)
-    counted = [objects.labels[~(objects.crowd | objects.difficult)] for objects in truth]
-    num_objects, num_found = (
-        np.bincount(np.concatenate([np.zeros(0, np.int64), *labels]), minlength=len(label_names))
-        for labels in (counted, [objects.labels for objects in found])
-    )
+    draws = Draws.of(matches, rules.metric)
+    by_size: dict[str, float | None] = {}
+    precision = draws.figures
+    if rules.metric == "coco":
+        figures = coco_figures(found, truth, len(label_names), rules.most)
+        precision, by_size = figures.precision[:, :, 0], _by_size(figures)
+    errors = find_errors(matches)
+    gained = gains(matches, errors, rules.metric)
+    per_class = _per_class(matches, label_names, precision, draws)
     return DetectionEvaluation(
         split=split,
         count=len(truth),
-        num_objects=int(num_objects.sum()),
-        num_found=int(num_found.sum()),
+        num_objects=sum(row.num_objects for row in per_class),
+        num_found=len(matches.found),
         metric=rules.metric,
         most=rules.most,
         loss=loss,
-        per_class=_per_class(label_names, num_objects, num_found, figures),
-        **_by_size(figures),
+        per_class=per_class,
+        ap_interval=interval(*draws.ap),
+        ap50_interval=interval(*draws.ap50),
+        **by_size,
+        errors=tuple(ErrorCount(kind, errors.count(kind), gained[kind]) for kind in ERROR_KINDS),
+        false=worst_false(matches, errors, names),
+        missed=worst_missed(matches, errors, names),
     )
 
 
-def check_images(found: Sequence[Objects], truth: Sequence[Objects], num_classes: int) -> None:
-    """Refuse detections that cannot be measured.
+def matched(found: Sequence[Objects], truth: Sequence[Objects], num_classes: int, rules: Rules) -> Matches:
+    """Check what was found in the images of a split, and match it.
 
     Raises:
         ConfigurationError: Numbers of images differ, what was found has no scores, or a label is no class.
@@ -93,6 +108,7 @@ def check_images(found: Sequence[Objects], truth: Sequence[Objects], num_classes
                     f"image {index} of {name} has label {int(objects.labels.max())}",
                     expected=f"0 to {num_classes - 1}, an index into label_names",
                 )
+    return match([by_score(objects, rules.most) for objects in found], truth, num_classes, rules.metric)
 
 
 def by_score(objects: Objects, most: int) -> Objects:
@@ -108,21 +124,27 @@ def by_score(objects: Objects, most: int) -> Objects:
 
 
 def _per_class(
-    names: Sequence[str], num_objects: NDArray[np.int64], num_found: NDArray[np.int64], figures: CocoFigures
+    matches: Matches, names: Sequence[str], precision: NDArray[np.float64], draws: Draws
 ) -> tuple[ClassFigures, ...]:
-    precision, recall = figures.precision[:, :, 0], figures.recall[0, :, 0, -1]
-    return tuple(
-        ClassFigures(
-            name=name,
-            num_objects=int(num_objects[row]),
-            num_found=int(num_found[row]),
-            ap=_known(precision[:, row].mean()),
-            ap50=_known(precision[0, row]),
-            ap75=_known(precision[5, row]),
-            recall50=_known(recall[row]),
-        )
-        for row, name in enumerate(names)
-    )
+    found, truth = matches.found, matches.truth
+    counted = np.bincount(truth.labels[~truth.ignored], minlength=len(names)).tolist()
+    detected = np.bincount(found.labels, minlength=len(names)).tolist()
+    right = np.bincount(found.labels[matches.right[:, 0]], minlength=len(names)).tolist()
+    rows = []
+    for label, name in enumerate(names):
+        curve, threshold = curve_and_threshold(matches, label, counted[label])
+        figures: dict[str, Any] = {}
+        if counted[label]:
+            figures = {
+                "ap": float(precision[:, label].mean()),
+                "ap50": float(precision[0, label]),
+                "ap75": float(precision[5, label]),
+                "recall50": right[label] / counted[label],
+                "ap_interval": draws.of_class(label),
+            }
+        row = ClassFigures(name, counted[label], detected[label], **figures, threshold=threshold, curve=curve)
+        rows.append(row)
+    return tuple(rows)
 
 
 def _by_size(figures: CocoFigures) -> dict[str, float | None]:
@@ -142,7 +164,3 @@ def _by_size(figures: CocoFigures) -> dict[str, float | None]:
 def _mean_of_known(values: NDArray[np.float64]) -> float | None:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None
-
-
-def _known(value: np.floating) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepresidual.data.source.annotated.split import DETECTION
+from deepresidual.evaluation.objects.bootstrap import Interval
+from deepresidual.evaluation.objects.curves import Curve, Threshold
+from deepresidual.evaluation.objects.mistakes import DetectionMistake
 
-Interval = tuple[float, float]
+_NO_CURVE = Curve()
 
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """Figures of one class.
+    """Figures of one class, as fractions from 0 to 1.
 
     Attributes:
         name: The class.
@@ -29,6 +32,9 @@ class ClassFigures:
         ap50: Average precision at an IoU of .5.
         ap75: Average precision at an IoU of .75.
         recall50: Highest recall at an IoU of .5.
+        ap_interval: 95 % interval of ``ap``.
+        threshold: Score from which on F1 is highest at an IoU of .5; ``None`` where nothing is right.
+        curve: Precision over recall at an IoU of .5.
     """
 
     name: str
@@ -38,6 +44,41 @@ class ClassFigures:
     ap50: float | None = None
     ap75: float | None = None
     recall50: float | None = None
+    ap_interval: Interval | None = None
+    threshold: Threshold | None = None
+    curve: Curve = _NO_CURVE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types."""
+        document = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        document["ap_interval"] = _as_list(self.ap_interval)
+        document["threshold"] = None if self.threshold is None else self.threshold._asdict()
+        document["curve"] = {name: list(values) for name, values in self.curve._asdict().items()}
+        return document
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> ClassFigures:
+        """Build it from what :meth:`to_dict` returned."""
+        own = dict(fields)
+        own["ap_interval"] = _as_interval(fields["ap_interval"])
+        own["threshold"] = None if fields["threshold"] is None else Threshold(**fields["threshold"])
+        own["curve"] = Curve(**{name: tuple(values) for name, values in fields["curve"].items()})
+        return cls(**own)
+
+
+@dataclass(frozen=True)
+class ErrorCount:
+    """The errors of one kind.
+
+    Attributes:
+        kind: One of ``class``, ``place``, ``both``, ``twice``, ``background`` and ``missed``.
+        count: How many there are.
+        gain: AP50 that would be gained were they mended.
+    """
+
+    kind: str
+    count: int
+    gain: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,18 +91,23 @@ class DetectionEvaluation:
         num_objects: Objects of all images, without crowds and difficult ones.
         num_found: Detections that were measured.
         metric: Rules of the figures: ``coco``, ``voc07`` or ``voc12``.
-        most: Detections of an image that were measured.
+        most: Detections of an image and class that were measured.
         loss: Loss of training, mean over images; ``None``: it was not computed.
         per_class: Every class, in the order of the model's.
-        ap_small: AP of objects below 32² pixels.
+        ap_interval: 95 % interval of AP from a bootstrap over images; ``None`` where there is no object.
+        ap50_interval: That of AP50.
+        ap_small: AP of objects below 32² pixels. Pascal VOC's rules know no sizes.
         ap_medium: AP of objects from 32² to 96² pixels.
         ap_large: AP of objects above 96² pixels.
-        ar1: Average recall with one detection an image.
+        ar1: Average recall with one detection of each image and class.
         ar10: Average recall with ten.
         ar: Average recall with all.
         ar_small: Average recall of objects below 32² pixels.
         ar_medium: Average recall of objects from 32² to 96² pixels.
         ar_large: Average recall of objects above 96² pixels.
+        errors: Errors of each kind at an IoU of .5.
+        false: The surest wrong detections, highest score first.
+        missed: The largest objects that no detection is near.
     """
 
     split: str
@@ -72,6 +118,8 @@ class DetectionEvaluation:
     most: int
     loss: float | None
     per_class: tuple[ClassFigures, ...]
+    ap_interval: Interval | None = None
+    ap50_interval: Interval | None = None
     ap_small: float | None = None
     ap_medium: float | None = None
     ap_large: float | None = None
@@ -81,6 +129,9 @@ class DetectionEvaluation:
     ar_small: float | None = None
     ar_medium: float | None = None
     ar_large: float | None = None
+    errors: tuple[ErrorCount, ...] = ()
+    false: tuple[DetectionMistake, ...] = ()
+    missed: tuple[DetectionMistake, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -124,8 +175,9 @@ class DetectionEvaluation:
 
     def in_words(self) -> str:
         """Return what was measured in a sentence."""
+        within = "" if self.ap_interval is None else " ({:.1f}–{:.1f})".format(*_in_percent(self.ap_interval))
         return (
-            f"AP {self.ap:.1%}, AP50 {self.ap50:.1%}, AP75 {self.ap75:.1%}; "
+            f"AP {100 * self.ap:.1f}{within}, AP50 {100 * self.ap50:.1f}, AP75 {100 * self.ap75:.1f}; "
             f"{self.num_objects:,} objects of {len(self.measured):,} classes in {self.count:,} images"
         )
 
@@ -136,21 +188,33 @@ class DetectionEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON types."""
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        per_class = [dataclasses.asdict(row) for row in self.per_class]
-        return {
-            "task": DETECTION,
-            **self.summary(),
-            **own,
-            "classes": list(self.classes),
-            "per_class": per_class,
+        lists = {
+            "ap_interval": _as_list(self.ap_interval),
+            "ap50_interval": _as_list(self.ap50_interval),
+            "per_class": [row.to_dict() for row in self.per_class],
+            **{
+                name: [dataclasses.asdict(row) for row in getattr(self, name)]
+                for name in ("errors", "false", "missed")
+            },
         }
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"task": DETECTION, **self.summary(), **own, "classes": list(self.classes), **lists}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DetectionEvaluation:
         """Build an evaluation from what :meth:`to_dict` returned; what follows from the rest is not read."""
         own = {field.name: fields[field.name] for field in dataclasses.fields(cls)}
-        return cls(**{**own, "per_class": tuple(ClassFigures(**row) for row in fields["per_class"])})
+        return cls(
+            **{
+                **own,
+                "ap_interval": _as_interval(fields["ap_interval"]),
+                "ap50_interval": _as_interval(fields["ap50_interval"]),
+                "per_class": tuple(ClassFigures.from_dict(row) for row in fields["per_class"]),
+                "errors": tuple(ErrorCount(**row) for row in fields["errors"]),
+                "false": tuple(DetectionMistake.from_dict(row) for row in fields["false"]),
+                "missed": tuple(DetectionMistake.from_dict(row) for row in fields["missed"]),
+            }
+        )
 
 
 def _mean(values: Sequence[float | None]) -> float:
@@ -159,4 +223,16 @@ def _mean(values: Sequence[float | None]) -> float:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _in_percent(interval: Interval) -> Interval:
+    return 100 * interval[0], 100 * interval[1]
+
+
+def _as_list(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else list(interval)
+
+
+def _as_interval(values: Sequence[float] | None) -> Interval | None:
+    return None if values is None else (values[0], values[1])
