@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.data.pictures import encode, noise
 
@@ -45,4 +47,38 @@ def voc_year(folder: Path, lists: dict[str, Sequence[str]], xml: dict[str, str] 
             annotation = folder / "Annotations" / f"{stem}.xml"
             annotation.parent.mkdir(exist_ok=True)
             annotation.write_text((xml or {}).get(stem, usual))
+    return folder
+
+
+def coco_document(**changed: Any) -> dict[str, Any]:
+    """Return a document of COCO with two images, of which one has a cat, and the categories cat and dog."""
+    return {
+        "images": [
+            {"id": 7, "file_name": "a.jpg", "width": WIDTH, "height": HEIGHT},
+            {"id": 9, "file_name": "b.jpg", "width": WIDTH, "height": HEIGHT},
+        ],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 5, "bbox": [1, 2, 10, 20], "area": 150}],
+        "categories": [{"id": 5, "name": "dog"}, {"id": 3, "name": "cat"}],
+        **changed,
+    }
+
+
+def coco_file(file: Path, document: Any, images: Path | None = None) -> Path:
+    """Write a file of annotations, and the images that it lists, beside it or in ``images``."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(document if isinstance(document, str) else json.dumps(document))
+    if isinstance(document, dict):
+        for entry in document.get("images", ()):
+            image((images or file.parent) / entry["file_name"])
+    return file
+
+
+def yolo_split(folder: Path, rows: dict[str, str | None], inner: str = "") -> Path:
+    """Write ``images/`` and ``labels/`` with the rows of each image; ``None``: it has no file of labels."""
+    for stem, text in rows.items():
+        image(folder / "images" / inner / f"{stem}.jpg")
+        if text is not None:
+            labels = folder / "labels" / inner / f"{stem}.txt"
+            labels.parent.mkdir(parents=True, exist_ok=True)
+            labels.write_text(text)
     return folder

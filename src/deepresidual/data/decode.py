@@ -55,7 +55,15 @@ from deepresidual.data.metadata import (
     orientation_of,
     tidy_jpeg,
 )
-from deepresidual.data.readers import SIZE_LIMIT, check_size, decode_with_pillow, to_rgb, upright
+from deepresidual.data.readers import (
+    SIZE_LIMIT,
+    ImageHeader,
+    check_size,
+    decode_with_pillow,
+    header_with_pillow,
+    to_rgb,
+    upright,
+)
 from deepresidual.data.source.archive import read_bytes
 from deepresidual.errors import DataError
 from deepresidual.runtime import git_lfs
@@ -102,14 +110,8 @@ class OpenImage:
     height: int
     width: int
     _content: bytes
-    _jpeg: _JpegHeader | None
+    _jpeg: ImageHeader | None
     _pixels: NDArray[np.uint8] | None
-
-    @property
-    def orientation(self) -> int:
-        """How the stored image has to be turned (EXIF tag 274, 1 to 8); 1 where its reader has done so."""
-        found = 1 if self._jpeg is None else self._jpeg.orientation
-        return found if isinstance(found, int) else 1
 
     def decode(self) -> NDArray[np.uint8]:
         """Decode as :func:`decode` does, with its errors."""
@@ -166,9 +168,22 @@ def open_image(content: bytes) -> OpenImage:
     if header is None:
         pixels = decode(content)
         return OpenImage(pixels.shape[0], pixels.shape[1], content, None, pixels)
-    turned = header.orientation in (5, 6, 7, 8)
-    height, width = (header.width, header.height) if turned else (header.height, header.width)
-    return OpenImage(height, width, content, header, None)
+    return OpenImage(*header.upright, content, header, None)
+
+
+def read_header(content: bytes) -> ImageHeader:
+    """Read the size of an image and how it has to be turned, without decoding it.
+
+    Args:
+        content: The whole file.
+
+    Raises:
+        DataError: As :func:`decode`, except that damage behind the header does not show.
+    """
+    found = _accepted_format(content)
+    with _as_data_error(found, content):
+        header = _plain_jpeg_header(content) if found == "JPEG" else None
+        return header or header_with_pillow(content, found)
 
 
 def from_pillow(image: Image.Image) -> NDArray[np.uint8]:
@@ -257,16 +272,7 @@ def _decode_jpeg_with_pillow(content: bytes) -> NDArray[np.uint8]:
         return upright(to_rgb(image), orientation)
 
 
-@dataclass(frozen=True)
-class _JpegHeader:
-    """Header of an ordinary JPEG: its size as stored, and its orientation."""
-
-    height: int
-    width: int
-    orientation: object
-
-
-def _plain_jpeg_header(content: bytes) -> _JpegHeader | None:
+def _plain_jpeg_header(content: bytes) -> ImageHeader | None:
     """Read the header of a JPEG, or return ``None`` where Pillow has to look at it."""
     try:
         height, width, kind, _ = simplejpeg.decode_jpeg_header(content)
@@ -281,7 +287,7 @@ def _plain_jpeg_header(content: bytes) -> _JpegHeader | None:
     if kind not in _PLAIN_JPEG:
         return None
     check_size(width, height)
-    return _JpegHeader(height, width, _jpeg_orientation(content))
+    return ImageHeader(height, width, _jpeg_orientation(content))
 
 
 def _jpeg_orientation(content: bytes) -> object:
@@ -298,7 +304,7 @@ def _jpeg_orientation(content: bytes) -> object:
 
 
 def _decode_with_simplejpeg(
-    content: bytes, header: _JpegHeader | None = None, scale: int = 1, colorspace: str = "RGB"
+    content: bytes, header: ImageHeader | None = None, scale: int = 1, colorspace: str = "RGB"
 ) -> NDArray[np.uint8] | None:
     """Decode with simplejpeg, or return ``None`` where only Pillow can read the file.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 
 from deepresidual.errors import DISTRIBUTION
 
@@ -77,6 +78,11 @@ _MAX_BRANDS = 64
 def suffix_of(name: str) -> str:
     """Return the usual suffix of a format, without the dot."""
     return _SUFFIXES[name][0]
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a name has the ending of an image file."""
+    return os.path.splitext(name)[1].casefold() in EXTENSIONS  # noqa: PTH122  # called a million times
 
 
 def is_heic_name(name: str) -> bool:

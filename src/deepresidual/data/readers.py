@@ -15,6 +15,7 @@ import contextlib
 import importlib
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from deepresidual.data.metadata import (
     may_say_orientation,
     orientation_of,
     png_without_metadata,
+    tidy_jpeg,
 )
 from deepresidual.errors import DataError
 
@@ -55,6 +57,7 @@ _MAX_SIDE = 16_384
 SIZE_LIMIT = f"{_MAX_PIXELS // 10**6} MP and {_MAX_SIDE:,} px a side"
 
 # Tags of TIFF 6.0, and of DNG 1.7.
+_TIFF_SIDES = (256, 257)  # width, height
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _DNG_VERSION = 254, 258, 262, 50706
 _SUPPORTED_TIFF = "8 or 16 bits a sample, as gray, RGB or CMYK"
 
@@ -98,6 +101,56 @@ def decode_with_pillow(content: bytes, found: str) -> NDArray[np.uint8]:
             case _:
                 orientation = orientation_of(image) if may_be_turned else 1
         return upright(to_rgb(image), orientation)
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What an image file says of its pixels before them.
+
+    Attributes:
+        height: Height in pixels as stored.
+        width: Its width.
+        orientation: How it has to be turned (EXIF tag 274); another value than 2 to 8: not at all.
+    """
+
+    height: int
+    width: int
+    orientation: object
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Height and width after it is turned."""
+        turned = self.orientation in (5, 6, 7, 8)
+        return (self.width, self.height) if turned else (self.height, self.width)
+
+
+def header_with_pillow(content: bytes, found: str) -> ImageHeader:
+    """Read the header of a file of any format, for what :func:`decode_with_pillow` makes of it.
+
+    Raises:
+        DataError: The format needs a library that is not here, or the image is too large.
+        Exception: Nearly anything that Pillow's readers raise on damaged input.
+    """
+    ignore_warnings_of_pillow()
+    may_be_turned = may_say_orientation(content)
+    if found == "PNG" and may_be_turned:
+        content = png_without_metadata(content)
+    elif found == "JPEG":
+        content = tidy_jpeg(content) or content
+    with _opened(content, found) as image:
+        width, height = image.size
+        orientation: object = 1
+        if found == "TIFF":
+            tags: Any = image.tag_v2  # type: ignore[attr-defined]
+            # Pillow gives the size of the upright image where it turns one as it loads.
+            width, height = (tags.get(tag, 0) for tag in _TIFF_SIDES)
+            orientation = orientation_of(image)
+        elif found == "AVIF":
+            orientation = _orientation_in_exif(image)
+        elif found != "HEIC" and may_be_turned:
+            orientation = orientation_of(image)
+        check_size(width, height)
+        return ImageHeader(height, width, orientation)
 
 
 def _opened(content: bytes, found: str) -> Image.Image:

@@ -104,6 +104,10 @@ def open_source(
         source = dataclasses.replace(divide(source), location=_location(data))
     except OSError as error:
         raise DataError(f"{error.filename or data} cannot be read ({error.strerror or error})") from error
+    if labels is not None and source.task not in ("classification", MULTILABEL):
+        raise DataError(
+            f"{data} has boxes instead of labels of whole images", remedy=f"leave out --labels {labels}"
+        )
     if labels == "several" and source.task != MULTILABEL:
         raise DataError(
             f"{data} holds one class an image",
@@ -153,6 +157,8 @@ def _open(data: str | Path, labels: LabelsChoice | None, group: str | None) -> S
             return open_shards(str(path))
     if path.is_dir() and (source := _annotated(path)) is not None:
         return source
+    if described := {".json": "coco", ".yaml": "yolo", ".yml": "yolo"}.get(path.suffix.casefold(), ""):
+        return _open_prefixed(described, str(path), labels, group)
     if is_folder(path):
         from deepresidual.data.source.folder import open_folder, top_folder
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepresidual.data.objects import Objects
 from deepresidual.data.source.annotated.findings import Finding, FindingKind
-from deepresidual.data.source.annotated.split import Annotation
+from deepresidual.data.source.annotated.split import Annotations
 
 # Tools round to half a pixel or to a few digits of a fraction; what reaches over an edge by less is no error.
 _ROUNDING_PX, _ROUNDING_SHARE = 0.5, 0.002
@@ -21,8 +21,7 @@ class DescribedImage:
     """An image as its annotations describe it.
 
     Attributes:
-        key: Name of the image within the data set.
-        path: Its file.
+        key: Path of the image, relative to the data set.
         file: File of its annotations, relative to the data set.
         written: How a box is written in messages, with four places for its numbers.
         size: Height and width, where the format gives them.
@@ -38,7 +37,6 @@ class DescribedImage:
     """
 
     key: str
-    path: Path
     file: str
     written: str
     size: tuple[int, int] | None = None
@@ -58,41 +56,66 @@ class DescribedImage:
         return f"{number} ({self.classes[row]})"
 
 
-def annotation_of(image: DescribedImage, numbers: Mapping[str, int], findings: list[Finding]) -> Annotation:
-    """Return the annotation of an image; boxes are cut at its edges, and those without area left out.
+def annotations_of(
+    images: Sequence[DescribedImage], numbers: Mapping[str, int], findings: list[Finding]
+) -> Annotations:
+    """Return the annotations of images without the boxes of no area and those that lie outside of an image.
+
+    Boxes that reach over an edge stay as they are: they are cut where the image's own size is known, since
+    what a format says of it may be wrong.
 
     Args:
-        image: The image.
+        images: The images, all of one format.
         numbers: Index of the class of every name.
         findings: What is found is added to this list.
     """
-    if not image.boxes:
-        objects = Objects.none()
-    else:
-        boxes = np.array(image.boxes, dtype=np.float64)
-        empty = (boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])
-        limits = (1.0, 1.0) if image.relative else image.size and (image.size[1], image.size[0])
-        cut = np.clip(boxes, 0, (*limits, *limits)) if limits else boxes
-        rounding = _ROUNDING_SHARE if image.relative else _ROUNDING_PX
-        outside = np.abs(cut - boxes).max(axis=1) > rounding
-        gone = ((cut[:, 2] <= cut[:, 0]) | (cut[:, 3] <= cut[:, 1])) & ~empty
-        findings += [
-            _finding(image, row, is_empty=bool(empty[row]), is_gone=bool(gone[row]))
-            for row in np.flatnonzero(empty | outside | gone).tolist()
-        ]
-        kept = ~(empty | gone)
-        areas = [
-            (box[2] - box[0]) * (box[3] - box[1]) if area is None else area
-            for box, area in zip(cut.tolist(), image.areas or [None] * len(boxes), strict=True)
-        ]
-        objects = Objects(
-            cut.astype(np.float32),
-            np.array([numbers[name] for name in image.classes]),
-            np.array(image.crowd or [False] * len(boxes), np.bool_),
-            np.array(image.difficult or [False] * len(boxes), np.bool_),
-            np.array(areas, np.float32),
-        )[kept]
-    return Annotation(image.key, image.path, objects, image.size, image.image_id, image.relative)
+    relative = any(image.relative for image in images)
+    counts = np.array([len(image.boxes) for image in images])
+    boxes = np.array([box for image in images for box in image.boxes], np.float64).reshape(-1, 4)
+    # Without a size of the image nothing is outside of it.
+    sides = [(1.0, 1.0) if relative else image.size or (np.inf, np.inf) for image in images]
+    limits = np.repeat(np.array(sides)[:, [1, 0, 1, 0]], counts, axis=0)
+    low = 0 if relative else np.where(np.isinf(limits), -np.inf, 0)
+    cut = np.clip(boxes, low, limits)
+    empty = (boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])
+    gone = ((cut[:, 2] <= cut[:, 0]) | (cut[:, 3] <= cut[:, 1])) & ~empty
+    outside = (np.abs(cut - boxes) > (_ROUNDING_SHARE if relative else _ROUNDING_PX)).any(axis=1)
+    ends = np.cumsum(counts)
+    for row in np.flatnonzero(empty | gone | outside).tolist():
+        image = int(np.searchsorted(ends, row, side="right"))
+        within = row - int(ends[image] - counts[image])
+        findings.append(_finding(images[image], within, is_empty=bool(empty[row]), is_gone=bool(gone[row])))
+    kept = ~(empty | gone)
+    areas = np.array(
+        [area for image in images for area in image.areas or [None] * len(image.boxes)], np.float64
+    )
+    of_box = (cut[:, 2] - cut[:, 0]) * (cut[:, 3] - cut[:, 1])
+    objects = Objects(
+        boxes.astype(np.float32),
+        np.array([numbers[name] for image in images for name in image.classes], np.int64),
+        _flags([image.crowd for image in images], counts),
+        _flags([image.difficult for image in images], counts),
+        np.where(np.isnan(areas), of_box, areas).astype(np.float32),
+    )
+    ids = [image.image_id for image in images if image.image_id is not None]
+    image_of_object = np.repeat(np.arange(len(images)), counts)
+    return Annotations(
+        [image.key for image in images],
+        objects[kept],
+        np.bincount(image_of_object[kept], minlength=len(images)).tolist(),
+        [image.size for image in images],
+        ids if len(ids) == len(images) else (),
+        relative,
+    )
+
+
+def _flags(parts: Sequence[Sequence[bool]], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return the flags of all objects, given those of each image or an empty list."""
+    if not any(parts):
+        return np.zeros(counts.sum(), np.bool_)
+    return np.array(
+        [flag for part, count in zip(parts, counts, strict=True) for flag in part or [False] * count]
+    )
 
 
 def _finding(image: DescribedImage, row: int, *, is_empty: bool, is_gone: bool) -> Finding:

@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import mmap
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from deepresidual.data.formats import is_image_name
 from deepresidual.data.source.annotated.years import find_years
 from deepresidual.data.source.base import SampleSource, canonical_split
-from deepresidual.data.source.files import list_folder
+from deepresidual.data.source.files import Listing, list_folder
 from deepresidual.errors import DataError
 
 BoxFormat: TypeAlias = Literal["coco", "voc", "yolo"]
 
 # Folders that annotations are put into; folders of classes have other names.
 _FOLDERS = re.compile(r"annotations?|annots?|xmls?|labels?|images?|img|imgs", re.IGNORECASE)
+_MOST_LEVELS = 2
 
 
 def find_format(folder: Path) -> BoxFormat | None:
-    """Return the format of a folder's annotations; ``None``: it has none that are found by looking."""
-    if find_years(folder):
-        return "voc"
-    for place in _places(folder):
-        if any(name.casefold().endswith(".xml") for name in list_folder(place).files):
-            return "voc"
-    return None
+    """Return the format of a folder's annotations; ``None``: it has none that are found by looking.
+
+    Raises:
+        DataError: There are two formats.
+    """
+    places = list(_places(folder))
+    found: list[BoxFormat] = []
+    if _coco_files(places):
+        found.append("coco")
+    if find_years(folder) or any(
+        name.casefold().endswith(".xml") for place in places for name in place.files
+    ):
+        found.append("voc")
+    if _has_labels(places) or ((file := _yolo_description(places)) and _says(file, b"train")):
+        found.append("yolo")
+    if len(found) > 1:
+        raise DataError(
+            f"{folder} holds annotations of boxes in {len(found)} formats ({', '.join(found)})",
+            remedy=f"say which: {' or '.join(f'{one}:{folder}' for one in found)}",
+        )
+    return found[0] if found else None
 
 
 def open_annotated(kind: BoxFormat, path: Path) -> SampleSource:
@@ -32,23 +50,115 @@ def open_annotated(kind: BoxFormat, path: Path) -> SampleSource:
 
     Args:
         kind: Its format.
-        path: The folder.
+        path: Its folder, or the file that describes it.
+
+    Raises:
+        DataError: It cannot be used; the message says why.
     """
-    if kind != "voc":
-        raise DataError(f"{path}: {kind} is not read yet")
-    from deepresidual.data.source.annotated.voc import open_voc
+    match kind:
+        case "coco":
+            from deepresidual.data.source.annotated.coco import open_coco
 
-    return open_voc(path)
+            files = _coco_files(list(_places(path))) if path.is_dir() else [path]
+            if not files:
+                raise DataError(
+                    f"{path} has no file of COCO annotations",
+                    expected="annotations/instances_train.json or train/_annotations.coco.json in it",
+                )
+            return open_coco(path if path.is_dir() else _root_of(path), files)
+        case "voc":
+            from deepresidual.data.source.annotated.voc import open_voc
+
+            return open_voc(path)
+        case "yolo":
+            from deepresidual.data.source.annotated.yolo import open_yolo
+
+            if path.is_dir():
+                return open_yolo(path, _yolo_description(list(_places(path))))
+            return open_yolo(path.parent, path)
 
 
-def _places(folder: Path) -> list[Path]:
-    """Return the folders that annotations may lie in: itself, and those below it that are called so."""
-    places, waiting = [folder], [(folder, 0)]
+def _places(folder: Path) -> Iterator[Listing]:
+    """Yield the folders that annotations may lie in: the folder, and those below it that are called so."""
+    waiting = [(folder, 0)]
     while waiting:
-        parent, depth = waiting.pop(0)
-        for name in list_folder(parent).folders:
-            if canonical_split(name) or _FOLDERS.fullmatch(name):
-                places.append(parent / name)
-                if depth < 2:
-                    waiting.append((parent / name, depth + 1))
-    return places
+        place, level = waiting.pop(0)
+        listing = list_folder(place)
+        yield listing
+        if level < _MOST_LEVELS:
+            waiting += [
+                (place / name, level + 1)
+                for name in listing.folders
+                if canonical_split(name) or _FOLDERS.fullmatch(name)
+            ]
+
+
+# -- COCO ------------------------------------------------------------------------------------------------
+
+
+def _coco_files(places: list[Listing]) -> list[Path]:
+    """Return the files of COCO annotations in some folders; of a folder the instances, where it has them."""
+    found: list[Path] = []
+    for place in places:
+        files = [place.folder / name for name in place.files if name.casefold().endswith(".json")]
+        # A file that is called so is refused where it lacks something; files of results lack all.
+        named = [file for file in files if _NAMES.match(file.name) and _num_lists(file)]
+        found += named or [file for file in files if _num_lists(file) == len(_LISTS)]
+    return found
+
+
+_NAMES = re.compile(r"instances_|.*\.coco\.", re.IGNORECASE)
+_LISTS = (b'"images"', b'"annotations"', b'"categories"')
+
+
+def _num_lists(file: Path) -> int:
+    """Return how many of the three lists of COCO are named in a file."""
+    if not file.stat().st_size:
+        return 0
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return sum(content.find(name) >= 0 for name in _LISTS)
+
+
+def _root_of(file: Path) -> Path:
+    """Return the data set of a file of annotations: its folder, or the one above where it lies apart."""
+    return file.parent.parent if _FOLDERS.fullmatch(file.parent.name) else file.parent
+
+
+# -- YOLO ------------------------------------------------------------------------------------------------
+
+
+_YAML_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
+_LISTS_OF_NAMES = ("classes.txt", "obj.names")
+
+
+def _yolo_description(places: list[Listing]) -> Path | None:
+    """Return the file that names the classes: a YAML file with names at the top, or a list of them."""
+    top = places[0]
+    yamls = [top.folder / name for name in top.files if name.casefold().endswith((".yaml", ".yml"))]
+    if described := [file for file in yamls if file.name in _YAML_NAMES or _says(file, b"names")]:
+        return min(described, key=lambda file: (file.name not in _YAML_NAMES, file.name))
+    lists = (place.folder / name for name in _LISTS_OF_NAMES for place in places if name in place.files)
+    return next(lists, None)
+
+
+def _says(file: Path, key: bytes) -> bool:
+    """Return whether a YAML file has a key, which begins a line."""
+    with file.open("rb") as stream:
+        return re.search(rb"^[\"']?" + key + rb"[\"']?\s*:", stream.read(1_000_000), re.MULTILINE) is not None
+
+
+def _has_labels(places: list[Listing]) -> bool:
+    """Return whether text files lie in ``labels`` beside ``images``, or beside images and class names."""
+    folders = {place.folder for place in places}
+    for place in places:
+        texts = [name for name in place.files if name.endswith(".txt")]
+        parts = place.folder.parts
+        if texts and "labels" in parts:
+            at = len(parts) - 1 - parts[::-1].index("labels")
+            if Path(*parts[:at], "images", *parts[at + 1 :]) in folders:
+                return True
+        if not set(texts).isdisjoint(_LISTS_OF_NAMES):
+            stems = {name[: -len(".txt")] for name in texts}
+            if any(is_image_name(name) and Path(name).stem in stems for name in place.files):
+                return True
+    return False

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from deepresidual.data.formats import EXTENSIONS
-from deepresidual.data.source.base import canonical_split
-from deepresidual.data.source.files import split_in_name, walk
-from deepresidual.errors import DataError, nearest
+from deepresidual.data.formats import is_image_name
+from deepresidual.data.source.annotated.described import DescribedImage
+from deepresidual.data.source.base import IgnoredFile, canonical_split
+from deepresidual.data.source.files import list_folder, split_in_name, walk
+from deepresidual.errors import DataError, listed, nearest
 
 
 class ImageFiles:
@@ -30,10 +33,7 @@ class ImageFiles:
     def below(cls, root: Path, folder: Path) -> ImageFiles:
         """Return the image files below a folder."""
         paths = (
-            listing.folder / name
-            for listing in walk(folder)
-            for name in listing.files
-            if Path(name).suffix.casefold() in EXTENSIONS
+            listing.folder / name for listing in walk(folder) for name in listing.files if is_image_name(name)
         )
         return cls(root, folder, sorted(paths))
 
@@ -89,6 +89,127 @@ def _common(one: tuple[str, ...], other: tuple[str, ...]) -> Iterator[str]:
         if part != there:
             return
         yield part
+
+
+class ListedImages:
+    """Image files that a file of annotations lists by name, wherever it means them to lie.
+
+    Args:
+        root: The data set, which no name may lead out of.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._files: dict[str, set[str]] = {}
+        self._used: dict[str, set[str]] = {}
+
+    def find(self, file: Path, split: str | None, images: Mapping[str, DescribedImage]) -> list[str]:
+        """Return the path of every image, relative to the data set.
+
+        Args:
+            file: The file of annotations.
+            split: The split that it is of.
+            images: The images by the names that the file has for them.
+
+        Raises:
+            DataError: One is not there, or two are of one file; the message names it.
+        """
+        shown = file.relative_to(self._root).as_posix()
+        folders = self._folders(file, split)
+        found: dict[str, str] = {}
+        missing = list[str]()
+        for name in images:
+            path = self._path(name, folders)
+            if path is None:
+                missing.append(name)
+            elif path in found:
+                raise DataError(f"{shown}: the images {found[path]} and {name} are both of the file {path}")
+            else:
+                found[path] = name
+        if missing:
+            raise self._missing(shown, missing, len(images), folders)
+        for path in found:
+            folder, _, name = path.rpartition("/")
+            self._used.setdefault(folder, set()).add(name)
+        return list(found)
+
+    def unlisted(self) -> Iterator[IgnoredFile]:
+        """Yield the folders that listed images lie in and others, too."""
+        for folder, used in self._used.items():
+            others = sorted(name for name in self._files[folder] - used if is_image_name(name))
+            if others:
+                count = "1 image file is" if len(others) == 1 else f"{len(others):,} image files are"
+                yield IgnoredFile(
+                    f"{folder}/{others[0]}" if len(others) == 1 else f"{folder or '.'}/",
+                    f"{count} in no list of images" + ("" if len(others) == 1 else f", as {others[0]}"),
+                )
+
+    def _folders(self, file: Path, split: str | None) -> list[str]:
+        """Return the folders that names may start from, the likeliest first, relative to the data set."""
+        own = file.parent.relative_to(self._root).as_posix()
+        own = "" if own == "." else own
+        above = own.rpartition("/")[0]
+        # instances_train2017.json lists what lies in train2017/.
+        word = re.sub("^(instances|person_keypoints|annotations?)_", "", file.stem)
+        words = dict.fromkeys([word, *(split_folders(self._root, split) if split else [])])
+        bases = dict.fromkeys([own, above, ""])
+        inner = [
+            "",
+            "images",
+            *words,
+            *(f"images/{one}" for one in words),
+            *(f"{one}/images" for one in words),
+        ]
+        inner += ["JPEGImages", "data"]
+        return list(dict.fromkeys("/".join(filter(None, (base, one))) for base in bases for one in inner))
+
+    def _path(self, name: str, folders: list[str]) -> str | None:
+        """Return the path of the file that a name means; ``None``: there is none."""
+        name = name.replace("\\", "/")
+        for attempt in dict.fromkeys((name, name.rsplit("/", 1)[-1])):
+            for position, folder in enumerate(folders):
+                path = posixpath.normpath(posixpath.join(folder, attempt))
+                if self._exists(path):
+                    if position:  # where one lies, the next one will
+                        folders.insert(0, folders.pop(position))
+                    return path
+        return None
+
+    def _exists(self, path: str) -> bool:
+        if path.startswith(("/", "../")):
+            return False
+        folder, _, name = path.rpartition("/")
+        if folder not in self._files:
+            place = self._root / folder
+            self._files[folder] = set(list_folder(place).files) if place.is_dir() else set()
+        return name in self._files[folder]
+
+    def _missing(self, shown: str, missing: list[str], count: int, folders: list[str]) -> DataError:
+        name = missing[0].replace("\\", "/").rsplit("/", 1)[-1]
+        there = {
+            file: folder for folder, files in self._files.items() for file in files if is_image_name(file)
+        }
+        close = nearest(name, list(there), count=1, cutoff=0.7)
+        many = f", and {len(missing) - 1:,} more of {count:,}" if len(missing) > 1 else ""
+        looked = [folder or "." for folder in folders if self._files.get(folder)]
+        if close:
+            remedy = f"the nearest is {'/'.join(filter(None, (there[close[0]], close[0])))}"
+        else:
+            remedy = (
+                f"copy the images beside it; looked in {listed(looked, 5)}"
+                if looked
+                else "copy them beside it"
+            )
+        return DataError(f"{shown}: the image {missing[0]} is not there{many}", remedy=remedy)
+
+
+def split_folders(root: Path, split: str) -> list[str]:
+    """Return the folders at the top, or in ``images``, whose names say a split."""
+    found = []
+    for place in (root, root / "images"):
+        if place.is_dir():
+            found += [name for name in list_folder(place).folders if split_in_name(name) == split]
+    return found
 
 
 def split_of_folders(path: Path, root: Path) -> str | None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deepresidual.data.source.annotated.described import DescribedImage, annotation_of
+from deepresidual.data.source.annotated.described import DescribedImage, annotations_of
 from deepresidual.data.source.annotated.findings import Finding
-from deepresidual.data.source.annotated.split import DETECTION, AnnotatedSplit
+from deepresidual.data.source.annotated.split import DETECTION, AnnotatedSplit, CategoryId
 from deepresidual.data.source.base import (
     TRAIN,
     IgnoredFile,
@@ -29,7 +29,7 @@ class Reading:
         root: The data set, a folder.
         parts: The images of every split, in order; under ``None`` where there are no splits.
         classes: Names of the classes in the order of the format; empty: those of the objects, sorted.
-        category_ids: What the format calls each class; empty: nothing but its name.
+        category_ids: What the files of each split call each class; absent: nothing but its name.
         findings: What was found.
         ignored: Files that are not used.
         notes: What else has to be said, a sentence each.
@@ -38,7 +38,7 @@ class Reading:
     root: Path
     parts: dict[str | None, list[DescribedImage]]
     classes: tuple[str, ...] = ()
-    category_ids: tuple[int | str, ...] = ()
+    category_ids: dict[str | None, tuple[CategoryId, ...]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     ignored: list[IgnoredFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -67,12 +67,12 @@ def source_of(reading: Reading) -> SampleSource:
     numbers = {name: indices[spelling] for name, spelling in spelled.items()}
     findings = list(reading.findings)
     annotations = {
-        part: [annotation_of(image, numbers, findings) for image in images]
+        part: annotations_of(images, numbers, findings)
         for part, images in sorted(reading.parts.items(), key=lambda item: item[0] != TRAIN)
         if images
     }
     splits = {
-        part: AnnotatedSplit(rows, len(classes), reading.category_ids, findings)
+        part: AnnotatedSplit(root, rows, len(classes), reading.category_ids.get(part, ()), findings)
         for part, rows in annotations.items()
     }
     return SampleSource(
@@ -98,7 +98,7 @@ def _notes(
     classes: Sequence[str], splits: Mapping[str | None, AnnotatedSplit], findings: Sequence[Finding]
 ) -> list[str]:
     notes = []
-    empty = sum(not len(annotation.objects) for split in splits.values() for annotation in split.annotations)
+    empty = sum(split.num_empty for split in splits.values())
     if empty:
         notes.append(
             "1 image has no objects, and teaches what the background looks like"
@@ -120,7 +120,7 @@ def _notes(
         )
     train = splits.get(TRAIN, splits.get(None))
     if train is not None:
-        taught = {int(label) for annotation in train.annotations for label in annotation.objects.labels}
-        if missing := [name for index, name in enumerate(classes) if index not in taught]:
+        counts = zip(classes, train.counts().tolist(), strict=True)
+        if missing := [name for name, count in counts if not count]:
             notes.append(f"no training image has an object of {listed(missing)}")
     return notes

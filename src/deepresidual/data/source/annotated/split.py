@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepresidual.data.decode import open_image, read_file
+from deepresidual.data.decode import read_header
 from deepresidual.data.objects import Objects
+from deepresidual.data.readers import ImageHeader
 from deepresidual.data.source.annotated.findings import Finding
+from deepresidual.data.source.annotated.upright import upright_objects
+from deepresidual.data.source.archive import read_bytes, size_of, stamp_of
 from deepresidual.data.source.base import EncodedSample, Row, Split
 from deepresidual.data.source.multilabel import rarest_labels
 from deepresidual.data.source.validation import Subset
@@ -23,15 +26,18 @@ from deepresidual.errors import DataError
 DETECTION = "detection"
 """Value of :attr:`SampleSource.task` where images have boxes."""
 
+CategoryId: TypeAlias = int | str | None
+"""What a format calls a class; ``None``: it does not know it."""
+
 
 @dataclass(frozen=True)
 class Annotation:
     """What a format says of one image.
 
     Attributes:
-        key: Name of the image within its split.
-        path: Its file.
-        objects: Its objects, in pixels of the image as the format has it (:attr:`size`).
+        key: Path of the image, relative to the data set.
+        objects: Its objects, in pixels of the image as the format has it (:attr:`size`), or as fractions of
+            its width and height (:attr:`relative`); they may reach over its edges.
         size: Height and width that the format gives the image; ``None``: it gives none, and boxes are of the
             upright image.
         image_id: What the format calls the image, for results in that format.
@@ -39,10 +45,30 @@ class Annotation:
     """
 
     key: str
-    path: Path
     objects: Objects
     size: tuple[int, int] | None = None
     image_id: int | str | None = None
+    relative: bool = False
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What a format says of the images of a split: :class:`Annotation` in columns.
+
+    Attributes:
+        keys: Path of every image, relative to the data set.
+        objects: The objects of all images, one image behind the other.
+        counts: How many each image has.
+        sizes: Height and width of each, where the format gives them.
+        image_ids: What the format calls each; empty: nothing.
+        relative: Whether boxes are fractions of width and height.
+    """
+
+    keys: Sequence[str]
+    objects: Objects
+    counts: Sequence[int]
+    sizes: Sequence[tuple[int, int] | None]
+    image_ids: Sequence[int | str] = ()
     relative: bool = False
 
 
@@ -62,8 +88,11 @@ class HasObjects(Protocol):
 class AnnotatedSplit:
     """A split of image files with objects.
 
+    All of it lies in a few numpy arrays, which worker processes share without copying.
+
     Args:
-        annotations: One for each image, in order.
+        root: The data set, a folder that keys start from.
+        annotations: What the format says of them.
         num_classes: How many classes there are.
         category_ids: What the format calls each class, for results in that format; empty: nothing.
         findings: What the reader of the whole data set found in its annotations.
@@ -71,111 +100,139 @@ class AnnotatedSplit:
 
     def __init__(
         self,
-        annotations: Sequence[Annotation],
+        root: Path,
+        annotations: Annotations,
         num_classes: int,
-        category_ids: Sequence[int | str] = (),
+        category_ids: Sequence[CategoryId] = (),
         findings: Sequence[Finding] = (),
     ) -> None:
-        self._annotations = list(annotations)
-        self._num_classes = num_classes
+        self._root, self._num_classes = os.fsencode(root), num_classes
         self.category_ids, self.findings = tuple(category_ids), tuple(findings)
-        self._upright: dict[int, Objects] = {}
+        self._keys = np.array([os.fsencode(key) for key in annotations.keys], np.bytes_)
+        self._objects, self._relative = annotations.objects, annotations.relative
+        self._ends = np.cumsum(annotations.counts, dtype=np.int64)
+        self._sizes = np.array([size or (0, 0) for size in annotations.sizes], np.int32)
+        self._image_ids = _array_of_ids(annotations.image_ids)
+        # Height, width and orientation of every image file; 0 where it has not been read.
+        self._headers = np.zeros((len(self._keys), 3), np.int32)
 
-    @property
-    def annotations(self) -> list[Annotation]:
-        """What the format says of every image."""
-        return self._annotations
+    def annotation(self, index: int) -> Annotation:
+        """Return what the format says of image ``index``."""
+        height, width = self._sizes[index].tolist()
+        start = int(self._ends[index - 1]) if index else 0
+        return Annotation(
+            self.key(index),
+            self._objects[start : int(self._ends[index])],
+            (height, width) if height else None,
+            None if self._image_ids is None else self._image_ids[index].item(),
+            self._relative,
+        )
 
     @property
     def labels(self) -> list[int]:
         """The stratum of every image: the rarest of its classes, the number of classes where it has none."""
         present = np.zeros((len(self), self._num_classes), dtype=np.bool_)
-        for row, annotation in enumerate(self._annotations):
-            present[row, annotation.objects.labels] = True
+        present[self._image_of_object(), self._objects.labels] = True
         return [int(label) for label in rarest_labels(present)]
 
+    @property
+    def num_empty(self) -> int:
+        """Number of images without objects."""
+        return int((np.diff(self._ends, prepend=0) == 0).sum())
+
+    def counts(self) -> NDArray[np.int64]:
+        """Return the number of objects of each class, ``(K,)``."""
+        return np.bincount(self._objects.labels, minlength=self._num_classes)
+
     def __len__(self) -> int:
-        return len(self._annotations)
+        return len(self._keys)
 
     def key(self, index: int) -> str:
-        """Return the name of image ``index``."""
-        return self._annotations[index].key
+        """Return the path of image ``index``, relative to the data set."""
+        return os.fsdecode(bytes(self._keys[index]))
+
+    def path(self, index: int) -> Path:
+        """Return the file of image ``index``."""
+        return Path(os.fsdecode(self._root), self.key(index))
 
     def image_id(self, index: int) -> int | str:
         """Return what the format calls image ``index``; its place where it has no such name."""
-        found = self._annotations[index].image_id
-        return index if found is None else found
+        found: int | str = index if self._image_ids is None else self._image_ids[index].item()
+        return found
 
-    def objects(self, index: int) -> Objects:
-        """Return the objects of image ``index`` in pixels of the upright image.
-
-        The header of its file is read the first time.
+    def header(self, index: int) -> ImageHeader:
+        """Return size and orientation of image ``index``; its file is read the first time.
 
         Raises:
-            DataError: The file cannot be read.
+            DataError: It cannot be read; the message names it.
         """
-        if index not in self._upright:
-            annotation = self._annotations[index]
-            self._upright[index] = upright_objects(annotation, read_file(annotation.path))
-        return self._upright[index]
+        if not self._headers[index, 0]:
+            try:
+                self._keep_header(index, self._content(index))
+            except DataError as error:
+                found = f"{self.key(index)}: {error.found}"
+                raise DataError(
+                    found, expected=error.expected, remedy=error.remedy, kind=error.kind
+                ) from error
+        height, width, orientation = self._headers[index].tolist()
+        return ImageHeader(height, width, orientation)
+
+    def objects(self, index: int) -> Objects:
+        """Return the objects of image ``index`` in pixels of the upright image, cut at its edges.
+
+        Raises:
+            DataError: The header of its file cannot be read.
+        """
+        return upright_objects(self.annotation(index), self.header(index))
 
     def read(self, index: int) -> EncodedSample:
         """Return image ``index`` with its objects in pixels of the upright image."""
-        annotation = self._annotations[index]
-        content = read_file(annotation.path)
-        if index not in self._upright:
-            self._upright[index] = upright_objects(annotation, content)
-        return EncodedSample(annotation.key, content, self._upright[index])
+        content = self._content(index)
+        try:
+            self._keep_header(index, content)
+            target = self.objects(index)
+        except DataError:
+            target = self.annotation(index).objects  # whoever decodes the image meets the error, and tells it
+        return EncodedSample(self.key(index), content, target)
+
+    def _content(self, index: int) -> bytes:
+        key = self.key(index)
+        try:
+            return read_bytes(Path(os.fsdecode(self._root), key))
+        except OSError as error:
+            raise DataError(f"{key} cannot be read ({error.strerror})") from error
+
+    def _keep_header(self, index: int, content: bytes) -> None:
+        if not self._headers[index, 0]:
+            header = read_header(content)
+            turn = next((turn for turn in range(2, 9) if turn == header.orientation), 1)
+            self._headers[index] = header.height, header.width, turn
 
     def stamps(self) -> list[bytes] | None:
-        """Return for every image what changes when its file does."""
-        return [_stamp(annotation.path) for annotation in self._annotations]
+        """Return for every image what changes when its file does; ``None`` where one cannot be had."""
+        try:
+            return [stamp_of(self.path(index)) for index in range(len(self))]
+        except OSError:
+            return None
 
     def rows(self) -> Iterator[Row]:
         """Yield key, checksum of the objects, and size of the file of every image."""
-        for annotation in self._annotations:
-            yield annotation.key, checksum(annotation.objects), annotation.path.stat().st_size
+        for index in range(len(self)):
+            try:
+                size = size_of(self.path(index))
+            except OSError as error:
+                raise DataError(f"{self.key(index)} cannot be read ({error.strerror})") from error
+            yield self.key(index), checksum(self.annotation(index).objects), size
+
+    def _image_of_object(self) -> NDArray[np.int64]:
+        return np.repeat(np.arange(len(self)), np.diff(self._ends, prepend=0))
 
 
-def upright_objects(annotation: Annotation, content: bytes) -> Objects:
-    """Return the objects of an image in pixels of the upright image, cut at its edges.
-
-    A file may say that it has to be turned (EXIF). Where the format gives the image's size and it is that of
-    the upright image, boxes are taken as they are; where it is that of the stored one, and the two differ,
-    they are turned with the pixels. A square image, or one without a size, is taken as upright.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    image = open_image(content)
-    height, width = image.height, image.width
-    found = annotation.objects
-    boxes: NDArray[Any] = found.boxes
-    if annotation.relative:
-        boxes = boxes * np.array([width, height, width, height], np.float32)
-    elif annotation.size == (width, height) and height != width:
-        boxes = _turned(boxes, annotation.size, image.orientation)
-    scaled = np.clip(boxes, 0, (width, height, width, height)).astype(np.float32)
-    objects = Objects(scaled, found.labels, found.crowd, found.difficult)
-    return objects if annotation.relative else dataclasses.replace(objects, areas=found.areas)
-
-
-def _turned(boxes: NDArray[Any], stored: tuple[int, int], orientation: int) -> NDArray[Any]:
-    """Return boxes of a stored image of height and width ``stored`` as they lie in the upright one."""
-    height, width = stored
-    left, top, right, bottom = boxes.T
-    match orientation:
-        case 5:
-            moved = (top, left, bottom, right)
-        case 6:
-            moved = (height - bottom, left, height - top, right)
-        case 7:
-            moved = (height - bottom, width - right, height - top, width - left)
-        case 8:
-            moved = (top, width - right, bottom, width - left)
-        case _:
-            return boxes
-    return np.stack(moved, axis=1)
+def _array_of_ids(ids: Sequence[int | str]) -> NDArray[Any] | None:
+    """Return names of images as an array; ``None``: there are none, or some are numbers and some text."""
+    if not ids or len({type(one) for one in ids}) > 1:
+        return None
+    return np.array(ids, np.int64 if isinstance(ids[0], int) else np.str_)
 
 
 def checksum(objects: Objects) -> int:
@@ -204,6 +261,8 @@ def image_id_of(split: Split, index: int) -> int | str:
     return split.image_id(index) if isinstance(split, HasObjects) else index
 
 
-def _stamp(path: Path) -> bytes:
-    status = path.stat()
-    return f"{status.st_size}.{status.st_mtime_ns}".encode()
+def category_ids_of(split: Split) -> tuple[CategoryId, ...]:
+    """Return what the format calls each class of a split, which may be a part of another; empty: nothing."""
+    if isinstance(split, Subset):
+        return category_ids_of(split.split)
+    return split.category_ids if isinstance(split, AnnotatedSplit) else ()

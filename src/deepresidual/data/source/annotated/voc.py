@@ -39,7 +39,7 @@ def open_voc(root: Path) -> SampleSource:
 def _read_years(root: Path, years: Sequence[Year]) -> Reading:
     reading = Reading(root, {})
     chosen = _chosen_lists(years, reading.notes)
-    read: dict[Path, DescribedImage] = {}
+    used: set[str] = set()
     for year in years:
         folder = year.folder / "JPEGImages"
         images = ImageFiles.below(root, folder if folder.is_dir() else year.folder)
@@ -47,10 +47,10 @@ def _read_years(root: Path, years: Sequence[Year]) -> Reading:
             if file := year.lists.get(name):
                 described = _read_list(root, year, file, images, reading)
                 reading.parts.setdefault(split, []).extend(described)
-                read |= {image.path: image for image in described}
+                used |= {Path(image.file).stem for image in described}
         reading.ignored += [
             IgnoredFile(file.relative_to(root).as_posix(), "its image is in no list that is used")
-            for file in _unlisted(year, {image.stem for image in read})
+            for file in _unlisted(year, used)
         ]
     return reading
 

@@ -67,7 +67,7 @@ def read_described(root: Path, file: Path, image: Path, findings: list[Finding])
         document = parse_xml(read_file(file))
         key = image.relative_to(root).as_posix()
         described = DescribedImage(
-            key, image, name, "xmin {}, ymin {}, xmax {}, ymax {}", _size(document), image.stem
+            key, name, "xmin {}, ymin {}, xmax {}, ymax {}", _size(document), image.stem
         )
         for number, element in enumerate(document.findall("object"), start=1):
             _add_object(described, element, number, findings)
