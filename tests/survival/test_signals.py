@@ -191,6 +191,7 @@ def test_a_terminal_that_is_closed_saves_and_ends(trials: Trials, tmp_path: Path
     words += ["--model", "resnet20", "--image-px", "8", "--batch-size", "12", "--workers", "0"]
     process, terminal = pty.fork()
     if not process:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that nohup started ignore it, and so would this
         os.execv(sys.executable, [sys.executable, "-m", "deepresidual", *words, "--compile", "no"])  # noqa: S606
     shown = b""
     while not (tmp_path / "parts" / "evaluation.json").exists():
