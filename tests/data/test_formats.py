@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from deepresidual.data import formats, readers
-from deepresidual.data.decode import decode, from_pillow
+from deepresidual.data.decode import decode, from_pillow, read_header
 from deepresidual.data.formats import ACCEPTED, EXTENSIONS, ends_early, sniff, suffix_of
 from deepresidual.data.readers import reads_avif
 from deepresidual.errors import DataError
@@ -130,6 +130,7 @@ def test_every_kind_of_file_gives_the_picture_upright(name: str) -> None:
     assert pixels.dtype == np.uint8
     assert pixels.flags["C_CONTIGUOUS"]
     np.testing.assert_allclose(pixels, expected, atol=3)
+    assert read_header(make()).upright == pixels.shape[:2]
 
 
 def test_an_orientation_in_the_exif_of_a_heic_alone_turns_nothing() -> None:
@@ -278,10 +279,18 @@ def test_changed_bytes_are_an_error_or_other_pixels_and_never_another_exception(
         changed = bytearray(content)
         for place in random.integers(4, len(content), 3):
             changed[place] ^= int(random.integers(1, 256))
+        size = None
+        try:
+            size = read_header(bytes(changed)).upright
+        except DataError:
+            with pytest.raises(DataError, match=r"\w"):  # whatever the first reader has found
+                decode(bytes(changed))
+            continue
         try:
             pixels = decode(bytes(changed))
         except DataError:
             continue
+        assert size == pixels.shape[:2]
         assert pixels.ndim == 3
         assert pixels.shape[2] == 3
 

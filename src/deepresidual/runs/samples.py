@@ -225,6 +225,6 @@ def _difference(before: list[str | int] | None, now: list[str | int] | None) -> 
         expected = f" where {before[0]} was" if before else ""
         return f"{now[0]} is there{expected}"
     what, old, new = ("label", before[1], now[1]) if before[1] != now[1] else ("size", before[2], now[2])
-    if what == "size" and max(int(old), int(new)) > _LARGEST_FILE:
-        return f"{now[0]} has another image"
+    if max(int(old), int(new)) > _LARGEST_FILE:
+        return f"{now[0]} has {'another image' if what == 'size' else 'other labels or boxes'}"
     return f"{now[0]} has the {what} {new} and had {old}"
