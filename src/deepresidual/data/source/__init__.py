@@ -87,7 +87,8 @@ def open_source(
     Args:
         data: ``digits`` or ``digit-scenes`` (bundled); a folder of images sorted by class, or a ``.zip`` or
             ``.tar`` of one; a ``.parquet`` file or a folder of them; a ``.csv`` file or ``csv:FILE``; a
-            ``.tar`` of samples with labels, a folder of them or ``shards:PATTERN``; ``cifar10:PATH`` or
+            ``.tar`` of samples with labels, a folder of them or ``shards:PATTERN``; a folder with boxes as of
+            COCO, Pascal VOC or YOLO, or ``coco:PATH``, ``voc:PATH``, ``yolo:PATH``; ``cifar10:PATH`` or
             ``cifar100:PATH``.
         labels: Whether an image has ``one`` label or ``several``. Default: told by the data.
         group: What belongs together and may not stand on both sides (:mod:`.grouping`): a column of the
@@ -187,7 +188,8 @@ def require_exists(data: str | Path) -> None:
     meant = f"did you mean {known[0]}?" if known else did_you_mean(data)
     expected = (
         "'digits', 'digit-scenes', a folder of images by class, a .zip of one, a .parquet file or folder, a "
-        ".csv file, a .tar file or folder, cifar10:PATH or cifar100:PATH"
+        ".csv file, a .tar file or folder, a folder with boxes (COCO, Pascal VOC, YOLO), cifar10:PATH or "
+        "cifar100:PATH"
     )
     raise DataError(f"{data} does not exist", expected="" if meant else expected, remedy=meant)
 

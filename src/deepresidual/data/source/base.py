@@ -192,7 +192,8 @@ class SampleSource:
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
-        classes = f"{len(self.classes):,} classes ({listed_in_order(self.classes, 3)})"
+        counted = "1 class" if len(self.classes) == 1 else f"{len(self.classes):,} classes"
+        classes = f"{counted} ({listed_in_order(self.classes, 3)})"
         return f"SampleSource({self.name}: {splits or 'no splits'}; {classes})"
 
     def split(self, name: str) -> Split:
