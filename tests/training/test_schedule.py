@@ -47,7 +47,8 @@ def test_the_rate_stays_between_nothing_and_the_top(
 ) -> None:
     warmup = data.draw(st.integers(0, total))
     step = data.draw(st.integers(0, total - 1))
-    assert 0 < learning_rate(recipe(schedule), step, total, warmup) <= 0.1
+    # A warm-up may end a rounding above the top, in bits that runs have been repeated with.
+    assert 0 < learning_rate(recipe(schedule), step, total, warmup) <= 0.1 * (1 + 1e-15)
 
 
 # -- warm-up -------------------------------------------------------------------------------------------
