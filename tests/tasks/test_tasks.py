@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import deepresidual
 from deepresidual import RunResult
 from deepresidual.cli import main
 from deepresidual.data import decode
+from deepresidual.data.objects import Objects
 from deepresidual.data.resident import InMemoryImages
 from deepresidual.data.sampler import TrainingOrder
 from deepresidual.data.source import SampleSource, open_source
@@ -24,22 +25,37 @@ from deepresidual.data.source.multilabel import MultilabelSplit
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError, UnknownNameError
 from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Augment
+from deepresidual.runs.read import read_plan
+from deepresidual.runtime.distributed import SINGLE
+from deepresidual.runtime.signals import StopRequest
 from deepresidual.tasks import task_of
 from deepresidual.tasks.task import TASKS
 from deepresidual.training.checkpoint import newest_checkpoint
 from deepresidual.training.launch import train
 from tests.conftest import TINY, write_photos
+from tests.detectors import TINY_DETECTOR, few_scenes
 from tests.tasks.fake import Tags, tagged
 from tests.training.parts import a_plan, changed, record_of, rows, stop_after, weights_of
 
-CHANGES = {"epochs": 2.0, "batch_size": 12, "micro_batch_size": 6, "ema_decay": 0.5, "non_finite": "skip"}
+CHANGES = {
+    "epochs": 2.0,
+    "batch_size": 12,
+    "micro_batch_size": 6,
+    "ema_decay": 0.5,
+    "non_finite": "skip",
+    "evaluate_every": 1.0,
+}
+OF_CLASSES = pytest.mark.parametrize("source", ["classification", "tags", "multilabel"], indirect=True)
 
 
-@pytest.fixture(scope="module", params=["classification", "tags", "multilabel"])
+@pytest.fixture(scope="module", params=["classification", "tags", "multilabel", "detection"])
 def source(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SampleSource]:
     """A data set of each task."""
+    if request.param == "detection":
+        yield few_scenes()
+        return
     photos = tmp_path_factory.mktemp("tasks") / "photos"
     # Square ones can be kept in memory, which must not change what is learned.
     write_photos(photos / "train", 16, columns=24)
@@ -71,8 +87,11 @@ def with_labels(source: SampleSource) -> SampleSource:
 
 
 def trained(source: SampleSource, out: Path, **options: Any) -> RunResult:
-    usual: dict[str, Any] = {"image_px": 8, "num_workers": 0, "precision": "fp32", "compile": "no"}
-    return train(source, TINY, out, changes=CHANGES, **{**usual, **options})
+    detects = source.task == "detection"
+    usual: dict[str, Any] = {"image_px": 32 if detects else 8, "num_workers": 0, "precision": "fp32"}
+    return train(
+        source, TINY_DETECTOR if detects else TINY, out, changes=CHANGES, compile="no", **{**usual, **options}
+    )
 
 
 def test_it_trains_and_says_what_it_measured(source: SampleSource, finished: RunResult) -> None:
@@ -87,11 +106,12 @@ def test_it_trains_and_says_what_it_measured(source: SampleSource, finished: Run
     figures = deepresidual.load(finished.path).metrics["test"]
     assert figures == {name: value for name, value in summary.items() if name != "split"}
     page = (finished.path / "report.html").read_text("utf-8")
-    assert len(task_of(a_plan(task=source.task)).charts) == 2
+    assert len(task_of(a_plan(task=source.task)).charts) >= 2
     titles = {
         "classification": "top-1 error",
         "tags": "wrong tags of an image",
         "multilabel": "images with all labels right",
+        "detection": "loss",  # its AP has a chart of held-out images alone
     }
     for title in ("loss", titles[source.task]):
         assert f"{title} over epochs" in page
@@ -118,6 +138,22 @@ def test_it_goes_on_to_the_same_bits(
     assert trained(source, tmp_path / "parts", resume=True).evaluation is not None
 
 
+def test_what_it_measured_is_what_its_folder_measures(source: SampleSource, finished: RunResult) -> None:
+    model = deepresidual.load(finished.path)
+    written = json.loads((finished.path / "evaluation.json").read_text())
+    task = task_of(read_plan(finished.path)[0])
+    again = task.evaluate(
+        model,
+        source.split("test"),
+        "test",
+        num_workers=0,
+        processes=SINGLE,
+        skip_bad=False,
+        stop=StopRequest(),
+    ).to_dict()
+    assert {name: written[name] for name in again} == json.loads(json.dumps(again))
+
+
 def test_its_name_is_written_unless_it_is_classification(source: SampleSource, finished: RunResult) -> None:
     plan = record_of(finished.path)["plan"]
     own = json.loads((finished.path / "model" / "config.json").read_text())["residual"]
@@ -128,6 +164,7 @@ def test_its_name_is_written_unless_it_is_classification(source: SampleSource, f
     assert deepresidual.load(finished.path).task == source.task
 
 
+@OF_CLASSES
 def test_targets_are_those_that_samples_are_read_with(source: SampleSource) -> None:
     split = source.split("train")
     expected = torch.tensor([split.read(index).target for index in range(len(split))])
@@ -143,15 +180,19 @@ def test_targets_are_those_that_samples_are_read_with(source: SampleSource) -> N
 def test_a_sample_that_cannot_be_used_stops_it_or_is_left_out(
     source: SampleSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = decode.decode
     bad = source.split("test").read(0).content
 
-    def broken(content: bytes) -> Any:
-        if content == bad:
-            raise DataError("not an image")
-        return usual(content)
+    def breaking(usual: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+        def broken(content: bytes) -> Any:
+            if content == bad:
+                raise DataError("not an image")
+            return usual(content)
 
-    monkeypatch.setattr("deepresidual.data.loader.decode", broken)
+        return broken
+
+    for name in ("decode", "open_image"):
+        usual = getattr(decode, name)
+        monkeypatch.setattr(f"deepresidual.data.loader.{name}", breaking(usual))
     with pytest.raises(DataError, match="not an image"):
         trained(source, tmp_path / "stopped")
     done = trained(source, tmp_path / "skipped", bad_samples="skip")
@@ -164,12 +205,16 @@ def test_other_targets_are_another_data_set(source: SampleSource) -> None:
     assert [row[0] for row in split.rows()] == [split.key(index) for index in range(len(split))]
     by_row: dict[int, list[Any]] = {}
     for index, row in enumerate(split.rows()):
-        by_row.setdefault(row[1], []).append(split.read(index).target)
+        target = split.read(index).target
+        by_row.setdefault(row[1], []).append(
+            repr(target.to_dict(source.classes)) if isinstance(target, Objects) else target
+        )
     # Rows with the same second place have the same target, and others another.
     assert all(len(set(targets)) == 1 for targets in by_row.values())
     assert len({targets[0] for targets in by_row.values()}) == len(by_row) > 1
 
 
+@OF_CLASSES
 @pytest.mark.usefixtures("finished")
 def test_commands_for_classes_take_classifiers_alone(
     source: SampleSource, finished: RunResult, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -184,6 +229,7 @@ def test_commands_for_classes_take_classifiers_alone(
         assert "is a model for tags; expected a classifier" in capsys.readouterr().err
 
 
+@OF_CLASSES
 def test_the_card_and_the_thresholds_of_several_labels(source: SampleSource, finished: RunResult) -> None:
     card = (finished.path / "model" / "README.md").read_text("utf-8")
     model = deepresidual.load(finished.path)
@@ -204,6 +250,7 @@ def test_what_other_libraries_would_misread_is_not_converted(
     assert not (tmp_path / "timm").exists()
 
 
+@OF_CLASSES
 @pytest.mark.parametrize(
     ("thresholds", "message"),
     [
