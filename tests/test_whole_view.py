@@ -80,7 +80,7 @@ def test_the_view_of_evaluation_is_that_of_its_choice(
     assert np.array_equal(apply(pixels, choice, record, crop_px), view)
     window = window_of(choice, height, width, record, crop_px)
     assert window.filled == record.whole_size(height, width)
-    corners = window.place(np.array([[0, 0, width, height]], np.float32))
+    corners, _ = window.shown(np.array([[0, 0, width, height]], np.float32))
     np.testing.assert_allclose(corners, [[0, 0, window.filled[1], window.filled[0]]], rtol=1e-5)
 
 

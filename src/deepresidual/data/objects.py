@@ -106,24 +106,22 @@ class Objects:
             window: The view.
             seed: Decides which of its regions training looks at.
         """
-        boxes = window.place(self.boxes)
-        cut = window.clip(boxes)
-        visible = areas_of(cut)
+        boxes, share = window.shown(self.boxes)
         seen = dataclasses.replace(
             self,
-            boxes=cut,
-            crowd=self.crowd | (_shares(visible, areas_of(boxes)) < MIN_VISIBLE),
-            areas=self.areas * _shares(visible, areas_of(self.boxes)),
+            boxes=boxes,
+            crowd=self.crowd | (share < MIN_VISIBLE),
+            areas=self.areas * share * np.float32(window.magnification),
             window=window,
             seed=seed,
         )
-        return seen[visible > 0]
+        return seen[share > 0]
 
     def unseen(self) -> Self:
         """Return objects of a view in pixels of its image, cut at the image's edges."""
         if self.window is None:
             return self
-        boxes = self.window.clip_to_image(self.window.place_back(self.boxes))
+        boxes = self.window.place_back(self.boxes)
         return dataclasses.replace(self, boxes=boxes, areas=areas_of(boxes), window=None)
 
     # -- JSON ----------------------------------------------------------------------------------------
@@ -186,10 +184,6 @@ def areas_of(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     product: NDArray[np.float32] = (sides[:, 0] * sides[:, 1]).astype(np.float32)
     return product
-
-
-def _shares(parts: NDArray[np.float32], wholes: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.divide(parts, wholes, out=np.zeros_like(parts), where=wholes > 0)
 
 
 def _or_zeros(values: Any, count: int, kind: type[Any]) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from deepresidual.data.augment.crop import (
     surroundings,
 )
 from deepresidual.data.augment.erasing import choose_rectangle, erase
-from deepresidual.data.augment.policy import Operation, apply_operations, choose_operations
+from deepresidual.data.augment.policy import Operation, apply_operations, choose_operations, moves_of
 from deepresidual.data.augment.window import Window
 from deepresidual.errors import ConfigurationError
 from deepresidual.preprocess import Preprocess
@@ -144,7 +144,8 @@ def window_of(choice: Choice, height: int, width: int, preprocess: Preprocess, s
     if choice.flip:
         scale_x, shift_x = -scale_x, side_px - shift_x
         inside = (side_px - inside[2], inside[1], side_px - inside[0], inside[3])
-    return Window((height, width), side_px, (scale_x, scale_y), (shift_x, shift_y), inside)
+    turned = moves_of(choice.operations, side_px)
+    return Window((height, width), side_px, (scale_x, scale_y), (shift_x, shift_y), inside, turned)
 
 
 def apply(

@@ -9,7 +9,8 @@ one of 31 strengths. The operations are Pillow's, as there; the random numbers a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from deepresidual.data.augment.window import Affine
 from deepresidual.preprocess import Interpolation
 from deepresidual.recipe import Augment
 
@@ -234,14 +236,8 @@ def _carry_out(
             return ImageEnhance.Sharpness(image).enhance(strength)
         case "rotate":
             return image.rotate(strength, resampling, fillcolor=fill)
-        case "shear-x":
-            return _moved(image, (1, strength, 0, 0, 1, 0), resampling, fill)
-        case "shear-y":
-            return _moved(image, (1, 0, 0, strength, 1, 0), resampling, fill)
-        case "translate-x":
-            return _moved(image, (1, 0, -strength, 0, 1, 0), resampling, fill)
-        case "translate-y":
-            return _moved(image, (1, 0, 0, 0, 1, -strength), resampling, fill)
+        case "shear-x" | "shear-y" | "translate-x" | "translate-y":
+            return _moved(image, _MOVES[kind](strength), resampling, fill)
         case _:
             assert_never(kind)
 
@@ -253,3 +249,40 @@ def _moved(
     from PIL import Image
 
     return image.transform(image.size, Image.Transform.AFFINE, place_of, resampling, fillcolor=fill)
+
+
+# From places of the new image to those of the old one, as Pillow's Image.transform takes it.
+_MOVES: dict[OperationKind, Callable[[float], Affine]] = {
+    "shear-x": lambda strength: (1, strength, 0, 0, 1, 0),
+    "shear-y": lambda strength: (1, 0, 0, strength, 1, 0),
+    "translate-x": lambda strength: (1, 0, -strength, 0, 1, 0),
+    "translate-y": lambda strength: (1, 0, 0, 0, 1, -strength),
+}
+
+
+# -- places -----------------------------------------------------------------------------------------------
+
+
+def moves_of(operations: Sequence[Operation], side_px: int) -> tuple[Affine, ...]:
+    """Return how operations move what a view shows: a map of old places to new ones each, in order.
+
+    Operations that change colours alone have none.
+
+    Args:
+        operations: What :func:`choose_operations` returned.
+        side_px: Side of the view in pixels.
+    """
+    return tuple(move for operation in operations if (move := _move_of(operation, side_px)) is not None)
+
+
+def _move_of(operation: Operation, side_px: int) -> Affine | None:
+    if operation.kind == "rotate":
+        # Counter-clockwise around the middle of the view, seen with y pointing down.
+        cos, sin = math.cos(math.radians(operation.strength)), math.sin(math.radians(operation.strength))
+        middle = side_px / 2
+        return (cos, sin, middle * (1 - cos - sin), -sin, cos, middle * (1 - cos + sin))
+    if operation.kind not in _MOVES:
+        return None
+    # Each has one number beside those of the identity, whose sign the inverse changes.
+    _, b, c, d, _, f = _MOVES[operation.kind](operation.strength)
+    return (1, -b, -c, -d, 1, -f)
