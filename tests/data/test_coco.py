@@ -240,6 +240,18 @@ def _without(entry: dict[str, Any], field: str) -> dict[str, Any]:
             coco_document(annotations=[_BOX | {"area": "9"}]),
             r"annotation 4 has '9' as area; expected a number",
         ),
+        (
+            coco_document(annotations=[_BOX | {"id": [4]}]),
+            r"annotation 1 has \[4\] as id; expected a whole num",
+        ),
+        (
+            coco_document(annotations=[_BOX | {"area": -9}]),
+            r"annotation 4 \(cat\) has a box or an area that no im",
+        ),
+        (
+            coco_document(annotations=[_BOX | {"bbox": [1, 2, 1e30, 4]}]),
+            r"annotation 4 \(cat\) has a box or an area that no image has \(bbox 1, 2, 1e\+30, 4\)",
+        ),
         (coco_document(annotations=[3]), r"annotation 1 is an int; expected an object"),
         (
             json.dumps(coco_document(annotations=[_BOX | {"bbox": [1, 2, float("nan"), 4]}])),
@@ -248,6 +260,10 @@ def _without(entry: dict[str, Any], field: str) -> dict[str, Any]:
         (
             coco_document(images=[{"id": 7, "file_name": "a.jpg"}, {"id": 7, "file_name": "b.jpg"}]),
             r"x\.json has the image id 7 twice \(a\.jpg, b\.jpg\)",
+        ),
+        (
+            coco_document(images=[{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "a.jpg"}]),
+            r"the images a\.jpg and a\.jpg are both of the file a\.jpg",
         ),
         (
             coco_document(images=[{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "./a.jpg"}]),

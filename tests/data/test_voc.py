@@ -168,6 +168,30 @@ def test_a_bad_file_is_named(tmp_path: Path, xml: str, message: str) -> None:
         open_source(tmp_path)
 
 
+def test_masks_of_the_same_name_are_no_images_and_a_file_name_may_differ(tmp_path: Path) -> None:
+    for number in range(5):
+        image(tmp_path / "JPEGImages" / f"{number}.jpg")
+        image(tmp_path / "SegmentationClass" / f"{number}.png")
+        (tmp_path / "Annotations").mkdir(exist_ok=True)
+        (tmp_path / "Annotations" / f"{number}.xml").write_text(voc_xml(("cat", (1, 1, 5, 5))))
+    image(tmp_path / "JPEGImages" / "x-9.jpg")
+    other = voc_xml(("cat", (1, 1, 5, 5))).replace("wrong.jpg", "C:\\photos\\x-9.jpg")
+    (tmp_path / "Annotations" / "9.xml").write_text(other)
+    source = open_source(tmp_path)
+    assert source.whole is not None
+    names = [f"JPEGImages/{name}.jpg" for name in ("0", "1", "2", "3", "4", "x-9")]
+    assert sorted(source.whole.key(index) for index in range(6)) == names
+    assert source.ignored == ()
+
+
+def test_other_xml_is_no_annotation(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        for number in range(5):
+            image(tmp_path / name / f"{number}.jpg")
+    (tmp_path / "sitemap.xml").write_text("<urlset/>")
+    assert open_source(tmp_path).task == "classification"
+
+
 def test_missing_files_are_named_with_the_nearest(tmp_path: Path) -> None:
     voc_year(tmp_path, {"train": ["photo_1", "other_2"], "val": ["b"]})
     (tmp_path / "JPEGImages" / "photo_1.jpg").rename(tmp_path / "JPEGImages" / "photo-1.jpg")

@@ -82,6 +82,25 @@ def test_labels_may_lie_beside_images_and_lists_may_name_these(tmp_path: Path) -
     assert [source.splits["train"].key(index) for index in range(2)] == ["1.jpg", "2.jpg"]
 
 
+def test_the_export_of_cvat(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        image(tmp_path / "obj_train_data" / f"{name}.jpg").with_suffix(".txt").write_text(_ROW)
+    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    (tmp_path / "obj.data").write_text("classes = 2\nnames = data/obj.names\n")
+    (tmp_path / "train.txt").write_text("data/obj_train_data/a.jpg\n")
+    source = open_source(tmp_path)
+    assert (source.classes, len(source.splits["train"])) == (("cat", "dog"), 2)
+    with pytest.raises(DataError, match=r"has only a training split; .* with --validation 0\.2"):
+        source.require_training_splits()
+
+
+def test_training_images_that_are_measured_on_are_told(tmp_path: Path) -> None:
+    _data(tmp_path, yaml="train: images/train\nval: images/train\nnames: [cat, dog]\n")
+    assert open_source(tmp_path).notes[0] == (
+        "data.yaml has images/train as train and as val: what is measured there was trained on"
+    )
+
+
 # -- rows ------------------------------------------------------------------------------------------------
 
 

@@ -94,7 +94,7 @@ def _read_file(
     described = _images(document["images"], shown)
     if not described:
         raise DataError(f"{shown} lists no images", expected="at least one in 'images'")
-    keys = images.find(file, split, {image.key: image for image in described.values()})
+    keys = images.find(file, split, [image.key for image in described.values()])
     for image, key in zip(described.values(), keys, strict=True):
         image.key = key
     _add_annotations(document["annotations"], described, names, findings)
@@ -150,12 +150,15 @@ def _images(entries: Sequence[Any], shown: str) -> dict[CategoryId, DescribedIma
     return found
 
 
+_MOST_PX = 1_000_000
+
+
 def _side(entry: Mapping[str, Any], side: str, where: str) -> int:
     """Return a side of an image in pixels, 0 where it is not said."""
     value = entry.get(side)
     if value is None:
         return 0
-    if not isinstance(value, int | float) or isinstance(value, bool) or value != int(value) or value < 0:
+    if type(value) not in _NUMBERS or not 0 <= value <= _MOST_PX or value != int(value):
         raise DataError(f"{where} is {quoted(value)}", expected="a whole number of pixels")
     return int(value)
 
@@ -177,7 +180,12 @@ def _add_annotations(
             right, bottom = left + width, top + height
             identity = entry.get("id")
             crowd, area = entry.get("iscrowd", 0), entry.get("area")
-            usual = type(right) in _NUMBERS and type(bottom) in _NUMBERS and type(area) in _AREAS
+            usual = (
+                type(identity) in _IDS
+                and type(right) in _NUMBERS
+                and type(bottom) in _NUMBERS
+                and type(area) in _AREAS
+            )
         except (KeyError, TypeError, ValueError):
             usual = False
         if not usual:
@@ -203,7 +211,7 @@ def _add_annotations(
         image.areas.append(area)
 
 
-_NUMBERS, _AREAS = {int, float}, {int, float, type(None)}
+_NUMBERS, _AREAS, _IDS = {int, float}, {int, float, type(None)}, {int, str, type(None)}
 
 
 def _refuse(
@@ -217,8 +225,8 @@ def _refuse(
     where = f"{shown}: annotation {place + 1}"
     if not isinstance(entry, dict):
         raise DataError(f"{where} is {kind_of(entry)}", expected="an object")
-    if "id" in entry:
-        where = f"{shown}: annotation {quoted(entry['id'])}"
+    if entry.get("id") is not None:
+        where = f"{shown}: annotation {_id(entry, 'id', where)}"
     for field, known, what in (("image_id", images, "images"), ("category_id", names, "categories")):
         value = _id(entry, field, where)
         if value not in known:

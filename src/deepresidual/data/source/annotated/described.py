@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from deepresidual.data.objects import Objects
 from deepresidual.data.source.annotated.findings import Finding, FindingKind
 from deepresidual.data.source.annotated.split import Annotations
+from deepresidual.errors import DataError
 
 # Tools round to half a pixel or to a few digits of a fraction; what reaches over an edge by less is no error.
 _ROUNDING_PX, _ROUNDING_SHARE = 0.5, 0.002
+
+_MOST = 1e9  # pixels; float32 and the products of sides hold it
 
 
 @dataclass
@@ -55,6 +58,10 @@ class DescribedImage:
         number = self.numbers[row] if self.numbers else f"object {row + 1}"
         return f"{number} ({self.classes[row]})"
 
+    def box(self, row: int) -> str:
+        """Return the box of object ``row`` as its file has it."""
+        return self.written.format(*(f"{number:g}" for number in self.raw[row]))
+
 
 def annotations_of(
     images: Sequence[DescribedImage], numbers: Mapping[str, int], findings: list[Finding]
@@ -70,8 +77,18 @@ def annotations_of(
         findings: What is found is added to this list.
     """
     relative = any(image.relative for image in images)
+    ends = np.cumsum([len(image.boxes) for image in images])
     counts = np.array([len(image.boxes) for image in images])
     boxes = np.array([box for image in images for box in image.boxes], np.float64).reshape(-1, 4)
+    areas = np.array(
+        [area for image in images for area in image.areas or [None] * len(image.boxes)], np.float64
+    )
+    for row in np.flatnonzero((np.abs(boxes) > _MOST).any(axis=1) | (areas < 0) | (areas > _MOST**2))[:1]:
+        image, within = _place(images, ends, int(row))
+        raise DataError(
+            f"{image.file}: {image.subject(within)} has a box or an area that no image has "
+            f"({image.box(within)})"
+        )
     # Without a size of the image nothing is outside of it.
     sides = [(1.0, 1.0) if relative else image.size or (np.inf, np.inf) for image in images]
     limits = np.repeat(np.array(sides)[:, [1, 0, 1, 0]], counts, axis=0)
@@ -80,15 +97,10 @@ def annotations_of(
     empty = (boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])
     gone = ((cut[:, 2] <= cut[:, 0]) | (cut[:, 3] <= cut[:, 1])) & ~empty
     outside = (np.abs(cut - boxes) > (_ROUNDING_SHARE if relative else _ROUNDING_PX)).any(axis=1)
-    ends = np.cumsum(counts)
     for row in np.flatnonzero(empty | gone | outside).tolist():
-        image = int(np.searchsorted(ends, row, side="right"))
-        within = row - int(ends[image] - counts[image])
-        findings.append(_finding(images[image], within, is_empty=bool(empty[row]), is_gone=bool(gone[row])))
+        image, within = _place(images, ends, row)
+        findings.append(_finding(image, within, is_empty=bool(empty[row]), is_gone=bool(gone[row])))
     kept = ~(empty | gone)
-    areas = np.array(
-        [area for image in images for area in image.areas or [None] * len(image.boxes)], np.float64
-    )
     of_box = (cut[:, 2] - cut[:, 0]) * (cut[:, 3] - cut[:, 1])
     objects = Objects(
         boxes.astype(np.float32),
@@ -109,6 +121,12 @@ def annotations_of(
     )
 
 
+def _place(images: Sequence[DescribedImage], ends: NDArray[np.int64], row: int) -> tuple[DescribedImage, int]:
+    """Return the image of an object of all, and which of its objects it is."""
+    image = int(np.searchsorted(ends, row, side="right"))
+    return images[image], row - int(ends[image]) + len(images[image].boxes)
+
+
 def _flags(parts: Sequence[Sequence[bool]], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return the flags of all objects, given those of each image or an empty list."""
     if not any(parts):
@@ -119,7 +137,7 @@ def _flags(parts: Sequence[Sequence[bool]], counts: NDArray[np.int64]) -> NDArra
 
 
 def _finding(image: DescribedImage, row: int, *, is_empty: bool, is_gone: bool) -> Finding:
-    written = image.written.format(*(f"{number:g}" for number in image.raw[row]))
+    written = image.box(row)
     size = "" if image.size is None else f" of {image.size[1]}×{image.size[0]} px"
     kind: FindingKind = "box-outside"
     if is_empty:

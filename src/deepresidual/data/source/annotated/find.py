@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import re
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from deepresidual.data.formats import is_image_name
 from deepresidual.data.source.annotated.years import find_years
+from deepresidual.data.source.archive import read_bytes
 from deepresidual.data.source.base import SampleSource, canonical_split
 from deepresidual.data.source.files import Listing, list_folder
 from deepresidual.errors import DataError
@@ -17,7 +19,7 @@ from deepresidual.errors import DataError
 BoxFormat: TypeAlias = Literal["coco", "voc", "yolo"]
 
 # Folders that annotations are put into; folders of classes have other names.
-_FOLDERS = re.compile(r"annotations?|annots?|xmls?|labels?|images?|img|imgs", re.IGNORECASE)
+_FOLDERS = re.compile(r"annotations?|annots?|xmls?|labels?|images?|imgs?|obj_\w+_data", re.IGNORECASE)
 _MOST_LEVELS = 2
 
 
@@ -31,9 +33,7 @@ def find_format(folder: Path) -> BoxFormat | None:
     found: list[BoxFormat] = []
     if _coco_files(places):
         found.append("coco")
-    if find_years(folder) or any(
-        name.casefold().endswith(".xml") for place in places for name in place.files
-    ):
+    if find_years(folder) or any(map(_holds_xml, places)):
         found.append("voc")
     if _has_labels(places) or ((file := _yolo_description(places)) and _says(file, b"train")):
         found.append("yolo")
@@ -93,6 +93,17 @@ def _places(folder: Path) -> Iterator[Listing]:
             ]
 
 
+def _holds_xml(place: Listing) -> bool:
+    """Return whether one of the first XML files of a folder is one of annotations."""
+    files = (place.folder / name for name in place.files if name.casefold().endswith(".xml"))
+    return any(
+        b"<annotation" in read_bytes(file, _FIRST_BYTES) for file in itertools.islice(files, _FIRST_FILES)
+    )
+
+
+_FIRST_FILES, _FIRST_BYTES = 10, 4096
+
+
 # -- COCO ------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +161,7 @@ def _says(file: Path, key: bytes) -> bool:
 def _has_labels(places: list[Listing]) -> bool:
     """Return whether text files lie in ``labels`` beside ``images``, or beside images and class names."""
     folders = {place.folder for place in places}
+    has_names = any(name in place.files for place in places for name in _LISTS_OF_NAMES)
     for place in places:
         texts = [name for name in place.files if name.endswith(".txt")]
         parts = place.folder.parts
@@ -157,7 +169,7 @@ def _has_labels(places: list[Listing]) -> bool:
             at = len(parts) - 1 - parts[::-1].index("labels")
             if Path(*parts[:at], "images", *parts[at + 1 :]) in folders:
                 return True
-        if not set(texts).isdisjoint(_LISTS_OF_NAMES):
+        if has_names and texts:
             stems = {name[: -len(".txt")] for name in texts}
             if any(is_image_name(name) and Path(name).stem in stems for name in place.files):
                 return True

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deepresidual.data.formats import is_image_name
-from deepresidual.data.source.annotated.described import DescribedImage
 from deepresidual.data.source.base import IgnoredFile, canonical_split
 from deepresidual.data.source.files import list_folder, split_in_name, walk
 from deepresidual.errors import DataError, listed, nearest
+
+_IMAGES = re.compile(r"(jpeg)?images?|imgs?|data", re.IGNORECASE)
 
 
 class ImageFiles:
@@ -50,16 +51,24 @@ class ImageFiles:
             raise self.missing(stem, named_in)
         raise self._ambiguous(found, named_in)
 
-    def near(self, file: Path) -> Path | None:
-        """Return the image that a file of annotations of its name belongs to: beside it, or the nearest.
+    def near(self, file: Path, name: str | None = None) -> Path | None:
+        """Return the image that a file of annotations belongs to: beside it, or in the nearest folder.
+
+        Of several that are equally near, the one in a folder of images is meant: others may hold masks.
+
+        Args:
+            file: The file of annotations.
+            name: Name of the image. Default: that of the file.
 
         Raises:
             DataError: Several are equally near.
         """
-        found = self._by_stem.get(file.stem, [])
+        found = self._by_stem.get(Path(name or file.name).stem, [])
         if len(found) > 1:
             depth = max(_shared(path, file) for path in found)
             found = [path for path in found if _shared(path, file) == depth]
+        if len(found) > 1:
+            found = [path for path in found if _IMAGES.fullmatch(path.parent.name)] or found
         if len(found) > 1:
             raise self._ambiguous(found, file.relative_to(self._root).as_posix())
         return found[0] if found else None
@@ -103,13 +112,13 @@ class ListedImages:
         self._files: dict[str, set[str]] = {}
         self._used: dict[str, set[str]] = {}
 
-    def find(self, file: Path, split: str | None, images: Mapping[str, DescribedImage]) -> list[str]:
+    def find(self, file: Path, split: str | None, names: Sequence[str]) -> list[str]:
         """Return the path of every image, relative to the data set.
 
         Args:
             file: The file of annotations.
             split: The split that it is of.
-            images: The images by the names that the file has for them.
+            names: The names that the file has for its images.
 
         Raises:
             DataError: One is not there, or two are of one file; the message names it.
@@ -118,7 +127,7 @@ class ListedImages:
         folders = self._folders(file, split)
         found: dict[str, str] = {}
         missing = list[str]()
-        for name in images:
+        for name in names:
             path = self._path(name, folders)
             if path is None:
                 missing.append(name)
@@ -127,7 +136,7 @@ class ListedImages:
             else:
                 found[path] = name
         if missing:
-            raise self._missing(shown, missing, len(images), folders)
+            raise self._missing(shown, missing, len(names), folders)
         for path in found:
             folder, _, name = path.rpartition("/")
             self._used.setdefault(folder, set()).add(name)

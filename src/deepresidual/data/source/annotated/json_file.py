@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def read_coco_document(file: Path, shown: str) -> dict[str, Any]:
         content = file.read_bytes()
     except OSError as error:
         raise DataError(f"{shown} cannot be read ({error.strerror})") from error
-    content = _POLYGONS.sub(b'"segmentation":[]', content)
+    content = _POLYGONS.sub(b'"segmentation":[]', content.removeprefix(codecs.BOM_UTF8))
     try:
         document = parse(content)
     except RecordError as error:

@@ -8,15 +8,17 @@ the splits.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deepresidual.data.decode import read_file
+from deepresidual.data.formats import is_image_name
 from deepresidual.data.source.annotated.described import DescribedImage
 from deepresidual.data.source.annotated.findings import Finding
 from deepresidual.data.source.annotated.image_files import ImageFiles, split_of_folders
 from deepresidual.data.source.annotated.source import Reading, source_of
-from deepresidual.data.source.annotated.xml import read_described
+from deepresidual.data.source.annotated.xml import file_name_in, read_described
 from deepresidual.data.source.annotated.years import Year, find_years
 from deepresidual.data.source.base import TRAIN, IgnoredFile, SampleSource
 from deepresidual.data.source.files import list_folder, walk
@@ -83,12 +85,9 @@ def _read_list(
     stems = list(_stems(file))
     if not stems:
         raise DataError(f"{shown} names no images", remedy="fill it or remove it")
-    if (
-        twice := next((stem for stem in stems if stems.count(stem) > 1), None)
-        if len(set(stems)) < len(stems)
-        else None
-    ):
-        raise DataError(f"{shown} names {twice} twice", remedy="remove one of the lines")
+    (most, count), *_ = Counter(stems).most_common(1)
+    if count > 1:
+        raise DataError(f"{shown} names {most} {count:,} times", remedy="keep one of the lines")
     annotations = [year.folder / "Annotations" / f"{stem}.xml" for stem in stems]
     there = [annotation.is_file() for annotation in annotations]
     if not any(there):
@@ -106,14 +105,14 @@ def _read_list(
 
 
 def _stems(file: Path) -> Iterator[str]:
-    """Yield the names of images in a list: the first word of each line, as lists of a class have a second."""
+    """Yield the names of images in a list, a line each; some tools write the ending of the file, too."""
     try:
         text = read_file(file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not text in UTF-8") from error
     for line in text.splitlines():
-        if stem := line.strip():
-            yield stem
+        if name := line.strip():
+            yield Path(name).stem if is_image_name(name) else name
 
 
 def _unlisted(year: Year, used: set[str]) -> Iterator[Path]:
@@ -142,7 +141,7 @@ def _read_beside(root: Path) -> Reading:
     used: dict[Path, Path] = {}
     for file in sorted(files):
         shown = file.relative_to(root).as_posix()
-        image = images.near(file)
+        image = images.near(file) or images.near(file, file_name_in(root, file))
         if image is None:
             raise images.missing(file.stem, shown)
         if image in used:
@@ -159,9 +158,10 @@ def _read_beside(root: Path) -> Reading:
         raise DataError(
             f"{stray[0].key} lies in no split, and others do", expected="all images in train/, val/ or test/"
         )
+    folders = {image.parent for image in used}
     reading.findings += [
         Finding("not-annotated", path.relative_to(root).as_posix(), "", "it has no XML file", is_used=False)
         for path in images.paths
-        if path not in used
+        if path not in used and path.parent in folders
     ]
     return reading

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
 from xml.parsers import expat
@@ -13,6 +15,7 @@ from deepresidual.data.source.annotated.findings import Finding
 from deepresidual.errors import DataError, quoted
 
 _MAX_BYTES = 64_000_000
+_MOST_PX = 1_000_000
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -41,6 +44,25 @@ def parse_xml(content: bytes) -> ET.Element:
     return builder.close()
 
 
+def file_name_in(root: Path, file: Path) -> str:
+    """Return the file name that the annotations of an image have for it; empty: none.
+
+    Raises:
+        DataError: They cannot be read; the message names the file.
+    """
+    with _naming(file.relative_to(root).as_posix()):
+        return (parse_xml(read_file(file)).findtext("filename") or "").replace("\\", "/").strip()
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Put the name of a file before the message of an error."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{name}: {error.found}", expected=error.expected, remedy=error.remedy) from error
+
+
 def _refuse_document_type(*_: object) -> None:
     raise DataError(
         "the file has a document type (<!DOCTYPE)", expected="plain XML, as annotation tools write"
@@ -63,7 +85,7 @@ def read_described(root: Path, file: Path, image: Path, findings: list[Finding])
         DataError: It cannot be read, or lacks something; the message names file and object.
     """
     name = file.relative_to(root).as_posix()
-    try:
+    with _naming(name):
         document = parse_xml(read_file(file))
         key = image.relative_to(root).as_posix()
         described = DescribedImage(
@@ -71,13 +93,11 @@ def read_described(root: Path, file: Path, image: Path, findings: list[Finding])
         )
         for number, element in enumerate(document.findall("object"), start=1):
             _add_object(described, element, number, findings)
-    except DataError as error:
-        raise DataError(f"{name}: {error.found}", expected=error.expected, remedy=error.remedy) from error
     return described
 
 
 def _size(document: ET.Element) -> tuple[int, int] | None:
-    """Return height and width; ``None`` where they are missing or 0, as some tools leave them."""
+    """Return height and width; ``None`` where they are missing or 0, as some tools leave them, or absurd."""
     if document.tag != "annotation":
         raise DataError(f"the file holds <{document.tag}>", expected="<annotation>, as Pascal VOC has it")
     sides = [document.findtext(f"size/{side}", "0").strip() for side in ("height", "width")]
@@ -87,7 +107,7 @@ def _size(document: ET.Element) -> tuple[int, int] | None:
         raise DataError(
             f"its size is {quoted(sides[1])} × {quoted(sides[0])}", expected="whole numbers"
         ) from error
-    return (height, width) if height > 0 and width > 0 else None
+    return (height, width) if 0 < height <= _MOST_PX and 0 < width <= _MOST_PX else None
 
 
 def _add_object(described: DescribedImage, element: ET.Element, number: int, findings: list[Finding]) -> None:

@@ -43,6 +43,10 @@ def open_yolo(root: Path, description: Path | None) -> SampleSource:
             expected="data.yaml with 'names', or classes.txt with a name a line, beside images/ and labels/",
         )
     names = _class_names(root, description)
+    if (train := names.splits.get("train")) and train == names.splits.get("val"):
+        reading.notes.append(
+            f"{names.file} has {train[0]} as train and as val: what is measured there was trained on"
+        )
     reading.classes = tuple(names.by_number.values())
     by_split = _images_by_split(root, names, reading.ignored)
     labels_seen: set[Path] = set()
