@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +48,29 @@ class ProposalHead(nn.Module):
             codes.append(self.bbox_pred(hidden).permute(0, 2, 3, 1).reshape(count, -1, 4).float())
         return logits, codes
 
+    def at(self, maps: Sequence[Tensor], images: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`forward` does for some anchors alone: logits ``(n,)`` and codes ``(n, 4)``.
+
+        A gradient then passes few places instead of whole maps: 256 of 16,368 anchors in an image of 256
+        pixels. Of a head with one convolution.
+
+        Args:
+            maps: The map of each level, ``(N, C, H, W)``.
+            images: ``(n,)`` int64: which image of the batch.
+            anchors: ``(n,)`` int64: which anchor of all levels'.
+        """
+        count = self.cls_logits.out_channels
+        places, kinds = anchors // count, anchors % count
+        conv = cast("nn.Conv2d", self.conv.get_submodule("0.0"))
+        weight = conv.weight.permute(0, 2, 3, 1).flatten(1)
+        hidden = functional.relu(functional.linear(_patches(maps, images, places), weight, conv.bias))
+        logits, codes = (
+            functional.linear(hidden, layer.weight.flatten(1), layer.bias).float()
+            for layer in (self.cls_logits, self.bbox_pred)
+        )
+        each = torch.arange(len(anchors), device=anchors.device)
+        return logits[each, kinds], codes.view(-1, count, 4)[each, kinds]
+
 
 class ProposalNetwork(nn.Module):
     """The head and what is made of what it says: proposals, and in training losses."""
@@ -55,6 +80,7 @@ class ProposalNetwork(nn.Module):
         self.head = ProposalHead(spec)
         self._anchors = spec.anchors
         self._settings = spec.proposals
+        self._convs = spec.rpn_convs
 
     def forward(
         self,
@@ -71,16 +97,28 @@ class ProposalNetwork(nn.Module):
             sizes: Height and width of each image.
             taught: What the images teach; ``None`` in evaluation.
         """
-        logits, codes = self.head(maps)
         shapes = [(level.shape[2], level.shape[3]) for level in maps]
+        learns_at_places = self._learns_at_places(shapes)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not learns_at_places):
+            logits, codes = self.head(maps)
         anchors = make_anchors(self._anchors, shapes, image, maps[0].device)
         with torch.no_grad():
             proposals = self._propose(logits, codes, anchors, sizes, is_training=taught is not None)
-        if taught is None:
-            return proposals, {}
-        return proposals, self._losses(
-            torch.cat(logits, dim=1), torch.cat(codes, dim=1), torch.cat(anchors), sizes, taught
-        )
+            if taught is None:
+                return proposals, {}
+            samples = self._sample(torch.cat(anchors), sizes, taught)
+        if learns_at_places:
+            logit, code = self.head.at(maps, samples.images, samples.anchors)
+        else:
+            logit, code = (
+                torch.cat(values, dim=1)[samples.images, samples.anchors] for values in (logits, codes)
+            )
+        return proposals, self._losses(logit, code, samples)
+
+    def _learns_at_places(self, shapes: Sequence[Size]) -> bool:
+        """Return whether few places are sampled: then their outputs are computed again, with a gradient."""
+        places = sum(rows * columns for rows, columns in shapes)
+        return self._convs == 1 and places > 2 * self._settings.samples
 
     def _propose(
         self,
@@ -111,39 +149,78 @@ class ProposalNetwork(nn.Module):
             proposals.append(boxes[kept])
         return proposals
 
-    def _losses(
-        self, logits: Tensor, codes: Tensor, anchors: Tensor, sizes: Sequence[Size], taught: Sequence[Taught]
-    ) -> Losses:
+    def _sample(self, anchors: Tensor, sizes: Sequence[Size], taught: Sequence[Taught]) -> _Samples:
         settings = self._settings
         positives, negatives, targets = list[Tensor](), list[Tensor](), list[Tensor]()
-        with torch.no_grad():
-            for number, (size, objects) in enumerate(zip(sizes, taught, strict=True)):
-                matches = match(
-                    anchors,
-                    objects,
-                    positive_iou=settings.positive_iou,
-                    negative_iou=(0.0, settings.negative_iou),
-                    best_of_each=True,
-                    usable=inside(anchors, size) if self._anchors.inside_only else None,
-                )
-                positive, negative = draw_samples(
-                    matches, settings.samples, settings.positive_share, objects.seed, "anchors"
-                )
-                targets.append(
-                    boxes_.encode(objects.objects[matches.objects[positive]], anchors[positive], _WEIGHTS)
-                )
-                positives.append(positive + number * len(anchors))
-                negatives.append(negative + number * len(anchors))
-            positive = torch.cat(positives)
-            sampled = torch.cat([positive, *negatives])
-            is_object = (torch.arange(len(sampled), device=sampled.device) < len(positive)).to(logits.dtype)
-        of_class = functional.binary_cross_entropy_with_logits(
-            logits.flatten()[sampled], is_object, reduction="sum"
-        )
-        of_box = boxes_loss(codes.flatten(0, 1)[positive], torch.cat(targets), settings.smooth_l1_beta)
+        for size, objects in zip(sizes, taught, strict=True):
+            matches = match(
+                anchors,
+                objects,
+                positive_iou=settings.positive_iou,
+                negative_iou=(0.0, settings.negative_iou),
+                best_of_each=True,
+                usable=inside(anchors, size) if self._anchors.inside_only else None,
+            )
+            positive, negative = draw_samples(
+                matches, settings.samples, settings.positive_share, objects.seed, "anchors"
+            )
+            nearest = objects.objects[matches.objects[positive]]
+            targets.append(boxes_.encode(nearest, anchors[positive], _WEIGHTS))
+            positives.append(positive)
+            negatives.append(negative)
+        counts = torch.tensor([len(places) for places in (*positives, *negatives)], device=anchors.device)
+        images = torch.arange(len(taught), device=anchors.device).repeat(2).repeat_interleave(counts)
+        return _Samples(images, torch.cat([*positives, *negatives]), torch.cat(targets))
+
+    def _losses(self, logits: Tensor, codes: Tensor, samples: _Samples) -> Losses:
+        settings, positive = self._settings, len(samples.targets)
+        is_object = torch.zeros_like(logits)
+        is_object[:positive] = 1
+        of_class = functional.binary_cross_entropy_with_logits(logits, is_object, reduction="sum")
+        of_box = boxes_loss(codes[:positive], samples.targets, settings.smooth_l1_beta)
         return {"rpn_class": of_class / settings.samples, "rpn_box": of_box / settings.samples}
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """The anchors of a batch that are learned from: all positive ones, and then the negative ones.
+
+    Attributes:
+        images: ``(n,)`` int64: which image of the batch.
+        anchors: ``(n,)`` int64: which anchor of all levels'.
+        targets: ``(p, 4)`` codes of the objects of the positive ones.
+    """
+
+    images: Tensor
+    anchors: Tensor
+    targets: Tensor
 
 
 def boxes_loss(codes: Tensor, targets: Tensor, beta: float) -> Tensor:
     """Return the sum of the smooth L1 losses of codes (Girshick 2015, equation 3; a line from ``beta``)."""
     return functional.smooth_l1_loss(codes, targets, beta=beta, reduction="sum")
+
+
+def _patches(maps: Sequence[Tensor], images: Tensor, places: Tensor) -> Tensor:
+    """Return the 3×3 pixels around places of all levels, ``(n, 9 · C)``; what is outside of a map is zero."""
+    device = places.device
+    heights, widths = torch.tensor([level.shape[2:] for level in maps], device=device).unbind(1)
+    sizes = heights * widths
+    ends = sizes.cumsum(0)
+    levels = torch.bucketize(places, ends, right=True)
+    height, width = heights[levels], widths[levels]
+    place = places - (ends - sizes)[levels]
+    across = torch.tensor([-1, 0, 1], device=device)
+    rows = (place // width)[:, None] + across
+    columns = (place % width)[:, None] + across
+    is_inside = (
+        ((rows >= 0) & (rows < height[:, None]))[:, :, None]
+        & ((columns >= 0) & (columns < width[:, None]))[:, None, :]
+    ).flatten(1)
+    starts = (ends - sizes)[levels] * len(maps[0]) + images * sizes[levels]
+    pixels = (starts[:, None, None] + rows[:, :, None] * width[:, None, None] + columns[:, None, :]).flatten(
+        1
+    )
+    table = torch.cat([level.permute(0, 2, 3, 1).reshape(-1, level.shape[1]) for level in maps])
+    patches = table[pixels.where(is_inside, 0).flatten()].view(*pixels.shape, -1)
+    return (patches * is_inside[..., None]).flatten(1)
