@@ -162,12 +162,7 @@ class DetectorSpec:
         if self.neck == "fpn" and self.fpn_stages > stages:
             raise ConfigurationError(f"fpn_stages is {self.fpn_stages}", expected=f"1 to {stages}")
         self._check_anchors()
-        low, high = self.regions.negative_iou
-        if not 0 <= low < high <= 1:
-            raise ConfigurationError(
-                f"negative_iou is {list(self.regions.negative_iou)}",
-                expected="two rising numbers from 0 to 1",
-            )
+        self._check_regions()
         if self.proposals.negative_iou > self.proposals.positive_iou:
             raise ConfigurationError(
                 f"negative_iou is {self.proposals.negative_iou} and positive_iou is "
@@ -175,12 +170,28 @@ class DetectorSpec:
                 expected="negative_iou ≤ positive_iou",
             )
 
+    def _check_regions(self) -> None:
+        bounds, weights = self.regions.negative_iou, self.regions.box_weights
+        if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1] <= 1:
+            raise ConfigurationError(
+                f"negative_iou is {list(bounds)}", expected="two rising numbers from 0 to 1"
+            )
+        if len(weights) != 4 or not all(0 < weight <= _MAX_WEIGHT for weight in weights):
+            raise ConfigurationError(
+                f"box_weights is {list(weights)}", expected=f"four numbers above 0, to {_MAX_WEIGHT:,}"
+            )
+
     def _check_anchors(self) -> None:
         sizes, ratios = self.anchors.sizes, self.anchors.ratios
-        flat = [value for level in sizes for value in level] + list(ratios)
+        levels = (*sizes, ratios) if isinstance(sizes, tuple) else (sizes, ratios)
+        if not all(isinstance(level, tuple) for level in levels):
+            raise ConfigurationError(
+                f"anchors are {sizes} and {ratios}", expected="a list of sizes for each level, and of ratios"
+            )
+        flat = [value for level in levels for value in level]
         if not all(type(value) in (int, float) and 0 < value <= _MAX_SIZE for value in flat) or not ratios:
             raise ConfigurationError(f"anchors are {sizes} and {ratios}", expected="sizes and ratios above 0")
-        if len({len(level) for level in sizes}) != 1 or not sizes[0]:
+        if not sizes or not sizes[0] or len({len(level) for level in sizes}) != 1:
             raise ConfigurationError(f"sizes of the anchors are {sizes}", expected="as many on each level")
         if len(sizes) != self.num_levels:
             raise ConfigurationError(
@@ -240,28 +251,37 @@ class DetectorSpec:
 
     def num_macs(self, input_px: int) -> int:
         """Return the multiply-adds for a square image of ``input_px``, as many regions as there can be."""
-        backbone = dataclasses.replace(self.backbone, num_classes=0)
-        places = [(-(-input_px // stride)) ** 2 for stride in self.strides]
-        total, regions = 0, self.proposals.after_nms
-        rows = [count * inputs * kernel_px**2 for count, inputs, kernel_px in self._own_layers()]
+        of_head = self.read_stages[-1] != self.backbone.stage_names[-1]
+        shared = [
+            layer
+            for layer in dataclasses.replace(self.backbone, num_classes=0).layers(input_px)
+            if not (of_head and layer.name.startswith(f"{self.backbone.stage_names[-1]}."))
+        ]
+        sides = [
+            next(layer.out_px for layer in reversed(shared) if layer.name.startswith(f"{stage}."))
+            for stage in self.read_stages
+        ]
+        if self.num_levels > len(sides):
+            sides.append(-(-sides[-1] // 2))
+        layers = [outputs * inputs * kernel_px**2 for outputs, inputs, kernel_px in self._own_layers()]
         lateral = 2 * self.fpn_stages if self.neck == "fpn" else 0
-        total += sum(rows[level] * places[level // 2] for level in range(lateral))
-        proposals = self.rpn_convs + 2
-        total += sum(rows[lateral : lateral + proposals]) * sum(places)
-        total += regions * sum(rows[lateral + proposals :])
-        of_backbone = backbone.num_macs(input_px)
-        if self.neck == "c4":
-            last = self.backbone.stage_names[-1]
-            head = [layer for layer in backbone.layers(input_px) if layer.name.startswith(f"{last}.")]
-            of_backbone -= sum(layer.num_macs for layer in head)
-            out_px = -(-self.regions.bins // self._last_stride)
-            total += regions * sum(layer.num_macs // layer.out_px**2 * out_px**2 for layer in head)
-        return total + of_backbone
+        proposals = lateral + self.rpn_convs + 2
+        a_region = sum(layers[proposals:]) + (self._last_stage_macs() if of_head else 0)
+        return (
+            sum(layer.num_macs for layer in shared)
+            + sum(layers[number] * sides[number // 2] ** 2 for number in range(lateral))
+            + sum(layers[lateral:proposals]) * sum(side**2 for side in sides)
+            + self.proposals.after_nms * a_region
+        )
 
-    @property
-    def _last_stride(self) -> int:
-        strides = self.backbone.stage_strides
-        return strides[-1] // strides[-2]
+    def _last_stage_macs(self) -> int:
+        """Return the multiply-adds of the last stage for a region."""
+        px, total = self.regions.bins, 0
+        for unit in self.backbone.units():
+            if unit.stage == self.backbone.stage_names[-1]:
+                total += sum(layer.num_macs for layer in self.backbone.unit_layers(unit, px))
+                px = -(-px // unit.stride)
+        return total
 
     def _own_layers(self) -> list[tuple[int, int, int]]:
         """Return outputs, inputs and kernel of every layer with a bias behind the backbone, in order."""
@@ -319,6 +339,7 @@ _PARTS: dict[str, type[Any]] = {
 }
 _MAX_CLASSES = 100_000
 _MAX_SIZE = 16_384
+_MAX_WEIGHT = 1_000
 
 
 def _values(kind: type[Any], fields: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -394,7 +394,7 @@ class ResNetSpec:
             yield Layer("bn1", "bn", width, width, 1, px)
         px = self.pooled_px(px)
         for unit in self.units():
-            yield from self._unit_layers(unit, px)
+            yield from self.unit_layers(unit, px)
             px = px if unit.stride == 1 else _halved(px)
         if self.is_preactivated:
             yield Layer("bn", "bn", self.out_channels, self.out_channels, 1, px)
@@ -408,7 +408,8 @@ class ResNetSpec:
         # Kernel 3 and stride 2 without padding, rounded up, gives ⌈(px − 3) / 2⌉ + 1.
         return max(px // 2, 1) if self.padding == "caffe" else _halved(px)
 
-    def _unit_layers(self, unit: UnitShape, px: int) -> Iterator[Layer]:
+    def unit_layers(self, unit: UnitShape, px: int) -> Iterator[Layer]:
+        """Yield the layers of a unit that reads a map of side ``px``."""
         for number, conv in enumerate(self.convolutions(unit), start=1):
             before_px, px = px, px if conv.stride == 1 else _halved(px)
             name = f"{unit.name}.bn{number}"
