@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import deepresidual
 
 HEAVY = {
     "torch",
@@ -115,6 +119,20 @@ def test_the_list_of_commands_imports_no_command() -> None:
         "deepresidual.runtime.openmp",
     }
     assert {"tyro", "rich"}.isdisjoint(loaded)
+
+
+def test_torchvision_is_imported_where_there_are_objects_alone() -> None:
+    """Its second would be everybody's, who train or use a classifier."""
+    source = Path(deepresidual.__file__).parent
+    room = source / "nn" / "detection"
+    at_once = re.compile(r"^(import|from) (torchvision|deepresidual\.nn\.detection)\b", re.MULTILINE)
+    outside = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if room not in path.parents and at_once.search(path.read_text("utf-8"))
+    }
+    assert outside == set()
+    assert at_once.search((room / "boxes.py").read_text("utf-8"))
 
 
 def test_run_folders_are_read_and_written_without_torch() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from collections.abc import Sequence
 from unittest import mock
 
@@ -17,9 +15,9 @@ from deepresidual.nn.detection import (
     Detector,
     Taught,
     empty_detector,
-    group_by_padded_size,
     initialize_detector,
 )
+from deepresidual.nn.detection.boxes import iou
 from deepresidual.nn.detection.proposals import ProposalNetwork
 from deepresidual.spec import Anchors, DetectorSpec, Neck, Proposals, ResNetSpec
 from tests.nn.detection.networks import SMALL, detector, images, spec_of, taught
@@ -165,16 +163,13 @@ def test_what_is_beside_an_image_is_not_seen() -> None:
     assert bool(torch.isnan(other[:, :, 80:, :100]).all())
 
 
-def test_an_image_is_found_the_same_objects_in_whatever_the_batch() -> None:
+def test_images_of_one_padded_size_do_not_see_each_other() -> None:
     network = detector(spec_of("fpn")).eval()
-    sizes = [(60, 60), (64, 90), (33, 64), (65, 64)]
-    groups = group_by_padded_size(sizes)
-    assert groups == {(64, 64): [0, 2], (64, 96): [1], (96, 64): [3]}
-    batch = images(4, 3, 96, 96)
+    batch = images(2, 3, 96, 96)
     with torch.no_grad():
-        together = network(batch[[0, 2], :, :64, :64], [sizes[0], sizes[2]])[1]
-        alone = network(batch[2:3, :, :64, :64], [sizes[2]])[0]
-        larger = network(batch[2:3], [sizes[2]])[0]
+        together = network(batch[:, :, :64, :64], [(60, 60), (33, 64)])[1]
+        alone = network(batch[1:, :, :64, :64], [(33, 64)])[0]
+        larger = network(batch[1:], [(33, 64)])[0]
     torch.testing.assert_close(together.scores, alone.scores)
     torch.testing.assert_close(together.boxes, alone.boxes, rtol=1e-4, atol=1e-3)
     # Why images of other sizes do not share a batch.
@@ -216,8 +211,8 @@ def test_a_detector_learns_to_find_what_it_is_taught() -> None:
     batch[1, 0, 30:60, 5:35] = 1
     batch[1, 1:, 30:60, 5:35] = -1
     targets = [taught((20, 10, 50, 40, 0), seed=1), taught((5, 30, 35, 60, 2), seed=2)]
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
-    for _ in range(60):
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.03, momentum=0.9)
+    for _ in range(40):
         gradients(network, network(batch, [(64, 64)] * 2, targets))
         optimizer.step()
     with torch.no_grad():
@@ -225,7 +220,7 @@ def test_a_detector_learns_to_find_what_it_is_taught() -> None:
     for each, objects in zip(found, targets, strict=True):
         assert each.labels[0] == objects.labels[0]
         assert float(each.scores[0]) > 0.6
-        torch.testing.assert_close(each.boxes[0], objects.boxes[0], rtol=0, atol=6)
+        assert float(iou(each.boxes[:1], objects.boxes)) > 0.5
 
 
 def test_first_weights_are_a_function_of_the_seed_and_distributed_as_torchvisions() -> None:
@@ -270,12 +265,3 @@ def test_an_empty_detector_takes_weights_from_elsewhere() -> None:
     assert torch.equal(
         network.roi_heads.box_predictor.cls_score.weight, other.roi_heads.box_predictor.cls_score.weight
     )
-
-
-def test_networks_and_training_do_not_import_torchvision() -> None:
-    program = (
-        "import deepresidual.nn, deepresidual.models, deepresidual.training.launch, sys; print(*sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "deepresidual.nn.resnet" in done.stdout.split()
-    assert "torchvision" not in done.stdout.split()

@@ -3,9 +3,9 @@
 Importing this room imports torchvision, which takes about a second: only what has to do with objects does.
 """
 
-from deepresidual.nn.detection.detector import Detector, empty_detector, group_by_padded_size
+from deepresidual.nn.detection.detector import Detector, empty_detector
 from deepresidual.nn.detection.init import initialize_detector
 from deepresidual.nn.detection.matching import Taught
 from deepresidual.nn.detection.regions import Found
 
-__all__ = ["Detector", "Found", "Taught", "empty_detector", "group_by_padded_size", "initialize_detector"]
+__all__ = ["Detector", "Found", "Taught", "empty_detector", "initialize_detector"]

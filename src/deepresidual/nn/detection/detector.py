@@ -78,8 +78,8 @@ class Detector(nn.Module):
     ) -> list[Found] | Losses:
         """Return what is found in images, or with ``targets`` the losses.
 
-        What is found in an image depends on the size that its batch is padded to:
-        :func:`group_by_padded_size` tells which images go together.
+        What is found in an image depends on the size that its batch is padded to, so in evaluation only
+        images of one padded size go together.
 
         Args:
             images: ``(N, in_channels, H, W)`` normalized float.
@@ -130,23 +130,6 @@ def empty_detector(spec: DetectorSpec) -> Detector:
         network = Detector(spec)
     network.to_empty(device="cpu")
     return network
-
-
-def group_by_padded_size(sizes: Sequence[Size], multiple: int = 32) -> dict[Size, list[int]]:
-    """Return which images may share a batch in evaluation: those that are padded to the same size.
-
-    Args:
-        sizes: Height and width of each image.
-        multiple: What the padded height and width are multiples of.
-
-    Returns:
-        Padded height and width → places of the images in ``sizes``, rising; in the order of their first.
-    """
-    groups: dict[Size, list[int]] = {}
-    for place, (height, width) in enumerate(sizes):
-        padded = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
-        groups.setdefault(padded, []).append(place)
-    return groups
 
 
 def _make_pyramid(spec: DetectorSpec) -> FeaturePyramidNetwork:
