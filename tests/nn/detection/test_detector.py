@@ -211,8 +211,8 @@ def test_a_detector_learns_to_find_what_it_is_taught() -> None:
     batch[1, 0, 30:60, 5:35] = 1
     batch[1, 1:, 30:60, 5:35] = -1
     targets = [taught((20, 10, 50, 40, 0), seed=1), taught((5, 30, 35, 60, 2), seed=2)]
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.03, momentum=0.9)
-    for _ in range(40):
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
+    for _ in range(60):
         gradients(network, network(batch, [(64, 64)] * 2, targets))
         optimizer.step()
     with torch.no_grad():
