@@ -94,7 +94,7 @@ def test_boxes_of_files_lie_where_their_pixels_do(
         rows, columns = np.nonzero(turned_pixels[:, :, 0])
         written = np.array([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]], np.float32)
     elif says == "relative":
-        written = written / np.array([width, height, width, height], np.float32)
+        written = (written / np.array([width, height, width, height], np.float32)).astype(np.float32)
     objects = Objects(written, np.array([0]))
     split = AnnotatedSplit(tmp_path, Annotations(["a"], objects, [1], [size], relative=says == "relative"), 1)
     sample = split.read(0)

@@ -75,11 +75,6 @@ class Tags:
         """Return the wrong tags."""
         return f"wrong {figures['wrong']:.{digits}f}"
 
-    def model(self, network: Any, metrics: dict[str, Any], provenance: dict[str, Any]) -> TorchClassifier:
-        """Return a network with the names of the tags."""
-        plan = self._plan
-        return TorchClassifier(network, plan.classes, plan.preprocess, metrics, provenance, task=plan.task)
-
     def evaluate(self, model: TorchClassifier, split: Split, name: str, **options: Any) -> TagsResult:
         """Measure every sample once."""
         processes, stop = options["processes"], options["stop"]

@@ -10,7 +10,7 @@ import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 
@@ -28,7 +28,10 @@ from deepresidual.preprocess import Preprocess
 from deepresidual.runtime import safetensors_file
 from deepresidual.runtime.device import resolve_device
 from deepresidual.runtime.files import atomic_folder, expanded, write_json, write_tensors, write_text
-from deepresidual.spec import DetectorSpec
+from deepresidual.spec import DetectorSpec, NetworkSpec, ResNetSpec
+
+if TYPE_CHECKING:
+    from deepresidual.nn.detection import Detector
 
 CARD = "README.md"
 
@@ -152,8 +155,9 @@ def load_folder(path: str | Path, device: torch.device | str = "cpu") -> Model:
     """
     folder, target, config = model_folder(path), resolve_device(str(device)), read_config(path)
     try:
-        model = _with_network(config)
-        _fill(model.network, folder / WEIGHTS, config.spec.num_classes)
+        network = _empty(config.spec)
+        _fill(network, folder / WEIGHTS, config.spec.num_classes)
+        model = model_of(network, config)
     except ConfigurationError as error:
         raise ModelFileError(
             f"{folder / CONFIG}: {error.found}", expected=error.expected, remedy=error.remedy
@@ -162,29 +166,30 @@ def load_folder(path: str | Path, device: torch.device | str = "cpu") -> Model:
     return model.to(target)
 
 
-def _with_network(config: ModelConfig) -> Model:
-    """Return the model of a config, whose weights are not filled yet."""
-    if isinstance(config.spec, DetectorSpec):
-        from deepresidual.nn.detection import empty_detector
+def model_of(network: torch.nn.Module, config: ModelConfig) -> Model:
+    """Return a network with all that its ``config.json`` is to say.
 
-        return TorchDetector(
-            empty_detector(config.spec),
-            config.label_names,
-            config.preprocess,
-            config.metrics,
-            config.provenance,
-            task=config.task,
-        )
+    Raises:
+        ConfigurationError: Names or preprocessing do not fit the network.
+    """
+    known = (config.label_names, config.preprocess, config.metrics, config.provenance)
+    if isinstance(config.spec, DetectorSpec):
+        return TorchDetector(cast("Detector", network), *known, task=config.task)
     return TorchClassifier(
-        empty_network(config.spec),
-        config.label_names,
-        config.preprocess,
-        config.metrics,
-        config.provenance,
+        cast("ResNet", network),
+        *known,
         task=config.task,
         thresholds=config.thresholds,
         abstention=config.abstention,
     )
+
+
+def _empty(spec: NetworkSpec) -> torch.nn.Module:
+    if isinstance(spec, ResNetSpec):
+        return empty_network(spec)
+    from deepresidual.nn.detection import empty_detector
+
+    return empty_detector(spec)
 
 
 # -- model.safetensors -------------------------------------------------------------------------------

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from deepresidual.data.mix import apply_mix, choose_mix, soft_targets
@@ -22,9 +22,6 @@ from deepresidual.runtime.signals import StopRequest
 from deepresidual.tasks.pictures import heat_maps_of, photos_of
 from deepresidual.tasks.task import TASKS, BatchSums
 
-if TYPE_CHECKING:
-    from deepresidual.nn import ResNet
-
 
 class Classification:
     """The task of the two papers.
@@ -39,8 +36,8 @@ class Classification:
 
     def __init__(self, plan: Plan) -> None:
         self._recipe, self._seed, self._num_classes = plan.recipe, plan.seed, plan.spec.num_classes
-        self._plan = plan
         self._weights, self._shift = _weights_and_shift(plan)
+        self._preprocess = plan.preprocess
 
     def blank_targets(self, count: int) -> Tensor:
         """Return each class in turn."""
@@ -93,12 +90,6 @@ class Classification:
         """Return top-1 in per cent."""
         return f"top-1 {figures['top1']:.{digits}%}"
 
-    def model(
-        self, network: nn.Module, metrics: dict[str, dict[str, float]], provenance: dict[str, Any]
-    ) -> TorchClassifier:
-        """Return a classifier."""
-        return trained_classifier(self._plan, network, metrics, provenance)
-
     def evaluate(
         self,
         model: TorchClassifier,
@@ -135,19 +126,11 @@ class Classification:
 
     def photos(self, split: Split, result: Evaluation) -> dict[str, bytes]:
         """Return the worst mistakes and the best hits."""
-        return photos_of(split, result, self._plan.preprocess)
+        return photos_of(split, result, self._preprocess)
 
     def heat_maps(self, model: TorchClassifier, split: Split, result: Evaluation) -> dict[str, bytes]:
         """Return Grad-CAM of the same images."""
         return heat_maps_of(model, split, result)
-
-
-def trained_classifier(
-    plan: Plan, network: nn.Module, metrics: dict[str, dict[str, float]], provenance: dict[str, Any]
-) -> TorchClassifier:
-    """Return a network of a plan as a classifier."""
-    classifier = cast("ResNet", network)
-    return TorchClassifier(classifier, plan.classes, plan.preprocess, metrics, provenance, task=plan.task)
 
 
 def _weights_and_shift(plan: Plan) -> tuple[Tensor | None, Tensor | None]:

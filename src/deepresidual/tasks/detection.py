@@ -82,14 +82,6 @@ class Detection:
             return f"AP {figures['ap']:.{digits}%}, AP50 {figures['ap50']:.{digits}%}"
         return f"class {figures['loss_class']:.3f}, box {figures['loss_box']:.3f}"
 
-    def model(
-        self, network: torch.nn.Module, metrics: dict[str, dict[str, float]], provenance: dict[str, Any]
-    ) -> TorchDetector:
-        """Return a detector."""
-        plan = self._plan
-        detector = cast(Any, network)
-        return TorchDetector(detector, plan.classes, plan.preprocess, metrics, provenance, task=plan.task)
-
     def evaluate(
         self,
         model: TorchDetector,

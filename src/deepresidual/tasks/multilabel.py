@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from deepresidual.backends.thresholds import MULTILABEL, Thresholds
@@ -21,7 +21,6 @@ from deepresidual.runs.plan import Plan
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.random import step_generator
 from deepresidual.runtime.signals import StopRequest
-from deepresidual.tasks.classification import trained_classifier
 from deepresidual.tasks.pictures import heat_maps_of_labels, photos_of
 from deepresidual.tasks.task import TASKS, BatchSums
 
@@ -44,7 +43,7 @@ class Multilabel:
         self._weights: Tensor | None = None
         if plan.recipe.balance == "loss":
             self._weights = torch.tensor(positive_weights(plan.class_counts, plan.num_samples))
-        self._plan = plan
+        self._fingerprint, self._preprocess = plan.fingerprint, plan.preprocess
 
     def blank_targets(self, count: int) -> Tensor:
         """Return one label in turn."""
@@ -102,12 +101,6 @@ class Multilabel:
         name, shown = ("map", "mAP") if "map" in figures else ("exact_match", "all right")
         return f"{shown} {figures[name]:.{digits}%}"
 
-    def model(
-        self, network: nn.Module, metrics: dict[str, dict[str, float]], provenance: dict[str, Any]
-    ) -> TorchClassifier:
-        """Return a classifier."""
-        return trained_classifier(self._plan, network, metrics, provenance)
-
     def evaluate(
         self,
         model: TorchClassifier,
@@ -124,7 +117,7 @@ class Multilabel:
             model,
             split,
             name,
-            fingerprint=self._plan.fingerprint.get(name, ""),
+            fingerprint=self._fingerprint.get(name, ""),
             num_workers=num_workers,
             processes=processes,
             skip_bad=skip_bad,
@@ -134,7 +127,7 @@ class Multilabel:
     def settled(self, model: TorchClassifier, result: MultilabelEvaluation) -> TorchClassifier:
         """Return the model with the thresholds of an evaluation."""
         chosen_on = result.thresholds_from
-        thresholds = Thresholds(result.thresholds, chosen_on, self._plan.fingerprint.get(chosen_on, ""))
+        thresholds = Thresholds(result.thresholds, chosen_on, self._fingerprint.get(chosen_on, ""))
         return dataclasses.replace(model, thresholds=thresholds)
 
     def error(self, result: MultilabelEvaluation) -> float:
@@ -147,7 +140,7 @@ class Multilabel:
 
     def photos(self, split: Split, result: MultilabelEvaluation) -> dict[str, bytes]:
         """Return the worst mistakes and the surest images whose labels are all right."""
-        return photos_of(split, result, self._plan.preprocess)
+        return photos_of(split, result, self._preprocess)
 
     def heat_maps(
         self, model: TorchClassifier, split: Split, result: MultilabelEvaluation

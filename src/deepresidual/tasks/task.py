@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepresidual.data.source import Split
 from deepresidual.data.source.base import Targets
@@ -93,18 +93,6 @@ class Task(Protocol):
         Args:
             figures: Those of :meth:`figures` while it trains, those of :meth:`Result.summary` after.
             digits: Digits behind the point.
-        """
-        ...
-
-    def model(
-        self, network: nn.Module, metrics: dict[str, dict[str, float]], provenance: dict[str, Any]
-    ) -> Any:
-        """Return a network of the plan as a model, with all that its folder has beside the weights.
-
-        Args:
-            network: The network.
-            metrics: What was measured, by split.
-            provenance: Where the weights come from.
         """
         ...
 

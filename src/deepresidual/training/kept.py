@@ -12,6 +12,8 @@ from torch import nn
 from deepresidual.data.source import SampleSource, Split
 from deepresidual.data.source.validation import Subset
 from deepresidual.models import Model, save
+from deepresidual.models.config import ModelConfig
+from deepresidual.models.folder import model_of
 from deepresidual.runs.folder import Run
 from deepresidual.runtime.console import warn
 from deepresidual.tasks import Result, Task
@@ -65,8 +67,11 @@ class KeptModel:
 
     def model(self, network: nn.Module, state: TrainingState) -> Model:
         """Return ``network`` with all that a model folder has beside its weights."""
-        model: Model = self._task.model(network, state.metrics, self._provenance)
-        return model
+        plan = self._plan
+        config = ModelConfig(
+            plan.spec, plan.classes, plan.preprocess, state.metrics, self._provenance, plan.task
+        )
+        return model_of(network, config)
 
     def measure(self, model: Model) -> Result:
         """Evaluate on the split that the run watches."""

@@ -211,7 +211,7 @@ def _ink_boxes(pictures: NDArray[np.int64], sides: NDArray[np.int64]) -> NDArray
         chosen = np.flatnonzero(sides == side)
         inked = _enlarged(pictures[chosen], side) >= _INK
         for axis, first in ((1, 0), (2, 1)):  # columns with ink: left and right; rows: top and bottom
-            lines = inked.any(axis=axis)
+            lines = np.asarray(inked.any(axis=axis))
             boxes[chosen, first] = lines.argmax(axis=1)
             boxes[chosen, first + 2] = side - lines[:, ::-1].argmax(axis=1)
     return boxes
