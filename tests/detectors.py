@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from deepresidual.backends.detector import TorchDetector
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.validation import Subset
+from deepresidual.models import create
+from deepresidual.preprocess import Preprocess
 from deepresidual.spec import Anchors, DetectorSpec, Proposals, Regions, ResNetSpec
 
 BODY = ResNetSpec(unit="basic", depths=(1, 1, 1), widths=(4, 8, 8), stem="cifar", shortcut="A", num_classes=0)
@@ -70,3 +73,10 @@ def write_shapes(root: Path, num_train: int = 24, num_test: int = 8, *, height: 
     for split, of_split in (("trainval", names[:num_train]), ("test", names[num_train:])):
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(of_split) + "\n")
     return root
+
+
+def tiny_detector(label_names: tuple[str, ...] = ("cat", "dog", "hen"), side_px: int = 64) -> TorchDetector:
+    """Return a detector with first weights, which finds something everywhere and is sure of nothing."""
+    network = create(dataclasses.replace(TINY_PYRAMID, num_classes=len(label_names)), seed=1)
+    mean = std = (0.5, 0.5, 0.5)
+    return TorchDetector(network, label_names, Preprocess(side_px, side_px, mean, std, fit="whole"))

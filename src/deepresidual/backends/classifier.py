@@ -22,20 +22,18 @@ from __future__ import annotations
 import copy
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Sized
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from PIL.Image import Image as PillowImage
 
 from deepresidual.backends.abstention import Abstention
 from deepresidual.backends.features import feature_outcomes
-from deepresidual.backends.images import ImageFile, computed_parts, image_batches, images_in
+from deepresidual.backends.images import computed_parts, image_batches, one_or_several
+from deepresidual.backends.outcomes import all_good
 from deepresidual.backends.ranking import best_classes
 from deepresidual.backends.thresholds import MULTILABEL, Thresholds
-from deepresidual.errors import ConfigurationError, DataError, ModelFileError, ResidualError
+from deepresidual.errors import ConfigurationError, ModelFileError, ResidualError
 from deepresidual.fields import is_whole
 
 if TYPE_CHECKING:
@@ -46,8 +44,6 @@ if TYPE_CHECKING:
     from deepresidual.backends.images import ImageBatch, ImageLike
     from deepresidual.preprocess import Preprocess
     from deepresidual.runtime.compute import Precision, PrecisionChoice
-
-T = TypeVar("T")
 
 NOT_FINITE = "the outputs of the model are not finite"
 """Why there is no prediction where a network gives NaN or infinity."""
@@ -286,7 +282,7 @@ class Classifier(ABC):
             ModelFileError: The model has no classifier.
             ConfigurationError: ``top_k`` is not between 1 and the number of classes, or an array is no uint8.
         """
-        return list(_all_good(self.outcomes(self._listed(images), top_k, batch_size=batch_size)))
+        return list(all_good(self.outcomes(self._listed(images), top_k, batch_size=batch_size)))
 
     def extract_features(
         self,
@@ -312,15 +308,14 @@ class Classifier(ABC):
             UnknownNameError: The network has no such stage.
         """
         outcomes = feature_outcomes(self, self._listed(images), stage, batch_size=batch_size)
-        rows = list(_all_good(outcomes))
+        rows = list(all_good(outcomes))
         return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
 
     def _listed(self, images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
         """Return one image or several as an iterable, and make ready for their number."""
-        is_one = isinstance(images, str | Path | bytes | PillowImage | ImageFile)
-        is_one = is_one or getattr(images, "ndim", 4) < 4
-        self.expect(1 if is_one else len(images) if isinstance(images, Sized) else 0)
-        return [images] if is_one else images_in(images)  # type: ignore[list-item]
+        several, count = one_or_several(images)
+        self.expect(count)
+        return several
 
     def outcomes(
         self,
@@ -432,18 +427,6 @@ class Classifier(ABC):
             )
         if not is_whole(top_k, 1, len(self.label_names)):
             raise ConfigurationError(f"top_k is {top_k}", expected=f"1 to {len(self.label_names)}")
-
-
-def _all_good(outcomes: Iterable[tuple[str, T | ResidualError]]) -> Iterator[T]:
-    """Yield results, and raise the first error with the name of its image."""
-    for number, (name, outcome) in enumerate(outcomes, start=1):
-        if isinstance(outcome, ModelFileError):
-            raise ModelFileError(f"{name or f'image {number}'}: {outcome.found}", remedy=outcome.remedy)
-        if isinstance(outcome, ResidualError):
-            if name:
-                raise DataError(f"{name}: {outcome}") from outcome
-            raise outcome
-        yield outcome
 
 
 def _finite_rows(logits: NDArray[np.float32]) -> list[bool]:

@@ -20,6 +20,7 @@ from deepresidual.runtime.similar_path import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from deepresidual.backends.detector import TorchDetector
     from deepresidual.runtime.compute import PrecisionChoice
 
 
@@ -245,7 +246,9 @@ def _of_file(path: str, outcome: Prediction | ResidualError) -> FilePrediction:
             return FilePrediction(path, None, str(outcome))
 
 
-def loading_threads(choice: int | None, num_files: int, batch_size: int, model: Classifier) -> int:
+def loading_threads(
+    choice: int | None, num_files: int, batch_size: int, model: Classifier | TorchDetector
+) -> int:
     """Return how many threads read and decode files: ``choice``, or as many as pay.
 
     Raises:

@@ -11,18 +11,20 @@ from deepresidual.runtime.provenance import version_of
 
 if TYPE_CHECKING:
     from deepresidual.backends.classifier import Classifier
+    from deepresidual.backends.detector import TorchDetector
 
 # What decodes and resizes an image, and what ranks its classes.
 _PACKAGES = ("numpy", "Pillow", "simplejpeg")
 
 
-def model_fingerprint(model: Classifier) -> dict[str, Any]:
+def model_fingerprint(model: Classifier | TorchDetector) -> dict[str, Any]:
     """Return what decides a model's outputs, as JSON types.
 
     Whether it abstains below a probability is left out: that changes no output. So are the processor and the
     number of threads, in which the last digits of a probability may differ.
     """
-    thresholds = None if model.thresholds is None else list(model.thresholds.values)
+    chosen = getattr(model, "thresholds", None)
+    thresholds = None if chosen is None else list(chosen.values)
     labels = json.dumps([list(model.label_names), model.task, thresholds])
     packages = (DISTRIBUTION, *_PACKAGES, *model.packages)
     preprocess = model.preprocess.to_dict()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -29,6 +29,7 @@ from deepresidual.runtime.files import expanded
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from deepresidual.data.decode import OpenImage
     from deepresidual.preprocess import Preprocess
 
 T = TypeVar("T")
@@ -72,11 +73,21 @@ class ImageBatch:
         names: The path of each; empty for one that is in memory.
         errors: Why an image cannot be used; ``None`` for one that can.
         pixels: ``(N, S, S, C)`` uint8, the views of those that can.
+        sizes: Height and width of the upright image of those that can, in pixels.
     """
 
     names: list[str]
     errors: list[DataError | None]
     pixels: NDArray[np.uint8]
+    sizes: list[tuple[int, int]]
+
+
+def one_or_several(images: ImageLike | Iterable[ImageLike]) -> tuple[Iterable[ImageLike], int]:
+    """Return one image or several as an iterable, and how many they are; 0 where that is not known."""
+    is_one = isinstance(images, str | Path | bytes | PillowImage | ImageFile)
+    if is_one or getattr(images, "ndim", 4) < 4:
+        return [images], 1  # type: ignore[list-item]
+    return images_in(images), len(images) if isinstance(images, Sized) else 0
 
 
 def images_in(images: Any) -> Iterator[ImageLike]:
@@ -178,13 +189,16 @@ def computed_parts(
             yield result
 
 
-_View: TypeAlias = tuple[str, NDArray[np.uint8] | DataError]
+_Sized: TypeAlias = tuple[NDArray[np.uint8], tuple[int, int]]
+"""A view, and height and width of its upright image."""
+
+_View: TypeAlias = tuple[str, _Sized | DataError]
 """The path of an image, empty for one in memory, and its view or why there is none."""
 
 
 def _view(image: ImageLike, preprocess: Preprocess) -> _View:
     try:
-        return name_of(image), center_view(image, preprocess)
+        return name_of(image), _sized_view(image, preprocess)
     except DataError as error:
         return name_of(image), error
 
@@ -195,7 +209,8 @@ def _batch(views: Sequence[_View], preprocess: Preprocess) -> ImageBatch:
     return ImageBatch(
         names=[name for name, _ in views],
         errors=[result if isinstance(result, DataError) else None for _, result in views],
-        pixels=np.stack(good) if good else np.zeros(shape, np.uint8),
+        pixels=np.stack([view for view, _ in good]) if good else np.zeros(shape, np.uint8),
+        sizes=[size for _, size in good],
     )
 
 
@@ -213,25 +228,22 @@ def center_view(image: ImageLike, preprocess: Preprocess) -> NDArray[np.uint8]:
         DataError: The image cannot be read or decoded, or has changed since it was listed.
         ConfigurationError: It is no image.
     """
-    if not isinstance(image, ImageFile):
-        return preprocess.center_view(preprocess.to_channels(_decoded(image)))
-    path = expanded(image.path)
-    with _explained(path):
-        content = read_file(path)
-        if image.num_bytes not in (None, len(content)):
-            raise DataError(
-                f"the file has changed since it was listed ({image.num_bytes:,} bytes then, "
-                f"{len(content):,} now)"
-            )
-        if image.fast_decode:
-            return fast_center_view(content, preprocess)
-        return preprocess.center_view(preprocess.to_channels(decode(content)))
+    return _sized_view(image, preprocess)[0]
+
+
+def _sized_view(image: ImageLike, preprocess: Preprocess) -> _Sized:
+    if isinstance(image, ImageFile) and image.fast_decode:
+        opened = open_image(_content(image))
+        return _fast_view(opened, preprocess), (opened.height, opened.width)
+    pixels = decoded(image)
+    height, width = pixels.shape[:2]
+    return preprocess.center_view(preprocess.to_channels(pixels)), (height, width)
 
 
 def fast_center_view(content: bytes, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Return the central crop of an image file, decoded at a reduced size where that suffices.
+    """Return the central crop of an image file, of a large JPEG from a reduced size.
 
-    A JPEG whose central part has 4, 8 or 16 times the side of the view is decoded at a half, a quarter or an
+    A JPEG whose part for the view is at least twice as large as needed is decoded at a half, a quarter or an
     eighth of its size: the part keeps :data:`FAST_DECODE_MARGIN` times the side, and the rest of the way is
     the usual resize. Other formats, and smaller JPEGs, give the bits of :meth:`Preprocess.center_view`.
 
@@ -242,7 +254,10 @@ def fast_center_view(content: bytes, preprocess: Preprocess) -> NDArray[np.uint8
     Raises:
         DataError: As :func:`deepresidual.data.decode.decode`.
     """
-    image = open_image(content)
+    return _fast_view(open_image(content), preprocess)
+
+
+def _fast_view(image: OpenImage, preprocess: Preprocess) -> NDArray[np.uint8]:
     side_px = preprocess.crop_px
     box = preprocess.center_box(image.height, image.width)
     pixels, box = image.decode_part(box, FAST_DECODE_MARGIN * side_px)
@@ -284,24 +299,46 @@ def _explained(path: Path) -> Iterator[None]:
         raise
 
 
-def _decoded(image: object) -> NDArray[np.uint8]:
-    """Return any accepted kind of image as ``(H, W, 3)`` uint8 RGB."""
+def decoded(image: ImageLike) -> NDArray[np.uint8]:
+    """Return any kind of image as ``(H, W, 3)`` uint8 RGB, upright.
+
+    Raises:
+        DataError: The image cannot be read or decoded, or has changed since it was listed.
+        ConfigurationError: It is no image.
+    """
     if isinstance(image, str | Path):
-        path = expanded(image)
-        with _explained(path):
-            return decode(read_file(path))
+        image = ImageFile(str(image))
+    if isinstance(image, ImageFile):
+        content = _content(image)
+        with _explained(expanded(image.path)):
+            return decode(content)
     if isinstance(image, bytes):
         return decode(image)
     if isinstance(image, PillowImage):
         return from_pillow(image)
-    if is_tensor(image):
-        image = channels_last(image)
-    if not isinstance(image, np.ndarray):
+    array: object = channels_last(image) if is_tensor(image) else image
+    if not isinstance(array, np.ndarray):
         raise _no_image(image)
-    is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
-    if image.dtype != np.uint8 or not is_image or not image.size:
+    is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+    if array.dtype != np.uint8 or not is_image or not array.size:
         raise ConfigurationError(
-            f"an image is an array of shape {image.shape} and type {image.dtype}",
+            f"an image is an array of shape {array.shape} and type {array.dtype}",
             expected="(H, W, 3) or (H, W) of uint8",
         )
-    return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
+    return np.repeat(array[:, :, None], 3, axis=2) if array.ndim == 2 else array
+
+
+def _content(image: ImageFile) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        DataError: It cannot be read, or has changed since it was listed.
+    """
+    path = expanded(image.path)
+    with _explained(path):
+        content = read_file(path)
+    if image.num_bytes not in (None, len(content)):
+        raise DataError(
+            f"the file has changed since it was listed ({image.num_bytes:,} bytes then, {len(content):,} now)"
+        )
+    return content

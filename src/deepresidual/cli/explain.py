@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,19 +9,15 @@ import tyro
 
 from deepresidual.cli.options import LocalPath, Maybe
 from deepresidual.cli.output import flush_output, print_json, print_line, shown_class
+from deepresidual.cli.pictures import picture_paths
 from deepresidual.cli.unusable import FileErrors, exit_code_of, warn_of_others
 from deepresidual.errors import ConfigurationError
 from deepresidual.runtime.printable import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from deepresidual.explanation import FileExplanation
 
 __all__ = ["explain"]
-
-# File systems take 255 bytes; this leaves room for the method, a number and the ending.
-_MOST_STEM_BYTES = 200
 
 
 def explain(
@@ -71,7 +66,7 @@ def explain(
     from deepresidual.runtime.console import warn_each
     from deepresidual.runtime.files import make_folder, write_bytes
 
-    pictures = _picture_paths(found.files, out, method)
+    pictures = picture_paths(found.files, out, lambda _file: f"-{method}.png")
     loaded = load(model, device)
     require_classes(loaded, model)
     require_torch(loaded, "heat maps", model)
@@ -105,34 +100,6 @@ def explain(
     if json:
         print_json({"method": method, "layer": layer, "count": len(rows), "results": rows})
     return exit_code_of(model, len(found.files), found.unusable, errors.reasons)
-
-
-def _picture_paths(files: Sequence[str], out: Path, method: str) -> list[Path]:
-    """Return where the picture of each file goes: ``OUT/STEM-METHOD.png``, with a number where that is taken.
-
-    Raises:
-        ConfigurationError: One of them is there already, or ``out`` is not a folder.
-    """
-    if out.exists() and not out.is_dir():
-        raise ConfigurationError(f"{out} is not a folder", remedy="choose another --out")
-    taken: set[str] = set()
-    pictures = []
-    for file in files:
-        stem = os.fsdecode(os.fsencode(Path(file).stem)[:_MOST_STEM_BYTES])
-        name, number = f"{stem}-{method}.png", 2
-        # Some file systems do not tell upper from lower case.
-        while name.casefold() in taken:
-            name, number = f"{stem}-{method}-{number}.png", number + 1
-        taken.add(name.casefold())
-        pictures.append(out / name)
-    present = [picture for picture in pictures if os.path.lexists(picture)]
-    if present:
-        others = f" and {len(present) - 1} more" if len(present) > 1 else ""
-        raise ConfigurationError(
-            f"{present[0]}{others} would be overwritten",
-            remedy="choose another --out, or remove what is there",
-        )
-    return pictures
 
 
 def _as_dict(result: FileExplanation, picture: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from deepresidual.explanation.activation_maps import (
     activation_maps,
     enlarged,
 )
+from deepresidual.explanation.boxes import draw_objects, paint_objects
 from deepresidual.explanation.drawing import draw_explanation, overlay, png
 from deepresidual.explanation.files import Explanation, FileExplanation, explain_files
 from deepresidual.explanation.layers import LAST_MAP, layer_names
@@ -20,9 +21,11 @@ __all__ = [
     "Method",
     "activation_maps",
     "draw_explanation",
+    "draw_objects",
     "enlarged",
     "explain_files",
     "layer_names",
     "overlay",
+    "paint_objects",
     "png",
 ]

@@ -1,0 +1,305 @@
+"""Draw objects over their image: an outline in the colour of the class, and a tag with class and score.
+
+Lines and letters grow with the picture, and shrink where many small objects lie side by side. Small pictures
+are enlarged by a whole factor, so that letters can be read. The colours are those of charts, which readers
+without colour vision tell apart; what lies beyond the eighth class repeats them darker and lighter, and each
+tag names its class.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from deepresidual.backends.detected import Detected
+from deepresidual.backends.images import decoded
+from deepresidual.explanation.text import fitting, font_of, width_of
+from deepresidual.reporting.palette import COLORS, GRAY, LIGHT_GRAY, ink_on, mixed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deepresidual.backends.images import ImageLike
+    from deepresidual.data.objects import Objects
+
+_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+_SMALLEST_PX = 360  # shorter side of a picture at least, by whole factors
+
+# Shares of a picture's size, the root of its area; and least pixels.
+_LINE, _LEAST_LINE = 0.0045, 2.0
+_LETTERS, _LEAST_LETTERS = 0.020, 11
+_HALO, _HALO_COLOR, _HALO_OPACITY = 0.3, "#000000", 0.35
+_SMALL_OBJECT = 3.2  # letters are at most this part of the usual object's shorter side
+
+
+def draw_objects(image: ImageLike, detected: Detected, *, suffix: str = ".png") -> bytes:
+    """Return a picture file: the image, upright, with what was found in it.
+
+    Args:
+        image: What the objects were found in: a path, a Pillow image, an array or the bytes of a file.
+        detected: What :meth:`TorchDetector.predict` returned for it.
+        suffix: ``.png``, ``.jpg`` or ``.webp``.
+
+    Raises:
+        DataError: The image cannot be read.
+    """
+    pixels = paint_objects(decoded(image), detected.objects, detected.label_names)
+    file = io.BytesIO()
+    picture = Image.fromarray(pixels)
+    match _FORMATS[suffix]:
+        case "PNG":
+            picture.save(file, "PNG", compress_level=3)
+        case "WEBP":
+            picture.save(file, "WEBP", quality=90)
+        case _:
+            # With chroma at full size coloured lines stay sharp.
+            picture.save(file, "JPEG", quality=92, subsampling=0)
+    return file.getvalue()
+
+
+def picture_suffix(path: str) -> str:
+    """Return the suffix of the picture of an image file: its own where it is drawn so, else ``.jpg``."""
+    suffix = PurePath(path).suffix.casefold()
+    return suffix if suffix in _FORMATS else ".jpg"
+
+
+def class_color(label: int) -> str:
+    """Return the colour of a class, by its number."""
+    # Gray lines are lost on photos.
+    colors = [color for color in COLORS if color not in (GRAY, LIGHT_GRAY)]
+    color, turn = colors[label % len(colors)], label // len(colors) % 3
+    return color if turn == 0 else mixed("#000000" if turn == 1 else "#ffffff", color, 0.6)
+
+
+def paint_objects(
+    pixels: NDArray[np.uint8], objects: Objects, label_names: Sequence[str]
+) -> NDArray[np.uint8]:
+    """Return an image with objects over it, small ones enlarged.
+
+    Args:
+        pixels: ``(H, W, 3)`` uint8 RGB; never changed.
+        objects: The objects, in pixels of the image; what is annotated has no score on its tag.
+        label_names: Name of every class.
+
+    Returns:
+        ``(f·H, f·W, 3)`` uint8 RGB, f a whole factor, 1 unless the image is small.
+    """
+    factor = max(1, -(-_SMALLEST_PX // max(1, min(pixels.shape[:2]))))
+    factor = min(factor, max(1, 4 * _SMALLEST_PX // max(pixels.shape[:2])))
+    canvas = np.ascontiguousarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1))
+    if not len(objects):
+        return canvas
+    boxes = objects.boxes.astype(np.float64) * factor
+    sizes = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    scale = float(np.sqrt(canvas.shape[0] * canvas.shape[1]))
+    letters = min(_LETTERS * scale, max(float(np.median(sizes)) / _SMALL_OBJECT, 0.6 * _LETTERS * scale))
+    letters_px = max(_LEAST_LETTERS, round(letters))
+    line_px = max(_LEAST_LINE, _LINE * scale * (0.5 + 0.5 * letters / (_LETTERS * scale)))
+    # What lies in front of larger ones has its whole outline.
+    for row in np.argsort(-objects.areas, kind="stable").tolist():
+        _paint_outline(
+            canvas, _drawn_box(boxes[row], line_px, canvas), line_px, class_color(int(objects.labels[row]))
+        )
+    tags = _tags(canvas, boxes, objects, label_names, letters_px, line_px)
+    # The surest on top, where tags cannot but overlap.
+    for tag in reversed(tags):
+        tag.paint(canvas)
+    return canvas
+
+
+# -- outlines --------------------------------------------------------------------------------------------
+
+
+def _drawn_box(
+    box: NDArray[np.float64], line_px: float, canvas: NDArray[np.uint8]
+) -> tuple[float, float, float, float]:
+    """Return the middle of the line around a box, so far inside of the picture that it is seen."""
+    height, width = canvas.shape[:2]
+    half = line_px / 2
+    left, top, right, bottom = box.tolist()
+    left, top = max(left, half), max(top, half)
+    return (
+        left,
+        top,
+        max(left + line_px, min(right, width - half)),
+        max(top + line_px, min(bottom, height - half)),
+    )
+
+
+def _paint_outline(
+    canvas: NDArray[np.uint8], box: tuple[float, float, float, float], line_px: float, color: str
+) -> None:
+    """Paint a line with rounded corners, and a dark halo that parts it from what has its colour."""
+    left, top, right, bottom = box
+    radius = min(2 * line_px, (right - left) / 2, (bottom - top) / 2)
+    halo = max(0.8, _HALO * line_px)
+    reach = int(np.ceil(line_px / 2 + halo + 1))
+    deep = int(np.ceil(reach + radius))
+    x0, x1 = int(left) - reach, int(right) + reach + 1
+    y0, y1 = int(top) - reach, int(bottom) + reach + 1
+    # The line alone is looked at, not all that it encloses: photos have millions of pixels.
+    inner_top, inner_bottom = int(top) + deep, int(bottom) - deep
+    inner_left, inner_right = int(left) + deep, int(right) - deep
+    strips = [(x0, y0, x1, y1)]
+    if inner_top < inner_bottom and inner_left < inner_right:
+        strips = [
+            (x0, y0, x1, inner_top),
+            (x0, inner_bottom, x1, y1),
+            (x0, inner_top, inner_left, inner_bottom),
+            (inner_right, inner_top, x1, inner_bottom),
+        ]
+    for strip in strips:
+        area = _within(canvas, strip)
+        if area is None:
+            continue
+        distance = np.abs(_distance(area, box, radius))
+        part = canvas[area[1] : area[3], area[0] : area[2]]
+        _blend(part, _HALO_COLOR, _HALO_OPACITY * _coverage(distance - line_px / 2 - halo))
+        _blend(part, color, _coverage(distance - line_px / 2))
+
+
+def _within(canvas: NDArray[np.uint8], area: tuple[int, int, int, int]) -> tuple[int, int, int, int] | None:
+    """Return the part of an area that lies in the picture."""
+    height, width = canvas.shape[:2]
+    x0, y0, x1, y1 = max(area[0], 0), max(area[1], 0), min(area[2], width), min(area[3], height)
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+def _distance(
+    area: tuple[int, int, int, int], box: tuple[float, float, float, float], radius: float
+) -> NDArray[np.floating[Any]]:
+    """Return how far the middle of each pixel lies outside of a box with rounded corners; negative inside."""
+    left, top, right, bottom = box
+    x = np.abs(np.arange(area[0], area[2], dtype=np.float32) + 0.5 - (left + right) / 2)
+    y = np.abs(np.arange(area[1], area[3], dtype=np.float32) + 0.5 - (top + bottom) / 2)
+    across, down = (x - ((right - left) / 2 - radius))[None, :], (y - ((bottom - top) / 2 - radius))[:, None]
+    outside = np.hypot(np.maximum(across, 0), np.maximum(down, 0))
+    distance: NDArray[np.floating[Any]] = outside + np.minimum(np.maximum(across, down), 0) - radius
+    return distance
+
+
+def _coverage(distance: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Return which share of each pixel is covered by what ends at distance 0."""
+    share: NDArray[np.floating[Any]] = np.clip(0.5 - distance, 0, 1)
+    return share
+
+
+def _blend(part: NDArray[np.uint8], color: str, opacity: NDArray[np.floating[Any]]) -> None:
+    """Lay a colour over pixels ``(h, w, 3)``, in place."""
+    over = np.array(tuple(bytes.fromhex(color[1:])), np.float32)
+    part[:] = np.rint(part + (over - part) * opacity[:, :, None]).astype(np.uint8)
+
+
+# -- tags ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Tag:
+    """A filled tag with text.
+
+    Attributes:
+        box: Left, top, right and bottom, whole pixels.
+        text: What it says.
+        letters_px: Size of its letters.
+        color: Its colour.
+    """
+
+    box: tuple[int, int, int, int]
+    text: str
+    letters_px: int
+    color: str
+
+    def paint(self, canvas: NDArray[np.uint8]) -> None:
+        """Paint it."""
+        left, top, right, bottom = self.box
+        mask = Image.new("L", (right - left, bottom - top))
+        ImageDraw.Draw(mask).text(
+            (_padding(self.letters_px), (bottom - top) / 2),
+            self.text,
+            font=font_of(self.text, self.letters_px),
+            fill=255,
+            anchor="lm",
+        )
+        area = _within(canvas, self.box)
+        if area is None:
+            return
+        part = canvas[area[1] : area[3], area[0] : area[2]]
+        corner = min(0.2 * self.letters_px, (right - left) / 2, (bottom - top) / 2)
+        _blend(part, self.color, _coverage(_distance(area, (left, top, right, bottom), corner)))
+        written = np.asarray(mask, np.float32)[area[1] - top : area[3] - top, area[0] - left : area[2] - left]
+        _blend(part, ink_on(self.color), written / 255)
+
+
+def _padding(letters_px: int) -> int:
+    return max(2, round(0.3 * letters_px))
+
+
+def _tags(
+    canvas: NDArray[np.uint8],
+    boxes: NDArray[np.float64],
+    objects: Objects,
+    label_names: Sequence[str],
+    letters_px: int,
+    line_px: float,
+) -> list[_Tag]:
+    """Return the tags, each at the best of a few places that those before it leave."""
+    tags: list[_Tag] = []
+    size = canvas.shape[1], canvas.shape[0]
+    taken = np.zeros((0, 4))
+    for row, label in enumerate(objects.labels.tolist()):
+        score = "" if objects.scores is None else f" {objects.scores[row]:.2f}"
+        padding = _padding(letters_px)
+        text = fitting(label_names[label], score, letters_px, max(1, size[0] - 2 * padding))
+        tag = width_of(text, letters_px) + 2 * padding, round(1.35 * letters_px)
+        places = _places(boxes[row], tag, size, line_px)
+        costs = [_cost(place, boxes, row, taken) + 0.04 * order for order, place in enumerate(places)]
+        place = places[int(np.argmin(costs))]
+        taken = np.vstack([taken, place])
+        left, top, right, bottom = (round(edge) for edge in place)
+        tags.append(_Tag((left, top, right, bottom), text, letters_px, class_color(label)))
+    return tags
+
+
+def _places(
+    box: NDArray[np.float64], tag: tuple[int, int], size: tuple[int, int], line_px: float
+) -> list[tuple[int, int, int, int]]:
+    """Return where a tag may lie, within the picture, the usual place first: above the upper left corner."""
+    width, height = min(tag[0], size[0]), min(tag[1], size[1])
+    half = line_px / 2
+    left, top, right, bottom = (float(edge) for edge in box)
+    columns = left - half, right + half - width
+    # On the line, so that both are one thing.
+    outside = [(x, y) for y in (top + half - height, bottom - half) for x in columns]
+    inside = [(x, y) for y in (top - half, bottom + half - height) for x in columns]
+    found = []
+    for x, y in [outside[0], inside[0], outside[2], outside[1], inside[2], outside[3], inside[1], inside[3]]:
+        at_x = round(min(max(x, 0), size[0] - width))
+        at_y = round(min(max(y, 0), size[1] - height))
+        found.append((at_x, at_y, at_x + width, at_y + height))
+    return found
+
+
+def _cost(
+    place: tuple[int, int, int, int], boxes: NDArray[np.float64], row: int, taken: NDArray[np.float64]
+) -> float:
+    """Return how bad a place is: other tags below it most of all, then objects that it hides."""
+    here = np.array(place, np.float64)
+    area = max(1.0, float((here[2] - here[0]) * (here[3] - here[1])))
+    on_tags = float(_overlaps(here, taken).sum()) / area
+    hidden = _overlaps(here, boxes) / np.maximum(1, (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    own = float(hidden[row])
+    return 10 * on_tags + 0.8 * own + 0.6 * (float(hidden.sum()) - own)
+
+
+def _overlaps(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the area that each of ``(n, 4)`` boxes has in common with a box."""
+    low, high = np.maximum(others[:, :2], box[:2]), np.minimum(others[:, 2:], box[2:])
+    sides = np.maximum(high - low, 0)
+    common: NDArray[np.float64] = sides[:, 0] * sides[:, 1]
+    return common
