@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deepresidual.backends import Classifier, FilePrediction
     from deepresidual.backends.images import ImageFile
     from deepresidual.cli.prediction_job import Job
+    from deepresidual.prediction.features import FeatureType
     from deepresidual.prediction.outputs import ClassOutputs, ComputeSettings
 
 __all__ = ["predict_classes", "predict_features", "require_vectors"]
@@ -51,7 +52,7 @@ def predict_classes(
 
 
 def predict_features(
-    loaded: Classifier, job: Job, stage: str, dtype: str | None, *, fast_decode: bool
+    loaded: Classifier, job: Job, stage: str, dtype: FeatureType | None, *, fast_decode: bool
 ) -> int:
     """Write features into a file or a folder of shards, and return the exit code."""
     from deepresidual.prediction.features import FeatureOutputs

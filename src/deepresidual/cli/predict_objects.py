@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from deepresidual.cli.output import counted, flush_output, json_line, print_json, print_line, print_raw
 from deepresidual.cli.pictures import picture_paths
@@ -184,7 +184,7 @@ def _print_coco(results: list[FileDetected]) -> None:
     from deepresidual.prediction import object_rows
 
     rows = object_rows.coco_results(results)
-    print_raw("[" + ",\n".join(json_line(cast("dict[str, Any]", row)).rstrip() for row in rows) + "]\n")
+    print_raw("[" + ",\n".join(json_line(row).rstrip() for row in rows) + "]\n")
 
 
 # -- pictures --------------------------------------------------------------------------------------------
