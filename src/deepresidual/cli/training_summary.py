@@ -26,7 +26,9 @@ def print_training(result: RunResult, data: str) -> None:
     """
     from deepresidual.evaluation import Evaluation
     from deepresidual.evaluation.multilabel import MultilabelEvaluation
+    from deepresidual.evaluation.objects import DetectionEvaluation
     from deepresidual.runs.baseline import run_in_words
+    from deepresidual.runs.detections import detections_in_words
     from deepresidual.runs.findings import findings_in_words
     from deepresidual.runs.gains import gains_in_words
     from deepresidual.runs.read import read_run
@@ -44,24 +46,31 @@ def print_training(result: RunResult, data: str) -> None:
     elif isinstance(done, MultilabelEvaluation):
         print_line(_labelled(done.split, done.in_words()))
         print_line(_labelled("", done.thresholds_in_words()))
+    elif isinstance(done, DetectionEvaluation) and run.evaluation:
+        for label, line in zip((done.split, ""), detections_in_words(run.evaluation), strict=False):
+            print_line(_labelled(label, line))
     elif done:
         print_line(", ".join(f"{name} {value}" for name, value in done.summary().items()))
     print_line()
     print_line(_labelled("look", str(result.path / "report.html")), is_command=True)
-    if result.status == "finished" and isinstance(done, Evaluation | MultilabelEvaluation):
+    if result.status == "finished" and isinstance(
+        done, Evaluation | MultilabelEvaluation | DetectionEvaluation
+    ):
         for label, command in _next_commands(result.path, run, data):
             print_line(_labelled(label, command), is_command=True)
 
 
 def _next_commands(path: Path, run: RunFiles, data: str) -> list[tuple[str, str]]:
     """Return what to do with the model, each as a command with paths of this run."""
+    from deepresidual.runs.detections import is_detection
     from deepresidual.runs.repeat import command_to_repeat
 
     place = Path(data)
     photos = data if place.is_dir() else "PHOTO"
+    use = ("--draw", str(path / "drawn")) if is_detection(run) else ("--format", "csv")
     commands = [
         ("measure", _command("evaluate", str(path), "--details")),
-        ("use", _command("predict", str(path), photos, "--format", "csv")),
+        ("use", _command("predict", str(path), photos, *use)),
     ]
     mistakes = (run.evaluation or {}).get("mistakes") or []
     files = [*(place / mistake["key"] for mistake in mistakes), path / "mistakes" / "00.png"]

@@ -86,7 +86,7 @@ def draw_curves(curves: Sequence[Curve], label: str, title: str) -> Markup:
         label: Name and unit of the values.
         title: Text for readers who cannot see the chart.
     """
-    figure = _figure()
+    figure = new_figure()
     axes = figure.subplots()
     top = _top([value for curve in curves for value in curve.y])
     for curve in curves:
@@ -109,9 +109,9 @@ def draw_curves(curves: Sequence[Curve], label: str, title: str) -> Markup:
     axes.set_ylabel(label)
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1.04 * top)
-    _clean(axes)
+    tidy(axes)
     axes.legend(frameon=False, ncols=1 if len(axes.lines) <= 6 else 3)
-    return _svg(figure, title)
+    return as_svg(figure, title)
 
 
 def moving_mean(values: Sequence[float]) -> list[float]:
@@ -132,7 +132,7 @@ def draw_learning_curve(counts: Sequence[int], errors: Sequence[float], doubled:
         errors: Shares wrong, 0 to 1.
         doubled: Share wrong that twice as many would leave if this went on; ``None``: not drawn.
     """
-    figure = _figure(height=2.8)
+    figure = new_figure(height=2.8)
     axes = figure.subplots()
     places = list(range(len(counts)))
     axes.plot(places, [100 * error for error in errors], color=BLUE, linewidth=1.8, marker="o", markersize=5)
@@ -169,8 +169,8 @@ def draw_learning_curve(counts: Sequence[int], errors: Sequence[float], doubled:
     axes.set_ylabel("wrong (%)")
     axes.set_xlim(-0.4, len(ticks) - 0.6)
     axes.set_ylim(0, max(120 * highest, 1))
-    _clean(axes)
-    return _svg(figure, "share wrong over the number of training images")
+    tidy(axes)
+    return as_svg(figure, "share wrong over the number of training images")
 
 
 def _top(values: list[float]) -> float:
@@ -187,7 +187,7 @@ def draw_reliability(bins: Sequence[dict[str, Any]]) -> Markup:
     Args:
         bins: ``low``, ``high``, ``count``, ``confidence`` and ``accuracy`` of every bin that holds images.
     """
-    figure = _figure(height=4.0)
+    figure = new_figure(height=4.0)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     total = max(1, sum(row["count"] for row in bins))
     middles = [50 * (row["low"] + row["high"]) for row in bins]
@@ -205,21 +205,26 @@ def draw_reliability(bins: Sequence[dict[str, Any]]) -> Markup:
     axes.set_ylabel("right (%)")
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)
-    _clean(axes)
+    tidy(axes)
     axes.legend(frameon=False, loc="upper left")
     below.bar(middles, [100 * row["count"] / total for row in bins], widths, color=BLUE, linewidth=0)
     below.set_xlabel("confidence: probability of the predicted class (%)")
     below.set_ylabel("images (%)")
-    _clean(below)
-    return _svg(figure, "reliability diagram: share of right predictions over their probability")
+    tidy(below)
+    return as_svg(figure, "reliability diagram: share of right predictions over their probability")
 
 
-def _figure(height: float = _HEIGHT) -> Figure:
+# -- what charts share -------------------------------------------------------------------------------------
+
+
+def new_figure(height: float = _HEIGHT) -> Figure:
+    """Return a figure as wide as a phone shows it, of a height in inches."""
     with mpl.rc_context({"font.size": 10}):
         return Figure(figsize=(_WIDTH, height), layout="constrained")
 
 
-def _clean(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """Give axes a pale grid and the page's ink."""
     axes.grid(color=LIGHT_GRAY, alpha=0.3, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -230,7 +235,7 @@ def _clean(axes: Axes) -> None:
     axes.yaxis.label.set_color(INK)
 
 
-def _svg(figure: Figure, title: str) -> Markup:
+def as_svg(figure: Figure, title: str) -> Markup:
     """Return a figure as an ``svg`` element, the same each time for the same figure."""
     # Text stays text, so it can be searched, and the page's font is used. The title is part of the hash, lest
     # two charts of a page have parts of the same name.

@@ -60,7 +60,7 @@ def label_parts(evaluation: Mapping[str, Any], pictures: Pictures) -> dict[str, 
             {"title": title, "value": evaluation[name], "interval": evaluation["intervals"][name]}
             for name, title in _TITLES.items()
         ],
-        "label_verdict": label_verdict(evaluation),
+        "lead": label_verdict(evaluation),
         "num_losing": sum(row["is_losing"] for row in rows),
         "num_measured": sum(row["support"] > 0 for row in rows),
         "rows": rows[:LISTED],

@@ -29,6 +29,8 @@ from deepresidual.reporting.charts import (
 from deepresidual.reporting.classification import classification_parts, headline, technical_figures, verdict
 from deepresidual.reporting.findings import curve_section, label_section
 from deepresidual.reporting.multilabel import label_figures, label_headline, label_parts
+from deepresidual.reporting.object_advice import object_advice, object_commands
+from deepresidual.reporting.objects import object_figures, object_headline, object_parts, object_sections
 from deepresidual.reporting.pages import rendered, require_ours, settings_of, shown_time
 from deepresidual.runs.gains import stages_of
 from deepresidual.runs.read import RunFiles, read_run
@@ -85,13 +87,13 @@ def write_report(run: Path, destination: Path | None = None) -> Path:
     judged = body.variables.get("verdict")
     variables = {
         "verdict": None,
-        "label_verdict": "",
+        "lead": "",
         "advice": advice_of(files, judged) if judged else [],
         "no_trouble": no_trouble(files, judged) if judged else "",
         "reliability": None,
-        **body.variables,
         "use": _commands(files) if files.evaluation else [],
         "predict": f"residual predict {shlex.quote(str(files.path))} … --min-probability 0.8",
+        **body.variables,
     }
     page = rendered(
         "report.html.jinja",
@@ -170,9 +172,22 @@ def _multilabel(files: RunFiles) -> Body:
     )
 
 
+def _detection(files: RunFiles) -> Body:
+    evaluation = files.evaluation or {}
+    parts = object_parts(evaluation, lambda name: files.picture(f"{name}.png"))
+    return Body(
+        object_headline(evaluation),
+        "objects.html.jinja",
+        {**parts, "advice": object_advice(files), "use": object_commands(files)},
+        object_sections(parts),
+        object_figures(evaluation),
+    )
+
+
 BODIES: dict[str, Callable[[RunFiles], Body]] = {
     "classification": _classification,
     "multilabel": _multilabel,
+    "detection": _detection,
 }
 """What a report shows of an evaluation, by its task; of another task its curves alone."""
 

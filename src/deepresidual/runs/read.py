@@ -15,6 +15,7 @@ from typing import Any
 
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.recipe import with_new_names
+from deepresidual.runs.detections import check_detections
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.strict_json import Between, Kind, Line, RecordError, check, read_lines, read_record
 
@@ -343,6 +344,8 @@ def read_evaluation(run: Path) -> dict[str, Any] | None:
         if "task" in evaluation:  # of another than classification
             is_multilabel = evaluation["task"] == "multilabel"
             check(evaluation, _LABELS if is_multilabel else _ANY_EVALUATION)
+            if evaluation["task"] == "detection":
+                check_detections(evaluation)
             if is_multilabel and any(len(pair) != 2 for pair in evaluation["intervals"].values()):
                 raise RecordError("intervals has one that is not two numbers")
             return evaluation

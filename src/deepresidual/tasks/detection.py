@@ -20,6 +20,7 @@ from deepresidual.runs.plan import Plan
 from deepresidual.runtime.distributed import Processes
 from deepresidual.runtime.signals import StopRequest
 from deepresidual.spec import DetectorSpec
+from deepresidual.tasks.object_pictures import crops_of, scenes_of
 from deepresidual.tasks.task import TASKS, BatchSums
 
 LOSSES = ("rpn_class", "rpn_box", "class", "box")
@@ -116,13 +117,13 @@ class Detection:
         """Build an evaluation from ``evaluation.json``."""
         return DetectionEvaluation.from_dict(document)
 
-    def photos(self, split: Split, result: DetectionEvaluation) -> dict[str, bytes]:  # noqa: ARG002
-        """Return no pictures."""
-        return {}
+    def photos(self, split: Split, result: DetectionEvaluation) -> dict[str, bytes]:
+        """Return crops of the surest false detections and of the largest missed objects."""
+        return crops_of(split, result)
 
-    def heat_maps(self, model: TorchDetector, split: Split, result: DetectionEvaluation) -> dict[str, bytes]:  # noqa: ARG002
-        """Return no pictures."""
-        return {}
+    def heat_maps(self, model: TorchDetector, split: Split, result: DetectionEvaluation) -> dict[str, bytes]:
+        """Return whole images with what is annotated, and with what is found."""
+        return scenes_of(model, split, result)
 
 
 TASKS[DETECTION] = Detection

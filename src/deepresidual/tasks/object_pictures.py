@@ -1,0 +1,198 @@
+"""Pictures of what a detector missed, took for objects, and found, for the run folder and its report.
+
+What is annotated is dashed, what was detected is solid; what is right is blue, what is wrong is orange.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from deepresidual.backends.detector import TorchDetector
+from deepresidual.data.decode import decode
+from deepresidual.data.loader import evaluation_batches
+from deepresidual.data.objects import Objects, ObjectsBatch
+from deepresidual.data.source import Split
+from deepresidual.data.source.annotated.split import objects_of
+from deepresidual.data.source.validation import Subset
+from deepresidual.evaluation.objects import DetectionEvaluation
+from deepresidual.evaluation.objects.matching import match
+from deepresidual.explanation import png
+
+NUM_SCENES = 12
+"""Whole images that are shown with what is annotated and what was found."""
+
+Box = tuple[float, float, float, float]
+
+_CROP_PX, _SCENE_PX = 240, 480
+_PIXELS_SEEN = 3  # from this factor on pixels become squares, as they are
+_AROUND = 0.5  # a crop shows so much of the box's longer side around it
+_LEAST_PX = 32  # and so many pixels of the image at least
+_RIGHT, _WRONG, _CASING = "#3d9bff", "#ff6a13", "#101418"
+_LINE, _DASH = 3, 8
+_USUAL_SCORE = 0.5  # from which on detections are drawn of a class that has no threshold
+
+
+class _Drawn(NamedTuple):
+    """A box to draw, in pixels of the image."""
+
+    box: Sequence[float]
+    color: str
+    is_dashed: bool
+
+
+def crops_of(split: Split, evaluation: DetectionEvaluation) -> dict[str, bytes]:
+    """Return crops of the surest false detections and of the largest missed objects.
+
+    Args:
+        split: The split that was evaluated.
+        evaluation: What was found.
+
+    Returns:
+        PNG files by name, ``mistakes/false-00``, ``mistakes/missed-00`` and so on, in the order of the
+        evaluation, at most 240 px a side.
+
+    Raises:
+        DataError: An image cannot be read any more.
+    """
+    crops = {}
+    for name, mistakes in (("false", evaluation.false), ("missed", evaluation.missed)):
+        for number, mistake in enumerate(mistakes):
+            is_false = name == "false"
+            boxes = [_Drawn(mistake.true_box, _RIGHT, is_dashed=True)] if mistake.true_box else []
+            boxes.append(_Drawn(mistake.box, _WRONG, is_dashed=not is_false))
+            pixels = decode(split.read(mistake.index).content)
+            crops[f"mistakes/{name}-{number:02d}"] = _crop(pixels, boxes)
+    return crops
+
+
+def scenes_of(model: TorchDetector, split: Split, evaluation: DetectionEvaluation) -> dict[str, bytes]:
+    """Return images with what is annotated, and the same with what is found: every so manieth of the split.
+
+    Of each class the detections from its threshold on are drawn.
+
+    Args:
+        model: The detector that was evaluated.
+        split: The split that it was evaluated on.
+        evaluation: What was found.
+
+    Returns:
+        PNG files by name, ``scene-00-annotated``, ``scene-00-found`` and so on, at most 480 px a side.
+    """
+    indices = np.unique(np.linspace(0, len(split) - 1, min(NUM_SCENES, len(split))).round().astype(int))
+    lowest = np.array(
+        [_USUAL_SCORE if row.threshold is None else row.threshold.score for row in evaluation.per_class]
+    )
+    was_training, scenes = model.network.training, {}
+    batches = evaluation_batches(
+        Subset(split, indices.tolist()), model.preprocess, batch_size=NUM_SCENES, num_workers=0
+    )
+    for batch in batches:
+        if not isinstance(batch.targets, ObjectsBatch):
+            continue
+        windows = [each.window for each in batch.targets if each.window is not None]
+        results = model.detections(batch.pixels.numpy(), windows)
+        for place, found in zip(batch.indices.tolist(), results, strict=True):
+            index = int(indices[place])
+            pixels, truth = decode(split.read(index).content), objects_of(split, index)
+            scores = np.zeros(0) if found.scores is None else found.scores
+            shown = found[scores >= lowest[found.labels]]
+            for name, boxes in zip(("annotated", "found"), _both(truth, shown, len(lowest)), strict=True):
+                scenes[f"scene-{place:02d}-{name}"] = _scene(pixels, boxes)
+    model.network.train(was_training)
+    return scenes
+
+
+def _both(truth: Objects, found: Objects, num_classes: int) -> tuple[list[_Drawn], list[_Drawn]]:
+    """Return what to draw of what is annotated, where what is not found is wrong, and of what is found."""
+    matches = match([found], [truth], num_classes)
+    taken, right = matches.taken[:, 0], matches.right[:, 0]
+    is_good = matches.truth.ignored.copy()
+    is_good[taken[right]] = True
+    return (
+        [
+            _Drawn(box, _RIGHT if good else _WRONG, is_dashed=True)
+            for box, good in zip(truth.boxes.tolist(), is_good.tolist(), strict=True)
+        ],
+        [
+            _Drawn(box, _RIGHT if good else _WRONG, is_dashed=False)
+            for box, good in zip(found.boxes.tolist(), (right | matches.ignored[:, 0]).tolist(), strict=True)
+        ],
+    )
+
+
+# -- drawing -----------------------------------------------------------------------------------------------
+
+
+def _crop(pixels: NDArray[np.uint8], boxes: Sequence[_Drawn]) -> bytes:
+    """Return a PNG of the surroundings of some boxes, which are drawn."""
+    height, width = pixels.shape[:2]
+    left, top = (min(each.box[axis] for each in boxes) for axis in (0, 1))
+    right, bottom = (max(each.box[axis] for each in boxes) for axis in (2, 3))
+    side = max(_LEAST_PX, (1 + 2 * _AROUND) * max(right - left, bottom - top))
+    across, down = (_placed((left + right) / 2, side, width), _placed((top + bottom) / 2, side, height))
+    part = Image.fromarray(np.ascontiguousarray(pixels[down[0] : down[1], across[0] : across[1]]))
+    return _drawn(part, (across[0], down[0]), _CROP_PX, boxes)
+
+
+def _placed(middle: float, side: float, room: int) -> tuple[int, int]:
+    """Return from where to where a crop of a side goes along an axis that has room for so many pixels."""
+    side = min(round(side), room)
+    first = min(max(0, round(middle - side / 2)), room - side)
+    return first, first + side
+
+
+def _scene(pixels: NDArray[np.uint8], boxes: Sequence[_Drawn]) -> bytes:
+    return _drawn(Image.fromarray(np.ascontiguousarray(pixels)), (0, 0), _SCENE_PX, boxes)
+
+
+def _drawn(image: Image.Image, corner: tuple[int, int], side: int, boxes: Sequence[_Drawn]) -> bytes:
+    """Return a PNG of an image, its longer side about ``side``, with boxes.
+
+    Args:
+        image: What is shown.
+        corner: Where its corner lies in the image that the boxes are of.
+        side: In pixels; an image of which the pixels are seen is enlarged by a whole factor.
+        boxes: What to draw.
+    """
+    factor = side / max(image.size)
+    is_small = factor >= _PIXELS_SEEN
+    factor = math.floor(factor) if is_small else factor
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    resampling = Image.Resampling.NEAREST if is_small else Image.Resampling.LANCZOS
+    image = image.convert("RGB").resize(size, resampling)
+    draw = ImageDraw.Draw(image)
+    for each in boxes:
+        left, top, right, bottom = (
+            round((value - corner[axis % 2]) * factor) for axis, value in enumerate(each.box)
+        )
+        _draw_box(draw, (left, top, max(left + 1, right - 1), max(top + 1, bottom - 1)), each)
+    return png(np.asarray(image))
+
+
+def _draw_box(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], drawn: _Drawn) -> None:
+    """Draw a box in its colour on a dark casing, so that it is seen on any image."""
+    left, top, right, bottom = box
+    if not drawn.is_dashed:
+        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_CASING, width=_LINE + 2)
+        draw.rectangle(box, outline=drawn.color, width=_LINE)
+        return
+    wide = _LINE - 1
+    dashes = [
+        (first, down, min(first + _DASH, right), down + wide)
+        for first in range(left, right + 1, 2 * _DASH)
+        for down in (top, bottom - wide)
+    ] + [
+        (across, first, across + wide, min(first + _DASH, bottom))
+        for first in range(top, bottom + 1, 2 * _DASH)
+        for across in (left, right - wide)
+    ]
+    for first, above, last, below in dashes:
+        draw.rectangle((first - 1, above - 1, last + 1, below + 1), fill=_CASING)
+    for dash in dashes:
+        draw.rectangle(dash, fill=drawn.color)

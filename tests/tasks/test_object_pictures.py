@@ -1,0 +1,147 @@
+"""Pictures of what a detector missed and found: which images, which part of them, and which boxes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from deepresidual.backends.detector import TorchDetector
+from deepresidual.data.objects import Objects
+from deepresidual.data.source import Split
+from deepresidual.data.source.base import EncodedSample, LabelledSplit
+from deepresidual.evaluation.objects import DetectionEvaluation, measure
+from deepresidual.preprocess import Preprocess
+from deepresidual.tasks.object_pictures import crops_of, scenes_of
+from tests.nn.detection.networks import detector, spec_of
+
+NAMES = ("cat", "dog", "emu")
+ORANGE, BLUE = (255, 106, 19), (61, 155, 255)
+BOX = (100.0, 60.0, 180.0, 120.0)
+
+
+def pixels_of(png: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def colored(png: bytes, color: tuple[int, int, int]) -> NDArray[np.int64]:
+    """Return rows and columns of the pixels of a colour."""
+    return np.argwhere((pixels_of(png) == color).all(axis=2))
+
+
+class Photos(LabelledSplit):
+    """Gray photos, each with a cat."""
+
+    def __init__(self, sides: list[tuple[int, int]], boxes: Sequence[tuple[float, ...]]) -> None:
+        super().__init__([0] * len(sides))
+        self._sides, self._boxes = sides, boxes
+
+    def key(self, index: int) -> str:
+        return f"{index:02d}.png"
+
+    def objects(self, index: int) -> Objects:
+        return Objects(np.array([self._boxes[index]], np.float32), np.zeros(1, np.int64))
+
+    def image_id(self, index: int) -> int:
+        return index
+
+    def read(self, index: int) -> EncodedSample:
+        file = io.BytesIO()
+        Image.new("RGB", self._sides[index], (128, 128, 128)).save(file, "PNG")
+        return EncodedSample(self.key(index), file.getvalue(), self.objects(index))
+
+
+@pytest.fixture
+def split() -> Photos:
+    """Fifteen photos of 640×480 pixels, but for the last, which is small."""
+    return Photos([(640, 480)] * 14 + [(64, 48)], [BOX] * 14 + [(10, 6, 18, 12)])
+
+
+def evaluated(split: Split, found: list[Objects]) -> DetectionEvaluation:
+    truth = [split.read(index).target for index in range(len(found))]
+    return measure("test", found, truth, NAMES, keys=[split.key(index) for index in range(len(found))])
+
+
+def found(box: tuple[float, ...], label: int, score: float = 0.9) -> Objects:
+    return Objects(np.array([box], np.float32), np.array([label]), scores=np.array([score], np.float32))
+
+
+def test_a_crop_shows_the_detection_and_the_object_that_it_overlaps(split: Photos) -> None:
+    crops = crops_of(split, evaluated(split, [found((110, 60, 190, 120), 1)]))
+    assert list(crops) == ["mistakes/false-00"]
+    pixels = pixels_of(crops["mistakes/false-00"])
+    assert pixels.shape == (240, 240, 3)
+    # Both boxes are 90 px wide, and as much as half of it is around them: 180 px become 240.
+    rows, columns = colored(crops["mistakes/false-00"], ORANGE).T
+    assert (columns.min(), columns.max()) == pytest.approx(((110 - 55) * 4 / 3, (190 - 55) * 4 / 3), abs=2)
+    assert (rows.min(), rows.max()) == pytest.approx((60 * 4 / 3, 120 * 4 / 3), abs=2)
+    assert len(colored(crops["mistakes/false-00"], BLUE))
+
+
+def test_a_missed_object_is_dashed(split: Photos) -> None:
+    crops = crops_of(split, evaluated(split, [Objects.none()]))
+    assert list(crops) == ["mistakes/missed-00"]
+    _, columns = colored(crops["mistakes/missed-00"], ORANGE).T
+    assert 0 < len(np.unique(columns)) < columns.max() - columns.min() + 1
+    assert len(colored(crops["mistakes/missed-00"], BLUE)) == 0
+
+
+def test_a_crop_at_the_edge_stays_within_the_image(split: Photos) -> None:
+    crops = crops_of(split, evaluated(split, [found((0, 0, 40, 30), 2)]))
+    assert pixels_of(crops["mistakes/false-00"]).shape == (240, 240, 3)
+    assert colored(crops["mistakes/false-00"], ORANGE).min() <= 1
+
+
+def test_small_images_are_enlarged_by_a_whole_factor() -> None:
+    only = Photos([(64, 48)], [(10, 6, 18, 12)])
+    crops = crops_of(only, evaluated(only, [Objects.none()]))
+    assert pixels_of(crops["mistakes/missed-00"]).shape == (32 * 7, 32 * 7, 3)
+
+
+@pytest.fixture
+def model() -> TorchDetector:
+    whole = Preprocess(crop_px=64, resize_px=64, mean=(0.5,) * 3, std=(0.25,) * 3, fit="whole")
+    return TorchDetector(detector(spec_of("fpn")), NAMES, whole)
+
+
+def test_a_dozen_images_are_shown_with_what_is_annotated_and_what_is_found(
+    split: Photos, model: TorchDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is found, beside a sure false one and one below its class's threshold; others are missed."""
+    results = [found(BOX, 0, 0.7)] + [Objects.none()] * 14
+    evaluation = evaluated(split, results)
+    assert evaluation.per_class[0].threshold is not None
+    shown = Objects(
+        np.array([BOX, (300, 300, 400, 400), (500, 20, 600, 60)], np.float32),
+        np.array([0, 1, 0]),
+        scores=np.array([0.7, 0.6, 0.6], np.float32),
+    )
+    monkeypatch.setattr(
+        model, "detections", lambda _pixels, windows: [shown] + [Objects.none()] * (len(windows) - 1)
+    )
+    scenes = scenes_of(model, split, evaluation)
+    assert list(scenes) == [
+        f"scene-{number:02d}-{name}" for number in range(12) for name in ("annotated", "found")
+    ]
+    assert pixels_of(scenes["scene-00-found"]).shape == (360, 480, 3)
+    assert len(colored(scenes["scene-00-annotated"], BLUE))
+    assert not len(colored(scenes["scene-00-annotated"], ORANGE))
+    rows, columns = colored(scenes["scene-00-found"], ORANGE).T
+    assert (rows.min(), columns.max()) == pytest.approx((225, 300), abs=2)
+    assert len(colored(scenes["scene-01-annotated"], ORANGE))
+    assert pixels_of(scenes["scene-11-found"]).shape == (48 * 7, 64 * 7, 3)
+
+
+def test_drawing_disturbs_neither_the_network_nor_its_mode(split: Photos, model: TorchDetector) -> None:
+    evaluation = evaluated(split, [Objects.none()] * 15)
+    model.network.train()
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    first = scenes_of(model, split, evaluation)
+    assert model.network.training
+    assert all((before[name] == tensor).all() for name, tensor in model.network.state_dict().items())
+    assert scenes_of(model, split, evaluation) == first
