@@ -99,7 +99,7 @@ def a_batch(plan: Plan, seed: int = 0, *, missing: tuple[int, ...] = ()) -> Batc
     size, side = plan.recipe.batch_size, plan.train_px
     generator = np.random.default_rng(seed)
     pixels = generator.integers(0, 256, (size, side, side, plan.preprocess.num_channels), dtype=np.uint8)
-    places = torch.tensor([place for place in range(size) if place not in missing])
+    places = torch.tensor([place for place in range(size) if place not in missing], dtype=torch.int64)
     positions = torch.stack([torch.zeros_like(places), places, torch.zeros_like(places)], dim=1)
     return Batch(
         pixels=torch.from_numpy(pixels)[places],

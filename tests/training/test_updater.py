@@ -117,6 +117,16 @@ def test_a_micro_batch_whose_samples_are_all_missing_has_no_statistics() -> None
     )
 
 
+def test_a_batch_whose_samples_are_all_missing_leaves_the_statistics() -> None:
+    plan = a_plan(micro_batch_size=4)
+    updater = an_updater(plan)
+    before = state(updater.network)
+    assert updater.gradients(a_batch(plan, missing=tuple(range(12))), 0) is not None
+    assert {name.split(".")[-1] for name in changed(before, state(updater.network))} == {
+        "num_batches_tracked"
+    }
+
+
 def test_checkpointed_activations_give_the_same_bits() -> None:
     ends = []
     for spec in (TINY, dataclasses.replace(TINY, activation_checkpointing=True)):

@@ -232,7 +232,7 @@ class TorchDetector:
         """Return the objects of each image; ``None`` where the network gives NaN or infinity."""
         found: list[Objects | None] = [None] * len(windows)
         spec = self.spec
-        for size, rows in _by_size([spec.padded_size(window.filled) for window in windows]).items():
+        for size, rows in by_size([spec.padded_size(window.filled) for window in windows]).items():
             for part in self._parts(rows, size):
                 sizes = [windows[row].filled for row in part]
                 results = self._results(self._images(pixels[part], size), sizes)
@@ -271,7 +271,7 @@ class TorchDetector:
         """
         sums: dict[str, float] = {}
         network, sizes = self.network.eval(), [filled(each) for each in objects]
-        for size, rows in _by_size([network.spec.padded_size(each) for each in sizes]).items():
+        for size, rows in by_size([network.spec.padded_size(each) for each in sizes]).items():
             with torch.inference_mode(), autocast(self.device, self.precision):
                 images = self._images(pixels[rows], size)
                 parts = network(
@@ -353,7 +353,7 @@ def _watched(network: Detector) -> Iterator[Callable[[], bool]]:
             handle.remove()
 
 
-def _by_size(sizes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
+def by_size(sizes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
     """Return the rows of each size, in order."""
     rows: dict[tuple[int, int], list[int]] = {}
     for row, size in enumerate(sizes):

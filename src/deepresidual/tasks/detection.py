@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepresidual.backends.detector import TorchDetector, filled, padded, taught
+from deepresidual.backends.detector import TorchDetector, by_size, filled, padded, taught
 from deepresidual.data.augment import Window
 from deepresidual.data.objects import Objects, ObjectsBatch
 from deepresidual.data.source import Split
@@ -56,18 +56,29 @@ class Detection:
     def loss(self, network: Callable[..., Any], images: Tensor, targets: Any, step: int) -> BatchSums:  # noqa: ARG002
         """Return the sum over the images of the four losses of each.
 
-        ``targets`` is an :class:`ObjectsBatch` in pixels of the views. The images are cut to what the views
-        fill.
+        ``targets`` is an :class:`ObjectsBatch` in pixels of the views.
         """
         objects: Sequence[Objects] = list(targets) if isinstance(targets, ObjectsBatch) else []
-        sizes = [filled(each) for each in objects]
-        height, width = (
-            max((size[axis] for size in sizes), default=images.shape[2 + axis]) for axis in (0, 1)
-        )
-        images = padded(images, self._spec.padded_size((height, width)))
-        losses: dict[str, Tensor] = network(images, sizes, [taught(each, images.device) for each in objects])
-        total = torch.stack([losses[name].float() for name in LOSSES]).sum()
-        return BatchSums(total, {name: losses[name].detach() for name in LOSSES})
+        parts: list[dict[str, Tensor]] = []
+        for size, rows in self._together(images, objects).items():
+            seen = [objects[row] for row in rows]
+            together = padded(images if len(rows) == len(images) else images[rows], size)
+            lessons = [taught(each, images.device) for each in seen]
+            parts.append(network(together, [filled(each) for each in seen], lessons))
+        losses = {name: torch.stack([part[name].float() for part in parts]).sum() for name in LOSSES}
+        total = torch.stack(list(losses.values())).sum()
+        return BatchSums(total, {name: value.detach() for name, value in losses.items()})
+
+    def _together(self, images: Tensor, objects: Sequence[Objects]) -> dict[tuple[int, int], list[int]]:
+        """Return the rows of the images that go through the network together, by the size it sees them in.
+
+        Where BN is frozen, an image is padded as in evaluation, whatever the others of its micro-batch are:
+        padding shows at the edges of the maps. BN that learns its statistics sees all images together, each
+        in the whole square.
+        """
+        if self._plan.recipe.batch_norm == "frozen" and objects:
+            return by_size([self._spec.padded_size(filled(each)) for each in objects])
+        return {self._spec.padded_size((images.shape[2], images.shape[3])): list(range(len(objects)))}
 
     def figures(self, loss: float, parts: Mapping[str, float], count: int) -> dict[str, float]:
         """Return the mean loss of an image, and its parts."""

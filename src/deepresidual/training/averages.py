@@ -87,7 +87,8 @@ class MicroBatchStatistics:
     def end(self, processes: Processes) -> None:
         """Put the new running statistics into the network, the same on every rank."""
         assert self._sum is not None and self._before is not None  # noqa: PT018, S101
-        mean = self._sum / self._count
+        # A process whose images were all bad has none, and would make those of all not a number.
+        mean = self._sum / self._count if self._count else self._before.clone()
         processes.average_([mean])
         running = self._before.lerp_(mean, self._momentum)
         offset = 0

@@ -98,6 +98,8 @@ class Detector(nn.Module):
         self._check(images, sizes, targets)
         images = _blanked(images, sizes)
         maps = self.backbone(images)
+        if targets is not None and not len(images):
+            return self._losses_of_nothing(maps)
         size = (images.shape[2], images.shape[3])
         if targets is not None:
             targets = [taught.to(images.device) for taught in targets]
@@ -108,6 +110,15 @@ class Detector(nn.Module):
             return found
         of_regions = self.roi_heads.losses(read, proposals, targets, self.backbone.last_stage)
         return {**losses, **of_regions}
+
+    def _losses_of_nothing(self, maps: Sequence[Tensor]) -> Losses:
+        """Return the losses of no images: zeros in whose graph every weight is.
+
+        Other processes wait for the gradients of all weights, and for the sums of synchronized BN.
+        """
+        last = [self.backbone.last_stage(maps[-1])] if self.spec.neck == "c4" else []
+        zero = torch.stack([x.float().sum() for x in [*maps, *last, *self.parameters()]]).sum() * 0.0
+        return dict.fromkeys(("rpn_class", "rpn_box", "class", "box"), zero)
 
     def _check(self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Taught] | None) -> None:
         height, width = images.shape[2:]
