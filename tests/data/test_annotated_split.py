@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from deepresidual.data.shard_writer import write_shards
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.annotated.split import AnnotatedSplit, objects_of
 from deepresidual.data.source.base import fingerprint_of, names_of, stamps_of
@@ -112,6 +113,23 @@ def test_there_are_no_labels_of_images_to_ask_for(tmp_path: Path, labels: str) -
         DataError, match=rf"has boxes instead of labels of whole images; leave out --labels {labels}"
     ):
         open_source(tmp_path, labels=labels)  # type: ignore[arg-type]
+
+
+def test_shards_hold_no_boxes(tmp_path: Path) -> None:
+    source = open_source(_beside(tmp_path / "data", splits=("train", "test")))
+    with pytest.raises(
+        DataError, match=r"^data has boxes of objects; expected one class an image, which is all"
+    ):
+        write_shards(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_path_behind_a_prefix_that_does_not_exist_gets_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(
+        DataError, match=r"photo does not exist; expected coco:PATH; did you mean .*photos\?$"
+    ):
+        open_source(f"coco:{tmp_path / 'photo'}")
 
 
 def test_two_formats_in_one_folder_are_told_apart_by_the_user(tmp_path: Path) -> None:

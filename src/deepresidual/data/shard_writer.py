@@ -24,6 +24,7 @@ from typing import Self
 
 from deepresidual.data.formats import ACCEPTED, EXPECTED, sniff, suffix_of
 from deepresidual.data.source import EncodedSample, SampleSource
+from deepresidual.data.source.base import TAUGHT
 from deepresidual.data.source.shards.classes import CLASSES_FILE
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.fields import check_seed
@@ -72,7 +73,8 @@ def write_shards(
 
     Raises:
         ConfigurationError: An option is out of range, or the destination holds something.
-        DataError: A sample cannot be read or is not an image; the message names it.
+        DataError: A sample cannot be read or is not an image; the message names it. Or samples have something
+            else than one class each.
         RunError: Something cannot be written.
     """
     for name, value in (("max_samples", max_samples), ("max_mb", max_mb)):
@@ -80,6 +82,11 @@ def write_shards(
             raise ConfigurationError(f"{name} is {value!r}", expected="a whole number from 1 on")
     if seed is not None:
         check_seed(seed)
+    if source.task != "classification":
+        raise DataError(
+            f"{source.name} has {TAUGHT[source.task]}",
+            expected="one class an image, which is all that shards hold",
+        )
     destination = expanded(destination)
     if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
         raise ConfigurationError(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from deepresidual.backends.classifier import NOT_FINITE_REMEDY
 from deepresidual.data.loader import Readable, require_none_bad
 from deepresidual.data.source import EncodedSample, LabelsChoice, SampleSource, Split, as_source
-from deepresidual.data.source.base import canonical_split, fingerprint_of, listed
+from deepresidual.data.source.base import TAUGHT, canonical_split, fingerprint_of, listed
 from deepresidual.data.source.dataset import Dataset
 from deepresidual.data.source.division import HELD_OUT
 from deepresidual.data.source.multilabel import MULTILABEL, RelabelledTargets
@@ -180,8 +180,8 @@ class EvaluationSetup:
             note(_fifth_in_words(source, split, is_object=not isinstance(data, str | Path | SampleSource)))
         if source.task != members[0].task:
             raise DataError(
-                f"{source.name} has several labels an image and {names[0]} knows one class an image",
-                expected="data with one class an image",
+                f"{source.name} has {TAUGHT[source.task]} and {names[0]} knows {TAUGHT[members[0].task]}",
+                expected=f"data with {TAUGHT[members[0].task]}",
             )
         num_left_out = 0
         if leave_out:

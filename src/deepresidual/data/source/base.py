@@ -22,6 +22,13 @@ TRAIN = "train"
 WHOLE = "whole"
 """Name of :attr:`SampleSource.whole` in :attr:`SampleSource.groups`."""
 
+TAUGHT = {
+    "classification": "one class an image",
+    "multilabel": "several labels an image",
+    "detection": "boxes of objects",
+}
+"""What samples of each task have, for messages."""
+
 # Usual spellings of the names of splits.
 _SPLIT_NAMES = {
     "train": "train",

@@ -15,6 +15,7 @@ from deepresidual.data.source.archive import read_bytes
 from deepresidual.data.source.base import SampleSource, canonical_split
 from deepresidual.data.source.files import Listing, list_folder
 from deepresidual.errors import DataError
+from deepresidual.runtime.similar_path import did_you_mean
 
 BoxFormat: TypeAlias = Literal["coco", "voc", "yolo"]
 
@@ -55,6 +56,8 @@ def open_annotated(kind: BoxFormat, path: Path) -> SampleSource:
     Raises:
         DataError: It cannot be used; the message says why.
     """
+    if not path.exists():
+        raise DataError(f"{path} does not exist", expected=f"{kind}:PATH", remedy=did_you_mean(path))
     match kind:
         case "coco":
             from deepresidual.data.source.annotated.coco import open_coco
