@@ -8,22 +8,20 @@ weights, so a mismatch between training and use cannot be written. The way of an
       → :meth:`Preprocess.normalize` on the device → (N, C, S, S) float32, channels last
 
 Pixels stay uint8 until they are on the device. Resizing is Pillow's, which always filters when it
-shrinks, so the same file gives the same pixels in every command. It goes over the width first and then over
-the height, in a call each: which of them comes first changes the rounding, and Pillow's own choice has
-changed from version to version.
+shrinks, so the same file gives the same pixels in every command (:mod:`.resizing`).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from deepresidual.errors import ConfigurationError, kind_of
-from deepresidual.fields import check_names, is_whole
+from deepresidual.errors import ConfigurationError
+from deepresidual.fields import check_names
+from deepresidual.preprocess.mean_image import MeanImage
+from deepresidual.preprocess.resizing import resized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,9 +29,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
-    from PIL.Image import Image, Resampling
+    from PIL.Image import Resampling
 
-__all__ = ["Channels", "Fit", "Interpolation", "MeanImage", "Preprocess"]
+__all__ = ["Channels", "Fit", "Interpolation", "Preprocess"]
 
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Channels: TypeAlias = Literal["rgb", "bgr", "gray"]
@@ -42,110 +40,8 @@ Fit: TypeAlias = Literal["crop", "whole"]
 
 _MAX_PX = 16_384
 _LATER = ("mean_image", "fit")  # fields of records that came later
-_MAX_MEAN_IMAGE_PX = 1_024  # 17 MB of JSON in three channels
 # An average summed in another order or precision; a level of 255 is 4e-3.
 _MEAN_TOLERANCE = 1e-5
-
-
-@dataclass(frozen=True)
-class MeanImage:
-    """The mean of every pixel of a training set, which AlexNet and the first ResNets subtract.
-
-    Attributes:
-        side_px: Side of the square image, in pixels.
-        channels: Number of channels.
-        values: ``(side_px, side_px, channels)`` float32, little endian, on the scale 0 to 1.
-
-    Raises:
-        ConfigurationError: A field is out of range, naming the field.
-    """
-
-    side_px: int
-    channels: int
-    values: bytes = dataclasses.field(repr=False)
-
-    def __post_init__(self) -> None:
-        num_bytes = _mean_image_bytes(self.side_px, self.channels)
-        if len(self.values) != num_bytes:
-            raise ConfigurationError(
-                f"mean_image has {len(self.values):,} bytes",
-                expected=f"{num_bytes:,} for {self.side_px}×{self.side_px} px of {self.channels} channels",
-            )
-        import numpy as np
-
-        if not np.isfinite(self.to_array()).all():
-            raise ConfigurationError("mean_image has values that are not finite", expected="finite numbers")
-
-    @classmethod
-    def from_array(cls, pixels: NDArray[np.floating[Any]]) -> MeanImage:
-        """Build an image from ``(S, S, C)`` numbers on the scale 0 to 1.
-
-        Raises:
-            ConfigurationError: The array has another shape, or values that are not finite.
-        """
-        if pixels.ndim != 3 or pixels.shape[0] != pixels.shape[1]:
-            raise ConfigurationError(
-                f"mean_image has the shape {pixels.shape}", expected="(S, S, C), as high as wide"
-            )
-        return cls(pixels.shape[0], pixels.shape[2], pixels.astype("<f4").tobytes())
-
-    def to_array(self) -> NDArray[np.float32]:
-        """Return a copy, ``(S, S, C)`` float32 on the scale 0 to 1."""
-        import numpy as np
-
-        flat = np.frombuffer(self.values, dtype="<f4").astype(np.float32)
-        return flat.reshape(self.side_px, self.side_px, self.channels)
-
-    def average(self) -> tuple[float, ...]:
-        """Return the mean of each channel, which stands in for the image where it does not fit."""
-        return tuple(float(value) for value in self.to_array().mean(axis=(0, 1), dtype="float64"))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON types; :meth:`from_dict` reads them back."""
-        return {
-            "side_px": self.side_px,
-            "channels": self.channels,
-            "float32_base64": base64.b64encode(self.values).decode("ascii"),
-        }
-
-    @classmethod
-    def from_dict(cls, fields: object) -> MeanImage:
-        """Build an image from JSON types; nothing is decoded before its size is known to be right.
-
-        Raises:
-            ConfigurationError: A field is unknown, missing, of the wrong type or out of range.
-        """
-        names = {"side_px", "channels", "float32_base64"}
-        if not isinstance(fields, dict) or set(fields) != names:
-            found = ", ".join(sorted(map(str, fields)))[:80] if isinstance(fields, dict) else str(fields)[:80]
-            raise ConfigurationError(
-                f"mean_image holds {found or 'nothing'}", expected="side_px, channels and float32_base64"
-            )
-        side_px, channels, text = (fields[name] for name in ("side_px", "channels", "float32_base64"))
-        # Base64 has four characters for every three bytes begun.
-        count = -(-_mean_image_bytes(side_px, channels) // 3) * 4
-        if not isinstance(text, str) or len(text) != count:
-            found = f"{len(text):,} characters" if isinstance(text, str) else kind_of(text)
-            raise ConfigurationError(
-                f"float32_base64 of mean_image holds {found}", expected=f"{count:,} characters"
-            )
-        try:
-            values = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise ConfigurationError(
-                "float32_base64 of mean_image is not in base64", expected="letters, digits, + and /"
-            ) from error
-        return cls(side_px, channels, values)
-
-
-def _mean_image_bytes(side_px: object, channels: object) -> int:
-    """Return the size of a mean image, whose sides are checked first."""
-    for field, value, high in (("side_px", side_px, _MAX_MEAN_IMAGE_PX), ("channels", channels, 3)):
-        if not is_whole(value, 1, high):
-            raise ConfigurationError(
-                f"{field} of mean_image is {str(value)[:80]}", expected=f"a whole number from 1 to {high}"
-            )
-    return cast(int, side_px) ** 2 * cast(int, channels) * 4
 
 
 @dataclass(frozen=True)
@@ -351,7 +247,7 @@ class Preprocess:
         if (right - left, bottom - top) == (width, height) and left.is_integer() and top.is_integer():
             return pixels[int(top) : int(bottom), int(left) : int(right)]
         gray = pixels.shape[2] == 1
-        image = _resized(pixels[:, :, 0] if gray else pixels, box, width, height, self._resampling())
+        image = resized(pixels[:, :, 0] if gray else pixels, box, width, height, self._resampling())
         small = np.asarray(image)
         return small[:, :, None] if gray else small
 
@@ -439,46 +335,3 @@ class Preprocess:
             mean_image=MeanImage.from_dict(fields["mean_image"]) if "mean_image" in fields else None,
             fit=fields.get("fit", "crop"),
         )
-
-
-# -- resizing ------------------------------------------------------------------------------------------------
-
-# Pixels that a filter reaches to each side, when it does not shrink (Pillow's libImaging/Resample.c).
-_REACH_PX = {"BILINEAR": 1.0, "BICUBIC": 2.0, "LANCZOS": 3.0}
-
-
-def _resized(
-    pixels: NDArray[np.uint8],
-    box: tuple[float, float, float, float],
-    width: int,
-    height: int,
-    resampling: Resampling,
-) -> Image:
-    """Resize a part of ``(H, W)`` or ``(H, W, 3)`` pixels: over the width first, then over the height.
-
-    To the bit what ``Image.resize`` gives in one call where it takes the width first, too: always in Pillow
-    11, up to a height of 100 times the width in 12, less often in 13.
-    """
-    import numpy as np
-    from PIL import Image
-
-    rows, columns = pixels.shape[:2]
-    # Pillow computes from float32; so do the comparisons here, then.
-    left, top, right, bottom = np.array(box, dtype=np.float32).tolist()
-    one_pass = (left, right, width) == (0, columns, columns) or (top, bottom, height) == (0, rows, rows)
-    if one_pass or resampling.name not in _REACH_PX:
-        return Image.fromarray(pixels).resize((width, height), resampling, box)
-    # Rows beyond the reach of the filter are not read again, and are left out before anything is computed.
-    scale = (bottom - top) / height
-    reach = _REACH_PX[resampling.name] * max(scale, 1)
-    first = max(math.floor(top + scale / 2 - reach), 0)
-    last = min(math.ceil(bottom - scale / 2 + reach), rows)
-    image = Image.fromarray(pixels[first:last])
-    image = image.resize((width, last - first), resampling, (left, 0, right, last - first))
-    if first:
-        # The rows keep their places: a box that began elsewhere would be rounded differently. What stands
-        # above them is never read.
-        placed = Image.new(image.mode, (width, last), None)
-        placed.paste(image, (0, first))
-        image = placed
-    return image.resize((width, height), resampling, (0, top, width, bottom))
