@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
+from deepresidual.backends.detector import TorchDetector
 from deepresidual.data.augment import Window
 from deepresidual.data.loader import BadSample, Batch
 from deepresidual.data.objects import Objects, ObjectsBatch
 from deepresidual.models import create
-from deepresidual.nn.detection import sampling
+from deepresidual.nn.detection import Detector, sampling
 from deepresidual.preprocess import Preprocess
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.distributed import SINGLE
@@ -202,6 +203,6 @@ def test_an_image_is_seen_as_in_evaluation_where_bn_is_frozen(spec: DetectorSpec
     updater, batch = updater_of(plan), batch_of(plan)
     sums = updater.gradients(batch, step=0)
     assert sums is not None
-    model = task_of(plan).model(updater.network, {}, {})
+    model = TorchDetector(cast("Detector", updater.network), plan.classes, plan.preprocess)
     losses = model.losses(batch.pixels.numpy(), list(batch.targets))
     assert {name: float(value) for name, value in sums[0].parts.items()} == pytest.approx(losses, rel=1e-5)
