@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
-from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +12,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepresidual.backends.detector import TorchDetector
+from deepresidual.cli.training_summary import print_training
 from deepresidual.data.objects import Objects
 from deepresidual.data.source import Split
-from deepresidual.data.source.base import EncodedSample, LabelledSplit
 from deepresidual.evaluation.objects import DetectionEvaluation, measure
 from deepresidual.preprocess import Preprocess
+from deepresidual.runs.read import read_run
 from deepresidual.tasks.object_pictures import crops_of, scenes_of
+from deepresidual.training.launch import train
+from tests.annotated_photos import Photos
+from tests.detectors import TINY_DETECTOR, write_shapes
 from tests.nn.detection.networks import detector, spec_of
 
 NAMES = ("cat", "dog", "emu")
@@ -32,28 +37,6 @@ def pixels_of(png: bytes) -> NDArray[np.uint8]:
 def colored(png: bytes, color: tuple[int, int, int]) -> NDArray[np.int64]:
     """Return rows and columns of the pixels of a colour."""
     return np.argwhere((pixels_of(png) == color).all(axis=2))
-
-
-class Photos(LabelledSplit):
-    """Gray photos, each with a cat."""
-
-    def __init__(self, sides: list[tuple[int, int]], boxes: Sequence[tuple[float, ...]]) -> None:
-        super().__init__([0] * len(sides))
-        self._sides, self._boxes = sides, boxes
-
-    def key(self, index: int) -> str:
-        return f"{index:02d}.png"
-
-    def objects(self, index: int) -> Objects:
-        return Objects(np.array([self._boxes[index]], np.float32), np.zeros(1, np.int64))
-
-    def image_id(self, index: int) -> int:
-        return index
-
-    def read(self, index: int) -> EncodedSample:
-        file = io.BytesIO()
-        Image.new("RGB", self._sides[index], (128, 128, 128)).save(file, "PNG")
-        return EncodedSample(self.key(index), file.getvalue(), self.objects(index))
 
 
 @pytest.fixture
@@ -145,3 +128,31 @@ def test_drawing_disturbs_neither_the_network_nor_its_mode(split: Photos, model:
     assert model.network.training
     assert all((before[name] == tensor).all() for name, tensor in model.network.state_dict().items())
     assert scenes_of(model, split, evaluation) == first
+
+
+# -- in a run ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_has_pictures_a_report_and_last_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_shapes(tmp_path / "shapes")
+    network = dataclasses.replace(TINY_DETECTOR, num_classes=2)
+    changes = {"epochs": 1.0, "batch_size": 12}
+    result = train(data, network, tmp_path / "run", changes=changes, image_px=32, num_workers=0)
+    introduced = capsys.readouterr().err
+    assert "24 objects: disc 16, square 8" in introduced
+    assert "1.0 in each, 2 at most" in introduced
+    evaluation = read_run(result.path).evaluation
+    assert evaluation is not None
+    files = {path.relative_to(result.path).as_posix() for path in result.path.rglob("*.png")}
+    kinds = [("mistakes/false", len(evaluation["false"])), ("mistakes/missed", len(evaluation["missed"]))]
+    assert files == {f"{kind}-{number:02d}.png" for kind, count in kinds for number in range(count)} | {
+        f"heat-maps/scene-{number:02d}-{name}.png" for number in range(8) for name in ("annotated", "found")
+    }
+    assert "Whole images" in (result.path / "report.html").read_text()
+    print_training(result, str(data))
+    said = capsys.readouterr().out
+    assert said.startswith(f"test        AP50 {100 * evaluation['ap50']:.1f} % (likely ")
+    assert f"residual predict {result.path} {data} " in said
+    assert f"--draw {result.path / 'drawn'}" in said

@@ -62,12 +62,15 @@ def print_training(result: RunResult, data: str) -> None:
 
 def _next_commands(path: Path, run: RunFiles, data: str) -> list[tuple[str, str]]:
     """Return what to do with the model, each as a command with paths of this run."""
-    from deepresidual.runs.detections import is_detection
+    from deepresidual.runs.detections import is_detection, usual_score
     from deepresidual.runs.repeat import command_to_repeat
 
     place = Path(data)
     photos = data if place.is_dir() else "PHOTO"
-    use = ("--draw", str(path / "drawn")) if is_detection(run) else ("--format", "csv")
+    use = ["--format", "csv"]
+    if is_detection(run):
+        score = usual_score(run.evaluation or {})
+        use = [*([] if score is None else ["--min-score", f"{score:.2f}"]), "--draw", str(path / "drawn")]
     commands = [
         ("measure", _command("evaluate", str(path), "--details")),
         ("use", _command("predict", str(path), photos, *use)),

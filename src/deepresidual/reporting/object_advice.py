@@ -10,6 +10,7 @@ from typing import Any
 
 from deepresidual.reporting.advice import MOST, Advice, data_argument
 from deepresidual.reporting.pages import rounded_percent
+from deepresidual.runs.detections import usual_score
 from deepresidual.runs.read import RunFiles
 
 _PHOTO_PX = 64  # networks that begin with images of this size or more are usually of ImageNet
@@ -43,9 +44,11 @@ def object_advice(files: RunFiles) -> list[Advice]:
 def object_commands(files: RunFiles) -> list[tuple[str, str]]:
     """Return what to do with a detector, as commands with the places of this run."""
     run, data = shlex.quote(str(files.path)), data_argument(files)
+    score = usual_score(files.evaluation or {"per_class": []})
+    suited = "" if score is None else f" --min-score {score:.2f}"
     return [
-        ("Find objects in new images", f"residual predict {run} NEW-IMAGES --out objects.csv"),
-        ("Draw them", f"residual predict {run} NEW-IMAGES --draw drawn"),
+        ("Find objects in new images", f"residual predict {run} NEW-IMAGES{suited} --out objects.csv"),
+        ("Draw them", f"residual predict {run} NEW-IMAGES{suited} --draw drawn"),
         ("Measure it on other images", f"residual evaluate {run} OTHER-IMAGES"),
         ("Train again, with more images", f"residual train {data}"),
     ]

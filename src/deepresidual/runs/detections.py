@@ -5,6 +5,7 @@ No torch, as for all that reads a run folder.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ __all__ = [
     "detections_in_words",
     "found_at_thresholds",
     "is_detection",
+    "usual_score",
 ]
 
 _COUNT = Between(0, whole=True)
@@ -115,6 +117,21 @@ def found_at_thresholds(evaluation: Mapping[str, Any]) -> FoundAtThresholds | No
             right += hits
             taken += round(hits / threshold["precision"]) if threshold["precision"] else 0
     return FoundAtThresholds(evaluation["num_objects"], right, max(0, taken - right), evaluation["count"])
+
+
+def usual_score(evaluation: Mapping[str, Any]) -> float | None:
+    """Return the threshold of the class of the usual object, the median; ``None`` where no class has one."""
+    rows = sorted(
+        (row["threshold"]["score"], row["num_objects"])
+        for row in evaluation["per_class"]
+        if row.get("threshold")
+    )
+    half, passed = sum(count for _, count in rows) / 2, 0
+    for score, count in rows:
+        passed += count
+        if passed >= half:
+            return math.floor(100 * float(score)) / 100
+    return None
 
 
 def detections_in_words(evaluation: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from deepresidual.backends.classifier import ASKED_FOR
 from deepresidual.data.expectation import expectation, few_in_words, images_a_class
 from deepresidual.data.overlap import num_shared
 from deepresidual.data.source import SampleSource
+from deepresidual.data.source.annotated.split import DETECTION
 from deepresidual.data.source.multilabel import MULTILABEL, labels_in_words
 from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import left_out
@@ -17,6 +18,7 @@ from deepresidual.runtime.console import note, warn, warn_each
 from deepresidual.runtime.openmp import spin_source
 from deepresidual.runtime.processes import usable_cores
 from deepresidual.training.beginning import Beginning
+from deepresidual.training.object_statistics import object_statistics, objects_in_words
 
 # A recipe that goes over the images so often is meant for other data.
 _MANY_EPOCHS = 2000
@@ -34,7 +36,7 @@ def introduce(plan: Plan, source: SampleSource, beginning: Beginning, minutes: f
         beginning: What it begins with.
         minutes: Time that it may take; 0: as long as its recipe.
     """
-    _tell("photos" if plan.preprocess.crop_px > _SMALL_PX else "images", _data_lines(plan, source))
+    _tell(_images(plan), _data_lines(plan, source))
     warn_each(source.ignored)
     if not source.location:  # of files 'residual check' tells it
         warn_each(_shared(source))
@@ -75,6 +77,10 @@ def _tell(label: str, lines: Iterator[str]) -> None:
         label = ""
 
 
+def _images(plan: Plan) -> str:
+    return "photos" if plan.preprocess.crop_px > _SMALL_PX else "images"
+
+
 def _data_lines(plan: Plan, source: SampleSource) -> Iterator[str]:
     train, watched = source.split("train"), source.validation_split
     if plan.task == "classification":
@@ -90,6 +96,9 @@ def _data_lines(plan: Plan, source: SampleSource) -> Iterator[str]:
         yield f"{len(train):,} of {source.name} to learn from, {len(source.classes):,} classes"
         if plan.task == MULTILABEL:
             yield labels_in_words(source)
+        elif plan.task == DETECTION:
+            statistics = object_statistics(train, len(source.classes), plan.preprocess)
+            yield from objects_in_words(statistics, source.classes, plan.preprocess.crop_px, _images(plan))
     others = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items() if name != "train")
     yield f"{others}: held out" + ("" if "," not in others else f"; {watched} is watched")
     yield from (sentence for sentence in (source.held_out, *source.notes) if sentence)
