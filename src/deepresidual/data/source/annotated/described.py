@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import bisect
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepresidual.data.objects import Objects
+from deepresidual.data.objects import Objects, areas_of
 from deepresidual.data.source.annotated.findings import Finding, FindingKind
 from deepresidual.data.source.annotated.split import Annotations
 from deepresidual.errors import DataError
@@ -16,7 +18,7 @@ from deepresidual.errors import DataError
 # Tools round to half a pixel or to a few digits of a fraction; what reaches over an edge by less is no error.
 _ROUNDING_PX, _ROUNDING_SHARE = 0.5, 0.002
 
-_MOST = 1e9  # pixels; float32 and the products of sides hold it
+_MOST_PX = 1e9  # float32 holds it, and the product of two sides
 
 
 @dataclass
@@ -77,63 +79,73 @@ def annotations_of(
         findings: What is found is added to this list.
     """
     relative = any(image.relative for image in images)
-    ends = np.cumsum([len(image.boxes) for image in images])
     counts = np.array([len(image.boxes) for image in images])
-    boxes = np.array([box for image in images for box in image.boxes], np.float64).reshape(-1, 4)
-    areas = np.array(
-        [area for image in images for area in image.areas or [None] * len(image.boxes)], np.float64
-    )
-    for row in np.flatnonzero((np.abs(boxes) > _MOST).any(axis=1) | (areas < 0) | (areas > _MOST**2))[:1]:
-        image, within = _place(images, ends, int(row))
-        raise DataError(
-            f"{image.file}: {image.subject(within)} has a box or an area that no image has "
-            f"({image.box(within)})"
-        )
-    # Without a size of the image nothing is outside of it.
-    sides = [(1.0, 1.0) if relative else image.size or (np.inf, np.inf) for image in images]
-    limits = np.repeat(np.array(sides)[:, [1, 0, 1, 0]], counts, axis=0)
-    low = 0 if relative else np.where(np.isinf(limits), -np.inf, 0)
-    cut = np.clip(boxes, low, limits)
-    empty = (boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])
-    gone = ((cut[:, 2] <= cut[:, 0]) | (cut[:, 3] <= cut[:, 1])) & ~empty
-    outside = (np.abs(cut - boxes) > (_ROUNDING_SHARE if relative else _ROUNDING_PX)).any(axis=1)
-    for row in np.flatnonzero(empty | gone | outside).tolist():
-        image, within = _place(images, ends, row)
-        findings.append(_finding(image, within, is_empty=bool(empty[row]), is_gone=bool(gone[row])))
-    kept = ~(empty | gone)
-    of_box = (cut[:, 2] - cut[:, 0]) * (cut[:, 3] - cut[:, 1])
+    boxes, areas = _boxes_and_areas(images)
+    cut = np.clip(boxes, *_limits(images, counts, relative=relative))
+    outside = np.abs(cut - boxes).max(axis=1) > (_ROUNDING_SHARE if relative else _ROUNDING_PX)
+    empty, gone = _has_no_area(boxes), _has_no_area(cut)
+    rows = np.flatnonzero(gone | outside).tolist()
+    findings += [
+        _finding(image, within, is_empty=bool(empty[row]), is_gone=bool(gone[row]))
+        for row, (image, within) in zip(rows, _places(images, rows), strict=True)
+    ]
     objects = Objects(
         boxes.astype(np.float32),
         np.array([numbers[name] for image in images for name in image.classes], np.int64),
-        _flags([image.crowd for image in images], counts),
-        _flags([image.difficult for image in images], counts),
-        np.where(np.isnan(areas), of_box, areas).astype(np.float32),
+        np.array([flag for image in images for flag in image.crowd or [False] * len(image.boxes)], np.bool_),
+        np.array(
+            [flag for image in images for flag in image.difficult or [False] * len(image.boxes)], np.bool_
+        ),
+        np.where(np.isnan(areas), areas_of(cut.astype(np.float32)), areas).astype(np.float32),
     )
-    ids = [image.image_id for image in images if image.image_id is not None]
     image_of_object = np.repeat(np.arange(len(images)), counts)
+    ids = [image.image_id for image in images if image.image_id is not None]
     return Annotations(
         [image.key for image in images],
-        objects[kept],
-        np.bincount(image_of_object[kept], minlength=len(images)).tolist(),
+        objects[~gone],
+        np.bincount(image_of_object[~gone], minlength=len(images)).tolist(),
         [image.size for image in images],
         ids if len(ids) == len(images) else (),
         relative,
     )
 
 
-def _place(images: Sequence[DescribedImage], ends: NDArray[np.int64], row: int) -> tuple[DescribedImage, int]:
-    """Return the image of an object of all, and which of its objects it is."""
-    image = int(np.searchsorted(ends, row, side="right"))
-    return images[image], row - int(ends[image]) + len(images[image].boxes)
+def _boxes_and_areas(images: Sequence[DescribedImage]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the boxes of all objects, ``(n, 4)``, and their areas, NaN where it is that of the box.
+
+    Raises:
+        DataError: A number is beyond any image; the message names the object.
+    """
+    boxes = np.array([box for image in images for box in image.boxes], np.float64).reshape(-1, 4)
+    areas = [area for image in images for area in image.areas or [None] * len(image.boxes)]
+    areas_px = np.array(areas, np.float64)
+    absurd = (np.abs(boxes) > _MOST_PX).any(axis=1) | (areas_px < 0) | (areas_px > _MOST_PX**2)
+    for image, row in _places(images, np.flatnonzero(absurd).tolist()):
+        raise DataError(
+            f"{image.file}: {image.subject(row)} has a box or an area that no image has ({image.box(row)})"
+        )
+    return boxes, areas_px
 
 
-def _flags(parts: Sequence[Sequence[bool]], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return the flags of all objects, given those of each image or an empty list."""
-    if not any(parts):
-        return np.zeros(counts.sum(), np.bool_)
-    return np.array(
-        [flag for part, count in zip(parts, counts, strict=True) for flag in part or [False] * count]
-    )
+def _limits(
+    images: Sequence[DescribedImage], counts: NDArray[np.int64], *, relative: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the lowest and highest numbers of the box of every object; without a size there are none."""
+    sides = np.array([(1.0, 1.0) if relative else image.size or (np.inf, np.inf) for image in images])
+    highest = np.repeat(sides[:, [1, 0, 1, 0]], counts, axis=0)
+    return np.where(np.isinf(highest), -np.inf, 0), highest
+
+
+def _has_no_area(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return (boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])
+
+
+def _places(images: Sequence[DescribedImage], rows: Iterable[int]) -> Iterator[tuple[DescribedImage, int]]:
+    """Yield the image of each of some objects of all, and which of its objects it is."""
+    ends = list(itertools.accumulate(len(image.boxes) for image in images))
+    for row in rows:
+        place = bisect.bisect_right(ends, row)
+        yield images[place], row - ends[place] + len(images[place].boxes)
 
 
 def _finding(image: DescribedImage, row: int, *, is_empty: bool, is_gone: bool) -> Finding:
