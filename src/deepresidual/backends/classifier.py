@@ -53,6 +53,9 @@ NOT_FINITE_REMEDY = "check its weights: variances below 0 and weights that overf
 ASKED_FOR = "asked for"
 """The reason of a precision that was named."""
 
+DETECTORS_ARE_FOR = "a detector is for 'residual predict', 'evaluate', 'report' and 'train --weights'"
+"""What to do with a model that finds objects, where a classifier is asked for."""
+
 PREDICT_BATCH_SIZE = 32
 
 # A thread that takes images all the way has so many pixels at a time, one image of 224 px: handing a part
@@ -460,7 +463,8 @@ def require_classifier(model: Classifier, name: str = "the model") -> None:
         ModelFileError: The model has learned something else, or has 0 classes.
     """
     if model.task != "classification":
-        raise ModelFileError(f"{name} is a model for {model.task}", expected="a classifier")
+        remedy = DETECTORS_ARE_FOR if model.task == "detection" else ""
+        raise ModelFileError(f"{name} is a model for {model.task}", expected="a classifier", remedy=remedy)
     require_outputs(model, name)
 
 

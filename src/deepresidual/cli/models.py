@@ -14,6 +14,7 @@ from deepresidual.errors import ConfigurationError
 from deepresidual.models.bundled import names as bundled_names
 from deepresidual.models.source import list_weights as list_learned
 from deepresidual.runtime.console import note
+from deepresidual.zoo.detectors import KINDS, list_detectors
 from deepresidual.zoo.published import published
 from deepresidual.zoo.released import default_release, num_released
 from deepresidual.zoo.table import Stage, stages
@@ -41,7 +42,8 @@ def models(
     """List the networks, or show one with its layers and published results.
 
     Args:
-        name: A network, a pattern such as 'resnet*', or the name of learned weights. Default: all.
+        name: A network, a detector such as 'resnet18-fpn', a pattern such as 'resnet*' or '*-c4', or the name
+            of learned weights. Default: all networks.
         weights: List learned weights instead, bundled and released ones, by name or network.
         image_px: Side of the input image in pixels, which sizes of maps and MACs are for. Default: the
             usual one of the network.
@@ -55,6 +57,14 @@ def models(
             if value is not None:
                 raise ConfigurationError(f"{option} is given with --weights", expected="one of them")
         list_weights(name, json=json)
+        return 0
+    detectors = [] if zoo.list_models(name) else list_detectors(name)
+    if detectors:
+        from deepresidual.cli.detector_table import print_detectors
+
+        if figure is not None:
+            raise ConfigurationError(f"--figure is given for {detectors[0]}", expected="a network")
+        print_detectors(detectors, image_px, json=json)
         return 0
     entries = [zoo.entry(found) for found in zoo.list_models(name)] or [zoo.entry(name)]
     rows = [_row(entry, entry.preprocess.crop_px if image_px is None else image_px) for entry in entries]
@@ -87,6 +97,8 @@ def models(
             ),
         )
         print_line("Errors are top-1, as published; 'residual models NAME' says by which protocol, and more.")
+        kinds = ", ".join(f"NETWORK-{kind}" for kind in KINDS)
+        print_line(f"Each has detectors: {kinds}; such as 'residual models resnet18-fpn'.")
         print_line(
             f"Learned weights: 'residual models --weights' lists {len(bundled_names())} that come with "
             f"Residual and {num_released()} that are had by name."

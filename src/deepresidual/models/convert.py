@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from deepresidual import zoo
+from deepresidual.backends.classifier import DETECTORS_ARE_FOR
 from deepresidual.backends.detector import TorchDetector
 from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.backends.thresholds import MULTILABEL
@@ -129,7 +130,9 @@ def convert(
         own = load_folder(files.path)
         if isinstance(own, TorchDetector):
             raise ModelFileError(
-                f"{source} detects objects", expected="a model that tells the class of an image"
+                f"{source} detects objects",
+                expected="a model that tells the class of an image",
+                remedy=DETECTORS_ARE_FOR,
             )
         converted = ForeignModel(own, "residual", "config.json of Residual")
     else:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from deepresidual.backends.classifier import DETECTORS_ARE_FOR
 from deepresidual.backends.detector import TorchDetector
 from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.backends.signature import read_signature
@@ -73,7 +74,11 @@ def load_torch(path: str | Path, device: torch.device | str = "cpu") -> TorchCla
     """
     model = load_network(path, device)
     if isinstance(model, TorchDetector):
-        raise ModelFileError(f"{path} detects objects", expected="a model that tells the class of an image")
+        raise ModelFileError(
+            f"{path} detects objects",
+            expected="a model that tells the class of an image",
+            remedy=DETECTORS_ARE_FOR,
+        )
     return model
 
 

@@ -12,7 +12,7 @@ import fnmatch
 import functools
 from typing import TYPE_CHECKING
 
-from deepresidual.errors import UnknownNameError
+from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.spec.detector import DetectorSpec
 from deepresidual.zoo import cifar, detectors, imagenet
 from deepresidual.zoo.entry import ZooEntry
@@ -47,9 +47,15 @@ def entry(name: str) -> ZooEntry:
 
     Raises:
         UnknownNameError: There is no such row; the message names the nearest ones.
+        ConfigurationError: It is the name of a detector.
     """
     rows = _by_name()
     if name not in rows:
+        if detectors.backbone_name(str(name)) in rows:
+            raise ConfigurationError(
+                f"{name} is a detector",
+                expected=f"a network, such as its own, {detectors.backbone_name(name)}",
+            )
         raise UnknownNameError("model", str(name), rows, remedy="list all with 'residual models'")
     return rows[name]
 

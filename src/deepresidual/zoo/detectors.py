@@ -8,6 +8,7 @@ Example:
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import re
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from deepresidual.spec import ResNetSpec
 
-__all__ = ["KINDS", "backbone_name", "detector", "detector_of", "is_detector", "name_of"]
+__all__ = ["KINDS", "backbone_name", "detector", "detector_of", "is_detector", "list_detectors", "name_of"]
 
 _NAME = re.compile(r"(.+?)-(c4|fpn|fpn-slim|fpn-tiny)")
 
@@ -108,6 +109,14 @@ KINDS: dict[str, Callable[[ResNetSpec, int], DetectorSpec]] = {
 def is_detector(name: str) -> bool:
     """Return whether a name is that of a detector."""
     return _NAME.fullmatch(name) is not None
+
+
+def list_detectors(pattern: str) -> list[str]:
+    """Return the names of all detectors that match the shell ``pattern``, in the order of their networks."""
+    from deepresidual.zoo import list_models
+
+    names = (f"{network}-{kind}" for network in list_models() for kind in KINDS)
+    return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
 
 
 def backbone_name(name: str) -> str:
