@@ -17,6 +17,8 @@ from deepresidual.runtime.lazy import lazy_attributes
 from deepresidual.runtime.openmp import limit_spinning
 
 if TYPE_CHECKING:
+    from deepresidual.backends.detected import Detected
+    from deepresidual.data.objects import Objects
     from deepresidual.data.source.base import EncodedSample, LabelledSplit, SampleSource
     from deepresidual.data.source.dataset import open_dataset
     from deepresidual.data.transform import ImageTransform
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         Classifier,
         Prediction,
         TorchClassifier,
+        TorchDetector,
         create,
         list_weights,
         load,
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from deepresidual.nn import ResNet
     from deepresidual.preprocess import Preprocess
     from deepresidual.recipe import Recipe
-    from deepresidual.spec import ResNetSpec
+    from deepresidual.spec import DetectorSpec, ResNetSpec
     from deepresidual.training.launch import train
     from deepresidual.training.loop import RunResult
     from deepresidual.training.options import TrainOptions
@@ -53,6 +56,8 @@ limit_spinning()  # has to be in the environment before torch is loaded
 __all__ = [
     "Classifier",
     "Conversion",
+    "Detected",
+    "DetectorSpec",
     "EncodedSample",
     "Evaluation",
     "EvaluationOptions",
@@ -60,6 +65,7 @@ __all__ = [
     "ImageTransform",
     "Int8Options",
     "LabelledSplit",
+    "Objects",
     "Prediction",
     "Preprocess",
     "Recipe",
@@ -70,6 +76,7 @@ __all__ = [
     "RunResult",
     "SampleSource",
     "TorchClassifier",
+    "TorchDetector",
     "TrainOptions",
     "__version__",
     "convert",
@@ -87,6 +94,8 @@ __all__ = [
 _HOMES = {
     "Classifier": "deepresidual.models",
     "Conversion": "deepresidual.models.convert",
+    "Detected": "deepresidual.backends.detected",
+    "DetectorSpec": "deepresidual.spec",
     "EncodedSample": "deepresidual.data.source.base",
     "Evaluation": "deepresidual.evaluation",
     "EvaluationOptions": "deepresidual.evaluation.options",
@@ -94,6 +103,7 @@ _HOMES = {
     "ImageTransform": "deepresidual.data.transform",
     "Int8Options": "deepresidual.exporting.int8_options",
     "LabelledSplit": "deepresidual.data.source.base",
+    "Objects": "deepresidual.data.objects",
     "Prediction": "deepresidual.models",
     "Preprocess": "deepresidual.preprocess",
     "Recipe": "deepresidual.recipe",
@@ -104,6 +114,7 @@ _HOMES = {
     "RunResult": "deepresidual.training.loop",
     "SampleSource": "deepresidual.data.source.base",
     "TorchClassifier": "deepresidual.models",
+    "TorchDetector": "deepresidual.models",
     "TrainOptions": "deepresidual.training.options",
     "convert": "deepresidual.models.convert",
     "create": "deepresidual.models",

@@ -9,7 +9,8 @@ tag names its class.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,8 @@ _SMALLEST_PX = 360  # shorter side of a picture at least, by whole factors
 _LINE, _LEAST_LINE = 0.0045, 2.0
 _LETTERS, _LEAST_LETTERS = 0.020, 11
 _HALO, _HALO_COLOR, _HALO_OPACITY = 0.3, "#000000", 0.35
-_SMALL_OBJECT = 3.2  # letters are at most this part of the usual object's shorter side
+_SMALL_OBJECT = 3.2  # the usual object's shorter side, in letters, below which these shrink
+_FEWEST = 0.6  # how far
 
 
 def draw_objects(image: ImageLike, detected: Detected, *, suffix: str = ".png") -> bytes:
@@ -95,32 +97,36 @@ def paint_objects(
     canvas = np.ascontiguousarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1))
     if not len(objects):
         return canvas
-    boxes = objects.boxes.astype(np.float64) * factor
-    sizes = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
-    scale = float(np.sqrt(canvas.shape[0] * canvas.shape[1]))
-    letters = min(_LETTERS * scale, max(float(np.median(sizes)) / _SMALL_OBJECT, 0.6 * _LETTERS * scale))
-    letters_px = max(_LEAST_LETTERS, round(letters))
-    line_px = max(_LEAST_LINE, _LINE * scale * (0.5 + 0.5 * letters / (_LETTERS * scale)))
+    objects = replace(objects, boxes=objects.boxes * factor)
+    height, width = canvas.shape[:2]
+    _, line_px = _measures(objects, height, width)
     # What lies in front of larger ones has its whole outline.
     for row in np.argsort(-objects.areas, kind="stable").tolist():
-        _paint_outline(
-            canvas, _drawn_box(boxes[row], line_px, canvas), line_px, class_color(int(objects.labels[row]))
-        )
-    tags = _tags(canvas, boxes, objects, label_names, letters_px, line_px)
+        box = _drawn_box(objects.boxes[row], line_px, height, width)
+        _paint_outline(canvas, box, line_px, class_color(int(objects.labels[row])))
     # The surest on top, where tags cannot but overlap.
-    for tag in reversed(tags):
+    for tag in reversed(place_tags(objects, label_names, height, width)):
         tag.paint(canvas)
     return canvas
+
+
+def _measures(objects: Objects, height: int, width: int) -> tuple[int, float]:
+    """Return the size of letters and the width of lines, in pixels, for a picture of some size."""
+    scale = math.sqrt(height * width)
+    sizes = (objects.boxes[:, 2:] - objects.boxes[:, :2]).min(axis=1)
+    # Of many small objects the letters would hide more than they say.
+    share = min(1.0, max(_FEWEST, float(np.median(sizes)) / _SMALL_OBJECT / (_LETTERS * scale)))
+    letters_px = max(_LEAST_LETTERS, round(_LETTERS * scale * share))
+    return letters_px, max(_LEAST_LINE, _LINE * scale * (1 + share) / 2)
 
 
 # -- outlines --------------------------------------------------------------------------------------------
 
 
 def _drawn_box(
-    box: NDArray[np.float64], line_px: float, canvas: NDArray[np.uint8]
+    box: NDArray[np.float32], line_px: float, height: int, width: int
 ) -> tuple[float, float, float, float]:
     """Return the middle of the line around a box, so far inside of the picture that it is seen."""
-    height, width = canvas.shape[:2]
     half = line_px / 2
     left, top, right, bottom = box.tolist()
     left, top = max(left, half), max(top, half)
@@ -200,7 +206,7 @@ def _blend(part: NDArray[np.uint8], color: str, opacity: NDArray[np.floating[Any
 
 
 @dataclass(frozen=True)
-class _Tag:
+class Tag:
     """A filled tag with text.
 
     Attributes:
@@ -240,29 +246,28 @@ def _padding(letters_px: int) -> int:
     return max(2, round(0.3 * letters_px))
 
 
-def _tags(
-    canvas: NDArray[np.uint8],
-    boxes: NDArray[np.float64],
-    objects: Objects,
-    label_names: Sequence[str],
-    letters_px: int,
-    line_px: float,
-) -> list[_Tag]:
-    """Return the tags, each at the best of a few places that those before it leave."""
-    tags: list[_Tag] = []
-    size = canvas.shape[1], canvas.shape[0]
+def place_tags(objects: Objects, label_names: Sequence[str], height: int, width: int) -> list[Tag]:
+    """Return the tags of objects, each at the best of a few places that those before it leave.
+
+    Args:
+        objects: The objects, in pixels of the picture.
+        label_names: Name of every class.
+        height: Height of the picture.
+        width: Its width.
+    """
+    letters_px, line_px = _measures(objects, height, width)
+    padding, boxes = _padding(letters_px), objects.boxes.astype(np.float64)
+    tags: list[Tag] = []
     taken = np.zeros((0, 4))
     for row, label in enumerate(objects.labels.tolist()):
         score = "" if objects.scores is None else f" {objects.scores[row]:.2f}"
-        padding = _padding(letters_px)
-        text = fitting(label_names[label], score, letters_px, max(1, size[0] - 2 * padding))
-        tag = width_of(text, letters_px) + 2 * padding, round(1.35 * letters_px)
-        places = _places(boxes[row], tag, size, line_px)
+        text = fitting(label_names[label], score, letters_px, max(1, width - 2 * padding))
+        size = width_of(text, letters_px) + 2 * padding, round(1.35 * letters_px)
+        places = _places(boxes[row], size, (width, height), line_px)
         costs = [_cost(place, boxes, row, taken) + 0.04 * order for order, place in enumerate(places)]
         place = places[int(np.argmin(costs))]
         taken = np.vstack([taken, place])
-        left, top, right, bottom = (round(edge) for edge in place)
-        tags.append(_Tag((left, top, right, bottom), text, letters_px, class_color(label)))
+        tags.append(Tag(place, text, letters_px, class_color(label)))
     return tags
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from deepresidual.backends.images import ImageFile
     from deepresidual.prediction.features import FeatureOutputs, FileFeatures
     from deepresidual.prediction.folder import FolderSummary, PredictionFolder
+    from deepresidual.prediction.objects import ObjectOutputs
     from deepresidual.prediction.outputs import ClassOutputs, ComputeSettings
     from deepresidual.runtime.shard_folder import Share
 
@@ -23,6 +24,7 @@ __all__ = [
     "FileFeatures",
     "FolderSummary",
     "ImageFile",
+    "ObjectOutputs",
     "PredictionFolder",
     "Share",
 ]
@@ -34,6 +36,7 @@ _HOMES = {
     "FileFeatures": "deepresidual.prediction.features",
     "FolderSummary": "deepresidual.prediction.folder",
     "ImageFile": "deepresidual.backends.images",
+    "ObjectOutputs": "deepresidual.prediction.objects",
     "PredictionFolder": "deepresidual.prediction.folder",
     "Share": "deepresidual.runtime.shard_folder",
 }
