@@ -68,7 +68,10 @@ def test_a_foreign_option_stands_once_for_a_command() -> None:
         ("train photos --pretrained", "photos begin with learned weights by themselves"),
         ("train photos --freeze 10", "here it is --frozen-stages N"),
         ("train photos --class-weights x", "here it is --balance loss"),
-        ("predict runs/a b.jpg --conf 0.8", "here it is --min-probability 0.8"),
+        (
+            "predict runs/a b.jpg --conf 0.8",
+            "say --min-score 0.8 with a detector, --min-probability 0.8 with a classifier",
+        ),
         ("train photos --arch resnet50", "here it is --model resnet50"),
         ("train photos --batch 16", "here it is --batch-size 16"),
         ("train photos --weights-only", "leave it out: nothing in a checkpoint is ever executed"),
