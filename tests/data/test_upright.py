@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -14,12 +16,11 @@ from PIL import Image
 from deepresidual.data.decode import decode
 from deepresidual.data.objects import Objects
 from deepresidual.data.readers import ImageHeader, upright
-from deepresidual.data.source.annotated.split import AnnotatedSplit, Annotation, Annotations
+from deepresidual.data.source import open_source
+from deepresidual.data.source.annotated.split import AnnotatedSplit, Annotation, Annotations, objects_of
 from deepresidual.data.source.annotated.upright import is_ambiguous, turned, upright_objects
+from tests.data.annotations import coco_document, coco_file, voc_xml, voc_year, yolo_split
 from tests.data.pictures import encode, stored
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _ORIENTATIONS = range(1, 9)
 
@@ -110,3 +111,39 @@ def test_an_image_that_cannot_be_decoded_is_read_and_its_header_is_an_error(tmp_
     assert split.read(0).content == b"\xff\xd8\xffbroken"
     with pytest.raises(Exception, match=r"^a\.jpg: damaged JPEG"):
         split.objects(0)
+
+
+@given(
+    st.lists(
+        # From 2 px: equal corners of Pascal VOC count as no area.
+        st.tuples(st.integers(0, 30), st.integers(0, 20), st.integers(2, 10), st.integers(2, 10)),
+        max_size=4,
+    )
+)
+@settings(max_examples=6, deadline=None)
+def test_the_three_formats_give_the_same_objects(boxes: list[tuple[int, int, int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        corners = [(x, y, x + width, y + height) for x, y, width, height in boxes]
+        voc = voc_xml(
+            *(("cat", (x0 + 1, y0 + 1, x1, y1)) for x0, y0, x1, y1 in corners), ("cat", (1, 1, 40, 30))
+        )
+        voc_year(root / "voc", {"train": ["a"], "val": ["b"]}, {"a": voc})
+        entries = [
+            {"id": place, "image_id": 7, "category_id": 3, "bbox": box}
+            for place, box in enumerate([*boxes, (0, 0, 40, 30)])
+        ]
+        for split in ("train", "val"):
+            document = coco_document(annotations=entries, categories=[{"id": 3, "name": "cat"}])
+            coco_file(root / "coco" / split / "x.coco.json", document)
+        rows = "".join(
+            f"0 {(x0 + x1) / 80:.9f} {(y0 + y1) / 60:.9f} {(x1 - x0) / 40:.9f} {(y1 - y0) / 30:.9f}\n"
+            for x0, y0, x1, y1 in [*corners, (0, 0, 40, 30)]
+        )
+        yolo_split(root / "yolo", {"a": rows}, "train")
+        yolo_split(root / "yolo", {"b": "0 0.5 0.5 0.1 0.1"}, "val")
+        (root / "yolo" / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [cat]\n")
+        for kind in ("voc", "coco", "yolo"):
+            objects = objects_of(open_source(root / kind).splits["train"], 0)
+            np.testing.assert_allclose(objects.boxes, [*corners, (0, 0, 40, 30)], atol=1e-4)
+            np.testing.assert_allclose(objects.areas, [w * h for _, _, w, h in boxes] + [1200], rtol=1e-4)
