@@ -17,7 +17,7 @@ from deepresidual.data.source.division import as_recorded
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import DataError
 from deepresidual.runs.samples import first_difference, record_samples, recorded_splits
-from tests.data.annotations import image, voc_xml
+from tests.data.annotations import coco_document, coco_file, image, voc_xml, voc_year, yolo_split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,3 +150,34 @@ def test_location_opens_the_same_data_again(tmp_path: Path) -> None:
     assert source.location == f"voc:{tmp_path}"
     again = open_source(source.location)
     assert dataclasses.replace(again, splits={}) == dataclasses.replace(source, splits={})
+
+
+@pytest.mark.parametrize("kind", ["coco", "voc", "yolo"])
+def test_changed_bytes_are_a_data_set_or_a_sentence(tmp_path: Path, kind: str) -> None:
+    if kind == "voc":
+        voc_year(tmp_path, {"train": ["a"], "val": ["b"]})
+        files = [tmp_path / "Annotations" / "a.xml", tmp_path / "ImageSets" / "Main" / "train.txt"]
+    elif kind == "coco":
+        files = [coco_file(tmp_path / split / "x.coco.json", coco_document()) for split in ("train", "val")]
+    else:
+        for split in ("train", "val"):
+            yolo_split(tmp_path, {"a": "1 0.5 0.5 0.25 0.5\n"}, split)
+        files = [tmp_path / "data.yaml", tmp_path / "labels" / "train" / "a.txt"]
+        files[0].write_text("train: images/train\nval: images/val\nnames: [cat, dog]\nnc: 2\n")
+    random = np.random.default_rng(0)
+    refused = 0
+    for file in files:
+        content = file.read_bytes()
+        for _ in range(60):
+            changed = bytearray(content)
+            place = int(random.integers(len(content)))
+            changed[place : place + int(random.integers(4))] = random.bytes(int(random.integers(3)))
+            file.write_bytes(changed)
+            try:
+                source = open_source(f"{kind}:{tmp_path}")
+                for split in source.splits.values():
+                    assert [len(objects_of(split, index)) for index in range(len(split))]
+            except DataError:
+                refused += 1
+        file.write_bytes(content)
+    assert 20 < refused < 120
