@@ -150,8 +150,8 @@ class DataError(ResidualError):
         found: As in every error, like ``expected`` and ``remedy``.
         expected: What is allowed there.
         remedy: What the user can do about it.
-        kind: Of an image, what is wrong with it: one of the kinds of errors in ``data.check``. It stays in
-            the process that raised the error.
+        kind: Of an image or an annotation, what is wrong with it: one of the kinds of errors in
+            ``data.check``. It stays in the process that raised the error.
     """
 
     exit_code = 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from deepresidual.cli import main
-from deepresidual.data import check
+from deepresidual.data import check_samples
 from deepresidual.runtime.printable import printable
 from tests.commands import Commands, Done
+from tests.data.annotations import voc_xml, voc_year
 from tests.data.bad_files import ERRORS, WARNINGS, plant
 
 Capture = pytest.CaptureFixture[str]
@@ -120,7 +122,7 @@ def test_an_unknown_kind_of_data_is_usage(capsys: Capture) -> None:
     assert main(["check", "cifr10:somewhere"]) == 2
     assert capsys.readouterr().err == (
         "error: unknown kind of data 'cifr10' (nearest: cifar10, cifar100); expected one of cifar10, "
-        "cifar100, csv, shards\n"
+        "cifar100, coco, csv, shards, voc, yolo\n"
     )
 
 
@@ -172,10 +174,10 @@ def test_names_that_are_not_utf8_reach_every_form_of_output(tmp_path: Path, comm
 
 def interrupt_the_command() -> None:
     """Plant in a command: the worker that judges the first images sends the command Ctrl-C."""
-    check._judge_all = _interrupted
+    check_samples._judge_all = _interrupted
 
 
-def _interrupted(indices: range, judge: Callable[[range], Any] = check._judge_all) -> Any:
+def _interrupted(indices: range, judge: Callable[[range], Any] = check_samples._judge_all) -> Any:
     os.kill(os.getppid(), signal.SIGINT)
     return judge(indices)
 
@@ -184,3 +186,41 @@ def test_ctrl_c_leaves_with_130_and_no_traceback(photos: Path, commands: Command
     plant = "tests.cli.test_check:interrupt_the_command"
     done = commands.run("check", str(photos), "--workers", "2", plant=plant)
     assert done == Done(130, "", "error: interrupted\n")
+
+
+def test_data_with_boxes_gets_tables_of_its_objects(tmp_path: Path, capsys: Capture) -> None:
+    xml = {"a03": voc_xml(("cat", (1, 1, 10, 20)), ("dog", (12, 3, 30, 22)))}
+    data = voc_year(tmp_path / "data", {"train": [f"a{row:02d}" for row in range(12)], "val": ["v0"]}, xml)
+    assert main(["check", str(data)]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert [
+        line.split() for line in lines if line.startswith(("warning", "train ", "val", "cat", "dog"))
+    ] == [
+        ["warning", "missing-class", "val", "dog", "no", "object", "of", "this", "class"],
+        ["warning", "few-samples", "train", "dog", "only", "1", "object", "to", "learn", "from"],
+        ["train", "12", "0", "13", "1.1", "0", "0", "14", "·", "14", "·", "16"],
+        ["val", "1", "0", "1", "1.0", "0", "0", "14", "·", "14", "·", "14"],
+        ["cat", "12", "1"],
+        ["dog", "1", "0"],
+    ]
+    advice = "learned weights (--weights) or more objects usually help"
+    assert lines[-2] == f"train: 12 images with 13 objects, 1 to 12 a class: {advice}"
+    assert lines[-1] == f"{data}: images in train 12, val 1; 0 errors, 2 warnings"
+    assert main(["check", str(data), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["images_per_class"] == {"cat": 12, "dog": 1}
+    assert list(document["objects"]) == ["train", "val"]
+    assert document["objects"]["train"]["per_class"] == {"cat": 12, "dog": 1}
+
+
+def test_of_many_classes_the_rarest_are_in_the_table(tmp_path: Path, capsys: Capture) -> None:
+    boxes = [(f"c{number:02d}", (1, 1, 12, 20)) for number in range(30) for _ in range(30 - number)]
+    stems = [f"a{row:02d}" for row in range(3)]
+    data = voc_year(tmp_path / "data", {"train": stems, "val": ["v0"]}, {"a00": voc_xml(*boxes)})
+    assert main(["check", str(data)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line.split()[0] for line in lines if re.match(r" c\d\d +\d", line)]
+    assert shown == [f"c{number:02d}" for number in range(29, 11, -1)]
+    assert [line.strip() for line in lines if "more classes" in line or "with more" in line] == [
+        "and 12 classes with more"
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ def image(path: Path, height: int = HEIGHT, width: int = WIDTH) -> Path:
     """Write an image file; its pixels depend on its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = {".jpg": "JPEG", ".png": "PNG"}[path.suffix]
-    path.write_bytes(encode(noise(height, width, seed=sum(path.name.encode())), kind))
+    path.write_bytes(encode(noise(height, width, seed=zlib.crc32(path.name.encode())), kind))
     return path
 
 

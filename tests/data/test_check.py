@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from deepresidual.data import check as check_module
+from deepresidual.data import check_samples
 from deepresidual.data.check import KINDS, CheckReport, Finding, check
+from deepresidual.data.check_kinds import OBJECT_KINDS
 from deepresidual.data.decode import decode
 from deepresidual.data.loader import evaluation_batches
 from deepresidual.data.near_copy_findings import KINDS as NEAR_KINDS
@@ -60,6 +62,7 @@ def test_there_are_enough_bad_files_of_enough_kinds() -> None:
             "few-samples",
             "imbalance",
             *NEAR_KINDS,
+            *OBJECT_KINDS,
         )  # have their own tests
     }
 
@@ -316,7 +319,7 @@ def test_a_file_that_kills_its_process_is_named_and_the_others_are_checked(
             os._exit(11)
         return decode(content)
 
-    monkeypatch.setattr(check_module, "decode", deadly)
+    monkeypatch.setattr(check_samples, "decode", deadly)
     found = check(replace(source, splits={"train": replace(split, contents=contents)}), num_workers=2)
     assert [(item.kind, item.key, item.detail) for item in found.findings] == [
         ("crash", f"image-{index}", "the process that decoded it died") for index in at
@@ -327,7 +330,7 @@ def test_a_bug_is_not_taken_for_a_bad_file(monkeypatch: pytest.MonkeyPatch) -> N
     def broken(content: bytes) -> object:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(check_module, "decode", broken)
+    monkeypatch.setattr(check_samples, "decode", broken)
     for num_workers in (0, 1):
         with pytest.raises(ZeroDivisionError, match="a bug"):
             check(_source(_EVEN), num_workers=num_workers)

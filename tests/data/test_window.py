@@ -129,7 +129,7 @@ def view_and_objects(
     pixels = np.zeros((height, width, 1), np.uint8)
     pixels[box[1] : box[3], box[0] : box[2]] = 255
     view = apply(pixels, choice, record, side_px)
-    objects = Objects(np.array([box], np.float32), np.zeros(1))
+    objects = Objects(np.array([box], np.float32), np.zeros(1, np.int64))
     return view, objects.seen(window_of(choice, height, width, record, side_px)), choice
 
 
@@ -221,7 +221,9 @@ def test_a_view_is_undone_for_what_it_shows_whole(
     augment = Augment(kind, flip=flip, min_side_px=32, max_side_px=64)
     choice = choose(augment, SampleRandom(seed, 0, 0), height, width, record, SIDE)
     window = window_of(choice, height, width, record, SIDE)
-    seen = Objects(np.array([box], np.float32), np.zeros(1), scores=np.ones(1)).seen(window)
+    seen = Objects(np.array([box], np.float32), np.zeros(1, np.int64), scores=np.ones(1, np.float32)).seen(
+        window
+    )
     back = seen.unseen()
     (share,) = window.shown(np.array([box], np.float32))[1]
     if share == 1:
@@ -239,7 +241,7 @@ def test_evaluation_sees_where_the_central_view_shows() -> None:
     pixels = np.zeros((90, 120, 1), np.uint8)
     pixels[30:60, 20:80] = 255
     window = window_of(center_choice(record, 90, 120), 90, 120, record, SIDE)
-    (box,) = Objects(np.array([[20, 30, 80, 60]], np.float32), np.zeros(1)).seen(window).boxes
+    (box,) = Objects(np.array([[20, 30, 80, 60]], np.float32), np.zeros(1, np.int64)).seen(window).boxes
     assert found(record.center_view(pixels), 128) == pytest.approx(tuple(box), abs=1)
     assert window.filled == (48, 64)
 
@@ -263,7 +265,12 @@ def test_an_object_of_which_little_is_shown_becomes_a_crowd() -> None:
 
 
 def test_a_crowd_stays_one_and_its_area_is_that_of_the_mask() -> None:
-    crowd = Objects(np.array([[20, 10, 40, 20]]), np.zeros(1), np.array([True]), areas=np.array([50.0]))
+    crowd = Objects(
+        np.array([[20, 10, 40, 20]], np.float32),
+        np.zeros(1, np.int64),
+        np.array([True]),
+        areas=np.array([50], np.float32),
+    )
     seen = crowd.seen(quarter_shown(), seed=7)
     assert seen.crowd.tolist() == [True]
     # 12 of 20 columns are shown, and a pixel is four.
@@ -274,7 +281,7 @@ def test_a_crowd_stays_one_and_its_area_is_that_of_the_mask() -> None:
 def test_of_a_view_that_moves_and_moves_back_what_left_it_is_gone() -> None:
     away_and_back = [Operation("translate-x", 40), Operation("translate-x", -40)]
     window = unmoved(turned=moves_of(away_and_back, SIDE))
-    seen = Objects(np.array([[10, 10, 30, 20], [40, 0, 50, 10]]), np.arange(2)).seen(window)
+    seen = Objects(np.array([[10, 10, 30, 20], [40, 0, 50, 10]], np.float32), np.arange(2)).seen(window)
     assert seen.boxes.tolist() == [[10, 10, 24, 20]]  # columns from 24 on were moved out
 
 

@@ -114,9 +114,13 @@ def _print(data: str, report: CheckReport) -> None:
             rows.append((findings[0].severity, kind, "", "", f"and {count - _SHOWN:,} more like these"))
     if rows:
         print_table(("", "kind", "split", "about", "what"), rows)
-    if "two-labels" in report.counts and Path(data).is_dir():
+    if report.objects:
+        from deepresidual.cli.check_objects import print_objects
+
+        print_objects(report.objects)
+    elif "two-labels" in report.counts and Path(data).is_dir():
         print_line("Folders hold one class an image; for several write a CSV: path,labels with cats|dogs.")
-    if report.images_per_class:
+    if report.images_per_class and not report.objects:
         from deepresidual.data.expectation import expectation, label_expectation
 
         counts = list(report.images_per_class.values())

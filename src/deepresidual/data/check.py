@@ -12,33 +12,30 @@ under two labels comes first, since one of them is probably wrong.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepresidual.data.decode import decode
+from deepresidual.data.check_kinds import OBJECT_KINDS, Severity
+from deepresidual.data.check_samples import HASH_BYTES, Verdict, verdicts
 from deepresidual.data.expectation import images_a_class
-from deepresidual.data.near_copies import NO_HASH, picture_hash_of
 from deepresidual.data.near_copy_findings import Compared, near_copy_findings
 from deepresidual.data.source import SampleSource, Split, as_source
-from deepresidual.data.source.base import TRAIN
+from deepresidual.data.source.base import DETECTION, TRAIN
 from deepresidual.data.source.dataset import Dataset
 from deepresidual.data.source.multilabel import MULTILABEL, LabelsChoice, targets_of
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.fields import is_whole
 from deepresidual.runtime.console import ProgressBar
-from deepresidual.runtime.processes import WorkerPool, usable_cores
+from deepresidual.runtime.processes import usable_cores
 
-Severity: TypeAlias = Literal["error", "warning"]
+if TYPE_CHECKING:
+    from deepresidual.data.check_objects import ObjectCounts, ObjectsCheck
 
 KINDS: dict[str, Severity] = {
     "structure": "error",
@@ -63,6 +60,7 @@ KINDS: dict[str, Severity] = {
     "missing-class": "warning",
     "few-samples": "warning",
     "imbalance": "warning",
+    **OBJECT_KINDS,
 }
 """Every kind of finding, and whether a training run would stop at it."""
 
@@ -70,7 +68,6 @@ _FEW_SAMPLES = 10
 _IMBALANCE = 10.0
 # Training at 224 px reads 256 px; from four times that on, decoding costs more than the network on a GPU.
 _OVERSIZED_PX = 1024
-_CHUNK = 16
 # Below so many samples the pool's start takes longer than the work.
 _ALONE = 128
 
@@ -104,6 +101,7 @@ class CheckReport:
         findings: Errors first, then warnings.
         images_per_class: Training images of every class; empty where there is no such split.
         has_several_labels: Whether an image has several labels, so that it may count for several classes.
+        objects: Of data with boxes, what the objects of every split are.
     """
 
     num_samples: Mapping[str, int]
@@ -111,6 +109,7 @@ class CheckReport:
     findings: tuple[Finding, ...]
     images_per_class: Mapping[str, int] = field(default_factory=dict)
     has_several_labels: bool = False
+    objects: Mapping[str, ObjectCounts] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -130,6 +129,11 @@ class CheckReport:
             "num_samples": dict(self.num_samples),
             "num_classes": self.num_classes,
             "images_per_class": dict(self.images_per_class),
+            **(
+                {"objects": {name: asdict(counts) for name, counts in self.objects.items()}}
+                if self.objects
+                else {}
+            ),
             "counts": self.counts,
             "findings": [asdict(finding) for finding in self.findings],
         }
@@ -166,8 +170,13 @@ def check(
     try:
         source = as_source(data, labels=labels, group=group)
     except DataError as error:
-        return CheckReport({}, 0, (_finding("structure", "", "", str(error)),))
-    findings = [_finding("ignored", "", file.path, file.reason) for file in source.ignored]
+        kind = error.kind if error.kind in OBJECT_KINDS else "structure"
+        return CheckReport({}, 0, (_finding(kind, "", "", str(error)),))
+    objects = _objects_check(source)
+    told = () if objects is None else objects.told_elsewhere
+    findings = [
+        _finding("ignored", "", file.path, file.reason) for file in source.ignored if file not in told
+    ]
     if not isinstance(data, SampleSource):  # of one that was opened already, a part may be all that is wanted
         findings += _lacking_splits(source)
     num_samples = {name: len(split) for name, split in source.splits.items()}
@@ -179,32 +188,57 @@ def check(
     with ProgressBar(total, label="checking") as bar:
         for name, split in source.splits.items():
             measured[name] = _Measured(split, meanings[name])
-            for verdict in _verdicts(split, workers):
+            for verdict in verdicts(split, workers):
                 if verdict.kind:
                     findings.append(_finding(verdict.kind, name, verdict.key, verdict.detail))
                 else:
                     measured[name].add(verdict)
+                if objects is not None and verdict.objects is not None:
+                    objects.add(name, verdict.index, verdict.objects)
                 done += 1
                 bar.update(done, f"{name}, {len(findings):,} findings")
+    sets, numbers = (names, meanings) if objects is None else objects.annotation_sets()
     for name, measurement in measured.items():
         findings += _sizes(name, measurement, min_px)
-        findings += _duplicates(name, measurement, names)
-        findings += _classes(name, _counts(source, name), source.classes)
+        findings += _duplicates(name, measurement, numbers[name], sets)
+        if objects is None:
+            findings += _classes(name, _counts(source, name), source.classes)
+    if objects is not None:
+        findings += itertools.starmap(_finding, objects.findings())
     findings += _leaks(measured, names)
     compared = {
         name: Compared(part.split, part.labels, part.pixel_hashes, part.near_hashes)
         for name, part in measured.items()
     }
-    findings += itertools.starmap(_finding, near_copy_findings(compared, names))
+    findings += itertools.starmap(
+        _finding, near_copy_findings(compared, names, by_pixels=objects is not None)
+    )
     places = {kind: place for place, kind in enumerate(KINDS)}
     findings.sort(key=lambda finding: (finding.severity != "error", places[finding.kind]))
-    counts, has_several = _images_per_class(source), source.task == MULTILABEL
-    return CheckReport(num_samples, len(source.classes), tuple(findings), counts, has_several)
+    return CheckReport(
+        num_samples,
+        len(source.classes),
+        tuple(findings),
+        _images_per_class(source, objects),
+        source.task == MULTILABEL,
+        {} if objects is None else {name: objects.counts(name) for name in source.splits},
+    )
 
 
-def _images_per_class(source: SampleSource) -> dict[str, int]:
+def _objects_check(source: SampleSource) -> ObjectsCheck | None:
+    """Return the check of the objects of a data set; ``None``: its images have classes."""
+    if source.task != DETECTION:
+        return None
+    from deepresidual.data.check_objects import ObjectsCheck
+
+    return ObjectsCheck(source)
+
+
+def _images_per_class(source: SampleSource, objects: ObjectsCheck | None) -> dict[str, int]:
     if TRAIN not in source.splits:
         return {}
+    if objects is not None:
+        return dict(objects.counts(TRAIN).images_per_class)
     return dict(zip(source.classes, _counts(source, TRAIN).tolist(), strict=True))
 
 
@@ -219,8 +253,12 @@ def _counts(source: SampleSource, name: str) -> NDArray[np.int64]:
 def _label_sets(source: SampleSource) -> tuple[Sequence[str], dict[str, NDArray[np.int64]]]:
     """Return names of what images are labelled with, and a number of it for every image of every split.
 
-    Of several labels an image each set of labels that occurs counts for itself: ``cat|dog``.
+    Of several labels an image each set of labels that occurs counts for itself: ``cat|dog``. What has boxes
+    is labelled with them, and no image differs from another by its label.
     """
+    if source.task == DETECTION:
+        zeros = {name: np.zeros(len(split), dtype=np.int64) for name, split in source.splits.items()}
+        return (source.name,), zeros
     if source.task != MULTILABEL:
         labels = {name: np.array(split.labels, dtype=np.int64) for name, split in source.splits.items()}
         return source.classes, labels
@@ -242,107 +280,6 @@ def _finding(kind: str, split: str, key: str, detail: str) -> Finding:
     return Finding(kind, KINDS[kind], split, key, detail)
 
 
-# -- one sample -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """Result of one sample: a kind of error, or hashes and sizes."""
-
-    index: int
-    kind: str = ""
-    key: str = ""
-    detail: str = ""
-    content_hash: bytes = b""
-    pixel_hash: bytes = b""
-    near_hash: tuple[int, int] = NO_HASH
-    shorter_px: int = 0
-
-
-def _judge(split: Split, index: int) -> _Verdict:
-    try:
-        sample = split.read(index)
-    except DataError as error:
-        key = split.key(index)
-        return _Verdict(index, "unreadable", key, str(error).removeprefix(f"{key} "))
-    try:
-        pixels = decode(sample.content)
-    except DataError as error:
-        return _Verdict(index, error.kind or "corrupt", sample.key, str(error))
-    height, width = pixels.shape[:2]
-    picture = hashlib.sha256(f"{height}x{width}".encode())
-    picture.update(pixels.data)
-    return _Verdict(
-        index,
-        content_hash=hashlib.sha256(sample.content).digest()[:_HASH_BYTES],
-        pixel_hash=picture.digest()[:_HASH_BYTES],
-        near_hash=picture_hash_of(sample.content),
-        shorter_px=min(height, width),
-    )
-
-
-# -- all samples, in parallel -----------------------------------------------------------------------------
-
-
-def _verdicts(split: Split, num_workers: int) -> Iterator[_Verdict]:
-    """Yield the verdict on every sample, in any order.
-
-    In processes, not threads: they are as fast, and a file that brings a decoder down takes one of them
-    along instead of the whole command. (Besides, decoding changes the filters of warnings, which all threads
-    of a process share.)
-    """
-    if not num_workers:
-        for index in range(len(split)):
-            yield _judge(split, index)
-        return
-    waiting = deque(range(first, min(first + _CHUNK, len(split))) for first in range(0, len(split), _CHUNK))
-    while waiting:
-        suspects: list[range] = []
-        running: dict[Future[list[_Verdict]], range] = {}
-        with WorkerPool(num_workers, _begin, split) as pool:
-            try:
-                while waiting or running:
-                    # A short queue: results must not pile up, nor must work that an interrupt leaves behind.
-                    while waiting and len(running) < 4 * num_workers:
-                        indices = waiting.popleft()
-                        running[pool.submit(_judge_all, indices)] = indices
-                    for future in pool.first_done(running):
-                        yield from future.result()
-                        del running[future]
-            except BrokenProcessPool:
-                suspects = list(running.values())
-        yield from _one_by_one(split, deque(index for indices in suspects for index in indices))
-
-
-def _one_by_one(split: Split, waiting: deque[int]) -> Iterator[_Verdict]:
-    """Yield the verdict on samples of which some bring down the process that decodes them."""
-    while waiting:
-        with WorkerPool(1, _begin, split) as pool:
-            try:
-                while waiting:
-                    (verdicts,) = pool.map(_judge_all, [range(waiting[0], waiting[0] + 1)])
-                    waiting.popleft()
-                    yield from verdicts
-            except BrokenProcessPool:
-                index = waiting.popleft()
-                yield _Verdict(index, "crash", split.key(index), "the process that decoded it died")
-
-
-_split: Split | None = None
-"""In a worker process: the split that it reads."""
-
-
-def _begin(split: Split) -> None:
-    global _split  # the process exists for this split alone
-    _split = split
-
-
-def _judge_all(indices: range) -> list[_Verdict]:
-    if _split is None:
-        raise RuntimeError("the process was not begun")
-    return [_judge(_split, index) for index in indices]
-
-
 # -- a whole split ----------------------------------------------------------------------------------------
 
 
@@ -351,12 +288,11 @@ class _Measured:
 
     def __init__(self, split: Split, labels: NDArray[np.int64]) -> None:
         self.split, self.labels = split, labels
-        self.content_hashes = np.zeros(len(split), dtype=_HASH)
-        self.pixel_hashes = np.zeros(len(split), dtype=_HASH)
+        self.content_hashes, self.pixel_hashes = np.zeros((2, len(split)), dtype=f"S{HASH_BYTES}")
         self.near_hashes = np.zeros((len(split), 2), dtype=np.uint64)
         self.shorter_px = np.zeros(len(split), dtype=np.int32)  # 0: not a good sample
 
-    def add(self, verdict: _Verdict) -> None:
+    def add(self, verdict: Verdict) -> None:
         """Note a good sample."""
         self.content_hashes[verdict.index] = verdict.content_hash
         self.pixel_hashes[verdict.index] = verdict.pixel_hash
@@ -367,11 +303,6 @@ class _Measured:
     def good(self) -> NDArray[np.int64]:
         """Places of the good samples, in order."""
         return np.flatnonzero(self.shorter_px)
-
-
-# 128 bits: among 10⁹ pictures two equal hashes by chance have a probability of 10⁻²¹.
-_HASH_BYTES = 16
-_HASH = np.dtype(f"S{_HASH_BYTES}")
 
 
 def _sizes(name: str, measured: _Measured, min_px: int) -> Iterator[Finding]:
@@ -395,15 +326,17 @@ def _sizes(name: str, measured: _Measured, min_px: int) -> Iterator[Finding]:
         yield _finding("oversized", name, "", detail)
 
 
-def _duplicates(name: str, measured: _Measured, classes: Sequence[str]) -> Iterator[Finding]:
+def _duplicates(
+    name: str, measured: _Measured, labels: NDArray[np.int64], classes: Sequence[str]
+) -> Iterator[Finding]:
     """Yield a finding for every picture that has come before in its split."""
     good = measured.good
     _, firsts, groups = np.unique(measured.pixel_hashes[good], return_index=True, return_inverse=True)
     for place in np.flatnonzero(firsts[groups] != np.arange(len(good))).tolist():
         index, first = int(good[place]), int(good[firsts[groups[place]]])
         key, original = measured.split.key(index), measured.split.key(first)
-        if measured.labels[index] != measured.labels[first]:
-            here, there = classes[measured.labels[index]], classes[measured.labels[first]]
+        if labels[index] != labels[first]:
+            here, there = classes[labels[index]], classes[labels[first]]
             detail = f"{here} here, and {there} as {original}: the same picture"
             yield _finding("two-labels", name, key, detail)
         elif measured.content_hashes[index] == measured.content_hashes[first]:

@@ -21,6 +21,8 @@ BeginsWith: TypeAlias = Literal["scratch", "bundled", "released"]
 
 # From so many a class on, training from scratch is what the papers do: CIFAR-10 has 5,000, ImageNet 1,300.
 _MANY = 1_000
+# Scenes of digits, 870 objects a class, are learned from scratch; photos of boards, 43 a class, are not.
+_MANY_OBJECTS = 500
 # Fewer images of a class than this: the choice of anything by held-out images is a matter of luck.
 _FEW = 10
 
@@ -75,6 +77,26 @@ def label_expectation(num_images: int, num_images_per_label: Sequence[int], begi
     span = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     images = "image" if high == 1 else "images"
     return f"{counts}, {span} {images} a label: {_usual(statistics.median(present), begins_with)}"
+
+
+def object_expectation(num_images: int, num_objects_per_class: Sequence[int]) -> str:
+    """Return how many images and objects there are, where images have boxes, and what so many give.
+
+    Args:
+        num_images: Training images.
+        num_objects_per_class: Their objects of every class.
+    """
+    total = sum(num_objects_per_class)
+    objects = f"{total:,} {'object' if total == 1 else 'objects'}"
+    counts = f"{num_images:,} {'image' if num_images == 1 else 'images'} with {objects}"
+    present = [count for count in num_objects_per_class if count]
+    if not present:
+        return f"{counts}: nothing can be learned without any object"
+    low, high = min(num_objects_per_class), max(num_objects_per_class)
+    span = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    if statistics.median(present) >= _MANY_OBJECTS:
+        return f"{counts}, {span} a class: enough to learn from scratch"
+    return f"{counts}, {span} a class: learned weights (--weights) or more objects usually help"
 
 
 def few_in_words(classes: Sequence[str], counts: Sequence[int]) -> str:

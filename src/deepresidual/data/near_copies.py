@@ -41,6 +41,8 @@ _SIDE_PX, _FREQUENCIES = 32, 8
 _DECODED_PX = 64  # shorter side to which a JPEG may be decoded: twice what is looked at
 _FEWEST_PX = 16
 _LOWEST_DEVIATION = 4.0  # levels of gray
+# Of photos of blood cells, refocused: 0.97; of scenes of digits and photos of boards with like hashes: 0.94.
+_LEAST_CORRELATION = 0.95
 _LARGE_SHARE, _LARGE_COUNT = 0.05, 4
 _TOGETHER, _GROUPS_AHEAD = 64, 4
 _BLOCK = 512
@@ -76,9 +78,29 @@ def picture_hash_of(content: bytes) -> tuple[int, int]:
     Raises:
         DataError: The image cannot be decoded.
     """
+    return picture_hash(_gray(content))
+
+
+def _gray(content: bytes) -> Image.Image:
     image = open_image(content)
     pixels, _ = image.decode_part((0.0, 0.0, float(image.width), float(image.height)), _DECODED_PX)
-    return picture_hash(Image.fromarray(pixels).convert("L"))
+    return Image.fromarray(pixels).convert("L")
+
+
+def small_picture(content: bytes) -> NDArray[np.float64]:
+    """Return an image file as 32 × 32 levels of gray, ``(32, 32)``, of mean 0 and length 1.
+
+    Raises:
+        DataError: The image cannot be decoded.
+    """
+    pixels = np.asarray(_gray(content).resize((_SIDE_PX, _SIDE_PX), Image.Resampling.LANCZOS), np.float64)
+    pixels = pixels - pixels.mean()
+    return np.asarray(pixels / max(1e-9, float(np.linalg.norm(pixels))))
+
+
+def are_alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Return whether two small pictures, or one and the other mirrored, correlate as copies do."""
+    return max(float((one * other).sum()), float((one * other[:, ::-1]).sum())) >= _LEAST_CORRELATION
 
 
 def picture_hashes(

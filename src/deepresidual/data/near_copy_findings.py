@@ -7,13 +7,14 @@ thousands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepresidual.data.near_copies import MOST_IMAGES, grouped, near_pairs
+from deepresidual.data.near_copies import MOST_IMAGES, are_alike, grouped, near_pairs, small_picture
 from deepresidual.data.source.base import TRAIN, Split, listed
 
 KINDS = ("near-two-labels", "near-leak", "near-copy", "series")
@@ -37,13 +38,18 @@ class Compared(NamedTuple):
 
 
 def near_copy_findings(
-    parts: Mapping[str, Compared], classes: Sequence[str]
+    parts: Mapping[str, Compared],
+    classes: Sequence[str],
+    *,
+    by_pixels: bool = False,
 ) -> Iterator[tuple[str, str, str, str]]:
     """Yield kind, split, sample and words of every finding.
 
     Args:
         parts: The samples of every split.
         classes: Names of the classes.
+        by_pixels: Whether pairs are near-copies only if their pixels agree, too. Scenes of a few objects on a
+            plain ground have like hashes by chance.
     """
     if not parts:
         return
@@ -59,11 +65,18 @@ def near_copy_findings(
     speaks = np.zeros(len(pixels), dtype=bool)
     speaks[places] = True
     pairs = near_pairs(np.where(speaks[:, None], hashes, 0).astype(np.uint64))
-    found = grouped(pairs, labels.tolist())
+
+    def place(index: int) -> tuple[Split, int]:
+        name = str(names[index])
+        return parts[name].split, index - int(firsts[name])
 
     def key(index: int) -> str:
-        name = str(names[index])
-        return parts[name].split.key(index - int(firsts[name]))
+        split, number = place(index)
+        return split.key(number)
+
+    if by_pixels:
+        pairs = pairs[_have_like_pixels(pairs, place)]
+    found = grouped(pairs, labels.tolist())
 
     for group in found.large:
         which = listed({classes[labels[index]] for index in group})
@@ -85,6 +98,19 @@ def near_copy_findings(
         else:
             kind, detail = "near-copy", f"nearly the same picture as {where}"
         yield kind, str(names[index]), key(index), detail
+
+
+def _have_like_pixels(
+    pairs: NDArray[np.int64], place: Callable[[int], tuple[Split, int]]
+) -> NDArray[np.bool_]:
+    """Return which pairs of near-copies by their hashes are such by their pixels."""
+
+    @functools.cache
+    def small(index: int) -> NDArray[np.float64]:
+        split, number = place(index)
+        return small_picture(split.read(number).content)
+
+    return np.array([are_alike(small(one), small(other)) for one, other in pairs.tolist()], dtype=np.bool_)
 
 
 def _bits(hashes: NDArray[np.uint64], one: int, other: int) -> int:

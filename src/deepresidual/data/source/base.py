@@ -19,6 +19,8 @@ from deepresidual.errors import listed as listed_in_order
 from deepresidual.preprocess import Preprocess
 
 TRAIN = "train"
+DETECTION = "detection"
+"""Value of :attr:`SampleSource.task` where images have boxes."""
 WHOLE = "whole"
 """Name of :attr:`SampleSource.whole` in :attr:`SampleSource.groups`."""
 

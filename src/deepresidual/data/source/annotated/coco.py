@@ -232,7 +232,9 @@ def _refuse(
         if value not in known:
             some = listed([repr(one) for one in known], 5)
             raise DataError(
-                f"{where} has the {field} {value!r}, which '{what}' do not have", expected=f"one of {some}"
+                f"{where} has the {field} {value!r}, which '{what}' do not have",
+                expected=f"one of {some}",
+                kind="unknown-category" if what == "categories" else "missing-image",
             )
     box = entry.get("bbox")
     if not isinstance(box, list):

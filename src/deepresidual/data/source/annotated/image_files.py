@@ -81,6 +81,7 @@ class ImageFiles:
         return DataError(
             f"{named_in}: the image {stem} is not there{'' if where == '.' else f' in {where}'}",
             remedy=f"the nearest is {hint}" if hint else "copy the images there",
+            kind="missing-image",
         )
 
     def _ambiguous(self, found: list[Path], named_in: str) -> DataError:
@@ -209,7 +210,8 @@ class ListedImages:
                 if looked
                 else "copy them beside it"
             )
-        return DataError(f"{shown}: the image {missing[0]} is not there{many}", remedy=remedy)
+        found = f"{shown}: the image {missing[0]} is not there{many}"
+        return DataError(found, remedy=remedy, kind="missing-image")
 
 
 def split_folders(root: Path, split: str) -> list[str]:

@@ -18,13 +18,23 @@ from deepresidual.data.readers import ImageHeader
 from deepresidual.data.source.annotated.findings import Finding
 from deepresidual.data.source.annotated.upright import upright_objects
 from deepresidual.data.source.archive import read_bytes, size_of, stamp_of
-from deepresidual.data.source.base import EncodedSample, Row, Split
+from deepresidual.data.source.base import DETECTION, EncodedSample, Row, Split
 from deepresidual.data.source.multilabel import rarest_labels
 from deepresidual.data.source.validation import Subset
 from deepresidual.errors import DataError
 
-DETECTION = "detection"
-"""Value of :attr:`SampleSource.task` where images have boxes."""
+__all__ = [
+    "DETECTION",
+    "AnnotatedSplit",
+    "Annotation",
+    "Annotations",
+    "CategoryId",
+    "HasObjects",
+    "category_ids_of",
+    "checksum",
+    "image_id_of",
+    "objects_of",
+]
 
 CategoryId: TypeAlias = int | str | None
 """What a format calls a class; ``None``: it does not know it."""

@@ -172,7 +172,11 @@ def _add_row(described: DescribedImage, words: Sequence[str], row: str, names: Y
     number = values[0]
     if number not in names.by_number:
         known = f"0 to {len(names.by_number) - 1}" if names.is_complete else "a number that 'names' has"
-        raise DataError(f"{where} has the class {words[0]}", expected=f"{known}, as in {names.file}")
+        raise DataError(
+            f"{where} has the class {words[0]}",
+            expected=f"{known}, as in {names.file}",
+            kind="unknown-category",
+        )
     is_polygon = len(values) >= 7 and len(values) % 2 == 1 and not names.has_keypoints
     if len(values) != 5 and not is_polygon and not (names.has_keypoints and len(values) > 5):
         raise DataError(
