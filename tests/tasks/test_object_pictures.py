@@ -83,7 +83,7 @@ def test_a_crop_at_the_edge_stays_within_the_image(split: Photos) -> None:
 def test_small_images_are_enlarged_by_a_whole_factor() -> None:
     only = Photos([(64, 48)], [(10, 6, 18, 12)])
     crops = crops_of(only, evaluated(only, [Objects.none()]))
-    assert pixels_of(crops["mistakes/missed-00"]).shape == (32 * 7, 32 * 7, 3)
+    assert pixels_of(crops["mistakes/missed-00"]).shape == (32 * 8, 32 * 8, 3)
 
 
 @pytest.fixture
@@ -115,9 +115,15 @@ def test_a_dozen_images_are_shown_with_what_is_annotated_and_what_is_found(
     assert len(colored(scenes["scene-00-annotated"], BLUE))
     assert not len(colored(scenes["scene-00-annotated"], ORANGE))
     rows, columns = colored(scenes["scene-00-found"], ORANGE).T
-    assert (rows.min(), columns.max()) == pytest.approx((225, 300), abs=2)
+    assert (rows.max(), columns.max()) == pytest.approx((300, 300), abs=2)
     assert len(colored(scenes["scene-01-annotated"], ORANGE))
-    assert pixels_of(scenes["scene-11-found"]).shape == (48 * 7, 64 * 7, 3)
+    assert pixels_of(scenes["scene-11-found"]).shape == (48 * 8, 64 * 8, 3)
+
+
+def test_a_panorama_is_shown_in_a_size_that_a_page_holds(model: TorchDetector) -> None:
+    panorama = Photos([(3000, 400)], [(0, 0, 300, 200)])
+    scenes = scenes_of(model, panorama, evaluated(panorama, [Objects.none()]))
+    assert pixels_of(scenes["scene-00-annotated"]).shape == (136, 1020, 3)
 
 
 def test_drawing_disturbs_neither_the_network_nor_its_mode(split: Photos, model: TorchDetector) -> None:

@@ -80,7 +80,10 @@ def class_color(label: int) -> str:
 
 
 def paint_objects(
-    pixels: NDArray[np.uint8], objects: Objects, label_names: Sequence[str]
+    pixels: NDArray[np.uint8],
+    objects: Objects,
+    label_names: Sequence[str],
+    colors: Sequence[str] | None = None,
 ) -> NDArray[np.uint8]:
     """Return an image with objects over it, small ones enlarged.
 
@@ -88,6 +91,7 @@ def paint_objects(
         pixels: ``(H, W, 3)`` uint8 RGB; never changed.
         objects: The objects, in pixels of the image; what is annotated has no score on its tag.
         label_names: Name of every class.
+        colors: Colour of every class. Default: :func:`class_color`.
 
     Returns:
         ``(f·H, f·W, 3)`` uint8 RGB, f a whole factor, 1 unless the image is small.
@@ -97,15 +101,16 @@ def paint_objects(
     canvas = np.ascontiguousarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1))
     if not len(objects):
         return canvas
+    colors = [class_color(label) for label in range(len(label_names))] if colors is None else colors
     objects = replace(objects, boxes=objects.boxes * factor)
     height, width = canvas.shape[:2]
     _, line_px = _measures(objects, height, width)
     # What lies in front of larger ones has its whole outline.
     for row in np.argsort(-objects.areas, kind="stable").tolist():
         box = _drawn_box(objects.boxes[row], line_px, height, width)
-        _paint_outline(canvas, box, line_px, class_color(int(objects.labels[row])))
+        _paint_outline(canvas, box, line_px, colors[int(objects.labels[row])])
     # The surest on top, where tags cannot but overlap.
-    for tag in reversed(place_tags(objects, label_names, height, width)):
+    for tag in reversed(place_tags(objects, label_names, height, width, colors)):
         tag.paint(canvas)
     return canvas
 
@@ -246,7 +251,13 @@ def _padding(letters_px: int) -> int:
     return max(2, round(0.3 * letters_px))
 
 
-def place_tags(objects: Objects, label_names: Sequence[str], height: int, width: int) -> list[Tag]:
+def place_tags(
+    objects: Objects,
+    label_names: Sequence[str],
+    height: int,
+    width: int,
+    colors: Sequence[str] | None = None,
+) -> list[Tag]:
     """Return the tags of objects, each at the best of a few places that those before it leave.
 
     Args:
@@ -254,6 +265,7 @@ def place_tags(objects: Objects, label_names: Sequence[str], height: int, width:
         label_names: Name of every class.
         height: Height of the picture.
         width: Its width.
+        colors: Colour of every class. Default: :func:`class_color`.
     """
     letters_px, line_px = _measures(objects, height, width)
     padding, boxes = _padding(letters_px), objects.boxes.astype(np.float64)
@@ -267,7 +279,7 @@ def place_tags(objects: Objects, label_names: Sequence[str], height: int, width:
         costs = [_cost(place, boxes, row, taken) + 0.04 * order for order, place in enumerate(places)]
         place = places[int(np.argmin(costs))]
         taken = np.vstack([taken, place])
-        tags.append(Tag(place, text, letters_px, class_color(label)))
+        tags.append(Tag(place, text, letters_px, class_color(label) if colors is None else colors[label]))
     return tags
 
 

@@ -1,10 +1,12 @@
 """Pictures of what a detector missed, took for objects, and found, for the run folder and its report.
 
-What is annotated is dashed, what was detected is solid; what is right is blue, what is wrong is orange.
+What is right is blue, what is wrong is orange. In crops what is annotated is dashed; in whole images a tag
+names the class, with a cross where a detection is wrong, or an object is not found.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,25 +18,28 @@ from PIL import Image, ImageDraw
 from deepresidual.backends.detector import TorchDetector
 from deepresidual.data.decode import decode
 from deepresidual.data.loader import evaluation_batches
-from deepresidual.data.objects import Objects, ObjectsBatch
+from deepresidual.data.objects import Objects, ObjectsBatch, areas_of
 from deepresidual.data.source import Split
 from deepresidual.data.source.annotated.split import objects_of
 from deepresidual.data.source.validation import Subset
 from deepresidual.evaluation.objects import DetectionEvaluation
 from deepresidual.evaluation.objects.matching import match
 from deepresidual.explanation import png
+from deepresidual.explanation.boxes import paint_objects
 
 NUM_SCENES = 12
 """Whole images that are shown with what is annotated and what was found."""
 
 Box = tuple[float, float, float, float]
 
-_CROP_PX, _SCENE_PX = 240, 480
+_CROP_PX = 240
+_SCENE_PX, _SHORTER_PX, _LONGEST_PX = 480, 360, 1020
 _PIXELS_SEEN = 3  # from this factor on pixels become squares, as they are
 _AROUND = 0.5  # a crop shows so much of the box's longer side around it
 _LEAST_PX = 32  # and so many pixels of the image at least
 _RIGHT, _WRONG, _CASING = "#3d9bff", "#ff6a13", "#101418"
 _LINE, _DASH = 3, 8
+_CROSS = "\N{BALLOT X}"
 _USUAL_SCORE = 0.5  # from which on detections are drawn of a class that has no threshold
 
 
@@ -55,7 +60,7 @@ def crops_of(split: Split, evaluation: DetectionEvaluation) -> dict[str, bytes]:
 
     Returns:
         PNG files by name, ``mistakes/false-00``, ``mistakes/missed-00`` and so on, in the order of the
-        evaluation, at most 240 px a side.
+        evaluation, about 240 px a side.
 
     Raises:
         DataError: An image cannot be read any more.
@@ -82,7 +87,7 @@ def scenes_of(model: TorchDetector, split: Split, evaluation: DetectionEvaluatio
         evaluation: What was found.
 
     Returns:
-        PNG files by name, ``scene-00-annotated``, ``scene-00-found`` and so on, at most 480 px a side.
+        PNG files by name, ``scene-00-annotated``, ``scene-00-found`` and so on, 480 px and more a side.
     """
     indices = np.unique(np.linspace(0, len(split) - 1, min(NUM_SCENES, len(split))).round().astype(int))
     lowest = np.array(
@@ -101,28 +106,26 @@ def scenes_of(model: TorchDetector, split: Split, evaluation: DetectionEvaluatio
             index = int(indices[place])
             pixels, truth = decode(split.read(index).content), objects_of(split, index)
             scores = np.zeros(0) if found.scores is None else found.scores
-            shown = found[scores >= lowest[found.labels]]
-            for name, boxes in zip(("annotated", "found"), _both(truth, shown, len(lowest)), strict=True):
-                scenes[f"scene-{place:02d}-{name}"] = _scene(pixels, boxes)
+            both = _both(truth, found[scores >= lowest[found.labels]], len(lowest))
+            for name, objects in zip(("annotated", "found"), both, strict=True):
+                scenes[f"scene-{place:02d}-{name}"] = _scene(pixels, objects, evaluation.classes)
     model.network.train(was_training)
     return scenes
 
 
-def _both(truth: Objects, found: Objects, num_classes: int) -> tuple[list[_Drawn], list[_Drawn]]:
-    """Return what to draw of what is annotated, where what is not found is wrong, and of what is found."""
+def _both(truth: Objects, found: Objects, num_classes: int) -> tuple[Objects, Objects]:
+    """Return what is annotated and what is found, with labels from ``num_classes`` on where they are wrong.
+
+    An annotated object is wrong where it is not found.
+    """
     matches = match([found], [truth], num_classes)
     taken, right = matches.taken[:, 0], matches.right[:, 0]
-    is_good = matches.truth.ignored.copy()
-    is_good[taken[right]] = True
+    missed = ~matches.truth.ignored
+    missed[taken[right]] = False
+    wrong = ~right & ~matches.ignored[:, 0]
     return (
-        [
-            _Drawn(box, _RIGHT if good else _WRONG, is_dashed=True)
-            for box, good in zip(truth.boxes.tolist(), is_good.tolist(), strict=True)
-        ],
-        [
-            _Drawn(box, _RIGHT if good else _WRONG, is_dashed=False)
-            for box, good in zip(found.boxes.tolist(), (right | matches.ignored[:, 0]).tolist(), strict=True)
-        ],
+        dataclasses.replace(truth, labels=truth.labels + num_classes * missed),
+        dataclasses.replace(found, labels=found.labels + num_classes * wrong),
     )
 
 
@@ -147,8 +150,30 @@ def _placed(middle: float, side: float, room: int) -> tuple[int, int]:
     return first, first + side
 
 
-def _scene(pixels: NDArray[np.uint8], boxes: Sequence[_Drawn]) -> bytes:
-    return _drawn(Image.fromarray(np.ascontiguousarray(pixels)), (0, 0), _SCENE_PX, boxes)
+def _scene(pixels: NDArray[np.uint8], objects: Objects, classes: Sequence[str]) -> bytes:
+    """Return a PNG of an image with objects; labels behind those of the classes are wrong ones."""
+    longer, shorter = max(pixels.shape[:2]), min(pixels.shape[:2])
+    # Tags can be read where the shorter side has as many pixels as the drawing asks for.
+    side = min(max(_SCENE_PX, _SHORTER_PX * longer / shorter), _LONGEST_PX)
+    image, factor = _resized(Image.fromarray(np.ascontiguousarray(pixels)), side)
+    names = [*classes, *(f"{_CROSS} {name}" for name in classes)]
+    colors = [_RIGHT] * len(classes) + [_WRONG] * len(classes)
+    boxes = (objects.boxes * factor).astype(np.float32)
+    seen = dataclasses.replace(objects, boxes=boxes, areas=areas_of(boxes))
+    return png(paint_objects(np.asarray(image), seen, names, colors))
+
+
+def _resized(image: Image.Image, side: float) -> tuple[Image.Image, float]:
+    """Return an image whose longer side is about ``side``, and the factor of its sides.
+
+    One of which the pixels are seen is enlarged by a whole factor.
+    """
+    factor = side / max(image.size)
+    is_small = factor >= _PIXELS_SEEN
+    factor = math.ceil(factor) if is_small else factor
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    resampling = Image.Resampling.NEAREST if is_small else Image.Resampling.LANCZOS
+    return image.convert("RGB").resize(size, resampling), factor
 
 
 def _drawn(image: Image.Image, corner: tuple[int, int], side: int, boxes: Sequence[_Drawn]) -> bytes:
@@ -157,15 +182,10 @@ def _drawn(image: Image.Image, corner: tuple[int, int], side: int, boxes: Sequen
     Args:
         image: What is shown.
         corner: Where its corner lies in the image that the boxes are of.
-        side: In pixels; an image of which the pixels are seen is enlarged by a whole factor.
+        side: In pixels.
         boxes: What to draw.
     """
-    factor = side / max(image.size)
-    is_small = factor >= _PIXELS_SEEN
-    factor = math.floor(factor) if is_small else factor
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    resampling = Image.Resampling.NEAREST if is_small else Image.Resampling.LANCZOS
-    image = image.convert("RGB").resize(size, resampling)
+    image, factor = _resized(image, side)
     draw = ImageDraw.Draw(image)
     for each in boxes:
         left, top, right, bottom = (
