@@ -7,7 +7,6 @@ of its name is below 51 of 256, the same on every machine: the bundled network i
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import zlib
@@ -41,7 +40,6 @@ class BundledDigits:
         return [hashlib.sha256(key.encode()).digest()[0] for key in self.keys]
 
 
-@functools.cache
 def bundled_digits() -> BundledDigits:
     """Read the digits that scikit-learn brings along."""
     from sklearn.datasets import load_digits
