@@ -47,6 +47,8 @@ def test_trainval_is_trained_on_where_there_is_a_test_list(tmp_path: Path) -> No
         ({"train": "ab", "val": "c", "trainval": "abc"}, {"train": "ab", "val": "c"}),
         ({"train": "ab", "val": "c", "test": "d"}, {"train": "ab", "val": "c", "test": "d"}),
         ({"trainval": "abc"}, {"train": "abc"}),
+        ({"trainval": "abc", "val": "c"}, {"train": "abc"}),
+        ({"training": "ab", "valid": "c", "testing": "d"}, {"train": "ab", "val": "c", "test": "d"}),
         ({"trainval": "ab", "test": "c", "cat_train": "a"}, {"train": "ab", "test": "c"}),
     ],
 )
@@ -64,6 +66,20 @@ def test_years_are_joined_and_the_secret_test_set_is_named(tmp_path: Path) -> No
     assert [str(file) for file in source.ignored] == [
         "VOCdevkit/VOC2012/ImageSets/Main/test.txt is not used: none of its images has annotations"
     ]
+
+
+def test_folders_may_be_links_to_others(tmp_path: Path) -> None:
+    for number in range(5):
+        image(tmp_path / "elsewhere" / "photos" / f"{number}.jpg")
+        (tmp_path / "elsewhere" / "xml").mkdir(exist_ok=True)
+        (tmp_path / "elsewhere" / "xml" / f"{number}.xml").write_text(voc_xml(("cat", (1, 1, 5, 5))))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "images").symlink_to(tmp_path / "elsewhere" / "photos")
+    (tmp_path / "set" / "annotations").symlink_to(tmp_path / "elsewhere" / "xml")
+    (tmp_path / "set" / "up").symlink_to(tmp_path)
+    source = open_source(tmp_path / "set")
+    assert source.whole is not None
+    assert [source.whole.key(index) for index in range(5)] == [f"images/{number}.jpg" for number in range(5)]
 
 
 def test_xml_lies_beside_images_in_folders_of_splits_or_is_divided(tmp_path: Path) -> None:

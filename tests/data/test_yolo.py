@@ -82,6 +82,20 @@ def test_labels_may_lie_beside_images_and_lists_may_name_these(tmp_path: Path) -
     assert [source.splits["train"].key(index) for index in range(2)] == ["1.jpg", "2.jpg"]
 
 
+def test_a_description_may_lie_elsewhere_and_a_copy_beside_it_counts_first(tmp_path: Path) -> None:
+    _data(tmp_path / "sets" / "pets", yaml=None)
+    (tmp_path / "work").mkdir()
+    file = tmp_path / "work" / "pets.yaml"
+    file.write_text("path: ../sets/pets\n" + _YAML)
+    source = open_source(file)
+    assert source.name == "pets"
+    assert source.splits["train"].key(0) == "images/train/a.jpg"
+    assert source.notes[0] == f"images are read from {tmp_path / 'sets' / 'pets'}, which pets.yaml names"
+    _data(tmp_path / "copy", yaml=f"path: {tmp_path / 'sets' / 'pets'}\n{_YAML}")
+    (tmp_path / "copy" / "labels" / "train" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n" * 3)
+    assert len(objects_of(open_source(tmp_path / "copy").splits["train"], 0)) == 3
+
+
 def test_the_export_of_cvat(tmp_path: Path) -> None:
     for name in ("a", "b"):
         image(tmp_path / "obj_train_data" / f"{name}.jpg").with_suffix(".txt").write_text(_ROW)

@@ -89,9 +89,11 @@ def _places(folder: Path) -> Iterator[Listing]:
         listing = list_folder(place)
         yield listing
         if level < _MOST_LEVELS:
+            # So few levels down a link that leads back up does no harm.
+            below = sorted((*listing.folders, *listing.links))
             waiting += [
                 (place / name, level + 1)
-                for name in listing.folders
+                for name in below
                 if canonical_split(name) or _FOLDERS.fullmatch(name)
             ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deepresidual.data.formats import is_image_name
 from deepresidual.data.source.base import IgnoredFile, canonical_split
-from deepresidual.data.source.files import list_folder, split_in_name, walk
+from deepresidual.data.source.files import Listing, list_folder, split_in_name, walk
 from deepresidual.errors import DataError, listed, nearest
 
 _IMAGES = re.compile(r"(jpeg)?images?|imgs?|data", re.IGNORECASE)
@@ -34,7 +34,10 @@ class ImageFiles:
     def below(cls, root: Path, folder: Path) -> ImageFiles:
         """Return the image files below a folder."""
         paths = (
-            listing.folder / name for listing in walk(folder) for name in listing.files if is_image_name(name)
+            listing.folder / name
+            for listing in walk_linked(folder)
+            for name in listing.files
+            if is_image_name(name)
         )
         return cls(root, folder, sorted(paths))
 
@@ -221,6 +224,20 @@ def split_folders(root: Path, split: str) -> list[str]:
         if place.is_dir():
             found += [name for name in list_folder(place).folders if split_in_name(name) == split]
     return found
+
+
+def walk_linked(folder: Path) -> Iterator[Listing]:
+    """Yield the listings below a folder, and of folders elsewhere that links at its top lead to.
+
+    Links further down are not followed, nor one that leads back up, so that no loop can hang the walk.
+    """
+    here = folder.resolve()
+    for listing in walk(folder):
+        yield listing
+        if listing.folder == folder:
+            for name in listing.links:
+                if not here.is_relative_to((folder / name).resolve()):
+                    yield from walk(folder / name)
 
 
 def split_of_folders(path: Path, root: Path) -> str | None:

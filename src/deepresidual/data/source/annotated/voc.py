@@ -16,12 +16,12 @@ from deepresidual.data.decode import read_file
 from deepresidual.data.formats import is_image_name
 from deepresidual.data.source.annotated.described import DescribedImage
 from deepresidual.data.source.annotated.findings import Finding
-from deepresidual.data.source.annotated.image_files import ImageFiles, split_of_folders
+from deepresidual.data.source.annotated.image_files import ImageFiles, split_of_folders, walk_linked
 from deepresidual.data.source.annotated.source import Reading, source_of
 from deepresidual.data.source.annotated.xml import file_name_in, read_described
 from deepresidual.data.source.annotated.years import Year, find_years
 from deepresidual.data.source.base import TRAIN, IgnoredFile, SampleSource
-from deepresidual.data.source.files import list_folder, walk
+from deepresidual.data.source.files import list_folder
 from deepresidual.errors import DataError
 
 
@@ -65,16 +65,14 @@ def _chosen_lists(years: Sequence[Year], notes: list[str]) -> dict[str | None, s
     """
     there = {name for year in years for name in year.lists}
     has_all = all("trainval" in year.lists for year in years if {"train", "val"} & set(year.lists))
-    if {"trainval", "test"} <= there and has_all:
-        if "val" in there:
-            notes.append(
-                "train is the list trainval of Pascal VOC, which holds its list val: hold out images of it "
-                "with --validation"
-            )
-        return {TRAIN: "trainval", "test": "test"}
-    if "train" in there:
+    if "trainval" not in there or not has_all or ("train" in there and "test" not in there):
         return {TRAIN: "train", "val": "val", "test": "test"}
-    return {TRAIN: "trainval" if "trainval" in there else "train", "val": "val", "test": "test"}
+    if "val" in there:
+        notes.append(
+            "train is the list trainval of Pascal VOC, which holds its list val: hold out images of it with "
+            "--validation"
+        )
+    return {TRAIN: "trainval", "test": "test"}
 
 
 def _read_list(
@@ -130,7 +128,7 @@ def _read_beside(root: Path) -> Reading:
     images = ImageFiles.below(root, root)
     files = [
         listing.folder / name
-        for listing in walk(root)
+        for listing in walk_linked(root)
         for name in listing.files
         if name.casefold().endswith(".xml")
     ]

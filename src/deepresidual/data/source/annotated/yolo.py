@@ -9,6 +9,7 @@ corners of a polygon, of which the enclosing box is taken. ``data.yaml`` names c
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,11 +17,10 @@ from deepresidual.data.decode import read_file
 from deepresidual.data.formats import is_image_name
 from deepresidual.data.source.annotated.described import DescribedImage
 from deepresidual.data.source.annotated.findings import Finding
-from deepresidual.data.source.annotated.image_files import split_of_folders
+from deepresidual.data.source.annotated.image_files import split_of_folders, walk_linked
 from deepresidual.data.source.annotated.source import Reading, source_of
 from deepresidual.data.source.annotated.yolo_yaml import YoloNames, located, read_yaml, split_folders_of
 from deepresidual.data.source.base import IgnoredFile, SampleSource
-from deepresidual.data.source.files import walk
 from deepresidual.errors import DataError, quoted
 
 _NO_LABELS = frozenset({"classes.txt", "obj.names", "predefined_classes.txt"})
@@ -36,13 +36,16 @@ def open_yolo(root: Path, description: Path | None) -> SampleSource:
     Raises:
         DataError: A file is missing, damaged or says something impossible; the message names it.
     """
-    reading = Reading(root, {})
     if description is None:
         raise DataError(
             f"{root} does not name its classes",
             expected="data.yaml with 'names', or classes.txt with a name a line, beside images/ and labels/",
         )
-    names = _class_names(root, description)
+    names = _class_names(description)
+    reading = Reading(root, {})
+    if not _is_here(root, names) and (elsewhere := root / names.path).is_dir():
+        reading.root = root = Path(os.path.normpath(elsewhere))
+        reading.notes.append(f"images are read from {root}, which {names.file} names")
     if (train := names.splits.get("train")) and train == names.splits.get("val"):
         reading.notes.append(
             f"{names.file} has {train[0]} as train and as val: what is measured there was trained on"
@@ -62,10 +65,16 @@ def open_yolo(root: Path, description: Path | None) -> SampleSource:
     return source_of(reading)
 
 
-def _class_names(root: Path, description: Path) -> YoloNames:
+def _is_here(root: Path, names: YoloNames) -> bool:
+    """Return whether a folder that the description names lies in the data set: a copy of it counts first."""
+    places = [place for group in names.splits.values() for place in group]
+    return not places or any(located(root, names.path, place) for place in places)
+
+
+def _class_names(description: Path) -> YoloNames:
     if description.suffix.casefold() in (".yaml", ".yml"):
-        return read_yaml(root, description)
-    shown = description.relative_to(root).as_posix()
+        return read_yaml(description)
+    shown = description.name
     try:
         lines = read_file(description).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -106,7 +115,7 @@ def _images_in(root: Path, place: Path) -> Iterable[Path]:
             if line.strip():
                 yield _listed_image(root, place, line.strip())
         return
-    for listing in walk(place):
+    for listing in walk_linked(place):
         yield from (listing.folder / name for name in listing.files if is_image_name(name))
 
 
@@ -138,7 +147,7 @@ def _without_image(root: Path, seen: set[Path]) -> list[Finding]:
             "there is no image of its name",
             is_used=False,
         )
-        for listing in walk(root)
+        for listing in walk_linked(root)
         if listing.folder in folders
         for name in listing.files
         if name.endswith(".txt") and name not in _NO_LABELS and listing.folder / name not in seen

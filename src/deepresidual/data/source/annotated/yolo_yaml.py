@@ -40,13 +40,13 @@ class YoloNames:
         return set(self.by_number) == set(range(len(self.by_number)))
 
 
-def read_yaml(root: Path, file: Path) -> YoloNames:
+def read_yaml(file: Path) -> YoloNames:
     """Read ``data.yaml``.
 
     Raises:
         DataError: It is no YAML, or says something impossible; the message names it.
     """
-    shown = file.relative_to(root).as_posix()
+    shown = file.name
     content = read_file(file)
     if len(content) > _MAX_BYTES:
         raise DataError(f"{shown} has {len(content):,} bytes", expected=f"at most {_MAX_BYTES:,}")
