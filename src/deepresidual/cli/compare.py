@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
 
 import tyro
 
@@ -39,6 +40,7 @@ def compare(
 ) -> int:
     """Compare two models by McNemar's test on the images that only one of them has right.
 
+    Of two detectors the difference of their average precisions is tested, by a paired bootstrap over images.
     Two runs are measured on the images that both hold out and neither was trained on.
 
     Args:
@@ -55,6 +57,7 @@ def compare(
         workers: Threads that load images; does not change the result.
         json: Print one JSON document.
     """
+    asked = dict(locals())
     if len(what) not in (2, 3):
         raise ConfigurationError(f"there are {len(what)} words to compare", expected=_EXPECTED)
     first, second = what[:2]
@@ -67,6 +70,10 @@ def compare(
 
     files = [Path(name).suffix.casefold() in TABLE_SUFFIXES for name in (first, second)]
     data = "" if all(files) and len(what) == 2 else _data(what, files)
+    if not any(files) and _are_detectors(first, second):
+        from deepresidual.cli.detector_evaluation import compare_two_detectors
+
+        return compare_two_detectors((first, second), data, _given(asked))
     read = {name: read_results(name) for name, is_file in zip((first, second), files, strict=True) if is_file}
     setups = _setups(
         [name for name, is_file in zip((first, second), files, strict=True) if not is_file],
@@ -95,6 +102,30 @@ def compare(
     if report is not None:
         print_line(f"report  {report}")
     return 0
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that differ from their defaults."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(compare).parameters.items()}
+    return {name: value for name, value in options.items() if name != "what" and value != defaults[name]}
+
+
+def _are_detectors(first: str, second: str) -> bool:
+    """Return whether two models are detectors.
+
+    Raises:
+        ConfigurationError: Only one of them is.
+    """
+    from deepresidual.models import detects_objects
+
+    are = [detects_objects(name) for name in (first, second)]
+    if are[0] != are[1]:
+        detector, other = (first, second) if are[0] else (second, first)
+        raise ConfigurationError(
+            f"{detector} finds objects and {other} tells the class of an image",
+            expected="two models of a kind",
+        )
+    return are[0]
 
 
 def _data(what: list[str], are_files: list[bool]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -39,6 +40,8 @@ def evaluate(
     precision_target: Maybe[Annotated[float, tyro.conf.arg(metavar="P")]] = None,
     predictions: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
     top_k: int = 1,
+    metric: Literal["coco", "voc07", "voc12"] = "coco",
+    min_score: float = 0.0,
     report: Maybe[Annotated[LocalPath, tyro.conf.arg(metavar="FILE")]] = None,
     corrupt: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KIND=N,N,...", help_behavior_hint="")] = (),
     details: bool = False,
@@ -76,8 +79,11 @@ def evaluate(
         fit_temperature: Fit a temperature on this split, and say what it does to the calibration.
         precision_target: Choose on this split from which probability on so many of the answers are right,
             such as 0.95, and keep it in the model, where 'residual predict' reads it.
-        predictions: Write the result of every image into this file, .csv, .jsonl or .parquet.
+        predictions: Write the result of every image into this file, .csv, .jsonl or .parquet; of a detector
+            what it finds, also as .json in COCO's format of results.
         top_k: How many classes to name there for each image.
+        metric: Of a detector: COCO's average precision, or Pascal VOC's of 2007 (11 recalls) or 2012 (area).
+        min_score: Of a detector: write what has at least this score into --predictions; all is measured.
         report: Write a page into this file: what is confused, mistakes with heat maps, how sure it is.
         corrupt: Measure spoiled images, too: jpeg=10,50 (quality) size=16 (pixels) blur=1,2 (deviation).
         details: Print the figures of every class, the confusions and the calibration, too.
@@ -93,6 +99,7 @@ def evaluate(
         workers: Threads that load images; does not change the result.
         json: Print one JSON document, accuracies as fractions.
     """
+    asked = dict(locals())
     members, data = members_and_data(models)
     _require_sensible(len(members), choose_on, fit_temperature, predictions, top_k, corrupt, report)
     from deepresidual.data.source import require_exists
@@ -101,6 +108,14 @@ def evaluate(
     for member in members:
         find_source(member)  # what is mistyped is told before torch is loaded
     require_exists(data)
+    from deepresidual.models import detects_objects
+
+    if any(map(detects_objects, members)):
+        from deepresidual.cli.detector_evaluation import evaluate_detector
+
+        return evaluate_detector(members, data, _given(asked))
+    if metric != "coco" or min_score:
+        raise ConfigurationError("--metric and --min-score are for detectors", remedy="leave them out")
     if precision_target is not None:
         _require_one_folder(members, corrupt)
     share = share_of(out, shard, shard_size, corrupt)
@@ -175,6 +190,12 @@ def evaluate(
         if report is not None:
             print_line(f"report  {report}")
     return 0
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that differ from their defaults."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(evaluate).parameters.items()}
+    return {name: value for name, value in options.items() if name != "models" and value != defaults[name]}
 
 
 def _keep_threshold(member: str, measured: Any) -> None:

@@ -7,29 +7,49 @@ evaluate``, so the result that a run ends with is the result that anyone gets fr
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Unpack
+from typing import Unpack, cast, overload
 
 from deepresidual.data.loader import Readable, require_none_bad
 from deepresidual.data.source import SampleSource
 from deepresidual.data.source.dataset import Dataset
 from deepresidual.evaluation.accumulator import Accumulator
+from deepresidual.evaluation.objects.result import DetectionEvaluation
+from deepresidual.evaluation.objects.setup import DetectionSetup
 from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
 from deepresidual.evaluation.result import Evaluation
 from deepresidual.evaluation.scoring import scored_batches, until_stopped
 from deepresidual.evaluation.setup import EvaluationSetup
 from deepresidual.evaluation.views import ViewKind, Views
-from deepresidual.models import Classifier
+from deepresidual.models import Classifier, TorchDetector, detects_objects
 from deepresidual.runtime.compute import ComputeOptions
 from deepresidual.runtime.distributed import SINGLE, Processes
 from deepresidual.runtime.signals import StopRequest
 
 
+@overload
+def evaluate(
+    model: TorchDetector,
+    data: SampleSource | Dataset | str | Path,
+    options: EvaluationOptions | None = None,
+    **keywords: Unpack[EvaluationKeywords],
+) -> DetectionEvaluation: ...
+
+
+@overload
 def evaluate(
     model: Classifier | str | Path,
     data: SampleSource | Dataset | str | Path,
     options: EvaluationOptions | None = None,
     **keywords: Unpack[EvaluationKeywords],
-) -> Evaluation:
+) -> Evaluation: ...
+
+
+def evaluate(
+    model: Classifier | TorchDetector | str | Path,
+    data: SampleSource | Dataset | str | Path,
+    options: EvaluationOptions | None = None,
+    **keywords: Unpack[EvaluationKeywords],
+) -> Evaluation | DetectionEvaluation:
     """Evaluate a model on a data set.
 
     Args:
@@ -42,15 +62,19 @@ def evaluate(
             ``options``, for example ``split="val"``.
 
     Returns:
-        The metrics, over every sample of the split.
+        The metrics, over every sample of the split; of a detector, or its folder, a
+        :class:`deepresidual.evaluation.objects.DetectionEvaluation`.
 
     Raises:
-        ConfigurationError: An option is out of range, or the temperature is to be fitted on that split.
+        ConfigurationError: An option is out of range, has no meaning for the model, or the temperature is to
+            be fitted on that split.
         DataError: The data cannot be used, or its classes are not the model's.
         ModelFileError: The model cannot be loaded.
         RunError: The file of predictions cannot be written.
     """
-    return EvaluationSetup.open([model], data, options, **keywords).evaluate()
+    if isinstance(model, TorchDetector) or (isinstance(model, str | Path) and detects_objects(model)):
+        return DetectionSetup.open(model, data, options, **keywords).evaluate()
+    return EvaluationSetup.open([cast(Classifier, model)], data, options, **keywords).evaluate()
 
 
 def evaluate_split(

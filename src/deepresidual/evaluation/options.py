@@ -10,6 +10,7 @@ from deepresidual.runtime.compute import ComputeKeywords, ComputeOptions
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from deepresidual.evaluation.objects.rules import Metric
     from deepresidual.evaluation.views import ViewKind, Views
 
 
@@ -45,10 +46,14 @@ class EvaluationOptions(ComputeOptions):
     :mod:`deepresidual.evaluation.abstention`."""
 
     predictions: str | Path | None = None
-    """A ``.csv``, ``.jsonl`` or ``.parquet`` file for the results of single images."""
+    """A ``.csv``, ``.jsonl`` or ``.parquet`` file for the results of single images; of a detector also a
+    ``.json`` in COCO's format of results."""
 
     top_k: int = 1
     """How many of the most probable classes to name in that file."""
+
+    metric: Metric = "coco"
+    """Rules of a detector's average precision: ``coco``, ``voc07`` or ``voc12`` (Pascal VOC)."""
 
 
 class EvaluationKeywords(ComputeKeywords, total=False):
@@ -63,3 +68,4 @@ class EvaluationKeywords(ComputeKeywords, total=False):
     precision_target: float | None
     predictions: str | Path | None
     top_k: int
+    metric: Metric

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -17,12 +15,10 @@ from numpy.typing import NDArray
 
 from deepresidual.backends.classifier import NOT_FINITE_REMEDY
 from deepresidual.data.loader import Readable, require_none_bad
-from deepresidual.data.source import EncodedSample, LabelsChoice, SampleSource, Split, as_source
+from deepresidual.data.source import EncodedSample, LabelsChoice, SampleSource, Split
 from deepresidual.data.source.base import TAUGHT, canonical_split, fingerprint_of, listed
 from deepresidual.data.source.dataset import Dataset
-from deepresidual.data.source.division import HELD_OUT
 from deepresidual.data.source.multilabel import MULTILABEL, RelabelledTargets
-from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, DataError, ModelFileError
 from deepresidual.evaluation.abstention import Answers, require_enough
 from deepresidual.evaluation.accumulator import Accumulator, FittedTemperature
@@ -30,6 +26,7 @@ from deepresidual.evaluation.calibration import fit_temperature
 from deepresidual.evaluation.ensemble import ChoiceStep, EnsembleEvaluation, MemberAccumulator, choose_members
 from deepresidual.evaluation.left_out import without_trained
 from deepresidual.evaluation.multilabel import LabelScores, MultilabelEvaluation, measure
+from deepresidual.evaluation.opened_data import opened_data, rows_of_classes
 from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
 from deepresidual.evaluation.result import AbstentionMetrics, Evaluation
 from deepresidual.evaluation.results import opened_results
@@ -40,9 +37,9 @@ from deepresidual.evaluation.views import Views
 from deepresidual.fields import replaced
 from deepresidual.models import Classifier, load, require_classes, require_torch
 from deepresidual.models.source import find_source
-from deepresidual.runs.samples import recorded_group, run_of, with_splits_of
+from deepresidual.runs.samples import run_of
 from deepresidual.runtime.compute import Backend, Precision
-from deepresidual.runtime.console import ProgressBar, note, warn, warn_each
+from deepresidual.runtime.console import ProgressBar, note
 from deepresidual.runtime.processes import resolve_num_workers
 from deepresidual.runtime.table_file import Columns
 
@@ -164,20 +161,7 @@ class EvaluationSetup:
                 require_torch(member, WHOLE_IMAGES, name).network.require_score_map()
         _require_same_classes(members, names)
         runs = [run for run in map(run_of, _paths(models)) if run is not None]
-        opened = _opened(data, members[0], chosen, recorded_group(runs[0]) if runs else None)
-        warn_each(opened.ignored)
-        # Members that were trained on the same data have the same splits.
-        source = (
-            with_splits_of(opened, runs[0], chosen.validation)
-            if runs
-            else hold_out(opened, chosen.validation)
-        )
-        split = (
-            source.evaluation_split if chosen.split is None else canonical_split(chosen.split) or chosen.split
-        )
-        _require_split(source, split)
-        if chosen.split is None and source.held_out.startswith(HELD_OUT):
-            note(_fifth_in_words(source, split, is_object=not isinstance(data, str | Path | SampleSource)))
+        source, split = opened_data(data, chosen, runs, _labels_of(members[0]))
         if source.task != members[0].task:
             raise DataError(
                 f"{source.name} has {TAUGHT[source.task]} and {names[0]} knows {TAUGHT[members[0].task]}",
@@ -200,7 +184,7 @@ class EvaluationSetup:
             members,
             names,
             source,
-            tuple(_rows_of(members[0], source)),
+            tuple(rows_of_classes(members[0].label_names, source)),
             chosen,
             split,
             views,
@@ -485,45 +469,6 @@ def _paths(models: Sequence[Classifier | str | Path]) -> list[str | Path]:
     return [model for model in models if not isinstance(model, Classifier)]
 
 
-def _opened(
-    data: SampleSource | Dataset | str | Path,
-    model: Classifier,
-    options: EvaluationOptions,
-    group: str | None,
-) -> SampleSource:
-    """Open data, grouped as the run was where they have such groups and nothing else is asked for."""
-    labels = _labels_of(model)
-    if options.group is None and group is not None:
-        with contextlib.suppress(ConfigurationError):  # other data than the run's
-            return as_source(data, labels=labels, group=group, num_workers=options.num_workers)
-    return as_source(data, labels=labels, group=options.group, num_workers=options.num_workers)
-
-
-def _require_split(source: SampleSource, split: str) -> None:
-    """Refuse a split that there is not; of ``val`` say how there would be one.
-
-    Raises:
-        ConfigurationError: There is none of that name.
-    """
-    try:
-        source.split(split)
-    except ConfigurationError as error:
-        if (canonical_split(split) or split) != "val":
-            raise
-        other = ", or take --split test" if "test" in source.splits else ""
-        raise ConfigurationError(
-            error.found, expected=error.expected, remedy=f"train with --validation 0.1{other}"
-        ) from error
-
-
-def _fifth_in_words(source: SampleSource, split: str, *, is_object: bool) -> str:
-    """Return a sentence on how much is measured of a data set that names no splits."""
-    count = sum(len(part) for part in source.splits.values())
-    whole = "; {'test': dataset} measures all" if is_object else ""
-    measured = len(source.split(split))
-    return f"note: the data set names no split: a fifth, {measured:,} of {count:,} images, is measured{whole}"
-
-
 def _labels_of(model: Classifier) -> LabelsChoice | None:
     """Return how many labels the model's images have, where the data must not decide."""
     return "several" if model.task == MULTILABEL else None
@@ -575,28 +520,6 @@ class _Part:
 
     def read(self, index: int) -> EncodedSample:
         return self._samples.read(self._part[index])
-
-
-def _rows_of(model: Classifier, source: SampleSource) -> list[int]:
-    """Return the classifier's row of every class of the data set, matched by name and never by position."""
-    rows = {name: row for row, name in enumerate(model.label_names)}
-    # The data set and the model may come from systems that spell names in different Unicode forms.
-    by_form = {unicodedata.normalize("NFC", name): row for name, row in rows.items()}
-    for name in source.classes:
-        if name not in rows and (form := unicodedata.normalize("NFC", name)) in by_form:
-            rows[name] = by_form[form]
-    unknown = [name for name in source.classes if name not in rows]
-    if unknown:
-        known = ", ".join(model.label_names[:8]) + (", …" if len(model.label_names) > 8 else "")
-        raise DataError(
-            f"{source.name} has {len(unknown)} of {len(source.classes)} classes that the model does not know "
-            f"({', '.join(unknown[:8])}{', …' if len(unknown) > 8 else ''})",
-            expected=f"classes among {known}",
-        )
-    absent = len(model.label_names) - len(source.classes)
-    if absent:
-        warn(f"{source.name} has no samples of {absent} of the model's {len(model.label_names)} classes")
-    return [rows[name] for name in source.classes]
 
 
 def _backends(models: Sequence[Classifier | str | Path], backend: Backend) -> list[Backend]:

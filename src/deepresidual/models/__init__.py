@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deepresidual.models.weights import (
         ResolvedWeights,
         cached_weights,
+        detects_objects,
         load_network,
         load_torch,
         resolve_weights,
@@ -35,6 +36,7 @@ __all__ = [
     "TorchDetector",
     "cached_weights",
     "create",
+    "detects_objects",
     "list_weights",
     "load",
     "load_network",
@@ -56,6 +58,7 @@ _HOMES = {
     "TorchDetector": "deepresidual.backends.detector",
     "cached_weights": "deepresidual.models.weights",
     "create": "deepresidual.models.network",
+    "detects_objects": "deepresidual.models.weights",
     "list_weights": "deepresidual.models.source",
     "load": "deepresidual.models.loading",
     "load_network": "deepresidual.models.weights",

@@ -21,6 +21,7 @@ from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.backends.signature import read_signature
 from deepresidual.conversion.hub import HubId
 from deepresidual.errors import ModelFileError, RunError
+from deepresidual.models.config import read_config
 from deepresidual.models.conversions import (
     conversion_of,
     conversions_folder,
@@ -35,6 +36,7 @@ from deepresidual.models.source import CONFIG, WEIGHTS, ModelSource, SourceKind,
 from deepresidual.runtime.console import note, warn
 from deepresidual.runtime.files import atomic_folder, make_folder
 from deepresidual.runtime.strict_json import read_object
+from deepresidual.spec import DetectorSpec
 from deepresidual.zoo.released import NO_LICENCE, ReleasedWeights, licence_warning
 
 
@@ -101,6 +103,19 @@ def load_network(path: str | Path, device: torch.device | str = "cpu") -> TorchC
         # A conversion of the cache that was damaged there is made again.
         shutil.rmtree(resolved.path, ignore_errors=True)
         return load_folder(resolve_weights(path).path, device)
+
+
+def detects_objects(path: str | Path) -> bool:
+    """Return whether a MODEL argument stands for a detector; no network is built.
+
+    Raises:
+        ModelFileError: There is no such model, or it is damaged.
+        RunError: It cannot be fetched.
+        MachineError: There is no network, and it is not in the cache.
+    """
+    if find_source(path).kind in ("exported", "released"):
+        return False
+    return isinstance(read_config(resolve_weights(path).path).spec, DetectorSpec)
 
 
 def announce(resolved: ResolvedWeights, given: str | Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from deepresidual.backends.detector import TorchDetector
-from deepresidual.data.loader import evaluation_batches, require_none_bad
+from deepresidual.data.loader import BadSample, evaluation_batches, require_none_bad
 from deepresidual.data.objects import Objects, ObjectsBatch
 from deepresidual.data.source import Split
 from deepresidual.data.source.annotated.split import image_id_of, objects_of
@@ -14,7 +17,61 @@ from deepresidual.runtime.distributed import SINGLE, Processes
 from deepresidual.runtime.signals import StopRequest
 
 BATCH_SIZE = 8
-"""Images that are read together; what is found does not depend on it."""
+"""Images that are read together in training; what is found does not depend on it."""
+
+
+@dataclass(frozen=True)
+class DetectedBatch:
+    """What was found in some images of a split.
+
+    Attributes:
+        indices: Which images.
+        found: What was found in each, in pixels of the upright image.
+        loss: Sum of the losses of training; 0 where they were not asked for.
+        bad: Images that could not be used.
+    """
+
+    indices: list[int]
+    found: list[Objects]
+    loss: float
+    bad: list[BadSample]
+
+
+def detected_batches(
+    model: TorchDetector,
+    split: Split,
+    *,
+    batch_size: int = BATCH_SIZE,
+    num_workers: int = 0,
+    processes: Processes = SINGLE,
+    with_loss: bool = False,
+) -> Iterator[DetectedBatch]:
+    """Yield what a detector finds in every image of a split, once and in order.
+
+    Args:
+        model: The detector.
+        split: The split; for the loss its labels are the detector's.
+        batch_size: Images that are read together.
+        num_workers: Threads that load images.
+        processes: Processes among which the batches are dealt out.
+        with_loss: Compute the losses of training, too, which takes as long again.
+    """
+    batches = evaluation_batches(
+        split,
+        model.preprocess,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        rank=processes.rank,
+        num_ranks=processes.size,
+    )
+    for batch in batches:
+        if not isinstance(batch.targets, ObjectsBatch):
+            yield DetectedBatch([], [], 0.0, batch.bad)
+            continue
+        pixels, objects = batch.pixels.numpy(), list(batch.targets)
+        found = model.detections(pixels, [each.window for each in objects if each.window is not None])
+        loss = sum(model.losses(pixels, objects).values()) if with_loss else 0.0
+        yield DetectedBatch(batch.indices.tolist(), found, loss, batch.bad)
 
 
 def evaluate_detections(
@@ -44,23 +101,12 @@ def evaluate_detections(
     """
     found: dict[int, Objects] = {}
     loss = 0.0
-    batches = evaluation_batches(
-        split,
-        model.preprocess,
-        batch_size=BATCH_SIZE,
-        num_workers=num_workers,
-        rank=processes.rank,
-        num_ranks=processes.size,
-    )
+    batches = detected_batches(model, split, num_workers=num_workers, processes=processes, with_loss=True)
     for batch in until_stopped(batches, stop, processes):
         if not skip_bad:
             require_none_bad(batch.bad)
-        if not isinstance(batch.targets, ObjectsBatch):
-            continue
-        pixels, objects = batch.pixels.numpy(), list(batch.targets)
-        results = model.detections(pixels, [each.window for each in objects if each.window is not None])
-        found.update(zip(batch.indices.tolist(), results, strict=True))
-        loss += sum(model.losses(pixels, objects).values())
+        found.update(zip(batch.indices, batch.found, strict=True))
+        loss += batch.loss
     return _measured(model, split, name, found, loss, processes)
 
 

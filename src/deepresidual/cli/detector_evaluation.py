@@ -1,0 +1,96 @@
+"""``residual evaluate`` and ``residual compare`` for detectors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deepresidual.cli.object_tables import print_comparison, print_detections
+from deepresidual.cli.output import print_json
+from deepresidual.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["compare_two_detectors", "evaluate_detector"]
+
+# Options that have a meaning for boxes; what the evaluation calls them where that differs.
+_OPTIONS = {
+    "split": "split",
+    "validation": "validation",
+    "group": "group",
+    "keep_training_images": "keep_training_images",
+    "predictions": "predictions",
+    "metric": "metric",
+    "batch_size": "batch_size",
+    "precision": "precision",
+    "device": "device",
+    "workers": "num_workers",
+}
+_SHOWN = ("details", "json", "min_score", "image_px", "resize_px")
+
+
+def evaluate_detector(members: Sequence[str], data: str, given: Mapping[str, Any]) -> int:
+    """Measure a detector on a data set with boxes, and print what was found.
+
+    Args:
+        members: The model; of several none but classifiers can be averaged.
+        data: The data set.
+        given: Options of ``residual evaluate`` that were given, by name.
+    """
+    if len(members) > 1:
+        raise ConfigurationError(
+            f"there are {len(members)} models, and one of them is a detector",
+            expected="one detector",
+            remedy="compare two by 'residual compare FIRST SECOND DATA'",
+        )
+    _require_meaning(given, (*_OPTIONS, *_SHOWN))
+    from deepresidual.evaluation import Views
+    from deepresidual.evaluation.objects import DetectionSetup
+
+    views = Views("one", (), given.get("image_px"), given.get("resize_px"))
+    options = {_OPTIONS[name]: value for name, value in given.items() if name in _OPTIONS}
+    setup = DetectionSetup.open(members[0], data, views=views, **options)
+    measured = setup.evaluate(given.get("min_score", 0.0))
+    if given.get("json"):
+        left_out = {"num_left_out": setup.num_left_out} if setup.num_left_out else {}
+        facts = {"model": members[0], "data": data, "views": views.to_dict(), **left_out}
+        print_json({**facts, **measured.to_dict()})
+    else:
+        print_detections(measured, f"{members[0]} on {data}", details=given.get("details", False))
+    return 0
+
+
+def compare_two_detectors(names: tuple[str, str], data: str, given: Mapping[str, Any]) -> int:
+    """Measure two detectors on the same images, and print which is better.
+
+    Args:
+        names: The two.
+        data: The data set.
+        given: Options of ``residual compare`` that were given, by name.
+    """
+    _require_meaning(given, (*_OPTIONS, "json"))
+    from deepresidual.evaluation.objects import DetectionSetup, compare_detectors
+
+    options = {_OPTIONS[name]: value for name, value in given.items() if name in _OPTIONS}
+    setups = DetectionSetup.open_two(names, data, **options)
+    compared = compare_detectors(*setups)
+    if given.get("json"):
+        left_out = {"num_left_out": setups[0].num_left_out} if setups[0].num_left_out else {}
+        print_json({"first": names[0], "second": names[1], **left_out, **compared.to_dict()})
+    else:
+        print_comparison(names, compared)
+    return 0
+
+
+def _require_meaning(given: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse options that say nothing of boxes.
+
+    Raises:
+        ConfigurationError: One is given.
+    """
+    for name in given:
+        if name not in known:
+            shown = name.replace("_", "-")
+            raise ConfigurationError(
+                f"--{shown} has no meaning for a detector", remedy=f"leave --{shown} out"
+            )
