@@ -289,6 +289,50 @@ def _time_cells(row: dict[str, Any]) -> str:
     return f"{bound}{ratio['median']:.1f} ({spread}) | {row['ours']:.1f} s | {reached}"
 
 
+def detectors_table(folder: Path = RESULTS) -> str:
+    """Return what detectors reach on test images as Markdown; nothing where nothing was measured.
+
+    Args:
+        folder: Where ``…detectors….json`` lie, which ``benchmarks/detectors.py`` writes. Where several hold a
+            data set, the last by name counts.
+    """
+    measured: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*detectors*.json")):
+        document = json.loads(path.read_text("utf-8"))
+        measured.update({row["name"]: (row, document) for row in document["rows"]})
+    if not measured:
+        return ""
+    heads = ("data", "detector", "training", "test images", "AP50", "AP", "AP of one seed, 95 %", "time")
+    rows = [f"| {' | '.join(heads)} |", "|---|---|---|---:|---|---|---|---|"]
+    rows += [f"| {' | '.join(_detector_cells(row))} |" for row, _ in measured.values()]
+    documents = [document for _, document in measured.values()]
+    conditions = dict.fromkeys(map(tables.measured_on, documents))
+    return "\n".join([*rows, "", *conditions])
+
+
+def _detector_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return what was trained and measured: means over the seeds, with their range."""
+    runs, figures = row["details"]["runs"], row["details"]["figures"]
+    first = runs[0]
+    seeds = f"seed {first['seed']}" if len(runs) == 1 else f"{len(runs)} seeds"
+    low, high = first["ap_interval"] or (None, None)
+    length = f"{first['steps']:,} updates of {first['batch_size']}"
+    return (
+        row["name"],
+        f"`{first['model']}`, {first['image_px']} px",
+        f"`{first['recipe']}`, {length}, {seeds}",
+        f"{first['count']:,}",
+        *(_mean_and_range(figures[name]) for name in ("ap50", "ap")),
+        "–" if low is None else f"{low:.3f} – {high:.3f}",
+        f"{statistics.fmean(run['wall_s'] for run in runs) / 60:.1f} min",
+    )
+
+
+def _mean_and_range(figure: dict[str, Any]) -> str:
+    low, high = figure["range"]
+    return f"{figure['mean']:.3f}" + ("" if low == high else f" ({low:.3f} – {high:.3f})")
+
+
 def exported_table(what: str, table: Callable[[dict[str, Any]], str], folder: Path = RESULTS) -> str:
     """Return the newest result about exported models as Markdown; nothing where there is none.
 
@@ -318,6 +362,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "reproducing.md": {"experiments": experiment_table},
     "results.md": {
         "few images": transfer_table,
+        "detectors": detectors_table,
         "inference": functools.partial(exported_table, "inference", tables.inference_table),
         "folder": functools.partial(exported_table, "folder", tables.folder_table),
         "exported accuracy": functools.partial(exported_table, "exported-accuracy", tables.accuracy_table),

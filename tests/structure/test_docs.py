@@ -72,6 +72,44 @@ def test_few_images_stand_side_by_side_and_are_left_out_without_a_result(tmp_pat
     ]
 
 
+def test_detectors_have_means_over_seeds_and_the_newest_result_counts(tmp_path: Path) -> None:
+    table = runpy.run_path(str(DOCS / "update_tables.py"))["detectors_table"]
+    assert table(tmp_path) == ""
+    run = {
+        "count": 1000,
+        "model": "resnet20-c4",
+        "image_px": 64,
+        "recipe": "digit_scenes",
+        "steps": 1500,
+        "batch_size": 16,
+        "ap_interval": [0.7, 0.72],
+    }
+    runs = [{**run, "seed": 5, "wall_s": 180.0}, {**run, "seed": 6, "wall_s": 240.0}]
+    figures = {"ap50": {"mean": 0.99, "range": [0.98, 1.0]}, "ap": {"mean": 0.71, "range": [0.71, 0.71]}}
+    row = {"name": "digit-scenes", "details": {"runs": runs, "figures": figures}}
+    document = {
+        "command": ["detectors.py", "digit-scenes"],
+        "commit": "0123456789abcdef",
+        "date": "2026-11-30T12:00:00+00:00",
+        "hardware": {"name": "a processor", "cores": 2, "flags": ["avx2"]},
+        "threads": 2,
+        "versions": {"torch": "2.14", "torchvision": "0.29"},
+    }
+    older = {**document, "rows": [{**row, "details": {"runs": runs[:1], "figures": {}}}]}
+    (tmp_path / "2026-11-29-here-detectors.json").write_text(json.dumps(older))
+    (tmp_path / "2026-11-30-here-detectors.json").write_text(json.dumps({**document, "rows": [row]}))
+    head, rule, line, _, conditions = table(tmp_path).splitlines()
+    assert head.count("|") == rule.count("|") == line.count("|")
+    assert line == (
+        "| digit-scenes | `resnet20-c4`, 64 px | `digit_scenes`, 1,500 updates of 16, 2 seeds | 1,000 "
+        "| 0.990 (0.980 – 1.000) | 0.710 | 0.700 – 0.720 | 3.5 min |"
+    )
+    assert conditions == (
+        "`detectors.py digit-scenes`, commit 0123456789, 2026-11-30, a processor, 2 cores (avx2), 2 threads, "
+        "torch 2.14, torchvision 0.29"
+    )
+
+
 def test_verdicts_come_from_the_recorded_run_and_are_empty_without_one(tmp_path: Path) -> None:
     table = runpy.run_path(str(DOCS / "update_tables.py"))["reproduced_table"]
     assert table("degradation", folder=tmp_path) == ""
