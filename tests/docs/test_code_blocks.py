@@ -4,7 +4,7 @@ Page by page, in order, in a folder that holds what the page speaks of: some pho
 this process, since starting Python a hundred times takes minutes. README.md has a test of its own, which runs
 it as a reader would. What takes long is cut short, and nothing else is changed:
 
-- the digits are the first 100 of 1,797, and CIFAR-10 is 60 random pictures;
+- the digits are the first 100 of 1,797, their scenes 64 of 5,400, and CIFAR-10 is 60 random pictures;
 - ``residual train`` gets ``--steps 2 --batch-size 8``, where the page does not say otherwise;
 - it leaves the report to ``residual report``, where drawing it would take half of the time;
 - ``residual reproduce`` of what needs training gets ``--dry-run``, which builds everything but the weights.
@@ -27,6 +27,7 @@ import sklearn.datasets
 from PIL import Image
 
 from deepresidual.cli import main
+from deepresidual.data.source.annotated import digit_scenes
 from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
 from tests.training.parts import SilentJournal
 
@@ -59,7 +60,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/tutorial.md", "residual reproduce imagenet IMAGENET"): "needs ImageNet",
 }
 # Pages whose blocks are those of another page in another language.
-TRANSLATED = {"docs/zh/tutorial.md": "docs/tutorial.md"}
+TRANSLATED = {"docs/zh/tutorial.md": "docs/tutorial.md", "docs/zh/detect.md": "docs/how-to/detect.md"}
 
 # Pages on which other libraries warn of each other: Lightning of PyTorch's trees, and of few workers.
 WARNED_OF = ("docs/how-to/own-loop.md",)
@@ -175,11 +176,34 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("digit.png", "some-photo.jpg"):
         picture(bundle.images[0] * 15).convert("RGB").save(name)
     write_cifar(Path("cifar10.parquet"))
+    for split, count in (("train", 40), ("val", 8), ("test", 16)):
+        monkeypatch.setitem(digit_scenes.NUM_SCENES, split, count)
+    write_annotated(Path("annotated"), bundle.images, 10)
+    write_annotated(Path("new"), bundle.images, 2)
+    for file in Path("new").glob("*.xml"):
+        file.unlink()
     return tmp_path
 
 
 def picture(pixels: Any) -> Image.Image:
     return Image.fromarray(np.asarray(pixels).astype(np.uint8))
+
+
+def write_annotated(folder: Path, digits: Any, count: int) -> None:
+    """Write photos with up to two digits, and beside each the XML that labelImg writes."""
+    folder.mkdir()
+    for number in range(count):
+        photo, objects = Image.new("RGB", (96, 72), (40, 60, 50)), ""
+        for place in range(number % 3):
+            left, name = 8 + 44 * place, ("disc", "ring")[place]
+            photo.paste(picture(digits[number + place] * 15).resize((32, 32)), (left, 20))
+            corners = zip(("xmin", "ymin", "xmax", "ymax"), (left + 1, 21, left + 32, 52), strict=True)
+            box = "".join(f"<{corner}>{value}</{corner}>" for corner, value in corners)
+            objects += f"<object><name>{name}</name><bndbox>{box}</bndbox></object>"
+        photo.save(folder / f"{number:04d}.jpg")
+        size = "<size><width>96</width><height>72</height><depth>3</depth></size>"
+        text = f"<annotation><filename>{number:04d}.jpg</filename>{size}{objects}</annotation>"
+        (folder / f"{number:04d}.xml").write_text(text)
 
 
 def write_cifar(path: Path) -> None:
