@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deepresidual.cli.object_tables import print_comparison, print_detections
-from deepresidual.cli.output import print_json
+from deepresidual.cli.output import print_json, print_line
 from deepresidual.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _OPTIONS = {
     "device": "device",
     "workers": "num_workers",
 }
-_SHOWN = ("details", "json", "min_score", "image_px", "resize_px")
+_SHOWN = ("details", "json", "min_score", "image_px", "resize_px", "report")
 
 
 def evaluate_detector(members: Sequence[str], data: str, given: Mapping[str, Any]) -> int:
@@ -51,12 +51,19 @@ def evaluate_detector(members: Sequence[str], data: str, given: Mapping[str, Any
     options = {_OPTIONS[name]: value for name, value in given.items() if name in _OPTIONS}
     setup = DetectionSetup.open(members[0], data, views=views, **options)
     measured = setup.evaluate(given.get("min_score", 0.0))
+    if report := given.get("report"):
+        from deepresidual.tasks.evaluation_report import report_detections
+
+        report_detections(setup, measured, data, report)
     if given.get("json"):
         left_out = {"num_left_out": setup.num_left_out} if setup.num_left_out else {}
-        facts = {"model": members[0], "data": data, "views": views.to_dict(), **left_out}
+        written = {"report": str(report)} if report else {}
+        facts = {"model": members[0], "data": data, **written, "views": views.to_dict(), **left_out}
         print_json({**facts, **measured.to_dict()})
     else:
         print_detections(measured, f"{members[0]} on {data}", details=given.get("details", False))
+        if report:
+            print_line(f"report  {report}")
     return 0
 
 

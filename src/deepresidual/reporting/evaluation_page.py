@@ -1,4 +1,4 @@
-"""Write the page of one evaluation of a classifier, of any model on any data: the report without a run."""
+"""Write the page of one evaluation, of any model on any data: the report without a run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deepresidual.reporting.classification import classification_parts, headline, technical_figures, verdict
+from deepresidual.reporting.object_advice import find_commands
+from deepresidual.reporting.objects import object_figures, object_headline, object_parts, object_sections
 from deepresidual.reporting.pages import rendered, require_ours, settings_of, shown_time
 from deepresidual.runtime.files import expanded, write_text
 from deepresidual.runtime.provenance import command_line, now, versions
@@ -23,7 +25,7 @@ class Measurement:
         data: What was given as the data.
         views: What the network saw of an image, in words.
         evaluation: The document of the evaluation.
-        pictures: PNG files by name: ``mistakes/00``, ``best/00``, ``heat-maps/mistake-00`` and so on.
+        pictures: PNG files by name, as a run folder has them.
         ignored: Files among the data that were not used, each with the reason.
     """
 
@@ -48,38 +50,65 @@ def write_evaluation(measurement: Measurement, destination: Path) -> Path:
     """
     destination = expanded(destination)
     require_ours(destination)
-    evaluation = measurement.evaluation
-    parts = classification_parts(evaluation, lambda name: measurement.pictures.get(name, b""))
-    judged = verdict(evaluation)
-    model, data = shlex.quote(measurement.model), measurement.data
+    evaluation, data = measurement.evaluation, shlex.quote(measurement.data)
+    is_detection = evaluation.get("task") == "detection"
+    parts = _of_objects(measurement) if is_detection else _of_classes(measurement)
+    what = f"{measurement.model} on {measurement.data}"
     page = rendered(
         "evaluation.html.jinja",
-        kick=f"{measurement.model} on {measurement.data} · {shown_time(now())}",
-        headline=headline(judged) if judged else f"{measurement.model} on {measurement.data}",
-        verdict=judged,
-        sections=[
-            ("confusions", "Confusions"),
-            ("mistakes", "Mistakes"),
-            *([("sure", "How sure")] if parts["sure"] else []),
-            ("use", "Use it"),
-            ("how", "How it was made"),
-        ],
-        use=[("Name new images", f"residual predict {model} NEW-IMAGES --out names.csv")],
-        facts=[
-            (name, value)
-            for name, value in (
-                ("model", measurement.model),
-                ("data", f"{data}, {evaluation['split']}: {evaluation['count']:,} images"),
-                ("not used", ", ".join(measurement.ignored)),
-                ("views", measurement.views),
-                ("command", shlex.join(command_line())),
-            )
-            if value
-        ],
-        predict=f"residual predict {model} … --min-probability 0.8",
-        technical=technical_figures(evaluation),
-        versions=settings_of(versions()),
-        **parts,
+        **{
+            **parts,
+            "kick": f"{what} · {shown_time(now())}",
+            "headline": parts["headline"] or what,
+            "sections": [*parts["sections"], ("use", "Use it"), ("how", "How it was made")],
+            "facts": [
+                (name, value)
+                for name, value in (
+                    ("model", measurement.model),
+                    ("data", f"{data}, {evaluation['split']}: {evaluation['count']:,} images"),
+                    ("not used", ", ".join(measurement.ignored)),
+                    ("views", measurement.views),
+                    ("command", shlex.join(command_line())),
+                )
+                if value
+            ],
+            "versions": settings_of(versions()),
+        },
     )
     write_text(destination, page)
     return destination
+
+
+def _of_classes(measurement: Measurement) -> dict[str, Any]:
+    """Return what the page of a classifier shows."""
+    evaluation = measurement.evaluation
+    parts = classification_parts(evaluation, lambda name: measurement.pictures.get(name, b""))
+    judged, model = verdict(evaluation), shlex.quote(measurement.model)
+    sure = [("sure", "How sure")] if parts["sure"] else []
+    return {
+        **parts,
+        "body": "classification.html.jinja",
+        "headline": headline(judged) if judged else "",
+        "verdict": judged,
+        "lead": "",
+        "sections": [("confusions", "Confusions"), ("mistakes", "Mistakes"), *sure],
+        "use": [("Name new images", f"residual predict {model} NEW-IMAGES --out names.csv")],
+        "predict": f"residual predict {model} … --min-probability 0.8",
+        "technical": technical_figures(evaluation),
+    }
+
+
+def _of_objects(measurement: Measurement) -> dict[str, Any]:
+    """Return what the page of a detector shows."""
+    evaluation = measurement.evaluation
+    parts = object_parts(evaluation, lambda name: measurement.pictures.get(name, b""))
+    return {
+        **parts,
+        "body": "objects.html.jinja",
+        "headline": object_headline(evaluation, "images"),
+        "verdict": None,
+        "sections": object_sections(parts),
+        "use": find_commands(shlex.quote(measurement.model), evaluation),
+        "technical": object_figures(evaluation),
+        "reliability": None,
+    }

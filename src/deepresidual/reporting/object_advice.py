@@ -6,6 +6,7 @@ Rules in the order of what they usually bring; one that does not hold is silent.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from deepresidual.reporting.advice import MOST, Advice, data_argument
@@ -42,15 +43,27 @@ def object_advice(files: RunFiles) -> list[Advice]:
 
 
 def object_commands(files: RunFiles) -> list[tuple[str, str]]:
-    """Return what to do with a detector, as commands with the places of this run."""
-    run, data = shlex.quote(str(files.path)), data_argument(files)
-    score = usual_score(files.evaluation or {"per_class": []})
+    """Return what to do with the detector of a run, as commands with the places of this run."""
+    run = shlex.quote(str(files.path))
+    return [
+        *find_commands(run, files.evaluation or {"per_class": []}),
+        ("Measure it on other images", f"residual evaluate {run} OTHER-IMAGES"),
+        ("Train again, with more images", f"residual train {data_argument(files)}"),
+    ]
+
+
+def find_commands(model: str, evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the commands that find objects in new images, from the score that suits them.
+
+    Args:
+        model: The detector, quoted for a shell.
+        evaluation: Its evaluation.
+    """
+    score = usual_score(evaluation)
     suited = "" if score is None else f" --min-score {score:.2f}"
     return [
-        ("Find objects in new images", f"residual predict {run} NEW-IMAGES{suited} --out objects.csv"),
-        ("Draw them", f"residual predict {run} NEW-IMAGES{suited} --draw drawn"),
-        ("Measure it on other images", f"residual evaluate {run} OTHER-IMAGES"),
-        ("Train again, with more images", f"residual train {data}"),
+        ("Find objects in new images", f"residual predict {model} NEW-IMAGES{suited} --out objects.csv"),
+        ("Draw them", f"residual predict {model} NEW-IMAGES{suited} --draw drawn"),
     ]
 
 

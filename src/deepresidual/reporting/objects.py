@@ -35,11 +35,11 @@ _MOST_SCENES = 12
 _SEEN_AT_ONCE = 4  # whole images; the rest is folded
 
 
-def object_headline(evaluation: Mapping[str, Any]) -> str:
+def object_headline(evaluation: Mapping[str, Any], what: str = "held-out images") -> str:
     """Return the result in one sentence: counts, not the figures of the field."""
     found = found_at_thresholds(evaluation)
     if found is None:
-        return "There is no object to find among the held-out images"
+        return f"There is no object to find among the {what}"
     if not found.num_right:
         return f"None of {found.num_objects:,} objects is found: AP50 {rounded_percent(evaluation['ap50'])}"
     return (

@@ -76,7 +76,12 @@ def crops_of(split: Split, evaluation: DetectionEvaluation) -> dict[str, bytes]:
     return crops
 
 
-def scenes_of(model: TorchDetector, split: Split, evaluation: DetectionEvaluation) -> dict[str, bytes]:
+def scenes_of(
+    model: TorchDetector,
+    split: Split,
+    evaluation: DetectionEvaluation,
+    rows: Sequence[int] | None = None,
+) -> dict[str, bytes]:
     """Return images with what is annotated, and the same with what is found: every so manieth of the split.
 
     Of each class the detections from its threshold on are drawn.
@@ -85,6 +90,7 @@ def scenes_of(model: TorchDetector, split: Split, evaluation: DetectionEvaluatio
         model: The detector that was evaluated.
         split: The split that it was evaluated on.
         evaluation: What was found.
+        rows: The detector's class of every class of the data. Default: they have the same.
 
     Returns:
         PNG files by name, ``scene-00-annotated``, ``scene-00-found`` and so on, 480 px and more a side.
@@ -105,6 +111,8 @@ def scenes_of(model: TorchDetector, split: Split, evaluation: DetectionEvaluatio
         for place, found in zip(batch.indices.tolist(), results, strict=True):
             index = int(indices[place])
             pixels, truth = decode(split.read(index).content), objects_of(split, index)
+            if rows is not None:
+                truth = dataclasses.replace(truth, labels=np.asarray(rows)[truth.labels])
             scores = np.zeros(0) if found.scores is None else found.scores
             both = _both(truth, found[scores >= lowest[found.labels]], len(lowest))
             for name, objects in zip(("annotated", "found"), both, strict=True):
