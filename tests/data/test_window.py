@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from deepresidual.data.augment import Choice, apply, center_choice, choose, window_of
 from deepresidual.data.augment.policy import Operation, OperationKind, apply_operations, moves_of
 from deepresidual.data.augment.window import Affine, Window
+from deepresidual.data.loader import training_view
 from deepresidual.data.objects import MIN_VISIBLE, Objects
 from deepresidual.preprocess import Fit, Interpolation, Preprocess
 from deepresidual.recipe import WHOLE_CROPS, Augment, CropKind, Policy
 from deepresidual.runtime.random import SampleRandom
 from tests.conftest import examples
+from tests.data.pictures import encode
 
 SIDE = 64
 
@@ -204,6 +206,31 @@ def test_a_box_lies_where_a_crop_and_a_policy_show_its_pixels(
     left, top, right, bottom = choice.box
     enlarged = SIDE / min(right - left, bottom - top)
     in_view(view, objects, tolerance=1.5 + enlarged / 2 + 1.5 * len(choice.operations), level=8)
+
+
+@settings(max_examples=examples(40))
+@given(
+    st.tuples(st.integers(200, 700), st.integers(200, 700)),
+    st.sampled_from([kind for kind in get_args(CropKind) if kind != "pad"]),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
+def test_a_box_lies_where_a_large_jpeg_shows_it_that_is_decoded_smaller(
+    size: tuple[int, int], kind: CropKind, flip: bool, seed: int
+) -> None:
+    """To a pixel, and half of one more: of the smaller image the view takes whole pixels."""
+    height, width = size
+    box = (width // 3, height // 4, width * 3 // 4, height * 2 // 3)
+    pixels = np.zeros((height, width, 1), np.uint8)
+    pixels[box[1] : box[3], box[0] : box[2]] = 255
+    content = encode(pixels[:, :, 0], "JPEG", quality=95)
+    record = record_of("whole")
+    augment = Augment(kind, flip=flip, min_side_px=SIDE, max_side_px=100, min_area=0.1)
+    view = training_view(content, augment, SampleRandom(seed, 0, 0), record, SIDE)
+    choice = choose(augment, SampleRandom(seed, 0, 0), height, width, record, SIDE)
+    objects = Objects(np.array([box], np.float32), np.zeros(1, np.int64))
+    seen = objects.seen(window_of(choice, height, width, record, SIDE))
+    in_view(view, seen, tolerance=1.5, level=128)
 
 
 @settings(max_examples=examples(60))
