@@ -38,6 +38,8 @@ from deepresidual.benchmarks.train import (
     CIFAR,
     CIFAR_STEPS,
     CPU,
+    DETECT,
+    DETECT_SLIM,
     EPOCH,
     GPU,
     GPU_CIFAR,
@@ -77,6 +79,8 @@ _CPU_BEST = replace(
 _MEMORY = replace(MEMORY, against=_REFERENCE, target=0.6)
 _MEMORY_CHECKPOINTED = replace(MEMORY_CHECKPOINTED, against=_REFERENCE, target=0.6)
 _CIFAR = replace(CIFAR, against="the widespread eager fp32 implementation", target=1.8)
+_DETECT = replace(DETECT, against="torchvision's FasterRCNN of the same spec (fp32, NCHW, eager)", target=1.3)
+_DETECT_SLIM = replace(DETECT_SLIM, against=_DETECT.against, target=1.3)
 _EPOCH = replace(EPOCH, against="timm's training way, same net, batch and size", target=2.0)
 _GPU = replace(
     GPU,
@@ -85,7 +89,18 @@ _GPU = replace(
 )
 _GPU_CIFAR = replace(GPU_CIFAR, against="the widespread implementation in eager", target=4.0)
 
-ROWS = (_CPU_REFERENCE, _CPU_BEST, _MEMORY, _MEMORY_CHECKPOINTED, _CIFAR, _EPOCH, _GPU, _GPU_CIFAR)
+ROWS = (
+    _CPU_REFERENCE,
+    _CPU_BEST,
+    _MEMORY,
+    _MEMORY_CHECKPOINTED,
+    _CIFAR,
+    _DETECT,
+    _DETECT_SLIM,
+    _EPOCH,
+    _GPU,
+    _GPU_CIFAR,
+)
 """What there is to measure."""
 
 
@@ -117,6 +132,8 @@ def benchmark_training(
         ((_CPU_REFERENCE, _CPU_BEST), lambda: _cpu_rows(sizes, repetitions, names)),
         ((_MEMORY, _MEMORY_CHECKPOINTED), lambda: _memory_rows(sizes, repetitions, names)),
         ((_CIFAR,), lambda: [_cifar_row(sizes, repetitions)]),
+        ((_DETECT,), lambda: [_detection_row(_DETECT, sizes, repetitions)]),
+        ((_DETECT_SLIM,), lambda: [_detection_row(_DETECT_SLIM, sizes, repetitions)]),
         ((_EPOCH,), lambda: [_epoch_row(sizes, repetitions, data)]),
         ((_GPU,), lambda: [_gpu_row(sizes, repetitions)]),
         ((_GPU_CIFAR,), lambda: [_gpu_cifar_row(sizes, repetitions)]),
@@ -244,6 +261,21 @@ def _cifar_sides(problem: Problem) -> tuple[OurTraining, PlainTraining]:
     theirs = _with_our_weights(PlainTraining(network, problem), ours)
     _require_same_losses(ours, theirs)
     return ours, theirs
+
+
+# -- detectors ---------------------------------------------------------------------------------------------
+
+
+def _detection_row(row: Row, sizes: Sizes, repetitions: int) -> Row:
+    if not _is_installed("torchvision"):
+        return unmeasured(row, "torchvision is not installed")
+    from benchmarks.torchvision_detection import TorchvisionDetection, require_same_detections
+
+    problem = sizes.detection(row)
+    ours, theirs = OurTraining(problem), TorchvisionDetection(problem)
+    require_same_detections(ours, theirs)
+    seconds = in_turn({"ours": ours.turn(2), row.name: theirs.turn(2)}, repetitions)
+    return _speed_row(row, problem, ours, theirs, seconds)
 
 
 # -- an epoch of photos ------------------------------------------------------------------------------------

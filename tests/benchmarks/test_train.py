@@ -11,9 +11,10 @@ import torch
 
 from benchmarks import train
 from benchmarks.plain_cifar import PlainCifarNet
+from benchmarks.torchvision_detection import TorchvisionDetection, require_same_detections
 from benchmarks.train import ROWS, benchmark_training
 from deepresidual.benchmarks.measurement import Row
-from deepresidual.benchmarks.train import Sizes
+from deepresidual.benchmarks.train import DETECT_SLIM, Sizes
 from deepresidual.benchmarks.training_sides import OurTraining, PlainTraining, Problem
 from deepresidual.errors import RunError
 from deepresidual.models import create
@@ -27,6 +28,8 @@ SMALL = Sizes(
     cifar_batch=4,
     epoch_batch=24,
     epoch_px=32,
+    detector_batch=1,
+    detector_px=64,
     compile_peers=False,
 )
 CPU = torch.device("cpu")
@@ -51,6 +54,21 @@ def test_a_row_is_measured_against_a_peer(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(train, "_network_of", lambda _package, model: create(model))
     (measured,) = benchmark_training(rows=["cpu-torchvision"], repetitions=2, sizes=SMALLEST).rows
     check(measured, "cpu-torchvision")
+
+
+def test_a_detector_is_measured_against_torchvisions_of_the_same_spec() -> None:
+    (measured,) = benchmark_training(rows=["detect-slim"], repetitions=1, sizes=SMALL).rows
+    check(measured, "detect-slim")
+    assert measured.details["ours"]["precision"] == measured.details["theirs"]["precision"] == "fp32"
+
+
+def test_a_detector_that_finds_other_boxes_is_not_measured() -> None:
+    problem = SMALL.detection(DETECT_SLIM)
+    ours, theirs = OurTraining(problem), TorchvisionDetection(problem)
+    require_same_detections(ours, theirs)
+    ours.plan = replace(ours.plan, preprocess=replace(ours.plan.preprocess, mean=(0.1, 0.2, 0.3)))
+    with pytest.raises(RunError, match="the sum of the scores in image 0"):
+        require_same_detections(ours, theirs)
 
 
 def check(measured: Row, name: str) -> None:

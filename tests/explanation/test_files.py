@@ -15,7 +15,7 @@ from PIL import Image
 
 from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.explanation import Explanation, activation_maps, draw_explanation, explain_files, overlay
-from deepresidual.explanation.drawing import _characters, _fitting, _font, _width
+from deepresidual.explanation.text import _characters, fitting, font_of, width_of
 from deepresidual.explanation.files import class_row
 from deepresidual.models import TorchClassifier, create
 from deepresidual.preprocess import Channels, Preprocess
@@ -160,16 +160,16 @@ def test_the_title_tells_class_probability_and_what_was_predicted() -> None:
 
 
 def test_a_long_name_is_cut_and_the_probability_stays() -> None:
-    text = _fitting("a very long name of a class " * 20, "  12.3%", 20, 500)
+    text = fitting("a very long name of a class " * 20, "  12.3%", 20, 500)
     assert text.endswith("…  12.3%")
-    assert 460 < _width(text, 20) <= 500
+    assert 460 < width_of(text, 20) <= 500
     picture = drawn(explanation_of(label="x" * 4000, predicted="y" * 4000))
     assert picture.shape == drawn(explanation_of()).shape
     assert (picture[:, -10:] == 255).all()
 
 
 def test_names_in_any_script_and_with_control_characters_are_drawn() -> None:
-    greek = _font("μέλισσα", 20)
+    greek = font_of("μέλισσα", 20)
     assert "DejaVuSans" in str(greek.path)
     assert set(map(ord, "μέλισσα")) <= _characters(str(greek.path))
     for name in ("蚂蚁", "\x1b[31mred\n", "$a_b$", "\ud800", ""):

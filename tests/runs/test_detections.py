@@ -30,7 +30,7 @@ def an_evaluation(**changes: Any) -> dict[str, Any]:
 
 def test_figures_stand_with_their_intervals_and_counts() -> None:
     assert detections_in_words(an_evaluation()) == [
-        "AP50 70.0 % (likely 62 to 78), AP 50.3 % (likely 46 to 55); 80 objects in 10 images",
+        "AP50 70.0 % (62–78 %), AP 50.3 % (46–55 %); 80 objects in 10 images",
         "60 of 80 objects found, 1.0 false an image, from each class's best score on, 0.40 to 0.70",
     ]
 

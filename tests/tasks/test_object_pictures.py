@@ -159,6 +159,6 @@ def test_a_run_has_pictures_a_report_and_last_words(
     assert "Whole images" in (result.path / "report.html").read_text()
     print_training(result, str(data))
     said = capsys.readouterr().out
-    assert said.startswith(f"test        AP50 {100 * evaluation['ap50']:.1f} % (likely ")
+    assert said.startswith(f"test        AP50 {100 * evaluation['ap50']:.1f} % (")
     assert f"residual predict {result.path} {data} " in said
     assert f"--draw {result.path / 'drawn'}" in said

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from deepresidual.benchmarks.detection_sides import DetectionProblem
 from deepresidual.benchmarks.epoch import OurEpoch
 from deepresidual.benchmarks.measurement import (
     MIN_REPETITIONS,
@@ -28,6 +29,7 @@ from deepresidual.benchmarks.training_sides import OurTraining, Problem
 from deepresidual.runtime.console import note
 
 IMAGENET_STEPS = 90 * 1_281_167 // 16  # the middle of a long run: 90 epochs at batch 16
+DETECTION_STEPS = 90_000  # detectron2's schedule 1x
 CIFAR_STEPS = 64_000  # He et al. 2015, section 4.2
 
 CPU = Row("cpu", "ResNet-50 training on CPU, batch 16", unit="images/s")
@@ -36,6 +38,12 @@ MEMORY_CHECKPOINTED = replace(
     MEMORY, name="memory-checkpointed", what="peak memory of that training with --activation-checkpointing"
 )
 CIFAR = Row("cifar", "CIFAR ResNet-20 training on CPU, batch 128", unit="images/s")
+DETECT = Row(
+    "detect", "Faster R-CNN training on CPU, ResNet-18 with a pyramid, 256 px, batch 2", unit="images/s"
+)
+DETECT_SLIM = replace(
+    DETECT, name="detect-slim", what="the same with the slim head of CPUs (resnet18-fpn-slim)"
+)
 EPOCH = Row("epoch", "one epoch of a real image folder, end to end", unit="images/s")
 GPU = Row("gpu", "training on one GPU, ResNet-50, 224 px, bf16, synthetic data, batch 256", unit="images/s")
 GPU_CIFAR = Row(
@@ -59,6 +67,9 @@ class Sizes:
         epoch_model: The network that sees the folder of photos, of the name that timm has, too.
         epoch_batch: Images an update of it.
         epoch_px: Side of its images.
+        detector_backbone: A network with a namesake in torchvision that detectors are built on.
+        detector_batch: Images an update of them.
+        detector_px: Side of their images.
         compile_peers: Whether compiled networks are among plain torch's.
     """
 
@@ -70,6 +81,9 @@ class Sizes:
     epoch_model: str = "resnet18"
     epoch_batch: int = 32
     epoch_px: int = 224
+    detector_backbone: str = "resnet18"
+    detector_batch: int = 2
+    detector_px: int = 256
     compile_peers: bool = True
 
     def imagenet(self) -> Problem:
@@ -80,6 +94,14 @@ class Sizes:
     def cifar(self, device: str) -> Problem:
         """Return the CIFAR network's training."""
         return Problem(self.cifar_model, self.cifar_batch, 32, CIFAR_STEPS, torch.device(device))
+
+    def detection(self, row: Row) -> DetectionProblem:
+        """Return the training of a detector on the CPU."""
+        kind = "fpn-slim" if row.name == DETECT_SLIM.name else "fpn"
+        device = torch.device("cpu")
+        return DetectionProblem(
+            self.detector_backbone, self.detector_batch, self.detector_px, DETECTION_STEPS, device, kind
+        )
 
     def gpu(self) -> Problem:
         """Return the ImageNet network's training on one GPU."""
@@ -129,6 +151,8 @@ def benchmark_training(
         (MEMORY, memory),
         (MEMORY_CHECKPOINTED, lambda row: memory(row, checkpointed=True)),
         (CIFAR, lambda row: speed(row, sizes.cifar("cpu"), 10, 3)),
+        (DETECT, lambda row: speed(row, sizes.detection(row), 1)),
+        (DETECT_SLIM, lambda row: speed(row, sizes.detection(row), 4)),
         (EPOCH, epoch),
         (GPU, lambda row: speed(row, sizes.gpu(), 20, 10)),
         (GPU_CIFAR, lambda row: speed(row, sizes.cifar("cuda"), 500, 50)),

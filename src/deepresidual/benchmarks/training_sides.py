@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from deepresidual.backends.precision import settle_precision
 from deepresidual.data.loader import Batch
+from deepresidual.data.source.base import Targets
 from deepresidual.models import create
 from deepresidual.recipe import Recipe
 from deepresidual.runs.plan import Plan
@@ -24,6 +25,7 @@ from deepresidual.runtime.device import autocast
 from deepresidual.runtime.distributed import SINGLE
 from deepresidual.runtime.memory import allocator_policy
 from deepresidual.runtime.processes import usable_cores
+from deepresidual.spec import ResNetSpec
 from deepresidual.tasks import task_of
 from deepresidual.training.compiling import resolve_compile
 from deepresidual.training.memory import allocator_policy_of
@@ -61,6 +63,11 @@ class Problem:
         spec = entry(self.model).spec
         if activation_checkpointing:
             spec = replace(spec, activation_checkpointing=True)
+        settled = settle_precision("auto", spec, self.device, image_px=self.image_px)
+        return replace(self.plan_of(spec, settled.precision), precision_reason=settled.reason)
+
+    def plan_of(self, spec: ResNetSpec, precision: Precision) -> Plan:
+        """Return the plan of a run in a precision."""
         recipe = Recipe(
             name="benchmark",
             steps=self.total_steps,
@@ -69,15 +76,14 @@ class Problem:
             momentum=_MOMENTUM,
             weight_decay=_WEIGHT_DECAY,
         )
-        settled = settle_precision("auto", spec, self.device, image_px=self.image_px)
         return Plan(
             model=self.model,
             spec=spec,
             preprocess=default_preprocess(spec).at_size(self.image_px),
             recipe=recipe,
             seed=0,
-            precision=settled.precision,
-            precision_reason=settled.reason,
+            precision=precision,
+            precision_reason="",
             compiled=resolve_compile(
                 "auto",
                 self.device,
@@ -107,6 +113,10 @@ class Problem:
     def labels(self) -> Tensor:
         """Return the labels ``(N,)``."""
         return torch.arange(self.batch_size) % entry(self.model).spec.num_classes
+
+    def targets(self) -> Targets:
+        """Return what the loader gives beside the images."""
+        return self.labels()
 
 
 class TrainingSide:
@@ -180,7 +190,7 @@ class OurTraining(TrainingSide):
         pixels = problem.pixels()
         self._batch = Batch(
             pixels=pixels.pin_memory() if problem.device.type == "cuda" else pixels,
-            targets=problem.labels(),
+            targets=problem.targets(),
             positions=torch.stack([torch.zeros_like(places), places, torch.zeros_like(places)], dim=1),
             places=places,
             keys=[""] * count,

@@ -27,9 +27,7 @@ __all__ = ["COMMANDS", "command", "entry_point", "main"]
 
 COMMANDS = {
     "models": "List the networks, or show one with its layers and published results.",
-    "check": (
-        "Read and decode every image; report damage, duplicates, leaks between splits, and uneven classes."
-    ),
+    "check": ("Read and decode every image; report damage, duplicates, leaks, uneven classes and bad boxes."),
     "train": "Train a network and leave a run folder: model, checkpoints, metrics and a report to look at.",
     "evaluate": (
         "Measure a model on held-out images, each counted exactly once; several models as an ensemble."

@@ -35,13 +35,14 @@ def check(
     workers: Maybe[int] = None,
     json: bool = False,
 ) -> int:
-    """Read and decode every image; report damage, duplicates, leaks between splits, and uneven classes.
+    """Read and decode every image; report damage, duplicates, leaks, uneven classes and bad boxes.
 
     The exit code is 3 where training would stop at something, 0 where there are warnings at most.
 
     Args:
-        data: 'digits', 'digit-scenes', a folder of images by class, a .parquet, .csv or .tar file or folder,
-            cifar10:PATH, cifar100:PATH, csv:FILE or shards:PATTERN.
+        data: 'digits', 'digit-scenes', a folder of images by class or with boxes (COCO, Pascal VOC, YOLO), a
+            .parquet, .csv or .tar file or folder, cifar10:PATH, cifar100:PATH, csv:FILE, shards:PATTERN,
+            coco:PATH, voc:PATH or yolo:PATH.
         labels: How many labels an image has: one or several. Default: told by the data.
         min_px: Images whose shorter side has fewer pixels are reported as tiny.
         out: Write all findings into this file, too.

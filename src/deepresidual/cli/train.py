@@ -50,8 +50,8 @@ def train(
 
     Args:
         data: 'digits' or 'digit-scenes' (bundled), a folder of images by class (with or without train/ and
-            val/ or test/), a .parquet file or folder in Hugging Face layout, cifar10:PATH, cifar100:PATH,
-            shards:PATTERN or csv:FILE.
+            val/ or test/) or with boxes (COCO, Pascal VOC, YOLO), a .parquet file or folder in Hugging Face
+            layout, cifar10:PATH, cifar100:PATH, shards:PATTERN, csv:FILE, coco:PATH, voc:PATH or yolo:PATH.
         model: A network, see 'residual models'. Default: chosen by the size of the images.
         out: The run folder. Default: runs/DATA-MODEL.
         training: How to train.

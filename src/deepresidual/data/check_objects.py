@@ -185,6 +185,7 @@ class ObjectsCheck:
         Images of equal numbers have the same boxes of the same classes.
         """
         names: list[str] = []
+        told: set[str] = set()
         seen: dict[bytes, int] = {}
         numbers = {name: np.zeros(len(split), np.int64) for name, split in self._source.splits.items()}
         for name, judged in self._judged.items():
@@ -195,7 +196,8 @@ class ObjectsCheck:
                 if content not in seen:
                     seen[content] = len(names)
                     words = self._in_words(objects)
-                    names.append(f"{words} in other places" if words in names else words)
+                    names.append(f"{words} in other places" if words in told else words)
+                    told.add(words)
                 numbers[name][index] = seen[content]
         return names, numbers
 

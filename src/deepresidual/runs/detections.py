@@ -159,4 +159,4 @@ def _found_in_words(evaluation: Mapping[str, Any]) -> str:
 
 
 def _within(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f" (likely {100 * interval[0]:.0f} to {100 * interval[1]:.0f})"
+    return "" if interval is None else f" ({100 * interval[0]:.0f}–{100 * interval[1]:.0f} %)"

@@ -69,10 +69,12 @@ def areas(boxes: Tensor) -> Tensor:
 
 def intersections(boxes: Tensor, others: Tensor) -> Tensor:
     """Return the area that each of n boxes shares with each of m others, ``(n, m)``."""
-    low = torch.max(boxes[:, None, :2], others[None, :, :2])
-    high = torch.min(boxes[:, None, 2:], others[None, :, 2:])
-    width, height = (high - low).clamp(min=0).unbind(-1)
-    return width * height
+    left, top, right, bottom = boxes.t()[:, :, None]
+    # Rows in one piece: anchors are many.
+    to_left, to_top, to_right, to_bottom = others.t().contiguous()
+    width = (torch.minimum(right, to_right) - torch.maximum(left, to_left)).clamp_(min=0)
+    height = (torch.minimum(bottom, to_bottom) - torch.maximum(top, to_top)).clamp_(min=0)
+    return width.mul_(height)
 
 
 def iou(boxes: Tensor, others: Tensor) -> Tensor:
