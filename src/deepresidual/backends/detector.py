@@ -207,7 +207,9 @@ class TorchDetector:
             else:
                 yield name, Detected(objects, self.label_names, height, width).above(min_score)
 
-    def detections(self, pixels: NDArray[np.uint8], windows: Sequence[Window]) -> list[Objects]:
+    def detections(
+        self, pixels: NDArray[np.uint8], windows: Sequence[Window], names: Sequence[str] = ()
+    ) -> list[Objects]:
         """Detect the objects of some images, in evaluation mode.
 
         What is found in an image does not depend on the others: only those that fill views of one size go
@@ -216,16 +218,20 @@ class TorchDetector:
         Args:
             pixels: ``(N, S, S, C)`` uint8, as :meth:`Preprocess.center_view` gives them.
             windows: Where each view shows its image (:func:`deepresidual.data.augment.window_of`).
+            names: What messages call the images. Default: their places, from 1.
 
         Returns:
             The objects of each image with their scores, the surest first, in pixels of the upright image.
 
         Raises:
-            ModelFileError: The network gives NaN or infinity.
+            ModelFileError: The network gives NaN or infinity; the message names the image.
         """
-        found = [objects for objects in self._found(pixels, windows) if objects is not None]
-        if len(found) < len(windows):
-            raise ModelFileError(NOT_FINITE, remedy=NOT_FINITE_REMEDY)
+        found = list[Objects]()
+        for place, objects in enumerate(self._found(pixels, windows)):
+            if objects is None:
+                name = names[place] if names else f"image {place + 1}"
+                raise ModelFileError(f"{name}: {NOT_FINITE}", remedy=NOT_FINITE_REMEDY)
+            found.append(objects)
         return found
 
     def _found(self, pixels: NDArray[np.uint8], windows: Sequence[Window]) -> list[Objects | None]:

@@ -69,7 +69,8 @@ def detected_batches(
             yield DetectedBatch([], [], 0.0, batch.bad)
             continue
         pixels, objects = batch.pixels.numpy(), list(batch.targets)
-        found = model.detections(pixels, [each.window for each in objects if each.window is not None])
+        windows = [each.window for each in objects if each.window is not None]
+        found = model.detections(pixels, windows, batch.keys)
         loss = sum(model.losses(pixels, objects).values()) if with_loss else 0.0
         yield DetectedBatch(batch.indices.tolist(), found, loss, batch.bad)
 
