@@ -6,6 +6,7 @@ and timm's way from a folder of photos. See docs/results.md for results.
 
 from __future__ import annotations
 
+import functools
 import gc
 import math
 import sys
@@ -39,6 +40,7 @@ from deepresidual.benchmarks.train import (
     CIFAR_STEPS,
     CPU,
     DETECT,
+    DETECT_AUTO,
     DETECT_SLIM,
     EPOCH,
     GPU,
@@ -80,6 +82,7 @@ _MEMORY = replace(MEMORY, against=_REFERENCE, target=0.6)
 _MEMORY_CHECKPOINTED = replace(MEMORY_CHECKPOINTED, against=_REFERENCE, target=0.6)
 _CIFAR = replace(CIFAR, against="the widespread eager fp32 implementation", target=1.8)
 _DETECT = replace(DETECT, against="torchvision's FasterRCNN of the same spec (fp32, NCHW, eager)", target=1.3)
+_DETECT_AUTO = replace(DETECT_AUTO, against=_DETECT.against, target=1.3)
 _DETECT_SLIM = replace(DETECT_SLIM, against=_DETECT.against, target=1.3)
 _EPOCH = replace(EPOCH, against="timm's training way, same net, batch and size", target=2.0)
 _GPU = replace(
@@ -132,8 +135,10 @@ def benchmark_training(
         ((_CPU_REFERENCE, _CPU_BEST), lambda: _cpu_rows(sizes, repetitions, names)),
         ((_MEMORY, _MEMORY_CHECKPOINTED), lambda: _memory_rows(sizes, repetitions, names)),
         ((_CIFAR,), lambda: [_cifar_row(sizes, repetitions)]),
-        ((_DETECT,), lambda: [_detection_row(_DETECT, sizes, repetitions)]),
-        ((_DETECT_SLIM,), lambda: [_detection_row(_DETECT_SLIM, sizes, repetitions)]),
+        *(
+            ((row,), functools.partial(_detection_rows, row, sizes, repetitions))
+            for row in (_DETECT, _DETECT_AUTO, _DETECT_SLIM)
+        ),
         ((_EPOCH,), lambda: [_epoch_row(sizes, repetitions, data)]),
         ((_GPU,), lambda: [_gpu_row(sizes, repetitions)]),
         ((_GPU_CIFAR,), lambda: [_gpu_cifar_row(sizes, repetitions)]),
@@ -266,16 +271,16 @@ def _cifar_sides(problem: Problem) -> tuple[OurTraining, PlainTraining]:
 # -- detectors ---------------------------------------------------------------------------------------------
 
 
-def _detection_row(row: Row, sizes: Sizes, repetitions: int) -> Row:
+def _detection_rows(row: Row, sizes: Sizes, repetitions: int) -> list[Row]:
     if not _is_installed("torchvision"):
-        return unmeasured(row, "torchvision is not installed")
+        return [unmeasured(row, "torchvision is not installed")]
     from benchmarks.torchvision_detection import TorchvisionDetection, require_same_detections
 
     problem = sizes.detection(row)
     ours, theirs = OurTraining(problem), TorchvisionDetection(problem)
     require_same_detections(ours, theirs)
     seconds = in_turn({"ours": ours.turn(2), row.name: theirs.turn(2)}, repetitions)
-    return _speed_row(row, problem, ours, theirs, seconds)
+    return [_speed_row(row, problem, ours, theirs, seconds)]
 
 
 # -- an epoch of photos ------------------------------------------------------------------------------------

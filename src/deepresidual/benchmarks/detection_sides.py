@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepresidual.backends.precision import settle_precision
 from deepresidual.benchmarks.training_sides import Problem
 from deepresidual.data.augment import Window
 from deepresidual.data.objects import Objects, ObjectsBatch
 from deepresidual.data.source.annotated.split import DETECTION
 from deepresidual.runs.plan import Plan
+from deepresidual.runtime.compute import PrecisionChoice
 from deepresidual.training.detectors import whole_images
 from deepresidual.zoo import default_preprocess, entry
 from deepresidual.zoo.detectors import detector_of
@@ -29,16 +31,20 @@ class DetectionProblem(Problem):
 
     Attributes:
         kind: What stands behind the network; a name of :data:`deepresidual.zoo.detectors.KINDS`.
+        precision: Precision to train in; ``auto``: what a run of its own chooses on this machine.
     """
 
     kind: str = "fpn"
+    precision: PrecisionChoice = "fp32"
 
     def plan(self, *, activation_checkpointing: bool = False) -> Plan:
-        """Return the plan of such a run, in float32."""
+        """Return the plan of such a run."""
         backbone = replace(entry(self.model).spec, activation_checkpointing=activation_checkpointing)
         preprocess = whole_images(default_preprocess(backbone).at_size(self.image_px))
+        settled = settle_precision(self.precision, backbone, self.device, image_px=self.image_px)
         return replace(
-            self.plan_of(backbone, "fp32"),
+            self.plan_of(backbone, settled.precision),
+            precision_reason=settled.reason,
             spec=detector_of(backbone, self.kind, NUM_CLASSES),
             preprocess=replace(preprocess, resize_px=self.image_px, crop_px=self.image_px),
             classes=tuple(str(number) for number in range(NUM_CLASSES)),

@@ -44,6 +44,9 @@ DETECT = Row(
 DETECT_SLIM = replace(
     DETECT, name="detect-slim", what="the same with the slim head of CPUs (resnet18-fpn-slim)"
 )
+DETECT_AUTO = replace(
+    DETECT, name="detect-auto", what="the same in the precision that a run chooses by itself"
+)
 EPOCH = Row("epoch", "one epoch of a real image folder, end to end", unit="images/s")
 GPU = Row("gpu", "training on one GPU, ResNet-50, 224 px, bf16, synthetic data, batch 256", unit="images/s")
 GPU_CIFAR = Row(
@@ -97,10 +100,14 @@ class Sizes:
 
     def detection(self, row: Row) -> DetectionProblem:
         """Return the training of a detector on the CPU."""
-        kind = "fpn-slim" if row.name == DETECT_SLIM.name else "fpn"
-        device = torch.device("cpu")
         return DetectionProblem(
-            self.detector_backbone, self.detector_batch, self.detector_px, DETECTION_STEPS, device, kind
+            self.detector_backbone,
+            self.detector_batch,
+            self.detector_px,
+            DETECTION_STEPS,
+            torch.device("cpu"),
+            kind="fpn-slim" if row.name == DETECT_SLIM.name else "fpn",
+            precision="auto" if row.name == DETECT_AUTO.name else "fp32",
         )
 
     def gpu(self) -> Problem:
@@ -152,6 +159,7 @@ def benchmark_training(
         (MEMORY_CHECKPOINTED, lambda row: memory(row, checkpointed=True)),
         (CIFAR, lambda row: speed(row, sizes.cifar("cpu"), 10, 3)),
         (DETECT, lambda row: speed(row, sizes.detection(row), 1)),
+        (DETECT_AUTO, lambda row: speed(row, sizes.detection(row), 1)),
         (DETECT_SLIM, lambda row: speed(row, sizes.detection(row), 4)),
         (EPOCH, epoch),
         (GPU, lambda row: speed(row, sizes.gpu(), 20, 10)),

@@ -150,6 +150,18 @@ def test_images_of_nothing_and_proposals_of_nothing_train(neck: Neck) -> None:
         assert [len(found.boxes) for found in network(images(2, 3, 96, 128), SIZES)] == [0, 0]
 
 
+@pytest.mark.parametrize("neck", NECKS)
+def test_a_network_that_has_diverged_says_so_and_finds_nothing(neck: Neck) -> None:
+    network = detector(spec_of(neck))
+    for parameter in network.rpn.parameters():
+        nn.init.constant_(parameter, float("nan"))
+    nn.init.constant_(network.roi_heads.box_predictor.cls_score.bias, float("nan"))
+    losses = losses_of(network, [OBJECTS, taught()])
+    assert not bool(torch.isfinite(torch.stack([losses["rpn_class"], losses["class"]])).any())
+    with torch.no_grad():
+        assert [len(found.boxes) for found in network.eval()(images(2, 3, 96, 128), SIZES)] == [0, 0]
+
+
 def test_what_is_beside_an_image_is_not_seen() -> None:
     network = detector(spec_of("fpn")).eval()
     batch = images(1, 3, 96, 128)
@@ -200,6 +212,8 @@ def test_bf16_and_deterministic_algorithms_train(neck: Neck) -> None:
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
             found = network(images(2, 3, 96, 128), SIZES)[0]
         assert {found.boxes.dtype, found.scores.dtype} == {torch.float32}
+        # Scores are no numbers of bf16, which has 128 from 0.25 to 0.5.
+        assert len(set(found.scores.tolist())) > 2 * len(set(found.scores.bfloat16().tolist()))
     finally:
         torch.use_deterministic_algorithms(False)
 

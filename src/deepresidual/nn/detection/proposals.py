@@ -42,10 +42,14 @@ class ProposalHead(nn.Module):
         """Return logits ``(N, a)`` and codes ``(N, a, 4)`` of the anchors of each map, float32."""
         logits, codes = [], []
         for level in maps:
-            hidden = self.conv(level)
-            count = len(level)
-            logits.append(self.cls_logits(hidden).permute(0, 2, 3, 1).reshape(count, -1).float())
-            codes.append(self.bbox_pred(hidden).permute(0, 2, 3, 1).reshape(count, -1, 4).float())
+            hidden = self.conv(level).float()
+            # Half precision has so few numbers that anchors by the thousands would tie.
+            with torch.autocast(hidden.device.type, enabled=False):
+                of_class, of_box = (
+                    layer(hidden).permute(0, 2, 3, 1) for layer in (self.cls_logits, self.bbox_pred)
+                )
+            logits.append(of_class.reshape(len(level), -1))
+            codes.append(of_box.reshape(len(level), -1, 4))
         return logits, codes
 
     def at(self, maps: Sequence[Tensor], images: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,11 +67,12 @@ class ProposalHead(nn.Module):
         places, kinds = anchors // count, anchors % count
         conv = cast("nn.Conv2d", self.conv.get_submodule("0.0"))
         weight = conv.weight.permute(0, 2, 3, 1).flatten(1)
-        hidden = functional.relu(functional.linear(_patches(maps, images, places), weight, conv.bias))
-        logits, codes = (
-            functional.linear(hidden, layer.weight.flatten(1), layer.bias).float()
-            for layer in (self.cls_logits, self.bbox_pred)
-        )
+        hidden = functional.relu(functional.linear(_patches(maps, images, places), weight, conv.bias)).float()
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits, codes = (
+                functional.linear(hidden, layer.weight.flatten(1), layer.bias)
+                for layer in (self.cls_logits, self.bbox_pred)
+            )
         each = torch.arange(len(anchors), device=anchors.device)
         return logits[each, kinds], codes.view(-1, count, 4)[each, kinds]
 

@@ -79,8 +79,9 @@ class Predictor(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits ``(K, 1 + classes)`` and codes ``(K, 1 + classes, 4)``, float32."""
-        logits, codes = self.cls_score(features), self.bbox_pred(features)
-        return logits.float(), codes.float().unflatten(1, (-1, 4))
+        with torch.autocast(features.device.type, enabled=False):
+            logits, codes = (layer(features.float()) for layer in (self.cls_score, self.bbox_pred))
+        return logits, codes.unflatten(1, (-1, 4))
 
 
 class RegionHeads(nn.Module):
