@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deepresidual.errors import ModelFileError
-from deepresidual.reporting import write_report
+from deepresidual.reporting import write_report, write_side_by_side
 from deepresidual.reporting.object_advice import object_advice
 from deepresidual.reporting.object_charts import draw_precision
 from deepresidual.reporting.objects import object_headline, object_parts, object_verdict
@@ -229,3 +229,29 @@ def test_a_run_that_was_still_learning_should_go_on() -> None:
     assert advice.command == "residual train cells --epochs 20"
     files.held_out[-1]["ap"] = 0.31
     assert advised(files) == []
+
+
+# -- beside other runs -------------------------------------------------------------------------------------
+
+
+def test_detectors_side_by_side_show_ap_with_intervals(
+    finished: Path, evaluation: dict[str, Any], tmp_path: Path
+) -> None:
+    runs = [detector_run(finished, tmp_path / name, evaluation) for name in ("a", "b")]
+    page = Page(write_side_by_side(runs, tmp_path / "page.html").read_text())
+    head, first, _ = page.rows(page.all("table")[0])
+    assert head[2:5] == ["AP50and 95 %", "APand 95 %", "loss"]
+    low, high = evaluation["ap_interval"]
+    assert f"{100 * evaluation['ap']:.2f} %" in first[3]
+    assert f"{100 * low:.2f} – {100 * high:.2f} %" in first[3]
+
+
+def test_a_detector_beside_a_classifier_has_dashes_where_it_has_no_figure(
+    finished: Path, evaluation: dict[str, Any], tmp_path: Path
+) -> None:
+    run = detector_run(finished, tmp_path / "a", evaluation)
+    page = Page(write_side_by_side([finished, run], tmp_path / "page.html").read_text())
+    _, first, second = page.rows(page.all("table")[0])
+    assert first[2:4] == ["–", "–"]
+    assert second[4:6] == ["–", "–"]
+    assert len(first) == len(second)

@@ -46,6 +46,8 @@ def write_side_by_side(runs: Sequence[Path], destination: Path) -> Path:
         curves=_curves(read, names),
         rows=rows,
         shows_top5=any(row["shows_top5"] for row in rows),
+        shows_boxes=any(row["boxes"] for row in rows),
+        shows_classes=not all(row["boxes"] for row in rows),
         names=names,
         differences=_differences(read),
         warning=_warning(read),
@@ -119,11 +121,19 @@ def _metrics(files: RunFiles, name: str, number: int) -> dict[str, Any]:
         "loss": evaluation.get("loss"),
         "count": evaluation.get("count"),
         "ece": evaluation.get("ece"),
+        "boxes": _boxes(evaluation),
         "training_loss": last.get("loss"),
         "training_top1": last.get("top1"),
         "images_per_second": speeds[len(speeds) // 2] if speeds else None,
         "duration": _duration(record),
     }
+
+
+def _boxes(evaluation: dict[str, Any]) -> list[tuple[float, list[float] | None]]:
+    """Return AP50 and AP of a detector, each with its interval; nothing of another model."""
+    if evaluation.get("task") != "detection":
+        return []
+    return [(evaluation[name], evaluation.get(f"{name}_interval")) for name in ("ap50", "ap")]
 
 
 def _is_number(value: object) -> bool:
