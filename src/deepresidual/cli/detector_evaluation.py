@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from deepresidual.cli.object_tables import print_comparison, print_detections
 from deepresidual.cli.output import print_json, print_line
 from deepresidual.errors import ConfigurationError
+from deepresidual.runtime.files import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["compare_two_detectors", "evaluate_detector"]
+__all__ = ["compare_two_detectors", "evaluate_detector", "evaluate_file", "holds_results"]
 
 # Options that have a meaning for boxes; what the evaluation calls them where that differs.
 _OPTIONS = {
@@ -26,6 +27,7 @@ _OPTIONS = {
     "device": "device",
     "workers": "num_workers",
 }
+_RESULTS = (".json", ".csv", ".jsonl", ".parquet")
 _SHOWN = ("details", "json", "min_score", "image_px", "resize_px", "report")
 
 
@@ -67,6 +69,34 @@ def evaluate_detector(members: Sequence[str], data: str, given: Mapping[str, Any
     return 0
 
 
+def holds_results(name: str) -> bool:
+    """Return whether an argument is a file of what a detector found; no model is such a file."""
+    path = expanded(name)
+    return path.suffix.casefold() in _RESULTS and path.is_file()
+
+
+def evaluate_file(file: str, data: str, given: Mapping[str, Any]) -> int:
+    """Measure a file of what a detector found, ours or another program's, and print the figures.
+
+    Args:
+        file: COCO's format of results, or a table.
+        data: The data set.
+        given: Options of ``residual evaluate`` that were given, by name.
+    """
+    _require_meaning(
+        given, ("split", "validation", "group", "metric", "details", "json"), "results in a file"
+    )
+    from deepresidual.evaluation.objects import evaluate_results
+
+    options = {_OPTIONS[name]: value for name, value in given.items() if name in _OPTIONS}
+    measured = evaluate_results(file, data, **options)
+    if given.get("json"):
+        print_json({"results": file, "data": data, **measured.to_dict()})
+    else:
+        print_detections(measured, f"{file} on {data}", details=given.get("details", False))
+    return 0
+
+
 def compare_two_detectors(names: tuple[str, str], data: str, given: Mapping[str, Any]) -> int:
     """Measure two detectors on the same images, and print which is better.
 
@@ -89,7 +119,7 @@ def compare_two_detectors(names: tuple[str, str], data: str, given: Mapping[str,
     return 0
 
 
-def _require_meaning(given: Mapping[str, Any], known: Sequence[str]) -> None:
+def _require_meaning(given: Mapping[str, Any], known: Sequence[str], what: str = "a detector") -> None:
     """Refuse options that say nothing of boxes.
 
     Raises:
@@ -98,6 +128,4 @@ def _require_meaning(given: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in given:
         if name not in known:
             shown = name.replace("_", "-")
-            raise ConfigurationError(
-                f"--{shown} has no meaning for a detector", remedy=f"leave --{shown} out"
-            )
+            raise ConfigurationError(f"--{shown} has no meaning for {what}", remedy=f"leave --{shown} out")

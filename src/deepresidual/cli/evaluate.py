@@ -61,7 +61,8 @@ def evaluate(
         models: One model or several, whose probabilities are averaged: run or model folders, or those of
             'residual export';
             resnet20-cifar10, resnet56-cifar10 or resnet20-digits, which come with Residual; released weights
-            by name (see 'residual models'); owner/name on the Hugging Face Hub; URLs; files of weights. And
+            by name (see 'residual models'); owner/name on the Hugging Face Hub; URLs; files of weights; or
+            a file of what a detector found, in COCO's format of results or as --predictions writes it. And
             last the data, as for 'residual train'; a run that stands alone is measured on the data that it
             was trained with, another model on 'digits'.
         split: train, val or test. Default: test if there is one, else val; val for --precision-target.
@@ -102,17 +103,19 @@ def evaluate(
     asked = dict(locals())
     members, data = members_and_data(models)
     _require_sensible(len(members), choose_on, fit_temperature, predictions, top_k, corrupt, report)
+    from deepresidual.cli.detector_evaluation import evaluate_detector, evaluate_file, holds_results
     from deepresidual.data.source import require_exists
     from deepresidual.models.source import find_source
 
+    if len(members) == 1 and holds_results(members[0]):
+        require_exists(data)
+        return evaluate_file(members[0], data, _given(asked))
     for member in members:
         find_source(member)  # what is mistyped is told before torch is loaded
     require_exists(data)
     from deepresidual.models import detects_objects
 
     if any(map(detects_objects, members)):
-        from deepresidual.cli.detector_evaluation import evaluate_detector
-
         return evaluate_detector(members, data, _given(asked))
     if metric != "coco" or min_score:
         raise ConfigurationError("--metric and --min-score are for detectors", remedy="leave them out")

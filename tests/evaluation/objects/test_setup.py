@@ -185,6 +185,22 @@ def test_results_have_the_numbers_of_the_data(
     assert json.loads(file.read_text()) == [row for row in every if row["score"] >= least]
 
 
+def test_a_file_of_results_is_measured_by_the_command(
+    model: TorchDetector, coco: str, tmp_path: Path, capsys: Capture
+) -> None:
+    file = tmp_path / "found.json"
+    expected = evaluate(model, coco, predictions=file, metric="voc12")
+    assert main(["evaluate", str(file), coco, "--metric", "voc12", "--json"]) == 0
+    document = printed(capsys)
+    assert (document["results"], document["ap"]) == (str(file), expected.ap)
+    assert main(["evaluate", str(file), coco]) == 0
+    assert "found.json on" in capsys.readouterr().out
+    assert main(["evaluate", str(file), coco, "--device", "cpu"]) == 2
+    assert "--device has no meaning for results in a file; leave --device out" in capsys.readouterr().err
+    assert main(["evaluate", str(file), "digits"]) == 3
+    assert "digits has no boxes; expected data with boxes" in capsys.readouterr().err
+
+
 ROW = {"image_id": 128, "category_id": 5, "bbox": [0, 0, 5, 5], "score": 0.5}
 
 

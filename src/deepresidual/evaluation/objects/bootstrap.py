@@ -22,8 +22,8 @@ from deepresidual.evaluation.objects.matching import Matches
 from deepresidual.evaluation.objects.precision import average_precisions
 from deepresidual.evaluation.objects.rules import Metric
 
-NUM_DRAWS = 500
-"""Draws of an interval: its ends are then known to about a tenth of its width."""
+NUM_DRAWS = 300
+"""Draws of an interval: its ends are then known to about a twentieth of its width."""
 
 Interval = tuple[float, float]
 
