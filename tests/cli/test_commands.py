@@ -206,6 +206,7 @@ def test_doctor_finds_this_machine_healthy(capsys: Capture) -> None:
         "precision",
         "decoders",
         "network",
+        "detector",
         "data",
     ]
 

@@ -51,6 +51,8 @@ COMMANDS = (
     f"explain run {PHOTO} --out heat-maps",
     "report run",
     "check digits",
+    "train digit-scenes --steps 2 --batch-size 2 --out boxes",
+    f"predict boxes {PHOTO} --min-score 0 --draw drawn",
     "reproduce complexity --out complexity",
     "train --help-all",
     "--print-completion bash",

@@ -27,6 +27,7 @@ def doctor(*, json: bool = False) -> int:
         ("precision", _precision),
         ("decoders", _decoders),
         ("network", _network),
+        ("detector", _detector),
         ("data", _data),
     ]
     rows: list[dict[str, Any]] = []
@@ -129,6 +130,18 @@ def _network() -> str:
     if not logits.isfinite().all():
         raise ArithmeticError("a forward pass gave values that are not finite")
     return "resnet20 forward pass"
+
+
+def _detector() -> str:
+    import torch
+
+    from deepresidual.models import create
+    from deepresidual.zoo.detectors import detector
+
+    network = create(detector("resnet20-c4", num_classes=1)).eval()
+    with torch.inference_mode():
+        network(torch.zeros(1, 3, 32, 32), [(32, 32)])
+    return "resnet20-c4 forward pass"
 
 
 def _data() -> str:

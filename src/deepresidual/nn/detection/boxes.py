@@ -11,7 +11,8 @@ import math
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
+
+from deepresidual.nn.detection.operators import nms
 
 BoxWeights = tuple[float, float, float, float]
 

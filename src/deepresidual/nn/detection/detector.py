@@ -15,10 +15,10 @@ from typing import overload
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from deepresidual.errors import ConfigurationError
 from deepresidual.nn.detection.matching import Taught
+from deepresidual.nn.detection.operators import FeaturePyramidNetwork, LastLevelMaxPool
 from deepresidual.nn.detection.proposals import Losses, ProposalNetwork, Size
 from deepresidual.nn.detection.regions import Found, RegionHeads
 from deepresidual.nn.resnet import ResNet

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import roi_align
 
 from deepresidual.nn.detection.boxes import areas
+from deepresidual.nn.detection.operators import roi_align
 from deepresidual.spec import Regions
 
 # A region of the size of ImageNet's images is read where ImageNet's networks have theirs: at stride 16.
