@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from deepresidual.nn import body_of
 from deepresidual.training import loop
 from deepresidual.training.loop import RunResult, Trainer
 from deepresidual.training.non_finite import Decision, LeaveOut, decide
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plant"]
 
+_LOGIT_BIASES = ("fc.bias", "roi_heads.box_predictor.cls_score.bias")
 _FILE_EVENTS = ("open", "os.", "shutil.", "ctypes.dlsym")
 
 
@@ -169,7 +169,7 @@ def _not_finite(steps: list[int], _out: Path) -> None:
     def poisoned(self: Updater, batch: Batch, step: int) -> list[BatchSums] | None:
         if step not in steps:
             return gradients(self, batch, step)
-        bias = body_of(self.network).fc.bias
+        (bias,) = (weight for name, weight in self.network.named_parameters() if name in _LOGIT_BIASES)
         before = bias.detach().clone()
         torch.nn.init.constant_(bias, math.nan)
         sums = gradients(self, batch, step)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepresidual.data.source import SampleSource, open_source
+from deepresidual.data.source.annotated.split import image_id_of, objects_of
 from deepresidual.errors import ResidualError
 from deepresidual.runtime.console import stderr
-from deepresidual.spec import ResNetSpec
+from deepresidual.spec import DetectorSpec, ResNetSpec
 from deepresidual.training import launch
 from deepresidual.training.journal import Journal
 from deepresidual.training.launch import train
@@ -20,6 +21,7 @@ from tests.survival import plants
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from deepresidual.data.objects import Objects
     from deepresidual.data.source import EncodedSample, Split
 
 
@@ -54,6 +56,12 @@ class Obstructed:
     def key(self, index: int) -> str:
         return self._split.key(index)
 
+    def objects(self, index: int) -> Objects:
+        return objects_of(self._split, index)
+
+    def image_id(self, index: int) -> int | str:
+        return image_id_of(self._split, index)
+
     def rows(self) -> Iterator[tuple[str, int, int]]:
         yield from self._split.rows()
 
@@ -84,7 +92,8 @@ def run(job: dict[str, Any]) -> int:
         source = dataclasses.replace(opened, splits={**opened.splits, obstacle["split"]: split})
     plants.plant(job.get("plants", {}), Path(job["out"]))
     try:
-        spec = model if isinstance(model, str) else ResNetSpec.from_dict(model)
+        kind = DetectorSpec if "backbone" in model else ResNetSpec
+        spec = model if isinstance(model, str) else kind.from_dict(model)
         return train(source, spec, out=job["out"], changes=job["changes"], **options).exit_code
     except ResidualError as error:
         stderr().print(f"error: {error}", markup=False)

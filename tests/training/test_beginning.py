@@ -18,7 +18,9 @@ from deepresidual.models.weights import ResolvedWeights
 from deepresidual.recipe import Recipe
 from deepresidual.training.beginning import Beginning, begun, settle_beginning, with_held_out
 from deepresidual.training.options import TrainOptions
+from deepresidual.training.plan import settle_learning
 from tests.conftest import TINY, write_photos
+from tests.detectors import TINY_DETECTOR, write_shapes
 from tests.training.parts import CPU, a_run, a_start, record_of
 
 ONLINE = "online"
@@ -142,6 +144,69 @@ def test_data_with_a_recipe_of_its_own_begins_from_nothing(asked_for: list[str])
 def test_weights_that_do_not_exist_are_an_error(large: SampleSource) -> None:
     with pytest.raises(ModelFileError, match="nothing-like-it"):
         settled(large, weights="nothing-like-it")
+
+
+# -- boxes -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def boxes(tmp_path: Path) -> SampleSource:
+    return open_source(write_shapes(tmp_path / "boxes", 6, 3, height=100))
+
+
+def test_photos_with_boxes_begin_with_released_weights_online(
+    boxes: SampleSource, asked_for: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepresidual.training.beginning.usable_cores", lambda: 8)
+    found = settled(boxes)
+    assert asked_for == ["resnet18.tv_in1k"]
+    # The recipe stays that of photos with boxes.
+    assert (found.weights, found.model, found.recipe, found.image_px) == ("cached", None, None, None)
+    assert (found.begins_with, found.licence, found.validation) == ("released", "MIT", 0.0)
+
+
+@pytest.mark.parametrize("model", ["resnet34", "resnet34-fpn", "resnet34-fpn-slim", "resnet34-c4"])
+def test_a_detector_begins_with_the_default_release_of_its_network_online(
+    boxes: SampleSource, asked_for: list[str], model: str
+) -> None:
+    found = settled(boxes, model, recipe="detect_1x")
+    assert (asked_for, found.model) == (["resnet34.tv_in1k"], model)
+
+
+def test_a_detector_whose_weights_cannot_be_had_begins_from_nothing(
+    boxes: SampleSource, asked_for: list[str]
+) -> None:
+    found = settled(boxes)
+    assert asked_for == ["resnet18.tv_in1k"]  # no bundled network has seen photos
+    assert (found.weights, found.model, found.recipe, found.image_px) == ("", None, None, None)
+    assert found.line.startswith("none, since resnet18.tv_in1k is not in the cache and the Hugging Face Hub")
+    assert "run 'residual fetch resnet18.tv_in1k --to resnet18', copy the folder here" in found.notes[0]
+    plan = settle_learning(boxes, None, begun(TrainOptions(), found))
+    assert (plan.model, plan.recipe.name, plan.recipe.batch_norm) == ("resnet18-fpn-tiny", "detect", "train")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "reason"),
+    [
+        (TINY_DETECTOR, {}, "the network is one's own"),
+        ("resnet18-fpn-tiny", {}, "there are no released weights of resnet18-fpn-tiny"),
+        ("resnet20-c4", {}, "there are no released weights of resnet20-c4"),
+        (None, {"recipe": "digit_scenes"}, "recipe digit_scenes begins from nothing"),
+    ],
+)
+def test_a_detector_that_begins_from_nothing_says_why(
+    boxes: SampleSource, asked_for: list[str], model: Any, options: dict[str, Any], reason: str
+) -> None:
+    assert settled(boxes, model, **options).line == f"none: {reason}"
+    assert not asked_for
+
+
+def test_small_images_with_boxes_begin_from_nothing(tmp_path: Path, asked_for: list[str]) -> None:
+    small = open_source(write_shapes(tmp_path / "boxes", 6, 3))
+    assert settled(small).line == "none: there are none for boxes in images of up to 64 px"
+    scenes = settled(open_source("digit-scenes"))
+    assert scenes.line == "none: the recipe for digit-scenes begins from nothing"
+    assert not asked_for
 
 
 # -- what is held out ------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import torch
 from deepresidual import zoo
 from deepresidual.data.expectation import BeginsWith
 from deepresidual.data.source import SampleSource
+from deepresidual.data.source.annotated.split import DETECTION
 from deepresidual.data.source.multilabel import MULTILABEL, targets_of
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import MachineError, ModelFileError, ResidualError
@@ -28,6 +29,7 @@ from deepresidual.runtime.processes import usable_cores
 from deepresidual.spec import DetectorSpec, NetworkSpec, ResNetSpec
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.plan import SMALL_PX, usual_side_px
+from deepresidual.zoo.detectors import backbone_name
 from deepresidual.zoo.released import default_release
 
 NOTHING = "none"
@@ -35,8 +37,8 @@ NOTHING = "none"
 
 _BUNDLED, _BUNDLED_PX = "resnet56-cifar10", 96
 # Of the recipes these alone begin with what a network has learned.
-_BEGIN_WITH_WEIGHTS = ("probe", "finetune")
-_HAVE_A_PROBE = ("classification", MULTILABEL)
+_BEGIN_WITH_WEIGHTS = ("probe", "finetune", "detect", "detect_1x", "detect_3x")
+_TASKS_WITH_WEIGHTS = ("classification", MULTILABEL, DETECTION)
 _MANY_CORES, _FEW_PHOTOS = 8, 5000
 # With fewer images a class a fifth of them teaches more than it tells: of 100 a class three to five points
 # were lost by holding it out.
@@ -154,17 +156,25 @@ def _why_nothing(source: SampleSource, model: str | NetworkSpec | None, options:
     recipe = options.recipe
     if isinstance(model, ResNetSpec | DetectorSpec):
         return "the network is one's own"
-    if source.task not in _HAVE_A_PROBE:
+    if source.task not in _TASKS_WITH_WEIGHTS:
         return f"the task is {source.task}"
     if recipe is not None and (isinstance(recipe, Recipe) or recipe not in _BEGIN_WITH_WEIGHTS):
         return f"recipe {recipe.name if isinstance(recipe, Recipe) else recipe} begins from nothing"
     if model is not None:
-        zoo.entry(model)  # an unknown name is an error
-    if model is not None and default_release(model) is None:
+        zoo.entry(backbone_name(model))  # an unknown name is an error
+    if model is not None and default_release(_pretrained_name(model)) is None:
         return f"there are no released weights of {model}"
     if recipe is None and source.suggested_recipe is not None:
         return f"the recipe for {source.name} begins from nothing"
+    if source.task == DETECTION and model is None and usual_side_px(source) <= SMALL_PX:
+        return f"there are none for boxes in images of up to {SMALL_PX} px"
     return ""
+
+
+def _pretrained_name(model: str) -> str:
+    """Return the name of the network whose released weights a network or a detector begins with."""
+    has_half_the_width = model.endswith("-fpn-tiny")
+    return model if has_half_the_width else backbone_name(model)
 
 
 def _default(
@@ -173,11 +183,12 @@ def _default(
     """Return the released weights to begin with; where they cannot be had, bundled ones, or nothing."""
     if model is None and usual_side_px(source) <= SMALL_PX:
         return _with_weights(resolve_weights(_BUNDLED), None, options)
-    network = model or _usual_network(source, device)
+    network = backbone_name(model) if model else _usual_network(source, device)
     release = default_release(network)
     assert release is not None  # noqa: S101  # _why_nothing has looked
     try:
-        return _with_weights(resolve_weights(release.name), model, options)
+        found = _with_weights(resolve_weights(release.name), model, options)
+        return replace(found, recipe=None) if source.task == DETECTION else found
     except ResidualError as error:
         why, remedy = error.found, ""
         if isinstance(error, MachineError):
@@ -186,7 +197,7 @@ def _default(
                 f"{release.name} --to {network}', copy the folder here and give --weights {network}"
             )
     notes = (remedy,) if remedy else ()
-    if model is not None:
+    if model is not None or source.task == DETECTION:
         return Beginning(model=model, line=f"none, since {why}", notes=notes)
     found = _with_weights(resolve_weights(_BUNDLED), None, options, image_px=_BUNDLED_PX)
     return replace(found, line=f"{found.line}, since {why}", notes=notes)
@@ -216,6 +227,8 @@ def _usual_network(source: SampleSource, device: torch.device) -> str:
     """Return the network that this machine fine-tunes in minutes."""
     if device.type != "cpu":
         return "resnet50"
+    if source.task == DETECTION:
+        return "resnet18"
     has_time = usable_cores() >= _MANY_CORES and len(source.split("train")) <= _FEW_PHOTOS
     return "resnet50" if has_time else "resnet18"
 

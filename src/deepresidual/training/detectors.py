@@ -12,7 +12,7 @@ from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Recipe
 from deepresidual.runs.plan import Plan
 from deepresidual.spec import DetectorSpec, NetworkSpec, ResNetSpec
-from deepresidual.zoo.detectors import detector, detector_of, is_detector
+from deepresidual.zoo.detectors import detector, detector_of, is_detector, name_of
 
 DETECT = "detect"
 """Name of the recipe for photos with boxes."""
@@ -41,7 +41,7 @@ def settled_detector(
     """
     num_classes = len(source.classes)
     if isinstance(model, DetectorSpec):
-        return "custom", model
+        return name_of(model) or "custom", replace(model, num_classes=num_classes)
     if isinstance(model, ResNetSpec):
         return "custom", detector_of(model, _usual_kind(model), num_classes)
     if start is not None and isinstance(start.spec, DetectorSpec) and model in (None, "custom"):
@@ -63,11 +63,20 @@ def _usual_kind(spec: ResNetSpec) -> str:
     return "c4" if spec.stem == "cifar" else "fpn-slim"
 
 
-def whole_images(record: Preprocess) -> Preprocess:
-    """Return the preprocessing of a detector from that of a classifier: the whole image, as large."""
+def whole_images(record: Preprocess, of_data: Preprocess | None) -> Preprocess:
+    """Return the preprocessing of a detector from that of the weights: the whole image, as large.
+
+    Args:
+        record: That of a detector, which is taken as it is, or of a classifier, whose images were smaller.
+        of_data: What the data itself says of its images.
+    """
     if record.fit == "whole":
         return record
-    return replace(record, fit="whole", crop_px=record.resize_px, mean_image=None)
+    if of_data is not None and of_data.fit == "whole":
+        crop_px, resize_px = of_data.crop_px, of_data.resize_px
+    else:
+        crop_px = resize_px = record.resize_px
+    return replace(record, fit="whole", crop_px=crop_px, resize_px=resize_px, mean_image=None)
 
 
 def check_detection(recipe: Recipe, *, has_weights: bool) -> None:

@@ -95,7 +95,7 @@ def settle_learning(
     usual = _usual_preprocess(source, spec, start)
     detects = isinstance(network, DetectorSpec)
     if detects:
-        usual = whole_images(usual)
+        usual = whole_images(usual, source.preprocess)
     recipe = _settled_recipe(source, options, spec, usual.crop_px, recorded, has_weights=start is not None)
     recipe = _fitted_to_data(source, options, recipe)
     if detects:
