@@ -98,16 +98,16 @@ def test_two_ranks_see_the_same_samples_and_have_the_same_curve(boxes: Trials, o
 def test_ranks_without_any_object_or_image_do_not_wait_for_ever(
     runner: ForkServer, tmp_path: Path, of: Any, synchronized: bool
 ) -> None:
-    # One image a micro-batch: of the first of every three nothing is annotated, and one cannot be read.
+    # One image a micro-batch: every third shows no object, and one cannot be read.
     data = write_shapes(tmp_path / "shapes", 120)
     (damaged,) = (data / "JPEGImages").glob("0007.png")
     damaged.write_bytes(damaged.read_bytes()[:-40])
     trials = Trials(runner, data, tmp_path)
-    # Synchronized statistics need one micro-batch a rank.
-    size, of_micro_batch = (2, None) if synchronized else (12, 1)
+    # Synchronized statistics need one micro-batch a rank, and a batch of nothing ends a run.
+    size, of_micro_batch = (4, None) if synchronized else (12, 1)
     changes = {"sync_batch_norm": synchronized, "batch_size": size, "micro_batch_size": of_micro_batch}
     trials.finish("run", of(2, epochs=1.0, **changes), bad_samples="skip")
-    assert [*record_of(tmp_path / "run")["bad_samples"]] == ["0007.png"]
+    assert [*record_of(tmp_path / "run")["bad_samples"]] == ["JPEGImages/0007.png"]
 
 
 # -- bad samples and losses ------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_bad_samples_are_left_out_and_the_rest_has_the_same_bits_after_a_kill(
     assert (child.code, "damaged PNG" in child.said) == (3, True), child.said
     skipping = Variant("skipping", {**CHANGES, "epochs": 1.0}, {**OPTIONS, "bad_samples": "skip"})
     trials.finish("whole", skipping)
-    assert "0007.png" in record_of(tmp_path / "whole")["bad_samples"]
+    assert "JPEGImages/0007.png" in record_of(tmp_path / "whole")["bad_samples"]
     assert trials.state("whole")["evaluation"]["count"] == 7
     live_and_die(trials, "parts", skipping, {"minutes": 1e-6, "kill_at_step": 7})
     trials.finish("parts", skipping, resume=True)

@@ -173,6 +173,11 @@ def test_a_detector_begins_with_the_default_release_of_its_network_online(
     assert (asked_for, found.model) == (["resnet34.tv_in1k"], model)
 
 
+def test_weights_that_are_named_leave_the_recipe_of_boxes(boxes: SampleSource, tmp_path: Path) -> None:
+    found = settled(boxes, weights=str(a_start(tmp_path / "start")))
+    assert (found.weights, found.recipe) == (str(tmp_path / "start"), None)
+
+
 def test_a_detector_whose_weights_cannot_be_had_begins_from_nothing(
     boxes: SampleSource, asked_for: list[str]
 ) -> None:

@@ -39,6 +39,13 @@ def test_people_read_errors_in_per_cent() -> None:
     assert "top-1 error: median 9.00%, mean 10.00% ± 5.96%, best 5.00% of 5 runs" in text
 
 
+def test_of_detectors_people_read_ap() -> None:
+    result = SeedsResult(Path("runs"), (3, 4), (0.3, 0.5), "test", figure="ap")
+    assert "seed 4: test AP 50.00%" in result.to_text()
+    assert "AP: median 40.00%, mean 40.00% ± 14.14%, best 50.00% of 2 runs" in result.to_text()
+    assert result.to_dict()["ap"] == [0.3, 0.5]
+
+
 def test_one_run_has_no_deviation() -> None:
     figures = a_result((0.9,)).to_dict()
     assert (figures["median"], figures["std"]) == (0.9, None)
@@ -76,7 +83,7 @@ def test_the_figures_equal_those_in_the_runs(photos: Path, tmp_path: Path) -> No
         run = tmp_path / "runs" / name
         assert record_of(run)["plan"]["seed"] == seed
         measured.append(json.loads((run / "evaluation.json").read_text())["top1"])
-    assert (result.seeds, result.top1) == ((5, 6, 7), tuple(measured))
+    assert (result.seeds, result.measured) == ((5, 6, 7), tuple(measured))
     document = json.loads((tmp_path / "runs" / "seeds.json").read_text())
     assert document == {"schema_version": 1, **result.to_dict()}
     assert document["median"] == statistics.median(measured)
@@ -93,7 +100,7 @@ def test_a_series_that_was_stopped_goes_on(
     assert json.loads((tmp_path / "parts" / "seeds.json").read_text())["status"] == "interrupted"
     first = (tmp_path / "parts" / "seed-5" / "metrics.jsonl").read_bytes()
     done = series(photos, tmp_path / "parts", num_seeds=2, resume=True)
-    assert (done.seeds, done.top1, done.exit_code) == (whole.seeds, whole.top1, 0)
+    assert (done.seeds, done.measured, done.exit_code) == (whole.seeds, whole.measured, 0)
     assert (tmp_path / "parts" / "seed-5" / "metrics.jsonl").read_bytes() == first
     assert json.loads((tmp_path / "parts" / "seeds.json").read_text())["status"] == "finished"
 
@@ -101,7 +108,7 @@ def test_a_series_that_was_stopped_goes_on(
 def test_more_seeds_can_be_added(photos: Path, tmp_path: Path) -> None:
     first = series(photos, tmp_path / "runs", num_seeds=1)
     more = series(photos, tmp_path / "runs", num_seeds=2, resume=True)
-    assert more.top1[:1] == first.top1
+    assert more.measured[:1] == first.measured
     assert more.seeds == (5, 6)
 
 

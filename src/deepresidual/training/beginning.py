@@ -111,6 +111,8 @@ def settle_beginning(
         found = Beginning(model=name, line=f"none: {reason}")
     else:
         found = _default(source, name, options, device)
+    if source.task == DETECTION:
+        found = replace(found, recipe=None)  # weights or not, it is that of photos with boxes
     return replace(found, validation=_share_to_hold_out(source, options, found.recipe))
 
 
@@ -187,8 +189,7 @@ def _default(
     release = default_release(network)
     assert release is not None  # noqa: S101  # _why_nothing has looked
     try:
-        found = _with_weights(resolve_weights(release.name), model, options)
-        return replace(found, recipe=None) if source.task == DETECTION else found
+        return _with_weights(resolve_weights(release.name), model, options)
     except ResidualError as error:
         why, remedy = error.found, ""
         if isinstance(error, MachineError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from deepresidual import zoo
 from deepresidual.data.source import SampleSource
@@ -94,6 +95,7 @@ def check_detection(recipe: Recipe, *, has_weights: bool) -> None:
         ("precise_bn", recipe.precise_bn > 0),
         ("balance or class_prior", recipe.weighs_classes),
         ("subtract_mean 'pixel'", recipe.subtract_mean == "pixel"),
+        ("warmup_until_error", recipe.warmup_until_error is not None),
     ):
         if is_asked:
             raise ConfigurationError(
@@ -106,3 +108,19 @@ def check_detection(recipe: Recipe, *, has_weights: bool) -> None:
             expected="statistics that were learned",
             remedy="name weights with --weights, or choose --batch-norm train",
         )
+
+
+def compiled_detector(asked: str) -> Literal[False]:
+    """Return that a detector is not compiled: the numbers of its proposals and regions change at every step.
+
+    torch would compile anew for each (minutes for the first steps of the smallest detector).
+
+    Raises:
+        ConfigurationError: It is asked for.
+    """
+    if asked == "yes":
+        raise ConfigurationError(
+            "compile is 'yes' and the network detects objects, whose number differs from step to step",
+            expected="no, or auto",
+        )
+    return False

@@ -33,7 +33,13 @@ from deepresidual.runtime.files import sha256_of
 from deepresidual.runtime.processes import usable_cores
 from deepresidual.spec import DetectorSpec, Head, NetworkSpec, ResNetSpec
 from deepresidual.training.compiling import resolve_compile
-from deepresidual.training.detectors import DETECT, check_detection, settled_detector, whole_images
+from deepresidual.training.detectors import (
+    DETECT,
+    check_detection,
+    compiled_detector,
+    settled_detector,
+    whole_images,
+)
 from deepresidual.training.optimizer import check_frozen_stages
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.pixel_statistics import measured_preprocess
@@ -278,6 +284,8 @@ def _with_precision(plan: Plan, options: TrainOptions, device: torch.device, rec
 
 
 def _settled_compile(plan: Plan, options: TrainOptions, device: torch.device, recorded: Plan | None) -> bool:
+    if isinstance(plan.spec, DetectorSpec):
+        return compiled_detector(options.compile)
     if options.compile == "auto" and recorded is not None:
         return recorded.compiled
     steps = range(0, plan.total_steps, max(1, plan.total_steps // 1000))

@@ -23,6 +23,9 @@ from deepresidual.spec import NetworkSpec
 from deepresidual.training.launch import train
 from deepresidual.training.options import TrainOptions
 
+_FIGURES = ("top1", "ap", "map")
+"""What runs are summarized by, the first that their task measures."""
+
 
 @dataclass(frozen=True)
 class SeedsResult:
@@ -31,16 +34,18 @@ class SeedsResult:
     Attributes:
         path: The folder that holds them as ``seed-N``.
         seeds: Their seeds.
-        top1: What each measured, as a fraction.
+        measured: What each measured, as a fraction.
         split: On which split.
         exit_code: 0, or that of the run that was interrupted.
+        figure: Which figure that is: ``top1``, of a detector ``ap``.
     """
 
     path: Path
     seeds: tuple[int, ...]
-    top1: tuple[float, ...]
+    measured: tuple[float, ...]
     split: str
     exit_code: int = 0
+    figure: str = "top1"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the runs and what they come to as JSON types."""
@@ -49,31 +54,35 @@ class SeedsResult:
             "status": "interrupted" if self.exit_code else "finished",
             "split": self.split,
             "seeds": list(self.seeds),
-            "top1": list(self.top1),
+            self.figure: list(self.measured),
         }
-        if self.top1:
-            summary = summarize(self.top1)
+        if self.measured:
+            summary = summarize(self.measured)
             document |= {
                 "median": summary.median,
                 "mean": summary.mean,
                 "std": summary.std,
-                "best": max(self.top1),
+                "best": max(self.measured),
             }
         return document
 
     def to_text(self) -> str:
-        """Return the same for people, as top-1 errors in per cent, as the papers have them."""
+        """Return the same for people: AP, or top-1 errors, in per cent, as the papers have them."""
         figures = self.to_dict()
+        name = "top-1" if self.figure == "top1" else self.figure.upper()
         lines = [
-            f"seed {seed}: {self.split} top-1 {top1:.2%}"
-            for seed, top1 in zip(self.seeds, self.top1, strict=True)
+            f"seed {seed}: {self.split} {name} {value:.2%}"
+            for seed, value in zip(self.seeds, self.measured, strict=True)
         ]
         if self.exit_code:
             lines.append(f"interrupted; go on with the same command and --resume --out {self.path}")
         if figures.get("std") is not None:
+            if self.figure == "top1":
+                name = "top-1 error"
+                figures |= {each: 1 - figures[each] for each in ("median", "mean", "best")}
             lines.append(
-                f"top-1 error: median {1 - figures['median']:.2%}, mean {1 - figures['mean']:.2%} ± "
-                f"{figures['std']:.2%}, best {1 - figures['best']:.2%} of {len(self.top1)} runs"
+                f"{name}: median {figures['median']:.2%}, mean {figures['mean']:.2%} ± "
+                f"{figures['std']:.2%}, best {figures['best']:.2%} of {len(self.measured)} runs"
             )
         lines.append(f"runs    {self.path}")
         return "\n".join(lines)
@@ -116,12 +125,14 @@ def train_seeds(
                 break
             if result.evaluation is not None:
                 done.append((seed, result.evaluation.summary()))
+        figure = next((name for name in _FIGURES if done and name in done[0][1]), _FIGURES[0])
         several = SeedsResult(
             path,
             tuple(seed for seed, _ in done),
-            tuple(figures["top1"] for _, figures in done),
+            tuple(figures[figure] for _, figures in done),
             done[0][1]["split"] if done else "",
             result.exit_code,
+            figure,
         )
         with processes.failing_together():
             if processes.is_main:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from deepresidual.backends.detector import TorchDetector
@@ -126,7 +127,7 @@ def _measured(
         if processes.is_main:
             everything = {index: objects for part, _ in parts for index, objects in part.items()}
             indices = sorted(everything)
-            evaluation = measure(
+            measured = measure(
                 name,
                 [everything[index] for index in indices],
                 [objects_of(split, index) for index in indices],
@@ -135,6 +136,16 @@ def _measured(
                 image_ids=[image_id_of(split, index) for index in indices],
                 loss=sum(part for _, part in parts) / max(1, len(indices)),
             )
-    measured = processes.broadcast(evaluation)
-    assert measured is not None  # noqa: S101  # the main process has measured it
-    return measured
+            evaluation = _numbered_as_in_split(measured, indices)
+    everywhere = processes.broadcast(evaluation)
+    assert everywhere is not None  # noqa: S101  # the main process has measured it
+    return everywhere
+
+
+def _numbered_as_in_split(evaluation: DetectionEvaluation, indices: Sequence[int]) -> DetectionEvaluation:
+    """Return an evaluation whose mistakes name images of the split, of which bad ones were left out."""
+    false, missed = (
+        tuple(dataclasses.replace(mistake, index=indices[mistake.index]) for mistake in mistakes)
+        for mistakes in (evaluation.false, evaluation.missed)
+    )
+    return dataclasses.replace(evaluation, false=false, missed=missed)
