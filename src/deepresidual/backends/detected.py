@@ -21,6 +21,9 @@ MIN_SCORE = 0.5
 
 DETECT_BATCH_SIZE = 8
 
+# A hundredth of a pixel, and a millionth of a score: what follows are digits of the arithmetic.
+_BOX_DIGITS, _SCORE_DIGITS = 2, 6
+
 # A notebook shows so many objects; the rest is in the value.
 _MOST_ROWS = 20
 
@@ -63,12 +66,19 @@ class Detected:
         return ", ".join(f"{name} ×{count:,}" for name, count in self.counts().items()) or "no objects"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON document: ``width``, ``height`` and ``objects``, each with label, score and box."""
-        return {
-            "width": self.width,
-            "height": self.height,
-            "objects": self.objects.to_dict(self.label_names),
-        }
+        """Return a JSON document: ``width``, ``height`` and ``objects``, each with label, score and box.
+
+        Boxes are rounded to a hundredth of a pixel, scores to a millionth; :attr:`objects` has all digits.
+        """
+        rows = [
+            {
+                **row,
+                "score": round(row["score"], _SCORE_DIGITS),
+                "box": [round(value, _BOX_DIGITS) for value in row["box"]],
+            }
+            for row in self.objects.to_dict(self.label_names)
+        ]
+        return {"width": self.width, "height": self.height, "objects": rows}
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: a table of the objects."""

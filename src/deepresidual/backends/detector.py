@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from deepresidual.spec import DetectorSpec
 
 __all__ = ["TorchDetector"]
+
+# Hooks would see what another thread computes; and threads that compute at once take as long as one by one.
+_ONE_PASS = threading.Lock()
 
 # Of the input of a GPU: eight images of 800 × 1,333.
 _PIXELS_TOGETHER = 8 * 832 * 1344
@@ -259,7 +263,7 @@ class TorchDetector:
     def _results(self, images: torch.Tensor, sizes: Sequence[tuple[int, int]]) -> list[Found | None]:
         """Return what the network finds in images of one size; ``None`` where it gives NaN or infinity."""
         network = self.network.eval()
-        with torch.inference_mode(), autocast(self.device, self.precision), _watched(network) as is_finite:
+        with _watched(network) as is_finite, torch.inference_mode(), autocast(self.device, self.precision):
             results: list[Found | None] = list(network(images, sizes))
         if is_finite():
             return results
@@ -340,7 +344,10 @@ def padded(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 @contextlib.contextmanager
 def _watched(network: Detector) -> Iterator[Callable[[], bool]]:
-    """Yield what tells whether all outputs of the heads were finite: what is not finite is never found."""
+    """Yield what tells whether all outputs of the heads were finite: what is not finite is never found.
+
+    Threads take turns.
+    """
     finite: list[torch.Tensor] = []
 
     def look(_module: object, _inputs: object, outputs: Sequence[Any]) -> None:
@@ -349,14 +356,10 @@ def _watched(network: Detector) -> Iterator[Callable[[], bool]]:
                 part.isfinite().all() for part in (output if isinstance(output, list) else [output])
             )
 
-    handles = [
-        head.register_forward_hook(look) for head in (network.rpn.head, network.roi_heads.box_predictor)
-    ]
-    try:
+    with _ONE_PASS, contextlib.ExitStack() as stack:
+        for head in (network.rpn.head, network.roi_heads.box_predictor):
+            stack.callback(head.register_forward_hook(look).remove)
         yield lambda: all(map(bool, finite))
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def by_size(sizes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:

@@ -145,7 +145,7 @@ def _print_rows(
             case "csv":
                 print_raw(csv_text([list(map(_shown, row)) for row in object_rows.cells(named)]))
             case "jsonl":
-                print_raw(json_line(object_rows.as_dict(named)))
+                print_raw(json_line(named.to_dict()))
             case "table" if not named.error:
                 _print_table_rows(object_rows.cells(named))
         flush_output()
@@ -165,13 +165,11 @@ def _print_table_rows(rows: list[list[Any]]) -> None:
 
 
 def _shown(cell: str | float | None) -> str:
-    return f"{cell:g}" if isinstance(cell, float) else cell or ""
+    return str(cell) if isinstance(cell, float) else cell or ""
 
 
 def _print_document(outputs: ObjectOutputs, results: list[FileDetected], pictures: _Pictures | None) -> None:
-    from deepresidual.prediction import object_rows
-
-    rows = [object_rows.as_dict(result) for result in results]
+    rows = [result.to_dict() for result in results]
     if pictures is not None:
         drawn = pictures.drawn
         rows = [

@@ -25,9 +25,6 @@ TYPES = {
 }
 """Columns of CSV and parquet, and their types by Arrow's names."""
 
-# A hundredth of a pixel, and a millionth of a score: what follows are digits of the arithmetic.
-_BOX_DIGITS, _SCORE_DIGITS = 2, 6
-
 
 def cells(result: FileDetected) -> list[list[str | float | None]]:
     """Return the rows of one file: one an object; one without a label where nothing was found."""
@@ -44,18 +41,12 @@ def columns(result: FileDetected) -> Columns:
 
 def line(result: FileDetected) -> Columns:
     """Return one file as a row of JSON lines: its size and a list of its objects."""
-    document = as_dict(result)
+    document = result.to_dict()
     return {
         "path": [readable(result.path)],
         **{name: [document.get(name)] for name in ("width", "height", "objects")},
         "error": [readable(result.error)],
     }
-
-
-def as_dict(result: FileDetected) -> dict[str, Any]:
-    """Return one file as a JSON object: ``path``, and size and objects or ``error``."""
-    document = result.to_dict()
-    return document if result.detected is None else {**document, "objects": _objects(result)}
 
 
 def coco_results(results: Sequence[FileDetected]) -> list[dict[str, Any]]:
@@ -79,7 +70,7 @@ def coco_results(results: Sequence[FileDetected]) -> list[dict[str, Any]]:
                 {
                     "image_id": image_id,
                     "category_id": label + 1,
-                    "bbox": [x0, y0, round(x1 - x0, _BOX_DIGITS), round(y1 - y0, _BOX_DIGITS)],
+                    "bbox": [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)],
                     "score": row["score"],
                     "file_name": readable(PurePath(result.path).name),
                     "category": row["label"],
@@ -89,12 +80,5 @@ def coco_results(results: Sequence[FileDetected]) -> list[dict[str, Any]]:
 
 
 def _objects(result: FileDetected) -> list[dict[str, Any]]:
-    """Return the objects of a file, rounded."""
-    return [
-        {
-            **row,
-            "score": round(row["score"], _SCORE_DIGITS),
-            "box": [round(value, _BOX_DIGITS) for value in row["box"]],
-        }
-        for row in ([] if result.detected is None else result.detected.to_dict()["objects"])
-    ]
+    objects: list[dict[str, Any]] = result.to_dict().get("objects", [])
+    return objects
