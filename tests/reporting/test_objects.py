@@ -219,6 +219,13 @@ def test_classes_with_few_or_no_objects_are_named() -> None:
     assert advised(files_of(quiet(per_class=rows))) == ["Hold out images with dog."]
 
 
+def test_with_few_held_out_objects_more_should_be() -> None:
+    (advice, *_) = object_advice(files_of(quiet(num_objects=7, count=7)))
+    assert advice.what == "Hold out more images."
+    assert advice.why.startswith("It was measured on 7 objects in 7 images")
+    assert advice.command == "residual train cells --validation 0.2"
+
+
 def test_a_run_that_was_still_learning_should_go_on() -> None:
     files = files_of(quiet())
     files.held_out.extend(

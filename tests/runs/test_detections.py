@@ -49,3 +49,8 @@ def test_without_objects_only_the_figures_are_said() -> None:
     nothing = an_evaluation(num_objects=0, ap_interval=None, ap50_interval=None)
     assert found_at_thresholds(nothing) is None
     assert detections_in_words(nothing) == ["AP50 70.0 %, AP 50.3 %; 0 objects in 10 images"]
+
+
+def test_an_interval_of_nothing_right_is_left_out() -> None:
+    nothing = an_evaluation(ap=0.0, ap50=0.0, ap_interval=[0.0, 0.0], ap50_interval=[0.0, 0.0])
+    assert detections_in_words(nothing)[0] == "AP50 0.0 %, AP 0.0 %; 80 objects in 10 images"

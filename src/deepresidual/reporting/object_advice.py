@@ -18,6 +18,7 @@ _PHOTO_PX = 64  # networks that begin with images of this size or more are usual
 _WEIGHTS = "resnet18"
 _SURE, _SUSPECTED = 0.7, 6  # so sure false detections where nothing is annotated are worth a look
 _FEW_OBJECTS = 30  # of a class: its AP is then known to some ten points
+_FEW_HELD_OUT = 50  # of all classes
 _SMALL_GAP = 0.15  # by which small objects have a lower AP than large ones
 _MUCH_ROOM = 0.9  # share of the most detections of an image that images have on average
 _STILL_RISING = 0.02  # of AP in the last fifth of a run
@@ -32,6 +33,7 @@ def object_advice(files: RunFiles) -> list[Advice]:
     data = data_argument(files)
     rules = (
         _untested(evaluation),
+        _hold_out_more(evaluation, data),
         _look_for_unannotated(evaluation),
         _begin_with_photos(files, data),
         _learn_longer(files, data),
@@ -76,6 +78,19 @@ def _untested(evaluation: dict[str, Any]) -> Advice | None:
         f"Hold out images with {names}.",
         f"{names} {'has' if len(lacking) == 1 else 'have'} no object among the images that it was measured "
         "on, so how well it finds them is not known.",
+    )
+
+
+def _hold_out_more(evaluation: dict[str, Any], data: str) -> Advice | None:
+    """Advise more held-out images where there are too few objects for any figure."""
+    objects, images = evaluation["num_objects"], evaluation["count"]
+    if objects >= _FEW_HELD_OUT:
+        return None
+    return Advice(
+        "Hold out more images.",
+        f"It was measured on {objects:,} object{'s' if objects > 1 else ''} in {images:,} "
+        f"image{'s' if images > 1 else ''}, which tells little of how it does on others.",
+        f"residual train {data} --validation 0.2",
     )
 
 
@@ -157,7 +172,7 @@ def _few_objects(evaluation: dict[str, Any]) -> Advice | None:
     within = rarest.get("ap_interval")
     likely = (
         f": its AP is likely between {rounded_percent(within[0])} and {rounded_percent(within[1])}"
-        if within
+        if within and within[0] != within[1]
         else ""
     )
     others = f", the same for {len(rows) - 1} more classes" if len(rows) > 1 else ""
