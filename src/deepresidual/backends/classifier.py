@@ -53,7 +53,9 @@ NOT_FINITE_REMEDY = "check its weights: variances below 0 and weights that overf
 ASKED_FOR = "asked for"
 """The reason of a precision that was named."""
 
-DETECTORS_ARE_FOR = "a detector is for 'residual predict', 'evaluate', 'report' and 'train --weights'"
+DETECTORS_ARE_FOR = (
+    "a detector is for 'residual predict', 'evaluate', 'compare', 'report' and 'train --weights'"
+)
 """What to do with a model that finds objects, where a classifier is asked for."""
 
 PREDICT_BATCH_SIZE = 32
