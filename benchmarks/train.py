@@ -99,6 +99,7 @@ ROWS = (
     _MEMORY_CHECKPOINTED,
     _CIFAR,
     _DETECT,
+    _DETECT_AUTO,
     _DETECT_SLIM,
     _EPOCH,
     _GPU,

@@ -43,6 +43,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 def test_names_of_rows_are_distinct() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
+    assert {"detect", "detect-auto", "detect-slim"} < {row.name for row in ROWS}
 
 
 # With our own network in place of the peers': nothing else of them is less.
