@@ -45,8 +45,9 @@ def compare(
 
     Args:
         what: Two models, each a MODEL as for 'residual evaluate', so folders of 'residual export' as well,
-            or the file of predictions that it wrote (.csv, .jsonl or .parquet); and the data to
-            measure models on. Default: the data of a run that is among them.
+            or the file of predictions that it wrote (.csv, .jsonl or .parquet; of detectors .json, too,
+            with the data behind them); and the data to measure models on. Default: the data of a run that
+            is among them.
         split: train, val or test. Default: test if there is one, else val.
         keep_training_images: Count the images that a run has trained on, too; else they are left out.
         report: Write a page into this file: what each is better at, and the images that only one has right.
@@ -65,14 +66,20 @@ def compare(
         from deepresidual.reporting.pages import require_ours
 
         require_ours(report, option="--report")
+    from deepresidual.cli.detector_evaluation import (
+        compare_files,
+        compare_two_detectors,
+        hold_boxes,
+        holds_results,
+    )
     from deepresidual.evaluation.results import read_results
     from deepresidual.runtime.table_file import TABLE_SUFFIXES
 
+    if len(what) == 3 and holds_results(first) and holds_results(second) and hold_boxes(what[2]):
+        return compare_files((first, second), what[2], _given(asked))
     files = [Path(name).suffix.casefold() in TABLE_SUFFIXES for name in (first, second)]
     data = "" if all(files) and len(what) == 2 else _data(what, files)
     if not any(files) and _are_detectors(first, second):
-        from deepresidual.cli.detector_evaluation import compare_two_detectors
-
         return compare_two_detectors((first, second), data, _given(asked))
     read = {name: read_results(name) for name, is_file in zip((first, second), files, strict=True) if is_file}
     setups = _setups(

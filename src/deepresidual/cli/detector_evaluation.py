@@ -12,7 +12,16 @@ from deepresidual.runtime.files import expanded
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["compare_two_detectors", "evaluate_detector", "evaluate_file", "holds_results"]
+    from deepresidual.evaluation.objects import DetectorComparison
+
+__all__ = [
+    "compare_files",
+    "compare_two_detectors",
+    "evaluate_detector",
+    "evaluate_file",
+    "hold_boxes",
+    "holds_results",
+]
 
 # Options that have a meaning for boxes; what the evaluation calls them where that differs.
 _OPTIONS = {
@@ -110,13 +119,44 @@ def compare_two_detectors(names: tuple[str, str], data: str, given: Mapping[str,
 
     options = {_OPTIONS[name]: value for name, value in given.items() if name in _OPTIONS}
     setups = DetectionSetup.open_two(names, data, **options)
-    compared = compare_detectors(*setups)
-    if given.get("json"):
-        left_out = {"num_left_out": setups[0].num_left_out} if setups[0].num_left_out else {}
-        print_json({"first": names[0], "second": names[1], **left_out, **compared.to_dict()})
+    left_out = {"num_left_out": setups[0].num_left_out} if setups[0].num_left_out else {}
+    _print_compared(names, compare_detectors(*setups), left_out, as_json=given.get("json", False))
+    return 0
+
+
+def hold_boxes(data: str) -> bool:
+    """Return whether a data set has boxes."""
+    from deepresidual.data.source import open_source, require_exists
+    from deepresidual.data.source.annotated.split import DETECTION
+
+    require_exists(data)
+    return open_source(data).task == DETECTION
+
+
+def compare_files(names: tuple[str, str], data: str, given: Mapping[str, Any]) -> int:
+    """Compare two files of what detectors found, and print which is better.
+
+    Args:
+        names: The two.
+        data: The data set.
+        given: Options of ``residual compare`` that were given, by name.
+    """
+    _require_meaning(given, ("split", "json"), "results in files")
+    from deepresidual.evaluation.objects import compare_results
+
+    options = {"split": given["split"]} if "split" in given else {}
+    compared = compare_results(*names, data, **options)
+    _print_compared(names, compared, {}, as_json=given.get("json", False))
+    return 0
+
+
+def _print_compared(
+    names: tuple[str, str], compared: DetectorComparison, facts: Mapping[str, int], *, as_json: bool
+) -> None:
+    if as_json:
+        print_json({"first": names[0], "second": names[1], **facts, **compared.to_dict()})
     else:
         print_comparison(names, compared)
-    return 0
 
 
 def _require_meaning(given: Mapping[str, Any], known: Sequence[str], what: str = "a detector") -> None:

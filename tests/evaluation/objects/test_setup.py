@@ -286,6 +286,22 @@ def test_a_comparison_is_that_of_the_matches(model: TorchDetector, coco: str) ->
     assert low <= compared.ap_difference.difference <= high
 
 
+def test_two_files_of_results_are_compared_as_their_detectors_are(
+    model: TorchDetector, coco: str, tmp_path: Path, capsys: Capture
+) -> None:
+    other = tiny_detector(LABELS, side_px=48)
+    files = [str(tmp_path / name) for name in ("a.json", "b.csv")]
+    for each, file in zip((model, other), files, strict=True):
+        evaluate(each, coco, predictions=file)
+    assert main(["compare", *files, coco, "--split", "test", "--json"]) == 0
+    document = printed(capsys)
+    setups = [DetectionSetup.open(each, coco) for each in (model, other)]
+    expected = {"first": files[0], "second": files[1], **compare_detectors(*setups).to_dict()}
+    assert {name: document[name] for name in expected} == expected
+    assert main(["compare", *files, coco, "--device", "cpu"]) == 2
+    assert "--device has no meaning for results in files" in capsys.readouterr().err
+
+
 def test_a_detector_and_a_classifier_are_not_compared(
     folders: tuple[str, str], shapes: str, capsys: Capture
 ) -> None:

@@ -25,7 +25,6 @@ from deepresidual.evaluation.objects.measure import matched, measure
 from deepresidual.evaluation.objects.result import DetectionEvaluation
 from deepresidual.evaluation.objects.results_file import (
     ResultNames,
-    read_results,
     require_result_suffix,
     write_results,
 )
@@ -240,44 +239,6 @@ def compare_detectors(first: DetectionSetup, second: DetectionSetup) -> Detector
         )
         matches.append(matched(found, truth, len(setup.rows), rules))
     return compare_matches(matches[0], matches[1], rules.metric)
-
-
-def evaluate_results(
-    path: str | Path,
-    data: SampleSource | str | Path,
-    options: EvaluationOptions | None = None,
-    **keywords: Unpack[EvaluationKeywords],
-) -> DetectionEvaluation:
-    """Measure what a file says was found: of ``residual evaluate --predictions``, or of another program.
-
-    Args:
-        path: A ``.json`` of COCO's format of results, or a table ``.csv``, ``.jsonl`` or ``.parquet``; see
-            :mod:`deepresidual.evaluation.objects.results_file`.
-        data: A data set with boxes.
-        options: Split and rules.
-        keywords: Fields of :class:`EvaluationOptions` that replace those of ``options``.
-
-    Raises:
-        ConfigurationError: An option is out of range, or the name of the file ends in no known format.
-        DataError: The data or the file cannot be used.
-    """
-    chosen = replaced(options or EvaluationOptions(), keywords, "evaluate_results")
-    file = expanded(path)
-    require_result_suffix(file, "the file of results")
-    source, split = opened_data(data, chosen, [])
-    if source.task != DETECTION:
-        raise DataError(f"{source.name} has no boxes", expected="data with boxes: COCO, Pascal VOC or YOLO")
-    names = ResultNames.of(source, split)
-    samples = source.split(split)
-    return measure(
-        canonical_split(split) or split,
-        read_results(file, names),
-        [objects_of(samples, index) for index in range(len(samples))],
-        source.classes,
-        keys=names.keys,
-        image_ids=names.image_ids,
-        rules=Rules(chosen.metric),
-    )
 
 
 def _on(setup: DetectionSetup, samples: Split, num_left_out: int) -> DetectionSetup:
