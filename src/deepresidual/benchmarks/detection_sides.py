@@ -15,7 +15,6 @@ from deepresidual.data.objects import Objects, ObjectsBatch
 from deepresidual.data.source.annotated.split import DETECTION
 from deepresidual.runs.plan import Plan
 from deepresidual.runtime.compute import PrecisionChoice
-from deepresidual.training.detectors import whole_images
 from deepresidual.zoo import default_preprocess, entry
 from deepresidual.zoo.detectors import detector_of
 
@@ -40,13 +39,13 @@ class DetectionProblem(Problem):
     def plan(self, *, activation_checkpointing: bool = False) -> Plan:
         """Return the plan of such a run."""
         backbone = replace(entry(self.model).spec, activation_checkpointing=activation_checkpointing)
-        preprocess = whole_images(default_preprocess(backbone).at_size(self.image_px))
+        px, preprocess = self.image_px, default_preprocess(backbone)
         settled = settle_precision(self.precision, backbone, self.device, image_px=self.image_px)
         return replace(
             self.plan_of(backbone, settled.precision),
             precision_reason=settled.reason,
             spec=detector_of(backbone, self.kind, NUM_CLASSES),
-            preprocess=replace(preprocess, resize_px=self.image_px, crop_px=self.image_px),
+            preprocess=replace(preprocess, fit="whole", resize_px=px, crop_px=px),
             classes=tuple(str(number) for number in range(NUM_CLASSES)),
             task=DETECTION,
             compiled=False,
