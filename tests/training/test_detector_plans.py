@@ -21,6 +21,7 @@ from deepresidual.tasks import task_of
 from deepresidual.training.networks import first_network
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.plan import make_plan, settle_learning
+from deepresidual.zoo.detectors import detector as zoo_detector
 from tests.detectors import BODY, TINY_DETECTOR, write_shapes
 from tests.training.parts import CPU, state
 
@@ -151,6 +152,17 @@ def test_a_spec_has_the_classes_and_channels_of_the_data(shapes: SampleSource) -
 )
 def test_the_detector_follows_from_images_and_network(shapes: SampleSource, model: str, name: str) -> None:
     assert plan_of(shapes, model).model == name
+
+
+def test_small_networks_see_images_as_large_as_their_anchors_are_for(
+    shapes: SampleSource, tmp_path: Path
+) -> None:
+    plan = plan_of(shapes, "resnet20-c4")
+    assert (plan.preprocess.crop_px, plan.train_px) == (64, 64)
+    assert plan_of(shapes, "resnet20-c4", image_px=96).preprocess.crop_px == 96
+    assert plan_of(shapes, "resnet18-fpn-tiny").preprocess.crop_px == 416
+    kept = detector(tmp_path / "kept", *shapes.classes, spec=zoo_detector("resnet20-c4", 2))
+    assert plan_of(shapes, weights=kept).preprocess.crop_px == 32
 
 
 def test_options_of_the_network_reach_its_backbone(shapes: SampleSource) -> None:

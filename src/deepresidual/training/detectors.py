@@ -13,6 +13,7 @@ from deepresidual.preprocess import Preprocess
 from deepresidual.recipe import Recipe
 from deepresidual.runs.plan import Plan
 from deepresidual.spec import DetectorSpec, NetworkSpec, ResNetSpec
+from deepresidual.training.options import TrainOptions
 from deepresidual.zoo.detectors import detector, detector_of, is_detector, name_of
 
 DETECT = "detect"
@@ -62,6 +63,19 @@ def settled_detector(
 
 def _usual_kind(spec: ResNetSpec) -> str:
     return "c4" if spec.stem == "cifar" else "fpn-slim"
+
+
+def wants_small_images(
+    source: SampleSource, model: str | NetworkSpec | None, network: NetworkSpec, options: TrainOptions
+) -> bool:
+    """Return whether the anchors of a detector are those for small images, and nothing says their size.
+
+    The recipe for photos says one of photos, in which all objects are larger than these anchors.
+    """
+    is_said = options.image_px is not None or options.recipe is not None or "crop_px" in options.changes
+    if is_said or source.preprocess is not None or isinstance(model, DetectorSpec):
+        return False
+    return isinstance(network, DetectorSpec) and network.backbone.stem == "cifar"
 
 
 def whole_images(record: Preprocess, of_data: Preprocess | None) -> Preprocess:

@@ -38,6 +38,7 @@ from deepresidual.training.detectors import (
     check_detection,
     compiled_detector,
     settled_detector,
+    wants_small_images,
     whole_images,
 )
 from deepresidual.training.optimizer import check_frozen_stages
@@ -99,6 +100,9 @@ def settle_learning(
             remedy="leave out --model",
         )
     usual = _usual_preprocess(source, spec, start)
+    if wants_small_images(source, model, network, options):
+        is_kept = start is not None and isinstance(start.spec, DetectorSpec)
+        options = replace(options, image_px=usual.crop_px if is_kept else SMALL_PX)
     detects = isinstance(network, DetectorSpec)
     if detects:
         usual = whole_images(usual, source.preprocess)
