@@ -54,3 +54,8 @@ def test_without_objects_only_the_figures_are_said() -> None:
 def test_an_interval_of_nothing_right_is_left_out() -> None:
     nothing = an_evaluation(ap=0.0, ap50=0.0, ap_interval=[0.0, 0.0], ap50_interval=[0.0, 0.0])
     assert detections_in_words(nothing)[0] == "AP50 0.0 %, AP 0.0 %; 80 objects in 10 images"
+
+
+def test_a_narrow_interval_has_a_digit_more() -> None:
+    narrow = an_evaluation(ap_interval=[0.5011, 0.5049], ap50_interval=[0.70001, 0.70002])
+    assert detections_in_words(narrow)[0].startswith("AP50 70.0 %, AP 50.3 % (50.1–50.5 %);")

@@ -159,7 +159,9 @@ def _found_in_words(evaluation: Mapping[str, Any]) -> str:
 
 
 def _within(interval: Sequence[float] | None) -> str:
-    """Return an interval in per cent; nothing where all draws of the images are alike, as with none right."""
-    if interval is not None and interval[0] == interval[1]:
-        return ""
-    return "" if interval is None else f" ({100 * interval[0]:.0f}–{100 * interval[1]:.0f} %)"
+    """Return an interval in per cent; nothing where its ends are the same, as those of nothing right."""
+    for digits in range(2):
+        low, high = (f"{100 * end:.{digits}f}" for end in interval or (0, 0))
+        if low != high:
+            return f" ({low}–{high} %)"
+    return ""
