@@ -128,7 +128,7 @@ def test_answers_name_what_there_is() -> None:
 
 def test_evaluate_names_the_nearest_keyword() -> None:
     with pytest.raises(ConfigurationError, match="no keyword 'batchsize'; expected one of batch_size"):
-        deepresidual.evaluate("resnet20-digits", "digits", batchsize=4)  # type: ignore[call-arg]
+        deepresidual.evaluate("resnet20-digits", "digits", batchsize=4)  # type: ignore[call-overload]
 
 
 # -- networks with a classifier of one's own ----------------------------------------------------------------
