@@ -175,8 +175,8 @@ def test_changed_bytes_are_a_data_set_or_a_sentence(tmp_path: Path, kind: str) -
             file.write_bytes(changed)
             try:
                 source = open_source(f"{kind}:{tmp_path}")
-                for split in source.splits.values():
-                    assert [len(objects_of(split, index)) for index in range(len(split))]
+                for samples in source.splits.values():
+                    assert [len(objects_of(samples, index)) for index in range(len(samples))]
             except DataError:
                 refused += 1
         file.write_bytes(content)
