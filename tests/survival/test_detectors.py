@@ -81,11 +81,21 @@ def test_two_ranks_killed_end_with_the_same_bits(boxes: Trials, step: int) -> No
 
 
 @pytest.mark.test_all
+@pytest.mark.parametrize("batch_norm", ["train", "frozen"])
 @pytest.mark.parametrize("of", [variant, pyramid], ids=["c4", "fpn"])
-def test_two_ranks_see_the_same_samples_and_have_the_same_curve(boxes: Trials, of: Any) -> None:
+def test_two_ranks_see_the_same_samples_and_have_the_same_curve(
+    boxes: Trials, of: Any, batch_norm: str, tmp_path: Path
+) -> None:
     # A proposal that one rounding more lifts over another is a jump, so short steps.
-    slow = {"learning_rate": 1e-4, "warmup_epochs": 0.0}
-    one, two = (boxes.undisturbed.of(of(num_ranks, **slow)).folder for num_ranks in (1, 2))
+    slow: dict[str, Any] = {"learning_rate": 1e-4, "warmup_epochs": 0.0}
+    if batch_norm == "frozen":
+        # Whole images of several sizes, which then go through the network one size after the other.
+        slow |= {"batch_norm": "frozen", "crop": "multi-scale", "min_side_px": 16, "max_side_px": 32}
+        boxes.finish("start", of(epochs=1.0))
+    weights = {"weights": str(tmp_path / "start")} if batch_norm == "frozen" else {}
+    for num_ranks in (1, 2):
+        boxes.finish(f"{num_ranks}", of(num_ranks, **slow), **weights)
+    one, two = (boxes.folder / f"{num_ranks}" for num_ranks in (1, 2))
     assert samples_of(one) == samples_of(two)
     assert len(set(samples_of(one))) == STEPS
     for ours, theirs in zip(metrics_of(one), metrics_of(two), strict=True):
@@ -106,7 +116,8 @@ def test_ranks_without_any_object_or_image_do_not_wait_for_ever(
     # Synchronized statistics need one micro-batch a rank, and a batch of nothing ends a run.
     size, of_micro_batch = (4, None) if synchronized else (12, 1)
     changes = {"sync_batch_norm": synchronized, "batch_size": size, "micro_batch_size": of_micro_batch}
-    trials.finish("run", of(2, epochs=1.0, **changes), bad_samples="skip")
+    children = trials.finish("run", of(2, epochs=1.0, **changes), bad_samples="skip")
+    assert not [child.said for child in children if "Warning" in child.said]  # of DistributedDataParallel
     assert [*record_of(tmp_path / "run")["bad_samples"]] == ["JPEGImages/0007.png"]
 
 

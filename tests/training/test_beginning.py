@@ -9,18 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from deepresidual.cli import main
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.errors import MachineError, ModelFileError
-from deepresidual.models import weights
+from deepresidual.models import load, weights
 from deepresidual.models.weights import ResolvedWeights
+from deepresidual.nn import BODY
 from deepresidual.recipe import Recipe
+from deepresidual.tasks import task_of
 from deepresidual.training.beginning import Beginning, begun, settle_beginning, with_held_out
+from deepresidual.training.networks import first_network
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.plan import settle_learning
 from tests.conftest import TINY, write_photos
 from tests.detectors import TINY_DETECTOR, write_shapes
+from tests.fakes.hub import FakeHub
 from tests.training.parts import CPU, a_run, a_start, record_of
 
 ONLINE = "online"
@@ -188,6 +193,18 @@ def test_a_detector_whose_weights_cannot_be_had_begins_from_nothing(
     assert "run 'residual fetch resnet18.tv_in1k --to resnet18', copy the folder here" in found.notes[0]
     plan = settle_learning(boxes, None, begun(TrainOptions(), found))
     assert (plan.model, plan.recipe.name, plan.recipe.batch_norm) == ("resnet18-fpn-tiny", "detect", "train")
+
+
+@pytest.mark.test_all
+def test_the_release_becomes_the_network_of_the_detector(boxes: SampleSource, hub: FakeHub) -> None:
+    hub.add_timm("timm/resnet18.tv_in1k", "resnet18.tv_in1k")
+    found = settled(boxes)
+    assert (found.begins_with, found.name.partition("@")[0]) == ("released", "resnet18.tv_in1k")
+    plan = settle_learning(boxes, None, begun(TrainOptions(), found))
+    assert (plan.model, plan.recipe.name, plan.preprocess.fit) == ("resnet18-fpn-slim", "detect", "whole")
+    first = first_network(plan, task_of(plan), Path(found.weights)).state_dict()
+    theirs = load(found.weights).network.state_dict()
+    assert all(torch.equal(first[f"{BODY}{name}"], theirs[name]) for name in theirs if name[:3] != "fc.")
 
 
 @pytest.mark.parametrize(

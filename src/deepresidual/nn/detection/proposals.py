@@ -66,15 +66,20 @@ class ProposalHead(nn.Module):
         count = self.cls_logits.out_channels
         places, kinds = anchors // count, anchors % count
         conv = cast("nn.Conv2d", self.conv.get_submodule("0.0"))
-        weight = conv.weight.permute(0, 2, 3, 1).flatten(1)
-        hidden = functional.relu(functional.linear(_patches(maps, images, places), weight, conv.bias)).float()
+        patches = _patches(maps, images, places)
+        hidden = functional.relu(functional.linear(patches, _as_matrix(conv), conv.bias)).float()
         with torch.autocast(hidden.device.type, enabled=False):
             logits, codes = (
-                functional.linear(hidden, layer.weight.flatten(1), layer.bias)
+                functional.linear(hidden, _as_matrix(layer), layer.bias)
                 for layer in (self.cls_logits, self.bbox_pred)
             )
         each = torch.arange(len(anchors), device=anchors.device)
         return logits[each, kinds], codes.view(-1, count, 4)[each, kinds]
+
+
+def _as_matrix(conv: nn.Conv2d) -> Tensor:
+    """Return the weight of a convolution as ``(out, height · width · in)``, as gradients lie in memory."""
+    return conv.weight.permute(0, 2, 3, 1).flatten(1)
 
 
 class ProposalNetwork(nn.Module):
