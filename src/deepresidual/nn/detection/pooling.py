@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from deepresidual.nn.detection.boxes import areas
+from deepresidual.nn.detection.gathering import pixel_table, weighted_sums
 from deepresidual.nn.detection.operators import roi_align
 from deepresidual.spec import Regions
 
@@ -138,9 +138,8 @@ def _gather_aligned(
     first = (starts[levels] + images * height * width)[:, None, None]
     pixels = (first + rows * width[:, None, None])[:, :, None, :, None] + columns[:, None, :, None, :]
     weights = row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]
-    table = torch.cat([level.permute(0, 2, 3, 1).reshape(-1, level.shape[1]) for level in maps])
     each = (2 * sampling) ** 2
-    pooled = _WeightedSums.apply(table, pixels.reshape(-1, each), weights.reshape(-1, each))
+    pooled = weighted_sums(pixel_table(maps), pixels.reshape(-1, each), weights.reshape(-1, each))
     features: Tensor = pooled.view(len(boxes), bins, bins, -1).permute(0, 3, 1, 2)
     return features
 
@@ -165,32 +164,3 @@ def _axis(low: Tensor, high: Tensor, length: Tensor, bins: int, sampling: int) -
     pixels = torch.stack([before, after], dim=-1)
     shape = (len(low), bins, 2 * sampling)
     return pixels.reshape(shape), weights.reshape(shape)
-
-
-class _WeightedSums(torch.autograd.Function):
-    """Sums of rows of a table, ``(R, C)``, at places ``(K, n)`` with weights ``(K, n)`` → ``(K, C)``."""
-
-    @staticmethod
-    def forward(ctx, table: Tensor, places: Tensor, weights: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(places, weights)
-        ctx.num_rows = len(table)
-        return functional.embedding_bag(places, table, per_sample_weights=weights, mode="sum")
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
-        places, weights = ctx.saved_tensors
-        # The same sum with rows and bags exchanged: every row of the table gathers the bags that read it.
-        ordered, order = torch.sort(places.reshape(-1).int(), stable=True)
-        rows = torch.arange(ctx.num_rows, dtype=torch.int32, device=places.device)
-        offsets = torch.searchsorted(ordered, rows)
-        return (
-            functional.embedding_bag(
-                order // places.shape[1],
-                grad.contiguous(),
-                offsets,
-                per_sample_weights=weights.reshape(-1)[order],
-                mode="sum",
-            ),
-            None,
-            None,
-        )

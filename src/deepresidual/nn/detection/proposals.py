@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from deepresidual.nn.detection import boxes as boxes_
 from deepresidual.nn.detection.anchors import inside, make_anchors
+from deepresidual.nn.detection.gathering import pixel_table, weighted_sums
 from deepresidual.nn.detection.matching import Taught, match
 from deepresidual.nn.detection.sampling import draw_samples
 from deepresidual.spec import DetectorSpec
@@ -231,6 +232,8 @@ def _patches(maps: Sequence[Tensor], images: Tensor, places: Tensor) -> Tensor:
     pixels = (starts[:, None, None] + rows[:, :, None] * width[:, None, None] + columns[:, None, :]).flatten(
         1
     )
-    table = torch.cat([level.permute(0, 2, 3, 1).reshape(-1, level.shape[1]) for level in maps])
-    patches = table[pixels.where(is_inside, 0).flatten()].view(*pixels.shape, -1)
-    return (patches * is_inside[..., None]).flatten(1)
+    # A sum of one pixel, or of none.
+    patches = weighted_sums(
+        pixel_table(maps), pixels.where(is_inside, 0).view(-1, 1), is_inside.float().view(-1, 1)
+    )
+    return patches.view(len(places), -1)
