@@ -169,6 +169,7 @@ def test_a_loss_that_is_not_finite_names_the_samples(boxes: Trials) -> None:
 # -- signals ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.test_all
 def test_a_signal_in_the_middle_of_an_evaluation_saves_and_ends(boxes: Trials) -> None:
     marker = boxes.folder / "read"
     obstacle = {"split": "test", "read": 5, "marker": str(marker), "signal": signal.SIGTERM}

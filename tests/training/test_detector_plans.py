@@ -22,7 +22,7 @@ from deepresidual.training.networks import first_network
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.plan import make_plan, settle_learning
 from deepresidual.zoo.detectors import detector as zoo_detector
-from tests.detectors import BODY, TINY_DETECTOR, write_shapes
+from tests.detectors import BODY, TINY_DETECTOR, few_scenes, write_shapes
 from tests.training.parts import CPU, state
 
 CROP = Preprocess(24, 32, (0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
@@ -32,6 +32,12 @@ CROP = Preprocess(24, 32, (0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> SampleSource:
     """Pictures of discs and squares."""
     return open_source(write_shapes(tmp_path_factory.mktemp("data") / "shapes", 6, 3))
+
+
+@pytest.fixture(scope="module")
+def scenes() -> SampleSource:
+    """Scenes of digits, which are gray and of 64 px."""
+    return few_scenes()
 
 
 def classifier(folder: Path, spec: ResNetSpec = BODY) -> Path:
@@ -81,15 +87,15 @@ def test_its_preprocessing_shows_whole_images_as_large(shapes: SampleSource, tmp
     assert plan.preprocess == dataclasses.replace(CROP, fit="whole", crop_px=32)
 
 
-def test_data_that_says_the_size_of_its_images_has_it_kept(tmp_path: Path) -> None:
-    # digit-scenes are gray and of 64 px; the weights want three channels, and see them in gray colours.
-    plan = plan_of(open_source("digit-scenes"), weights=str(classifier(tmp_path / "start")))
+def test_data_that_says_the_size_of_its_images_has_it_kept(scenes: SampleSource, tmp_path: Path) -> None:
+    # The weights want three channels, and see them in gray colours.
+    plan = plan_of(scenes, weights=str(classifier(tmp_path / "start")))
     assert plan.preprocess == dataclasses.replace(CROP, fit="whole", crop_px=64, resize_px=64)
     assert (plan.backbone.in_channels, plan.recipe.name) == (3, "digit_scenes")
 
 
-def test_a_bundled_network_of_colours_learns_gray_scenes() -> None:
-    plan = plan_of(open_source("digit-scenes"), weights="resnet56-cifar10")
+def test_a_bundled_network_of_colours_learns_gray_scenes(scenes: SampleSource) -> None:
+    plan = plan_of(scenes, weights="resnet56-cifar10")
     assert (plan.model, plan.preprocess.channels, plan.preprocess.crop_px) == ("resnet56-c4", "rgb", 64)
 
 
@@ -139,10 +145,10 @@ def test_a_detector_does_not_learn_classes_of_images(photos: Path, tmp_path: Pat
 # -- the network -----------------------------------------------------------------------------------------
 
 
-def test_a_spec_has_the_classes_and_channels_of_the_data(shapes: SampleSource) -> None:
+def test_a_spec_has_the_classes_and_channels_of_the_data(shapes: SampleSource, scenes: SampleSource) -> None:
     plan = plan_of(shapes, TINY_DETECTOR)
     assert (plan.model, plan.spec.num_classes) == ("custom", 2)
-    gray = plan_of(open_source("digit-scenes"), TINY_DETECTOR)
+    gray = plan_of(scenes, TINY_DETECTOR)
     assert (gray.spec.num_classes, gray.spec.in_channels) == (10, 1)
 
 
