@@ -293,13 +293,14 @@ def detectors_table(folder: Path = RESULTS) -> str:
     """Return what detectors reach on test images as Markdown; nothing where nothing was measured.
 
     Args:
-        folder: Where ``…detectors….json`` lie, which ``benchmarks/detectors.py`` writes. Where several hold a
-            data set, the last by name counts.
+        folder: Where ``…detectors….json`` lie; those that ``benchmarks/detectors.py`` has written are read.
+            Where several hold a data set, the last by name counts.
     """
     measured: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     for path in sorted(folder.glob("*detectors*.json")):
         document = json.loads(path.read_text("utf-8"))
-        measured.update({row["name"]: (row, document) for row in document["rows"]})
+        if document["benchmark"] == "detectors":
+            measured.update({row["name"]: (row, document) for row in document["rows"]})
     if not measured:
         return ""
     heads = ("data", "detector", "training", "test images", "AP50", "AP", "AP of one seed, 95 %", "time")

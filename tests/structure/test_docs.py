@@ -88,6 +88,7 @@ def test_detectors_have_means_over_seeds_and_the_newest_result_counts(tmp_path: 
     figures = {"ap50": {"mean": 0.99, "range": [0.98, 1.0]}, "ap": {"mean": 0.71, "range": [0.71, 0.71]}}
     row = {"name": "digit-scenes", "details": {"runs": runs, "figures": figures}}
     document = {
+        "benchmark": "detectors",
         "command": ["detectors.py", "digit-scenes"],
         "commit": "0123456789abcdef",
         "date": "2026-11-30T12:00:00+00:00",
@@ -98,6 +99,8 @@ def test_detectors_have_means_over_seeds_and_the_newest_result_counts(tmp_path: 
     older = {**document, "rows": [{**row, "details": {"runs": runs[:1], "figures": {}}}]}
     (tmp_path / "2026-11-29-here-detectors.json").write_text(json.dumps(older))
     (tmp_path / "2026-11-30-here-detectors.json").write_text(json.dumps({**document, "rows": [row]}))
+    other = {**document, "benchmark": "train", "rows": [{"name": "detectors-speed"}]}
+    (tmp_path / "2026-12-01-here-detectors-speed.json").write_text(json.dumps(other))
     head, rule, line, _, conditions = table(tmp_path).splitlines()
     assert head.count("|") == rule.count("|") == line.count("|")
     assert line == (
