@@ -9,6 +9,7 @@ with ``--minutes`` where ``@MINUTES`` follows. The test images are measured once
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import tempfile
@@ -33,9 +34,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     rows = [_row(*_parts(each), given.seeds) for each in given.data]
-    result = make_result("detectors", rows, len(given.seeds), torch.device("cpu"), ("torchvision",))
+    words = ["python", "benchmarks/detectors.py", *map(_without_place, given.data)]
+    result = dataclasses.replace(
+        make_result("detectors", rows, len(given.seeds), torch.device("cpu"), ("torchvision",)),
+        command=[*words, "--seeds", *map(str, given.seeds)],
+    )
     if given.out is not None:
         result.save(given.out)
+
+
+def _without_place(argument: str) -> str:
+    """Return an argument without the folder that the data lay in."""
+    name, data, minutes = _parts(argument)
+    place = "" if data == name else f"={Path(data).name}"
+    return f"{name}{place}" + (f"@{minutes}" if minutes else "")
 
 
 def _parts(argument: str) -> tuple[str, str, str]:
