@@ -37,6 +37,7 @@ __all__ = [
     "escaped",
     "kind_of",
     "listed",
+    "misspelled",
     "nearest",
     "quoted",
     "shortened",
@@ -238,3 +239,17 @@ def nearest(name: str, choices: Iterable[str], count: int = 3, cutoff: float = 0
     """
     folded = {choice.casefold(): choice for choice in choices}
     return [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, count, cutoff)]
+
+
+def misspelled(name: str, choices: Iterable[str]) -> str:
+    """Return the one of ``choices`` that ``name`` may be meant for; empty: there is none.
+
+    Names that differ by their numbers stand for different things, as ``IMG_0012`` and ``IMG_0013``.
+    """
+    numbers = _numbers(name)
+    alike = (choice for choice in choices if not numbers or _numbers(choice) in ([], numbers))
+    return next(iter(nearest(name, alike, count=1, cutoff=0.8)), "")
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(digits) for digits in re.findall("[0-9]+", name)]

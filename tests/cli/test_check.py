@@ -94,7 +94,9 @@ def test_a_kind_that_is_frequent_is_cut_in_the_table_only(photos: Path, capsys: 
 
 def test_a_folder_that_cannot_be_opened(tmp_path: Path, capsys: Capture) -> None:
     assert main(["check", str(tmp_path)]) == 3
-    assert capsys.readouterr().out.startswith(f"error: {tmp_path} has no class folders; expected train/CLASS")
+    out = capsys.readouterr().out
+    assert out.startswith(f"error: {tmp_path} holds no images; expected train/CLASS/IMAGE")
+    assert "annotated as COCO JSON" in out
     assert main(["check", str(tmp_path / "gone"), "--json"]) == 3
     document = json.loads(capsys.readouterr().out)
     assert (document["ok"], document["num_samples"], document["counts"]) == (False, {}, {"structure": 1})

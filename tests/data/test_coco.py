@@ -150,8 +150,8 @@ def test_boxes_crowds_and_areas(tmp_path: Path) -> None:
         ("box-outside", "annotation 3 (cat)", False),
     }
     assert str(source.ignored[0]) == (
-        "annotation 2 (cat) of annotations/instances_train2017.json is not used: its box has no area "
-        "(bbox 3, 3, -2, 4)"
+        "annotation 2 (cat) of annotations/instances_train2017.json is not used: its left and right are "
+        "exchanged (bbox 3, 3, -2, 4)"
     )
 
 

@@ -56,7 +56,7 @@ def test_a_folder_with_a_colon_in_its_name_is_a_folder(
 ) -> None:
     (tmp_path / "csv:photos").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"^csv:photos has no class folders; expected train/CLASS/IMAGE"):
+    with pytest.raises(DataError, match=r"^csv:photos holds no images; expected train/CLASS/IMAGE"):
         open_source("csv:photos")
 
 

@@ -11,6 +11,7 @@ from deepresidual.data.source.annotated.source import findings_of
 from deepresidual.data.source.annotated.split import image_id_of, objects_of
 from deepresidual.data.source.annotated.xml import parse_xml
 from deepresidual.data.source.base import fingerprint_of
+from deepresidual.data.source.division import divide
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import DataError
 from tests.data.annotations import image, voc_xml, voc_year
@@ -160,8 +161,11 @@ def test_a_fingerprint_changes_with_a_box(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("xml", "message"),
     [
-        ("", r"^Annotations/a\.xml: the file is not XML \(no element found"),
-        ("<annotation><object>", r"^Annotations/a\.xml: the file is not XML \(no element found"),
+        ("", r"^Annotations/a\.xml: the file is cut off or broken at line 1; expected XML"),
+        (
+            "<annotation><object>",
+            r"^Annotations/a\.xml: the file is cut off or broken at line 1; expected XML",
+        ),
         ("<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>", r"^Annotations/a\.xml: the file has a document type"),
         ("<html/>", r"^Annotations/a\.xml: the file holds <html>; expected <annotation>"),
         (voc_xml(("", (1, 1, 5, 5))), r"^Annotations/a\.xml: object 1 has no name"),
@@ -206,6 +210,23 @@ def test_other_xml_is_no_annotation(tmp_path: Path) -> None:
             image(tmp_path / name / f"{number}.jpg")
     (tmp_path / "sitemap.xml").write_text("<urlset/>")
     assert open_source(tmp_path).task == "classification"
+
+
+def test_a_photo_of_another_number_is_no_hint(tmp_path: Path) -> None:
+    voc_year(tmp_path, {"train": ["img_0012", "img_0013"], "val": ["b"]})
+    (tmp_path / "JPEGImages" / "img_0012.jpg").unlink()
+    with pytest.raises(DataError, match=r"the image img_0012 is not there in JPEGImages; copy the images th"):
+        open_source(tmp_path)
+
+
+def test_a_single_image_without_objects_is_no_class_that_lacks_a_test(tmp_path: Path) -> None:
+    for name in "abcdefgh":
+        image(tmp_path / f"{name}.jpg")
+        objects = [] if name == "a" else [("cat", (1, 1, 9, 9))]
+        (tmp_path / f"{name}.xml").write_text(voc_xml(*objects))
+    notes = divide(open_source(tmp_path)).notes
+    assert "1 image has no objects, and teaches what the background looks like" in notes
+    assert not [note for note in notes if "label" in note or "cannot be tested" in note]
 
 
 def test_missing_files_are_named_with_the_nearest(tmp_path: Path) -> None:

@@ -15,7 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deepresidual.data.source.base import TRAIN, WHOLE, Row, SampleSource, Split, listed, names_of, stamps_of
+from deepresidual.data.source.base import (
+    DETECTION,
+    TRAIN,
+    WHOLE,
+    Row,
+    SampleSource,
+    Split,
+    listed,
+    names_of,
+    stamps_of,
+)
 from deepresidual.data.source.earlier_rows import EarlierRows
 from deepresidual.data.source.grouping import num_groups
 from deepresidual.data.source.stratified import held_out, unit_of
@@ -32,6 +42,9 @@ TEST_SHARE = 1 / 5
 
 NO_LABEL = "no label"
 """Stratum of images without any of several labels, behind those of the classes."""
+
+NO_OBJECT = "no object"
+"""Stratum of images without objects, where others have boxes."""
 
 
 def divide(source: SampleSource) -> SampleSource:
@@ -69,7 +82,7 @@ def divide(source: SampleSource) -> SampleSource:
             f"{_counted(number, 'group', 'stays', 'stay')} whole" if number else "no two are of one group"
         )
         clauses = [whole_groups, *clauses]
-    notes += _untested((*source.classes, NO_LABEL), labels, test.tolist())
+    notes += _untested(_strata(source), labels, test.tolist())
     grouped = dataclasses.replace(source, groups={**source.groups, WHOLE: units})
     return dataclasses.replace(
         grouped,
@@ -77,6 +90,10 @@ def divide(source: SampleSource) -> SampleSource:
         held_out="; ".join([HELD_OUT, *clauses]),
         notes=(*source.notes, *notes),
     )
+
+
+def _strata(source: SampleSource) -> tuple[str, ...]:
+    return (*source.classes, NO_OBJECT if source.task == DETECTION else NO_LABEL)
 
 
 def _with_near_copies(
@@ -91,7 +108,7 @@ def _with_near_copies(
     if len(whole) > MOST_IMAGES:
         return units, [], [f"more than {MOST_IMAGES:,} images: near-copies among them are not looked for"]
     found = near_copies(whole, labels)
-    names = (*source.classes, NO_LABEL)
+    names = _strata(source)
     notes = []
     for group in found.large:
         classes = listed({names[labels[index]] for index in group})
@@ -124,7 +141,7 @@ def _untested(classes: Sequence[str], labels: Sequence[int], test: Sequence[bool
     """Return a sentence about the classes of which nothing is held out; none where there are no such."""
     counts = Counter(labels)
     tested = {label for label, held in zip(labels, test, strict=True) if held}
-    lacking = sorted(set(counts) - tested)
+    lacking = sorted(label for label in set(counts) - tested if classes[label] != NO_OBJECT)
     if not lacking:
         return []
     single = [label for label in lacking if counts[label] == 1]

@@ -39,6 +39,11 @@ from deepresidual.data.source.base import (
 from deepresidual.data.source.files import hidden_folders, list_folder, split_in_name, walk
 from deepresidual.errors import DataError
 
+_EXPECTED = (
+    "train/CLASS/IMAGE and val/CLASS/IMAGE, or CLASS/IMAGE; or images with boxes, annotated as COCO JSON, "
+    "Pascal VOC XML or YOLO text"
+)
+
 
 def open_folder(root: Path) -> SampleSource:
     """Open a folder of images, or such a folder in an archive.
@@ -93,7 +98,7 @@ def _splits_among(root: Path, folders: list[Path]) -> dict[str, Path]:
     if not splits and len(folders) > 1 and all(named.values()) and any(map(_num_images, folders)):
         raise DataError(
             f"{root} has no class folders in {listed(folder.name for folder in folders)}",
-            expected=f"{folders[0].name}/CLASS/IMAGE",
+            expected=f"{folders[0].name}/CLASS/IMAGE, or annotations of boxes (COCO, Pascal VOC, YOLO)",
             remedy="sort the images into one folder a class, or give a .csv table of path and label",
         )
     if not any(named.values()):
@@ -146,9 +151,11 @@ def _agreed_classes(root: Path, parts: dict[str, Path]) -> dict[str, str]:
 def _open_unsplit(root: Path, folders: list[Path], ignored: list[IgnoredFile]) -> SampleSource:
     if not folders:
         tables = [name for name in list_folder(root).files if name.casefold().endswith(".csv")]
+        if not tables and not _num_images(root):
+            raise DataError(f"{root} holds no images", expected=_EXPECTED)
         raise DataError(
             f"{root} has no class folders",
-            expected="train/CLASS/IMAGE and val/CLASS/IMAGE, or CLASS/IMAGE",
+            expected=_EXPECTED,
             remedy=f"unpack it, and give the table {tables[0]}"
             if tables and not root.is_dir()
             else f"give the table itself: {root / tables[0]}"

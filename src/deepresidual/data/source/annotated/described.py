@@ -153,9 +153,19 @@ def _finding(image: DescribedImage, row: int, *, is_empty: bool, is_gone: bool) 
     size = "" if image.size is None else f" of {image.size[1]}×{image.size[0]} px"
     kind: FindingKind = "box-outside"
     if is_empty:
-        kind, sentence = "box-empty", f"its box has no area ({written})"
+        kind, sentence = "box-empty", f"{_why_empty(image.boxes[row])} ({written})"
     elif is_gone:
         sentence = f"its box lies outside of the image{size} ({written})"
     else:
         sentence = f"its box reaches over the edge of the image{size} and is cut there ({written})"
     return Finding(kind, image.file, image.subject(row), sentence, is_used=not (is_empty or is_gone))
+
+
+def _why_empty(box: tuple[float, float, float, float]) -> str:
+    left, top, right, bottom = box
+    exchanged = [
+        words
+        for words, first, last in (("left and right", left, right), ("top and bottom", top, bottom))
+        if first > last
+    ]
+    return f"its {' and its '.join(exchanged)} are exchanged" if exchanged else "its box has no area"

@@ -10,7 +10,7 @@ from pathlib import Path
 from deepresidual.data.formats import is_image_name
 from deepresidual.data.source.base import IgnoredFile, canonical_split
 from deepresidual.data.source.files import Listing, list_folder, split_in_name, walk
-from deepresidual.errors import DataError, listed, nearest
+from deepresidual.errors import DataError, listed, misspelled
 
 _IMAGES = re.compile(r"(jpeg)?images?|imgs?|data", re.IGNORECASE)
 
@@ -79,8 +79,8 @@ class ImageFiles:
     def missing(self, stem: str, named_in: str) -> DataError:
         """Return the error for an image that is not there; it names the nearest one."""
         where = self._folder.relative_to(self._root).as_posix()
-        close = nearest(stem, list(self._by_stem), count=1, cutoff=0.7)
-        hint = self._by_stem[close[0]][0].relative_to(self._root).as_posix() if close else ""
+        close = misspelled(stem, self._by_stem)
+        hint = self._by_stem[close][0].relative_to(self._root).as_posix() if close else ""
         return DataError(
             f"{named_in}: the image {stem} is not there{'' if where == '.' else f' in {where}'}",
             remedy=f"the nearest is {hint}" if hint else "copy the images there",
@@ -202,11 +202,11 @@ class ListedImages:
         there = {
             file: folder for folder, files in self._files.items() for file in files if is_image_name(file)
         }
-        close = nearest(name, list(there), count=1, cutoff=0.7)
+        close = misspelled(name, there)
         many = f", and {len(missing) - 1:,} more of {count:,}" if len(missing) > 1 else ""
         looked = [folder or "." for folder in folders if self._files.get(folder)]
         if close:
-            remedy = f"the nearest is {'/'.join(filter(None, (there[close[0]], close[0])))}"
+            remedy = f"the nearest is {'/'.join(filter(None, (there[close], close)))}"
         else:
             remedy = (
                 f"copy the images beside it; looked in {listed(looked, 5)}"

@@ -37,7 +37,7 @@ def parse_xml(content: bytes) -> ET.Element:
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:
-        raise DataError(f"the file is not XML ({error})") from error
+        raise DataError(f"the file is cut off or broken at line {error.lineno}", expected="XML") from error
     # Encodings that expat knows by name only, of several bytes a character.
     except (LookupError, ValueError) as error:
         raise DataError(f"the file is not XML ({error})", expected="XML in UTF-8") from error
