@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from deepresidual.estimator import ResNetClassifier
     from deepresidual.evaluation import Evaluation
     from deepresidual.evaluation.evaluate import evaluate
+    from deepresidual.evaluation.objects import DetectionEvaluation
     from deepresidual.evaluation.options import EvaluationOptions
     from deepresidual.exporting.export import Export, export
     from deepresidual.exporting.int8_options import Int8Options
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         create,
         list_weights,
         load,
+        load_detector,
         save,
     )
     from deepresidual.models.convert import Conversion, convert
@@ -57,6 +59,7 @@ __all__ = [
     "Classifier",
     "Conversion",
     "Detected",
+    "DetectionEvaluation",
     "DetectorSpec",
     "EncodedSample",
     "Evaluation",
@@ -86,6 +89,7 @@ __all__ = [
     "list_models",
     "list_weights",
     "load",
+    "load_detector",
     "open_dataset",
     "save",
     "train",
@@ -95,6 +99,7 @@ _HOMES = {
     "Classifier": "deepresidual.models",
     "Conversion": "deepresidual.models.convert",
     "Detected": "deepresidual.backends.detected",
+    "DetectionEvaluation": "deepresidual.evaluation.objects",
     "DetectorSpec": "deepresidual.spec",
     "EncodedSample": "deepresidual.data.source.base",
     "Evaluation": "deepresidual.evaluation",
@@ -123,6 +128,7 @@ _HOMES = {
     "list_models": "deepresidual.zoo",
     "list_weights": "deepresidual.models",
     "load": "deepresidual.models",
+    "load_detector": "deepresidual.models",
     "open_dataset": "deepresidual.data.source.dataset",
     "save": "deepresidual.models",
     "train": "deepresidual.training.launch",

@@ -27,19 +27,13 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = deepresidual.trian
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["convert", "create", "evaluate", "export", "list_models", "list_weights", "load", "save", "train"],
-)
+@pytest.mark.parametrize("name", GOLDEN["parameters"])
 def test_public_parameters(name: str) -> None:
     function = getattr(deepresidual, name)
     assert list(inspect.signature(function).parameters) == GOLDEN["parameters"][name]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["convert", "create", "evaluate", "export", "list_models", "list_weights", "load", "save", "train"],
-)
+@pytest.mark.parametrize("name", GOLDEN["parameters"])
 def test_public_docstrings_name_every_parameter(name: str) -> None:
     function = getattr(deepresidual, name)
     documentation = inspect.getdoc(function) or ""

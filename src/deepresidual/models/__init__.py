@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deepresidual.backends.detector import TorchDetector
     from deepresidual.backends.pytorch import TorchClassifier, require_torch
     from deepresidual.models.folder import Model, save
-    from deepresidual.models.loading import load
+    from deepresidual.models.loading import load, load_detector
     from deepresidual.models.network import create
     from deepresidual.models.source import list_weights, model_folder
     from deepresidual.models.weights import (
@@ -39,6 +39,7 @@ __all__ = [
     "detects_objects",
     "list_weights",
     "load",
+    "load_detector",
     "load_network",
     "load_torch",
     "model_folder",
@@ -61,6 +62,7 @@ _HOMES = {
     "detects_objects": "deepresidual.models.weights",
     "list_weights": "deepresidual.models.source",
     "load": "deepresidual.models.loading",
+    "load_detector": "deepresidual.models.loading",
     "load_network": "deepresidual.models.weights",
     "load_torch": "deepresidual.models.weights",
     "model_folder": "deepresidual.models.source",

@@ -1,4 +1,4 @@
-"""``load``: whatever a MODEL argument stands for, as a classifier. An exported model comes without torch."""
+"""``load``: whatever a MODEL argument stands for. An exported model comes without torch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from deepresidual.runtime.compute import Backend
 if TYPE_CHECKING:
     import torch
 
+    from deepresidual.backends.detector import TorchDetector
     from deepresidual.backends.pytorch import TorchClassifier
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -39,8 +40,8 @@ def load(
     Returns:
         A :class:`Classifier` in evaluation mode, with class names and preprocessing. It is typed as the form
         that PyTorch computes, since a model folder holds that; code for any backend, and for exported
-        models, takes a ``Classifier``. Of a detector it is a
-        :class:`deepresidual.backends.detector.TorchDetector`.
+        models, takes a ``Classifier``. Of a detector it is a :class:`TorchDetector`;
+        :func:`load_detector` says so to type checkers, too.
 
     Raises:
         ConfigurationError: There is no such device or backend.
@@ -65,3 +66,32 @@ def load(
     from deepresidual.models.weights import load_network
 
     return cast("TorchClassifier", load_network(path, device))
+
+
+def load_detector(path: str | Path, device: torch.device | str = "cpu") -> TorchDetector:
+    """Load a detector: a model that finds objects, from its model folder or run folder.
+
+    Args:
+        path: A folder that :func:`save` or ``residual train`` wrote.
+        device: Where to put the weights.
+
+    Returns:
+        The detector in evaluation mode, with class names and preprocessing, as :func:`load` returns it.
+
+    Raises:
+        ConfigurationError: There is no such device.
+        ModelFileError: There is no such model, or it is damaged, or finds no objects.
+        RunError: It cannot be fetched.
+        MachineError: There is no network, and it is not in the cache.
+    """
+    from deepresidual.backends.detector import TorchDetector
+    from deepresidual.models.weights import load_network
+
+    model = load_network(path, device)
+    if not isinstance(model, TorchDetector):
+        raise ModelFileError(
+            f"{path} finds no objects",
+            expected="a detector",
+            remedy="load other models with deepresidual.load",
+        )
+    return model

@@ -43,7 +43,9 @@ class RunResult:
         path: The run folder.
         status: ``finished``, or ``interrupted`` by Ctrl-C, SIGTERM, SIGHUP or SIGUSR1.
         exit_code: 0, 130 after Ctrl-C, 143 after the others.
-        evaluation: The evaluation of the model in the run folder; ``None`` before the first one.
+        evaluation: The evaluation of the model in the run folder; ``None`` before the first one. Type
+            checkers learn its class by ``isinstance``: :class:`deepresidual.Evaluation`, of a detector
+            :class:`deepresidual.DetectionEvaluation`.
     """
 
     path: Path
