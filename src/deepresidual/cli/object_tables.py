@@ -51,6 +51,13 @@ def print_detections(measured: DetectionEvaluation, of_what: str, *, details: bo
 
 
 def _print_figures(measured: DetectionEvaluation) -> None:
+    if measured.of_pascal_voc:
+        within = "–" if measured.ap50_interval is None else _interval(measured.ap50_interval)
+        print_table((">mAP", "95 % interval"), [(_percent(measured.ap50), within)])
+        print_line(
+            "AP at IoU .5 to .95, AP75, sizes and recalls are no part of these rules: --metric coco has them"
+        )
+        return
     figures = {
         "AP": measured.ap,
         "AP50": measured.ap50,
@@ -68,14 +75,15 @@ def _print_figures(measured: DetectionEvaluation) -> None:
 
 def _print_classes(measured: DetectionEvaluation) -> None:
     """Print every class that has objects, or of many those that do worst."""
-    classes = _weakest(measured.measured)
+    classes = _weakest(measured)
+    precisions = (">AP",) if measured.of_pascal_voc else (">AP", ">AP50", ">AP75")
     print_table(
-        ("class", ">objects", ">AP", ">AP50", ">AP75", ">best score", ">precision", ">recall"),
+        ("class", ">objects", *precisions, ">best score", ">precision", ">recall"),
         [
             (
                 row.name,
                 f"{row.num_objects:,}",
-                *(_percent(value) for value in (row.ap, row.ap50, row.ap75)),
+                *(_percent(value) for value in measured.precisions(row)),
                 *(
                     ("–", "–", "–")
                     if row.threshold is None
@@ -99,7 +107,7 @@ def _print_classes(measured: DetectionEvaluation) -> None:
 
 def _print_errors(measured: DetectionEvaluation) -> None:
     print_table(
-        ("error", ">count", ">AP50 to gain", "detections"),
+        ("error", ">count", ">mAP to gain" if measured.of_pascal_voc else ">AP50 to gain", "detections"),
         [
             (row.kind, f"{row.count:,}", f"{100 * row.gain:+.1f}", _MEANINGS[row.kind])
             for row in sorted(measured.errors, key=lambda row: -row.gain)
@@ -121,18 +129,19 @@ def _print_details(measured: DetectionEvaluation) -> None:
             ("recall with", ">mean over IoU"),
             [(name, _percent(value)) for name, value in recalls if value is not None],
         )
+    likely = not measured.of_pascal_voc  # the interval of a class is of AP at IoU .5 to .95
     print_table(
-        ("class", ">objects", ">found", ">AP", "95 % interval", ">highest recall"),
+        ("class", ">objects", ">found", ">AP", *(("95 % interval",) if likely else ()), ">highest recall"),
         [
             (
                 row.name,
                 f"{row.num_objects:,}",
                 f"{row.num_found:,}",
-                _percent(row.ap),
-                "–" if row.ap_interval is None else _interval(row.ap_interval),
+                _percent(measured.precisions(row)[0]),
+                *(("–" if row.ap_interval is None else _interval(row.ap_interval),) if likely else ()),
                 _percent(row.recall50),
             )
-            for row in _weakest(measured.measured)
+            for row in _weakest(measured)
         ],
     )
     _print_mistakes(">score", measured.false)
@@ -185,8 +194,11 @@ def print_comparison(names: tuple[str, str], compared: DetectorComparison) -> No
         print_line(f"{names[1] if low > 0 else names[0]} is better")
 
 
-def _weakest(classes: Sequence[ClassFigures]) -> Sequence[ClassFigures]:
-    return sorted(classes, key=lambda row: row.ap or 0)[:_SHOWN] if len(classes) > _SHOWN else classes
+def _weakest(measured: DetectionEvaluation) -> Sequence[ClassFigures]:
+    classes = measured.measured
+    if len(classes) <= _SHOWN:
+        return classes
+    return sorted(classes, key=lambda row: measured.precisions(row)[0] or 0)[:_SHOWN]
 
 
 def _percent(value: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,13 @@ def test_other_rules_and_sizes_are_asked_for(folders: tuple[str, str], shapes: s
     document = printed(capsys)
     assert (document["metric"], document["ap_small"]) == ("voc07", None)
     assert document["views"] == {"kind": "one", "image_px": 48}
+    assert main(["evaluate", folders[0], shapes, "--metric", "voc07", "--details"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(
+        r"mAP \S+ \S+ by the rules of Pascal VOC 2007 \(IoU .5, precision at 11 recalls\); 6 objects", out
+    )
+    assert "AP50" not in out
+    assert "AP at IoU .5 to .95, AP75, sizes and recalls are no part of these rules" in out
 
 
 def test_a_validation_share_is_measured(folders: tuple[str, str], shapes: str) -> None:

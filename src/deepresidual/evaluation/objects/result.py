@@ -18,6 +18,10 @@ from deepresidual.evaluation.objects.curves import Curve, Threshold
 from deepresidual.evaluation.objects.mistakes import DetectionMistake
 
 _NO_CURVE = Curve()
+_PASCAL_VOC = {
+    "voc07": "Pascal VOC 2007 (IoU .5, precision at 11 recalls)",
+    "voc12": "Pascal VOC 2012 (IoU .5, area under the curve)",
+}
 
 
 @dataclass(frozen=True)
@@ -158,15 +162,25 @@ class DetectionEvaluation:
         """Average precision at an IoU of .75, mean over classes; 0 where there is no object."""
         return _mean([row.ap75 for row in self.measured])
 
+    @property
+    def of_pascal_voc(self) -> bool:
+        """Whether Pascal VOC's rules were asked for, which have one figure: mAP at an IoU of .5."""
+        return self.metric in _PASCAL_VOC
+
+    def precisions(self, row: ClassFigures) -> tuple[float | None, ...]:
+        """Return the average precisions of a class that the rules have: AP, AP50 and AP75, or VOC's AP."""
+        return (row.ap50,) if self.of_pascal_voc else (row.ap, row.ap50, row.ap75)
+
     def __repr__(self) -> str:
         return f"DetectionEvaluation({self.split}: {self.in_words()})"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the sentence, and a table of the classes."""
-        head = "".join(f'<th scope="col">{name}</th>' for name in ("class", "objects", "AP", "AP50", "AP75"))
+        titles = ("AP",) if self.of_pascal_voc else ("AP", "AP50", "AP75")
+        head = "".join(f'<th scope="col">{name}</th>' for name in ("class", "objects", *titles))
         rows = "".join(
             f'<tr><th scope="row">{html.escape(row.name)}</th><td>{row.num_objects:,}</td>'
-            + "".join(f"<td>{_percent(value)}</td>" for value in (row.ap, row.ap50, row.ap75))
+            + "".join(f"<td>{_percent(value)}</td>" for value in self.precisions(row))
             + "</tr>"
             for row in self.per_class
         )
@@ -175,11 +189,16 @@ class DetectionEvaluation:
 
     def in_words(self) -> str:
         """Return what was measured in a sentence."""
-        within = "" if self.ap_interval is None else " ({:.1f}–{:.1f})".format(*_in_percent(self.ap_interval))
-        return (
-            f"AP {100 * self.ap:.1f}{within}, AP50 {100 * self.ap50:.1f}, AP75 {100 * self.ap75:.1f}; "
-            f"{self.num_objects:,} objects of {len(self.measured):,} classes in {self.count:,} images"
-        )
+        if self.of_pascal_voc:
+            within = _within(self.ap50_interval)
+            figures = f"mAP {100 * self.ap50:.1f}{within} by the rules of {_PASCAL_VOC[self.metric]}"
+        else:
+            within = _within(self.ap_interval)
+            figures = (
+                f"AP {100 * self.ap:.1f}{within}, AP50 {100 * self.ap50:.1f}, AP75 {100 * self.ap75:.1f}"
+            )
+        classes = "1 class" if len(self.measured) == 1 else f"{len(self.measured):,} classes"
+        return f"{figures}; {self.num_objects:,} objects of {classes} in {self.count:,} images"
 
     def summary(self) -> dict[str, Any]:
         """Return the figures and the split as JSON types; ``loss`` only where it was computed."""
@@ -226,8 +245,8 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def _in_percent(interval: Interval) -> Interval:
-    return 100 * interval[0], 100 * interval[1]
+def _within(interval: Interval | None) -> str:
+    return "" if interval is None else f" ({100 * interval[0]:.1f}–{100 * interval[1]:.1f})"
 
 
 def _as_list(interval: Interval | None) -> list[float] | None:
