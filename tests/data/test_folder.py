@@ -138,7 +138,7 @@ def test_splits_without_class_folders_are_not_taken_for_classes(
         _fill(tmp_path / name, _MANY)
     with pytest.raises(
         DataError,
-        match=r"has no class folders in .*train.*; expected \w+/CLASS/IMAGE, or annotations of boxes .*; sort",
+        match=r"has no class folders in .*train.*; expected \w+/CLASS/IMAGE, or annotations .*; sort the im",
     ):
         open_source(tmp_path)
 
