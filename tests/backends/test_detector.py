@@ -6,6 +6,7 @@ import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -92,6 +93,23 @@ def test_threads_of_a_server_get_what_one_gets(model: TorchDetector, pixels: lis
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(answer, range(24)))
+
+
+def test_threads_are_in_one_network_at_the_same_time(
+    model: TorchDetector, pixels: list[NDArray[np.uint8]]
+) -> None:
+    alone, together = model.predict(pixels[0], 0)[0], Barrier(2)
+
+    def wait_for_the_other(*_: object) -> None:
+        together.wait(timeout=20)
+
+    hook = model.network.rpn.register_forward_pre_hook(wait_for_the_other)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            results = list(pool.map(lambda _: model.predict(pixels[0], 0)[0], range(2)))
+    finally:
+        hook.remove()
+    assert all(same(result, alone) for result in results)
 
 
 def test_boxes_lie_in_the_image_and_the_surest_is_first(

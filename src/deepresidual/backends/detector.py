@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
     from deepresidual.spec import DetectorSpec
 
 __all__ = ["TorchDetector"]
-
-# Hooks would see what another thread computes; and threads that compute at once take as long as one by one.
-_ONE_PASS = threading.Lock()
 
 # Of the input of a GPU: eight images of 800 × 1,333.
 _PIXELS_TOGETHER = 8 * 832 * 1344
@@ -263,14 +258,9 @@ class TorchDetector:
     def _results(self, images: torch.Tensor, sizes: Sequence[tuple[int, int]]) -> list[Found | None]:
         """Return what the network finds in images of one size; ``None`` where it gives NaN or infinity."""
         network = self.network.eval()
-        with _watched(network) as is_finite, torch.inference_mode(), autocast(self.device, self.precision):
-            results: list[Found | None] = list(network(images, sizes))
-        if is_finite():
-            return results
-        if len(images) == 1:
-            return [None]
-        alone = [self._results(image[None], [size]) for image, size in zip(images, sizes, strict=True)]
-        return [result for (result,) in alone]
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            results = network(images, sizes)
+        return [result if result.is_finite else None for result in results]
 
     def losses(self, pixels: NDArray[np.uint8], objects: Sequence[Objects]) -> dict[str, float]:
         """Return the sums over some images of the losses of training, in evaluation mode.
@@ -340,26 +330,6 @@ def padded(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     images = images[:, :, :height, :width]
     missing = (0, width - images.shape[3], 0, height - images.shape[2])
     return torch.nn.functional.pad(images, missing) if any(missing) else images
-
-
-@contextlib.contextmanager
-def _watched(network: Detector) -> Iterator[Callable[[], bool]]:
-    """Yield what tells whether all outputs of the heads were finite: what is not finite is never found.
-
-    Threads take turns.
-    """
-    finite: list[torch.Tensor] = []
-
-    def look(_module: object, _inputs: object, outputs: Sequence[Any]) -> None:
-        for output in outputs:
-            finite.extend(
-                part.isfinite().all() for part in (output if isinstance(output, list) else [output])
-            )
-
-    with _ONE_PASS, contextlib.ExitStack() as stack:
-        for head in (network.rpn.head, network.roi_heads.box_predictor):
-            stack.callback(head.register_forward_hook(look).remove)
-        yield lambda: all(map(bool, finite))
 
 
 def by_size(sizes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:

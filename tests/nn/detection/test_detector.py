@@ -159,7 +159,19 @@ def test_a_network_that_has_diverged_says_so_and_finds_nothing(neck: Neck) -> No
     losses = losses_of(network, [OBJECTS, taught()])
     assert not bool(torch.isfinite(torch.stack([losses["rpn_class"], losses["class"]])).any())
     with torch.no_grad():
-        assert [len(found.boxes) for found in network.eval()(images(2, 3, 96, 128), SIZES)] == [0, 0]
+        results = network.eval()(images(2, 3, 96, 128), SIZES)
+    assert [(len(found.boxes), bool(found.is_finite)) for found in results] == [(0, False)] * 2
+
+
+@pytest.mark.parametrize("neck", NECKS)
+def test_an_image_of_nan_does_not_spoil_the_others(neck: Neck) -> None:
+    network, pixels = detector(spec_of(neck)).eval(), images(2, 3, 96, 128)
+    with torch.no_grad():
+        alone, _ = network(pixels, SIZES)
+        pixels[1, 0, 5, 5] = float("nan")
+        good, bad = network(pixels, SIZES)
+    assert (bool(good.is_finite), bool(bad.is_finite)) == (True, False)
+    assert torch.equal(good.boxes, alone.boxes)
 
 
 def test_what_is_beside_an_image_is_not_seen() -> None:

@@ -169,7 +169,7 @@ def test_the_same_weights_find_the_same_boxes_to_the_bit(
         module.to(memory_format=layout)
     batch = batch_of(SIZES).contiguous(memory_format=layout)
     proposed = list[list[Tensor]]()
-    network.rpn.register_forward_hook(lambda *hooked: proposed.append(hooked[2][0]))
+    network.rpn.register_forward_hook(lambda *hooked: proposed.append(hooked[2].boxes))
     with torch.no_grad():
         found = network(batch, SIZES)
         proposals, detections, _ = run_theirs(theirs, batch)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from deepresidual.errors import ConfigurationError
 from deepresidual.nn.detection.matching import Taught
 from deepresidual.nn.detection.operators import FeaturePyramidNetwork, LastLevelMaxPool
-from deepresidual.nn.detection.proposals import Losses, ProposalNetwork, Size
+from deepresidual.nn.detection.proposals import Losses, ProposalNetwork, Proposed, Size
 from deepresidual.nn.detection.regions import Found, RegionHeads
 from deepresidual.nn.resnet import ResNet
 from deepresidual.spec import DetectorSpec
@@ -103,13 +103,16 @@ class Detector(nn.Module):
         size = (images.shape[2], images.shape[3])
         if targets is not None:
             targets = [taught.to(images.device) for taught in targets]
-        proposals, losses = self.rpn(maps, size, sizes, targets)
+        proposed: Proposed = self.rpn(maps, size, sizes, targets)
         read = maps[: len(self.spec.read_stages)]
         if targets is None:
-            found: list[Found] = self.roi_heads(read, proposals, sizes, self.backbone.last_stage)
-            return found
-        of_regions = self.roi_heads.losses(read, proposals, targets, self.backbone.last_stage)
-        return {**losses, **of_regions}
+            found: list[Found] = self.roi_heads(read, proposed.boxes, sizes, self.backbone.last_stage)
+            return [
+                dataclasses.replace(each, is_finite=each.is_finite & is_finite)
+                for each, is_finite in zip(found, proposed.is_finite, strict=True)
+            ]
+        of_regions = self.roi_heads.losses(read, proposed.boxes, targets, self.backbone.last_stage)
+        return {**proposed.losses, **of_regions}
 
     def _losses_of_nothing(self, maps: Sequence[Tensor]) -> Losses:
         """Return the losses of no images: zeros in whose graph every weight is.

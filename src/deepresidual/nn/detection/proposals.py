@@ -99,8 +99,8 @@ class ProposalNetwork(nn.Module):
         image: Size,
         sizes: Sequence[Size],
         taught: Sequence[Taught] | None = None,
-    ) -> tuple[list[Tensor], Losses]:
-        """Return the proposals of each image, ``(k, 4)``, the best first, and the losses.
+    ) -> Proposed:
+        """Return the proposals of each image, and the losses.
 
         Args:
             maps: The map of each level, ``(N, C, H, W)``.
@@ -115,8 +115,9 @@ class ProposalNetwork(nn.Module):
         anchors = make_anchors(self._anchors, shapes, image, maps[0].device)
         with torch.no_grad():
             proposals = self._propose(logits, codes, anchors, sizes, is_training=taught is not None)
+            is_finite = _finite([*logits, *codes])
             if taught is None:
-                return proposals, {}
+                return Proposed(proposals, is_finite, {})
             samples = self._sample(torch.cat(anchors), sizes, taught)
         if learns_at_places:
             logit, code = self.head.at(maps, samples.images, samples.anchors)
@@ -124,7 +125,7 @@ class ProposalNetwork(nn.Module):
             logit, code = (
                 torch.cat(values, dim=1)[samples.images, samples.anchors] for values in (logits, codes)
             )
-        return proposals, self._losses(logit, code, samples)
+        return Proposed(proposals, is_finite, self._losses(logit, code, samples))
 
     def _learns_at_places(self, shapes: Sequence[Size]) -> bool:
         """Return whether few places are sampled: then their outputs are computed again, with a gradient."""
@@ -193,6 +194,21 @@ class ProposalNetwork(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
+class Proposed:
+    """What is proposed in the images of a batch, and learned from them.
+
+    Attributes:
+        boxes: The proposals of each image, ``(k, 4)``, the best first.
+        is_finite: ``(N,)`` bool: whether all that the head says of an image is finite.
+        losses: Sums over the images; empty in evaluation.
+    """
+
+    boxes: list[Tensor]
+    is_finite: Tensor
+    losses: Losses
+
+
+@dataclass(frozen=True, eq=False)
 class _Samples:
     """The anchors of a batch that are learned from: all positive ones, and then the negative ones.
 
@@ -205,6 +221,11 @@ class _Samples:
     images: Tensor
     anchors: Tensor
     targets: Tensor
+
+
+def _finite(values: Sequence[Tensor]) -> Tensor:
+    """Return ``(N,)`` bool: whether all values of each image are finite, given ``(N, …)`` of each level."""
+    return torch.stack([each.flatten(1).isfinite().all(dim=1) for each in values]).all(dim=0)
 
 
 def boxes_loss(codes: Tensor, targets: Tensor, beta: float) -> Tensor:

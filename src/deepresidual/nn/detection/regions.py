@@ -28,11 +28,14 @@ class Found:
         boxes: ``(n, 4)`` float32: left, top, right, bottom, in pixels of the network's input.
         labels: ``(n,)`` int64: classes from 0.
         scores: ``(n,)`` float32 from 0 to 1.
+        is_finite: ``()`` bool: whether all scores and codes of the image's anchors and regions were finite;
+            those that are not are never found.
     """
 
     boxes: Tensor
     labels: Tensor
     scores: Tensor
+    is_finite: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +116,9 @@ class RegionHeads(nn.Module):
         """
         logits, codes = self.predict(maps, proposals, last_stage)
         counts = [len(regions) for regions in proposals]
-        scores, codes_ = torch.split(logits.softmax(dim=1), counts), torch.split(codes, counts)
-        return [self._detect(*rows) for rows in zip(scores, codes_, proposals, sizes, strict=True)]
+        is_finite = logits.isfinite().all(dim=1) & codes.flatten(1).isfinite().all(dim=1)
+        of_images = (torch.split(values, counts) for values in (logits.softmax(dim=1), codes, is_finite))
+        return [self._detect(*rows) for rows in zip(*of_images, proposals, sizes, strict=True)]
 
     def losses(
         self,
@@ -177,7 +181,7 @@ class RegionHeads(nn.Module):
             weight = 0.0
         return Sampled(regions, torch.cat(labels), torch.cat(positives), torch.cat(targets), weight)
 
-    def _detect(self, scores: Tensor, codes: Tensor, regions: Tensor, size: Size) -> Found:
+    def _detect(self, scores: Tensor, codes: Tensor, is_finite: Tensor, regions: Tensor, size: Size) -> Found:
         settings = self._detections
         # Row 0 is the background's.
         place, label = (scores[:, 1:] > settings.min_score).nonzero().unbind(1)
@@ -186,4 +190,4 @@ class RegionHeads(nn.Module):
         large = boxes_.at_least(boxes, _MIN_DETECTION_PX).nonzero()[:, 0]
         boxes, label, score = boxes[large], label[large], score[large]
         kept = boxes_.suppress(boxes, score, label, settings.nms_iou, settings.most)
-        return Found(boxes[kept], label[kept], score[kept])
+        return Found(boxes[kept], label[kept], score[kept], is_finite.all())
