@@ -71,6 +71,12 @@ def _print_figures(measured: DetectionEvaluation) -> None:
     within = "–" if measured.ap_interval is None else _interval(measured.ap_interval)
     columns, cells = [f">{name}" for name in known], [_percent(value) for value in known.values()]
     print_table([columns[0], "95 % interval", *columns[1:]], [[cells[0], within, *cells[1:]]])
+    small, medium, large = (measured.num_small or 0, measured.num_medium or 0, measured.num_large or 0)
+    if max(small, medium, large) < small + medium + large:
+        print_line(
+            f"{small:,} objects are small (below 32×32 pixels), {medium:,} medium, {large:,} large (above "
+            "96×96); AP of a size: mean over classes with such objects"
+        )
 
 
 def _print_classes(measured: DetectionEvaluation) -> None:

@@ -46,6 +46,7 @@ DETECTIONS: dict[str, Kind] = {
     **dict.fromkeys(("count", "num_objects", "num_found", "most"), _COUNT),
     "metric": str,
     **{f"{name}_{size}": _MAYBE for name in ("ap", "ar") for size in ("small", "medium", "large")},
+    **{f"num_{size}?": (_COUNT, None) for size in ("small", "medium", "large")},
     "ar": _MAYBE,
     "ap_interval?": _INTERVAL,
     "ap50_interval?": _INTERVAL,

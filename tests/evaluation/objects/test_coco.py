@@ -108,6 +108,22 @@ def test_a_class_without_objects_is_left_out_of_the_mean() -> None:
     assert (measured.ap_small, measured.ap_large) == (1, None)
 
 
+def test_objects_of_a_size_are_those_that_count_in_it() -> None:
+    sides = (31, 32, 33, 97, 20, 20)  # 32² pixels belong to both sizes, as COCO has it
+    truth = Objects(
+        np.array([[0, 0, side, side] for side in sides]),
+        np.zeros(len(sides), np.int64),
+        crowd=np.arange(len(sides)) == 4,
+        difficult=np.arange(len(sides)) == 5,
+    )
+    measured = measure("test", [Objects.none()], [truth], NAMES)
+    assert (measured.num_small, measured.num_medium, measured.num_large) == (2, 2, 1)
+    document = measured.to_dict()
+    assert DetectionEvaluation.from_dict(document) == measured
+    del document["num_small"]  # as written by earlier versions
+    assert DetectionEvaluation.from_dict(document).num_small is None
+
+
 def test_an_evaluation_without_objects_or_detections_is_zero() -> None:
     measured = measure("test", [Objects.none()], [Objects.none()], NAMES)
     assert (measured.ap, measured.count, measured.num_objects) == (0, 1, 0)

@@ -29,11 +29,13 @@ class CocoFigures:
         precision: ``(T, K, A)``: AP at each IoU, class and size.
         recall: ``(T, K, A, M)``: highest recall with ``most_found[m]`` detections an image.
         most_found: Detections of an image that recalls are of, in rising order.
+        num_objects: ``(A,)``: objects of each size that count.
     """
 
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
     most_found: tuple[int, ...]
+    num_objects: tuple[int, ...]
 
 
 def coco_figures(
@@ -61,7 +63,18 @@ def coco_figures(
     evaluator.evaluate()
     evaluator.accumulate()
     precision = _known(evaluator.eval["precision"])[..., -1]
-    return CocoFigures(precision.mean(axis=1), _known(evaluator.eval["recall"]), tuple(most_found))
+    return CocoFigures(
+        precision.mean(axis=1),
+        _known(evaluator.eval["recall"]),
+        tuple(most_found),
+        _num_objects(truth, evaluator.params.areaRng),
+    )
+
+
+def _num_objects(truth: Sequence[Objects], ranges: Sequence[Sequence[float]]) -> tuple[int, ...]:
+    """Return how many objects count in each range of areas, both of whose ends belong to it."""
+    areas = np.concatenate([np.zeros(0), *(each.areas[~(each.crowd | each.difficult)] for each in truth)])
+    return tuple(int(((areas >= low) & (areas <= high)).sum()) for low, high in ranges)
 
 
 def _annotations(images: Sequence[Objects]) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ def measure(
                 f"{what} has {len(values):,} values", expected=f"{len(truth):,}, one an image"
             )
     draws = Draws.of(matches, rules.metric)
-    by_size: dict[str, float | None] = {}
+    by_size: dict[str, Any] = {}
     precision = draws.figures
     if rules.metric == "coco":
         figures = coco_figures(found, truth, len(label_names), rules.most)
@@ -147,11 +147,12 @@ def _per_class(
     return tuple(rows)
 
 
-def _by_size(figures: CocoFigures) -> dict[str, float | None]:
-    """Return AP and average recall by size, and average recall by the number of detections."""
-    named: dict[str, float | None] = {}
+def _by_size(figures: CocoFigures) -> dict[str, Any]:
+    """Return objects, AP and average recall by size, and average recall by the number of detections."""
+    named: dict[str, Any] = {}
     for place, name in enumerate(AREA_NAMES):
         if name != "all":
+            named[f"num_{name}"] = figures.num_objects[place]
             named[f"ap_{name}"] = _mean_of_known(figures.precision[:, :, place])
             named[f"ar_{name}"] = _mean_of_known(figures.recall[:, :, place, -1])
     named["ar"] = _mean_of_known(figures.recall[:, :, 0, -1])

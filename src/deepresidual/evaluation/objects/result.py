@@ -22,6 +22,7 @@ _PASCAL_VOC = {
     "voc07": "Pascal VOC 2007 (IoU .5, precision at 11 recalls)",
     "voc12": "Pascal VOC 2012 (IoU .5, area under the curve)",
 }
+_ADDED = ("num_small", "num_medium", "num_large")  # documents of earlier versions lack them
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,10 @@ class DetectionEvaluation:
         per_class: Every class, in the order of the model's.
         ap_interval: 95 % interval of AP from a bootstrap over images; ``None`` where there is no object.
         ap50_interval: That of AP50.
-        ap_small: AP of objects below 32² pixels. Pascal VOC's rules know no sizes.
+        num_small: Objects below 32² pixels. Pascal VOC's rules know no sizes.
+        num_medium: Objects from 32² to 96² pixels.
+        num_large: Objects above 96² pixels.
+        ap_small: AP of objects below 32² pixels, mean over the classes that have such ones.
         ap_medium: AP of objects from 32² to 96² pixels.
         ap_large: AP of objects above 96² pixels.
         ar1: Average recall with one detection of each image and class.
@@ -124,6 +128,9 @@ class DetectionEvaluation:
     per_class: tuple[ClassFigures, ...]
     ap_interval: Interval | None = None
     ap50_interval: Interval | None = None
+    num_small: int | None = None
+    num_medium: int | None = None
+    num_large: int | None = None
     ap_small: float | None = None
     ap_medium: float | None = None
     ap_large: float | None = None
@@ -222,7 +229,10 @@ class DetectionEvaluation:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DetectionEvaluation:
         """Build an evaluation from what :meth:`to_dict` returned; what follows from the rest is not read."""
-        own = {field.name: fields[field.name] for field in dataclasses.fields(cls)}
+        own: dict[str, Any] = {
+            field.name: fields.get(field.name) if field.name in _ADDED else fields[field.name]
+            for field in dataclasses.fields(cls)
+        }
         return cls(
             **{
                 **own,
