@@ -32,7 +32,7 @@ COMMANDS = {
     "evaluate": (
         "Measure a model on held-out images, each counted exactly once; several models as an ensemble."
     ),
-    "compare": "Compare two models by McNemar's test on the images that only one of them has right.",
+    "compare": "Compare two models on the same images, and tell whether they differ by more than chance.",
     "predict": "Predict the classes of images, or find objects in them.",
     "explain": (
         "Draw where in images the evidence for a class lies: a PNG for each, photo and heat map side by side."

@@ -38,10 +38,11 @@ def compare(
     workers: Maybe[int] = None,
     json: bool = False,
 ) -> int:
-    """Compare two models by McNemar's test on the images that only one of them has right.
+    """Compare two models on the same images, and tell whether they differ by more than chance.
 
-    Of two detectors the difference of their average precisions is tested, by a paired bootstrap over images.
-    Two runs are measured on the images that both hold out and neither was trained on.
+    Of classifiers McNemar's test compares the images that only one has right; of detectors a paired bootstrap
+    over images compares their average precisions. Two runs are measured on the images that both hold out and
+    neither was trained on.
 
     Args:
         what: Two models, each a MODEL as for 'residual evaluate', so folders of 'residual export' as well,
