@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from deepresidual.reporting.charts import Curve, _top, draw_curves, draw_reliability
+from deepresidual.reporting.charts import Curve, _top, draw_curves, draw_reliability, held_out_style
 from tests.reporting.page import Page
 
 BINS = [
@@ -59,6 +59,11 @@ def test_charts_of_a_page_share_no_names_and_are_the_same_each_time() -> None:
     assert not names[0] & names[1]
     used = set(re.findall(r"url\\(#([^)]+)\\)", first)) | set(re.findall(r'href="#([^"]+)"', first))
     assert used <= names[0]
+
+
+def test_held_out_splits_differ_in_colour_dash_and_mark() -> None:
+    first, second = held_out_style(0), held_out_style(1)
+    assert [one == other for one, other in zip(first, second, strict=True)] == [False] * 3
 
 
 def test_values_that_stand_out_are_cut_off_and_said() -> None:

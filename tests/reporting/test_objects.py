@@ -11,7 +11,7 @@ import pytest
 
 from deepresidual.errors import ModelFileError
 from deepresidual.reporting import write_report, write_side_by_side
-from deepresidual.reporting.object_advice import object_advice
+from deepresidual.reporting.object_advice import object_advice, object_commands
 from deepresidual.reporting.object_charts import draw_precision
 from deepresidual.reporting.objects import object_headline, object_parts, object_verdict
 from deepresidual.runs.read import RunFiles, read_run
@@ -34,6 +34,7 @@ def two_classes(**changes: Any) -> dict[str, Any]:
     """Return an evaluation of 10 images in which 60 of 80 objects are found by 70 detections."""
     row = {"num_found": 90, "ap": 0.5, "ap50": 0.7, "ap75": 0.4, "recall50": 0.9}
     return {
+        "split": "test",
         "count": 10,
         "num_objects": 80,
         "ap50": 0.7,
@@ -54,7 +55,9 @@ def threshold(score: float, precision: float, recall: float) -> dict[str, float]
 
 
 def test_the_headline_counts_what_is_found_and_false_at_the_thresholds() -> None:
-    assert object_headline(two_classes()) == "It finds 60 of 80 objects, with 1.0 false ones an image"
+    assert object_headline(two_classes()) == (
+        "It finds 60 of 80 objects in 10 test images, with 1.0 false ones an image"
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,13 +84,15 @@ def test_the_verdict_says_ap50_and_where_it_likely_lies() -> None:
 
 def test_without_objects_nothing_is_judged() -> None:
     nothing = two_classes(num_objects=0, ap50=0.0, ap50_interval=None)
-    assert object_headline(nothing) == "There is no object to find among the held-out images"
+    assert object_headline(nothing) == "There is no object to find in 10 test images"
     assert object_verdict(nothing) == ""
 
 
 def test_what_never_finds_anything_is_said() -> None:
     rows = [{**row, "threshold": None} for row in two_classes()["per_class"]]
-    assert object_headline(two_classes(per_class=rows, ap50=0.0)).startswith("None of 80 objects is found")
+    assert object_headline(two_classes(per_class=rows, ap50=0.0)).startswith(
+        "None of 80 objects in 10 test images is found"
+    )
 
 
 # -- the page ----------------------------------------------------------------------------------------------
@@ -106,12 +111,14 @@ def test_the_page_shows_classes_sizes_errors_and_pictures(page: Page, evaluation
     assert classes[-1][:2] == [NAMES[2], "no objects"]
     worst = min((row for row in evaluation["per_class"] if row["ap"] is not None), key=lambda row: row["ap"])
     assert (classes[1][0], classes[1][4]) == (worst["name"], f"{100 * worst['ap']:.1f} %")
-    assert sizes[1][1] == f"{100 * evaluation['ap_small']:.1f} %"
+    assert sizes[1][1:3] == [f"{evaluation['num_small']:,}", f"{100 * evaluation['ap_small']:.1f} %"]
     costly = max(evaluation["errors"], key=lambda row: row["gain"])
     assert errors[1][1:3] == [f"{costly['count']:,}", f"{100 * costly['gain']:.1f} points"]
     alts = [image.get("alt", "") for image in page.all("img")]
     assert len(alts) == len(evaluation["false"]) + len(evaluation["missed"]) + 12
     assert "Image 1 with what is annotated" in alts
+    assert f"Measured on 40 test images with {evaluation['num_objects']} objects." in page.text
+    assert "held out; measured on 40 of test" in page.text
 
 
 def test_the_page_is_self_contained(page: Page) -> None:
@@ -119,7 +126,7 @@ def test_the_page_is_self_contained(page: Page) -> None:
     assert [part for part in page.loads() if "data:image/jpeg;base64," not in part] == []
 
 
-def test_pictures_that_are_gone_are_left_out(
+def test_of_pictures_that_are_gone_the_mistakes_are_listed(
     finished: Path, evaluation: dict[str, Any], tmp_path: Path
 ) -> None:
     run = detector_run(finished, tmp_path / "run", evaluation)
@@ -127,8 +134,18 @@ def test_pictures_that_are_gone_are_left_out(
         path.unlink()
     page = Page(write_report(run).read_text())
     assert page.all("img") == []
-    assert "There are none, or no pictures of them." in page.text
+    false, missed = (page.rows(table) for table in page.all("table")[3:5])
+    surest = evaluation["false"][0]
+    box = ", ".join(f"{edge:.0f}" for edge in surest["box"])
+    assert (false[1][0], *false[1][3:]) == (surest["label"], box, surest["key"])
+    assert [len(false) - 1, len(missed) - 1] == [len(evaluation[name]) for name in ("false", "missed")]
+    assert "There are none" not in page.text
     assert "Whole images" not in page.text
+
+
+def test_without_mistakes_there_are_none(finished: Path, evaluation: dict[str, Any], tmp_path: Path) -> None:
+    run = detector_run(finished, tmp_path / "run", {**evaluation, "false": [], "missed": []})
+    assert "There are none." in Page(write_report(run).read_text()).text
 
 
 def test_curves_are_of_the_classes_with_the_most_objects(evaluation: dict[str, Any]) -> None:
@@ -198,9 +215,28 @@ def test_a_network_of_photos_that_knew_none_should_begin_with_weights() -> None:
 
 
 def test_small_objects_that_are_found_less_well_want_larger_images() -> None:
-    (advice,) = object_advice(files_of(quiet(ap_small=0.2)))
+    (advice,) = object_advice(files_of(quiet(ap_small=0.2, num_small=30)))
     assert advice.command == "residual train cells --image-px 384"
-    assert advised(files_of(quiet(ap_small=None))) == []
+    assert advice.why.startswith("AP of the 30 objects below 32×32 pixels (of 80) is 20")
+    assert advised(files_of(quiet(ap_small=None, num_small=0))) == []
+
+
+@pytest.mark.parametrize(("num_small", "num_objects"), [(5, 945), (19, 80), (30, 945), (None, 80)])
+def test_a_few_small_objects_call_for_no_larger_images(num_small: int | None, num_objects: int) -> None:
+    few = quiet(ap_small=0.0, num_small=num_small, num_objects=num_objects)
+    assert advised(files_of(few)) == []
+
+
+def test_commands_to_train_again_keep_the_options_of_the_run() -> None:
+    files = files_of(quiet(ap_small=0.2, num_small=30))
+    words = ["cells", "--out", "a", "--validation", "0.2", "--image-px", "256", "--epochs", "40"]
+    files.record["command"] = ["residual", "train", *words]
+    commands = dict(object_commands(files))
+    assert commands["Train again, with more images"] == (
+        "residual train cells --validation 0.2 --image-px 256 --epochs 40"
+    )
+    (advice,) = object_advice(files)
+    assert advice.command == "residual train cells --validation 0.2 --epochs 40 --image-px 384"
 
 
 def test_images_with_more_objects_than_detections_are_named() -> None:

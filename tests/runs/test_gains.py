@@ -9,7 +9,7 @@ import pytest
 
 from deepresidual.runs.gains import gains_in_words, stages_of
 from deepresidual.runs.read import RunFiles
-from deepresidual.runs.repeat import command_to_repeat
+from deepresidual.runs.repeat import command_again, command_to_repeat
 
 
 def row(
@@ -115,3 +115,23 @@ def test_a_run_of_epochs_repeats_by_its_own_command() -> None:
     del record["length"]
     assert command_to_repeat(record) == ""
     assert command_to_repeat(a_record(["python", "mine.py"])) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "changed", "again"),
+    [
+        (["photos", "--minutes", "3", "--out=runs/a", "--json"], {}, "/my/photos --minutes 3"),
+        (["photos", "--minutes=3", "--seed", "2"], {"--epochs": "8"}, "/my/photos --seed 2 --epochs 8"),
+        (["--image-px", "96", "--out", "a"], {"--image-px": 128}, "/my/photos --image-px 128"),
+        (["--seed", "2", "photos"], {}, "--seed 2 photos"),
+        ([], {}, "/my/photos"),
+    ],
+)
+def test_a_run_again_keeps_its_options(words: list[str], changed: dict[str, Any], again: str) -> None:
+    assert command_again(a_record(["residual", "train", *words]), "/my/photos", changed) == (
+        f"residual train {again}"
+    )
+
+
+def test_a_run_of_python_is_again_one_of_its_data() -> None:
+    assert command_again(a_record(["python", "mine.py"]), "DATA") == "residual train DATA"

@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deepresidual.reporting.palette import BLUE, COLORS, INK, LIGHT_GRAY, ORANGE
+from deepresidual.reporting.palette import BLUE, COLORS, INK, LIGHT_GRAY
 
 MARKED_POINTS = 40
 """With as many points or more, their markers would run into each other."""
@@ -28,6 +28,7 @@ MARKED_POINTS = 40
 _SMOOTHED_SHARE, _FEWEST_TO_SMOOTH = 0.05, 20
 _LARGEST = 1e30  # far below where a chart overflows
 _WIDTH, _HEIGHT = 4.7, 3.3  # inches of 72 points
+_MARKERS = ("o", "D", "s")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 
 
@@ -41,7 +42,7 @@ class Curve:
         label: Its entry in the legend.
         color: A colour.
         dash: A line style of matplotlib.
-        marker: Whether its points are marked.
+        marker: What marks its points, as matplotlib names it; empty: nothing.
         is_smoothed: Whether its moving mean is drawn over it, and the values themselves pale.
     """
 
@@ -50,7 +51,7 @@ class Curve:
     label: str
     color: str = BLUE
     dash: Any = "-"
-    marker: bool = False
+    marker: str = ""
     is_smoothed: bool = False
 
 
@@ -70,9 +71,10 @@ def run_style(number: int) -> tuple[str, Any]:
     return COLORS[number % len(COLORS)], _DASHES[(number + number // len(COLORS)) % len(_DASHES)]
 
 
-def held_out_style() -> tuple[str, Any]:
-    """Return colour and dash of what was measured on held-out images, in the charts of a single run."""
-    return ORANGE, _DASHES[1]
+def held_out_style(number: int) -> tuple[str, Any, str]:
+    """Return colour, dash and marker of a held-out split in the charts of a single run."""
+    color, dash = run_style(number + 1)  # the first is that of training
+    return color, dash, _MARKERS[number % len(_MARKERS)]
 
 
 def draw_curves(curves: Sequence[Curve], label: str, title: str) -> Markup:
@@ -101,7 +103,7 @@ def draw_curves(curves: Sequence[Curve], label: str, title: str) -> Markup:
             color=curve.color,
             linestyle=curve.dash,
             linewidth=1.4,
-            marker="o" if curve.marker else "",
+            marker=curve.marker,
             markersize=3.5,
             label=curve.label if highest <= top else f"{curve.label} (up to {highest:.3g})",
         )

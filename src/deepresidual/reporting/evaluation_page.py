@@ -105,7 +105,7 @@ def _of_objects(measurement: Measurement) -> dict[str, Any]:
     return {
         **parts,
         "body": "objects.html.jinja",
-        "headline": object_headline(evaluation, "images"),
+        "headline": object_headline(evaluation),
         "verdict": None,
         "sections": object_sections(parts),
         "use": find_commands(shlex.quote(measurement.model), evaluation),

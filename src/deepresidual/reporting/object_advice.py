@@ -13,12 +13,14 @@ from deepresidual.reporting.advice import MOST, Advice, data_argument
 from deepresidual.reporting.pages import rounded_percent
 from deepresidual.runs.detections import usual_score
 from deepresidual.runs.read import RunFiles
+from deepresidual.runs.repeat import command_again
 
 _PHOTO_PX = 64  # networks that begin with images of this size or more are usually of ImageNet
 _WEIGHTS = "resnet18"
 _SURE, _SUSPECTED = 0.7, 6  # so sure false detections where nothing is annotated are worth a look
 _FEW_OBJECTS = 30  # of a class: its AP is then known to some ten points
 _FEW_HELD_OUT = 50  # of all classes
+_SMALL_SHARE, _SMALL_COUNT = 0.05, 20  # fewer small objects than either say little and cost little
 _SMALL_GAP = 0.15  # by which small objects have a lower AP than large ones
 _MUCH_ROOM = 0.9  # share of the most detections of an image that images have on average
 _STILL_RISING = 0.02  # of AP in the last fifth of a run
@@ -50,7 +52,7 @@ def object_commands(files: RunFiles) -> list[tuple[str, str]]:
     return [
         *find_commands(run, files.evaluation or {"per_class": []}),
         ("Measure it on other images", f"residual evaluate {run} OTHER-IMAGES"),
-        ("Train again, with more images", f"residual train {data_argument(files)}"),
+        ("Train again, with more images", command_again(files.record, data_argument(files))),
     ]
 
 
@@ -126,12 +128,12 @@ def _learn_longer(files: RunFiles, data: str) -> Advice | None:
     earlier = [row["ap"] for row in rows if row["step"] <= 0.8 * files.record["total_steps"]]
     if not earlier or rows[-1]["ap"] - max(earlier) < _STILL_RISING:
         return None
-    epochs = 2 * rows[-1]["epoch"]
+    epochs = f"{2 * rows[-1]['epoch']:.0f}"
     return Advice(
         "Give it more time.",
         f"AP rose from {rounded_percent(max(earlier))} to {rounded_percent(rows[-1]['ap'])} in the last "
         "fifth of the run: it had not finished learning.",
-        f"residual train {data} --epochs {epochs:.0f}",
+        command_again(files.record, data, {"--epochs": epochs}),
     )
 
 
@@ -141,12 +143,15 @@ def _larger_images(files: RunFiles, evaluation: dict[str, Any], data: str) -> Ad
     larger = [value for size in ("medium", "large") if (value := evaluation[f"ap_{size}"]) is not None]
     if small is None or not larger or max(larger) - small < _SMALL_GAP:
         return None
+    count, objects = evaluation.get("num_small") or 0, evaluation["num_objects"]
+    if count < max(_SMALL_COUNT, _SMALL_SHARE * objects):
+        return None
     px = files.plan["preprocess"]["crop_px"]
     return Advice(
         "Show it larger images.",
-        f"AP of objects below 32×32 pixels is {rounded_percent(small)}, of larger ones "
-        f"{rounded_percent(max(larger))}; it sees images at {px} px.",
-        f"residual train {data} --image-px {round(1.5 * px / 32) * 32}",
+        f"AP of the {count:,} objects below 32×32 pixels (of {objects:,}) is {rounded_percent(small)}, of "
+        f"larger ones {rounded_percent(max(larger))}; it sees images at {px} px.",
+        command_again(files.record, data, {"--image-px": round(1.5 * px / 32) * 32}),
     )
 
 

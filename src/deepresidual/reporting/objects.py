@@ -35,17 +35,24 @@ _MOST_SCENES = 12
 _SEEN_AT_ONCE = 4  # whole images; the rest is folded
 
 
-def object_headline(evaluation: Mapping[str, Any], what: str = "held-out images") -> str:
+def object_headline(evaluation: Mapping[str, Any]) -> str:
     """Return the result in one sentence: counts, not the figures of the field."""
-    found = found_at_thresholds(evaluation)
+    found, images = found_at_thresholds(evaluation), _images(evaluation)
     if found is None:
-        return f"There is no object to find among the {what}"
+        return f"There is no object to find in {images}"
     if not found.num_right:
-        return f"None of {found.num_objects:,} objects is found: AP50 {rounded_percent(evaluation['ap50'])}"
+        ap50 = rounded_percent(evaluation["ap50"])
+        return f"None of {found.num_objects:,} objects in {images} is found: AP50 {ap50}"
     return (
-        f"It finds {found.num_right:,} of {found.num_objects:,} objects, "
+        f"It finds {found.num_right:,} of {found.num_objects:,} objects in {images}, "
         f"with {_false_ones(found.num_false, found.count)}"
     )
+
+
+def _images(evaluation: Mapping[str, Any]) -> str:
+    """Return on which images was measured: ``72 test images``."""
+    count = evaluation["count"]
+    return f"{count:,} {evaluation['split']} image{'' if count == 1 else 's'}"
 
 
 def _false_ones(num_false: int, count: int) -> str:
@@ -87,7 +94,7 @@ def object_parts(evaluation: Mapping[str, Any], pictures: Pictures) -> dict[str,
     rows = [_class_row(row) for row in evaluation["per_class"]]
     rows.sort(key=lambda row: (row["ap"] is None, row["ap"], row["name"]))
     most_objects = sorted(evaluation["per_class"], key=lambda row: -row["num_objects"])[:MOST_CURVES]
-    wrong, missed = (_crops(evaluation, name, pictures) for name in ("false", "missed"))
+    wrong, missed = (_mistakes(evaluation, name, pictures) for name in ("false", "missed"))
     scenes = _scenes(pictures)
     return {
         "evaluation": evaluation,
@@ -99,10 +106,9 @@ def object_parts(evaluation: Mapping[str, Any], pictures: Pictures) -> dict[str,
         "precision": draw_precision(most_objects),
         "num_curves": min(len(rows), MOST_CURVES),
         "kinds": _kind_rows(evaluation),
-        "wrong": wrong[:AT_ONCE],
-        "more_wrong": wrong[AT_ONCE:],
-        "missed": missed[:AT_ONCE],
-        "more_missed": missed[AT_ONCE:],
+        "images": _images(evaluation),
+        "wrong": wrong,
+        "missed": missed,
         "scenes": scenes[:_SEEN_AT_ONCE],
         "more_scenes": scenes[_SEEN_AT_ONCE:],
     }
@@ -149,9 +155,15 @@ def _class_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _size_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return AP and average recall by size; none where only one size has objects."""
+    """Return objects, AP and average recall by size; none where only one size has objects."""
     rows = [
-        {"name": name, "what": what, "ap": evaluation[f"ap_{name}"], "ar": evaluation[f"ar_{name}"]}
+        {
+            "name": name,
+            "what": what,
+            "count": evaluation.get(f"num_{name}"),
+            "ap": evaluation[f"ap_{name}"],
+            "ar": evaluation[f"ar_{name}"],
+        }
         for name, what in _SIZES
         if evaluation.get(f"ap_{name}") is not None
     ]
@@ -174,13 +186,15 @@ def _kind_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _crops(evaluation: Mapping[str, Any], name: str, pictures: Pictures) -> list[dict[str, Any]]:
-    rows = []
-    for number, row in enumerate(evaluation.get(name) or []):
-        photo = embedded(pictures(f"mistakes/{name}-{number:02d}"))
-        if photo is not None:
-            rows.append({**row, "photo": photo, "why": _why(row)})
-    return rows
+def _mistakes(evaluation: Mapping[str, Any], name: str, pictures: Pictures) -> dict[str, Any]:
+    """Return the mistakes of a list: with pictures, more with pictures, and those that have none."""
+    rows = [
+        {**row, "why": _why(row), "photo": embedded(pictures(f"mistakes/{name}-{number:02d}"))}
+        for number, row in enumerate(evaluation.get(name) or [])
+    ]
+    shown = [row for row in rows if row["photo"]]
+    listed = [row for row in rows if not row["photo"]]
+    return {"shown": shown[:AT_ONCE], "more": shown[AT_ONCE:], "listed": listed}
 
 
 def _why(row: Mapping[str, Any]) -> str:

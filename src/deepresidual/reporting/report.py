@@ -34,7 +34,7 @@ from deepresidual.reporting.objects import object_figures, object_headline, obje
 from deepresidual.reporting.pages import rendered, require_ours, settings_of, shown_time
 from deepresidual.runs.gains import stages_of
 from deepresidual.runs.read import RunFiles, read_run
-from deepresidual.runs.repeat import command_to_repeat
+from deepresidual.runs.repeat import command_again, command_to_repeat
 from deepresidual.runtime.files import expanded, write_text
 from deepresidual.spec import ResNetSpec
 
@@ -204,10 +204,11 @@ def _curves(files: RunFiles) -> list[Markup]:
         if not has_points([*files.training, *files.held_out], name):
             continue
         curves = [Curve(*points(files.training, name), "training", is_smoothed=True)]
-        for split in files.held_out_splits:
+        for number, split in enumerate(files.held_out_splits):
             rows = files.held_out_on(split)
-            color, dash = held_out_style()
-            curves.append(Curve(*points(rows, name), split, color, dash, marker=len(rows) < MARKED_POINTS))
+            color, dash, marker = held_out_style(number)
+            marker = marker if len(rows) < MARKED_POINTS else ""
+            curves.append(Curve(*points(rows, name), split, color, dash, marker=marker))
         what = name if name == "loss" else label.split(" (")[0]
         charts.append(draw_curves(curves, label, f"{what} over epochs"))
     return charts
@@ -224,8 +225,10 @@ def _facts(files: RunFiles) -> list[tuple[str, str]]:
     ]
     px, channels = plan["preprocess"]["crop_px"], plan["preprocess"]["channels"]
     num_images = f"{plan['num_samples']:,} training images of {len(plan['classes'])} classes"
+    evaluation = files.evaluation
+    measured = f"; measured on {evaluation['count']:,} of {evaluation['split']}" if evaluation else ""
     facts = [
-        ("data", f"{plan['data']}: {num_images}, {plan['num_held_out']:,} held out"),
+        ("data", f"{plan['data']}: {num_images}, {plan['num_held_out']:,} held out{measured}"),
         ("not used", ", ".join(ignored)),
         ("skipped", ", ".join(f"{key} ({why})" for key, why in (record.get("bad_samples") or {}).items())),
         ("network", f"{plan['model']}, which sees {px} px {channels}"),
@@ -255,7 +258,7 @@ def _changed(plan: dict[str, Any]) -> dict[str, str]:
 
 def _commands(files: RunFiles) -> list[tuple[str, str]]:
     """Return what to do with the model, as commands with the places of this run."""
-    run, data = shlex.quote(str(files.path)), data_argument(files)
+    run = shlex.quote(str(files.path))
     in_python = (
         "import deepresidual as residual\n\n"
         f"model = residual.load({str(files.path)!r})\n"
@@ -265,6 +268,6 @@ def _commands(files: RunFiles) -> list[tuple[str, str]]:
     return [
         ("Name new images", f"residual predict {run} NEW-IMAGES --out names.csv"),
         ("Measure it on other images", f"residual evaluate {run} OTHER-IMAGES"),
-        ("Train again, with more images", f"residual train {data}"),
+        ("Train again, with more images", command_again(files.record, data_argument(files))),
         ("From Python", in_python),
     ]

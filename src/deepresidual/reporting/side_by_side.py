@@ -86,7 +86,7 @@ def _curves(read: list[RunFiles], names: list[str]) -> list[Markup]:
             for number, (files, letter) in enumerate(zip(read, names, strict=True)):
                 rows = files.training if where == "training" else files.held_out_on(where)
                 color, dash = run_style(number)
-                marker = where != "training" and len(rows) < MARKED_POINTS
+                marker = "o" if where != "training" and len(rows) < MARKED_POINTS else ""
                 if rows and has_points(rows, name):
                     curves.append(Curve(*points(rows, name), letter, color, dash, marker=marker))
             if curves:

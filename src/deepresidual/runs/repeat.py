@@ -1,4 +1,4 @@
-"""The command that repeats a run of minutes: with the numbers of updates that were settled while it ran."""
+"""The commands that repeat a run: to the bit, or with its options on more images."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["command_to_repeat"]
+__all__ = ["command_again", "command_to_repeat"]
 
 # Words of a command that concern one run folder alone, with whether a value follows.
-_LEFT_OUT = {"--minutes": True, "--out": True, "--resume": False, "--checkpoint": True, "--json": False}
+_LEFT_OUT = {"--out": True, "--resume": False, "--checkpoint": True, "--json": False}
+_LENGTHS = ("--minutes", "--epochs", "--steps")
 
 
 def command_to_repeat(record: Mapping[str, Any]) -> str:
@@ -26,6 +27,7 @@ def command_to_repeat(record: Mapping[str, Any]) -> str:
         return ""
     plan, begins_with = record["plan"], record.get("begins_with", {})
     settled = {
+        "--minutes": None,
         "--weights": begins_with.get("name") or "none",
         "--recipe": plan["recipe"]["name"],
         "--steps": plan["recipe"]["steps"],
@@ -37,7 +39,31 @@ def command_to_repeat(record: Mapping[str, Any]) -> str:
     if begins_with.get("image_px") and "--image-px" not in kept:
         followed["--image-px"] = begins_with["image_px"]
     added = {**followed, **settled}
-    return shlex.join([*kept, *(str(word) for pair in added.items() for word in pair)])
+    return shlex.join([*kept, *_options(added)])
+
+
+def command_again(record: Mapping[str, Any], data: str, changed: Mapping[str, Any] | None = None) -> str:
+    """Return the command that trains with the options of a run.
+
+    Args:
+        record: The document of ``run.json``.
+        data: Where its data lies, quoted for a shell.
+        changed: Other values of options, each with its dashes; a length takes the place of every other one.
+    """
+    words, changed = list(record.get("command") or []), changed or {}
+    left_out = [*changed, *(_LENGTHS if set(_LENGTHS) & set(changed) else ())]
+    kept = _kept(words[2:], dict.fromkeys(left_out)) if words[:2] == ["residual", "train"] else []
+    if kept and not kept[0].startswith("-"):
+        kept = kept[1:]
+    elif kept:  # its data, if any, stands behind options
+        return shlex.join(["residual", "train", *kept, *_options(changed)])
+    options = shlex.join([*kept, *_options(changed)])
+    return f"residual train {data} {options}".rstrip()
+
+
+def _options(values: Mapping[str, Any]) -> list[str]:
+    """Return options as words of a command; one without a value is left out."""
+    return [str(word) for name, value in values.items() if value is not None for word in (name, value)]
 
 
 def _kept(words: Sequence[str], settled: Mapping[str, Any]) -> list[str]:
