@@ -195,11 +195,15 @@ def test_data_with_boxes_gets_tables_of_its_objects(tmp_path: Path, capsys: Capt
     data = voc_year(tmp_path / "data", {"train": [f"a{row:02d}" for row in range(12)], "val": ["v0"]}, xml)
     assert main(["check", str(data)]) == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    few_to_measure = (
+        "warning few-samples val only 1 object to measure by: one more that is found is 100 points of recall"
+    )
     assert [
         line.split() for line in lines if line.startswith(("warning", "train ", "val", "cat", "dog"))
     ] == [
         ["warning", "missing-class", "val", "dog", "no", "object", "of", "this", "class"],
         ["warning", "few-samples", "train", "dog", "only", "1", "object", "to", "learn", "from"],
+        few_to_measure.split(),
         ["train", "12", "0", "13", "1.1", "0", "0", "14", "·", "14", "·", "16"],
         ["val", "1", "0", "1", "1.0", "0", "0", "14", "·", "14", "·", "14"],
         ["cat", "12", "1"],
@@ -207,7 +211,7 @@ def test_data_with_boxes_gets_tables_of_its_objects(tmp_path: Path, capsys: Capt
     ]
     advice = "learned weights (--weights) or more objects usually help"
     assert lines[-2] == f"train: 12 images with 13 objects, 1 to 12 a class: {advice}"
-    assert lines[-1] == f"{data}: images in train 12, val 1; 0 errors, 2 warnings"
+    assert lines[-1] == f"{data}: images in train 12, val 1; 0 errors, 3 warnings"
     assert main(["check", str(data), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["images_per_class"] == {"cat": 12, "dog": 1}

@@ -24,6 +24,12 @@ Document: TypeAlias = dict[str, Any]
 CAT, DOG = 3, 5
 
 
+@pytest.fixture(autouse=True)
+def _few_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the few objects of these tests pass for enough to measure by; tests/cli has the warning."""
+    monkeypatch.setattr("deepresidual.data.check_objects._FEW_MEASURED", 0)
+
+
 def documents() -> dict[str, Document]:
     """Return the documents of COCO of a data set without faults: each image has a cat and a dog."""
     found = {}
@@ -120,6 +126,17 @@ def _with_crowds(document: Document) -> None:
 def _tiny(document: Document) -> None:
     for entry in document["annotations"][:5]:
         entry["bbox"][2] = 1.2
+
+
+def test_a_rare_class_is_asked_about_by_the_name_that_may_be_meant(tmp_path: Path) -> None:
+    contents = documents()
+    contents["train"]["categories"].append({"id": 91, "name": "Dog."})
+    contents["train"]["annotations"][1]["category_id"] = 91
+    report = check(written(tmp_path / "data", contents), num_workers=0)
+    assert [(finding.kind, finding.split, finding.key, finding.detail) for finding in report.findings] == [
+        ("missing-class", "val", "Dog.", "no object of this class"),
+        ("few-samples", "train", "Dog.", "only 1 object to learn from; did you mean dog?"),
+    ]
 
 
 FILE = "annotations/instances_train.json"

@@ -76,14 +76,17 @@ def test_nothing_in_a_warm_up_depends_on_the_length() -> None:
     ("options", "recipe", "minutes"),
     [
         (TrainOptions(), "finetune", 10.0),
+        (TrainOptions(), "detect", 15.0),
+        (TrainOptions(), "detect_1x", 0.0),
         (TrainOptions(), "photos", 0.0),
+        (TrainOptions(changes={"epochs": 3}), "detect", 0.0),
         (TrainOptions(changes={"epochs": 3}), "finetune", 0.0),
         (TrainOptions(recipe=Recipe(name="finetune")), "finetune", 0.0),
         (TrainOptions(minutes=2.0), "photos", 2.0),
         (TrainOptions(minutes=2.0), "probe", 0.0),  # which has no updates to bound
     ],
 )
-def test_fine_tuning_takes_ten_minutes_unless_told(
+def test_recipes_for_photos_take_minutes_unless_told(
     options: TrainOptions, recipe: str, minutes: float
 ) -> None:
     assert minutes_of(options, named_recipe(recipe, TINY), CPU, 1) == minutes

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepresidual.data.decode import read_header
+from deepresidual.data.expectation import other_spellings
 from deepresidual.data.objects import Objects
 from deepresidual.data.readers import ImageHeader
 from deepresidual.data.source.annotated.source import findings_of
@@ -28,7 +29,8 @@ Found: TypeAlias = tuple[str, str, str, str]
 # Two boxes that share so much of their union are one object that was annotated twice: in crowds of COCO, too,
 # distinct objects of a class share less.
 _SAME_IOU = 0.9
-_FEW_OBJECTS = 10
+# Of so few a 95 % interval of recall is over 25 points wide.
+_FEW_OBJECTS, _FEW_MEASURED = 10, 30
 # A usual share of images without objects is below a hundredth; in COCO's crowds are 1.2 % of the boxes.
 _MANY_EMPTY, _MANY_CROWDS = 0.25, 0.1
 # The finest maps of a detector have a cell every 4 px, and an object smaller than two of them is a dot.
@@ -240,11 +242,17 @@ class ObjectsCheck:
         counts = self.counts(name)
         if not counts.images:
             return
+        slips = other_spellings(counts.per_class) if name == TRAIN else {}
         for label, count in counts.per_class.items():
+            meant = f"; did you mean {slips[label]}?" if label in slips else ""
             if not count:
-                yield "missing-class", name, label, "no object of this class"
+                yield "missing-class", name, label, f"no object of this class{meant}"
             elif name == TRAIN and count < _FEW_OBJECTS:
-                yield "few-samples", name, label, f"only {_counted(count, 'object')} to learn from"
+                yield "few-samples", name, label, f"only {_counted(count, 'object')} to learn from{meant}"
+        if name != TRAIN and 0 < counts.objects < _FEW_MEASURED:
+            detail = f"only {_counted(counts.objects, 'object')} to measure by"
+            each = f"one more that is found is {100 / counts.objects:.0f} points of recall"
+            yield "few-samples", name, "", f"{detail}: {each}"
         if counts.empty > _MANY_EMPTY * counts.images:
             detail = f"{counts.empty:,} of {_counted(counts.images, 'image')} have no objects"
             yield "no-objects", name, "", f"{detail}; where they were not annotated, take them out"

@@ -11,9 +11,10 @@ Example:
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
+from deepresidual.errors import misspelled
 from deepresidual.recipe.balance import few
 
 BeginsWith: TypeAlias = Literal["scratch", "bundled", "released"]
@@ -25,6 +26,8 @@ _MANY = 1_000
 _MANY_OBJECTS = 500
 # Fewer images of a class than this: the choice of anything by held-out images is a matter of luck.
 _FEW = 10
+# A name that is written wrongly comes once or twice beside the right one.
+_MANY_TIMES = 10
 
 
 def images_a_class(labels: Iterable[int], num_classes: int) -> list[int]:
@@ -111,6 +114,23 @@ def few_in_words(classes: Sequence[str], counts: Sequence[int]) -> str:
         return ""
     names = ", ".join(rare[:4]) + (", …" if len(rare) > 4 else "")
     return f"{names} {'is' if len(rare) == 1 else 'are'} few: consider --class-prior equal"
+
+
+def other_spellings(counts: Mapping[str, int]) -> dict[str, str]:
+    """Return the classes that may be slips of the pen, each with the class that may be meant.
+
+    Such a class has fewer than 10 objects and a name that is nearly that of one with ten times as many.
+
+    Args:
+        counts: Objects of every class.
+    """
+    found = {}
+    for name, count in counts.items():
+        if count < _FEW:
+            frequent = [other for other, many in counts.items() if many >= _MANY_TIMES * max(1, count)]
+            if meant := misspelled(name, frequent):
+                found[name] = meant
+    return found
 
 
 def _usual(typical: float, begins_with: BeginsWith) -> str:

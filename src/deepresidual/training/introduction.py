@@ -17,8 +17,10 @@ from deepresidual.runs.plan import Plan
 from deepresidual.runtime.console import note, warn, warn_each
 from deepresidual.runtime.openmp import spin_source
 from deepresidual.runtime.processes import usable_cores
+from deepresidual.spec import DetectorSpec
 from deepresidual.training.beginning import Beginning
 from deepresidual.training.object_statistics import object_statistics, objects_in_words
+from deepresidual.training.plan import SMALL_PX, usual_side_px
 
 # A recipe that goes over the images so often is meant for other data.
 _MANY_EPOCHS = 2000
@@ -42,7 +44,7 @@ def introduce(plan: Plan, source: SampleSource, beginning: Beginning, minutes: f
         warn_each(_shared(source))
     _tell("network", _network_lines(plan, source, beginning))
     _tell("time", _time_lines(plan, minutes))
-    for sentence in _doubts(plan):
+    for sentence in _doubts(plan, source):
         warn(sentence)
 
 
@@ -158,7 +160,7 @@ def _time_lines(plan: Plan, minutes: float) -> Iterator[str]:
         )
 
 
-def _doubts(plan: Plan) -> Iterator[str]:
+def _doubts(plan: Plan, source: SampleSource) -> Iterator[str]:
     """Yield what is most likely not meant."""
     recipe = plan.recipe
     epochs = plan.total_steps * recipe.batch_size / max(1, plan.num_samples)
@@ -171,6 +173,12 @@ def _doubts(plan: Plan) -> Iterator[str]:
         yield (
             f"a batch of {recipe.batch_size:,} is more than all {plan.num_samples:,} training images; "
             "--batch-size 32 is usual for so few"
+        )
+    is_small = isinstance(plan.spec, DetectorSpec) and plan.backbone.stem == "cifar"
+    if is_small and usual_side_px(source) > SMALL_PX:
+        yield (
+            f"{plan.model} is for images of up to {SMALL_PX} px and these are larger: it sees them at "
+            f"{plan.preprocess.crop_px} px; leave --model out, or choose resnet18-fpn-tiny"
         )
     if not plan.weights and (recipe.frozen_stages or recipe.batch_norm == "frozen"):
         what = f"frozen_stages {recipe.frozen_stages}" if recipe.frozen_stages else "batch_norm frozen"

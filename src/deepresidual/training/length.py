@@ -19,8 +19,8 @@ from deepresidual.training.kept import MOST_SEEN
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.timing import seconds_a_step
 
-USUAL_MINUTES = 10.0
-"""Time that fine-tuning takes on a machine without a GPU where nothing else is asked for."""
+USUAL_MINUTES = {"finetune": 10.0, "detect": 15.0}
+"""Time that these recipes take at most on a machine without a GPU where nothing else is asked for."""
 
 _WARMUP_SHARE = 0.1
 _TIMED_IMAGES = 8
@@ -60,8 +60,9 @@ def minutes_of(options: TrainOptions, recipe: Recipe, device: torch.device, num_
     """
     given = [name for name in ("epochs", "steps") if options.changes.get(name) is not None]
     if options.minutes is None:
-        is_usual = recipe.name == "finetune" and device.type == "cpu" and num_processes == 1 and not given
-        return USUAL_MINUTES if is_usual and not isinstance(options.recipe, Recipe) else 0.0
+        is_usual = device.type == "cpu" and num_processes == 1 and not given
+        is_named = not isinstance(options.recipe, Recipe)
+        return USUAL_MINUTES.get(recipe.name, 0.0) if is_usual and is_named else 0.0
     check_minutes(options.minutes)
     if given:
         raise ConfigurationError(f"minutes and {given[0]} are given together", expected="one of both")

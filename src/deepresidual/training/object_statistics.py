@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepresidual.data.decode import read_header
+from deepresidual.data.expectation import other_spellings
 from deepresidual.data.objects import Objects
 from deepresidual.data.source import Split
 from deepresidual.errors import DataError
@@ -91,6 +92,12 @@ def objects_in_words(
         return [f"none of the {images} has an object"]
     among = "" if statistics.is_all else f" in {statistics.num_images:,} of the {images}"
     lines = [f"{total:,} objects{among}: {_by_class(classes, statistics.by_class.tolist())}"]
+    by_name = dict(zip(classes, statistics.by_class.tolist(), strict=True))
+    lines += [
+        f"{name} has {by_name[name]}: did you mean {meant}?"
+        for name, meant in other_spellings(by_name).items()
+        if by_name[name]
+    ]
     lines.append(f"{statistics.counts.mean():.1f} in each, {int(statistics.counts.max()):,} at most")
     low, middle, high = np.percentile(statistics.sizes_px, [5, 50, 95])
     lines.append(
