@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from deepresidual.data.check import check
 from deepresidual.data.source import open_source
 from deepresidual.data.source.annotated.source import findings_of
 from deepresidual.data.source.annotated.split import image_id_of, objects_of
@@ -212,6 +213,25 @@ def test_other_xml_is_no_annotation(tmp_path: Path) -> None:
     assert open_source(tmp_path).task == "classification"
 
 
+def test_all_faults_are_met_and_the_first_is_told_with_their_number(tmp_path: Path) -> None:
+    for name in "abcd":
+        image(tmp_path / f"{name}.jpg")
+        (tmp_path / f"{name}.xml").write_text(voc_xml(("cat", (1, 1, 9, 9))))
+    (tmp_path / "a.xml").write_text("<annotation>")
+    (tmp_path / "c.jpg").unlink()
+    (tmp_path / "d.xml").write_text(voc_xml(("", (1, 1, 9, 9))))
+    told = r"^a\.xml: the file is cut off or broken at line 1; .*; 'residual check' lists 2 more faults$"
+    with pytest.raises(DataError, match=told):
+        open_source(tmp_path)
+    report = check(tmp_path)
+    assert not report.ok
+    assert [(finding.kind, finding.detail.partition(":")[0]) for finding in report.findings] == [
+        ("structure", "a.xml"),
+        ("missing-image", "c.xml"),
+        ("structure", "d.xml"),
+    ]
+
+
 def test_a_photo_of_another_number_is_no_hint(tmp_path: Path) -> None:
     voc_year(tmp_path, {"train": ["img_0012", "img_0013"], "val": ["b"]})
     (tmp_path / "JPEGImages" / "img_0012.jpg").unlink()
@@ -236,6 +256,7 @@ def test_missing_files_are_named_with_the_nearest(tmp_path: Path) -> None:
         DataError, match=r"the image photo_1 is not there in JPEGImages; the nearest is JPEGI.*o-1"
     ):
         open_source(tmp_path)
+    (tmp_path / "JPEGImages" / "photo-1.jpg").rename(tmp_path / "JPEGImages" / "photo_1.jpg")
     (tmp_path / "Annotations" / "other_2.xml").unlink()
     with pytest.raises(
         DataError, match=r"train\.txt names other_2, which has no annotations; expected the file"

@@ -101,7 +101,7 @@ def _relabel(data: str, list_file: Path, *, is_trial: bool, as_json: bool) -> in
 
 
 def _print(data: str, report: CheckReport) -> None:
-    if not report.num_samples:
+    if not report.num_samples and len(report.findings) == 1:
         print_line(f"error: {shortened(report.findings[0].detail)}")
         return
     rows = []
@@ -136,7 +136,8 @@ def _print(data: str, report: CheckReport) -> None:
         if report.findings
         else "nothing to find fault with"
     )
-    print_line(f"{shortened(data)}: images in {images}; {verdict}")
+    found = f"images in {images}" if images else "not opened"
+    print_line(f"{shortened(data)}: {found}; {verdict}")
 
 
 def _counted(count: int, noun: str) -> str:

@@ -26,6 +26,7 @@ from deepresidual.data.check_samples import HASH_BYTES, Verdict, verdicts
 from deepresidual.data.expectation import images_a_class
 from deepresidual.data.near_copy_findings import Compared, near_copy_findings
 from deepresidual.data.source import SampleSource, Split, as_source
+from deepresidual.data.source.annotated.faults import faults_of
 from deepresidual.data.source.base import DETECTION, TRAIN
 from deepresidual.data.source.dataset import Dataset
 from deepresidual.data.source.multilabel import MULTILABEL, LabelsChoice, targets_of
@@ -170,8 +171,11 @@ def check(
     try:
         source = as_source(data, labels=labels, group=group)
     except DataError as error:
-        kind = error.kind if error.kind in OBJECT_KINDS else "structure"
-        return CheckReport({}, 0, (_finding(kind, "", "", str(error)),))
+        faults = [
+            _finding(fault.kind if fault.kind in OBJECT_KINDS else "structure", "", "", str(fault))
+            for fault in faults_of(error)
+        ]
+        return CheckReport({}, 0, tuple(faults))
     objects = _objects_check(source)
     told = () if objects is None else objects.told_elsewhere
     findings = [

@@ -44,7 +44,9 @@ def open_coco(root: Path, files: Sequence[Path]) -> SampleSource:
                 f"{root} has two files of annotations for {split or 'the same images'} ({names})",
                 remedy="keep one, or give one as coco:FILE",
             )
-        contents[split] = _read_file(root, group[0], split, images, reading.findings)
+        with reading.faults.noted():
+            contents[split] = _read_file(root, group[0], split, images, reading)
+    reading.faults.refuse()
     reading.parts = {split: file.images for split, file in contents.items()}
     reading.classes, unused = _joined_classes(list(contents.values()))
     reading.notes += [
@@ -85,9 +87,7 @@ def _joined_classes(files: Sequence[_File]) -> tuple[tuple[str, ...], list[str]]
 # -- a file ----------------------------------------------------------------------------------------------
 
 
-def _read_file(
-    root: Path, file: Path, split: str | None, images: ListedImages, findings: list[Finding]
-) -> _File:
+def _read_file(root: Path, file: Path, split: str | None, images: ListedImages, reading: Reading) -> _File:
     shown = file.relative_to(root).as_posix()
     document = read_coco_document(file, shown)
     names, parents = _categories(document["categories"], shown)
@@ -97,7 +97,7 @@ def _read_file(
     keys = images.find(file, split, [image.key for image in described.values()])
     for image, key in zip(described.values(), keys, strict=True):
         image.key = key
-    _add_annotations(document["annotations"], described, names, findings)
+    _add_annotations(document["annotations"], described, names, reading)
     return _File(names, parents, list(described.values()))
 
 
@@ -167,7 +167,7 @@ def _add_annotations(
     entries: Sequence[Any],
     images: Mapping[CategoryId, DescribedImage],
     names: Mapping[CategoryId, str],
-    findings: list[Finding],
+    reading: Reading,
 ) -> None:
     """Add every annotation to its image."""
     shown = next(iter(images.values())).file
@@ -189,11 +189,15 @@ def _add_annotations(
         except (KeyError, TypeError, ValueError):
             usual = False
         if not usual:
-            _refuse(entry, place, images, names, shown)
+            try:
+                _refuse(entry, place, images, names, shown)
+            except DataError as error:
+                reading.faults.note(error)
+                continue
         subject = f"annotation {place + 1}" if identity is None else f"annotation {identity}"
         if identity is not None:
             if identity in seen:
-                findings.append(
+                reading.findings.append(
                     Finding(
                         "id-twice",
                         shown,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deepresidual.data.formats import is_image_name
+from deepresidual.data.source.annotated.faults import AnnotationsError
 from deepresidual.data.source.base import IgnoredFile, canonical_split
 from deepresidual.data.source.files import Listing, list_folder, split_in_name, walk
 from deepresidual.errors import DataError, listed, misspelled
@@ -214,7 +215,9 @@ class ListedImages:
                 else "copy them beside it"
             )
         found = f"{shown}: the image {missing[0]} is not there{many}"
-        return DataError(found, remedy=remedy, kind="missing-image")
+        told = DataError(found, remedy=remedy, kind="missing-image")
+        each = [DataError(f"{shown}: the image {one} is not there", kind="missing-image") for one in missing]
+        return AnnotationsError(told, each) if len(missing) > 1 else told
 
 
 def split_folders(root: Path, split: str) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deepresidual.data.source.annotated.described import DescribedImage, annotations_of
+from deepresidual.data.source.annotated.faults import Faults
 from deepresidual.data.source.annotated.findings import Finding
 from deepresidual.data.source.annotated.split import DETECTION, AnnotatedSplit, CategoryId
 from deepresidual.data.source.base import (
@@ -33,6 +34,7 @@ class Reading:
         findings: What was found.
         ignored: Files that are not used.
         notes: What else has to be said, a sentence each.
+        faults: What cannot be used.
     """
 
     root: Path
@@ -42,15 +44,18 @@ class Reading:
     findings: list[Finding] = field(default_factory=list)
     ignored: list[IgnoredFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
 
 
 def source_of(reading: Reading) -> SampleSource:
     """Return the data set that a reader has found.
 
     Raises:
-        DataError: There are no images or no objects, or names of classes that a reader takes for the same.
+        DataError: A fault was met; there are no images or no objects; or there are names of classes
+            that a reader takes for the same.
     """
     root = reading.root
+    reading.faults.refuse()
     if not any(reading.parts.values()):
         raise DataError(f"{root} has annotations of no image", expected="images, and annotations of them")
     by_part = [{name for image in part for name in image.classes} for part in reading.parts.values()]

@@ -9,7 +9,7 @@ the splits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from deepresidual.data.decode import read_file
@@ -91,15 +91,17 @@ def _read_list(
     if not any(there):
         reading.ignored.append(IgnoredFile(shown, "none of its images has annotations"))
         return []
-    if not all(there):
-        raise DataError(
-            f"{shown} names {stems[there.index(False)]}, which has no annotations",
-            expected=f"the file {annotations[there.index(False)].relative_to(root).as_posix()}",
-        )
-    return [
-        read_described(root, annotation, images.of_stem(stem, shown), reading.findings)
-        for stem, annotation in zip(stems, annotations, strict=True)
-    ]
+    described: list[DescribedImage] = []
+    for stem, annotation, is_there in zip(stems, annotations, there, strict=True):
+        with reading.faults.noted():
+            if not is_there:
+                raise DataError(
+                    f"{shown} names {stem}, which has no annotations",
+                    expected=f"the file {annotation.relative_to(root).as_posix()}",
+                )
+            image = images.of_stem(stem, shown)
+            described.append(read_described(root, annotation, image, reading.findings))
+    return described
 
 
 def _stems(file: Path) -> Iterator[str]:
@@ -138,19 +140,12 @@ def _read_beside(root: Path) -> Reading:
         )
     used: dict[Path, Path] = {}
     for file in sorted(files):
-        shown = file.relative_to(root).as_posix()
-        image = images.near(file) or images.near(file, file_name_in(root, file))
-        if image is None:
-            raise images.missing(file.stem, shown)
-        if image in used:
-            raise DataError(
-                f"{shown} and {used[image].relative_to(root).as_posix()} are both of "
-                f"{image.relative_to(root).as_posix()}",
-                remedy="keep one",
-            )
-        used[image] = file
-        described = read_described(root, file, image, reading.findings)
-        reading.parts.setdefault(split_of_folders(image, root), []).append(described)
+        with reading.faults.noted():
+            image = _image_of(root, file, images, used)
+            used[image] = file
+            described = read_described(root, file, image, reading.findings)
+            reading.parts.setdefault(split_of_folders(image, root), []).append(described)
+    reading.faults.refuse()
     if None in reading.parts and len(reading.parts) > 1:
         stray = reading.parts.pop(None)
         raise DataError(
@@ -163,3 +158,18 @@ def _read_beside(root: Path) -> Reading:
         if path not in used and path.parent in folders
     ]
     return reading
+
+
+def _image_of(root: Path, file: Path, images: ImageFiles, used: Mapping[Path, Path]) -> Path:
+    """Return the image of an XML file, which no other file may have."""
+    shown = file.relative_to(root).as_posix()
+    image = images.near(file) or images.near(file, file_name_in(root, file))
+    if image is None:
+        raise images.missing(file.stem, shown)
+    if image in used:
+        raise DataError(
+            f"{shown} and {used[image].relative_to(root).as_posix()} are both of "
+            f"{image.relative_to(root).as_posix()}",
+            remedy="keep one",
+        )
+    return image

@@ -54,7 +54,10 @@ def open_yolo(root: Path, description: Path | None) -> SampleSource:
     by_split = _images_by_split(root, names, reading.ignored)
     labels_seen: set[Path] = set()
     for split, files in by_split.items():
-        reading.parts[split] = [_read_image(root, file, names, labels_seen) for file in files]
+        described = reading.parts[split] = []
+        for file in files:
+            with reading.faults.noted():
+                described.append(_read_image(root, file, names, labels_seen))
     if not labels_seen:
         first = next((file for files in by_split.values() for file in files), None)
         where = (
