@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepresidual.data.source import LabelsChoice, SampleSource, as_source
+from deepresidual.data.source.annotated.source import findings_of
 from deepresidual.data.source.base import canonical_split
 from deepresidual.data.source.dataset import Dataset
 from deepresidual.data.source.division import HELD_OUT
@@ -40,7 +41,8 @@ def opened_data(
         DataError: The data cannot be used.
     """
     opened = _opened(data, options, recorded_group(runs[0]) if runs else None, labels)
-    warn_each(opened.ignored)
+    boxes = {finding.as_ignored() for finding in findings_of(opened) if finding.kind.startswith("box-")}
+    warn_each([file for file in opened.ignored if file not in boxes])  # those of the split are told as one
     source = (
         with_splits_of(opened, runs[0], options.validation) if runs else hold_out(opened, options.validation)
     )

@@ -16,6 +16,7 @@ from deepresidual.evaluation.objects.measure import matched, measure
 from deepresidual.evaluation.objects.result import DetectionEvaluation
 from deepresidual.evaluation.objects.results_file import ResultNames, read_results, require_result_suffix
 from deepresidual.evaluation.objects.rules import Rules
+from deepresidual.evaluation.objects.unused_boxes import warn_of_unused_boxes
 from deepresidual.evaluation.opened_data import opened_data
 from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
 from deepresidual.fields import replaced
@@ -106,5 +107,6 @@ class _Annotated:
                 f"{source.name} has no boxes", expected="data with boxes: COCO, Pascal VOC or YOLO"
             )
         samples = source.split(split)
+        warn_of_unused_boxes(samples)
         truth = [objects_of(samples, index) for index in range(len(samples))]
         return cls(canonical_split(split) or split, ResultNames.of(source, split), truth)

@@ -29,6 +29,7 @@ from deepresidual.evaluation.objects.results_file import (
     write_results,
 )
 from deepresidual.evaluation.objects.rules import Rules
+from deepresidual.evaluation.objects.unused_boxes import warn_of_unused_boxes
 from deepresidual.evaluation.opened_data import opened_data, rows_of_classes
 from deepresidual.evaluation.options import EvaluationKeywords, EvaluationOptions
 from deepresidual.evaluation.shared_samples import Side, shared_samples
@@ -90,6 +91,7 @@ class DetectionSetup:
         setup = cls._open(model, data, chosen)
         runs = [] if isinstance(model, TorchDetector) else [run for run in [run_of(model)] if run is not None]
         source, left_out = without_trained(setup.source, setup.split, runs, chosen)
+        warn_of_unused_boxes(source.split(setup.split))
         return replace(setup, source=source, num_left_out=left_out)
 
     @classmethod
@@ -112,6 +114,7 @@ class DetectionSetup:
         samples, left_out = shared_samples(
             (sides[0], sides[1]), str(data), keep_training_images=chosen.keep_training_images
         )
+        warn_of_unused_boxes(samples[0])
         return _on(first, samples[0], left_out), _on(second, samples[1], left_out)
 
     @classmethod

@@ -107,6 +107,7 @@ def annotations_of(
         [image.size for image in images],
         ids if len(ids) == len(images) else (),
         relative,
+        np.bincount(image_of_object[gone], minlength=len(images)).tolist(),
     )
 
 

@@ -72,6 +72,7 @@ class Annotations:
         sizes: Height and width of each, where the format gives them.
         image_ids: What the format calls each; empty: nothing.
         relative: Whether boxes are fractions of width and height.
+        unused: How many boxes of each are left out, having no area in it; empty: none.
     """
 
     keys: Sequence[str]
@@ -80,6 +81,7 @@ class Annotations:
     sizes: Sequence[tuple[int, int] | None]
     image_ids: Sequence[int | str] = ()
     relative: bool = False
+    unused: Sequence[int] = ()
 
 
 @runtime_checkable
@@ -118,6 +120,7 @@ class AnnotatedSplit:
     ) -> None:
         self._root, self._num_classes = os.fsencode(root), num_classes
         self.category_ids, self.findings = tuple(category_ids), tuple(findings)
+        self.unused = np.array(annotations.unused or [0] * len(annotations.keys), np.int64)
         self._keys = np.array([os.fsencode(key) for key in annotations.keys], np.bytes_)
         self._objects, self._relative = annotations.objects, annotations.relative
         self._ends = np.cumsum(annotations.counts, dtype=np.int64)
