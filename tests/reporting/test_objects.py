@@ -18,6 +18,8 @@ from deepresidual.runs.read import RunFiles, read_run
 from tests.reporting.objects import NAMES, an_evaluation, detector_run
 from tests.reporting.page import Page
 
+COUNTS = ("num_small", "num_medium", "num_large")
+
 
 @pytest.fixture(scope="module")
 def evaluation() -> dict[str, Any]:
@@ -119,6 +121,27 @@ def test_the_page_shows_classes_sizes_errors_and_pictures(page: Page, evaluation
     assert "Image 1 with what is annotated" in alts
     assert f"Measured on 40 test images with {evaluation['num_objects']} objects." in page.text
     assert "held out; measured on 40 of test" in page.text
+
+
+def test_figures_that_training_does_not_measure_are_drawn_of_held_out_images(
+    finished: Path, evaluation: dict[str, Any], tmp_path: Path
+) -> None:
+    run = detector_run(finished, tmp_path / "run", evaluation)
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "charts": {"loss": "loss", "ap50": "AP50"}}))
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = [row | ({"ap50": 0.5} if row["event"] == "evaluation" else {}) for row in rows]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    charts = [chart.get("aria-label") for chart in Page(write_report(run).read_text()).all("svg")]
+    assert charts[1:] == ["loss over epochs", "AP50 over epochs"]
+
+
+def test_an_evaluation_that_counted_no_sizes_has_no_column_of_counts(
+    finished: Path, evaluation: dict[str, Any], tmp_path: Path
+) -> None:
+    older = {name: value for name, value in evaluation.items() if name not in COUNTS}
+    page = Page(write_report(detector_run(finished, tmp_path / "run", older)).read_text())
+    assert page.rows(page.all("table")[1])[0] == ["size", "AP", "average recall (AR)"]
 
 
 def test_the_page_is_self_contained(page: Page) -> None:

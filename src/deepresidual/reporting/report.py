@@ -201,14 +201,18 @@ def _curves(files: RunFiles) -> list[Markup]:
         return []
     charts = []
     for name, label in files.charts.items():
-        if not has_points([*files.training, *files.held_out], name):
-            continue
-        curves = [Curve(*points(files.training, name), "training", is_smoothed=True)]
+        curves = []
+        if has_points(files.training, name):
+            curves.append(Curve(*points(files.training, name), "training", is_smoothed=True))
         for number, split in enumerate(files.held_out_splits):
             rows = files.held_out_on(split)
+            if not has_points(rows, name):
+                continue
             color, dash, marker = held_out_style(number)
             marker = marker if len(rows) < MARKED_POINTS else ""
             curves.append(Curve(*points(rows, name), split, color, dash, marker=marker))
+        if not curves:
+            continue
         what = name if name == "loss" else label.split(" (")[0]
         charts.append(draw_curves(curves, label, f"{what} over epochs"))
     return charts
