@@ -142,8 +142,19 @@ def test_a_real_terminal_shows_every_experiment(
     assert max(map(len, lines[:-2])) <= width
 
 
+def test_columns_that_are_asked_for_hold_through_a_pipe(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table(("kind", "what"), [("ignored", "word " * 40)])
+    print_line("word " * 40)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert sum(line.count("word") for line in lines) == 80
+
+
 def test_nothing_is_cut_through_a_pipe(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     cells = ("a" * 290, "b" * 290, "c " * 140 + "end")
     print_table((">one", "two", "three"), [cells])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any, TextIO
@@ -78,9 +79,14 @@ def print_line(text: str = "", *, is_command: bool = False) -> None:
     column. A command stays on one line, to be copied.
     """
     lines = [printable(line) for line in text.split("\n")]
-    if not is_command and sys.stdout is not None and sys.stdout.isatty():
+    if not is_command and sys.stdout is not None and _is_bounded(sys.stdout):
         lines = [part for line in lines for part in wrapped(line, _columns(sys.stdout))]
     print_raw("\n".join(lines) + "\n")
+
+
+def _is_bounded(stream: TextIO) -> bool:
+    """Return whether lines have to fit: into a terminal, or into the columns that the user has asked for."""
+    return stream.isatty() or os.environ.get("COLUMNS", "").isdecimal()
 
 
 def _columns(stream: TextIO) -> int:
@@ -125,7 +131,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     Where the terminal is too narrow, words are wrapped within their columns; where they would not fit even
     so, each row becomes a paragraph, its first cell and below it all others by name. No cell is dropped.
-    Through a pipe there is no terminal to fit into.
+    Through a pipe there is no terminal to fit into, unless COLUMNS in the environment says how wide it is.
     """
     if sys.stdout is not None:
         print_raw(_rendered(columns, [[shortened(cell, _CELL_LENGTH) for cell in row] for row in rows]))
@@ -136,7 +142,7 @@ def _rendered(columns: Sequence[str], rows: list[list[str]]) -> str:
     from rich.console import Console
 
     console = Console(file=sys.stdout, highlight=False)
-    room = console.width if sys.stdout.isatty() else sys.maxsize
+    room = console.width if _is_bounded(sys.stdout) else sys.maxsize
     names = [name.removeprefix(">") for name in columns]
     widths = [max(map(cell_len, cells)) for cells in zip(names, *rows, strict=True)]
     narrow = [

@@ -178,7 +178,8 @@ def _doubts(plan: Plan, source: SampleSource) -> Iterator[str]:
     if is_small and usual_side_px(source) > SMALL_PX:
         yield (
             f"{plan.model} is for images of up to {SMALL_PX} px and these are larger: it sees them at "
-            f"{plan.preprocess.crop_px} px; leave --model out, or choose resnet18-fpn-tiny"
+            f"{plan.preprocess.crop_px} px; leave {'--weights' if plan.weights else '--model'} out to have a "
+            "network for photos"
         )
     if not plan.weights and (recipe.frozen_stages or recipe.batch_norm == "frozen"):
         what = f"frozen_stages {recipe.frozen_stages}" if recipe.frozen_stages else "batch_norm frozen"
