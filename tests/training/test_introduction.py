@@ -16,6 +16,9 @@ from deepresidual.recipe.recipes import named_recipe
 from deepresidual.runs.read import read_plan
 from deepresidual.training.beginning import Beginning
 from deepresidual.training.introduction import introduce, particulars
+from deepresidual.training.options import TrainOptions
+from deepresidual.training.plan import settle_learning
+from tests.detectors import write_shapes
 from tests.training.parts import a_plan, a_run
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -87,3 +90,13 @@ def test_what_a_recipe_leaves_out_on_a_network_is_said(photos: Path, capsys: Cap
     recipe = named_recipe("rsb_a2", residual_spec)
     introduce(dataclasses.replace(a_plan(residual_spec), recipe=recipe), source, Beginning())
     assert "without" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("height", "is_told"), [(100, True), (24, False)])
+def test_a_detector_of_small_images_on_photos_is_doubted(
+    tmp_path: Path, capsys: Capture, height: int, is_told: bool
+) -> None:
+    source = open_source(write_shapes(tmp_path / "boxes", 6, 3, height=height))
+    introduce(settle_learning(source, "resnet20", TrainOptions()), source, Beginning())
+    doubt = "resnet20-c4 is for images of up to 64 px and these are larger: it sees them at 64 px; leave"
+    assert (doubt in " ".join(capsys.readouterr().err.split())) is is_told
