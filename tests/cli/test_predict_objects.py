@@ -64,7 +64,7 @@ def test_every_form_has_the_same_objects(model: str, capsys: Capture) -> None:
     assert header == HEADER
     assert [[path, label, *map(float, numbers)] for path, label, *numbers, _ in rows] == flat
     for suffix in ("csv", "jsonl", "parquet"):
-        assert main([*common, "--out", f"found.{suffix}"]) == 0
+        assert main([*common, "--out", f"found.{suffix}", "--format", suffix]) == 0
         assert capsys.readouterr().out.startswith(f"found.{suffix}: ")
     table = pq.read_table("found.parquet")
     assert table.column_names == HEADER
@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_used_has_its_error_and_the_exit_code_is_3(model: 
 def test_coco_results_hold_all_that_the_model_gives(model: str, capsys: Capture) -> None:
     for number, name in enumerate(SIZES, start=7):
         Path("photos", name).rename(Path("photos", f"{number:06d}{Path(name).suffix}"))
-    assert main(["predict", model, "photos", "--out", "found.json"]) == 0
+    assert main(["predict", model, "photos", "--format", "coco", "--out", "found.json"]) == 0
     capsys.readouterr()
     written = json.loads(Path("found.json").read_text())
     assert {row["image_id"] for row in written} == {7, 8, 9}
@@ -212,6 +212,10 @@ def test_a_network_that_gives_nan_is_named(model: str, capsys: Capture) -> None:
             "--draw is given with a folder of shards; expected one of them",
         ),
         (["--out", "shards", "--format", "coco"], "--format is coco, and --out a folder"),
+        (
+            ["--out", "x.csv", "--format", "jsonl"],
+            "--format is jsonl, and the name of --out, x.csv, says another; leave --format out",
+        ),
         (["--backend", "openvino"], "model is a model that PyTorch computes, and the backend is 'openvino'"),
         (["--draw", "photos/a.png"], "photos/a.png is not a folder; choose another --draw"),
     ],

@@ -287,6 +287,23 @@ def test_an_image_that_lists_no_file_name_is_named(tmp_path: Path) -> None:
         open_source(file)
 
 
+@pytest.mark.parametrize("name", ["export.json", "instances_train.json", "train/_annotations.coco.json"])
+def test_a_file_that_is_cut_off_is_named(tmp_path: Path, name: str) -> None:
+    file = coco_file(tmp_path / name, coco_document(), tmp_path / "images")
+    file.write_text(file.read_text()[:100])
+    with pytest.raises(DataError, match=f"{name} is (cut off|not JSON)"):
+        open_source(tmp_path)
+
+
+def test_of_images_that_are_all_copies_nothing_is_held_out(tmp_path: Path) -> None:
+    coco_file(tmp_path / "export.json", coco_document(annotations=[]), tmp_path / "images")
+    (tmp_path / "images" / "b.jpg").write_bytes((tmp_path / "images" / "a.jpg").read_bytes())
+    with pytest.raises(
+        DataError, match="nothing can be held out for testing, since its images are copies of one"
+    ):
+        open_source(tmp_path)
+
+
 def test_missing_images_are_counted_and_the_nearest_is_named(tmp_path: Path) -> None:
     file = coco_file(tmp_path / "x.json", coco_document())
     (tmp_path / "a.jpg").rename(tmp_path / "a.jpeg")

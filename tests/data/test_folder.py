@@ -20,6 +20,7 @@ from deepresidual.data.source.base import (
 from deepresidual.data.source.stratified import unit_of
 from deepresidual.data.source.validation import hold_out
 from deepresidual.errors import ConfigurationError, DataError
+from tests.data.annotations import image
 from tests.data.pictures import encode, noise
 from tests.data.splits import smallest_hashes
 
@@ -274,6 +275,15 @@ def test_classes_of_one_image_each_leave_nothing_to_test(tmp_path: Path) -> None
         DataError,
         match="^pets: nothing can be held out for testing, since every class has one image; add images, or",
     ):
+        open_source(tmp_path / "pets")
+
+
+def test_copies_of_one_image_leave_nothing_to_test_and_are_called_so(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        first = image(tmp_path / "pets" / name / f"{name}.png").read_bytes()
+        for copy in ("emu", "fox"):
+            (tmp_path / "pets" / name / f"{copy}.png").write_bytes(first)
+    with pytest.raises(DataError, match="since every class has one image, or copies of one; add images, or"):
         open_source(tmp_path / "pets")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -58,26 +60,32 @@ def statistics(
 
 def test_a_few_lines_say_it() -> None:
     found = statistics([3, 0, 6], [5, 4], [10.0] * 4 + [20.0] * 5)
-    assert objects_in_words(found, ["cat", "dog"], 64, "photos") == [
+    assert objects_in_words(found, ["cat", "dog"], WHOLE, "photos") == [
         "9 objects: cat 5, dog 4",
         "3.0 in each, 6 at most",
         "seen at 64 px they are 10 to 20 px large, half of them over 20",
     ]
 
 
+def test_a_shorter_side_of_its_own_is_named() -> None:
+    wide = dataclasses.replace(WHOLE, resize_px=800, crop_px=1333)
+    (*_, last) = objects_in_words(statistics([2], [2], [10.0, 30.0]), ["cat"], wide, "photos")
+    assert last.startswith("seen at 800 px, or the longer side at 1,333 px, they are ")
+
+
 def test_many_classes_are_told_by_the_rarest_and_the_most_frequent() -> None:
     found = statistics([28], list(range(8)), [30.0] * 28, is_all=False)
-    (first, *_) = objects_in_words(found, list("abcdefgh"), 64, "images")
+    (first, *_) = objects_in_words(found, list("abcdefgh"), WHOLE, "images")
     assert first == "28 objects in 1 of the images: 0 (a) to 7 (h) of a class"
 
 
 def test_tiny_objects_are_pointed_out() -> None:
     found = statistics([10], [10], [6.0] * 2 + [30.0] * 8)
-    assert objects_in_words(found, ["cat"], 64, "photos")[-1] == (
+    assert objects_in_words(found, ["cat"], WHOLE, "photos")[-1] == (
         "20% are below 8 px, and few of such are found; --image-px shows them larger"
     )
 
 
 def test_images_without_any_object_are_named() -> None:
     found = statistics([0, 0], [0], [])
-    assert objects_in_words(found, ["cat"], 64, "photos") == ["none of the photos has an object"]
+    assert objects_in_words(found, ["cat"], WHOLE, "photos") == ["none of the photos has an object"]

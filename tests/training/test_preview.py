@@ -121,6 +121,7 @@ def test_the_time_is_that_of_updates_and_evaluations() -> None:
     assert shown.plan.total_steps == 12
     assert shown.seconds == pytest.approx(12 * 0.5 + 3 * 15 * 0.5 / 12 / 3)
     assert "time        about 7 s, reading data not counted (0.5 s a step here)" in shown.to_text()
+    assert "(1,014 s a step here)" in a_preview(1013.7).to_text()
 
 
 def test_hours_are_told_in_hours() -> None:

@@ -107,7 +107,7 @@ def predict(
 
         suffixes = FEATURE_SUFFIXES
     folder = Destination.of(out, suffixes, format, shard, shard_size)
-    _require_sensible(folder, paths, format, fast_decode=fast_decode)
+    _require_sensible(folder, paths, format if out is None else None, fast_decode=fast_decode)
     if features is None and dtype is not None:
         raise ConfigurationError("--dtype is given without --features", expected="both or none")
     if features is not None:

@@ -26,6 +26,11 @@ __all__ = ["Destination", "write_features", "write_file", "write_folder"]
 R = TypeVar("R", bound="FileResult")
 
 
+def _suffix(format_name: str) -> str:
+    """Return how the name of a file ends that has a format; COCO's results are JSON."""
+    return ".json" if format_name == "coco" else f".{format_name}"
+
+
 @dataclass(frozen=True)
 class Destination:
     """A folder of shards.
@@ -68,9 +73,10 @@ class Destination:
             for name, value in (("--shard", shard), ("--shard-size", shard_size)):
                 if value is not None:
                     raise ConfigurationError(f"{name} is given without a folder", remedy="add --out FOLDER")
-            if out is not None and format_name is not None:
+            if out is not None and format_name is not None and _suffix(format_name) != out.suffix.casefold():
                 raise ConfigurationError(
-                    "--format is given with --out, whose name says the format", expected="one"
+                    f"--format is {format_name}, and the name of --out, {out.name}, says another",
+                    remedy="leave --format out",
                 )
             return None
         if out.suffix and not out.is_dir():
@@ -78,7 +84,7 @@ class Destination:
                 f"--out is {out.name!r}",
                 expected=f"a name in {', '.join(suffixes)}, or one without a suffix for a folder",
             )
-        suffix = None if format_name is None else f".{format_name}"
+        suffix = None if format_name is None else _suffix(format_name)
         if suffix not in (None, *suffixes):
             raise ConfigurationError(
                 f"--format is {format_name}, and --out a folder",

@@ -95,12 +95,12 @@ def _data_lines(plan: Plan, source: SampleSource) -> Iterator[str]:
         elif not plan.recipe.weighs_classes and (sentence := few_in_words(source.classes, counts)):
             yield sentence
     else:
-        yield f"{len(train):,} of {source.name} to learn from, {len(source.classes):,} classes"
+        yield f"{len(train):,} of {source.name} to learn from, {_num_classes(source.classes)}"
         if plan.task == MULTILABEL:
             yield labels_in_words(source)
         elif plan.task == DETECTION:
             statistics = object_statistics(train, len(source.classes), plan.preprocess)
-            yield from objects_in_words(statistics, source.classes, plan.preprocess.crop_px, _images(plan))
+            yield from objects_in_words(statistics, source.classes, plan.preprocess, _images(plan))
     others = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items() if name != "train")
     yield f"{others}: held out" + ("" if "," not in others else f"; {watched} is watched")
     yield from (sentence for sentence in (source.held_out, *source.notes) if sentence)
@@ -119,10 +119,14 @@ def _shared(source: SampleSource) -> list[str]:
     return sentences
 
 
+def _num_classes(classes: tuple[str, ...]) -> str:
+    return "1 class" if len(classes) == 1 else f"{len(classes):,} classes"
+
+
 def _classes(classes: tuple[str, ...], counts: list[int]) -> str:
     if len(classes) <= _MOST_CLASSES:
         listed = ", ".join(f"{name} {count:,}" for name, count in zip(classes, counts, strict=True))
-        return f"{len(classes)} classes: {listed}"
+        return f"{_num_classes(classes)}: {listed}"
     low, high = min(counts), max(counts)
     return f"{len(classes):,} classes of {low:,}" + (f" to {high:,}" if high > low else "")
 

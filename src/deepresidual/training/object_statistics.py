@@ -77,14 +77,14 @@ def object_statistics(split: Split, num_classes: int, preprocess: Preprocess) ->
 
 
 def objects_in_words(
-    statistics: ObjectStatistics, classes: Sequence[str], input_px: int, images: str
+    statistics: ObjectStatistics, classes: Sequence[str], preprocess: Preprocess, images: str
 ) -> list[str]:
     """Return the statistics in a few lines.
 
     Args:
         statistics: What was counted.
         classes: Names of the classes.
-        input_px: Side of the network's input.
+        preprocess: How the network sees the images.
         images: What images are called: ``photos``.
     """
     total = int(statistics.counts.sum())
@@ -101,7 +101,8 @@ def objects_in_words(
     lines.append(f"{statistics.counts.mean():.1f} in each, {int(statistics.counts.max()):,} at most")
     low, middle, high = np.percentile(statistics.sizes_px, [5, 50, 95])
     lines.append(
-        f"seen at {input_px} px they are {low:.0f} to {high:.0f} px large, half of them over {middle:.0f}"
+        f"seen at {_sides(preprocess)} they are {low:.0f} to {high:.0f} px large, half of them over "
+        f"{middle:.0f}"
     )
     tiny = float((statistics.sizes_px < _TINY_PX).mean())
     if tiny >= _MANY_TINY:
@@ -109,6 +110,11 @@ def objects_in_words(
             f"{tiny:.0%} are below {_TINY_PX} px, and few of such are found; --image-px shows them larger"
         )
     return lines
+
+
+def _sides(preprocess: Preprocess) -> str:
+    shorter, longer = preprocess.resize_px, preprocess.crop_px
+    return f"{longer} px" if shorter >= longer else f"{shorter} px, or the longer side at {longer:,} px,"
 
 
 def _by_class(classes: Sequence[str], counts: Sequence[int]) -> str:

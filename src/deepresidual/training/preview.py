@@ -101,10 +101,14 @@ class Preview:
             f"evaluated   {len(plan.evaluation_steps())} times",
             f"time        about {duration(self.seconds)}, reading data not counted"
             + (", nor what compiling saves" if plan.compiled else "")
-            + f" ({self.seconds_a_step:.3g} s a step here)",
+            + f" ({_seconds(self.seconds_a_step)} s a step here)",
             f"memory      about {self.memory_bytes / 1e9:.1f} GB",
         ]
         return "\n".join(lines)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"  # never 1e+03
 
 
 def preview(

@@ -66,13 +66,8 @@ def divide(source: SampleSource) -> SampleSource:
     units, clauses, notes = _with_near_copies(source, whole, labels, own)
     test = held_out(units, labels, TEST_SHARE)
     if not test.any():
-        alone = (
-            "the images of every class belong together"
-            if WHOLE in source.groups
-            else "every class has one image"
-        )
         raise DataError(
-            f"{source.name}: nothing can be held out for testing, since {alone}",
+            f"{source.name}: nothing can be held out for testing, since {_why_alone(source, labels)}",
             remedy="add images, or name the splits: by folders train/ and test/, a column 'split' or names "
             "of files",
         )
@@ -90,6 +85,18 @@ def divide(source: SampleSource) -> SampleSource:
         held_out="; ".join([HELD_OUT, *clauses]),
         notes=(*source.notes, *notes),
     )
+
+
+def _why_alone(source: SampleSource, labels: Sequence[int]) -> str:
+    """Return why no class has two units, one of which could be held out."""
+    if WHOLE in source.groups:
+        return "the images of every class belong together"
+    num_strata = len(set(labels))
+    if num_strata == len(labels):
+        return "every class has one image"
+    if num_strata == 1:
+        return "its images are copies of one another"
+    return "every class has one image, or copies of one"
 
 
 def _strata(source: SampleSource) -> tuple[str, ...]:

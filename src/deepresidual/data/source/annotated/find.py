@@ -28,7 +28,7 @@ def find_format(folder: Path) -> BoxFormat | None:
     """Return the format of a folder's annotations; ``None``: it has none that are found by looking.
 
     Raises:
-        DataError: There are two formats.
+        DataError: There are two formats, or none but a file of COCO annotations that is cut off.
     """
     places = list(_places(folder))
     found: list[BoxFormat] = []
@@ -43,6 +43,8 @@ def find_format(folder: Path) -> BoxFormat | None:
             f"{folder} holds annotations of boxes in {len(found)} formats ({', '.join(found)})",
             remedy=f"say which: {' or '.join(f'{one}:{folder}' for one in found)}",
         )
+    if not found:
+        _refuse_cut_off(places)
     return found[0] if found else None
 
 
@@ -125,6 +127,29 @@ def _coco_files(places: list[Listing]) -> list[Path]:
 
 _NAMES = re.compile(r"instances_|.*\.coco\.", re.IGNORECASE)
 _LISTS = (b'"images"', b'"annotations"', b'"categories"')
+
+
+def _refuse_cut_off(places: list[Listing]) -> None:
+    """Refuse a file that by its name or by its lists is one of COCO annotations, and has no end.
+
+    Raises:
+        DataError: There is one.
+    """
+    files = (place.folder / name for place in places for name in place.files)
+    for file in files:
+        if file.suffix.casefold() == ".json" and (_NAMES.match(file.name) or _num_lists(file)):
+            end = max(0, file.stat().st_size - _END_BYTES)
+            with file.open("rb") as stream:
+                stream.seek(end)
+                is_whole = stream.read().rstrip().endswith((b"}", b"]"))
+            if not is_whole:
+                raise DataError(
+                    f"{file} is cut off, and no other file has annotations",
+                    remedy="export or copy it again",
+                )
+
+
+_END_BYTES = 64
 
 
 def _num_lists(file: Path) -> int:
