@@ -195,7 +195,10 @@ def test_a_file_of_rows_is_whole_or_not_there(
     ("options", "message"),
     [
         (["--out", "found.txt"], "error: --out is 'found.txt'; expected a name in .csv, .jsonl, .parquet"),
-        (["--out", "f.csv", "--format", "csv"], "error: --format is given with --out, whose name says the"),
+        (
+            ["--out", "f.csv", "--format", "jsonl"],
+            "error: --format is jsonl, and the name of --out, f.csv, says another; leave --format out",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused(
