@@ -115,6 +115,15 @@ def test_a_file_that_cannot_be_used_has_its_error_and_the_exit_code_is_3(model: 
     assert sorted(path.name for path in Path("drawn").iterdir()) == ["a.png", "b.jpg", "c.jpg"]
 
 
+def test_where_nothing_can_be_used_there_is_nothing_but_the_error(model: str, capsys: Capture) -> None:
+    Path("note.txt").write_text("a note")
+    assert main(["predict", model, "note.txt"]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "no objects" not in err
+    assert err.endswith("error: 1 of 1 file could not be used, as named above\n")
+
+
 def test_coco_results_hold_all_that_the_model_gives(model: str, capsys: Capture) -> None:
     for number, name in enumerate(SIZES, start=7):
         Path("photos", name).rename(Path("photos", f"{number:06d}{Path(name).suffix}"))
@@ -206,6 +215,10 @@ def test_a_network_that_gives_nan_is_named(model: str, capsys: Capture) -> None:
         (["--min-probability", "0.5"], "--min-probability is given, and model is a detector"),
         (["--fast-decode"], "--fast-decode is given, and model is a detector"),
         (["--features", "--out", "x.npy"], "--features is given, and model is a detector"),
+        (["--features"], "--features is given, and model is a detector"),
+        (["--format", "npy"], "--format npy is given, and model is a detector"),
+        (["--format", "json"], "residual predict has no --format json; here it is --json"),
+        (["--format", "xml"], "--format is 'xml'; expected one of coco, csv, jsonl, npy, parquet, table\n"),
         (["--min-score", "2"], "--min-score is 2; expected 0 to 1"),
         (
             ["--out", "shards", "--draw", "drawn"],

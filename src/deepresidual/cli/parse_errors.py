@@ -56,7 +56,9 @@ def _error(box: str) -> ConfigurationError:
 
 def _sentence(text: str) -> ConfigurationError:
     if found := _CHOICE.search(text):
-        choices = ", ".join(re.findall(r"'([^']*)'", found["all"])) or found["all"]
+        # tyro has them in no order, and None among them where an option may be left out.
+        named = sorted(set(re.findall(r"'([^']*)'", found["all"])) - {"None"})
+        choices = ", ".join(named) or found["all"]
         return ConfigurationError(f"{found['option']} is {found['value']!r}", expected=f"one of {choices}")
     if found := _MISSING.search(text):
         return ConfigurationError(f"{found['option']} has no value")

@@ -69,15 +69,16 @@ def predict(
         format: table, jsonl (a JSON object a line) or csv; of a detector also coco; of the shards of a folder
             parquet, jsonl or csv, with --features parquet or npy. Default: table; of shards parquet.
         out: Write the rows into this .csv, .jsonl or .parquet file instead, of a detector also .json (COCO
-            results), whole or not at all; or into a folder of shards, where the same command goes on after
-            it was ended.
+            results), whole or not at all, in place of one that is there; or into a folder of shards, where
+            the same command goes on after it was ended.
         shard: With a folder, do the I-th of N parts, from 0: so many processes or machines share the work.
         shard_size: With a folder, files in a shard. Default: 4096, or fewer with --shard.
         min_probability: Answer "unsure" below this probability; auto: the one that 'residual evaluate'
             has chosen by a precision target. That is no detector of what the model has never seen.
         min_score: Of a detector, from which score on, 0 to 1, an object is found. Default: 0.5; of COCO
             results 0, all that the model gives, which is what evaluators want.
-        draw: Of a detector, draw the boxes over each image, into this folder.
+        draw: Of a detector, draw the boxes over each image, into this folder. Pictures that are there already
+            are not overwritten.
         features: Write vectors instead of classes, into a .parquet or .npy file or a folder of such: the mean
             of the map after a stage (stem, layer1, …). Default: what the classifier reads.
         dtype: Numbers of --features. Default: float32.
@@ -100,7 +101,24 @@ def predict(
             expected="image files, folders, zip files, patterns or - after MODEL",
             remedy="put them before --features" if features else "",
         )
+    source = find_source(
+        model
+    )  # what is mistyped, and what the model cannot do, is told before torch is loaded
     is_coco_file = out is not None and out.suffix.casefold() == ".json" and not out.is_dir()
+    of_classes = {
+        "--top-k": top_k != 1,
+        "--min-probability": min_probability is not None,
+        "--features": features is not None,
+        "--fast-decode": fast_decode,
+        "--format npy": format == "npy",
+    }
+    of_objects = {
+        "--min-score": min_score is not None,
+        "--draw": draw is not None,
+        "--format coco": format == "coco",
+        "--out FILE.json": is_coco_file,
+    }
+    _refuse_of_others(model, source.task, of_classes, of_objects)
     suffixes: tuple[str, ...] = (".json",) if is_coco_file else TABLE_SUFFIXES
     if features is not None:
         from deepresidual.prediction.features import FEATURE_SUFFIXES
@@ -115,7 +133,6 @@ def predict(
 
         given = {"--top-k": top_k != 1, "--min-probability": min_probability is not None}
         require_vectors(features, out, [name for name, is_given in given.items() if is_given])
-    find_source(model)  # what is mistyped is told before torch is loaded
     found: FoundImages | None
     files: list[ImageFile | bytes] = []
     if folder is not None:
@@ -126,29 +143,26 @@ def predict(
 
     loaded = load(model, device, backend=backend)
     job = Job(model, paths, found, files, folder, out, format, batch_size, workers, precision, json)
-    of_classes = {
-        "--top-k": top_k != 1,
-        "--min-probability": min_probability is not None,
-        "--features": features is not None,
-        "--fast-decode": fast_decode,
-    }
+    _refuse_of_others(model, loaded.task, of_classes, of_objects)
     if loaded.task == "detection":
         from deepresidual.cli.predict_objects import predict_objects
 
-        refuse(of_classes, model, "a detector", "an option of detectors: --min-score, --draw, --format coco")
         return predict_objects(cast("TorchDetector", loaded), job, min_score, draw)
-    of_objects = {
-        "--min-score": min_score is not None,
-        "--draw": draw is not None,
-        "--format coco": format == "coco",
-        "--out FILE.json": is_coco_file,
-    }
-    refuse(of_objects, model, "a classifier", "a detector, or none of --min-score, --draw, COCO results")
     from deepresidual.cli.predict_classes import predict_classes, predict_features
 
     if features is not None:
         return predict_features(loaded, job, features, dtype, fast_decode=fast_decode)
     return predict_classes(loaded, job, top_k=top_k, min_probability=min_probability, fast_decode=fast_decode)
+
+
+def _refuse_of_others(
+    model: str, task: str | None, of_classes: dict[str, bool], of_objects: dict[str, bool]
+) -> None:
+    """Refuse options of the other kind of model, where the task is known."""
+    if task == "detection":
+        refuse(of_classes, model, "a detector", "an option of detectors: --min-score, --draw, --format coco")
+    elif task is not None:
+        refuse(of_objects, model, "a classifier", "a detector, or none of --min-score, --draw, COCO results")
 
 
 def _require_sensible(

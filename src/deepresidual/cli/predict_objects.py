@@ -98,9 +98,9 @@ def _write(outputs: ObjectOutputs, job: Job, errors: FileErrors, pictures: _Pict
         _print_coco(kept)
     if job.out is not None and not job.as_json:
         print_line(f"{shortened(str(job.out))}: {_sum(counts, num_used)}{_unusable(errors)}")
-    elif job.format in (None, "table") and not job.as_json:
+    elif job.format in (None, "table") and num_used and not job.as_json:
         note(_sum(counts, num_used))
-    if pictures is not None:
+    if pictures is not None and pictures.count:
         note(f"drew {counted(pictures.count, 'picture')} into {pictures.folder}")
     if not counts and outputs.min_score > 0 and num_used:
         note(
@@ -134,13 +134,15 @@ def _print_rows(
     results = outputs.results(job.files)
     if kind == "csv":
         print_raw(csv_text([list(object_rows.TYPES)]))
-    elif kind == "table":
-        print_line(f"{'label':<{_LABEL_WIDTH}} score     x0     y0     x1     y1  file")
+    has_header = kind != "table"
     for result in results:
         named = replace(result, path=result.path or "stdin")
         if named.error:
             errors.add(named.path, named.error)
         see(named)
+        if not has_header and not named.error:
+            print_line(f"{'label':<{_LABEL_WIDTH}} score     x0     y0     x1     y1  file")
+            has_header = True
         match kind:
             case "csv":
                 print_raw(csv_text([list(map(_shown, row)) for row in object_rows.cells(named)]))

@@ -48,26 +48,28 @@ def print_rows(
     rows = outputs.rows()
     kind: RowFormat = "jsonl" if format_name == "jsonl" else "csv" if format_name == "csv" else "table"
     results = outputs.results(files)  # the engine is opened: what it complains of stands above the table
-    if not quiet:
-        _print_header(rows, kind)
+    if not quiet and kind == "csv":
+        print_raw(csv_text([list(rows.types())]))
+    has_header = quiet or kind != "table"
     for result in results:
         named = replace(result, path=result.path or "stdin")
         if named.error:
             errors.add(named.path, named.error)
         see(named)
+        if not has_header and result.prediction is not None:
+            _print_header(rows)
+            has_header = True
         if not quiet:
             _print_row(rows, kind, named)
             flush_output()
     errors.end()
 
 
-def _print_header(rows: PredictionRows, kind: RowFormat) -> None:
-    """Print the names of the columns."""
-    if kind == "csv":
-        print_raw(csv_text([list(rows.types())]))
-    elif kind == "table" and isinstance(rows, LabelRows):
+def _print_header(rows: PredictionRows) -> None:
+    """Print the names of the columns of a table."""
+    if isinstance(rows, LabelRows):
         print_line(f"{'labels':<{_LABELS_WIDTH}} file")
-    elif kind == "table":
+    else:
         print_line(f"{'class':<24} {'probability':>11}  " * rows.top_k + "file")
 
 

@@ -16,7 +16,7 @@ from deepresidual import zoo
 from deepresidual.backends.abstention import Abstention
 from deepresidual.backends.thresholds import Thresholds
 from deepresidual.errors import ConfigurationError, ModelFileError, UnknownNameError, quoted
-from deepresidual.models.source import CONFIG, model_folder
+from deepresidual.models.source import CONFIG, USUAL_TASK, model_folder
 from deepresidual.preprocess import Preprocess
 from deepresidual.runtime.files import write_json
 from deepresidual.runtime.strict_json import read_object
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from deepresidual.backends.pytorch import TorchClassifier
 
 FORMAT_VERSION = 1
-_USUAL_TASK = "classification"
 _FIGURES = ("top1", "top5", "loss", "count")
 _SECTIONS = {
     "format_version",
@@ -62,7 +61,7 @@ class ModelConfig:
     preprocess: Preprocess
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
-    task: str = _USUAL_TASK
+    task: str = USUAL_TASK
     thresholds: Thresholds | None = None
     abstention: Abstention | None = None
 
@@ -117,7 +116,7 @@ class ModelConfig:
                 "metrics": self.metrics,
                 "provenance": self.provenance,
                 # Written only where it is needed, so that older versions read every classifier.
-                **({"task": self.task} if self.task != _USUAL_TASK else {}),
+                **({"task": self.task} if self.task != USUAL_TASK else {}),
                 **({"thresholds": self.thresholds.to_dict()} if self.thresholds is not None else {}),
                 **({"abstention": self.abstention.to_dict()} if self.abstention is not None else {}),
             },
@@ -195,7 +194,7 @@ def _parsed(config: Mapping[str, Any], path: str | Path) -> ModelConfig:
     for name in ("spec", "preprocess", "metrics", "provenance"):
         if not isinstance(own.get(name), dict):
             raise ConfigurationError(f"section {name!r} is missing")
-    task = own.get("task", _USUAL_TASK)
+    task = own.get("task", USUAL_TASK)
     if not isinstance(task, str):
         raise ConfigurationError(f"task is {quoted(task)}", expected="a name")
     for split, figures in own["metrics"].items():
@@ -238,5 +237,5 @@ def _thresholds(fields: object, num_labels: int) -> Thresholds | None:
 
 
 def _is_measured(figures: Mapping[str, Any], task: str) -> bool:
-    known = set(figures) == set(_FIGURES) or task != _USUAL_TASK
+    known = set(figures) == set(_FIGURES) or task != USUAL_TASK
     return known and all(type(value) in (int, float) for value in figures.values())

@@ -35,6 +35,9 @@ from deepresidual.zoo.variants import missing_variant
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+USUAL_TASK = "classification"
+"""What a model has learned whose folder does not say."""
+
 EXPORTED_FILES = ("model.onnx", "model.xml", "model.pt2")
 
 SourceKind: TypeAlias = Literal["folder", "exported", "bundled", "released", "hub", "url", "file"]
@@ -75,6 +78,14 @@ class ModelSource:
     def name(self) -> str:
         """The name to show: a full name of released weights, or what was given."""
         return self.release.name if self.release else self.given
+
+    @property
+    def task(self) -> str | None:
+        """What its own folder says it has learned; ``None`` where only loading it tells."""
+        if self.kind not in ("folder", "bundled") or self.path is None:
+            return None
+        own = read_object(self.path / CONFIG)["residual"]
+        return str(own.get("task", USUAL_TASK)) if isinstance(own, dict) else None
 
 
 def find_source(given: str | Path) -> ModelSource:
