@@ -297,6 +297,20 @@ def test_a_run_that_was_still_learning_should_go_on() -> None:
     assert advised(files) == []
 
 
+def test_a_run_that_was_stopped_early_should_be_trained_on() -> None:
+    files = files_of(quiet())
+    files.record.update(
+        status="interrupted", step=10, command=["residual", "train", "cells", "--epochs", "6"]
+    )
+    (advice,) = object_advice(files)
+    assert (advice.what, advice.command) == (
+        "Train on.",
+        "residual train cells --epochs 6 --out run --resume",
+    )
+    files.record.update(status="finished", step=100)
+    assert advised(files) == []
+
+
 # -- beside other runs -------------------------------------------------------------------------------------
 
 

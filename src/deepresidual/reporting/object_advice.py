@@ -34,6 +34,7 @@ def object_advice(files: RunFiles) -> list[Advice]:
         return []
     data = data_argument(files)
     rules = (
+        _train_on(files, data),
         _untested(evaluation),
         _hold_out_more(evaluation, data),
         _look_for_unannotated(evaluation),
@@ -119,6 +120,18 @@ def _begin_with_photos(files: RunFiles, data: str) -> Advice | None:
         f"This one began from nothing and has seen {plan['num_samples']:,} images, far fewer than a network "
         "needs to learn what images look like.",
         f"residual train {data} --weights {_WEIGHTS}",
+    )
+
+
+def _train_on(files: RunFiles, data: str) -> Advice | None:
+    """Advise to go on with a run that was stopped early."""
+    step, total = files.record.get("step", 0), files.record["total_steps"]
+    if files.record.get("status") != "interrupted" or step >= total:
+        return None
+    return Advice(
+        "Train on.",
+        f"It was stopped after {step:,} of {total:,} steps, so it had not finished learning.",
+        command_again(files.record, data, {"--out": files.path}) + " --resume",
     )
 
 
