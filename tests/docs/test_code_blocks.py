@@ -60,7 +60,11 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/tutorial.md", "residual reproduce imagenet IMAGENET"): "needs ImageNet",
 }
 # Pages whose blocks are those of another page in another language.
-TRANSLATED = {"docs/zh/tutorial.md": "docs/tutorial.md", "docs/zh/detect.md": "docs/how-to/detect.md"}
+TRANSLATED = {
+    "docs/zh/tutorial.md": "docs/tutorial.md",
+    "docs/zh/detect.md": "docs/how-to/detect.md",
+    "docs/zh/detection.md": "docs/detection.md",
+}
 
 # Pages on which other libraries warn of each other: Lightning of PyTorch's trees, and of few workers.
 WARNED_OF = ("docs/how-to/own-loop.md",)
