@@ -77,6 +77,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESIDUAL_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("HF_HUB_OFFLINE", "1")  # no test asks a network, unless it runs a server of its own
+        patch.delenv(
+            "COLUMNS", raising=False
+        )  # pytest-xdist tells its workers a width, and tables fit into it
         yield
 
 

@@ -339,7 +339,7 @@ def test_commands_ask_for_logits_alone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("deepresidual.models.load", lambda *_, **__: MeanColor())
-    monkeypatch.setattr("deepresidual.models.source.find_source", lambda *_: None)
+    monkeypatch.setattr("deepresidual.models.source.find_source", lambda *_: ModelSource("model.x", "file"))
     monkeypatch.setattr("deepresidual.evaluation.setup.find_source", lambda _: ModelSource("model.x", "file"))
     monkeypatch.setattr("deepresidual.evaluation.setup.load", lambda *_, **__: MeanColor())
     assert main(["predict", "model.x", str(photos / "test")]) == 0

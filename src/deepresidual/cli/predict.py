@@ -101,9 +101,8 @@ def predict(
             expected="image files, folders, zip files, patterns or - after MODEL",
             remedy="put them before --features" if features else "",
         )
-    source = find_source(
-        model
-    )  # what is mistyped, and what the model cannot do, is told before torch is loaded
+    # What is mistyped, and what the model cannot do, is told before torch is loaded.
+    source = find_source(model)
     is_coco_file = out is not None and out.suffix.casefold() == ".json" and not out.is_dir()
     of_classes = {
         "--top-k": top_k != 1,

@@ -84,7 +84,7 @@ class ModelSource:
         """What its own folder says it has learned; ``None`` where only loading it tells."""
         if self.kind not in ("folder", "bundled") or self.path is None:
             return None
-        own = read_object(self.path / CONFIG)["residual"]
+        own = read_object(self.path / CONFIG).get("residual")
         return str(own.get("task", USUAL_TASK)) if isinstance(own, dict) else None
 
 
