@@ -342,6 +342,7 @@ def test_commands_ask_for_logits_alone(
     monkeypatch.setattr("deepresidual.models.source.find_source", lambda *_: ModelSource("model.x", "file"))
     monkeypatch.setattr("deepresidual.evaluation.setup.find_source", lambda _: ModelSource("model.x", "file"))
     monkeypatch.setattr("deepresidual.evaluation.setup.load", lambda *_, **__: MeanColor())
+    monkeypatch.setattr("deepresidual.models.detects_objects", lambda _: False)
     assert main(["predict", "model.x", str(photos / "test")]) == 0
     assert main(["evaluate", "model.x", str(photos)]) == 0
     capsys.readouterr()
