@@ -43,9 +43,7 @@ class RunResult:
         path: The run folder.
         status: ``finished``, or ``interrupted`` by Ctrl-C, SIGTERM, SIGHUP or SIGUSR1.
         exit_code: 0, 130 after Ctrl-C, 143 after the others.
-        evaluation: The evaluation of the model in the run folder; ``None`` before the first one. Type
-            checkers learn its class by ``isinstance``: :class:`deepresidual.Evaluation`, of a detector
-            :class:`deepresidual.DetectionEvaluation`.
+        evaluation: The evaluation of the model in the run folder, of its task's class; ``None``: none yet.
     """
 
     path: Path
