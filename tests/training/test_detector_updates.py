@@ -204,5 +204,10 @@ def test_an_image_is_seen_as_in_evaluation_where_bn_is_frozen(spec: DetectorSpec
     sums = updater.gradients(batch, step=0)
     assert sums is not None
     model = TorchDetector(cast("Detector", updater.network), plan.classes, plan.preprocess)
-    losses = model.losses(batch.pixels.numpy(), list(batch.targets))
+    pixels, objects = batch.pixels.numpy(), list(batch.targets)
+    found, losses = model.detections_and_losses(pixels, objects)
+    alone = model.detections(pixels, [each.window for each in objects])
+    for one, other in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+        np.testing.assert_array_equal(one.scores, other.scores)
     assert {name: float(value) for name, value in sums[0].parts.items()} == pytest.approx(losses, rel=1e-5)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,10 +13,11 @@ from deepresidual.backends.classifier import NOT_FINITE, NOT_FINITE_REMEDY, Sett
 from deepresidual.backends.detected import DETECT_BATCH_SIZE, MIN_SCORE, Detected, require_score
 from deepresidual.backends.images import image_batches, one_or_several
 from deepresidual.backends.outcomes import all_good
+from deepresidual.backends.torch_model import TorchModel
 from deepresidual.data.objects import Objects
 from deepresidual.errors import ConfigurationError, ModelFileError, ResidualError, listed
 from deepresidual.runtime.compute import Precision
-from deepresidual.runtime.device import autocast, resolve_device
+from deepresidual.runtime.device import autocast
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +36,7 @@ _PIXELS_TOGETHER = 8 * 832 * 1344
 
 
 @dataclass(repr=False)
-class TorchDetector:
+class TorchDetector(TorchModel):
     """A detector with class names and preprocessing; what :func:`deepresidual.load` returns of its folder.
 
     Attributes:
@@ -61,24 +59,10 @@ class TorchDetector:
     backend: ClassVar[str] = "PyTorch"
 
     def __post_init__(self) -> None:
-        spec = self.network.spec
-        if len(self.label_names) != spec.num_classes:
-            raise ConfigurationError(
-                f"there are {len(self.label_names)} label names for a detector of {spec.num_classes} classes",
-                expected="as many names as classes",
-            )
-        if len(set(self.label_names)) != len(self.label_names):
-            twice = sorted(name for name in set(self.label_names) if self.label_names.count(name) > 1)
-            raise ConfigurationError(f"label name {twice[0]!r} occurs twice", expected="distinct names")
+        self._check("detector")
         if self.preprocess.fit != "whole":
             raise ConfigurationError(
                 f"the preprocessing shows the network a {self.preprocess.fit} of the image", expected="whole"
-            )
-        if self.preprocess.num_channels != spec.in_channels:
-            raise ConfigurationError(
-                f"preprocessing to {self.preprocess.channels} gives {self.preprocess.num_channels} channels "
-                f"and the network reads {spec.in_channels}",
-                expected="as many",
             )
 
     def __repr__(self) -> str:
@@ -94,28 +78,9 @@ class TorchDetector:
         return self.network.spec
 
     @property
-    def device(self) -> torch.device:
-        """Where the weights lie."""
-        return next(iter(self.network.parameters())).device
-
-    @property
-    def device_type(self) -> str:
-        """Kind of device that computes: ``cpu``, ``cuda``, ``mps``."""
-        return self.device.type
-
-    @property
     def packages(self) -> tuple[str, ...]:
         """Packages whose versions may change what is found."""
         return ("torch", "torchvision")
-
-    def to(self, device: torch.device | str) -> Self:
-        """Move the weights to ``device``, channels last, and return the model itself."""
-        self.network.to(resolve_device(str(device))).to(memory_format=torch.channels_last)
-        return self
-
-    def in_precision(self, precision: Precision) -> Self:
-        """Return a detector with the same network that computes in ``precision``."""
-        return self if precision == self.precision else dataclasses.replace(self, precision=precision)
 
     def settle_precision(self, choice: PrecisionChoice) -> SettledPrecision:
         """Choose the precision; ``auto`` is the faster one for the backbone, measured on a CPU."""
@@ -123,10 +88,6 @@ class TorchDetector:
 
         side = self.preprocess.crop_px
         return settle_precision(choice, self.spec.backbone, self.device, image_px=side, training=False)
-
-    def with_preprocess(self, preprocess: Preprocess) -> Self:
-        """Return a detector with the same network for views that another record makes."""
-        return dataclasses.replace(self, preprocess=preprocess)
 
     # -- prediction ------------------------------------------------------------------------------------------
 
@@ -195,7 +156,8 @@ class TorchDetector:
         windows = [
             window_of(center_choice(record, *size), *size, record, record.crop_px) for size in batch.sizes
         ]
-        results = iter(zip(batch.sizes, self._found(batch.pixels, windows), strict=True))
+        found, _ = self._found(batch.pixels, windows)
+        results = iter(zip(batch.sizes, found, strict=True))
         for name, error in zip(batch.names, batch.errors, strict=True):
             if error is not None:
                 yield name, error
@@ -225,25 +187,54 @@ class TorchDetector:
         Raises:
             ModelFileError: The network gives NaN or infinity; the message names the image.
         """
-        found = list[Objects]()
-        for place, objects in enumerate(self._found(pixels, windows)):
-            if objects is None:
-                name = names[place] if names else f"image {place + 1}"
-                raise ModelFileError(f"{name}: {NOT_FINITE}", remedy=NOT_FINITE_REMEDY)
-            found.append(objects)
-        return found
+        found, _ = self._found(pixels, windows)
+        return _finite(found, names)
 
-    def _found(self, pixels: NDArray[np.uint8], windows: Sequence[Window]) -> list[Objects | None]:
-        """Return the objects of each image; ``None`` where the network gives NaN or infinity."""
+    def detections_and_losses(
+        self, pixels: NDArray[np.uint8], objects: Sequence[Objects], names: Sequence[str] = ()
+    ) -> tuple[list[Objects], dict[str, float]]:
+        """Detect the objects of some images, and compute the losses of training, in evaluation mode.
+
+        Args:
+            pixels: As for :meth:`detections`.
+            objects: The objects of each view (:meth:`Objects.seen`).
+            names: What messages call the images. Default: their places, from 1.
+
+        Returns:
+            What :meth:`detections` returns, and the sums over the images of each loss.
+
+        Raises:
+            ModelFileError: The network gives NaN or infinity; the message names the image.
+        """
+        found, losses = self._found(pixels, [window_of_view(each) for each in objects], objects)
+        return _finite(found, names), losses
+
+    def _found(
+        self, pixels: NDArray[np.uint8], windows: Sequence[Window], objects: Sequence[Objects] | None = None
+    ) -> tuple[list[Objects | None], dict[str, float]]:
+        """Return the objects of each image, and the sums of the losses where objects are given.
+
+        ``None`` stands where the network gives NaN or infinity.
+        """
         found: list[Objects | None] = [None] * len(windows)
-        spec = self.spec
+        sums: dict[str, float] = {}
+        network, spec = self.network.eval(), self.spec
         for size, rows in by_size([spec.padded_size(window.filled) for window in windows]).items():
             for part in self._parts(rows, size):
                 sizes = [windows[row].filled for row in part]
-                results = self._results(self._images(pixels[part], size), sizes)
+                with torch.inference_mode(), autocast(self.device, self.precision):
+                    images = self._images(pixels[part], size)
+                    losses: dict[str, torch.Tensor] = {}
+                    if objects is None:
+                        results = network(images, sizes)
+                    else:
+                        targets = [taught(objects[row], self.device) for row in part]
+                        results, losses = network.found_and_losses(images, sizes, targets)
                 for row, result in zip(part, results, strict=True):
-                    found[row] = None if result is None else _in_image(result, windows[row])
-        return found
+                    found[row] = _in_image(result, windows[row]) if result.is_finite else None
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+        return found, sums
 
     def _parts(self, rows: Sequence[int], size: tuple[int, int]) -> Iterator[list[int]]:
         """Yield the rows that go through the network together.
@@ -255,43 +246,9 @@ class TorchDetector:
         for first in range(0, len(rows), most):
             yield list(rows[first : first + most])
 
-    def _results(self, images: torch.Tensor, sizes: Sequence[tuple[int, int]]) -> list[Found | None]:
-        """Return what the network finds in images of one size; ``None`` where it gives NaN or infinity."""
-        network = self.network.eval()
-        with torch.inference_mode(), autocast(self.device, self.precision):
-            results = network(images, sizes)
-        return [result if result.is_finite else None for result in results]
-
-    def losses(self, pixels: NDArray[np.uint8], objects: Sequence[Objects]) -> dict[str, float]:
-        """Return the sums over some images of the losses of training, in evaluation mode.
-
-        Args:
-            pixels: ``(N, S, S, C)`` uint8.
-            objects: The objects of each view (:meth:`Objects.seen`).
-        """
-        sums: dict[str, float] = {}
-        network, sizes = self.network.eval(), [filled(each) for each in objects]
-        for size, rows in by_size([network.spec.padded_size(each) for each in sizes]).items():
-            with torch.inference_mode(), autocast(self.device, self.precision):
-                images = self._images(pixels[rows], size)
-                parts = network(
-                    images, [sizes[row] for row in rows], [taught(objects[row], self.device) for row in rows]
-                )
-            for name, value in parts.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
-        return sums
-
     def _images(self, pixels: NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:
         batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device, non_blocking=True)
         return padded(self.preprocess.normalize(batch), size)
-
-    def weights_sha256(self) -> str:
-        """Return the SHA-256 of the architecture and of every tensor of the state dict, by name."""
-        digest = hashlib.sha256(json.dumps(self.spec.to_dict(), sort_keys=True).encode())
-        for name, tensor in self.network.state_dict().items():
-            digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().data)
-        return digest.hexdigest()
 
 
 def _in_image(found: Found, window: Window) -> Objects:
@@ -305,11 +262,24 @@ def _in_image(found: Found, window: Window) -> Objects:
     return in_view.unseen()
 
 
-def filled(objects: Objects) -> tuple[int, int]:
-    """Return height and width of what the view that objects are in shows of its image."""
+def _finite(found: Sequence[Objects | None], names: Sequence[str]) -> list[Objects]:
+    """Return what was found; refuse an image for which the network gave NaN or infinity."""
+    for place, objects in enumerate(found):
+        if objects is None:
+            name = names[place] if names else f"image {place + 1}"
+            raise ModelFileError(f"{name}: {NOT_FINITE}", remedy=NOT_FINITE_REMEDY)
+    return [objects for objects in found if objects is not None]
+
+
+def window_of_view(objects: Objects) -> Window:
+    """Return the view that objects are in.
+
+    Raises:
+        ConfigurationError: They are in none.
+    """
     if objects.window is None:
         raise ConfigurationError("the objects are in no view", expected="what Objects.seen returns")
-    return objects.window.filled
+    return objects.window
 
 
 def taught(objects: Objects, device: torch.device) -> Taught:

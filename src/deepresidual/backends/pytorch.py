@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,9 +13,10 @@ from deepresidual.backends.abstention import Abstention
 from deepresidual.backends.classifier import Classifier, SettledPrecision, require_outputs
 from deepresidual.backends.precision import settle_precision
 from deepresidual.backends.thresholds import Thresholds
-from deepresidual.errors import ConfigurationError, ModelFileError, listed
+from deepresidual.backends.torch_model import TorchModel
+from deepresidual.errors import ModelFileError, listed
 from deepresidual.runtime.compute import Precision, PrecisionChoice
-from deepresidual.runtime.device import autocast, resolve_device
+from deepresidual.runtime.device import autocast
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(repr=False)
-class TorchClassifier(Classifier):
+class TorchClassifier(TorchModel, Classifier):
     """A network with class names and preprocessing; what :func:`deepresidual.load` returns of a model folder.
 
     One of 0 classes is a backbone: ``model.network(batch)`` gives features ``(N, num_features)``.
@@ -59,23 +57,7 @@ class TorchClassifier(Classifier):
     abstention: Abstention | None = None
 
     def __post_init__(self) -> None:
-        spec = self.network.spec
-        if len(self.label_names) != spec.num_classes:
-            raise ConfigurationError(
-                f"there are {len(self.label_names)} label names for a classifier of {spec.num_classes} rows",
-                expected="as many names as rows",
-            )
-        if not all(isinstance(name, str) for name in self.label_names):
-            raise ConfigurationError(f"the label names are {self.label_names!r}", expected="strings")
-        if len(set(self.label_names)) != len(self.label_names):
-            twice = sorted(name for name in set(self.label_names) if self.label_names.count(name) > 1)
-            raise ConfigurationError(f"label name {twice[0]!r} occurs twice", expected="distinct names")
-        if self.preprocess.num_channels != spec.in_channels:
-            raise ConfigurationError(
-                f"preprocessing to {self.preprocess.channels} gives {self.preprocess.num_channels} channels "
-                f"and the network reads {spec.in_channels}",
-                remedy="create the network with in_channels to match",
-            )
+        self._check("classifier")
 
     def __repr__(self) -> str:
         name = zoo.name_of(self.spec.architecture) or "a network of its own"
@@ -90,32 +72,9 @@ class TorchClassifier(Classifier):
         """The architecture."""
         return self.network.spec
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights lie."""
-        return next(iter(self.network.parameters())).device
-
-    @property
-    def device_type(self) -> str:
-        """Kind of device that computes: ``cpu``, ``cuda``, ``mps``."""
-        return self.device.type
-
-    def to(self, device: torch.device | str) -> Self:
-        """Move the weights to ``device``, channels last, and return the model itself."""
-        self.network.to(resolve_device(str(device))).to(memory_format=torch.channels_last)
-        return self
-
     def settle_precision(self, choice: PrecisionChoice, image_px: int) -> SettledPrecision:
         """Choose the precision; ``auto`` measures on a CPU (:mod:`deepresidual.backends.precision`)."""
         return settle_precision(choice, self.spec, self.device, image_px=image_px, training=False)
-
-    def in_precision(self, precision: Precision) -> Self:
-        """Return a classifier with the same network that computes in ``precision``."""
-        return self if precision == self.precision else dataclasses.replace(self, precision=precision)
-
-    def with_preprocess(self, preprocess: Preprocess) -> Self:
-        """Return a classifier with the same network for views that another record makes, of any size."""
-        return dataclasses.replace(self, preprocess=preprocess)
 
     def num_macs(self, image_px: int) -> int:
         """Return multiply-adds for an image of ``image_px``."""
@@ -168,14 +127,6 @@ class TorchClassifier(Classifier):
     def packages(self) -> tuple[str, ...]:
         """Packages whose versions may change the outputs."""
         return ("torch",)
-
-    def weights_sha256(self) -> str:
-        """Return the SHA-256 of the architecture and of every tensor of the state dict, by name."""
-        digest = hashlib.sha256(json.dumps(self.spec.to_dict(), sort_keys=True).encode())
-        for name, tensor in self.network.state_dict().items():
-            digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().data)
-        return digest.hexdigest()
 
     def logits_of_whole(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the logits of whole images of any size: the mean over all positions of the score map.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepresidual.backends.detector import TorchDetector, by_size, filled, padded, taught
+from deepresidual.backends.detector import TorchDetector, by_size, padded, taught, window_of_view
 from deepresidual.data.augment import Window
 from deepresidual.data.objects import Objects, ObjectsBatch
 from deepresidual.data.source import Split
@@ -64,7 +64,7 @@ class Detection:
             seen = [objects[row] for row in rows]
             together = padded(images if len(rows) == len(images) else images[rows], size)
             lessons = [taught(each, images.device) for each in seen]
-            parts.append(network(together, [filled(each) for each in seen], lessons))
+            parts.append(network(together, [window_of_view(each).filled for each in seen], lessons))
         losses = {name: torch.stack([part[name].float() for part in parts]).sum() for name in LOSSES}
         total = torch.stack(list(losses.values())).sum()
         return BatchSums(total, {name: value.detach() for name, value in losses.items()})
@@ -77,7 +77,7 @@ class Detection:
         in the whole square.
         """
         if self._plan.recipe.batch_norm == "frozen" and objects:
-            return by_size([self._spec.padded_size(filled(each)) for each in objects])
+            return by_size([self._spec.padded_size(window_of_view(each).filled) for each in objects])
         return {self._spec.padded_size((images.shape[2], images.shape[3])): list(range(len(objects)))}
 
     def figures(self, loss: float, parts: Mapping[str, float], count: int) -> dict[str, float]:

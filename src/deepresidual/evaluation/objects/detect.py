@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from deepresidual.backends.detector import TorchDetector
+from deepresidual.backends.detector import TorchDetector, window_of_view
 from deepresidual.data.loader import BadSample, evaluation_batches, require_none_bad
 from deepresidual.data.objects import Objects, ObjectsBatch
 from deepresidual.data.source import Split
@@ -55,7 +55,7 @@ def detected_batches(
         batch_size: Images that are read together.
         num_workers: Threads that load images.
         processes: Processes among which the batches are dealt out.
-        with_loss: Compute the losses of training, too, which takes as long again.
+        with_loss: Compute the losses of training, too.
     """
     batches = evaluation_batches(
         split,
@@ -70,10 +70,12 @@ def detected_batches(
             yield DetectedBatch([], [], 0.0, batch.bad)
             continue
         pixels, objects = batch.pixels.numpy(), list(batch.targets)
-        windows = [each.window for each in objects if each.window is not None]
-        found = model.detections(pixels, windows, batch.keys)
-        loss = sum(model.losses(pixels, objects).values()) if with_loss else 0.0
-        yield DetectedBatch(batch.indices.tolist(), found, loss, batch.bad)
+        if with_loss:
+            found, losses = model.detections_and_losses(pixels, objects, batch.keys)
+        else:
+            windows = [window_of_view(each) for each in objects]
+            found, losses = model.detections(pixels, windows, batch.keys), {}
+        yield DetectedBatch(batch.indices.tolist(), found, sum(losses.values()), batch.bad)
 
 
 def evaluate_detections(

@@ -98,19 +98,39 @@ class Detector(nn.Module):
         self._check(images, sizes, targets)
         images = _blanked(images, sizes)
         maps = self.backbone(images)
-        if targets is not None and not len(images):
-            return self._losses_of_nothing(maps)
-        size = (images.shape[2], images.shape[3])
-        if targets is not None:
-            targets = [taught.to(images.device) for taught in targets]
-        proposed: Proposed = self.rpn(maps, size, sizes, targets)
-        read = maps[: len(self.spec.read_stages)]
         if targets is None:
-            found: list[Found] = self.roi_heads(read, proposed.boxes, sizes, self.backbone.last_stage)
-            return [
-                dataclasses.replace(each, is_finite=each.is_finite & is_finite)
-                for each, is_finite in zip(found, proposed.is_finite, strict=True)
-            ]
+            return self._found(maps, images, sizes)
+        return self._losses(maps, images, sizes, targets)
+
+    def found_and_losses(
+        self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Taught]
+    ) -> tuple[list[Found], Losses]:
+        """Return what :meth:`forward` does without targets and with them, of the same maps.
+
+        For evaluations that watch the loss, too: the maps take most of the time.
+        """
+        self._check(images, sizes, targets)
+        images = _blanked(images, sizes)
+        maps = self.backbone(images)
+        return self._found(maps, images, sizes), self._losses(maps, images, sizes, targets)
+
+    def _found(self, maps: Sequence[Tensor], images: Tensor, sizes: Sequence[Size]) -> list[Found]:
+        proposed: Proposed = self.rpn(maps, (images.shape[2], images.shape[3]), sizes)
+        read = maps[: len(self.spec.read_stages)]
+        found: list[Found] = self.roi_heads(read, proposed.boxes, sizes, self.backbone.last_stage)
+        return [
+            dataclasses.replace(each, is_finite=each.is_finite & is_finite)
+            for each, is_finite in zip(found, proposed.is_finite, strict=True)
+        ]
+
+    def _losses(
+        self, maps: Sequence[Tensor], images: Tensor, sizes: Sequence[Size], targets: Sequence[Taught]
+    ) -> Losses:
+        if not len(images):
+            return self._losses_of_nothing(maps)
+        targets = [taught.to(images.device) for taught in targets]
+        proposed: Proposed = self.rpn(maps, (images.shape[2], images.shape[3]), sizes, targets)
+        read = maps[: len(self.spec.read_stages)]
         of_regions = self.roi_heads.losses(read, proposed.boxes, targets, self.backbone.last_stage)
         return {**proposed.losses, **of_regions}
 
