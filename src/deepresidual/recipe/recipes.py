@@ -107,7 +107,7 @@ def digit_scenes(_spec: ResNetSpec) -> Recipe:
     """
     return Recipe(
         name="digit_scenes",
-        epochs=6,
+        epochs=5,
         batch_size=16,
         learning_rate=0.02,
         clip_norm=10.0,
