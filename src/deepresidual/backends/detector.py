@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +16,7 @@ from deepresidual.backends.images import image_batches, one_or_several
 from deepresidual.backends.outcomes import all_good
 from deepresidual.backends.torch_model import TorchModel
 from deepresidual.data.objects import Objects
+from deepresidual.data.pasted_masks import pasted_masks
 from deepresidual.errors import ConfigurationError, ModelFileError, ResidualError, listed
 from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.device import autocast
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
     from deepresidual.backends.images import ImageBatch, ImageLike
     from deepresidual.data.augment import Window
-    from deepresidual.nn.detection import Detector, Found, Taught
+    from deepresidual.data.masks import Crop
+    from deepresidual.nn.detection import Detector, Found, Taught, TaughtMask
     from deepresidual.preprocess import Preprocess
     from deepresidual.runtime.compute import PrecisionChoice
     from deepresidual.spec import DetectorSpec
@@ -259,7 +262,13 @@ def _in_image(found: Found, window: Window) -> Objects:
         scores=found.scores.float().cpu().numpy(),
         window=window,
     )
-    return in_view.unseen()
+    objects = in_view.unseen()
+    if found.masks is None:
+        return objects
+    cells = found.masks.float().cpu().numpy()
+    if window.scale[0] < 0:
+        cells = cells[:, :, ::-1]
+    return dataclasses.replace(objects, masks=pasted_masks(cells, objects.boxes, window.image))
 
 
 def _finite(found: Sequence[Objects | None], names: Sequence[str]) -> list[Objects]:
@@ -291,7 +300,33 @@ def taught(objects: Objects, device: torch.device) -> Taught:
         torch.from_numpy(objects.labels).to(device),
         torch.from_numpy(objects.crowd | objects.difficult).to(device),
         objects.seed,
+        () if objects.crops is None else tuple(map(_taught_mask(objects), objects.crops)),
     )
+
+
+def _taught_mask(objects: Objects) -> Callable[[Crop | None], TaughtMask | None]:
+    """Return what makes of the pixels of a mask in a view what the network learns from."""
+    from deepresidual.nn.detection import TaughtMask
+
+    left, top, right, bottom = window_of_view(objects).inside
+
+    def with_margin(crop: Crop | None) -> TaughtMask | None:
+        if crop is None or not crop.pixels.size:
+            return None
+        rows, columns = crop.pixels.shape
+        pixels = np.pad(crop.pixels, 1)
+        # At the edges of the image its last pixels come again, as operators read beyond an edge.
+        if crop.top == top:
+            pixels[0] = pixels[1]
+        if crop.top + rows == bottom:
+            pixels[-1] = pixels[-2]
+        if crop.left == left:
+            pixels[:, 0] = pixels[:, 1]
+        if crop.left + columns == right:
+            pixels[:, -1] = pixels[:, -2]
+        return TaughtMask(torch.from_numpy(pixels), crop.left - 1, crop.top - 1)
+
+    return with_margin
 
 
 def padded(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepresidual.data.augment.window import Window
+from deepresidual.data.masks import Crop, Masks
+from deepresidual.data.seen_masks import seen_mask
 from deepresidual.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class Objects:
         difficult: ``(n,)`` bool: whether the object need not be found (VOC's ``difficult``).
         areas: ``(n,)`` float32: area in pixels, of a mask where there is one; else of the box.
         scores: ``(n,)`` float32 from 0 to 1 of what was found; ``None`` of what is annotated.
+        masks: Which pixels of the upright image each covers; ``None``: only boxes are known.
+        crops: The same in a view; of an object that has no mask ``None``.
         window: Which view of the image the boxes are in; ``None``: the image itself.
         seed: Decides which regions of the view training looks at, 0 to 2⁶³ − 1.
     """
@@ -51,6 +55,8 @@ class Objects:
     difficult: NDArray[np.bool_] = _NOT_SAID
     areas: NDArray[np.float32] = _NOT_SAID
     scores: NDArray[np.float32] | None = None
+    masks: Masks | None = None
+    crops: tuple[Crop | None, ...] | None = None
     window: Window | None = None
     seed: int = 0
 
@@ -67,9 +73,11 @@ class Objects:
         if self.scores is not None:
             values["scores"] = np.asarray(self.scores, dtype=np.float32).reshape(-1)
         for name, array in values.items():
-            if len(array) != count:
-                raise ConfigurationError(f"{name} holds {len(array)} values", expected=f"{count}, one a box")
             object.__setattr__(self, name, array)
+        for name in (*values, "masks", "crops"):
+            array = getattr(self, name)
+            if array is not None and len(array) != count:
+                raise ConfigurationError(f"{name} holds {len(array)} values", expected=f"{count}, one a box")
 
     @classmethod
     def none(cls) -> Self:
@@ -92,15 +100,19 @@ class Objects:
             difficult=self.difficult[chosen],
             areas=self.areas[chosen],
             scores=None if self.scores is None else self.scores[chosen],
+            masks=None if self.masks is None else self.masks[chosen],
+            crops=None if self.crops is None else _chosen(self.crops, chosen),
         )
 
     # -- views ---------------------------------------------------------------------------------------
 
     def seen(self, window: Window, seed: int = 0) -> Self:
-        """Return the objects as a view shows them: boxes in pixels of the view, cut at its edges.
+        """Return the objects as a view shows them: boxes and masks in its pixels, cut at its edges.
 
         An object of which a view shows nothing is left out. One of which it shows less than
-        :data:`MIN_VISIBLE` becomes a crowd: it is neither taught as an object nor as background.
+        :data:`MIN_VISIBLE`, or no whole pixel of its mask, becomes a crowd: it is neither taught as an object
+        nor as background. Where a view is turned, the box around a mask is closer than that around the turned
+        box.
 
         Args:
             window: The view.
@@ -112,27 +124,46 @@ class Objects:
             boxes=boxes,
             crowd=self.crowd | (share < MIN_VISIBLE),
             areas=self.areas * share * np.float32(window.magnification),
+            masks=None,
             window=window,
             seed=seed,
+        )[share > 0]
+        return seen if self.masks is None else seen._with_crops(self.masks[share > 0], window)
+
+    def _with_crops(self, masks: Masks, window: Window) -> Self:
+        """Return the objects of a view with masks, given those of the image."""
+        known = masks.known
+        crops = tuple(
+            seen_mask(masks.crop(row), window) if is_known else None for row, is_known in enumerate(known)
         )
-        return seen[share > 0]
+        shown = np.array([crop is None or crop.pixels.size > 0 for crop in crops], np.bool_)
+        boxes = self.boxes.copy()
+        for row, crop in enumerate(crops):
+            if window.turned and crop is not None and crop.pixels.size:
+                boxes[row] = crop.box
+        return dataclasses.replace(self, boxes=boxes, crowd=self.crowd | ~shown, crops=crops)
 
     def unseen(self) -> Self:
         """Return objects of a view in pixels of its image, cut at the image's edges."""
         if self.window is None:
             return self
         boxes = self.window.place_back(self.boxes)
-        return dataclasses.replace(self, boxes=boxes, areas=areas_of(boxes), window=None)
+        return dataclasses.replace(self, boxes=boxes, areas=areas_of(boxes), crops=None, window=None)
 
     # -- JSON ----------------------------------------------------------------------------------------
 
     def to_dict(self, label_names: Sequence[str]) -> list[dict[str, Any]]:
-        """Return a document for each object: ``label``, ``score`` if there is one, ``box``."""
+        """Return a document for each object: ``label``, ``score``, ``box`` and ``mask``, of what there is.
+
+        A mask is COCO's: ``size`` of the image, and ``counts``, its runs of pixels as text.
+        """
+        masks = self.masks
         return [
             {
                 "label": label_names[int(label)],
                 **({} if self.scores is None else {"score": float(self.scores[row])}),
                 "box": [float(value) for value in self.boxes[row]],
+                **({} if masks is None or not masks.known[row] else {"mask": masks.runs(row).to_dict()}),
                 **({"crowd": True} if self.crowd[row] else {}),
                 **({"difficult": True} if self.difficult[row] else {}),
             }

@@ -12,7 +12,16 @@ Example:
 
 from typing import TypeAlias
 
-from deepresidual.spec.detector import Anchors, Detections, DetectorSpec, Neck, Proposals, Regions, RoiPooling
+from deepresidual.spec.detector import (
+    Anchors,
+    Detections,
+    DetectorSpec,
+    MaskHead,
+    Neck,
+    Proposals,
+    Regions,
+    RoiPooling,
+)
 from deepresidual.spec.head import Head, Statistic
 from deepresidual.spec.kinds import (
     Arrangement,
@@ -44,6 +53,7 @@ __all__ = [
     "Head",
     "Initialization",
     "Layer",
+    "MaskHead",
     "Neck",
     "NetworkSpec",
     "Padding",

@@ -15,6 +15,7 @@ Example:
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -25,7 +26,7 @@ from deepresidual.spec.spec import ResNetSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Anchors", "Detections", "DetectorSpec", "Neck", "Proposals", "Regions", "RoiPooling"]
+__all__ = ["Anchors", "Detections", "DetectorSpec", "MaskHead", "Neck", "Proposals", "Regions", "RoiPooling"]
 
 Neck: TypeAlias = Literal["c4", "fpn"]
 """``c4``: all stages but the last are shared, and the last is the head of each region. ``fpn``: a pyramid of
@@ -102,6 +103,22 @@ class Regions:
 
 
 @dataclass(frozen=True)
+class MaskHead:
+    """The masks of regions: which pixels of a box are the object's (He et al. 2017, section 3).
+
+    On a pyramid, convolutions over the pooled region, whose map then doubles; of ``c4`` the backbone's last
+    stage comes before, as for boxes, and pooling is that of the regions.
+    """
+
+    bins: int = number(14, 1, 64)
+    """Bins along each side of a region; a mask has twice as many. Of ``c4`` those of the last stage's map."""
+    convs: int = number(4, 0, 16)
+    """3×3 convolutions over the pooled region."""
+    channels: int = number(256, 1, 4096)
+    """Their width, and that of the doubled map."""
+
+
+@dataclass(frozen=True)
 class Detections:
     """What is given out."""
 
@@ -129,6 +146,7 @@ class DetectorSpec:
         anchors: Boxes at every place.
         proposals: Training and limits of the proposal network.
         regions: Pooling and training of the regions.
+        masks: The head that says which pixels are an object's; ``None``: boxes alone are found.
         detections: What is given out.
 
     Raises:
@@ -146,10 +164,11 @@ class DetectorSpec:
     anchors: Anchors = dataclasses.field(default_factory=Anchors)
     proposals: Proposals = dataclasses.field(default_factory=Proposals)
     regions: Regions = dataclasses.field(default_factory=Regions)
+    masks: MaskHead | None = None
     detections: Detections = dataclasses.field(default_factory=Detections)
 
     def __post_init__(self) -> None:
-        for value in (self, self.proposals, self.regions, self.detections):
+        for value in (self, self.proposals, self.regions, *filter(None, [self.masks]), self.detections):
             check_fields(value, as_json=True)
         if not 1 <= self.num_classes <= _MAX_CLASSES:
             raise ConfigurationError(f"num_classes is {self.num_classes}", expected=f"1 to {_MAX_CLASSES:,}")
@@ -246,7 +265,8 @@ class DetectorSpec:
         """Number of learned parameters, in closed form."""
         backbone = dataclasses.replace(self.backbone, num_classes=0)
         return backbone.num_parameters + sum(
-            count * (inputs * kernel_px**2 + 1) for count, inputs, kernel_px in self._own_layers()
+            count * (inputs * kernel_px**2 + 1)
+            for count, inputs, kernel_px in (*self._own_layers(), *self._mask_layers())
         )
 
     def num_macs(self, input_px: int) -> int:
@@ -272,7 +292,33 @@ class DetectorSpec:
             + sum(layers[number] * sides[number // 2] ** 2 for number in range(lateral))
             + sum(layers[lateral:proposals]) * sum(side**2 for side in sides)
             + self.proposals.after_nms * a_region
+            + self.detections.most * self._mask_macs()
         )
+
+    def _mask_macs(self) -> int:
+        """Return the multiply-adds for the mask of an object."""
+        if self.masks is None:
+            return 0
+        layers, bins = self._mask_layers(), self.mask_bins
+        total = sum(outputs * inputs * kernel**2 * bins**2 for outputs, inputs, kernel in layers[:-1])
+        total += layers[-1][0] * layers[-1][1] * self.mask_px**2
+        return total + (self._last_stage_macs() if self.neck == "c4" else 0)
+
+    @property
+    def mask_bins(self) -> int:
+        """Side of the map of a region that its mask is made of; a mask has twice as many pixels."""
+        if self.neck == "fpn":
+            return 0 if self.masks is None else self.masks.bins
+        px = self.regions.bins
+        for unit in self.backbone.units():
+            if unit.stage == self.backbone.stage_names[-1]:
+                px = -(-px // unit.stride)
+        return px
+
+    @property
+    def mask_px(self) -> int:
+        """Side of the mask of a region in pixels."""
+        return 2 * self.mask_bins
 
     def _last_stage_macs(self) -> int:
         """Return the multiply-adds of the last stage for a region."""
@@ -305,11 +351,22 @@ class DetectorSpec:
         rows = self.num_classes + 1
         return [*layers, (rows, features, 1), (4 * rows, features, 1)]
 
+    def _mask_layers(self) -> list[tuple[int, int, int]]:
+        """Return outputs, inputs and kernel of every layer of the masks, in order."""
+        if self.masks is None:
+            return []
+        inputs = self.backbone.out_channels if self.neck == "c4" else self.fpn_channels
+        widths = [inputs, *[self.masks.channels] * self.masks.convs]
+        layers = [(after, before, 3) for before, after in itertools.pairwise(widths)]
+        return [*layers, (self.masks.channels, widths[-1], 2), (self.num_classes + 1, self.masks.channels, 1)]
+
     # -- JSON ----------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; :meth:`from_dict` reads them back."""
         fields = _as_json(dataclasses.asdict(self))
+        if self.masks is None:
+            del fields["masks"]  # it came later; what has none keeps its document
         return {**fields, "backbone": self.backbone.to_dict()}
 
     @classmethod
@@ -321,7 +378,7 @@ class DetectorSpec:
         """
         values = _values(cls, fields, "the detector")
         for name, kind in _PARTS.items():
-            if name in values:
+            if values.get(name) is not None:
                 if not isinstance(values[name], dict):
                     raise ConfigurationError(f"{name} of the detector is no object")
                 values[name] = kind(**_values(kind, values[name], f"{name} of the detector"))
@@ -335,6 +392,7 @@ _PARTS: dict[str, type[Any]] = {
     "anchors": Anchors,
     "proposals": Proposals,
     "regions": Regions,
+    "masks": MaskHead,
     "detections": Detections,
 }
 _MAX_CLASSES = 100_000

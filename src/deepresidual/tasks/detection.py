@@ -1,4 +1,4 @@
-"""Detection: boxes and classes of the objects in an image, by Faster R-CNN, measured as COCO does."""
+"""Detection: boxes, classes and masks of objects, by Faster and Mask R-CNN, measured as COCO does."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deepresidual.backends.detector import TorchDetector, by_size, padded, taught, window_of_view
 from deepresidual.data.augment import Window
+from deepresidual.data.masks import Crop
 from deepresidual.data.objects import Objects, ObjectsBatch
 from deepresidual.data.source import Split
 from deepresidual.data.source.annotated.split import DETECTION
@@ -43,14 +44,25 @@ class Detection:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._spec = cast(DetectorSpec, plan.spec)
+        if self._spec.masks is not None:
+            self.head = (*self.head, "roi_heads.mask_predictor.")
+            self.parts = (*LOSSES, "mask")
+            self.charts = MappingProxyType(
+                {**self.charts, "mask_ap": "AP of masks", "mask_ap50": "AP50 of masks"}
+            )
 
     def blank_targets(self, count: int) -> ObjectsBatch:
         """Return an object in the middle of each image."""
         side = self._plan.train_px
         window = Window((side, side), side, (1.0, 1.0), (0.0, 0.0), (0, 0, side, side))
         box = np.array([[side / 4, side / 4, 3 * side / 4, 3 * side / 4]], np.float32)
+        first, last = side // 4, 3 * side // 4
+        crops = None
+        if self._spec.masks is not None:
+            crops = (Crop(first, first, np.ones((last - first, last - first), np.uint8)),)
+        label = np.zeros(1, np.int64)
         return ObjectsBatch(
-            tuple(Objects(box, np.zeros(1, np.int64), window=window, seed=row) for row in range(count))
+            tuple(Objects(box, label, crops=crops, window=window, seed=row) for row in range(count))
         )
 
     def loss(self, network: Callable[..., Any], images: Tensor, targets: Any, step: int) -> BatchSums:  # noqa: ARG002
@@ -65,7 +77,7 @@ class Detection:
             together = padded(images if len(rows) == len(images) else images[rows], size)
             lessons = [taught(each, images.device) for each in seen]
             parts.append(network(together, [window_of_view(each).filled for each in seen], lessons))
-        losses = {name: torch.stack([part[name].float() for part in parts]).sum() for name in LOSSES}
+        losses = {name: torch.stack([part[name].float() for part in parts]).sum() for name in self.parts}
         total = torch.stack(list(losses.values())).sum()
         return BatchSums(total, {name: value.detach() for name, value in losses.items()})
 
@@ -82,17 +94,21 @@ class Detection:
 
     def figures(self, loss: float, parts: Mapping[str, float], count: int) -> dict[str, float]:
         """Return the mean loss of an image, and its parts."""
-        return {"loss": loss / count, **{f"loss_{name}": parts[name] / count for name in LOSSES}}
+        return {"loss": loss / count, **{f"loss_{name}": parts[name] / count for name in self.parts}}
 
     def training_error(self, parts: Mapping[str, float], count: int) -> float:  # noqa: ARG002
         """Return 1: how many objects are found while it trains is not known."""
         return 1.0
 
     def headline(self, figures: Mapping[str, Any], digits: int) -> str:
-        """Return AP and AP50 in per cent; of training, the losses of the regions."""
+        """Return AP and AP50 in per cent, of masks where there are; of training, losses of the regions."""
+        if "mask_ap50" in figures:
+            ap, ap50 = figures["mask_ap"], figures["mask_ap50"]
+            return f"mask AP {ap:.{digits}%}, AP50 {ap50:.{digits}%}"
         if "ap50" in figures:
             return f"AP {figures['ap']:.{digits}%}, AP50 {figures['ap50']:.{digits}%}"
-        return f"class {figures['loss_class']:.3f}, box {figures['loss_box']:.3f}"
+        masks = f", mask {figures['loss_mask']:.3f}" if "loss_mask" in figures else ""
+        return f"class {figures['loss_class']:.3f}, box {figures['loss_box']:.3f}{masks}"
 
     def evaluate(
         self,
@@ -121,8 +137,8 @@ class Detection:
         return model
 
     def error(self, result: DetectionEvaluation) -> float:
-        """Return 1 − AP."""
-        return 1 - result.ap
+        """Return 1 − AP, of masks where there are."""
+        return 1 - (result.ap if result.masks is None else result.masks.ap)
 
     def read(self, document: Mapping[str, Any]) -> DetectionEvaluation:
         """Build an evaluation from ``evaluation.json``."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 from deepresidual import zoo
 from deepresidual.data.source import SampleSource
+from deepresidual.data.source.annotated.for_task import has_masks
 from deepresidual.errors import ConfigurationError
 from deepresidual.models import Model
 from deepresidual.preprocess import Preprocess
@@ -14,7 +15,7 @@ from deepresidual.recipe import Recipe
 from deepresidual.runs.plan import Plan
 from deepresidual.spec import DetectorSpec, NetworkSpec, ResNetSpec
 from deepresidual.training.options import TrainOptions
-from deepresidual.zoo.detectors import detector, detector_of, is_detector, name_of
+from deepresidual.zoo.detectors import detector, detector_of, is_detector, name_of, with_masks
 
 DETECT = "detect"
 """Name of the recipe for photos with boxes."""
@@ -41,6 +42,22 @@ def settled_detector(
     Raises:
         UnknownNameError: There is no such network, or no such kind of detector.
     """
+    name, spec = _of_boxes(source, model, start, is_small=is_small)
+    if (
+        recorded is not None
+        and recorded.model == name != "custom"
+        and isinstance(recorded.spec, DetectorSpec)
+    ):
+        return name, recorded.spec  # a row of the zoo may be mended; a run goes on with what it had
+    if not has_masks(source):
+        return name, replace(spec, masks=None)
+    return name, spec if spec.masks is not None else with_masks(spec)
+
+
+def _of_boxes(
+    source: SampleSource, model: str | NetworkSpec | None, start: Model | None, *, is_small: bool
+) -> tuple[str, DetectorSpec]:
+    """Return the name of the detector of a run, and what it is for boxes."""
     num_classes = len(source.classes)
     if isinstance(model, DetectorSpec):
         return name_of(model) or "custom", replace(model, num_classes=num_classes)
@@ -54,8 +71,6 @@ def settled_detector(
             return "custom", detector_of(start.spec, _usual_kind(start.spec), num_classes)
         model = f"{network}-{_usual_kind(start.spec)}"
     name = model or ("resnet20-c4" if is_small else "resnet18-fpn-tiny")
-    if recorded is not None and recorded.model == name and isinstance(recorded.spec, DetectorSpec):
-        return name, recorded.spec  # a row of the zoo may be mended; a run goes on with what it had
     if not is_detector(name):
         name = f"{name}-{'c4' if zoo.entry(name).spec.stem == 'cifar' else 'fpn'}"
     return name, detector(name, num_classes)

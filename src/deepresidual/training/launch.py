@@ -159,7 +159,11 @@ def _opened_data(
         with processes.failing_together():
             if processes.is_main is turn:
                 opened = as_source(
-                    data, labels=options.labels, group=options.group, num_workers=options.num_workers
+                    data,
+                    labels=options.labels,
+                    group=options.group,
+                    num_workers=options.num_workers,
+                    task=options.task,
                 )
     assert opened is not None  # noqa: S101  # in one of the two turns
     return opened

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from deepresidual.data.source.base import ObjectTask
 from deepresidual.errors import ConfigurationError, quoted
 from deepresidual.fields import check_choices, field_types, replaced
 from deepresidual.recipe import Recipe, setting_homes
@@ -33,6 +34,10 @@ class TrainOptions:
     labels: Literal["one", "several"] | None = None
     """Labels of an image: ``one`` or ``several``. Default: told by the data; asked for where a table leaves
     it open."""
+
+    task: ObjectTask | None = None
+    """What is learned of objects: ``detect`` boxes alone, ``segment`` boxes and masks. Default: boxes, and
+    masks where the data has them."""
 
     fit_memory: bool = False
     """Halve the micro-batch until it fits into memory, and keep the batch."""

@@ -136,7 +136,13 @@ def preview(
     """
     options = with_keywords(options, keywords)
     device = resolve_device(options.device)
-    opened = as_source(data, labels=options.labels, group=options.group, num_workers=options.num_workers)
+    opened = as_source(
+        data,
+        labels=options.labels,
+        group=options.group,
+        num_workers=options.num_workers,
+        task=options.task,
+    )
     beginning = settle_beginning(opened, model, options, device)
     source, options = with_held_out(opened, options, beginning), begun(options, beginning)
     plan = settle_learning(source, beginning.model or model, options)

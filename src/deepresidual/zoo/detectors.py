@@ -13,14 +13,23 @@ import re
 from typing import TYPE_CHECKING
 
 from deepresidual.errors import UnknownNameError
-from deepresidual.spec.detector import Anchors, Detections, DetectorSpec, Proposals, Regions
+from deepresidual.spec.detector import Anchors, Detections, DetectorSpec, MaskHead, Proposals, Regions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from deepresidual.spec import ResNetSpec
 
-__all__ = ["KINDS", "backbone_name", "detector", "detector_of", "is_detector", "list_detectors", "name_of"]
+__all__ = [
+    "KINDS",
+    "backbone_name",
+    "detector",
+    "detector_of",
+    "is_detector",
+    "list_detectors",
+    "name_of",
+    "with_masks",
+]
 
 _NAME = re.compile(r"(.+?)-(c4|fpn|fpn-slim|fpn-tiny)")
 
@@ -125,6 +134,20 @@ def backbone_name(name: str) -> str:
     return name if found is None else found[1]
 
 
+def with_masks(spec: DetectorSpec) -> DetectorSpec:
+    """Return a detector that says which pixels are an object's, too: Mask R-CNN (He et al. 2017).
+
+    Its head is the paper's: of a pyramid four convolutions of 256 channels, of ``c4`` none behind the last
+    stage; of a narrow detector half as many, as narrow as its pyramid.
+    """
+    if spec.neck == "c4":
+        channels = 64 if spec.backbone.stem == "cifar" else 256
+        return dataclasses.replace(spec, masks=MaskHead(convs=0, channels=channels))
+    is_narrow = spec.fpn_channels < MaskHead().channels
+    head = MaskHead(convs=2, channels=spec.fpn_channels) if is_narrow else MaskHead()
+    return dataclasses.replace(spec, masks=head)
+
+
 def detector(name: str, num_classes: int) -> DetectorSpec:
     """Return the detector called ``name``: a network of the zoo, a hyphen, and one of :data:`KINDS`.
 
@@ -145,17 +168,18 @@ def detector_of(backbone: ResNetSpec, kind: str, num_classes: int) -> DetectorSp
 
 
 def name_of(spec: DetectorSpec) -> str | None:
-    """Return the name of a detector, whatever its classes and input channels; ``None``: it has none."""
+    """Return the name of a detector, with masks or without; ``None``: it has none.
+
+    Classes and input channels do not count.
+    """
     from deepresidual.zoo import name_of as network_name
 
     whole = dataclasses.replace(spec.backbone, widths=tuple(2 * width for width in spec.backbone.widths))
     for kind, make in KINDS.items():
         network = whole if kind == "fpn-tiny" else spec.backbone
         name = network_name(network)
-        if (
-            name is not None
-            and dataclasses.replace(make(network, spec.num_classes), backbone=spec.backbone) == spec
-        ):
+        made = dataclasses.replace(make(network, spec.num_classes), backbone=spec.backbone)
+        if name is not None and spec in (made, with_masks(made)):
             return f"{name}-{kind}"
     return None
 

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Literal
 
 from deepresidual.data.formats import EXTENSIONS
 from deepresidual.data.source.archive import exists, is_folder, is_shard
-from deepresidual.data.source.base import EncodedSample, IgnoredFile, LabelledSplit, SampleSource, Split
+from deepresidual.data.source.base import (
+    EncodedSample,
+    IgnoredFile,
+    LabelledSplit,
+    ObjectTask,
+    SampleSource,
+    Split,
+)
 from deepresidual.data.source.division import divide, undivided
 from deepresidual.data.source.files import walk
 from deepresidual.data.source.folder import list_images
@@ -50,6 +57,7 @@ def as_source(
     labels: LabelsChoice | None = None,
     group: str | None = None,
     num_workers: int | None = None,
+    task: ObjectTask | None = None,
 ) -> SampleSource:
     """Return a data set as the functions of the package take it: opened, by name, or as a Python object.
 
@@ -58,13 +66,14 @@ def as_source(
         labels: Whether an image has ``one`` label or ``several``. Default: told by the data.
         group: What samples belong together, for :func:`open_source`.
         num_workers: Threads that read all samples of a Python object, where that is needed.
+        task: What of objects is wanted. Default: boxes, and masks where there are.
 
     Raises:
         DataError: There is no such data set, or it cannot be used; the message says why.
         ConfigurationError: This is no data set.
     """
     if isinstance(data, str | Path):
-        return open_source(data, labels, group)
+        return _for_task(open_source(data, labels, group), task)
     if isinstance(data, SampleSource):
         opened = data
     elif labels == "several":
@@ -76,7 +85,16 @@ def as_source(
         from deepresidual.data.source.dataset import open_dataset
 
         opened = open_dataset(data, num_workers=num_workers)
-    return opened if group is None else divide(grouped_by_pattern(undivided(opened), group))
+    grouped = opened if group is None else divide(grouped_by_pattern(undivided(opened), group))
+    return _for_task(grouped, task)
+
+
+def _for_task(source: SampleSource, task: ObjectTask | None) -> SampleSource:
+    if task is None:
+        return source
+    from deepresidual.data.source.annotated.for_task import for_task
+
+    return for_task(source, task)
 
 
 def open_source(

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +21,8 @@ from deepresidual.preprocess import Preprocess
 TRAIN = "train"
 DETECTION = "detection"
 """Value of :attr:`SampleSource.task` where images have boxes."""
+ObjectTask: TypeAlias = Literal["detect", "segment"]
+"""What is learned of objects. ``detect``: boxes alone. ``segment``: boxes and masks."""
 WHOLE = "whole"
 """Name of :attr:`SampleSource.whole` in :attr:`SampleSource.groups`."""
 

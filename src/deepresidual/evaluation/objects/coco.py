@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepresidual.data.objects import Objects
+from deepresidual.evaluation.objects.overlaps import runs_of
+from deepresidual.evaluation.objects.rules import Overlap
 
 AREA_NAMES = ("all", "small", "medium", "large")
 """Sizes of objects: any area, below 32² pixels, below 96², and above."""
@@ -39,25 +41,31 @@ class CocoFigures:
 
 
 def coco_figures(
-    found: Sequence[Objects], truth: Sequence[Objects], num_classes: int, most: int = 100
+    found: Sequence[Objects],
+    truth: Sequence[Objects],
+    num_classes: int,
+    most: int = 100,
+    overlap: Overlap = "boxes",
 ) -> CocoFigures:
-    """Measure the boxes found in images.
+    """Measure the boxes or masks found in images.
 
     Args:
         found: What was found in each image, with scores.
         truth: What each image has. Crowds and difficult objects are neither right nor wrong.
         num_classes: How many classes there are.
         most: Detections of an image and class that are measured.
+        overlap: What is compared.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
-    images = [{"id": image} for image in range(1, len(truth) + 1)]
+    # Sizes are asked for where there are masks, and read where these are polygons, which they never are.
+    images = [{"id": image, "height": 1, "width": 1} for image in range(1, len(truth) + 1)]
     classes = [{"id": label, "name": str(label)} for label in range(1, num_classes + 1)]
     annotated, detected = (
-        COCO({"images": images, "categories": classes, "annotations": _annotations(side)})
+        COCO({"images": images, "categories": classes, "annotations": _annotations(side, overlap)})
         for side in (truth, found)
     )
-    evaluator = COCOeval_faster(annotated, detected, "bbox")
+    evaluator = COCOeval_faster(annotated, detected, "bbox" if overlap == "boxes" else "segm")
     most_found = sorted({min(1, most), min(10, most), most})
     evaluator.params.maxDets = most_found
     evaluator.evaluate()
@@ -77,16 +85,27 @@ def _num_objects(truth: Sequence[Objects], ranges: Sequence[Sequence[float]]) ->
     return tuple(int(((areas >= low) & (areas <= high)).sum()) for low, high in ranges)
 
 
-def _annotations(images: Sequence[Objects]) -> list[dict[str, Any]]:
+def _annotations(images: Sequence[Objects], overlap: Overlap) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for image, objects in enumerate(images, start=1):
         boxes = objects.boxes.astype(np.float64)
         boxes[:, 2:] -= boxes[:, :2]
-        areas = boxes[:, 2] * boxes[:, 3] if objects.scores is not None else objects.areas
+        areas: NDArray[Any] = objects.areas
+        if objects.scores is not None:
+            areas = boxes[:, 2] * boxes[:, 3]
+            if overlap == "masks" and objects.masks is not None:
+                areas = objects.masks.areas()
         areas = np.where(objects.difficult, _NEITHER, areas)
         scores = np.zeros(len(objects)) if objects.scores is None else objects.scores
         columns = (objects.labels + 1, boxes, areas, objects.crowd.astype(int), scores)
-        for label, box, area, crowd, score in zip(*(each.tolist() for each in columns), strict=True):
+        masks = (
+            [{"segmentation": runs} for runs in runs_of(objects)]
+            if overlap == "masks" and len(objects)
+            else [{}] * len(objects)
+        )
+        for label, box, area, crowd, score, mask in zip(
+            *(each.tolist() for each in columns), masks, strict=True
+        ):
             rows.append(
                 {
                     "id": len(rows) + 1,
@@ -96,6 +115,7 @@ def _annotations(images: Sequence[Objects]) -> list[dict[str, Any]]:
                     "area": area,
                     "iscrowd": crowd,
                     "score": score,
+                    **mask,
                 }
             )
     return rows

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepresidual.data.objects import Objects
-from deepresidual.evaluation.objects.overlaps import Flat, Pairs, overlapping_pairs
-from deepresidual.evaluation.objects.rules import OVERLAPS, Metric
+from deepresidual.evaluation.objects.overlaps import Flat, Pairs, overlapping_masks, overlapping_pairs
+from deepresidual.evaluation.objects.rules import OVERLAPS, Metric, Overlap
 
 _NO_OBJECT = -1
 
@@ -65,7 +65,11 @@ class Matches:
 
 
 def match(
-    found: Sequence[Objects], truth: Sequence[Objects], num_classes: int, metric: Metric = "coco"
+    found: Sequence[Objects],
+    truth: Sequence[Objects],
+    num_classes: int,
+    metric: Metric = "coco",
+    overlap: Overlap = "boxes",
 ) -> Matches:
     """Match the detections of all images at every IoU of :data:`OVERLAPS`.
 
@@ -74,9 +78,13 @@ def match(
         truth: What each image has.
         num_classes: Number of classes.
         metric: Whose rule.
+        overlap: What is compared; of masks both sides have some.
     """
     detections, objects = Flat.of(found), Flat.of(truth)
-    pairs = overlapping_pairs(detections, objects, whole_crowds=metric == "coco")
+    if overlap == "masks":
+        pairs = overlapping_masks(found, truth, whole_crowds=metric == "coco")
+    else:
+        pairs = overlapping_pairs(detections, objects, whole_crowds=metric == "coco")
     matches = Matches(detections, objects, pairs, np.zeros((0, 0), np.int64), num_classes)
     own = pairs[matches.same_class]
     taken = _coco(own, matches) if metric == "coco" else _voc(own, matches)

@@ -7,11 +7,13 @@ index, and one measures.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepresidual.data.masks import Masks
 from deepresidual.data.objects import Objects
 from deepresidual.errors import ConfigurationError
 from deepresidual.evaluation.objects.bootstrap import Draws, interval
@@ -35,7 +37,7 @@ def measure(
     loss: float | None = None,
     rules: Rules | None = None,
 ) -> DetectionEvaluation:
-    """Measure what was found in the images of a split.
+    """Measure what was found in the images of a split: boxes, and masks where both sides have them.
 
     Args:
         split: Name of the split.
@@ -52,6 +54,51 @@ def measure(
             ``label_names``.
     """
     rules = Rules() if rules is None else rules
+    about = (label_names, keys, image_ids, loss)
+    evaluation = _measured(split, found, truth, rules, *about)
+    if not (has_masks(found) and has_masks(truth)):
+        return evaluation
+    masks = _measured(
+        split, found, [_masked(objects) for objects in truth], replace(rules, overlap="masks"), *about
+    )
+    return replace(evaluation, masks=masks)
+
+
+def has_masks(images: Sequence[Objects]) -> bool:
+    """Return whether the objects of images have masks; images of none are as they may be."""
+    there = [objects.masks is not None for objects in images if len(objects)]
+    return any(there) and all(there)
+
+
+def _masked(truth: Objects) -> Objects:
+    """Return objects of which those without a mask are crowds of the pixels of their boxes."""
+    masks = truth.masks
+    if masks is None or masks.known.all():
+        return truth
+    size = (int(masks.sizes[0, 0]), int(masks.sizes[0, 1]))
+    boxes = [
+        None
+        if known
+        else [np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)]
+        for (left, top, right, bottom), known in zip(truth.boxes.tolist(), masks.known, strict=True)
+    ]
+    joined = Masks.joined([masks, Masks.of(boxes).on(size)])
+    rows = np.arange(len(truth))
+    chosen = joined[np.where(masks.known, rows, rows + len(truth))]
+    return replace(truth, masks=chosen, crowd=truth.crowd | ~masks.known)
+
+
+def _measured(
+    split: str,
+    found: Sequence[Objects],
+    truth: Sequence[Objects],
+    rules: Rules,
+    label_names: Sequence[str],
+    keys: Sequence[str] | None,
+    image_ids: Sequence[int | str] | None,
+    loss: float | None,
+) -> DetectionEvaluation:
+    """Measure what :func:`measure` does, by one kind of overlap."""
     matches = matched(found, truth, len(label_names), rules)
     numbers = list(range(len(truth)))
     names = Names(label_names, [str(n) for n in numbers] if keys is None else keys, image_ids or numbers)
@@ -64,7 +111,7 @@ def measure(
     by_size: dict[str, Any] = {}
     precision = draws.figures
     if rules.metric == "coco":
-        figures = coco_figures(found, truth, len(label_names), rules.most)
+        figures = coco_figures(found, truth, len(label_names), rules.most, rules.overlap)
         precision, by_size = figures.precision[:, :, 0], _by_size(figures)
     errors = find_errors(matches)
     gained = gains(matches, errors, rules.metric)
@@ -108,7 +155,8 @@ def matched(found: Sequence[Objects], truth: Sequence[Objects], num_classes: int
                     f"image {index} of {name} has label {int(objects.labels.max())}",
                     expected=f"0 to {num_classes - 1}, an index into label_names",
                 )
-    return match([by_score(objects, rules.most) for objects in found], truth, num_classes, rules.metric)
+    kept = [by_score(objects, rules.most) for objects in found]
+    return match(kept, truth, num_classes, rules.metric, rules.overlap)
 
 
 def by_score(objects: Objects, most: int) -> Objects:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepresidual.data.objects import Objects
+from deepresidual.errors import ConfigurationError
 
 LEAST = 0.1
 """IoU below which a detection has nothing to do with an object (TIDE's background)."""
@@ -116,6 +118,40 @@ def overlapping_pairs(found: Flat, truth: Flat, *, whole_crowds: bool) -> Pairs:
         none = np.zeros(0, np.int64)
         return Pairs(none, none, np.zeros(0))
     return Pairs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def overlapping_masks(found: Sequence[Objects], truth: Sequence[Objects], *, whole_crowds: bool) -> Pairs:
+    """Return all pairs in one image whose masks have an IoU of at least :data:`LEAST`.
+
+    Args:
+        found: Detections of each image, with masks.
+        truth: Objects of each, with masks.
+        whole_crowds: As for :func:`overlapping_pairs`.
+    """
+    from faster_coco_eval.core import mask
+
+    none = np.zeros(0, np.int64)
+    parts = [(none, none, np.zeros(0))]
+    first_found, first_truth = 0, 0
+    for here, there in zip(found, truth, strict=True):
+        if len(here) and len(there):
+            crowd = there.crowd if whole_crowds else np.zeros(len(there), np.bool_)
+            iou = np.asarray(mask.iou(runs_of(here), runs_of(there), crowd.astype(int).tolist()))
+            rows, columns = np.nonzero(iou >= LEAST)
+            parts.append((rows + first_found, columns + first_truth, iou[rows, columns]))
+        first_found, first_truth = first_found + len(here), first_truth + len(there)
+    return Pairs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def runs_of(objects: Objects) -> list[dict[str, Any]]:
+    """Return COCO's document of the mask of each object.
+
+    Raises:
+        ConfigurationError: They have none.
+    """
+    if objects.masks is None:
+        raise ConfigurationError("objects have no masks", expected="a mask for each")
+    return [objects.masks.runs(row).to_dict() for row in range(len(objects))]
 
 
 def _iou(

@@ -22,7 +22,7 @@ _PASCAL_VOC = {
     "voc07": "Pascal VOC 2007 (IoU .5, precision at 11 recalls)",
     "voc12": "Pascal VOC 2012 (IoU .5, area under the curve)",
 }
-_ADDED = ("num_small", "num_medium", "num_large")  # documents of earlier versions lack them
+_ADDED = ("num_small", "num_medium", "num_large", "masks")  # documents of earlier versions lack them
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ class DetectionEvaluation:
         errors: Errors of each kind at an IoU of .5.
         false: The surest wrong detections, highest score first.
         missed: The largest objects that no detection is near.
+        masks: The same measured by masks; ``None``: only boxes are known.
     """
 
     split: str
@@ -143,6 +144,7 @@ class DetectionEvaluation:
     errors: tuple[ErrorCount, ...] = ()
     false: tuple[DetectionMistake, ...] = ()
     missed: tuple[DetectionMistake, ...] = ()
+    masks: DetectionEvaluation | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -204,17 +206,23 @@ class DetectionEvaluation:
             figures = (
                 f"AP {100 * self.ap:.1f}{within}, AP50 {100 * self.ap50:.1f}, AP75 {100 * self.ap75:.1f}"
             )
+        if self.masks is not None:
+            of_masks = self.masks
+            figures += f"; masks: AP {100 * of_masks.ap:.1f}{_within(of_masks.ap_interval)}, AP50 {100 * of_masks.ap50:.1f}"
         classes = "1 class" if len(self.measured) == 1 else f"{len(self.measured):,} classes"
         return f"{figures}; {self.num_objects:,} objects of {classes} in {self.count:,} images"
 
     def summary(self) -> dict[str, Any]:
         """Return the figures and the split as JSON types; ``loss`` only where it was computed."""
-        figures = {"ap": self.ap, "ap50": self.ap50, "ap75": self.ap75, "count": self.count}
-        return {"split": self.split, **({} if self.loss is None else {"loss": self.loss}), **figures}
+        figures = {"ap": self.ap, "ap50": self.ap50, "ap75": self.ap75}
+        if self.masks is not None:
+            figures |= {f"mask_{name}": getattr(self.masks, name) for name in tuple(figures)}
+        loss = {} if self.loss is None else {"loss": self.loss}
+        return {"split": self.split, **loss, **figures, "count": self.count}
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON types."""
-        lists = {
+        lists: dict[str, Any] = {
             "ap_interval": _as_list(self.ap_interval),
             "ap50_interval": _as_list(self.ap50_interval),
             "per_class": [row.to_dict() for row in self.per_class],
@@ -224,6 +232,10 @@ class DetectionEvaluation:
             },
         }
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del own["masks"]
+        if self.masks is not None:
+            lists["mask_ap_interval"] = _as_list(self.masks.ap_interval)
+            lists["masks"] = self.masks.to_dict()
         return {"task": DETECTION, **self.summary(), **own, "classes": list(self.classes), **lists}
 
     @classmethod
@@ -242,6 +254,7 @@ class DetectionEvaluation:
                 "errors": tuple(ErrorCount(**row) for row in fields["errors"]),
                 "false": tuple(DetectionMistake.from_dict(row) for row in fields["false"]),
                 "missed": tuple(DetectionMistake.from_dict(row) for row in fields["missed"]),
+                "masks": cls.from_dict(fields["masks"]) if fields.get("masks") else None,
             }
         )
 

@@ -88,7 +88,7 @@ class Detector(nn.Module):
 
         Returns:
             One :class:`Found` an image. With targets, the sums over the images of each of their losses:
-            ``rpn_class``, ``rpn_box``, ``class`` and ``box``. A part is the sum over its anchors or regions
+            ``rpn_class``, ``rpn_box``, ``class`` and ``box``, of a detector with masks ``mask``. A part is the sum over its anchors or regions
             divided by the number that the spec wants, not by how many there are, so that a gradient does not
             depend on which images share a batch.
 
@@ -141,7 +141,8 @@ class Detector(nn.Module):
         """
         last = [self.backbone.last_stage(maps[-1])] if self.spec.neck == "c4" else []
         zero = torch.stack([x.float().sum() for x in [*maps, *last, *self.parameters()]]).sum() * 0.0
-        return dict.fromkeys(("rpn_class", "rpn_box", "class", "box"), zero)
+        masks = () if self.spec.masks is None else ("mask",)
+        return dict.fromkeys(("rpn_class", "rpn_box", "class", "box", *masks), zero)
 
     def _check(self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Taught] | None) -> None:
         height, width = images.shape[2:]

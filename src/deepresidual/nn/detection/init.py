@@ -19,17 +19,20 @@ def initialize_detector(network: Detector, seed: int) -> None:
     """Fill every parameter and buffer of ``network`` in place; a pure function of ``seed``.
 
     Convolutions of the pyramid are uniform in ±√(3 / fan-in) and those of the proposal network N(0, 0.01²)
-    (Ren et al. 2015, section 3.1.3), with biases of zero; fully connected layers are uniform in
+    (Ren et al. 2015, section 3.1.3), those of masks He's with the fan-out, with biases of zero; fully connected layers are uniform in
     ±1/√in_features, biases too. The global random state of torch is neither read nor changed.
     """
     initialize(network.backbone.body, seed)
     generator = torch.Generator().manual_seed(seed ^ _HEADS)
     for name, module in network.named_modules():
-        if name.startswith("backbone.body.") or not isinstance(module, nn.Conv2d | nn.Linear):
+        kinds = nn.Conv2d | nn.Linear | nn.ConvTranspose2d
+        if name.startswith("backbone.body.") or not isinstance(module, kinds):
             continue
         if name.startswith("rpn."):
             nn.init.normal_(module.weight, std=_RPN_STD, generator=generator)
-        elif isinstance(module, nn.Conv2d):
+        elif name.startswith("roi_heads.mask_"):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        elif not isinstance(module, nn.Linear):
             nn.init.kaiming_uniform_(module.weight, a=1, generator=generator)
         else:
             bound = 1 / math.sqrt(module.in_features)

@@ -10,6 +10,7 @@ from torch import Tensor
 from deepresidual.errors import ConfigurationError
 from deepresidual.fields import check_seed
 from deepresidual.nn.detection.boxes import areas, intersections, iou
+from deepresidual.nn.detection.masks import TaughtMask
 
 MIN_IGNORED = 0.5
 """Share of a box's own area inside an ignored one from which on the box is not taken for background."""
@@ -25,6 +26,7 @@ class Taught:
         ignored: ``(n,)`` bool: boxes (crowds, and what is difficult) that are taught neither as objects nor
             as background, as is what lies in them.
         seed: Decides which anchors and regions are learned from, 0 to 2⁶³ − 1.
+        masks: The mask of each; ``None`` for what has none. Empty: none has one.
 
     Raises:
         ConfigurationError: Shapes do not fit each other, or the seed is none.
@@ -34,6 +36,7 @@ class Taught:
     labels: Tensor
     ignored: Tensor
     seed: int = 0
+    masks: tuple[TaughtMask | None, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -43,16 +46,25 @@ class Taught:
                 f"boxes, labels and ignored have the shapes {', '.join(map(str, shapes))}",
                 expected="(n, 4), (n,) and (n,)",
             )
+        if self.masks and len(self.masks) != count:
+            raise ConfigurationError(f"there are {len(self.masks)} masks", expected=f"{count}, one a box")
         check_seed(self.seed)
 
     def to(self, device: torch.device) -> Taught:
         """Return the same on a device."""
-        return Taught(self.boxes.to(device), self.labels.to(device), self.ignored.to(device), self.seed)
+        tensors = (tensor.to(device) for tensor in (self.boxes, self.labels, self.ignored))
+        return Taught(*tensors, self.seed, self.masks)
 
     @property
     def objects(self) -> Tensor:
         """Boxes of the objects, ``(k, 4)`` float32."""
         return self.boxes[~self.ignored].float()
+
+    @property
+    def object_masks(self) -> tuple[TaughtMask | None, ...]:
+        """Masks of the objects."""
+        masks = self.masks or (None,) * len(self.boxes)
+        return tuple(mask for mask, ignored in zip(masks, self.ignored.tolist(), strict=True) if not ignored)
 
 
 @dataclass(frozen=True, eq=False)

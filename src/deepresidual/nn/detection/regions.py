@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -11,6 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deepresidual.nn.detection import boxes as boxes_
+from deepresidual.nn.detection.masks import (
+    MaskConvs,
+    MaskPredictor,
+    make_heads,
+    mask_targets,
+    masks_loss,
+    of_class,
+)
 from deepresidual.nn.detection.matching import Taught, match
 from deepresidual.nn.detection.pooling import pool_regions
 from deepresidual.nn.detection.proposals import Losses, Size, boxes_loss
@@ -30,12 +38,15 @@ class Found:
         scores: ``(n,)`` float32 from 0 to 1.
         is_finite: ``()`` bool: whether all scores and codes of the image's anchors and regions were finite;
             those that are not are never found.
+        masks: ``(n, m, m)`` float32 from 0 to 1: whether each of m × m pixels of each box is the object's;
+            ``None`` of a detector of boxes.
     """
 
     boxes: Tensor
     labels: Tensor
     scores: Tensor
     is_finite: Tensor
+    masks: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +58,7 @@ class Sampled:
         labels: ``(K,)`` int64: rows of the classifier; 0 is the background.
         positive: ``(P,)`` int64: which of the K are an object's; what heads of objects alone read.
         targets: ``(P, 4)`` codes of their objects.
+        objects: ``(p,)`` int64 of each image: which of its objects each positive region is.
         weight: 0 where there is none, and one stands for them.
     """
 
@@ -54,6 +66,7 @@ class Sampled:
     labels: Tensor
     positive: Tensor
     targets: Tensor
+    objects: list[Tensor]
     weight: float
 
 
@@ -95,6 +108,12 @@ class RegionHeads(nn.Module):
         self.box_head = TwoLayers(spec) if spec.neck == "fpn" else None
         features = spec.regions.hidden if spec.neck == "fpn" else spec.backbone.out_channels
         self.box_predictor = Predictor(features, spec.num_classes)
+        self.mask_head: MaskConvs | None = None
+        self.mask_predictor: MaskPredictor | None = None
+        if spec.masks is not None:
+            self.mask_head, self.mask_predictor = make_heads(spec, spec.masks)
+        self._mask_px = spec.mask_px
+        self._mask_pooling = spec.regions if spec.neck == "c4" else replace(spec.regions, bins=spec.mask_bins)
         self._settings = spec.regions
         self._detections = spec.detections
         self._strides = spec.strides[: len(spec.read_stages)]
@@ -118,7 +137,35 @@ class RegionHeads(nn.Module):
         counts = [len(regions) for regions in proposals]
         is_finite = logits.isfinite().all(dim=1) & codes.flatten(1).isfinite().all(dim=1)
         of_images = (torch.split(values, counts) for values in (logits.softmax(dim=1), codes, is_finite))
-        return [self._detect(*rows) for rows in zip(*of_images, proposals, sizes, strict=True)]
+        found = [self._detect(*rows) for rows in zip(*of_images, proposals, sizes, strict=True)]
+        return found if self.mask_predictor is None else self._with_masks(found, maps, last_stage)
+
+    def _with_masks(
+        self, found: Sequence[Found], maps: Sequence[Tensor], last_stage: Callable[[Tensor], Tensor]
+    ) -> list[Found]:
+        """Return what was found with the mask of each: that of its class, in its own box."""
+        labels = torch.cat([each.labels for each in found]) + 1
+        if len(labels):
+            logits = self._mask_logits(maps, [each.boxes for each in found], last_stage)
+            masks = of_class(logits, labels).sigmoid()
+        else:
+            masks = torch.zeros(0, self._mask_px, self._mask_px, device=labels.device)
+        parts = torch.split(masks, [len(each.labels) for each in found])
+        return [
+            replace(each, masks=part, is_finite=each.is_finite & part.isfinite().all())
+            for each, part in zip(found, parts, strict=True)
+        ]
+
+    def _mask_logits(
+        self, maps: Sequence[Tensor], regions: Sequence[Tensor], last_stage: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Return the logits of the masks of regions, ``(K, 1 + classes, m, m)``."""
+        pooled = pool_regions(maps, self._strides, regions, self._mask_pooling)
+        return self._masks_of(last_stage(pooled) if self.box_head is None else pooled)
+
+    def _masks_of(self, features: Tensor) -> Tensor:
+        assert self.mask_head is not None and self.mask_predictor is not None  # noqa: S101, PT018
+        return cast("Tensor", self.mask_predictor(self.mask_head(features)))
 
     def losses(
         self,
@@ -131,14 +178,47 @@ class RegionHeads(nn.Module):
         settings = self._settings
         with torch.no_grad():
             sampled = self.sample(proposals, taught)
-        logits, codes = self.predict(maps, sampled.regions, last_stage)
-        of_class = functional.cross_entropy(logits, sampled.labels, reduction="sum")
+        features = self._features(maps, sampled.regions, last_stage)
+        logits, codes = self._predicted(features)
+        of_classes = functional.cross_entropy(logits, sampled.labels, reduction="sum")
         positive = sampled.positive
         of_box = boxes_loss(
             codes[positive, sampled.labels[positive]], sampled.targets, settings.smooth_l1_beta
         )
         share = sampled.weight / settings.samples
-        return {"class": of_class * share, "box": of_box * share}
+        losses = {"class": of_classes * share, "box": of_box * share}
+        if self.mask_predictor is not None:
+            losses["mask"] = self._mask_loss(maps, features, sampled, taught)
+        return losses
+
+    def _mask_loss(
+        self, maps: Sequence[Tensor], features: Tensor, sampled: Sampled, taught: Sequence[Taught]
+    ) -> Tensor:
+        """Return the sum over the images of the mean loss of the masks of their positive regions.
+
+        An image's share does not depend on which others are beside it.
+        """
+        # Where no region is an object's, the first stays in the graph, and teaches nothing.
+        rows = sampled.positive if len(sampled.positive) else sampled.positive.new_zeros(1)
+        is_read = torch.zeros(len(sampled.labels), dtype=torch.bool, device=rows.device)
+        is_read[rows] = True
+        of_images = torch.split(is_read, [len(boxes) for boxes in sampled.regions])
+        regions = [boxes[read] for boxes, read in zip(sampled.regions, of_images, strict=True)]
+        px = self._mask_px
+        targets = torch.zeros(len(rows), px, px, device=rows.device)
+        weights = torch.zeros(len(rows), device=rows.device)
+        start = 0
+        for boxes, objects, lesson in zip(regions, sampled.objects, taught, strict=True):
+            if len(objects):
+                part = slice(start, start + len(objects))
+                targets[part], known = mask_targets(lesson.object_masks, objects, boxes, px)
+                weights[part] = known.float() / known.sum().clamp(min=1)
+                start = part.stop
+        if self.box_head is None:
+            logits = self._masks_of(features.index_select(0, rows))
+        else:
+            logits = self._masks_of(pool_regions(maps, self._strides, regions, self._mask_pooling))
+        return masks_loss(of_class(logits, sampled.labels[rows]), targets, weights)
 
     def predict(
         self,
@@ -147,15 +227,25 @@ class RegionHeads(nn.Module):
         last_stage: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, Tensor]:
         """Return logits and codes of the regions of all images, one after the other."""
+        return self._predicted(self._features(maps, regions, last_stage))
+
+    def _features(
+        self, maps: Sequence[Tensor], regions: Sequence[Tensor], last_stage: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Return what is pooled of regions, of ``c4`` after the last stage; ``(K, C, bins, bins)``."""
         pooled = pool_regions(maps, self._strides, regions, self._settings)
+        return last_stage(pooled) if self.box_head is None else pooled
+
+    def _predicted(self, features: Tensor) -> tuple[Tensor, Tensor]:
         head = self.box_head
-        features = last_stage(pooled).mean(dim=(2, 3)) if head is None else head(pooled)
-        return cast("tuple[Tensor, Tensor]", self.box_predictor(features))
+        vectors = features.mean(dim=(2, 3)) if head is None else head(features)
+        return cast("tuple[Tensor, Tensor]", self.box_predictor(vectors))
 
     def sample(self, proposals: Sequence[Tensor], taught: Sequence[Taught]) -> Sampled:
         """Draw the regions of each image that are learned from, its objects' own boxes among them."""
         settings = self._settings
         regions, labels, positives, targets = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
+        taught_objects = list[Tensor]()
         start = 0
         for of_image, objects in zip(proposals, taught, strict=True):
             boxes = torch.cat([of_image, objects.objects])
@@ -172,6 +262,7 @@ class RegionHeads(nn.Module):
             labels.append(label)
             targets.append(boxes_.encode(objects.objects[nearest], boxes[positive], settings.box_weights))
             positives.append(torch.arange(start, start + len(positive), device=boxes.device))
+            taught_objects.append(nearest)
             start += len(label)
         weight = 1.0
         if not start:
@@ -179,7 +270,9 @@ class RegionHeads(nn.Module):
             regions[0] = regions[0].new_tensor([[0.0, 0.0, 1.0, 1.0]])
             labels[0] = labels[0].new_zeros(1)
             weight = 0.0
-        return Sampled(regions, torch.cat(labels), torch.cat(positives), torch.cat(targets), weight)
+        return Sampled(
+            regions, torch.cat(labels), torch.cat(positives), torch.cat(targets), taught_objects, weight
+        )
 
     def _detect(self, scores: Tensor, codes: Tensor, is_finite: Tensor, regions: Tensor, size: Size) -> Found:
         settings = self._detections

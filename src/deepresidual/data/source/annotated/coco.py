@@ -2,7 +2,7 @@
 
 Classes are the categories, by id; the categories of several files are joined by name. A category that is the
 supercategory of others and has no object in any file, as Roboflow adds one, is no class. A box is left, top,
-width and height in pixels with continuous edges. Polygons are passed over.
+width and height in pixels with continuous edges, and so are the corners of polygons.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from deepresidual.data.masks import Polygon, Runs
 from deepresidual.data.source.annotated.described import DescribedImage
 from deepresidual.data.source.annotated.findings import Finding
 from deepresidual.data.source.annotated.image_files import ListedImages
 from deepresidual.data.source.annotated.json_file import read_coco_document
+from deepresidual.data.source.annotated.segmentation import read_segmentation
 from deepresidual.data.source.annotated.source import Reading, source_of
 from deepresidual.data.source.annotated.split import CategoryId
 from deepresidual.data.source.base import SampleSource
@@ -213,6 +215,25 @@ def _add_annotations(
         image.numbers.append(subject)
         image.crowd.append(crowd in (1, True))
         image.areas.append(area)
+        image.masks.append(_mask(entry, image, subject, name, reading))
+
+
+def _mask(
+    entry: Mapping[str, Any], image: DescribedImage, subject: str, name: str, reading: Reading
+) -> list[Polygon] | Runs | None:
+    """Return the mask of an annotation; what is wrong with it is noted."""
+    value = entry.get("segmentation")
+    if value is None:
+        return None
+    try:
+        mask, problem = read_segmentation(value, image.size, f"{image.file}: {subject}")
+    except DataError as error:
+        reading.faults.note(error)
+        return None
+    if problem:
+        finding = Finding("mask-empty", image.file, f"{subject} ({name})", problem, is_used=True)
+        reading.findings.append(finding)
+    return mask
 
 
 _NUMBERS, _AREAS, _IDS = {int, float}, {int, float, type(None)}, {int, str, type(None)}

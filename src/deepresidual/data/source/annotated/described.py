@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from deepresidual.data.masks import Masks, Polygon, Runs
 from deepresidual.data.objects import Objects, areas_of
 from deepresidual.data.source.annotated.findings import Finding, FindingKind
 from deepresidual.data.source.annotated.split import Annotations
@@ -38,7 +39,9 @@ class DescribedImage:
         numbers: What messages call every object; default: its place in the file, from 1.
         crowd: Whether each is a crowd.
         difficult: Whether each need not be found.
-        areas: Area of each, ``None`` for that of the box.
+        areas: Area of each, ``None`` for that of the mask or the box.
+        masks: Mask of each, ``None`` where it has none; empty: none has one. Corners of polygons are counted
+            as boxes are.
     """
 
     key: str
@@ -54,6 +57,7 @@ class DescribedImage:
     crowd: list[bool] = field(default_factory=list)
     difficult: list[bool] = field(default_factory=list)
     areas: list[float | None] = field(default_factory=list)
+    masks: list[Sequence[Polygon] | Runs | None] = field(default_factory=list)
 
     def subject(self, row: int) -> str:
         """Return what messages call object ``row``."""
@@ -97,6 +101,7 @@ def annotations_of(
             [flag for image in images for flag in image.difficult or [False] * len(image.boxes)], np.bool_
         ),
         np.where(np.isnan(areas), areas_of(cut.astype(np.float32)), areas).astype(np.float32),
+        masks=_masks(images),
     )
     image_of_object = np.repeat(np.arange(len(images)), counts)
     ids = [image.image_id for image in images if image.image_id is not None]
@@ -109,6 +114,13 @@ def annotations_of(
         relative,
         np.bincount(image_of_object[gone], minlength=len(images)).tolist(),
     )
+
+
+def _masks(images: Sequence[DescribedImage]) -> Masks | None:
+    """Return the masks of all objects; ``None`` where no image has any."""
+    if not any(image.masks for image in images):
+        return None
+    return Masks.of([mask for image in images for mask in image.masks or [None] * len(image.boxes)])
 
 
 def _boxes_and_areas(images: Sequence[DescribedImage]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -12,6 +12,7 @@ FindingKind: TypeAlias = Literal[
     "box-outside",  # reaches over the edge of the image: cut there, or left out where nothing is left
     "counted-from-0",  # a 0 in a format that counts pixels from 1: the edge of the image
     "id-twice",  # two annotations have one id: both are used
+    "mask-empty",  # a polygon with fewer than three corners: left out
     "not-annotated",  # an image without annotations where every image has a file of them: not used
     "without-image",  # annotations of no image: not used
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -153,6 +155,18 @@ class AnnotatedSplit:
         """Number of images without objects."""
         return int((np.diff(self._ends, prepend=0) == 0).sum())
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether objects have masks that are learned from."""
+        objects = self._objects
+        return objects.masks is not None and bool((objects.masks.known & ~objects.crowd).any())
+
+    def without_masks(self) -> AnnotatedSplit:
+        """Return the same images with the boxes of their objects alone."""
+        split = copy.copy(self)
+        split._objects = dataclasses.replace(self._objects, masks=None)
+        return split
+
     def counts(self) -> NDArray[np.int64]:
         """Return the number of objects of each class, ``(K,)``."""
         return np.bincount(self._objects.labels, minlength=self._num_classes)
@@ -183,10 +197,7 @@ class AnnotatedSplit:
             try:
                 self._keep_header(index, self._content(index))
             except DataError as error:
-                found = f"{self.key(index)}: {error.found}"
-                raise DataError(
-                    found, expected=error.expected, remedy=error.remedy, kind=error.kind
-                ) from error
+                raise _named(self.key(index), error) from error
         height, width, orientation = self._headers[index].tolist()
         return ImageHeader(height, width, orientation)
 
@@ -194,19 +205,23 @@ class AnnotatedSplit:
         """Return the objects of image ``index`` in pixels of the upright image, cut at its edges.
 
         Raises:
-            DataError: The header of its file cannot be read.
+            DataError: The header of its file cannot be read, or a mask is of an image of another size.
         """
-        return upright_objects(self.annotation(index), self.header(index))
+        header = self.header(index)
+        try:
+            return upright_objects(self.annotation(index), header)
+        except DataError as error:
+            raise _named(self.key(index), error) from error
 
     def read(self, index: int) -> EncodedSample:
         """Return image ``index`` with its objects in pixels of the upright image."""
         content = self._content(index)
         try:
             self._keep_header(index, content)
-            target = self.objects(index)
         except DataError:
-            target = self.annotation(index).objects  # whoever decodes the image meets the error, and tells it
-        return EncodedSample(self.key(index), content, target)
+            # Whoever decodes the image meets the error, and tells it.
+            return EncodedSample(self.key(index), content, self.annotation(index).objects)
+        return EncodedSample(self.key(index), content, self.objects(index))
 
     def _content(self, index: int) -> bytes:
         key = self.key(index)
@@ -241,6 +256,12 @@ class AnnotatedSplit:
         return np.repeat(np.arange(len(self)), np.diff(self._ends, prepend=0))
 
 
+def _named(key: str, error: DataError) -> DataError:
+    """Return an error that names the image."""
+    found = f"{key}: {error.found}"
+    return DataError(found, expected=error.expected, remedy=error.remedy, kind=error.kind)
+
+
 def _array_of_ids(ids: Sequence[int | str]) -> NDArray[Any] | None:
     """Return names of images as an array; ``None``: there are none, or some are numbers and some text."""
     if not ids or len({type(one) for one in ids}) > 1:
@@ -251,7 +272,8 @@ def _array_of_ids(ids: Sequence[int | str]) -> NDArray[Any] | None:
 def checksum(objects: Objects) -> int:
     """Return a checksum of annotated objects, which changes when one is added, moved or renamed."""
     content = [objects.boxes, objects.labels, objects.crowd, objects.difficult, objects.areas]
-    return zlib.crc32(b"".join(np.ascontiguousarray(array).tobytes() for array in content))
+    found = zlib.crc32(b"".join(np.ascontiguousarray(array).tobytes() for array in content))
+    return found if objects.masks is None else zlib.crc32(objects.masks.tobytes(), found)
 
 
 def objects_of(split: Split, index: int) -> Objects:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepresidual.data.masks import Crop, Masks, Polygon, Runs
 from deepresidual.data.objects import Objects
 from deepresidual.data.readers import ImageHeader
 
@@ -35,7 +36,43 @@ def upright_objects(annotation: Annotation, header: ImageHeader) -> Objects:
     boxes = np.clip(boxes, 0, (width, height, width, height)).astype(np.float32)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) if annotation.relative else found.areas
     inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    return Objects(boxes, found.labels, found.crowd, found.difficult, areas)[inside]
+    masks = None if found.masks is None else _upright_masks(found.masks, annotation, header)
+    return Objects(boxes, found.labels, found.crowd, found.difficult, areas, masks=masks)[inside]
+
+
+def _upright_masks(masks: Masks, annotation: Annotation, header: ImageHeader) -> Masks:
+    """Return the masks of an image in pixels of the upright image.
+
+    Raises:
+        DataError: Runs are of an image of another size.
+    """
+    height, width = header.upright
+    if annotation.relative:
+        return masks.scaled(width, height).on(header.upright)
+    if not is_of_stored(annotation.size, header):
+        return masks.on(header.upright)
+    masks = masks.on((header.height, header.width))
+    rows: list[list[Polygon] | Runs | None] = []
+    for row, is_known in enumerate(masks.known):
+        if not is_known:
+            rows.append(None)
+        elif masks.drawn[row]:
+            crop = masks.crop(row)
+            left, top = turned(np.array([crop.box]), header)[0, :2].astype(int).tolist()
+            rows.append(Runs.of_crop(Crop(left, top, _turned_pixels(crop.pixels, header)), header.upright))
+        else:
+            corners = [turned(np.tile(polygon, 2), header)[:, :2] for polygon in masks.polygons(row)]
+            rows.append(corners)
+    return Masks.of(rows).on(header.upright)
+
+
+def _turned_pixels(pixels: NDArray[Any], header: ImageHeader) -> NDArray[Any]:
+    """Return ``(h, w)`` pixels of an image as it is stored as they lie in the upright one."""
+    if header.orientation >= 5:  # rows become columns
+        pixels = pixels.T
+    if header.orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels[::-1] if header.orientation in (3, 4, 7, 8) else pixels
 
 
 def is_of_stored(size: tuple[int, int] | None, header: ImageHeader) -> bool:

@@ -1,7 +1,7 @@
 """YOLO: a text file of the same name for each image, with a row for each object.
 
 A row is the class's number, then the centre, width and height of the box as fractions of the image; or the
-corners of a polygon, of which the enclosing box is taken. ``data.yaml`` names classes and splits; without it
+corners of a polygon, which is a mask with the box around it. ``data.yaml`` names classes and splits; without it
 ``classes.txt`` names the classes, and folders the splits. Labels of ``images/a/b.jpg`` are in
 ``labels/a/b.txt``, or beside the image. An image without a file of labels shows no object.
 """
@@ -210,6 +210,7 @@ def _add_row(described: DescribedImage, words: Sequence[str], row: str, names: Y
     described.classes.append(names.by_number[int(number)])
     described.boxes.append(box)
     described.raw.append(box if is_polygon else numbers)
+    described.masks.append([np.array(numbers).reshape(-1, 2)] if is_polygon else None)
     described.numbers.append(row)
 
 
