@@ -128,20 +128,15 @@ class Objects:
             window=window,
             seed=seed,
         )[share > 0]
-        return seen if self.masks is None else seen._with_crops(self.masks[share > 0], window)
-
-    def _with_crops(self, masks: Masks, window: Window) -> Self:
-        """Return the objects of a view with masks, given those of the image."""
-        known = masks.known
-        crops = tuple(
-            seen_mask(masks.crop(row), window) if is_known else None for row, is_known in enumerate(known)
-        )
-        shown = np.array([crop is None or crop.pixels.size > 0 for crop in crops], np.bool_)
-        boxes = self.boxes.copy()
+        if self.masks is None:
+            return seen
+        crops = _crops_of(self.masks[share > 0], window)
+        gone = np.array([crop is not None and not crop.pixels.size for crop in crops], np.bool_)
+        boxes = seen.boxes.copy()
         for row, crop in enumerate(crops):
             if window.turned and crop is not None and crop.pixels.size:
                 boxes[row] = crop.box
-        return dataclasses.replace(self, boxes=boxes, crowd=self.crowd | ~shown, crops=crops)
+        return dataclasses.replace(seen, boxes=boxes, crowd=seen.crowd | gone, crops=crops)
 
     def unseen(self) -> Self:
         """Return objects of a view in pixels of its image, cut at the image's edges."""
@@ -215,6 +210,17 @@ def areas_of(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     product: NDArray[np.float32] = (sides[:, 0] * sides[:, 1]).astype(np.float32)
     return product
+
+
+def _crops_of(masks: Masks, window: Window) -> tuple[Crop | None, ...]:
+    """Return the pixels of each mask in a view; ``None`` of an object without a mask."""
+    return tuple(
+        seen_mask(masks.crop(row), window) if is_known else None for row, is_known in enumerate(masks.known)
+    )
+
+
+def _chosen(crops: tuple[Crop | None, ...], chosen: NDArray[Any] | slice) -> tuple[Crop | None, ...]:
+    return tuple(crops[row] for row in np.arange(len(crops))[chosen].tolist())
 
 
 def _or_zeros(values: Any, count: int, kind: type[Any]) -> NDArray[Any]:

@@ -98,11 +98,9 @@ def _annotations(images: Sequence[Objects], overlap: Overlap) -> list[dict[str, 
         areas = np.where(objects.difficult, _NEITHER, areas)
         scores = np.zeros(len(objects)) if objects.scores is None else objects.scores
         columns = (objects.labels + 1, boxes, areas, objects.crowd.astype(int), scores)
-        masks = (
-            [{"segmentation": runs} for runs in runs_of(objects)]
-            if overlap == "masks" and len(objects)
-            else [{}] * len(objects)
-        )
+        masks: list[dict[str, Any]] = [{}] * len(objects)
+        if overlap == "masks" and len(objects):
+            masks = [{"segmentation": runs} for runs in runs_of(objects)]
         for label, box, area, crowd, score, mask in zip(
             *(each.tolist() for each in columns), masks, strict=True
         ):

@@ -207,8 +207,8 @@ class DetectionEvaluation:
                 f"AP {100 * self.ap:.1f}{within}, AP50 {100 * self.ap50:.1f}, AP75 {100 * self.ap75:.1f}"
             )
         if self.masks is not None:
-            of_masks = self.masks
-            figures += f"; masks: AP {100 * of_masks.ap:.1f}{_within(of_masks.ap_interval)}, AP50 {100 * of_masks.ap50:.1f}"
+            ap, within = 100 * self.masks.ap, _within(self.masks.ap_interval)
+            figures += f"; masks: AP {ap:.1f}{within}, AP50 {100 * self.masks.ap50:.1f}"
         classes = "1 class" if len(self.measured) == 1 else f"{len(self.measured):,} classes"
         return f"{figures}; {self.num_objects:,} objects of {classes} in {self.count:,} images"
 

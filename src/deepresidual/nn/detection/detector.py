@@ -88,9 +88,10 @@ class Detector(nn.Module):
 
         Returns:
             One :class:`Found` an image. With targets, the sums over the images of each of their losses:
-            ``rpn_class``, ``rpn_box``, ``class`` and ``box``, of a detector with masks ``mask``. A part is the sum over its anchors or regions
-            divided by the number that the spec wants, not by how many there are, so that a gradient does not
-            depend on which images share a batch.
+            ``rpn_class``, ``rpn_box``, ``class`` and ``box``, of a detector with masks ``mask``. A part is
+            the sum over its anchors or regions divided by the number that the spec wants, not by how many
+            there are, so that a gradient does not depend on which images share a batch; that of the masks is
+            the mean over the regions of an image that have one.
 
         Raises:
             ConfigurationError: There are not as many sizes or targets as images, or a size is too large.

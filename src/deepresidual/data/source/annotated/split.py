@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 import zlib
@@ -163,9 +162,18 @@ class AnnotatedSplit:
 
     def without_masks(self) -> AnnotatedSplit:
         """Return the same images with the boxes of their objects alone."""
-        split = copy.copy(self)
-        split._objects = dataclasses.replace(self._objects, masks=None)
-        return split
+        annotations = Annotations(
+            [self.key(index) for index in range(len(self))],
+            dataclasses.replace(self._objects, masks=None),
+            np.diff(self._ends, prepend=0).tolist(),
+            [(height, width) if height else None for height, width in self._sizes.tolist()],
+            () if self._image_ids is None else self._image_ids.tolist(),
+            self._relative,
+            self.unused.tolist(),
+        )
+        return AnnotatedSplit(
+            Path(os.fsdecode(self._root)), annotations, self._num_classes, self.category_ids, self.findings
+        )
 
     def counts(self) -> NDArray[np.int64]:
         """Return the number of objects of each class, ``(K,)``."""

@@ -1,8 +1,8 @@
 """YOLO: a text file of the same name for each image, with a row for each object.
 
 A row is the class's number, then the centre, width and height of the box as fractions of the image; or the
-corners of a polygon, which is a mask with the box around it. ``data.yaml`` names classes and splits; without it
-``classes.txt`` names the classes, and folders the splits. Labels of ``images/a/b.jpg`` are in
+corners of a polygon, which is a mask with the box around it. ``data.yaml`` names classes and splits; without
+it ``classes.txt`` names the classes, and folders the splits. Labels of ``images/a/b.jpg`` are in
 ``labels/a/b.txt``, or beside the image. An image without a file of labels shows no object.
 """
 
@@ -12,6 +12,8 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from deepresidual.data.decode import read_file
 from deepresidual.data.formats import is_image_name
