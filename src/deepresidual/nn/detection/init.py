@@ -20,7 +20,8 @@ def initialize_detector(network: Detector, seed: int) -> None:
 
     Convolutions of the pyramid are uniform in ±√(3 / fan-in) and those of the proposal network N(0, 0.01²)
     (Ren et al. 2015, section 3.1.3), those of masks N(0, 2 / fan-out) (He et al. 2015), with biases of zero;
-    fully connected layers are uniform in ±1/√in_features, biases too. The global random state of torch is neither read nor changed.
+    fully connected layers are uniform in ±1/√in_features, biases too. The global random state of torch is
+    neither read nor changed.
     """
     initialize(network.backbone.body, seed)
     generator = torch.Generator().manual_seed(seed ^ _HEADS)
