@@ -95,9 +95,14 @@ def _sum_of(counts: Any, where: str) -> int:
         DataError: They are no runs.
     """
     if isinstance(counts, str):
-        text = counts.encode("ascii", "replace")
+        text = counts.encode("ascii", "ignore")
         lengths: Sequence[int] = []
-        if text and all(48 <= character < 112 for character in text) and not (text[-1] - 48) & 0x20:
+        if (
+            counts.isascii()
+            and text
+            and all(48 <= character < 112 for character in text)
+            and not (text[-1] - 48) & 0x20
+        ):
             lengths = Runs((0, 0), text).lengths().tolist()
         if not lengths or min(lengths) < 0:
             raise DataError(f"{where} has runs {quoted(counts, 40)}", expected="COCO's text of runs")
