@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.validation import Subset
 from deepresidual.models import create
 from deepresidual.preprocess import Preprocess
-from deepresidual.spec import Anchors, DetectorSpec, Proposals, Regions, ResNetSpec
+from deepresidual.spec import Anchors, DetectorSpec, MaskHead, Proposals, Regions, ResNetSpec
 
 BODY = ResNetSpec(unit="basic", depths=(1, 1, 1), widths=(4, 8, 8), stem="cifar", shortcut="A", num_classes=0)
 TINY_DETECTOR = DetectorSpec(
@@ -38,6 +39,9 @@ TINY_PYRAMID = dataclasses.replace(
     regions=Regions(bins=4, hidden=8, samples=8),
 )
 
+TINY_MASKS = dataclasses.replace(TINY_PYRAMID, masks=MaskHead(bins=4, convs=1, channels=8))
+TINY_C4_MASKS = dataclasses.replace(TINY_DETECTOR, masks=MaskHead(convs=0, channels=8))
+
 SHAPES = {"disc": (200, 60, 40), "square": (40, 60, 200)}
 
 
@@ -51,28 +55,73 @@ def few_scenes(num_train: int = 24, num_test: int = 10) -> SampleSource:
 
 def write_shapes(root: Path, num_train: int = 24, num_test: int = 8, *, height: int = 24) -> Path:
     """Write pictures of one, two or no coloured squares in the layout of Pascal VOC, wider than high."""
-    generator = np.random.default_rng(0)
-    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+    for folder in ("Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
-    names = [f"{number:04d}" for number in range(num_train + num_test)]
-    for number, name in enumerate(names):
+    drawn = _draw_squares(root / "JPEGImages", num_train + num_test, height)
+    for name, (width, squares) in drawn.items():
+        objects = ""
+        for label, (left, top, right, bottom) in squares:
+            edges = {"xmin": left + 1, "ymin": top + 1, "xmax": right, "ymax": bottom}
+            places = "".join(f"<{edge}>{value}</{edge}>" for edge, value in edges.items())
+            objects += f"<object><name>{label}</name><bndbox>{places}</bndbox></object>"
+        size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+        text = f"<annotation><filename>{name}.png</filename>{size}{objects}</annotation>"
+        (root / "Annotations" / f"{name}.xml").write_text(text)
+    names = [*drawn]
+    for split, of_split in (("trainval", names[:num_train]), ("test", names[num_train:])):
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(of_split) + "\n")
+    return root
+
+
+def write_masks(root: Path, num_train: int = 24, num_test: int = 8, *, height: int = 24) -> Path:
+    """Write pictures as :func:`write_shapes` does, in the layout of COCO: an octagon in each square."""
+    drawn = list(_draw_squares(root / "images", num_train + num_test, height).items())
+    for split, part in (("train", drawn[:num_train]), ("test", drawn[num_train:])):
+        images, rows = [], []
+        for number, (name, (width, squares)) in enumerate(part):
+            images.append({"id": number, "file_name": f"{name}.png", "width": width, "height": height})
+            for label, (left, top, right, bottom) in squares:
+                side = right - left
+                corners = [(x * side / 3 + left, y * side / 3 + top) for x, y in _OCTAGON]
+                rows.append(
+                    {
+                        "id": len(rows) + 1,
+                        "image_id": number,
+                        "category_id": [*SHAPES].index(label),
+                        "bbox": [left, top, side, bottom - top],
+                        "area": side**2 * 7 / 9,
+                        "segmentation": [[value for corner in corners for value in corner]],
+                    }
+                )
+        categories = [{"id": place, "name": label} for place, label in enumerate(SHAPES)]
+        document = {"images": images, "annotations": rows, "categories": categories}
+        (root / f"instances_{split}.json").write_text(json.dumps(document))
+    return root
+
+
+_OCTAGON = ((1, 0), (2, 0), (3, 1), (3, 2), (2, 3), (1, 3), (0, 2), (0, 1))
+
+
+def _draw_squares(
+    folder: Path, count: int, height: int
+) -> dict[str, tuple[int, list[tuple[str, tuple[int, int, int, int]]]]]:
+    """Write pictures of coloured squares; return the width of each, and the boxes of its squares."""
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    drawn = {}
+    for number in range(count):
         width = height + 8 * (number % 2)
         pixels = generator.integers(90, 160, (height, width, 3))
-        objects = ""
+        squares = []
         for label in [*SHAPES][: number % 3]:
             side = int(generator.integers(7, 12))
             left, top = (int(generator.integers(length - side)) for length in (width, height))
             pixels[top : top + side, left : left + side] = SHAPES[label]
-            edges = {"xmin": left + 1, "ymin": top + 1, "xmax": left + side, "ymax": top + side}
-            places = "".join(f"<{edge}>{value}</{edge}>" for edge, value in edges.items())
-            objects += f"<object><name>{label}</name><bndbox>{places}</bndbox></object>"
-        Image.fromarray(pixels.astype(np.uint8)).save(root / "JPEGImages" / f"{name}.png")
-        size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
-        text = f"<annotation><filename>{name}.png</filename>{size}{objects}</annotation>"
-        (root / "Annotations" / f"{name}.xml").write_text(text)
-    for split, of_split in (("trainval", names[:num_train]), ("test", names[num_train:])):
-        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(of_split) + "\n")
-    return root
+            squares.append((label, (left, top, left + side, top + side)))
+        name = f"{number:04d}"
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name}.png")
+        drawn[name] = (width, squares)
+    return drawn
 
 
 def tiny_detector(label_names: tuple[str, ...] = ("cat", "dog", "hen"), side_px: int = 64) -> TorchDetector:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.detectors import TINY_DETECTOR, TINY_PYRAMID, write_shapes
+from tests.detectors import TINY_DETECTOR, TINY_MASKS, TINY_PYRAMID, write_masks, write_shapes
 from tests.fork_server import ForkServer
 from tests.suites import short
 from tests.survival.test_kill import live_and_die
@@ -35,6 +35,11 @@ def pyramid(num_ranks: int = 1, **changes: Any) -> Variant:
     return Variant("pyramid", {**CHANGES, **changes}, options, num_ranks)
 
 
+def masks(num_ranks: int = 1, **changes: Any) -> Variant:
+    options = {**OPTIONS, "model": TINY_MASKS.to_dict()}
+    return Variant("masks", {**CHANGES, **changes}, options, num_ranks)
+
+
 @pytest.fixture(scope="module")
 def runs(runner: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """Runs of 36 pictures with boxes that nothing happened to."""
@@ -46,6 +51,19 @@ def runs(runner: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Undist
 def boxes(runs: Undisturbed, tmp_path: Path) -> Trials:
     """Runs of the same pictures below a folder of the test's own."""
     return Trials(runs.trials.runner, runs.trials.data, tmp_path, runs)
+
+
+@pytest.fixture(scope="module")
+def masked_runs(runner: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Runs of as many pictures with masks."""
+    folder = tmp_path_factory.mktemp("masks")
+    return Undisturbed(Trials(runner, write_masks(folder / "shapes", 36), folder))
+
+
+@pytest.fixture
+def masked(masked_runs: Undisturbed, tmp_path: Path) -> Trials:
+    """Runs of the same pictures with masks below a folder of the test's own."""
+    return Trials(masked_runs.trials.runner, masked_runs.trials.data, tmp_path, masked_runs)
 
 
 # -- kills -----------------------------------------------------------------------------------------------
@@ -62,6 +80,29 @@ def ends_with_the_same_bits(trials: Trials, of: Variant, point: dict[str, Any], 
 def test_a_run_killed_at_a_step_ends_with_the_same_bits(boxes: Trials, step: int) -> None:
     # Saved after every step, so that most go on in the middle of an epoch; three threads change nothing.
     ends_with_the_same_bits(boxes, variant(), {"kill_at_step": step, "minutes": 1e-6}, num_threads=3)
+
+
+@pytest.mark.parametrize("step", short(range(STEPS), 5))
+def test_a_run_with_masks_killed_at_a_step_ends_with_the_same_bits(masked: Trials, step: int) -> None:
+    ends_with_the_same_bits(masked, masks(), {"kill_at_step": step, "minutes": 1e-6}, num_threads=3)
+
+
+@pytest.mark.test_all
+@pytest.mark.parametrize("part", range(6))
+def test_a_run_with_masks_killed_at_an_operation_ends_with_the_same_bits(masked: Trials, part: int) -> None:
+    operations = masked.undisturbed.of(masks()).num_operations
+    ends_with_the_same_bits(masked, masks(), {"kill_at_operation": 1 + part * operations // 6})
+
+
+@pytest.mark.test_all
+def test_two_ranks_with_masks_have_the_same_curve(masked: Trials) -> None:
+    slow: dict[str, Any] = {"learning_rate": 1e-4, "warmup_epochs": 0.0}
+    for num_ranks in (1, 2):
+        masked.finish(f"{num_ranks}", masks(num_ranks, **slow))
+    one, two = (masked.folder / f"{num_ranks}" for num_ranks in (1, 2))
+    assert samples_of(one) == samples_of(two)
+    for ours, theirs in zip(metrics_of(one), metrics_of(two), strict=True):
+        assert theirs["loss_mask"] == pytest.approx(ours["loss_mask"], rel=2e-5)
 
 
 @pytest.mark.test_all

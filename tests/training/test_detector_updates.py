@@ -12,6 +12,7 @@ import torch
 from deepresidual.backends.detector import TorchDetector
 from deepresidual.data.augment import Window
 from deepresidual.data.loader import BadSample, Batch
+from deepresidual.data.masks import Crop
 from deepresidual.data.objects import Objects, ObjectsBatch
 from deepresidual.models import create
 from deepresidual.nn.detection import Detector, sampling
@@ -21,12 +22,16 @@ from deepresidual.runtime.distributed import SINGLE
 from deepresidual.spec import DetectorSpec
 from deepresidual.tasks import task_of
 from deepresidual.training.updater import Updater
-from tests.detectors import TINY_DETECTOR, TINY_PYRAMID
+from tests.detectors import TINY_C4_MASKS, TINY_DETECTOR, TINY_MASKS, TINY_PYRAMID
 from tests.training.parts import a_plan, changed, gradients, state
 
 SIDE = 32
 GRAY = Preprocess(SIDE, SIDE, (0.5,), (0.25,), channels="gray", fit="whole")
-BOTH = pytest.mark.parametrize("spec", [TINY_DETECTOR, TINY_PYRAMID], ids=["c4", "fpn"])
+BOTH = pytest.mark.parametrize(
+    "spec",
+    [TINY_DETECTOR, TINY_PYRAMID, TINY_C4_MASKS, TINY_MASKS],
+    ids=["c4", "fpn", "c4-masks", "fpn-masks"],
+)
 
 
 def plan_of(spec: DetectorSpec = TINY_DETECTOR, **fields: Any) -> Plan:
@@ -43,7 +48,12 @@ def objects_of(place: int, *, empty: tuple[int, ...] = ()) -> Objects:
     count = 0 if place in empty else place % 3
     boxes = np.array([[2, 3, 12, 14], [10 + place % 7, 8, 22 + place % 7, 20]], np.float32)[:count]
     crowd = np.array([False, place == 2])[:count]
-    return Objects(boxes, np.arange(count) + place % 8, crowd, window=window, seed=1000 + place)
+    crops = tuple(
+        Crop(left, top, np.tri(bottom - top, right - left, dtype=np.uint8))
+        for left, top, right, bottom in boxes.astype(int).tolist()
+    )
+    labels = np.arange(count) + place % 8
+    return Objects(boxes, labels, crowd, crops=crops, window=window, seed=1000 + place)
 
 
 def batch_of(plan: Plan, *, missing: tuple[int, ...] = (), empty: tuple[int, ...] = ()) -> Batch:
