@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from deepresidual.data.source.base import ObjectTask
 from deepresidual.errors import ConfigurationError, quoted
 from deepresidual.fields import check_choices, field_types, replaced
 from deepresidual.recipe import Recipe, setting_homes
@@ -35,7 +34,7 @@ class TrainOptions:
     """Labels of an image: ``one`` or ``several``. Default: told by the data; asked for where a table leaves
     it open."""
 
-    task: ObjectTask | None = None
+    task: Literal["detect", "segment"] | None = None
     """What is learned of objects: ``detect`` boxes alone, ``segment`` boxes and masks. Default: boxes, and
     masks where the data has them."""
 
@@ -147,6 +146,7 @@ class TrainKeywords(TypedDict, total=False):
     recipe: Recipe | str | None
     changes: Mapping[str, Any]
     labels: Literal["one", "several"] | None
+    task: Literal["detect", "segment"] | None
     fit_memory: bool
     validation: float | None
     group: str | None
