@@ -11,18 +11,28 @@ import torch
 
 from deepresidual.backends.detector import TorchDetector
 from deepresidual.data.source import SampleSource, open_source
+from deepresidual.data.source.annotated.for_task import for_task
 from deepresidual.errors import ConfigurationError
 from deepresidual.models import TorchClassifier, create, save
 from deepresidual.nn import BODY as PREFIX
 from deepresidual.preprocess import Preprocess
 from deepresidual.runs.plan import Plan
-from deepresidual.spec import DetectorSpec, ResNetSpec
+from deepresidual.spec import DetectorSpec, MaskHead, ResNetSpec
 from deepresidual.tasks import task_of
 from deepresidual.training.networks import first_network
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.plan import make_plan, settle_learning
 from deepresidual.zoo.detectors import detector as zoo_detector
-from tests.detectors import BODY, TINY_DETECTOR, few_scenes, write_shapes
+from tests.detectors import (
+    BODY,
+    SHAPES,
+    TINY_DETECTOR,
+    TINY_MASKS,
+    TINY_PYRAMID,
+    few_scenes,
+    write_masks,
+    write_shapes,
+)
 from tests.training.parts import CPU, state
 
 CROP = Preprocess(24, 32, (0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
@@ -181,7 +191,10 @@ def test_options_of_the_network_reach_its_backbone(shapes: SampleSource) -> None
 # -- recipes and what is refused -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("recipe", "steps"), [("detect_1x", 90_000), ("detect_3x", 270_000)])
+@pytest.mark.parametrize(
+    ("recipe", "steps"),
+    [("detect_1x", 90_000), ("detect_3x", 270_000), ("mask_1x", 90_000), ("mask_3x", 270_000)],
+)
 def test_the_schedules_for_coco_are_planned(
     shapes: SampleSource, tmp_path: Path, recipe: str, steps: int
 ) -> None:
@@ -197,6 +210,35 @@ def test_the_schedules_for_coco_are_planned(
         r"learned; name weights with --weights, or choose --batch-norm train",
     ):
         plan_of(shapes, "resnet50", recipe=recipe)
+
+
+def test_masks_are_learned_where_the_data_has_them(tmp_path: Path) -> None:
+    data = write_masks(tmp_path / "masks", 6, 3)
+    for model in ("resnet18", "resnet18-fpn-tiny", "resnet20-c4", None):
+        plan = plan_of(open_source(data), model)
+        assert isinstance(plan.spec, DetectorSpec)
+        assert plan.spec.masks is not None
+        assert "mask" in task_of(plan).parts
+        assert "roi_heads.mask_predictor." in task_of(plan).head
+        boxes = plan_of(for_task(open_source(data), "detect"), model)
+        assert isinstance(boxes.spec, DetectorSpec)
+        assert boxes.spec.masks is None
+        assert boxes.model == plan.model
+        assert "mask" not in task_of(boxes).parts
+    asked = plan_of(open_source(data), TINY_MASKS)
+    assert asked.spec == dataclasses.replace(TINY_MASKS, num_classes=2)
+
+
+def test_a_detector_of_boxes_begins_one_of_masks_and_the_other_way_round(tmp_path: Path) -> None:
+    data = open_source(write_masks(tmp_path / "masks", 6, 3))
+    boxes = detector(tmp_path / "boxes", *SHAPES)
+    plan = plan_of(data, weights=boxes)
+    assert isinstance(plan.spec, DetectorSpec)
+    assert plan.spec.masks == MaskHead(convs=0, channels=64)
+    masks = detector(tmp_path / "of_masks", *SHAPES, spec=TINY_MASKS)
+    assert plan_of(for_task(data, "detect"), weights=masks).spec == dataclasses.replace(
+        TINY_PYRAMID, num_classes=2
+    )
 
 
 @pytest.mark.parametrize(

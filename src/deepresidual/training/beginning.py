@@ -37,7 +37,7 @@ NOTHING = "none"
 
 _BUNDLED, _BUNDLED_PX = "resnet56-cifar10", 96
 # Of the recipes these alone begin with what a network has learned.
-_BEGIN_WITH_WEIGHTS = ("probe", "finetune", "detect", "detect_1x", "detect_3x")
+_BEGIN_WITH_WEIGHTS = ("probe", "finetune", "detect", "detect_1x", "detect_3x", "mask_1x", "mask_3x")
 _TASKS_WITH_WEIGHTS = ("classification", MULTILABEL, DETECTION)
 _MANY_CORES, _FEW_PHOTOS = 8, 5000
 # With fewer images a class a fifth of them teaches more than it tells: of 100 a class three to five points

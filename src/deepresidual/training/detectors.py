@@ -129,7 +129,7 @@ def check_detection(recipe: Recipe, *, has_weights: bool) -> None:
         if is_asked:
             raise ConfigurationError(
                 f"recipe {recipe.name} has {name}, and the data has boxes",
-                expected="a recipe for boxes: detect, detect_1x, detect_3x or digit_scenes",
+                expected="a recipe for boxes: detect, detect_1x, detect_3x, mask_1x, mask_3x or digit_scenes",
             )
     if recipe.batch_norm == "frozen" and not has_weights:
         raise ConfigurationError(
