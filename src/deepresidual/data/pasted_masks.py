@@ -59,4 +59,5 @@ def _weights(low: float, high: float, pixels: range, count: int) -> NDArray[np.f
     """
     places = (np.arange(pixels.start, pixels.stop) + 0.5 - low) / max(high - low, 1e-6) * count - 0.5
     distances = np.abs(places[:, None] - np.arange(count))
-    return np.maximum(0, 1 - distances).astype(np.float32)
+    weights: NDArray[np.float32] = np.maximum(0, 1 - distances).astype(np.float32)
+    return weights

@@ -52,8 +52,8 @@ class Taught:
 
     def to(self, device: torch.device) -> Taught:
         """Return the same on a device."""
-        tensors = (tensor.to(device) for tensor in (self.boxes, self.labels, self.ignored))
-        return Taught(*tensors, self.seed, self.masks)
+        boxes, labels, ignored = (each.to(device) for each in (self.boxes, self.labels, self.ignored))
+        return Taught(boxes, labels, ignored, self.seed, self.masks)
 
     @property
     def objects(self) -> Tensor:
