@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -77,7 +78,8 @@ def write_masks(root: Path, num_train: int = 24, num_test: int = 8, *, height: i
     """Write pictures as :func:`write_shapes` does, in the layout of COCO: an octagon in each square."""
     drawn = list(_draw_squares(root / "images", num_train + num_test, height).items())
     for split, part in (("train", drawn[:num_train]), ("test", drawn[num_train:])):
-        images, rows = [], []
+        images: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         for number, (name, (width, squares)) in enumerate(part):
             images.append({"id": number, "file_name": f"{name}.png", "width": width, "height": height})
             for label, (left, top, right, bottom) in squares:

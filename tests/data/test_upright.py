@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepresidual.data.decode import decode
+from deepresidual.data.masks import Crop, Masks, Runs
 from deepresidual.data.objects import Objects
 from deepresidual.data.readers import ImageHeader, upright
 from deepresidual.data.source import open_source
@@ -147,3 +148,27 @@ def test_the_three_formats_give_the_same_objects(boxes: list[tuple[int, int, int
             objects = objects_of(open_source(root / kind).splits["train"], 0)
             np.testing.assert_allclose(objects.boxes, [*corners, (0, 0, 40, 30)], atol=1e-4)
             np.testing.assert_allclose(objects.areas, [w * h for _, _, w, h in boxes] + [1200], rtol=1e-4)
+
+
+@given(_boxes(), st.booleans())
+def test_masks_are_turned_with_the_pixels(
+    drawn: tuple[ImageHeader, tuple[int, int, int, int]], as_polygons: bool
+) -> None:
+    """A mask of a box without its first pixel, so that every orientation looks different."""
+    header, (left, top, right, bottom) = drawn
+    size = (header.height, header.width)
+    pixels = _painted((left, top, right, bottom), *size)[:, :, 0] // 255
+    if not as_polygons and pixels.sum() > 1:
+        pixels[top, left] = 0
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
+    mask = [corners] if as_polygons else Runs.of_crop(Crop(0, 0, pixels), size)
+    objects = Objects(np.array([(left, top, right, bottom)]), np.zeros(1), masks=Masks.of([mask]))
+    of_stored = header.upright != size
+    found = upright_objects(Annotation("a.jpg", objects, size), header)
+    assert found.masks is not None
+    crop = found.masks.crop(0)
+    expected = upright(pixels[:, :, None], header.orientation)[:, :, 0] if of_stored else pixels
+    there = np.zeros(header.upright, np.uint8)
+    rows, columns = crop.pixels.shape
+    there[crop.top : crop.top + rows, crop.left : crop.left + columns] = crop.pixels
+    np.testing.assert_array_equal(there, expected)

@@ -155,7 +155,7 @@ def test_figures_of_the_official_example() -> None:
             np.array([masks.crop(row).box for row in range(len(own))]).reshape(-1, 4),
             np.array([labels[row["category_id"]] for row in own], np.int64),
             np.array([bool(row.get("iscrowd")) for row in own]),
-            areas=None if scored else np.array([row["area"] for row in own]),
+            areas=masks.areas() if scored else np.array([row["area"] for row in own]),
             scores=np.array([row["score"] for row in own]) if scored else None,
             masks=masks,
         )

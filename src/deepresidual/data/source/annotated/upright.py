@@ -68,7 +68,7 @@ def _upright_masks(masks: Masks, annotation: Annotation, header: ImageHeader) ->
 
 def _turned_pixels(pixels: NDArray[Any], header: ImageHeader) -> NDArray[Any]:
     """Return ``(h, w)`` pixels of an image as it is stored as they lie in the upright one."""
-    if header.orientation >= 5:  # rows become columns
+    if header.orientation in (5, 6, 7, 8):  # rows become columns
         pixels = pixels.T
     if header.orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
