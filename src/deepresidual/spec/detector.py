@@ -86,8 +86,11 @@ class Regions:
     """Bins along each side."""
     sampling: int = number(2, 0, 16)
     """Samples along each side of a bin of ``align``; 0: as many as it has pixels."""
+    convs: int = number(0, 0, 16)
+    """3×3 convolutions with BN of ``fpn``, as wide as its maps, before one fully connected layer (Li et
+    al. 2021, arXiv 2111.11429); 0: two fully connected layers."""
     hidden: int = number(1024, 1, 65_536)
-    """Width of the two fully connected layers of ``fpn``."""
+    """Width of the fully connected layers of ``fpn``."""
     samples: int = number(512, 1, 100_000)
     """Regions of an image that are learned from."""
     positive_share: float = number(0.25, 0, 1)
@@ -116,6 +119,8 @@ class MaskHead:
     """3×3 convolutions over the pooled region."""
     channels: int = number(256, 1, 4096)
     """Their width, and that of the doubled map."""
+    norm: bool = False
+    """Whether each has BN in place of a bias."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,33 @@ class Detections:
 
 
 @dataclass(frozen=True)
+class _Layer:
+    """A layer behind the backbone.
+
+    Attributes:
+        outputs: Its channels.
+        inputs: Those that it reads.
+        kernel_px: Side of its kernel.
+        norm: Whether BN takes the place of its bias.
+    """
+
+    outputs: int
+    inputs: int
+    kernel_px: int
+    norm: bool = False
+
+    @property
+    def macs_a_place(self) -> int:
+        """Multiply-adds for a place of its map."""
+        return self.outputs * self.inputs * self.kernel_px**2
+
+    @property
+    def num_parameters(self) -> int:
+        """Learned numbers: weights, and a bias or BN's two vectors."""
+        return self.macs_a_place + self.outputs * (2 if self.norm else 1)
+
+
+@dataclass(frozen=True)
 class DetectorSpec:
     """Everything that defines a detector.
 
@@ -140,6 +172,7 @@ class DetectorSpec:
         neck: What stands between its maps and the regions.
         fpn_channels: Width of the pyramid's maps.
         fpn_stages: Number of the last stages that the pyramid reads.
+        fpn_norm: Whether the convolutions of the pyramid have BN in place of a bias.
         fpn_extra: Whether a level of half the size follows the last (by max-pooling), for proposals only.
         rpn_convs: 3×3 convolutions of the proposal head.
         rpn_channels: Width of these for ``c4``; those of ``fpn`` are as wide as its maps.
@@ -158,6 +191,7 @@ class DetectorSpec:
     neck: Neck = "fpn"
     fpn_channels: int = number(256, 1, 4096)
     fpn_stages: int = number(4, 1, 8)
+    fpn_norm: bool = False
     fpn_extra: bool = True
     rpn_convs: int = number(1, 1, 8)
     rpn_channels: int = number(512, 1, 4096)
@@ -265,8 +299,7 @@ class DetectorSpec:
         """Number of learned parameters, in closed form."""
         backbone = dataclasses.replace(self.backbone, num_classes=0)
         return backbone.num_parameters + sum(
-            count * (inputs * kernel_px**2 + 1)
-            for count, inputs, kernel_px in (*self._own_layers(), *self._mask_layers())
+            layer.num_parameters for layer in (*self._own_layers(), *self._mask_layers())
         )
 
     def num_macs(self, input_px: int) -> int:
@@ -283,10 +316,12 @@ class DetectorSpec:
         ]
         if self.num_levels > len(sides):
             sides.append(-(-sides[-1] // 2))
-        layers = [outputs * inputs * kernel_px**2 for outputs, inputs, kernel_px in self._own_layers()]
+        layers = [layer.macs_a_place for layer in self._own_layers()]
         lateral = 2 * self.fpn_stages if self.neck == "fpn" else 0
         proposals = lateral + self.rpn_convs + 2
-        a_region = sum(layers[proposals:]) + (self._last_stage_macs() if of_head else 0)
+        convs = proposals + (self.regions.convs if self.neck == "fpn" else 0)
+        a_region = sum(layers[proposals:convs]) * self.regions.bins**2 + sum(layers[convs:])
+        a_region += self._last_stage_macs() if of_head else 0
         return (
             sum(layer.num_macs for layer in shared)
             + sum(layers[number] * sides[number // 2] ** 2 for number in range(lateral))
@@ -300,8 +335,8 @@ class DetectorSpec:
         if self.masks is None:
             return 0
         layers, bins = self._mask_layers(), self.mask_bins
-        total = sum(outputs * inputs * kernel**2 * bins**2 for outputs, inputs, kernel in layers[:-1])
-        total += layers[-1][0] * layers[-1][1] * self.mask_px**2
+        total = sum(layer.macs_a_place for layer in layers[:-1]) * bins**2
+        total += layers[-1].macs_a_place * self.mask_px**2
         return total + (self._last_stage_macs() if self.neck == "c4" else 0)
 
     @property
@@ -329,44 +364,50 @@ class DetectorSpec:
                 px = -(-px // unit.stride)
         return total
 
-    def _own_layers(self) -> list[tuple[int, int, int]]:
-        """Return outputs, inputs and kernel of every layer with a bias behind the backbone, in order."""
-        widths, layers = self.backbone.widths, list[tuple[int, int, int]]()
+    def _own_layers(self) -> list[_Layer]:
+        """Return every layer behind the backbone but those of the masks, in order."""
+        widths, layers = self.backbone.widths, list[_Layer]()
         if self.neck == "fpn":
             for width in widths[-self.fpn_stages :]:
                 layers += [
-                    (self.fpn_channels, width * self.backbone.expansion, 1),
-                    (self.fpn_channels, self.fpn_channels, 3),
+                    _Layer(self.fpn_channels, width * self.backbone.expansion, 1, self.fpn_norm),
+                    _Layer(self.fpn_channels, self.fpn_channels, 3, self.fpn_norm),
                 ]
         inputs = self.map_channels
         for _ in range(self.rpn_convs):
             outputs = self.fpn_channels if self.neck == "fpn" else self.rpn_channels
-            layers.append((outputs, inputs, 3))
+            layers.append(_Layer(outputs, inputs, 3))
             inputs = outputs
-        layers += [(self.num_anchors, inputs, 1), (4 * self.num_anchors, inputs, 1)]
+        layers += [_Layer(self.num_anchors, inputs, 1), _Layer(4 * self.num_anchors, inputs, 1)]
         features = self.backbone.out_channels
         if self.neck == "fpn":
-            features = self.regions.hidden
-            layers += [(features, self.fpn_channels * self.regions.bins**2, 1), (features, features, 1)]
+            features, width = self.regions.hidden, self.fpn_channels
+            layers += [_Layer(width, width, 3, norm=True)] * self.regions.convs
+            layers.append(_Layer(features, width * self.regions.bins**2, 1))
+            layers += [] if self.regions.convs else [_Layer(features, features, 1)]
         rows = self.num_classes + 1
-        return [*layers, (rows, features, 1), (4 * rows, features, 1)]
+        return [*layers, _Layer(rows, features, 1), _Layer(4 * rows, features, 1)]
 
-    def _mask_layers(self) -> list[tuple[int, int, int]]:
-        """Return outputs, inputs and kernel of every layer of the masks, in order."""
+    def _mask_layers(self) -> list[_Layer]:
+        """Return every layer of the masks, in order."""
         if self.masks is None:
             return []
         inputs = self.backbone.out_channels if self.neck == "c4" else self.fpn_channels
         widths = [inputs, *[self.masks.channels] * self.masks.convs]
-        layers = [(after, before, 3) for before, after in itertools.pairwise(widths)]
-        return [*layers, (self.masks.channels, widths[-1], 2), (self.num_classes + 1, self.masks.channels, 1)]
+        layers = [_Layer(after, before, 3, self.masks.norm) for before, after in itertools.pairwise(widths)]
+        layers.append(_Layer(self.masks.channels, widths[-1], 2))
+        return [*layers, _Layer(self.num_classes + 1, self.masks.channels, 1)]
 
     # -- JSON ----------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; :meth:`from_dict` reads them back."""
         fields = _as_json(dataclasses.asdict(self))
-        if self.masks is None:
-            del fields["masks"]  # it came later; what has none keeps its document
+        for part, later in _LATER.items():
+            of_part = fields[part] if part else fields
+            for name, default in later.items() if of_part is not None else ():
+                if of_part[name] == default:
+                    del of_part[name]  # what does not have it keeps its document
         return {**fields, "backbone": self.backbone.to_dict()}
 
     @classmethod
@@ -394,6 +435,12 @@ _PARTS: dict[str, type[Any]] = {
     "regions": Regions,
     "masks": MaskHead,
     "detections": Detections,
+}
+# Fields that came later, of the detector and of its parts, with what they are where they are absent.
+_LATER: dict[str, dict[str, Any]] = {
+    "regions": {"convs": 0},
+    "masks": {"norm": False},
+    "": {"fpn_norm": False, "masks": None},
 }
 _MAX_CLASSES = 100_000
 _MAX_SIZE = 16_384

@@ -173,6 +173,7 @@ def _make_pyramid(spec: DetectorSpec) -> FeaturePyramidNetwork:
         [width * spec.backbone.expansion for width in spec.backbone.widths[-spec.fpn_stages :]],
         spec.fpn_channels,
         extra_blocks=LastLevelMaxPool() if spec.fpn_extra else None,
+        norm_layer=nn.BatchNorm2d if spec.fpn_norm else None,
     )
 
 

@@ -19,7 +19,7 @@ def initialize_detector(network: Detector, seed: int) -> None:
     """Fill every parameter and buffer of ``network`` in place; a pure function of ``seed``.
 
     Convolutions of the pyramid are uniform in ±√(3 / fan-in) and those of the proposal network N(0, 0.01²)
-    (Ren et al. 2015, section 3.1.3), those of masks N(0, 2 / fan-out) (He et al. 2015), with biases of zero;
+    (Ren et al. 2015, section 3.1.3), those of regions N(0, 2 / fan-out) (He et al. 2015), biases are zero;
     fully connected layers are uniform in ±1/√in_features, biases too. The global random state of torch is
     neither read nor changed.
     """
@@ -31,7 +31,7 @@ def initialize_detector(network: Detector, seed: int) -> None:
             continue
         if name.startswith("rpn."):
             nn.init.normal_(module.weight, std=_RPN_STD, generator=generator)
-        elif name.startswith("roi_heads.mask_"):
+        elif name.startswith("roi_heads.") and not isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
         elif not isinstance(module, nn.Linear):
             nn.init.kaiming_uniform_(module.weight, a=1, generator=generator)

@@ -34,17 +34,20 @@ class TaughtMask:
     top: int
 
 
+def conv(inputs: int, outputs: int, *, norm: bool) -> nn.Sequential:
+    """Return a 3×3 convolution with BN or a bias, and ReLU."""
+    norms = [nn.BatchNorm2d(outputs)] if norm else []
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=not norm), *norms, nn.ReLU(inplace=True)
+    )
+
+
 class MaskConvs(nn.Sequential):
     """Convolutions over the bins of a region: ``(K, C, bins, bins)`` → ``(K, channels, bins, bins)``."""
 
     def __init__(self, inputs: int, settings: MaskHead) -> None:
         widths = [inputs, *[settings.channels] * settings.convs]
-        super().__init__(
-            *(
-                nn.Sequential(nn.Conv2d(before, settings.channels, 3, padding=1), nn.ReLU(inplace=True))
-                for before in widths[:-1]
-            )
-        )
+        super().__init__(*(conv(before, settings.channels, norm=settings.norm) for before in widths[:-1]))
 
 
 class MaskPredictor(nn.Sequential):

@@ -14,6 +14,7 @@ from deepresidual.nn.detection import boxes as boxes_
 from deepresidual.nn.detection.masks import (
     MaskConvs,
     MaskPredictor,
+    conv,
     make_heads,
     mask_targets,
     masks_loss,
@@ -85,6 +86,22 @@ class TwoLayers(nn.Module):
         return functional.relu(self.fc7(hidden))
 
 
+class ConvsAndLayer(nn.Sequential):
+    """Convolutions with BN over the bins of a region, and a fully connected layer → ``(K, hidden)``.
+
+    Layers are numbered as torchvision numbers those of its ``FastRCNNConvFCHead``.
+    """
+
+    def __init__(self, spec: DetectorSpec) -> None:
+        width, bins, hidden = spec.map_channels, spec.regions.bins, spec.regions.hidden
+        super().__init__(
+            *(conv(width, width, norm=True) for _ in range(spec.regions.convs)),
+            nn.Flatten(),
+            nn.Linear(width * bins**2, hidden),
+            nn.ReLU(inplace=True),
+        )
+
+
 class Predictor(nn.Module):
     """Logits of the classes, the background's first, and codes of a box for each of them."""
 
@@ -105,7 +122,9 @@ class RegionHeads(nn.Module):
 
     def __init__(self, spec: DetectorSpec) -> None:
         super().__init__()
-        self.box_head = TwoLayers(spec) if spec.neck == "fpn" else None
+        self.box_head: nn.Module | None = None
+        if spec.neck == "fpn":
+            self.box_head = ConvsAndLayer(spec) if spec.regions.convs else TwoLayers(spec)
         features = spec.regions.hidden if spec.neck == "fpn" else spec.backbone.out_channels
         self.box_predictor = Predictor(features, spec.num_classes)
         self.mask_head: MaskConvs | None = None
