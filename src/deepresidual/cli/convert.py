@@ -79,15 +79,7 @@ def convert(
         print_line(f"  dropped     {count:,} tensor{'s' if count > 1 else ''}: {printable(reason)}")
     for change in done.changed:
         print_line(f"  changed     {change}")
-    certificate = done.certificate
-    if certificate.largest_difference is None:
-        print_line(f"  certificate none: {certificate.reason}")
-    else:
-        outputs = "logits" if certificate.is_of_logits else "features"
-        print_line(
-            f"  certificate {outputs} differ by at most {certificate.largest_difference:.2g} from "
-            f"{certificate.reference}, whose largest is {certificate.largest_logit:.3g}"
-        )
+    print_line(f"  certificate {done.certificate.line()}")
     if not done.num_classes and to is None:
         print_line(
             "  classes     none: a backbone, to train from (residual train DATA --weights "

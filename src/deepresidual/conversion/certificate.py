@@ -41,6 +41,28 @@ class Certificate:
         """Return the fields as JSON types."""
         return asdict(self)
 
+    def in_words(self) -> str:
+        """Return a sentence for the model folder."""
+        if self.largest_difference is None:
+            return f"not compared: {self.reason}"
+        return (
+            f"largest difference of {self._outputs} {self.largest_difference:.2g} against {self.reference}, "
+            f"whose largest is {self.largest_logit:.3g} ({self.input})"
+        )
+
+    def line(self) -> str:
+        """Return what the command prints of it."""
+        if self.largest_difference is None:
+            return f"none: {self.reason}"
+        return (
+            f"{self._outputs} differ by at most {self.largest_difference:.2g} from {self.reference}, whose "
+            f"largest is {self.largest_logit:.3g}"
+        )
+
+    @property
+    def _outputs(self) -> str:
+        return "logits" if self.is_of_logits else "features"
+
 
 @torch.inference_mode()
 def certify(

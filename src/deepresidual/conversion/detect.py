@@ -6,12 +6,16 @@ import re
 
 from deepresidual.conversion.akamaster import Akamaster
 from deepresidual.conversion.caffe import Caffe
+from deepresidual.conversion.detector_ecosystem import DetectorEcosystem
+from deepresidual.conversion.detector_selection import select_detector
 from deepresidual.conversion.ecosystem import Ecosystem, ForeignCheckpoint, Recognition
 from deepresidual.conversion.keras import Keras
+from deepresidual.conversion.selection import Selection
 from deepresidual.conversion.tensorflow import TensorFlow
 from deepresidual.conversion.timm import Timm
 from deepresidual.conversion.torch7 import Torch7
 from deepresidual.conversion.torchvision import TorchVision
+from deepresidual.conversion.torchvision_detection import TorchVisionDetection
 from deepresidual.conversion.transformers import Transformers
 from deepresidual.errors import ConfigurationError, ModelFileError
 
@@ -27,6 +31,9 @@ ECOSYSTEMS: tuple[Ecosystem, ...] = (
 )
 """In the order in which they are asked: those with more evidence first."""
 
+DETECTOR_ECOSYSTEMS: tuple[DetectorEcosystem, ...] = (TorchVisionDetection(),)
+"""Those whose networks find objects."""
+
 
 def ecosystem(name: str) -> Ecosystem:
     """Return the ecosystem called ``name``.
@@ -40,6 +47,36 @@ def ecosystem(name: str) -> Ecosystem:
     raise ConfigurationError(
         f"unknown ecosystem {name!r}", expected=f"one of {', '.join(known.name for known in ECOSYSTEMS)}"
     )
+
+
+def detector_ecosystem(name: str) -> DetectorEcosystem:
+    """Return the ecosystem of detectors called ``name``.
+
+    Raises:
+        ConfigurationError: There is none of that name.
+    """
+    for candidate in DETECTOR_ECOSYSTEMS:
+        if candidate.name == name:
+            return candidate
+    raise ConfigurationError(
+        f"no detector can be written for {name}",
+        expected=f"one of {', '.join(known.name for known in DETECTOR_ECOSYSTEMS)}",
+    )
+
+
+def find_detector(
+    checkpoint: ForeignCheckpoint, state_dict: str = ""
+) -> tuple[DetectorEcosystem, Selection] | None:
+    """Return the ecosystem of the detector that a checkpoint holds, and its tensors; ``None``: it holds none.
+
+    Raises:
+        ModelFileError: It holds several, and nothing tells which is meant.
+    """
+    for candidate in DETECTOR_ECOSYSTEMS:
+        selection = select_detector(checkpoint, candidate.marks, state_dict)
+        if selection is not None:
+            return candidate, selection
+    return None
 
 
 def recognize(checkpoint: ForeignCheckpoint) -> tuple[Ecosystem, Recognition]:

@@ -104,7 +104,7 @@ def select_network(checkpoint: ForeignCheckpoint, state_dict: str = "") -> Selec
         raise ModelFileError(
             f"{checkpoint.path} holds {len(prefixes):,} networks", expected=f"at most {_MAX_NETWORKS}"
         )
-    prefix = f"{wanted.removesuffix('.')}." if wanted else _chosen(prefixes, tensors, checkpoint.path)
+    prefix = f"{wanted.removesuffix('.')}." if wanted else chosen_prefix(prefixes, tensors, checkpoint.path)
     return _split(checkpoint, prefix, prefixes, is_numbered)
 
 
@@ -130,7 +130,7 @@ def _prefixes(tensors: Iterable[str]) -> tuple[list[str], bool]:
     ], True
 
 
-def _chosen(prefixes: list[str], tensors: Mapping[str, Tensor], path: Path) -> str:
+def chosen_prefix(prefixes: list[str], tensors: Mapping[str, Tensor], path: Path) -> str:
     """Return the prefix of the network that is meant where the file holds several."""
     first = [prefix for prefix in prefixes if not SECOND_CHOICE.search(prefix)] or prefixes
     shortest = min(first, key=len)
@@ -189,7 +189,7 @@ def _split(checkpoint: ForeignCheckpoint, prefix: str, prefixes: list[str], is_n
         dataclasses.replace(checkpoint, tensors=network),
         prefix,
         {name: f"{why} ({_modules(names)})" for why, names in dropped.items() for name in names},
-        {other: _kind_of(other, checkpoint.tensors) for other in prefixes if other != prefix},
+        alternatives(prefix, prefixes, checkpoint.tensors),
         tuple(assumed),
     )
 
@@ -273,6 +273,11 @@ def _num_features(network: Mapping[str, Tensor]) -> int:
 
 
 # -- for people --------------------------------------------------------------------------------------
+
+
+def alternatives(chosen: str, prefixes: Iterable[str], tensors: Iterable[str]) -> dict[str, str]:
+    """Return the networks that were not chosen, by their prefixes, with what they are."""
+    return {prefix: _kind_of(prefix, tensors) for prefix in prefixes if prefix != chosen}
 
 
 def _kind_of(prefix: str, tensors: Iterable[str]) -> str:

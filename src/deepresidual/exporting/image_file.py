@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from deepresidual.backends.self_test import TOLERANCES, Difference
 from deepresidual.backends.signature import Tensor
+from deepresidual.data.bundled_photos import bundled_photos
 from deepresidual.errors import ModelFileError
 from deepresidual.exporting.onnx_file import METADATA
 from deepresidual.exporting.resize_graph import ResizeGraph, resize_model
-from deepresidual.exporting.views import bundled_photos
 from deepresidual.preprocess import Preprocess
 
 IMAGE_FILE = "model-image.onnx"

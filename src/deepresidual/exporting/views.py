@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepresidual.data.bundled_photos import bundled_photos
 from deepresidual.data.decode import decode
 from deepresidual.errors import DataError, ResidualError
 from deepresidual.evaluation import EvaluationSetup
@@ -15,7 +16,6 @@ from deepresidual.runtime.console import note
 from deepresidual.runtime.files import expanded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -42,14 +42,6 @@ class CheckViews:
     pixels: NDArray[np.uint8]
     names: tuple[str, ...]
     source: str
-
-
-def bundled_photos() -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Yield name and pixels ``(427, 640, 3)`` uint8 of the photos that come with scikit-learn."""
-    from sklearn.datasets import load_sample_images
-
-    loaded: Any = load_sample_images()
-    yield from zip(("china.jpg", "flower.jpg"), loaded.images, strict=True)
 
 
 def bundled_views(preprocess: Preprocess) -> CheckViews:

@@ -14,22 +14,25 @@ from typing import Any
 import torch
 
 from deepresidual import zoo
-from deepresidual.backends.classifier import DETECTORS_ARE_FOR
 from deepresidual.backends.detector import TorchDetector
 from deepresidual.backends.pytorch import TorchClassifier
 from deepresidual.backends.thresholds import MULTILABEL
 from deepresidual.conversion.certificate import Certificate, certify
-from deepresidual.conversion.detect import ecosystem
+from deepresidual.conversion.detect import detector_ecosystem, ecosystem
+from deepresidual.conversion.detections_certificate import DetectionsCertificate
 from deepresidual.conversion.ecosystem import Ecosystem, Exported
 from deepresidual.conversion.readers import read
 from deepresidual.conversion.translation import read_tensors
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.models.change import changed
 from deepresidual.models.fetching import fetch_source
-from deepresidual.models.folder import load_folder, require_free_or_model, save
-from deepresidual.models.foreign import ForeignModel, read_foreign
+from deepresidual.models.folder import Model, load_folder, require_free_or_model, save
+from deepresidual.models.foreign import read_foreign
+from deepresidual.models.foreign_detector import write_detector
+from deepresidual.models.foreign_record import ForeignModel
 from deepresidual.models.source import find_source, is_model_folder
 from deepresidual.runtime.files import expanded, make_folder
+from deepresidual.zoo.detectors import name_of as detector_name
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Conversion:
         beside: Other entries of the source beside its weights, each with a description.
         dropped: Tensors of the source that were not needed, by reason, with their number.
         changed: Requested changes of the network: a new head, another number of input channels.
-        certificate: The comparison of logits.
+        certificate: The comparison of logits, or of what detectors find.
     """
 
     source: str
@@ -66,11 +69,11 @@ class Conversion:
     beside: dict[str, str]
     dropped: dict[str, int]
     changed: tuple[str, ...]
-    certificate: Certificate
+    certificate: Certificate | DetectionsCertificate
 
     def summary(self) -> dict[str, Any]:
         """Return the fields as JSON types."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "certificate": self.certificate.to_dict()}
 
 
 def convert(
@@ -112,11 +115,12 @@ def convert(
         RunError: The destination cannot be written.
     """
     target = expanded(destination)
-    exporter = None if to is None else ecosystem(to)
-    if exporter is None:
+    if to is not None:
+        ecosystem(to)
+        if target.exists():
+            raise ConfigurationError(f"{target} exists", remedy="choose another path")
+    else:
         require_free_or_model(target)
-    elif target.exists():
-        raise ConfigurationError(f"{target} exists", remedy="choose another path")
     if half and to is not None:
         raise ConfigurationError("half and to are given together", expected="half for a model folder only")
     origin = find_source(source)
@@ -127,37 +131,27 @@ def convert(
             raise ConfigurationError(
                 f"{source} is a model folder and says itself what it is", remedy=f"leave out {given}"
             )
-        own = load_folder(files.path)
-        if isinstance(own, TorchDetector):
-            raise ModelFileError(
-                f"{source} detects objects",
-                expected="a model that tells the class of an image",
-                remedy=DETECTORS_ARE_FOR,
-            )
-        converted = ForeignModel(own, "residual", "config.json of Residual")
+        converted = ForeignModel(load_folder(files.path), "residual", "config.json of Residual")
     else:
         converted = read_foreign(files, model, state_dict or "", origin.release)
-    if exporter is not None and converted.model.task == MULTILABEL:
-        raise ConfigurationError(
-            f"{source} gives an image several labels, and a folder of {to} does not say so: its "
-            "probabilities would be read as those of one class",
-            expected="a model of one class an image",
-            remedy="load the model folder, or export model.network with a sigmoid behind it",
-        )
-    whole, changes = changed(converted.model, num_classes, in_channels)
+    whole, changes = _changed(converted.model, source, num_classes, in_channels)
     certificate = converted.certificate
     if half:
         changes += ("weights of convolutions and classifier rounded to float16",)
-    if exporter is None:
+    if to is None:
         save(whole, target, half=half)
+    elif isinstance(whole, TorchDetector):
+        certificate, call = write_detector(detector_ecosystem(to), whole, target)
+        changes += (f"to load it: {call}",)
     else:
-        certificate = _write(exporter, whole, target)
+        certificate = _write(ecosystem(to), whole, source, target)
+    name = zoo.name_of(whole.spec) if isinstance(whole, TorchClassifier) else detector_name(whole.spec)
     return Conversion(
         str(source),
         str(destination),
         converted.ecosystem,
         to or "residual",
-        zoo.name_of(whole.spec) or "custom",
+        name or "custom",
         converted.evidence,
         converted.assumed,
         whole.spec.num_classes,
@@ -170,14 +164,37 @@ def convert(
     )
 
 
+def _changed(
+    model: Model, source: str | Path, num_classes: int | None, in_channels: int | None
+) -> tuple[Model, tuple[str, ...]]:
+    """Return a model with the changes that are asked for, in words as well."""
+    if isinstance(model, TorchClassifier):
+        return changed(model, num_classes, in_channels)
+    given = "--num-classes" if num_classes is not None else "--in-channels" if in_channels is not None else ""
+    if given:
+        raise ConfigurationError(
+            f"{source} detects objects, and {given} is given",
+            expected="a model that tells the class of an image",
+            remedy="'residual train DATA --weights' gives a detector the classes of its data",
+        )
+    return model, ()
+
+
 # -- out ---------------------------------------------------------------------------------------------
 
 
-def _write(exporter: Ecosystem, model: TorchClassifier, path: Path) -> Certificate:
+def _write(exporter: Ecosystem, model: TorchClassifier, source: str | Path, path: Path) -> Certificate:
     """Write for another library, read it back to the bit, and compare that library's logits with ours.
 
     All of that beside the destination, which comes to be only when it has ended well.
     """
+    if model.task == MULTILABEL:
+        raise ConfigurationError(
+            f"{source} gives an image several labels, and a folder of {exporter.name} does not say so: its "
+            "probabilities would be read as those of one class",
+            expected="a model of one class an image",
+            remedy="load the model folder, or export model.network with a sigmoid behind it",
+        )
     if not model.spec.has_usual_head:
         raise ConfigurationError(
             f"{exporter.name} has no network whose classifier reads {model.spec.pooling}",

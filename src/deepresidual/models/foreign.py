@@ -3,56 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deepresidual import zoo
 from deepresidual.backends.pytorch import TorchClassifier
-from deepresidual.conversion.certificate import Certificate, certify
-from deepresidual.conversion.detect import recognize
+from deepresidual.conversion.certificate import certify
+from deepresidual.conversion.detect import find_detector, recognize
 from deepresidual.conversion.readers import read
 from deepresidual.conversion.selection import select_network
 from deepresidual.conversion.translation import read_tensors
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.models.fetching import SourceFiles
+from deepresidual.models.foreign_detector import read_detector
+from deepresidual.models.foreign_record import ForeignModel, Origin
 from deepresidual.nn import ResNet, empty_network
 from deepresidual.preprocess import Preprocess
-from deepresidual.runtime.provenance import now
 from deepresidual.spec import ResNetSpec
-from deepresidual.zoo.released import NO_LICENCE, ReleasedWeights
-
-
-def _same_implementation() -> Certificate:
-    return Certificate(reason="both sides are the same implementation")
-
-
-@dataclass(frozen=True)
-class ForeignModel:
-    """A model from elsewhere, and how it was recognized.
-
-    Attributes:
-        model: The model.
-        ecosystem: Library that it comes from; ``residual`` for a model folder.
-        evidence: What it was recognized by.
-        assumed: Assumptions where the checkpoint says nothing, one clause each.
-        state_dict: Keys and prefix of the network's tensors in the file, joined; empty if there are none.
-        not_taken: Other weights of the file, by key or prefix, each with a description.
-        beside: Other entries of the file beside its weights, each with a description.
-        dropped: Tensors that were not needed, by reason, with their number.
-        certificate: The comparison of logits with the library's own network.
-    """
-
-    model: TorchClassifier
-    ecosystem: str
-    evidence: str
-    assumed: tuple[str, ...] = ()
-    state_dict: str = ""
-    not_taken: dict[str, str] = dataclasses.field(default_factory=dict)
-    beside: dict[str, str] = dataclasses.field(default_factory=dict)
-    dropped: dict[str, int] = dataclasses.field(default_factory=dict)
-    certificate: Certificate = dataclasses.field(default_factory=_same_implementation)
+from deepresidual.zoo.released import ReleasedWeights
 
 
 def read_foreign(
@@ -61,7 +29,7 @@ def read_foreign(
     state_dict: str = "",
     release: ReleasedWeights | None = None,
 ) -> ForeignModel:
-    """Read a checkpoint of another library as a model, and compare its logits with the library's.
+    """Read a checkpoint of another library as a model, and compare it with the library's own.
 
     Args:
         files: The checkpoint.
@@ -75,9 +43,13 @@ def read_foreign(
     """
     path = files.path
     whole = read(path, state_dict)
+    detector = find_detector(whole, state_dict)
+    if detector is not None:
+        return read_detector(detector[0], Origin(files, whole, detector[1], release), name)
     selection = select_network(whole, state_dict)
+    origin = Origin(files, whole, selection, release)
     checkpoint = selection.checkpoint
-    origin, recognition = recognize(checkpoint)
+    source, recognition = recognize(checkpoint)
     spec = recognition.spec
     if name is not None:
         spec = dataclasses.replace(
@@ -85,12 +57,12 @@ def read_foreign(
         )
     elif release is not None:
         _require_released(release, spec, path)
-    translation = origin.translation(spec, checkpoint)
+    translation = source.translation(spec, checkpoint)
     network = empty_network(spec)
     state = network.state_dict()
     network.load_state_dict(read_tensors(translation, checkpoint.tensors, state, str(path)))
     network.eval()
-    certificate = certify(network, origin, checkpoint, recognition.preprocess.crop_px)
+    certificate = certify(network, source, checkpoint, recognition.preprocess.crop_px)
     evidence, assumed = recognition.evidence, recognition.assumed
     if name is not None:
         evidence, assumed = f"{evidence}; taken for {name} as asked", ()
@@ -99,32 +71,20 @@ def read_foreign(
         evidence, assumed = f"{evidence}; released as {release.name}", ()
         preprocess = release.preprocess
     assumed = selection.assumed + assumed
-    not_weights = checkpoint.metadata.get("not_weights", {})
-    dropped = _counted({**not_weights, **selection.dropped, **translation.dropped})
-    keys = ".".join((*whole.metadata.get("unwrapped", ()), selection.prefix))
-    not_taken = {**whole.metadata.get("alternatives", {}), **selection.alternatives}
-    provenance: dict[str, Any] = {
-        **(_released(release) if release is not None else {}),
-        "converted from": f"{origin.name} ({checkpoint.format})",
-        "source": files.origin,
-        **({"commit": files.commit} if files.commit else {}),
-        "sha256": checkpoint.sha256,
-        "recognized by": evidence,
-        **({"state dict": keys} if keys else {}),
-        **(
-            {"not taken": "; ".join(f"{key} ({what})" for key, what in not_taken.items())}
-            if not_taken
-            else {}
-        ),
-        **({"assumed": "; ".join(assumed)} if assumed else {}),
-        **({"dropped": "; ".join(f"{n} × {why}" for why, n in dropped.items())} if dropped else {}),
-        "certificate": _in_words(certificate),
-        **({"fetched": now()} if files.is_fetched else {}),
-    }
+    dropped = origin.dropped(translation.dropped)
+    provenance = origin.provenance(source.name, evidence, assumed, dropped, certificate.in_words())
     labels = recognition.label_names or tuple(str(row) for row in range(spec.num_classes))
-    model = _model(network, labels, preprocess, provenance, path)
-    beside = dict(whole.metadata.get("ignored", {}))
-    return ForeignModel(model, origin.name, evidence, assumed, keys, not_taken, beside, dropped, certificate)
+    return ForeignModel(
+        _model(network, labels, preprocess, provenance, path),
+        source.name,
+        evidence,
+        assumed,
+        origin.state_dict,
+        origin.not_taken,
+        origin.beside,
+        dropped,
+        certificate,
+    )
 
 
 def _model(
@@ -144,35 +104,3 @@ def _require_released(release: ReleasedWeights, spec: ResNetSpec, path: Path) ->
         raise ModelFileError(
             f"{path} is {found}", expected=f"{release.network} with {release.num_classes:,} as {release.name}"
         )
-
-
-def _released(release: ReleasedWeights) -> dict[str, Any]:
-    """Return what a model folder remembers of released weights."""
-    accuracy = "" if release.top1 is None else f"top-1 {release.top1:g} %"
-    if release.top5 is not None:
-        accuracy += f", top-5 {release.top5:g} %"
-    return {
-        "weights": release.name,
-        "published by": release.source,
-        "licence": release.licence or NO_LICENCE,
-        **({"commercial use": release.commercial} if release.commercial != "yes" else {}),
-        "trained on": release.data,
-        **({"published accuracy": accuracy} if accuracy else {}),
-        **({"paper": release.paper} if release.paper else {}),
-        **({"note": release.note} if release.note else {}),
-    }
-
-
-def _counted(dropped: Mapping[str, str]) -> dict[str, int]:
-    reasons = list(dropped.values())
-    return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
-
-
-def _in_words(certificate: Certificate) -> str:
-    if certificate.largest_difference is None:
-        return f"not compared: {certificate.reason}"
-    return (
-        f"largest difference of {'logits' if certificate.is_of_logits else 'features'} "
-        f"{certificate.largest_difference:.2g} against {certificate.reference}, whose largest is "
-        f"{certificate.largest_logit:.3g} ({certificate.input})"
-    )

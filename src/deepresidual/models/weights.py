@@ -30,7 +30,7 @@ from deepresidual.models.conversions import (
     short_version,
 )
 from deepresidual.models.fetching import SourceFiles, cached_source, fetch_source
-from deepresidual.models.folder import CARD, load_folder, require_free_or_model, save
+from deepresidual.models.folder import CARD, Model, load_folder, require_free_or_model, save
 from deepresidual.models.foreign import read_foreign
 from deepresidual.models.source import CONFIG, WEIGHTS, ModelSource, SourceKind, find_source, is_model_folder
 from deepresidual.runtime.console import note, warn
@@ -113,7 +113,10 @@ def detects_objects(path: str | Path) -> bool:
         RunError: It cannot be fetched.
         MachineError: There is no network, and it is not in the cache.
     """
-    if find_source(path).kind in ("exported", "released"):
+    source = find_source(path)
+    if source.release is not None:
+        return source.release.detects
+    if source.kind == "exported":
         return False
     return isinstance(read_config(resolve_weights(path).path).spec, DetectorSpec)
 
@@ -249,7 +252,7 @@ def _converted(source: ModelSource, files: SourceFiles) -> ResolvedWeights:
     return _resolved(source, target, short_version(files))
 
 
-def _kept(model: TorchClassifier, target: Path | None) -> Path:
+def _kept(model: Model, target: Path | None) -> Path:
     """Write a model folder into the cache; where that cannot be written, into one for this process."""
     if target is not None:
         try:
@@ -263,7 +266,7 @@ def _kept(model: TorchClassifier, target: Path | None) -> Path:
     return temporary / "model"
 
 
-def _placed(model: TorchClassifier, target: Path) -> Path:
+def _placed(model: Model, target: Path) -> Path:
     """Write beside ``target`` and rename; where another process was faster, its result is taken."""
     make_folder(target.parent)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=target.parent, ignore_cleanup_errors=True) as beside:

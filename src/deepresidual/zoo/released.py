@@ -7,6 +7,9 @@ weights are the file of timm's ``tv2_in1k``, which prepares images of 176 px; to
 another row, ``resnet50.IMAGENET1K_V2``. Self-supervised backbones are named after their method
 (``dino.resnet50``).
 
+``released_detectors.tsv`` has those of torchvision's detectors, named in the same way
+(``fasterrcnn_resnet50_fpn.tv_coco``), with their average precision on COCO's val2017.
+
 Accuracies are top-1 and top-5 on ImageNet's validation images with the preprocessing of the row, as timm
 (``results-imagenet.csv``) and torchvision (``meta["_metrics"]``) publish them; of a self-supervised backbone,
 those of a linear classifier trained on its features. They are other people's figures.
@@ -63,7 +66,8 @@ class ReleasedWeights:
         name: Name by which commands and :func:`deepresidual.load` know it.
         aliases: Other names of the same weights with the same preprocessing.
         source: Who trained or published them, in a word or two.
-        network: Name in the zoo; of two ResNeXt networks that it does not list, timm's.
+        network: Name in the zoo; of two ResNeXt networks that it does not list, timm's; of a detector the
+            name of torchvision's function.
         hub_id: ``owner/name`` on the Hugging Face Hub; empty where they are not there.
         url: Address of a file; empty where there is none.
         licence: SPDX identifier; empty where none is recorded.
@@ -76,6 +80,8 @@ class ReleasedWeights:
         top5: The same for the five best answers.
         paper: The paper that describes the training, as ``arXiv:NUMBER``; may be empty.
         note: What else there is to know; may be empty.
+        box_ap: Published AP of boxes in percent, of a detector; ``None`` for others.
+        mask_ap: The same of masks.
     """
 
     name: str
@@ -94,6 +100,24 @@ class ReleasedWeights:
     top5: float | None
     paper: str
     note: str
+    box_ap: float | None = None
+    mask_ap: float | None = None
+
+    @property
+    def detects(self) -> bool:
+        """Whether they are a detector's."""
+        return self.box_ap is not None
+
+    @property
+    def figures(self) -> str:
+        """Published accuracy in words; empty where there is none."""
+        if self.box_ap is not None:
+            return f"box AP {self.box_ap:g} %" + (
+                "" if self.mask_ap is None else f", mask AP {self.mask_ap:g} %"
+            )
+        if self.top1 is None:
+            return ""
+        return f"{self.top1:.2f} %" + ("" if self.num_classes else " by a linear classifier")
 
     @property
     def num_bytes(self) -> int:
@@ -102,9 +126,8 @@ class ReleasedWeights:
 
     def __str__(self) -> str:
         """Return a line such as ``resnet50.tv_in1k (torchvision V1, BSD-3-Clause, ImageNet-1k, 76.13 %)``."""
-        accuracy = "" if self.top1 is None else f", {self.top1:.2f} %"
-        linear = " by a linear classifier" if accuracy and not self.num_classes else ""
-        return f"{self.name} ({self.source}, {self.licence or 'no licence'}, {self.data}{accuracy}{linear})"
+        said = (self.source, self.licence or "no licence", self.data, *filter(None, [self.figures]))
+        return f"{self.name} ({', '.join(said)})"
 
     @property
     def warning(self) -> str:
@@ -156,7 +179,8 @@ def find_release(name: str) -> ReleasedWeights | None:
     if network.lower().endswith(_ENUM_SUFFIX):
         network = network.lower().removesuffix(_ENUM_SUFFIX)
         if tag == "DEFAULT":  # torchvision's best
-            tag = "IMAGENET1K_V2" if f"{network}.IMAGENET1K_V2" in _by_name() else "IMAGENET1K_V1"
+            versions = ("IMAGENET1K_V2", "IMAGENET1K_V1", "COCO_V1")
+            tag = next((version for version in versions if f"{network}.{version}" in _by_name()), tag)
         name = f"{network}.{tag}"
     return _by_name().get(name)
 
@@ -209,17 +233,22 @@ def _by_name() -> dict[str, ReleasedWeights]:
 
 @functools.cache
 def _rows() -> tuple[ReleasedWeights, ...]:
-    text = (resources.files("deepresidual.zoo") / "released.tsv").read_text("utf-8")
-    return tuple(_row(fields) for fields in csv.DictReader(text.splitlines(), delimiter="\t"))
+    return tuple(map(_row, (*_table("released.tsv"), *_table("released_detectors.tsv"))))
+
+
+def _table(name: str) -> list[dict[str, str]]:
+    text = (resources.files("deepresidual.zoo") / name).read_text("utf-8")
+    return list(csv.DictReader(text.splitlines(), delimiter="\t"))
 
 
 def _row(fields: dict[str, str]) -> ReleasedWeights:
+    detects = "box_ap" in fields
     return ReleasedWeights(
         name=fields["name"],
         aliases=tuple(fields["aliases"].split()),
         source=fields["source"],
         network=fields["network"],
-        hub_id=fields["hub_id"],
+        hub_id=fields.get("hub_id", ""),
         url=fields["url"],
         licence=fields["licence"],
         commercial=_commercial(fields["commercial"]),
@@ -234,13 +263,20 @@ def _row(fields: dict[str, str]) -> ReleasedWeights:
                 "mean": _numbers(fields["mean"]),
                 "std": _numbers(fields["std"]),
                 "channels": "rgb",
+                **({"fit": "whole"} if detects else {}),
             }
         ),
-        top1=float(fields["top1"]) if fields["top1"] else None,
-        top5=float(fields["top5"]) if fields["top5"] else None,
+        top1=_figure(fields, "top1"),
+        top5=_figure(fields, "top5"),
         paper=fields["paper"],
         note=fields["note"],
+        box_ap=_figure(fields, "box_ap"),
+        mask_ap=_figure(fields, "mask_ap"),
     )
+
+
+def _figure(fields: dict[str, str], name: str) -> float | None:
+    return float(fields[name]) if fields.get(name) else None
 
 
 def _commercial(text: str) -> CommercialUse:
