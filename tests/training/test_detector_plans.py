@@ -118,16 +118,50 @@ def test_a_detector_of_the_same_classes_gives_everything(shapes: SampleSource, t
     assert all(torch.equal(first[name], tensor) for name, tensor in theirs.items())
 
 
-@pytest.mark.parametrize("labels", [("cat", "disc", "square"), ("square", "disc"), ("one", "two")])
 def test_a_detector_of_other_classes_gives_all_but_its_classifier(
-    shapes: SampleSource, tmp_path: Path, labels: tuple[str, ...]
+    shapes: SampleSource, tmp_path: Path
 ) -> None:
-    start = detector(tmp_path / "start", *labels)
+    start = detector(tmp_path / "start", "one", "two")
     first, drawn = tensors(plan_of(shapes, weights=str(start)), start)
-    theirs = state(create(dataclasses.replace(TINY_DETECTOR, num_classes=len(labels)), seed=5))
+    theirs = state(create(dataclasses.replace(TINY_DETECTOR, num_classes=2), seed=5))
     for name, tensor in first.items():
         expected = drawn if name.startswith("roi_heads.box_predictor.") else theirs
         assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize("labels", [("cat", "disc", "square"), ("square", "disc"), ("square", "hen")])
+@pytest.mark.parametrize("masks", [False, True])
+def test_classes_of_the_same_name_keep_their_rows_and_others_are_drawn(
+    shapes: SampleSource, tmp_path: Path, labels: tuple[str, ...], masks: bool
+) -> None:
+    spec = TINY_MASKS if masks else TINY_PYRAMID
+    source = open_source(write_masks(tmp_path / "masks")) if masks else shapes
+    assert source.classes == ("disc", "square")
+    start = detector(tmp_path / "start", *labels, spec=spec)
+    first, drawn = tensors(plan_of(source, weights=str(start)), start)
+    theirs = state(create(dataclasses.replace(spec, num_classes=len(labels)), seed=5))
+    heads = [("box_predictor.cls_score", 1), ("box_predictor.bbox_pred", 4)]
+    heads += [("mask_predictor.mask_fcn_logits", 1)] if masks else []
+    compared = set()
+    for layer, count in heads:
+        for part in ("weight", "bias"):
+            compared.add(name := f"roi_heads.{layer}.{part}")
+            found, new, learned = (each[name].unflatten(0, (-1, count)) for each in (first, drawn, theirs))
+            assert torch.equal(found[0], learned[0])  # the background
+            for row, label in enumerate(source.classes, start=1):
+                expected = learned[1 + labels.index(label)] if label in labels else new[row]
+                assert torch.equal(found[row], expected), (name, label)
+    assert all(torch.equal(first[name], theirs[name]) for name in first if name not in compared)
+
+
+def test_rows_are_drawn_where_what_they_read_differs(shapes: SampleSource, tmp_path: Path) -> None:
+    start = detector(tmp_path / "start", "disc", spec=TINY_PYRAMID)
+    regions = dataclasses.replace(TINY_PYRAMID.regions, box_weights=(1.0, 1.0, 1.0, 1.0))
+    plan = plan_of(shapes, dataclasses.replace(TINY_PYRAMID, regions=regions), weights=str(start))
+    first, drawn = tensors(plan, start)
+    head = [name for name in first if name.startswith("roi_heads.box_predictor.")]
+    assert head
+    assert all(torch.equal(first[name], drawn[name]) for name in head)
 
 
 def test_weights_of_another_network_are_refused(shapes: SampleSource, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from deepresidual.data.overlap import num_shared
 from deepresidual.data.source import SampleSource
 from deepresidual.data.source.annotated.split import DETECTION
 from deepresidual.data.source.multilabel import MULTILABEL, labels_in_words
+from deepresidual.models.config import read_config
+from deepresidual.models.source import is_model_folder
 from deepresidual.recipe import Recipe
 from deepresidual.recipe.recipes import left_out
 from deepresidual.runs.plan import Plan
@@ -19,6 +21,7 @@ from deepresidual.runtime.openmp import spin_source
 from deepresidual.runtime.processes import usable_cores
 from deepresidual.spec import DetectorSpec
 from deepresidual.training.beginning import Beginning
+from deepresidual.training.head_rows import kept_in_words
 from deepresidual.training.object_statistics import object_statistics, objects_in_words
 from deepresidual.training.plan import SMALL_PX, usual_side_px
 
@@ -138,6 +141,8 @@ def _network_lines(plan: Plan, source: SampleSource, beginning: Beginning) -> It
         without = beginning.line.removeprefix("none")
         is_without = without != beginning.line
         yield f"no weights to begin with{without}" if is_without else f"begins with {beginning.line}"
+    if plan.task == DETECTION and (sentence := _classes_kept(plan, beginning)):
+        yield sentence
     if plan.task == "classification":
         counts = images_a_class(source.split("train").labels, len(source.classes))
         yield expectation(counts, beginning.begins_with).partition(": ")[2]
@@ -145,6 +150,14 @@ def _network_lines(plan: Plan, source: SampleSource, beginning: Beginning) -> It
     for change in left_out(plan.recipe.name, plan.backbone):
         if not getattr(plan.recipe, change.field):
             yield f"without {change.field} on this network: {change.reason}"
+
+
+def _classes_kept(plan: Plan, beginning: Beginning) -> str:
+    """Return of which classes a detector that a run begins with has learned something."""
+    if not beginning.weights or not is_model_folder(beginning.weights):
+        return ""
+    config = read_config(beginning.weights)
+    return kept_in_words(plan.classes, config.label_names) if isinstance(config.spec, DetectorSpec) else ""
 
 
 def _time_lines(plan: Plan, minutes: float) -> Iterator[str]:

@@ -20,6 +20,7 @@ from deepresidual.tasks import Task
 from deepresidual.training.averages import precise_statistics
 from deepresidual.training.beginning import Beginning
 from deepresidual.training.feed import Feed
+from deepresidual.training.head_rows import with_kept_rows
 from deepresidual.training.state import Tensors
 from deepresidual.training.updater import Updater, learning_norms
 from deepresidual.zoo.released import commercial_use
@@ -34,13 +35,16 @@ def first_network(plan: Plan, task: Task, weights: Path | None) -> nn.Module:
         if isinstance(plan.spec, DetectorSpec) and isinstance(start.spec, ResNetSpec):
             given = {f"{BODY}{name}": tensor for name, tensor in given.items()}
         keeps = start.label_names == plan.classes and _heads_are_alike(plan.spec, start.spec)
+        drawn = network.state_dict()
         # A backbone has no classifier to keep, and a classifier nothing of a detector but the network.
-        network.load_state_dict(
-            {
-                name: given[name] if _is_kept(name, drawn, given, task.head, keeps=keeps) else drawn
-                for name, drawn in network.state_dict().items()
-            }
-        )
+        first = {
+            name: given[name] if _is_kept(name, tensor, given, task.head, keeps=keeps) else tensor
+            for name, tensor in drawn.items()
+        }
+        if isinstance(plan.spec, DetectorSpec) and isinstance(start.spec, DetectorSpec) and not keeps:
+            specs, names = (plan.spec, start.spec), (plan.classes, start.label_names)
+            first.update(with_kept_rows(drawn, given, specs, names))
+        network.load_state_dict(first)
     return network
 
 
