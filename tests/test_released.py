@@ -31,14 +31,16 @@ timm: Any = OnDemand("timm")
 torchvision_models: Any = OnDemand("torchvision.models")
 
 ROWS = [released(name) for name in list_released()]
+CLASSIFIERS = [row for row in ROWS if not row.detects]
+DETECTORS = [row for row in ROWS if row.detects]
 OF_TIMM = [row for row in ROWS if row.hub_id.startswith("timm/")]
 OF_TORCHVISION = [row for row in ROWS if "IMAGENET1K" in " ".join((row.name, *row.aliases))]
 # Of no library's own records: Microsoft's, and those of the self-supervised methods.
-OTHERS = [row for row in ROWS if row not in OF_TIMM and row not in OF_TORCHVISION]
+OTHERS = [row for row in CLASSIFIERS if row not in OF_TIMM and row not in OF_TORCHVISION]
 
 
 def test_every_row_is_found_by_each_of_its_names() -> None:
-    assert num_released() == len(ROWS) == 103
+    assert num_released() == len(ROWS) == 103 + 4
     assert len(released_names()) == len(set(released_names()))
     for row in ROWS:
         for name in (row.name, *row.aliases):
@@ -107,7 +109,37 @@ def test_all_of_torchvision_s_weights_of_the_zoo_s_networks_are_there() -> None:
             assert find_release(str(weights)) is find_release(f"{network}.{weights.name}")
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@pytest.mark.parametrize("row", DETECTORS, ids=str)
+def test_a_detector_is_as_torchvision_records_it(row: ReleasedWeights) -> None:
+    weights = torchvision_models.get_model_weights(row.network)
+    version = weights.COCO_V1
+    assert (row.aliases, row.url) == ((f"{row.network}.COCO_V1",), version.url)
+    figures = version.meta["_metrics"]["COCO-val2017"]
+    assert (row.box_ap, row.mask_ap) == (figures["box_map"], figures.get("mask_map"))
+    assert row.num_classes == len(version.meta["categories"]) - 1
+    # The parameters of frozen BN are not counted there.
+    frozen = 0 if row.network.endswith("_v2") else 53_120
+    assert row.num_parameters == version.meta["num_params"] + frozen
+    assert row.preprocess.fit == "whole"
+    for named in (version, weights.DEFAULT):
+        assert find_release(str(named)) is row
+    assert find_release(f"{weights.__name__}.DEFAULT") is row
+    assert default_release(row.network) is row
+
+
+def test_all_of_torchvision_s_detectors_that_residual_has_are_there() -> None:
+    theirs = [
+        name for name in torchvision_models.list_models() if re.match(r"(faster|mask)rcnn_resnet", name)
+    ]
+    assert sorted(row.network for row in DETECTORS) == theirs
+
+
+def test_the_figures_of_a_detector_are_those_of_boxes_and_masks() -> None:
+    line = "maskrcnn_resnet50_fpn.tv_coco (torchvision, BSD-3-Clause, COCO, box AP 37.9 %, mask AP 34.6 %)"
+    assert str(released("maskrcnn_resnet50_fpn")) == line
+
+
+@pytest.mark.parametrize("row", CLASSIFIERS, ids=str)
 def test_a_row_is_of_a_network_of_the_zoo(row: ReleasedWeights) -> None:
     if row.network in ("resnext101_32x16d", "resnext101_32x32d"):
         assert row.commercial == "no"

@@ -40,7 +40,7 @@ def list_weights(pattern: str, *, json: bool) -> None:
                 row["network"],
                 row["data"],
                 row["licence"] or "none recorded",
-                "" if row["top1"] is None else f"{row['top1']:.2%}",
+                _accuracy(row),
                 f"{row['input_px']} px",
                 f"{row['bytes'] / 1e6:,.0f} MB" if row["bytes"] >= 1e6 else f"{row['bytes'] / 1e6:.1f} MB",
                 "yes" if row["here"] else "",
@@ -50,7 +50,7 @@ def list_weights(pattern: str, *, json: bool) -> None:
     )
     print_line(
         "Top-1 as published, at this size of image; of weights without a classifier (dino, swav and others) "
-        "that of a linear one."
+        "that of a linear one. AP: of a detector's boxes, on COCO val2017."
     )
     print_line("CC-BY-NC-4.0 forbids commercial use; such weights are taken only by their full name.")
     if all(row["source"] == "bundled" for row in rows):
@@ -77,6 +77,12 @@ def print_bundled() -> None:
     )
 
 
+def _accuracy(row: dict[str, Any]) -> str:
+    if row["box_ap"] is not None:
+        return f"AP {row['box_ap']:.1%}"
+    return "" if row["top1"] is None else f"{row['top1']:.2%}"
+
+
 def _rows() -> list[dict[str, Any]]:
     """Return the bundled models, then the released weights."""
     return [*map(_bundled, bundled.names()), *(_released(released(name)) for name in list_released())]
@@ -97,6 +103,8 @@ def _bundled(name: str) -> dict[str, Any]:
         "commercial": "yes",
         "top1": figures.get("top1"),
         "top5": figures.get("top5"),
+        "box_ap": None,
+        "mask_ap": None,
         "input_px": config["preprocess"]["crop_px"],
         "num_classes": config["spec"]["num_classes"],
         "bytes": (folder / WEIGHTS).stat().st_size,
@@ -121,6 +129,8 @@ def _released(row: ReleasedWeights) -> dict[str, Any]:
         "commercial": row.commercial,
         "top1": None if row.top1 is None else round(row.top1 / 100, 5),
         "top5": None if row.top5 is None else round(row.top5 / 100, 5),
+        "box_ap": None if row.box_ap is None else round(row.box_ap / 100, 5),
+        "mask_ap": None if row.mask_ap is None else round(row.mask_ap / 100, 5),
         "input_px": row.preprocess.crop_px,
         "num_classes": row.num_classes,
         "bytes": row.num_bytes,

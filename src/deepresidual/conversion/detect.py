@@ -60,7 +60,7 @@ def detector_ecosystem(name: str) -> DetectorEcosystem:
             return candidate
     raise ConfigurationError(
         f"no detector can be written for {name}",
-        expected=f"one of {', '.join(known.name for known in DETECTOR_ECOSYSTEMS)}",
+        expected=" or ".join(known.name for known in DETECTOR_ECOSYSTEMS),
     )
 
 

@@ -110,7 +110,7 @@ def certify_detections(
     except MissingDependencyError as error:
         return DetectionsCertificate(reason=error.found)
     pairs: list[tuple[Found, Found]] = []
-    names = []
+    shown = []
     for name, image, size in _inputs(recognized.preprocess, network):
         found = ours(image, [size])[0]
         if not found.is_finite:
@@ -119,7 +119,7 @@ def certify_detections(
                 expected="weights of a trained network",
             )
         pairs.append((found, reference.find(image, size)))
-        names.append(name)
+        shown.append(f"{name} with {size[1]}×{size[0]} px")
     floor = recognized.spec.detections.min_score
     if sum(int((theirs.scores >= floor).sum()) for _, theirs in pairs) < _FEWEST:
         floor = 0.0
@@ -140,7 +140,7 @@ def certify_detections(
         boxes,
         scores,
         masks if recognized.spec.masks is not None else None,
-        f"{' and '.join(names)} of scikit-learn, 640×427 px"
+        f"{' and '.join(shown)}, of scikit-learn"
         + (f", scores from {floor:g} on" if floor else ", the best of each, whatever their scores"),
     )
 
