@@ -163,6 +163,7 @@ def test_whole_images_find_what_torchvision_finds_of_the_same_pixels(tmp_path: P
     assert len(theirs["boxes"]) > 5
     assert ours.objects.labels.tolist() == (theirs["labels"] - 1).tolist()
     np.testing.assert_allclose(ours.objects.boxes, theirs["boxes"].numpy(), atol=0.01)
+    assert ours.objects.scores is not None
     np.testing.assert_allclose(ours.objects.scores, theirs["scores"].numpy(), atol=1e-5)
 
 
@@ -256,11 +257,12 @@ def test_what_frozen_batch_normalization_adds_is_as_said(
     done = convert(path, tmp_path / "model", model=model)
     assert seen == [eps]
     assert any("frozen BN adds 1e-5" in clause for clause in done.assumed) == (model is None)
-    assert load_network(tmp_path / "model").spec.backbone.bn_eps == 1e-5
+    assert load_detector(tmp_path / "model").spec.backbone.bn_eps == 1e-5
 
 
 def test_another_epsilon_is_the_same_function() -> None:
     norm = nn.BatchNorm2d(4, eps=0.0)
+    assert norm.running_var is not None
     nn.init.uniform_(norm.running_var, 1e-6, 1e-3, generator=torch.Generator().manual_seed(0))
     norm.eval()
     other = nn.BatchNorm2d(4, eps=1e-5)
@@ -323,6 +325,8 @@ def test_coco_s_rows_without_a_class_stay_with_their_number() -> None:
 def tiny_release(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A detector of three classes on a server, which the table of released weights knows."""
     content = saved(tiny("faster"), tmp_path / "net.pth").read_bytes()
+    recognized = TorchVisionDetection().recognize(in_memory(tiny("faster").state_dict()))
+    assert recognized is not None
     row = dataclasses.replace(
         released("fasterrcnn_resnet50_fpn.tv_coco"),
         name="tiny_fpn.tv_coco",
@@ -330,9 +334,7 @@ def tiny_release(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         network="tiny_fpn",
         url=hub.serve("net.pth", content),
         num_classes=CLASSES,
-        num_parameters=TorchVisionDetection()
-        .recognize(in_memory(tiny("faster").state_dict()))
-        .spec.num_parameters,
+        num_parameters=recognized.spec.num_parameters,
     )
     add_rows(monkeypatch, row)
     return row.name
@@ -397,11 +399,11 @@ def test_a_conversion_that_finds_something_else_is_refused() -> None:
     ours.load_state_dict(network.state_dict())
     assert certify_detections(ours.eval(), source, checkpoint, recognized).boxes == 0.0
     with torch.no_grad():
-        ours.roi_heads.box_predictor.bbox_pred.bias += 0.5
+        ours.roi_heads.box_predictor.bbox_pred.bias.add_(0.5)
     with pytest.raises(ModelFileError, match=r"is not the function of torchvision \S+ MaskRCNN: of \d+ det"):
         certify_detections(ours, source, checkpoint, recognized)
     with torch.no_grad():
-        ours.roi_heads.box_predictor.bbox_pred.bias += float("nan")
+        ours.roi_heads.box_predictor.bbox_pred.bias.fill_(float("nan"))
     with pytest.raises(ModelFileError, match=r"the scores for china.jpg are not finite"):
         certify_detections(ours, source, checkpoint, recognized)
 

@@ -146,7 +146,9 @@ def test_classes_of_the_same_name_keep_their_rows_and_others_are_drawn(
     for layer, count in heads:
         for part in ("weight", "bias"):
             compared.add(name := f"roi_heads.{layer}.{part}")
-            found, new, learned = (each[name].unflatten(0, (-1, count)) for each in (first, drawn, theirs))
+            found, new, learned = (
+                each[name].view(-1, count, *each[name].shape[1:]) for each in (first, drawn, theirs)
+            )
             assert torch.equal(found[0], learned[0])  # the background
             for row, label in enumerate(source.classes, start=1):
                 expected = learned[1 + labels.index(label)] if label in labels else new[row]

@@ -198,7 +198,7 @@ def _compared(ours: Found, theirs: Found, floor: float) -> _Difference:
     _, is_back = _counterparts(ours, theirs, also)
     missing = int((~is_there).sum()) + int((~is_back).sum())
     kept, of = wanted[is_there], places[is_there]
-    missing += len(of) - len(of.unique())
+    missing += len(of) - len(set(of.tolist()))
     if not len(kept):
         return _Difference(len(wanted), missing, (0.0, 0.0, 0.0))
     masks = 0.0
