@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepresidual.errors import ConfigurationError
-from deepresidual.spec import Anchors, Detections, DetectorSpec, Neck, Proposals, Regions, ResNetSpec
+from deepresidual.spec import (
+    Anchors,
+    Detections,
+    DetectorSpec,
+    MaskHead,
+    Neck,
+    Proposals,
+    Regions,
+    ResNetSpec,
+)
 
 BACKBONE = ResNetSpec(unit="basic", depths=(2, 2, 2, 2), num_classes=0)
 SHARE = st.floats(0, 1)
@@ -32,6 +41,7 @@ def specs(draw: st.DrawFn) -> DetectorSpec:
         neck=neck,
         fpn_stages=stages,
         fpn_extra=extra,
+        fpn_norm=draw(st.booleans()),
         rpn_convs=draw(st.integers(1, 3)),
         anchors=Anchors(
             sizes=tuple(tuple(draw(SIDE) for _ in range(a_level)) for _ in range(levels)),
@@ -41,10 +51,12 @@ def specs(draw: st.DrawFn) -> DetectorSpec:
         proposals=Proposals(samples=draw(st.integers(1, 512)), positive_iou=high, negative_iou=low),
         regions=Regions(
             pooling=draw(st.sampled_from(["pool", "align"])),
+            convs=draw(st.integers(0, 2)),
             negative_iou=(low, high),
             smooth_l1_beta=draw(st.floats(0, 10)),
             box_weights=draw(st.tuples(*[st.floats(0.1, 20)] * 4)),
         ),
+        masks=draw(st.sampled_from([None, MaskHead(), MaskHead(norm=True)])),
         detections=Detections(min_score=draw(SHARE), most=draw(st.integers(1, 1000))),
     )
 
@@ -61,13 +73,37 @@ def test_every_level_has_its_stride_and_the_classes_their_rows(spec: DetectorSpe
     assert len(spec.strides) == spec.num_levels == len(spec.anchors.sizes)
     more = dataclasses.replace(spec, num_classes=spec.num_classes + 1)
     features = spec.regions.hidden if spec.neck == "fpn" else 512
-    assert more.num_parameters - spec.num_parameters == 5 * (features + 1)
+    of_masks = 0 if spec.masks is None else spec.masks.channels + 1
+    assert more.num_parameters - spec.num_parameters == 5 * (features + 1) + of_masks
 
 
 def test_parameters_of_the_default_are_those_that_torchvision_publishes() -> None:
     backbone = ResNetSpec(unit="bottleneck", depths=(3, 4, 6, 3), num_classes=0)
     # Of 91 classes one is the background, and the 53,120 parameters of its frozen BNs are not counted.
     assert DetectorSpec(backbone=backbone, num_classes=90).num_parameters == 41_755_286 + 53_120
+
+
+@pytest.mark.parametrize(
+    ("masks", "parameters", "gmacs"),
+    [(None, 43_712_278, 280.371), (MaskHead(norm=True), 46_359_409, 333.577)],
+)
+def test_sizes_of_the_second_detectors_are_those_that_torchvision_publishes(
+    masks: MaskHead | None, parameters: int, gmacs: float
+) -> None:
+    backbone = ResNetSpec(unit="bottleneck", depths=(3, 4, 6, 3), num_classes=0)
+    spec = DetectorSpec(
+        backbone, num_classes=90, fpn_norm=True, rpn_convs=2, regions=Regions(convs=4), masks=masks
+    )
+    assert spec.num_parameters == parameters
+    assert round(spec.num_macs(800) / 1e9, 3) == gmacs
+
+
+def test_what_came_later_is_not_in_the_document_of_a_detector_without_it() -> None:
+    fields = DetectorSpec(backbone=BACKBONE, num_classes=3).to_dict()
+    assert not {"fpn_norm", "masks"} & set(fields)
+    assert "convs" not in fields["regions"]
+    masked = DetectorSpec(backbone=BACKBONE, num_classes=3, masks=MaskHead()).to_dict()
+    assert set(masked["masks"]) == {"bins", "convs", "channels"}
 
 
 @pytest.mark.parametrize(
