@@ -20,6 +20,7 @@ OBJECT_KINDS: dict[str, Severity] = {
     "counted-from-0": "warning",
     "id-twice": "warning",
     "not-annotated": "warning",
+    "shape-unused": "warning",
     "without-image": "warning",
     "no-objects": "warning",
     "crowd-share": "warning",

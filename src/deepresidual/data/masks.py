@@ -230,6 +230,14 @@ class Runs:
         return cls(size, _as_bytes(merged["counts"]))
 
     @classmethod
+    def united(cls, several: Sequence[Runs]) -> Runs:
+        """Return the mask of what any of some masks of one image covers, of which there is at least one."""
+        from faster_coco_eval.core import mask
+
+        merged = mask.merge([{"size": list(one.size), "counts": one.counts} for one in several])
+        return cls(several[0].size, _as_bytes(merged["counts"]))
+
+    @classmethod
     def of_crop(cls, crop: Crop, size: tuple[int, int]) -> Self:
         """Return the mask whose pixels are those of a crop, inside of an image of ``size``."""
         height = size[0]

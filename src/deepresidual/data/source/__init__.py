@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from deepresidual.data.formats import EXTENSIONS
+from deepresidual.data.source.annotated.find import (
+    BOX_FORMATS,
+    find_format,
+    format_of_file,
+    open_annotated,
+)
 from deepresidual.data.source.archive import exists, is_folder, is_shard
 from deepresidual.data.source.base import (
     EncodedSample,
@@ -48,7 +54,7 @@ __all__ = [
 BUNDLED = ("digits", "digit-scenes")
 """Names of the data sets that need no download."""
 
-_PREFIXES = ("cifar10", "cifar100", "coco", "csv", "shards", "voc", "yolo")
+_PREFIXES = tuple(sorted(("cifar10", "cifar100", "csv", "shards", *BOX_FORMATS)))
 
 
 def as_source(
@@ -176,8 +182,8 @@ def _open(data: str | Path, labels: LabelsChoice | None, group: str | None) -> S
             return open_shards(str(path))
     if path.is_dir() and (source := _annotated(path)) is not None:
         return source
-    if described := {".json": "coco", ".yaml": "yolo", ".yml": "yolo"}.get(path.suffix.casefold(), ""):
-        return _open_prefixed(described, str(path), labels, group)
+    if path.is_file() and (described := format_of_file(path)):
+        return open_annotated(described, path)
     if is_folder(path):
         from deepresidual.data.source.folder import open_folder, top_folder
 
@@ -239,20 +245,15 @@ def _open_prefixed(kind: str, rest: str, labels: LabelsChoice | None, group: str
             from deepresidual.data.source.csv import open_csv
 
             return open_csv(path, labels, group)
-        case "coco" | "voc" | "yolo":
-            from deepresidual.data.source.annotated.find import open_annotated
-
-            return open_annotated(kind, path)
-        case _:
+        case "cifar10" | "cifar100":
             from deepresidual.data.source.cifar import open_cifar
 
-            return open_cifar("cifar10" if kind == "cifar10" else "cifar100", path)
+            return open_cifar(kind, path)
+    return open_annotated(next(one for one in BOX_FORMATS if one == kind), path)
 
 
 def _annotated(folder: Path) -> SampleSource | None:
     """Open a folder in which there are annotations of boxes; ``None``: there are none."""
-    from deepresidual.data.source.annotated.find import find_format, open_annotated
-
     kind = find_format(folder)
     return None if kind is None else open_annotated(kind, folder)
 

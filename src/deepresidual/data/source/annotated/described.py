@@ -59,6 +59,30 @@ class DescribedImage:
     areas: list[float | None] = field(default_factory=list)
     masks: list[Sequence[Polygon] | Runs | None] = field(default_factory=list)
 
+    def add(
+        self,
+        class_name: str,
+        box: tuple[float, float, float, float],
+        *,
+        raw: Sequence[float] | None = None,
+        number: str = "",
+        mask: Sequence[Polygon] | Runs | None = None,
+    ) -> None:
+        """Add an object.
+
+        Args:
+            class_name: Its class.
+            box: Left, top, right and bottom.
+            raw: The four numbers that the file has. Default: those of the box.
+            number: What messages call it. Default: its place.
+            mask: Its mask.
+        """
+        self.classes.append(class_name)
+        self.boxes.append(box)
+        self.raw.append(box if raw is None else raw)
+        self.numbers.append(number or f"object {len(self.boxes)}")
+        self.masks.append(mask)
+
     def subject(self, row: int) -> str:
         """Return what messages call object ``row``."""
         number = self.numbers[row] if self.numbers else f"object {row + 1}"

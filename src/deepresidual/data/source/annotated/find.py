@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from deepresidual.data.formats import is_image_name
 from deepresidual.data.source.annotated.years import find_years
@@ -17,7 +17,17 @@ from deepresidual.data.source.files import Listing, list_folder
 from deepresidual.errors import DataError
 from deepresidual.runtime.similar_path import did_you_mean
 
-BoxFormat: TypeAlias = Literal["coco", "voc", "yolo"]
+BoxFormat: TypeAlias = Literal["coco", "voc", "yolo", "labelme", "label-studio", "cvat", "createml"]
+
+BOX_FORMATS: tuple[BoxFormat, ...] = get_args(BoxFormat)
+
+# What stands in the files of annotation tools, and in no other file beside images.
+_MARKS: dict[BoxFormat, tuple[str, tuple[bytes, ...]]] = {
+    "labelme": (".json", (b'"shapes"', b'"imagePath"')),
+    "label-studio": (".json", (b'"original_width"', b'"original_height"')),
+    "createml": (".json", (b'"coordinates"', b'"annotations"', b'"image"')),
+    "cvat": (".xml", (b"<annotations>", b"<image ", b"<version>1.1")),
+}
 
 # Folders that annotations are put into; folders of classes have other names.
 _FOLDERS = re.compile(r"annotations?|annots?|xmls?|labels?|images?|imgs?|obj_\w+_data", re.IGNORECASE)
@@ -38,6 +48,7 @@ def find_format(folder: Path) -> BoxFormat | None:
         found.append("voc")
     if _has_labels(places) or ((file := _yolo_description(places)) and _says(file, b"train")):
         found.append("yolo")
+    found += [kind for kind in _MARKS if _marked_files(places, kind, _FIRST_FILES)]
     if len(found) > 1:
         raise DataError(
             f"{folder} holds annotations of boxes in {len(found)} formats ({', '.join(found)})",
@@ -46,6 +57,20 @@ def find_format(folder: Path) -> BoxFormat | None:
     if not found:
         _refuse_cut_off(places)
     return found[0] if found else None
+
+
+def format_of_file(file: Path) -> BoxFormat | None:
+    """Return the format of a file of annotations that is given by itself; ``None``: it is none."""
+    match file.suffix.casefold():
+        case ".yaml" | ".yml":
+            return "yolo"
+        case ".json":
+            return next(
+                (kind for kind in ("labelme", "label-studio", "createml") if _is_marked(file, kind)), "coco"
+            )
+        case ".xml" if _is_marked(file, "cvat"):
+            return "cvat"
+    return None
 
 
 def open_annotated(kind: BoxFormat, path: Path) -> SampleSource:
@@ -81,6 +106,10 @@ def open_annotated(kind: BoxFormat, path: Path) -> SampleSource:
             if path.is_dir():
                 return open_yolo(path, _yolo_description(list(_places(path))))
             return open_yolo(path.parent, path)
+        case "labelme":
+            from deepresidual.data.source.annotated.labelme import open_labelme
+
+            return open_labelme(path)
 
 
 def _places(folder: Path) -> Iterator[Listing]:
@@ -104,11 +133,41 @@ def _holds_xml(place: Listing) -> bool:
     """Return whether one of the first XML files of a folder is one of annotations."""
     files = (place.folder / name for name in place.files if name.casefold().endswith(".xml"))
     return any(
-        b"<annotation" in read_bytes(file, _FIRST_BYTES) for file in itertools.islice(files, _FIRST_FILES)
+        re.search(rb"<annotation[\s>]", read_bytes(file, _FIRST_BYTES))
+        for file in itertools.islice(files, _FIRST_FILES)
     )
 
 
 _FIRST_FILES, _FIRST_BYTES = 10, 4096
+
+
+# -- annotation tools ------------------------------------------------------------------------------------
+
+
+def _marked_files(places: list[Listing], kind: BoxFormat, most: int | None = None) -> list[Path]:
+    """Return the files of a tool in some folders; with ``most`` of the first so many of each folder alone."""
+    ending = _MARKS[kind][0]
+    return [
+        file
+        for place in places
+        for file in itertools.islice(
+            (place.folder / name for name in place.files if name.casefold().endswith(ending)), most
+        )
+        if _is_marked(file, kind)
+    ]
+
+
+def _is_marked(file: Path, kind: BoxFormat) -> bool:
+    marks = _MARKS[kind][1]
+    return len(_held(file, marks)) == len(marks)
+
+
+def _held(file: Path, words: Sequence[bytes]) -> list[bytes]:
+    """Return which words a file has."""
+    if not file.stat().st_size:
+        return []
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return [word for word in words if content.find(word) >= 0]
 
 
 # -- COCO ------------------------------------------------------------------------------------------------
@@ -154,10 +213,7 @@ _END_BYTES = 64
 
 def _num_lists(file: Path) -> int:
     """Return how many of the three lists of COCO are named in a file."""
-    if not file.stat().st_size:
-        return 0
-    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return sum(content.find(name) >= 0 for name in _LISTS)
+    return len(_held(file, _LISTS))
 
 
 def _root_of(file: Path) -> Path:

@@ -14,6 +14,7 @@ FindingKind: TypeAlias = Literal[
     "id-twice",  # two annotations have one id: both are used
     "mask-empty",  # a polygon with fewer than three corners: left out
     "not-annotated",  # an image without annotations where every image has a file of them: not used
+    "shape-unused",  # a point, a line, brush strokes, or a shape without a class: left out
     "without-image",  # annotations of no image: not used
 ]
 

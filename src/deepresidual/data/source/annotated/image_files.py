@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ class ImageFiles:
 
     def __init__(self, root: Path, folder: Path, paths: list[Path]) -> None:
         self._root, self._folder, self.paths = root, folder, paths
+        self._known = frozenset(paths)
         self._by_stem: dict[str, list[Path]] = {}
         for path in paths:
             self._by_stem.setdefault(path.stem, []).append(path)
@@ -54,6 +56,11 @@ class ImageFiles:
         if not found:
             raise self.missing(stem, named_in)
         raise self._ambiguous(found, named_in)
+
+    def from_folder(self, file: Path, name: str) -> Path | None:
+        """Return the image that a path from the folder of a file leads to; ``None``: there is none."""
+        path = Path(os.path.normpath(file.parent / name.replace("\\", "/")))
+        return path if path in self._known else None
 
     def near(self, file: Path, name: str | None = None) -> Path | None:
         """Return the image that a file of annotations belongs to: beside it, or in the nearest folder.

@@ -9,14 +9,14 @@ the splits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deepresidual.data.decode import read_file
 from deepresidual.data.formats import is_image_name
+from deepresidual.data.source.annotated.beside import ImagesBeside, files_below, read_beside
 from deepresidual.data.source.annotated.described import DescribedImage
-from deepresidual.data.source.annotated.findings import Finding
-from deepresidual.data.source.annotated.image_files import ImageFiles, split_of_folders, walk_linked
+from deepresidual.data.source.annotated.image_files import ImageFiles
 from deepresidual.data.source.annotated.source import Reading, source_of
 from deepresidual.data.source.annotated.xml import file_name_in, read_described
 from deepresidual.data.source.annotated.years import Year, find_years
@@ -126,50 +126,14 @@ def _unlisted(year: Year, used: set[str]) -> Iterator[Path]:
 
 
 def _read_beside(root: Path) -> Reading:
-    reading = Reading(root, {})
-    images = ImageFiles.below(root, root)
-    files = [
-        listing.folder / name
-        for listing in walk_linked(root)
-        for name in listing.files
-        if name.casefold().endswith(".xml")
-    ]
+    files = files_below(root, ".xml")
     if not files:
         raise DataError(
             f"{root} has no XML files", expected="an XML file for each image, as labelImg writes it"
         )
-    used: dict[Path, Path] = {}
-    for file in sorted(files):
-        with reading.faults.noted():
-            image = _image_of(root, file, images, used)
-            used[image] = file
-            described = read_described(root, file, image, reading.findings)
-            reading.parts.setdefault(split_of_folders(image, root), []).append(described)
-    reading.faults.refuse()
-    if None in reading.parts and len(reading.parts) > 1:
-        stray = reading.parts.pop(None)
-        raise DataError(
-            f"{stray[0].key} lies in no split, and others do", expected="all images in train/, val/ or test/"
-        )
-    folders = {image.parent for image in used}
-    reading.findings += [
-        Finding("not-annotated", path.relative_to(root).as_posix(), "", "it has no XML file", is_used=False)
-        for path in images.paths
-        if path not in used and path.parent in folders
-    ]
-    return reading
+    return read_beside(root, files, _read_file, "XML file")
 
 
-def _image_of(root: Path, file: Path, images: ImageFiles, used: Mapping[Path, Path]) -> Path:
-    """Return the image of an XML file, which no other file may have."""
-    shown = file.relative_to(root).as_posix()
-    image = images.near(file) or images.near(file, file_name_in(root, file))
-    if image is None:
-        raise images.missing(file.stem, shown)
-    if image in used:
-        raise DataError(
-            f"{shown} and {used[image].relative_to(root).as_posix()} are both of "
-            f"{image.relative_to(root).as_posix()}",
-            remedy="keep one",
-        )
-    return image
+def _read_file(file: Path, images: ImagesBeside, reading: Reading) -> DescribedImage:
+    image = images.of(file, file.name, lambda: file_name_in(reading.root, file))
+    return read_described(reading.root, file, image, reading.findings)
