@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     [
         (
             "cifr10:x",
-            r"^unknown kind of data 'cifr10' \(nearest: cifar10, cifar100\); expected one of .*, yolo$",
+            r"^unknown kind of data 'cifr10' \(nearest: cifar10, cifar100\)$",
         ),
         (
             "shard:x",
-            r"^unknown kind of data 'shard' \(nearest: shards\); expected one of cifar10, .*, yolo$",
+            r"^unknown kind of data 'shard' \(nearest: shards\)$",
         ),
         (
             "CSV:x",
-            r"^unknown kind of data 'CSV' \(nearest: csv\); expected one of cifar10, .*, yolo$",
+            r"^unknown kind of data 'CSV' \(nearest: csv, cvat\)$",
         ),
-        ("hub:x/y", r"^unknown kind of data 'hub'; expected one of cifar10, .*, yolo$"),
+        ("hub:x/y", r"^unknown kind of data 'hub'; expected one of cifar10, .*, …$"),
         ("https://x.org/a", r"^unknown kind of data 'https'"),
     ],
 )

@@ -47,7 +47,7 @@ COMMANDS = {
     "export": (
         "Write a trained model as a file that other engines run, checked against PyTorch on real photos."
     ),
-    "data": "Write a data set as shards: tar files in the layout of WebDataset, with the images as they are.",
+    "data": "Write a data set in another form: as shards, or its boxes in the layout of another format.",
     "reproduce": "Run an experiment of the papers: train its networks, draw the figure, judge the claims.",
     "benchmark": (
         "Measure this installation; in a checkout of the repository against its peers, both sides in turn."

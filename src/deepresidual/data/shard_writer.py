@@ -28,7 +28,7 @@ from deepresidual.data.source.base import TAUGHT
 from deepresidual.data.source.shards.classes import CLASSES_FILE
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.fields import check_seed
-from deepresidual.runtime.files import atomic_folder, expanded, write_json
+from deepresidual.runtime.files import atomic_folder, expanded, refuse_filled, write_json
 from deepresidual.runtime.random import order_of_epoch
 
 
@@ -88,11 +88,7 @@ def write_shards(
             expected="one class an image, which is all that shards hold",
         )
     destination = expanded(destination)
-    if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
-        raise ConfigurationError(
-            f"{destination} is not empty" if destination.is_dir() else f"{destination} is a file",
-            expected="a new or an empty folder",
-        )
+    refuse_filled(destination)
     shards: list[Shard] = []
     num_written = 0
     with atomic_folder(destination) as folder:

@@ -21,7 +21,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from deepresidual.errors import RunError
+from deepresidual.errors import ConfigurationError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,6 +41,7 @@ __all__ = [
     "flush_folder",
     "make_folder",
     "put_back",
+    "refuse_filled",
     "remove",
     "require_space",
     "sha256_of",
@@ -245,6 +246,19 @@ def atomic_folder(path: Path, *, num_bytes: int = 0) -> Iterator[Path]:
         if isinstance(cause, OSError):
             raise cannot_write(path, cause, num_bytes) from cause
         raise
+
+
+def refuse_filled(destination: Path) -> None:
+    """Refuse to write a folder where there is something.
+
+    Raises:
+        ConfigurationError: The destination is a file, or a folder that is not empty.
+    """
+    if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
+        raise ConfigurationError(
+            f"{destination} is not empty" if destination.is_dir() else f"{destination} is a file",
+            expected="a new or an empty folder",
+        )
 
 
 def put_back(path: Path) -> None:

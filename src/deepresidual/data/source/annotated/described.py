@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from deepresidual.data.masks import Masks, Polygon, Runs
 from deepresidual.data.objects import Objects, areas_of
 from deepresidual.data.source.annotated.findings import Finding, FindingKind
+from deepresidual.data.source.annotated.shapes import area_of
 from deepresidual.data.source.annotated.split import Annotations
 from deepresidual.errors import DataError
 
@@ -82,6 +83,7 @@ class DescribedImage:
         self.raw.append(box if raw is None else raw)
         self.numbers.append(number or f"object {len(self.boxes)}")
         self.masks.append(mask)
+        self.areas.append(None if mask is None else mask.area if isinstance(mask, Runs) else area_of(mask))
 
     def subject(self, row: int) -> str:
         """Return what messages call object ``row``."""
@@ -142,7 +144,7 @@ def annotations_of(
 
 def _masks(images: Sequence[DescribedImage]) -> Masks | None:
     """Return the masks of all objects; ``None`` where no image has any."""
-    if not any(image.masks for image in images):
+    if all(mask is None for image in images for mask in image.masks):
         return None
     return Masks.of([mask for image in images for mask in image.masks or [None] * len(image.boxes)])
 

@@ -102,9 +102,7 @@ def _read_file(file: Path, images: ImagesBeside, reading: Reading) -> DescribedI
     for shapes in groups.values():
         left, top, right, bottom = zip(*(shape.box for shape in shapes), strict=True)
         box = (min(left), min(top), max(right), max(bottom))
-        described.add(
-            shapes[0].label, box, number=f"shape {shapes[0].number}", mask=_joined(shapes, described.size)
-        )
+        described.add(shapes[0].label, box, number=f"shape {shapes[0].number}", mask=_joined(shapes))
     return described
 
 
@@ -215,7 +213,7 @@ class _Shape:
         return Runs.of_crop(Crop(left, top, (picture > 0).astype(np.uint8)), size)
 
 
-def _joined(shapes: Sequence[_Shape], size: tuple[int, int] | None) -> list[Polygon] | Runs | None:
+def _joined(shapes: Sequence[_Shape]) -> list[Polygon] | Runs | None:
     """Return the mask of the shapes of one object; ``None`` where they are rectangles."""
     masks = [shape.mask for shape in shapes if shape.mask is not None]
     if not masks or len(masks) == 1:

@@ -21,6 +21,15 @@ def bounds_of(polygons: Sequence[Polygon]) -> tuple[float, float, float, float]:
     return left, top, right, bottom
 
 
+def area_of(polygons: Sequence[Polygon]) -> float:
+    """Return the area of some polygons that do not overlap, by the shoelace formula."""
+    area = 0.0
+    for polygon in polygons:
+        across, down = (polygon - polygon[0]).T
+        area += abs(float(across @ np.roll(down, -1) - down @ np.roll(across, -1))) / 2
+    return area
+
+
 def ellipse(
     centre: tuple[float, float], radii: tuple[float, float], degrees: float = 0
 ) -> tuple[Polygon, tuple[float, float, float, float]]:
