@@ -1,4 +1,4 @@
-"""``residual data shard`` as a user calls it, and training on what it wrote."""
+"""``residual data`` as a user calls it: shards, and training on them; boxes in another format."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from deepresidual.cli import main
 from deepresidual.data.source import open_source
+from tests.data.annotations import voc_xml, voc_year
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,7 +110,88 @@ def test_a_bad_image_leaves_nothing_behind(photos: Path, tmp_path: Path, capsys:
 
 def test_an_unknown_action_is_usage(photos: Path, tmp_path: Path, capsys: Capture) -> None:
     assert main(["data", "shrad", str(photos), str(tmp_path / "out")]) == 2
-    assert "'shrad'; expected one of shard" in capsys.readouterr().err
+    assert "'shrad'; expected one of convert, shard" in capsys.readouterr().err
+
+
+# -- boxes in another format -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def boxes(tmp_path: Path) -> Path:
+    """Return a year of Pascal VOC with two photos, one of which has a difficult object."""
+    xml = {"a": voc_xml(("cat", (3, 4, 20, 25)), extra="<difficult>1</difficult>")}
+    return voc_year(tmp_path / "boxes", {"train": ["a"], "val": ["b"]}, xml)
+
+
+def test_boxes_are_converted_and_what_is_lost_is_said_first(
+    boxes: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "out"
+    assert main(["data", "convert", str(boxes), str(out), "--to", "coco"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "warning: COCO does not mark difficult objects: the mark of 1 object is left out\n"
+    rows = [line.split() for line in captured.out.splitlines() if line.strip()]
+    assert [rows[0], *rows[2:4]] == [["split", "images", "objects"], ["train", "1", "1"], ["val", "1", "1"]]
+    assert captured.out.splitlines()[-1] == f"wrote {out}"
+    assert main(["check", str(out), "--json"]) == 0
+    kinds = {finding["kind"] for finding in json.loads(capsys.readouterr().out)["findings"]}
+    assert kinds <= {"few-samples"}
+
+
+def test_the_json_document_says_what_is_lost(boxes: Path, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "out"
+    assert main(["data", "convert", str(boxes), str(out), "--to", "yolo", "--link", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == {
+        "schema_version": 1,
+        "data": str(boxes),
+        "destination": str(out),
+        "to": "yolo",
+        "classes": ["cat"],
+        "splits": [
+            {"split": "train", "images": 1, "objects": 1},
+            {"split": "val", "images": 1, "objects": 1},
+        ],
+        "linked": 2,
+        "losses": ["YOLO does not mark difficult objects: the mark of 1 object is left out"],
+        "notes": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["convert", "DATA", "OUT"], 2, "there is no format to convert to; expected --to coco, voc or yolo"),
+        (["convert", "DATA", "OUT", "--to", "kitti"], 2, "'kitti'; expected one of coco, voc, yolo"),
+        (["convert", "DATA", "DATA", "--to", "voc"], 2, "is not empty; expected a new or an empty folder"),
+        (
+            ["convert", "DATA", "OUT", "--to", "voc", "--seed", "3"],
+            2,
+            "residual data convert has no option --seed; it is one of 'residual data shard'",
+        ),
+        (
+            ["shard", "DATA", "OUT", "--link"],
+            2,
+            "residual data shard has no option --link; it is one of 'residual data convert'",
+        ),
+        (
+            ["convert", "DATA", "OUT", "--format", "voc"],
+            2,
+            "data has no option --format; here it is --to voc",
+        ),
+        (["shard", "DATA", "OUT"], 3, "boxes has boxes of objects; expected one class an image"),
+        (["convert", "digits", "OUT", "--to", "voc"], 3, "digits has one class an image; expected boxes"),
+    ],
+)
+def test_what_cannot_be_converted(
+    boxes: Path, tmp_path: Path, capsys: Capture, arguments: list[str], code: int, message: str
+) -> None:
+    places = {"DATA": str(boxes), "OUT": str(tmp_path / "out")}
+    assert main(["data", *(places.get(argument, argument) for argument in arguments)]) == code
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+    assert not (tmp_path / "out").exists()
 
 
 # -- bad inputs through the commands ---------------------------------------------------------------------

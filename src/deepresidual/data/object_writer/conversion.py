@@ -32,7 +32,7 @@ from deepresidual.runtime.files import atomic_folder, refuse_filled
 
 
 @dataclass(frozen=True)
-class Conversion:
+class ObjectConversion:
     """A data set that is going to be written.
 
     Attributes:
@@ -61,7 +61,7 @@ class Conversion:
 
 def plan_conversion(
     source: SampleSource, to: Format, on_image: Callable[[int], None] | None = None
-) -> Conversion:
+) -> ObjectConversion:
     """Look at all images and objects of a data set, and say what a format cannot hold of them.
 
     Args:
@@ -102,11 +102,11 @@ def plan_conversion(
         )
     if renamed:
         notes.append(f"{_images(len(renamed))} {_are(renamed)} renamed: {renamed[0]}")
-    return Conversion(to, source.classes, parts, names, losses.sentences(), notes, dict(counts))
+    return ObjectConversion(to, source.classes, parts, names, losses.sentences(), notes, dict(counts))
 
 
 def write_conversion(
-    conversion: Conversion,
+    conversion: ObjectConversion,
     destination: Path,
     *,
     link: bool = False,
@@ -155,7 +155,7 @@ def write_conversion(
     return linked
 
 
-def _writer(conversion: Conversion, folder: Path) -> Writer:
+def _writer(conversion: ObjectConversion, folder: Path) -> Writer:
     match conversion.to:
         case "coco":
             from deepresidual.data.object_writer.coco import CocoWriter

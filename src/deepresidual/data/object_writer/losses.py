@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from deepresidual.data.object_writer.voc import whole_pixels
+from deepresidual.data.object_writer.voc import is_narrow, whole_pixels
 from deepresidual.data.object_writer.yolo import one_polygon
 from deepresidual.data.objects import Objects
 from deepresidual.data.source.annotated.shapes import bounds_of
@@ -45,7 +45,7 @@ class Losses:
         if objects.masks is not None:
             self._masks += int(objects.masks.known.sum())
         if self._to == "voc":
-            self._narrow += int((objects.boxes[:, 2:] - objects.boxes[:, :2] < 1.5).any(axis=1).sum())
+            self._narrow += int(is_narrow(objects.boxes).sum())
             moved = np.abs(whole_pixels(objects.boxes, size) - objects.boxes).max(axis=1, initial=0) > 0
             self._fractions += int(moved.sum())
         elif self._to == "yolo" and objects.masks is not None:
@@ -62,44 +62,36 @@ class Losses:
         return [f"{name} {sentence}" for sentence in self._sentences()]
 
     def _sentences(self) -> Iterator[str]:
+        difficult = f"does not mark difficult objects: the mark of {_objects(self._difficult)} is left out"
         match self._to:
             case "coco":
                 if self._difficult:
-                    yield f"does not mark difficult objects: {_objects(self._difficult)} become usual ones"
+                    yield difficult
             case "voc":
                 if self._masks:
-                    yield f"has no masks in its XML: {_objects(self._masks)} keep their boxes alone"
+                    yield f"has no masks in its XML: of {_objects(self._masks)} the box alone is kept"
                 if self._crowds:
-                    yield f"has no crowds: {_objects(self._crowds)} are marked as difficult instead"
+                    yield f"has no crowds: {_objects(self._crowds)} marked as difficult instead"
                 if self._fractions:
-                    yield (
-                        f"has whole pixels: the edges of {self._fractions:,} of {_objects(self._objects)} "
-                        "are rounded"
-                    )
+                    edges = f"the edges of {self._fractions:,} of {_objects(self._objects)}"
+                    yield f"has whole pixels: {edges} are rounded"
                 if self._narrow:
-                    yield (
-                        f"takes a box of one pixel for a slip: {_objects(self._narrow)} are made two pixels "
-                        "wide or high"
-                    )
+                    yield f"takes a box of one pixel for a slip: {_objects(self._narrow)} widened to two"
                 if unused := [self._classes[place] for place in np.flatnonzero(self._per_class == 0)]:
-                    yield f"names classes by their objects alone: {listed(unused, 5)} has none"
+                    yield f"names classes by their objects alone, and there are none of {listed(unused, 5)}"
                 if list(self._classes) != sorted(self._classes):
                     yield "does not keep the order of classes: they are sorted by name when it is read"
             case "yolo":
                 if self._crowds:
-                    yield f"has no crowds: {_objects(self._crowds)} are left out, and become background"
+                    yield f"has no crowds: {_objects(self._crowds)} left out, and taught as background"
                 if self._difficult:
-                    yield f"does not mark difficult objects: {_objects(self._difficult)} become usual ones"
+                    yield difficult
                 if self._no_polygons:
-                    yield (
-                        "has masks of one polygon alone: "
-                        f"{_objects(self._no_polygons)} of several polygons or of runs keep their boxes alone"
-                    )
+                    several = f"of {_objects(self._no_polygons)} with several polygons or runs"
+                    yield f"has masks of one polygon alone: {several} the box is kept"
                 if self._moved:
-                    yield (
-                        f"has a polygon or a box, not both: {_objects(self._moved)} have the box around the "
-                        "polygon now"
-                    )
+                    moved = f"{_objects(self._moved)} with the box around the polygon now"
+                    yield f"has a polygon or a box, not both: {moved}"
 
 
 def _objects(count: int) -> str:

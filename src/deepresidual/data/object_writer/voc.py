@@ -98,10 +98,19 @@ def whole_pixels(boxes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[n
         boxes: ``(n, 4)``: left, top, right, bottom.
         size: Height and width of the image.
     """
-    height, width = size
-    limits = np.array((width, height))
-    first = np.floor(boxes[:, :2] + 0.5).astype(np.int64)
-    last = np.floor(boxes[:, 2:] + 0.5).astype(np.int64)
-    first = np.minimum(first, np.maximum(limits - _LEAST_PX, 0))
-    last = np.minimum(np.maximum(last, first + _LEAST_PX), limits)
+    limits = np.array(size[::-1])
+    edges = _rounded(boxes)
+    first = np.minimum(edges[:, :2], np.maximum(limits - _LEAST_PX, 0))
+    last = np.minimum(np.maximum(edges[:, 2:], first + _LEAST_PX), limits)
     return np.concatenate([first, last], axis=1)
+
+
+def is_narrow(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which boxes, ``(n, 4)``, have fewer than two whole pixels in width or height."""
+    edges = _rounded(boxes)
+    narrow: NDArray[np.bool_] = (edges[:, 2:] - edges[:, :2] < _LEAST_PX).any(axis=1)
+    return narrow
+
+
+def _rounded(boxes: NDArray[np.float32]) -> NDArray[np.int64]:
+    return np.floor(boxes.astype(np.float64) + 0.5).astype(np.int64)
