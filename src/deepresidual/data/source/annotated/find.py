@@ -28,6 +28,8 @@ _MARKS: dict[BoxFormat, tuple[str, tuple[bytes, ...]]] = {
     "createml": (".json", (b'"coordinates"', b'"annotations"', b'"image"')),
     "cvat": (".xml", (b"<annotations>", b"<image ", b"<version>1.1")),
 }
+# What stands in a file without objects, too; in other folders it may stand in files of other kinds.
+_MARKS_OF_EMPTY: dict[BoxFormat, tuple[bytes, ...]] = {"createml": (b'"annotations"', b'"image"')}
 
 # Folders that annotations are put into; folders of classes have other names.
 _FOLDERS = re.compile(r"annotations?|annots?|xmls?|labels?|images?|imgs?|obj_\w+_data", re.IGNORECASE)
@@ -110,6 +112,18 @@ def open_annotated(kind: BoxFormat, path: Path) -> SampleSource:
             from deepresidual.data.source.annotated.labelme import open_labelme
 
             return open_labelme(path)
+        case "label-studio":
+            from deepresidual.data.source.annotated.label_studio import open_label_studio
+
+            return open_label_studio(*_files_of_tool(path, kind))
+        case "cvat":
+            from deepresidual.data.source.annotated.cvat import open_cvat
+
+            return open_cvat(*_files_of_tool(path, kind))
+        case "createml":
+            from deepresidual.data.source.annotated.createml import open_createml
+
+            return open_createml(*_files_of_tool(path, kind))
 
 
 def _places(folder: Path) -> Iterator[Listing]:
@@ -157,9 +171,39 @@ def _marked_files(places: list[Listing], kind: BoxFormat, most: int | None = Non
     ]
 
 
+def _files_of_tool(path: Path, kind: BoxFormat) -> tuple[Path, list[Path]]:
+    """Return the data set that a path means, and its files of annotations.
+
+    Raises:
+        DataError: A folder has none.
+    """
+    if not path.is_dir():
+        return _root_of(path), [path]
+    places = list(_places(path))
+    files = _marked_files(places, kind)
+    if files and kind in _MARKS_OF_EMPTY:
+        files = [
+            place.folder / name
+            for place in places
+            for name in place.files
+            if name.casefold().endswith(_MARKS[kind][0])
+            and _holds_all(place.folder / name, _MARKS_OF_EMPTY[kind])
+        ]
+    if not files:
+        ending = _MARKS[kind][0]
+        raise DataError(
+            f"{path} has no file of annotations of {kind}",
+            expected=f"a {ending} file in it, or {kind}:FILE",
+        )
+    return path, files
+
+
 def _is_marked(file: Path, kind: BoxFormat) -> bool:
-    marks = _MARKS[kind][1]
-    return len(_held(file, marks)) == len(marks)
+    return _holds_all(file, _MARKS[kind][1])
+
+
+def _holds_all(file: Path, words: Sequence[bytes]) -> bool:
+    return len(_held(file, words)) == len(words)
 
 
 def _held(file: Path, words: Sequence[bytes]) -> list[bytes]:

@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from deepresidual.data.formats import is_image_name
 from deepresidual.data.source.annotated.faults import AnnotationsError
@@ -186,8 +187,7 @@ class ListedImages:
 
     def _path(self, name: str, folders: list[str]) -> str | None:
         """Return the path of the file that a name means; ``None``: there is none."""
-        name = name.replace("\\", "/")
-        for attempt in dict.fromkeys((name, name.rsplit("/", 1)[-1])):
+        for attempt in dict.fromkeys(_spellings(name)):
             for position, folder in enumerate(folders):
                 path = posixpath.normpath(posixpath.join(folder, attempt))
                 if self._exists(path):
@@ -225,6 +225,24 @@ class ListedImages:
         told = DataError(found, remedy=remedy, kind="missing-image")
         each = [DataError(f"{shown}: the image {one} is not there", kind="missing-image") for one in missing]
         return AnnotationsError(told, each) if len(missing) > 1 else told
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """Yield what a file may be called that annotations name, the likeliest first.
+
+    Label Studio serves files of a folder as ``/data/local-files/?d=PATH``, encodes what stands in addresses,
+    and puts eight digits and a hyphen before the name of what was uploaded.
+    """
+    name = name.replace("\\", "/")
+    yield name
+    yield name.rsplit("/", 1)[-1]
+    plain = unquote(name.partition("?d=")[2] or name.partition("?")[0])
+    yield plain
+    yield plain.rsplit("/", 1)[-1]
+    yield _UPLOADED.sub("", plain.rsplit("/", 1)[-1])
+
+
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 
 def split_folders(root: Path, split: str) -> list[str]:

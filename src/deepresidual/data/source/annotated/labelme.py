@@ -12,9 +12,8 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +22,11 @@ from deepresidual.data.masks import Crop, Polygon, Runs
 from deepresidual.data.source.annotated.beside import ImagesBeside, files_below, read_beside
 from deepresidual.data.source.annotated.described import DescribedImage
 from deepresidual.data.source.annotated.findings import Finding
-from deepresidual.data.source.annotated.shapes import bounds_of, ellipse
+from deepresidual.data.source.annotated.shapes import Box, Shape, bounds_of, ellipse, objects_of_shapes
 from deepresidual.data.source.annotated.source import Reading, source_of
 from deepresidual.data.source.base import SampleSource
 from deepresidual.errors import DataError, kind_of, quoted
 from deepresidual.runtime.strict_json import RecordError, parse
-
-Box: TypeAlias = tuple[float, float, float, float]
 
 _FIELDS = (b'"shapes"', b'"imagePath"')
 # A photo as text, often longer than all else: it becomes nothing before the file is parsed.
@@ -87,22 +84,18 @@ def _read_file(file: Path, images: ImagesBeside, reading: Reading) -> DescribedI
         _size(document, shown),
         image.stem,
     )
-    groups: dict[tuple[str, object], list[_Shape]] = {}
+    shapes = []
     for number, entry in enumerate(document["shapes"], start=1):
         with reading.faults.noted():
-            shape = _Shape(entry, number, shown, described.size)
-            if shape.unused:
+            drawn = _Drawn(entry, number, shown, described.size)
+            if drawn.unused:
                 reading.findings.append(
-                    Finding("shape-unused", shown, shape.subject, shape.unused, is_used=False)
+                    Finding("shape-unused", shown, drawn.subject, drawn.unused, is_used=False)
                 )
             else:
-                # A shape of no group is one by itself.
-                group = ("", number) if shape.group is None else (shape.label, shape.group)
-                groups.setdefault(group, []).append(shape)
-    for shapes in groups.values():
-        left, top, right, bottom = zip(*(shape.box for shape in shapes), strict=True)
-        box = (min(left), min(top), max(right), max(bottom))
-        described.add(shapes[0].label, box, number=f"shape {shapes[0].number}", mask=_joined(shapes))
+                shapes.append(Shape(drawn.label, f"shape {number}", drawn.box, drawn.mask, drawn.group))
+    for shape in objects_of_shapes(shapes):
+        described.add(shape.label, shape.box, number=shape.number, mask=shape.mask)
     return described
 
 
@@ -118,7 +111,7 @@ def _size(document: dict[str, Any], shown: str) -> tuple[int, int] | None:
     return sides[0], sides[1]
 
 
-class _Shape:
+class _Drawn:
     """A shape of a file.
 
     Args:
@@ -139,7 +132,7 @@ class _Shape:
     """
 
     def __init__(self, entry: Any, number: int, file: str, size: tuple[int, int] | None) -> None:
-        self.number, where = number, f"{file}: shape {number}"
+        where = f"{file}: shape {number}"
         if not isinstance(entry, dict):
             raise DataError(f"{where} is {kind_of(entry)}", expected="an object")
         label = entry.get("label")
@@ -211,16 +204,3 @@ class _Shape:
                 kind="mask-differs",
             )
         return Runs.of_crop(Crop(left, top, (picture > 0).astype(np.uint8)), size)
-
-
-def _joined(shapes: Sequence[_Shape]) -> list[Polygon] | Runs | None:
-    """Return the mask of the shapes of one object; ``None`` where they are rectangles."""
-    masks = [shape.mask for shape in shapes if shape.mask is not None]
-    if not masks or len(masks) == 1:
-        return masks[0] if masks else None
-    polygons = [polygon for mask in masks if not isinstance(mask, Runs) for polygon in mask]
-    drawn = [mask for mask in masks if isinstance(mask, Runs)]
-    if not drawn:
-        return polygons
-    runs = [*drawn, *([Runs.drawn(polygons, drawn[0].size)] if polygons else [])]
-    return Runs.united(runs)

@@ -4,16 +4,62 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
-from deepresidual.data.masks import Polygon
+from deepresidual.data.masks import Polygon, Runs
+
+Box: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels."""
 
 # Of a circle of 500 px the polygon is at no place more than half a pixel inside.
 _CORNERS = 72
 
 
-def bounds_of(polygons: Sequence[Polygon]) -> tuple[float, float, float, float]:
+@dataclass(frozen=True)
+class Shape:
+    """A shape that was drawn on an image.
+
+    Attributes:
+        label: Its class.
+        number: What messages call it.
+        box: The box around it.
+        mask: Its polygons or runs; ``None``: it is a box.
+        group: Shapes of one label and one group are one object; ``None``: it is one by itself.
+    """
+
+    label: str
+    number: str
+    box: Box
+    mask: Sequence[Polygon] | Runs | None = None
+    group: int | str | None = None
+
+
+def objects_of_shapes(shapes: Sequence[Shape]) -> list[Shape]:
+    """Return a shape for each object, in the order of the first shape of each."""
+    groups: dict[tuple[str, object], list[Shape]] = {}
+    for place, shape in enumerate(shapes):
+        key = ("", place) if shape.group is None else (shape.label, shape.group)
+        groups.setdefault(key, []).append(shape)
+    return [group[0] if len(group) == 1 else _joined(group) for group in groups.values()]
+
+
+def _joined(shapes: Sequence[Shape]) -> Shape:
+    left, top, right, bottom = zip(*(shape.box for shape in shapes), strict=True)
+    masks = [shape.mask for shape in shapes if shape.mask is not None]
+    polygons = [polygon for mask in masks if not isinstance(mask, Runs) for polygon in mask]
+    drawn = [mask for mask in masks if isinstance(mask, Runs)]
+    mask: Sequence[Polygon] | Runs | None = polygons or None
+    if drawn:
+        mask = Runs.united([*drawn, *([Runs.drawn(polygons, drawn[0].size)] if polygons else [])])
+    first = shapes[0]
+    box = (min(left), min(top), max(right), max(bottom))
+    return Shape(first.label, first.number, box, mask, first.group)
+
+
+def bounds_of(polygons: Sequence[Polygon]) -> Box:
     """Return left, top, right and bottom of the box around some polygons."""
     corners = np.concatenate(polygons)
     left, top = corners.min(axis=0).tolist()
@@ -32,7 +78,7 @@ def area_of(polygons: Sequence[Polygon]) -> float:
 
 def ellipse(
     centre: tuple[float, float], radii: tuple[float, float], degrees: float = 0
-) -> tuple[Polygon, tuple[float, float, float, float]]:
+) -> tuple[Polygon, Box]:
     """Return an ellipse as a polygon of 72 corners, and the box around it.
 
     Args:
@@ -57,9 +103,7 @@ def ellipse(
     )
 
 
-def turned_rectangle(
-    box: tuple[float, float, float, float], degrees: float, about: tuple[float, float]
-) -> Polygon:
+def turned_rectangle(box: Box, degrees: float, about: tuple[float, float]) -> Polygon:
     """Return the four corners of a rectangle that is turned.
 
     Args:

@@ -50,13 +50,13 @@ def file_name_in(root: Path, file: Path) -> str:
     Raises:
         DataError: They cannot be read; the message names the file.
     """
-    with _naming(file.relative_to(root).as_posix()):
+    with naming(file.relative_to(root).as_posix()):
         return (parse_xml(read_file(file)).findtext("filename") or "").replace("\\", "/").strip()
 
 
 @contextlib.contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Put the name of a file before the message of an error."""
+def naming(name: str) -> Iterator[None]:
+    """Put the name of a file before the message of an error that is raised within."""
     try:
         yield
     except DataError as error:
@@ -85,7 +85,7 @@ def read_described(root: Path, file: Path, image: Path, findings: list[Finding])
         DataError: It cannot be read, or lacks something; the message names file and object.
     """
     name = file.relative_to(root).as_posix()
-    with _naming(name):
+    with naming(name):
         document = parse_xml(read_file(file))
         key = image.relative_to(root).as_posix()
         described = DescribedImage(
