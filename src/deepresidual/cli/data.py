@@ -126,8 +126,7 @@ def _convert(source: str, destination: Path, to: Format, *, link: bool, json: bo
             conversion, destination, link=link, on_image=lambda done: bar.update(done, "images")
         )
     rows = [
-        {"split": name, "images": len(split), "objects": conversion.num_objects.get(name, 0)}
-        for name, split in conversion.parts.items()
+        (name, len(split), conversion.num_objects.get(name, 0)) for name, split in conversion.parts.items()
     ]
     if json:
         print_json(
@@ -136,7 +135,9 @@ def _convert(source: str, destination: Path, to: Format, *, link: bool, json: bo
                 "destination": str(destination),
                 "to": to,
                 "classes": list(conversion.classes),
-                "splits": rows,
+                "splits": [
+                    {"split": name, "images": images, "objects": objects} for name, images, objects in rows
+                ],
                 "linked": linked,
                 "losses": list(conversion.losses),
                 "notes": list(conversion.notes),
@@ -145,7 +146,7 @@ def _convert(source: str, destination: Path, to: Format, *, link: bool, json: bo
         return 0
     print_table(
         ("split", ">images", ">objects"),
-        [(row["split"] or "no splits", f"{row['images']:,}", f"{row['objects']:,}") for row in rows],
+        [(name or "no splits", f"{images:,}", f"{objects:,}") for name, images, objects in rows],
     )
     print_line(f"wrote {destination}")
     return 0

@@ -4,8 +4,8 @@
     tools/bin/pip install labelImg==1.8.6 labelme==6.3.1 label-studio-sdk==2.1.2
     QT_QPA_PLATFORM=offscreen tools/bin/python tests/data/annotation_tools/make.py
 
-They were made once, with these versions, since the packages are too heavy for every run of the tests (Qt,
-pandas, OpenCV). Only text is kept: tests draw the photos anew, of 40×30 and 60×50 px. ``tasks.json`` is what a
+They were made once, with these versions, since the packages are too heavy for the tests (Qt, pandas,
+OpenCV). Only text is kept: tests draw the photos anew, of 40×30 and 60×50 px. ``tasks.json`` is what a
 server of Label Studio exports as JSON; there was no server, so this script writes it, by the description of
 that format.
 """

@@ -79,7 +79,10 @@ def plan_conversion(
         raise DataError(
             f"{source.name} has {TAUGHT[source.task]}", expected="boxes of objects, to write them as others"
         )
-    parts: dict[str | None, Split] = dict(source.splits) if source.whole is None else {None: source.whole}
+    whole = source.whole
+    parts: dict[str | None, Split] = {None: whole} if whole is not None else {}
+    if whole is None:
+        parts.update(source.splits.items())
     losses, counts, turned, done = Losses(to, source.classes), Counter[str | None](), list[str](), 0
     for name, split in parts.items():
         for index in range(len(split)):

@@ -77,7 +77,9 @@ class Losses:
                     yield f"has whole pixels: {edges} are rounded"
                 if self._narrow:
                     yield f"takes a box of one pixel for a slip: {_objects(self._narrow)} widened to two"
-                if unused := [self._classes[place] for place in np.flatnonzero(self._per_class == 0)]:
+                if unused := [
+                    self._classes[place] for place in np.flatnonzero(self._per_class == 0).tolist()
+                ]:
                     yield f"names classes by their objects alone, and there are none of {listed(unused, 5)}"
                 if list(self._classes) != sorted(self._classes):
                     yield "does not keep the order of classes: they are sorted by name when it is read"

@@ -108,7 +108,7 @@ def whole_pixels(boxes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[n
 def is_narrow(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return which boxes, ``(n, 4)``, have fewer than two whole pixels in width or height."""
     edges = _rounded(boxes)
-    narrow: NDArray[np.bool_] = (edges[:, 2:] - edges[:, :2] < _LEAST_PX).any(axis=1)
+    narrow: NDArray[np.bool_] = np.any(edges[:, 2:] - edges[:, :2] < _LEAST_PX, axis=1)
     return narrow
 
 

@@ -60,7 +60,7 @@ def _add(image: DescribedImage, entry: Any, where: str, number: int) -> None:
     if not isinstance(label, str) or not label.strip():
         raise DataError(f"{where} has {quoted(label)} as label", expected="the name of a class")
     place = entry.get("coordinates")
-    sides = [place.get(side) for side in _SIDES] if isinstance(place, dict) else []
+    sides: list[Any] = [place.get(side) for side in _SIDES] if isinstance(place, dict) else []
     if not sides or not all(type(side) in (int, float) for side in sides):
         raise DataError(
             f"{where} has the coordinates {quoted(place)}", expected="numbers as x, y, width and height"

@@ -151,7 +151,7 @@ def _described(
 
 
 def _size(region: Mapping[str, Any], where: str) -> tuple[int, int] | None:
-    sides = [region.get(f"original_{side}") for side in ("height", "width")]
+    sides: list[Any] = [region.get(f"original_{side}") for side in ("height", "width")]
     if sides == [None, None]:
         return None
     if not all(type(side) in (int, float) and 0 < side <= 1_000_000 for side in sides):

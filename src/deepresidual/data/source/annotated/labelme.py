@@ -100,7 +100,7 @@ def _read_file(file: Path, images: ImagesBeside, reading: Reading) -> DescribedI
 
 
 def _size(document: dict[str, Any], shown: str) -> tuple[int, int] | None:
-    sides = [document.get(side) for side in ("imageHeight", "imageWidth")]
+    sides: list[Any] = [document.get(side) for side in ("imageHeight", "imageWidth")]
     if None in sides:
         return None
     if not all(type(side) is int and 0 < side <= 1_000_000 for side in sides):
