@@ -115,4 +115,5 @@ def turned_rectangle(box: Box, degrees: float, about: tuple[float, float]) -> Po
     corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64) - about
     angle = math.radians(degrees)
     cosine, sine = math.cos(angle), math.sin(angle)
-    return corners @ np.array([(cosine, sine), (-sine, cosine)]) + about
+    turned: Polygon = corners @ np.array([(cosine, sine), (-sine, cosine)]) + about
+    return turned
