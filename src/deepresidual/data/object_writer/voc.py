@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from deepresidual.data.object_writer.image import WrittenImage
 from deepresidual.errors import DataError
-from deepresidual.runtime.files import write_text
 
 _LEAST_PX = 2
 # What XML 1.0 has no place for (section 2.2).
@@ -54,14 +53,15 @@ class VocWriter:
             self._lists.setdefault(image.split, []).append(stem)
         tree = self._tree(image)
         ET.indent(tree)
-        write_text(self._folder / "Annotations" / f"{stem}.xml", ET.tostring(tree, encoding="unicode") + "\n")
+        text = ET.tostring(tree, encoding="unicode") + "\n"
+        (self._folder / "Annotations" / f"{stem}.xml").write_text(text, "utf-8")
 
     def finish(self) -> None:
         """Write the lists."""
         for split, stems in self._lists.items():
             folder = self._folder / "ImageSets" / "Main"
             folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
+            (folder / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems), "utf-8")
 
     def _tree(self, image: WrittenImage) -> ET.Element:
         root = ET.Element("annotation")

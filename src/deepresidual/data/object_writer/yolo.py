@@ -40,7 +40,7 @@ class YoloWriter:
             self._splits.append(image.split)
         folder = self._folder / "labels" / (image.split or "")
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / f"{Path(image.name).stem}.txt", "".join(_rows(image)))
+        (folder / f"{Path(image.name).stem}.txt").write_text("".join(_rows(image)), "utf-8")
 
     def finish(self) -> None:
         """Write ``data.yaml``."""
