@@ -18,15 +18,12 @@ from tests.data.annotations import HEIGHT, WIDTH, image
 from tests.data.pictures import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from deepresidual.data.objects import Objects
 
 
-def _shape(
-    label: str, points: Sequence[Sequence[float]], kind: str = "polygon", **more: Any
-) -> dict[str, Any]:
+def _shape(label: str, points: Any, kind: str = "polygon", **more: Any) -> dict[str, Any]:
     return {"label": label, "points": points, "shape_type": kind, "group_id": None, "flags": {}, **more}
 
 

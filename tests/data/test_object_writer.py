@@ -263,7 +263,7 @@ def test_ids_of_coco_stay_and_the_fingerprint_with_them(tmp_path: Path) -> None:
 
 
 def test_data_without_splits_is_divided_as_before(tmp_path: Path) -> None:
-    rows = {f"{number}": "1 0.5 0.5 0.25 0.5\n" for number in range(10)}
+    rows: dict[str, str | None] = {f"{number}": "1 0.5 0.5 0.25 0.5\n" for number in range(10)}
     (yolo_split(tmp_path / "in", rows) / "classes.txt").write_text("zebra\ncat\n")
     source = open_source(tmp_path / "in")
     for to in ("yolo", "coco", "voc"):

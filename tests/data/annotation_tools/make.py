@@ -81,7 +81,7 @@ def write_labelme(photos: Path) -> None:
     drawn[1:4, 1:3] = 1
 
     def shape(label: str, points: Any, kind: str, **more: Any) -> dict[str, Any]:
-        common = {"group_id": None, "description": "", "flags": {}, "mask": None}
+        common: dict[str, Any] = {"group_id": None, "description": "", "flags": {}, "mask": None}
         return {"label": label, "points": points, "shape_type": kind, **common, **more}
 
     for name, (width, height) in PHOTOS.items():
