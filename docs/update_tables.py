@@ -317,7 +317,9 @@ def _detector_cells(row: dict[str, Any]) -> tuple[str, ...]:
     first = runs[0]
     seeds = f"seed {first['seed']}" if len(runs) == 1 else f"{len(runs)} seeds"
     low, high = first["ap_interval"] or (None, None)
-    length = f"{first['steps']:,} updates of {first['batch_size']}"
+    steps = sorted({run["steps"] for run in runs})
+    many = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+    length = f"{many} updates of {first['batch_size']}"
     return (
         row["name"],
         f"`{first['model']}`, {first['image_px']} px",
