@@ -186,6 +186,10 @@ def test_models_lists_weights(tiny: FakeHub, capsys: Capture) -> None:
     out = capsys.readouterr().out
     assert "resnet50.fb_swsl_ig1b_ft_in1k" in out
     assert "CC-BY-NC-4.0" in out
+    assert main(["models", "maskrcnn_resnet50_fpn"]) == 0
+    out = capsys.readouterr().out
+    assert "maskrcnn_resnet50_fpn.tv_coco" in out
+    assert "AP 37.9%" in out
     assert main(["models", "resnt50*", "--weights"]) == 2
     assert main(["models", "resnet50"]) == 0
     assert "  weights     resnet50.tv_in1k (torchvision V1" in capsys.readouterr().out

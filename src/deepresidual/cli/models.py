@@ -16,7 +16,7 @@ from deepresidual.models.source import list_weights as list_learned
 from deepresidual.runtime.console import note
 from deepresidual.zoo.detectors import KINDS, list_detectors
 from deepresidual.zoo.published import published
-from deepresidual.zoo.released import default_release, num_released
+from deepresidual.zoo.released import default_release, num_released, released_names
 from deepresidual.zoo.table import Stage, stages
 from deepresidual.zoo.verified import verified
 
@@ -50,7 +50,8 @@ def models(
         figure: Draw the network into this file, .svg or .png; beside its plain twin where there is one.
         json: Print one JSON document.
     """
-    if weights or (name not in zoo.list_models() and name in list_learned()):
+    is_of_weights = name in list_learned() or name in released_names()
+    if weights or (name not in zoo.list_models() and is_of_weights):
         from deepresidual.cli.weights_table import list_weights
 
         for option, value in (("--image-px", image_px), ("--figure", figure)):
