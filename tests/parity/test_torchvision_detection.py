@@ -40,7 +40,11 @@ from tests.on_demand import OnDemand
 detection: Any = OnDemand("torchvision.models.detection")
 resnet: Any = OnDemand("torchvision.models.resnet")
 
-KINDS = ("faster", "mask", "faster_v2", "mask_v2")
+# The other two have the same layers.
+KINDS = (
+    *("mask", "faster_v2"),
+    *(pytest.param(kind, marks=pytest.mark.test_all) for kind in ("faster", "mask_v2")),
+)
 CHANNELS, CLASSES = 16, 3
 
 
@@ -290,6 +294,7 @@ def test_a_prefix_is_taken_off_and_what_is_beside_is_named(tmp_path: Path) -> No
     assert list(done.beside) == ["epoch"]
 
 
+@pytest.mark.test_all
 def test_of_two_detectors_one_is_named(tmp_path: Path) -> None:
     one, other = tiny("faster").state_dict(), tiny("faster", num_classes=2).state_dict()
     both = {f"a.{name}": tensor for name, tensor in one.items()}
@@ -365,6 +370,7 @@ def test_a_file_of_another_detector_is_refused(tiny_release: str, monkeypatch: p
         resolve_weights(tiny_release)
 
 
+@pytest.mark.test_all
 def test_training_begins_with_them_by_name(
     tiny_release: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -451,6 +457,7 @@ def test_what_is_not_for_detectors_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.test_all
 def test_the_command_prints_and_stores_the_certificate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
