@@ -19,6 +19,8 @@ from deepresidual.preprocess import Preprocess
 from deepresidual.runs.plan import Plan
 from deepresidual.spec import DetectorSpec, MaskHead, ResNetSpec
 from deepresidual.tasks import task_of
+from deepresidual.training.beginning import Beginning
+from deepresidual.training.introduction import introduce
 from deepresidual.training.networks import first_network
 from deepresidual.training.options import TrainOptions
 from deepresidual.training.plan import make_plan, settle_learning
@@ -164,6 +166,16 @@ def test_rows_are_drawn_where_what_they_read_differs(shapes: SampleSource, tmp_p
     head = [name for name in first if name.startswith("roi_heads.box_predictor.")]
     assert head
     assert all(torch.equal(first[name], drawn[name]) for name in head)
+
+
+def test_the_first_lines_say_which_classes_keep_what_was_learned(
+    shapes: SampleSource, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for labels, said in ((("square", "hen"), True), (("cow", "hen"), False)):
+        start = str(detector(tmp_path / labels[0], *labels, spec=TINY_PYRAMID))
+        introduce(plan_of(shapes, weights=start), shapes, Beginning(weights=start))
+        told = "keeps what it learned of 1 of 2 classes: square" in capsys.readouterr().err
+        assert told == said
 
 
 def test_weights_of_another_network_are_refused(shapes: SampleSource, tmp_path: Path) -> None:
