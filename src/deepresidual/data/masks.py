@@ -20,6 +20,9 @@ from deepresidual.errors import ConfigurationError, DataError
 Polygon = NDArray[np.float64]
 """Corners of a polygon, ``(k, 2)``: across, down, in pixels."""
 
+RUNS_TYPES = {"size": "list<int32>", "counts": "string"}
+"""Fields of :meth:`Runs.to_dict`, with their types by Arrow's names."""
+
 # COCO's text of runs: five bits a character, from the character 0 on; a sixth says that more follow.
 _FIRST, _BITS, _MORE, _SIGN = 48, 5, 0x20, 0x10
 

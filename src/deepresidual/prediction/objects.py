@@ -2,7 +2,7 @@
 
 CSV and parquet have a row for each object (path, label, score, x0, y0, x1, y1, error); a file in which
 nothing was found has one row without a label. JSON lines have an object for each file. A ``.json`` file holds
-COCO's results, as evaluators read them.
+COCO's results, as evaluators read them. Masks, where the model finds some, are in all but CSV.
 
 Example:
     >>> outputs = ObjectOutputs(deepresidual.load("runs/cells"), min_score=0.3)
@@ -98,6 +98,9 @@ class ObjectOutputs:
             case ".jsonl":
                 with table_writer(path) as write:
                     yield lambda result: write(object_rows.line(result))
+            case ".parquet" if self._model.spec.masks is not None:
+                with table_writer(path, {**object_rows.TYPES, **object_rows.MASK_TYPES}) as write:
+                    yield lambda result: write(object_rows.columns_with_masks(result))
             case _:
                 with table_writer(path, object_rows.TYPES) as write:
                     yield lambda result: write(object_rows.columns(result))

@@ -22,7 +22,12 @@ from deepresidual.runtime.files import atomic_file
 Columns: TypeAlias = dict[str, list[Any]]
 """Rows by column: equally long lists of strings and numbers, and ``None`` where there is nothing.
 
-JSON lines and parquet take lists of them as well."""
+JSON lines and parquet take lists of them and documents as well."""
+
+ColumnTypes: TypeAlias = "Mapping[str, str | ColumnTypes]"
+"""Type of every column by Arrow's names, such as ``string``, ``double`` and ``list<double>``.
+
+The fields of a column of documents have types of their own."""
 
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 
@@ -63,13 +68,12 @@ def names_in(column: Any) -> list[str]:
 
 
 @contextlib.contextmanager
-def table_writer(path: Path, types: Mapping[str, str] | None = None) -> Iterator[Callable[[Columns], None]]:
+def table_writer(path: Path, types: ColumnTypes | None = None) -> Iterator[Callable[[Columns], None]]:
     """Yield what writes the rows of a batch; the file is there when the block ends well.
 
     Args:
         path: The file; its suffix says the format.
-        types: Type of the columns by Arrow's names, such as ``string``, ``double`` and ``list<double>``, for
-            parquet. Default: by the values, of which none may be missing then.
+        types: Types of the columns, for parquet. Default: by the values, of which none may be missing then.
 
     Raises:
         RunError: The file cannot be written.
@@ -156,7 +160,7 @@ def _json_writer(file: BinaryIO) -> Callable[[Columns], None]:
 
 
 @contextlib.contextmanager
-def _parquet_writer(file: BinaryIO, types: Mapping[str, str]) -> Iterator[Callable[[Columns], None]]:
+def _parquet_writer(file: BinaryIO, types: ColumnTypes) -> Iterator[Callable[[Columns], None]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -187,10 +191,12 @@ def _parquet_writer(file: BinaryIO, types: Mapping[str, str]) -> Iterator[Callab
             write_group()
 
 
-def _arrow_type(name: str) -> Any:
+def _arrow_type(name: str | ColumnTypes) -> Any:
     """Return a type of Arrow by its name; ``list<double>`` is a list of ``double``."""
     import pyarrow as pa
 
+    if not isinstance(name, str):
+        return pa.struct([(field, _arrow_type(each)) for field, each in name.items()])
     if name.startswith("list<"):
         return pa.list_(pa.type_for_alias(name.removeprefix("list<").removesuffix(">")))
     return pa.type_for_alias(name)

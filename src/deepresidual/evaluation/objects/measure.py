@@ -59,7 +59,7 @@ def measure(
     if not (has_masks(found) and has_masks(truth)):
         return evaluation
     masks = _measured(
-        split, found, [_masked(objects) for objects in truth], replace(rules, overlap="masks"), *about
+        split, found, [masked(objects) for objects in truth], replace(rules, overlap="masks"), *about
     )
     return replace(evaluation, masks=masks)
 
@@ -70,7 +70,7 @@ def has_masks(images: Sequence[Objects]) -> bool:
     return any(there) and all(there)
 
 
-def _masked(truth: Objects) -> Objects:
+def masked(truth: Objects) -> Objects:
     """Return objects of which those without a mask are crowds of the pixels of their boxes."""
     masks = truth.masks
     if masks is None or masks.known.all():

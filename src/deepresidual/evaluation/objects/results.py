@@ -11,8 +11,8 @@ from deepresidual.data.source import SampleSource
 from deepresidual.data.source.annotated.split import DETECTION, objects_of
 from deepresidual.data.source.base import canonical_split
 from deepresidual.errors import DataError
-from deepresidual.evaluation.objects.comparison import DetectorComparison, compare_matches
-from deepresidual.evaluation.objects.measure import matched, measure
+from deepresidual.evaluation.objects.comparison import DetectedSide, DetectorComparison, compare_sides
+from deepresidual.evaluation.objects.measure import measure
 from deepresidual.evaluation.objects.result import DetectionEvaluation
 from deepresidual.evaluation.objects.results_file import ResultNames, read_results, require_result_suffix
 from deepresidual.evaluation.objects.rules import Rules
@@ -75,14 +75,12 @@ def compare_results(
         DataError: The data or a file cannot be used, or there is no object to find.
     """
     chosen = replaced(EvaluationOptions(), keywords, "compare_results")
-    annotated, rules = _Annotated.of(data, chosen), Rules(chosen.metric)
-    before, after = (
-        matched(
-            read_results(expanded(path), annotated.names), annotated.truth, len(annotated.names.labels), rules
-        )
+    annotated = _Annotated.of(data, chosen)
+    sides = [
+        DetectedSide(read_results(expanded(path), annotated.names), annotated.truth)
         for path in (first, second)
-    )
-    return compare_matches(before, after, rules.metric)
+    ]
+    return compare_sides(*sides, len(annotated.names.labels), Rules(chosen.metric))
 
 
 @dataclass(frozen=True)

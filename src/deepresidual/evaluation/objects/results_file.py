@@ -4,6 +4,9 @@
 height) and ``score``, with the numbers that the data have for images and classes; data without numbers count
 images from 0 and classes from 1, in their order. ``.csv``, ``.jsonl`` and ``.parquet`` have a row for each
 detection: ``key`` (name of the image), ``label``, ``score`` and the edges ``x0``, ``y0``, ``x1`` and ``y1``.
+
+A mask is COCO's runs of pixels, ``segmentation`` of a result and ``mask`` of a row; CSV has none. Other
+programs may write polygons, and results that have a mask and no box.
 """
 
 from __future__ import annotations
@@ -11,25 +14,36 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from deepresidual.data.masks import RUNS_TYPES, Masks, Polygon, Runs
 from deepresidual.data.objects import Objects
 from deepresidual.data.source import SampleSource
-from deepresidual.data.source.annotated.split import category_ids_of, image_id_of
+from deepresidual.data.source.annotated.segmentation import read_segmentation
+from deepresidual.data.source.annotated.split import category_ids_of, image_id_of, size_of_image
 from deepresidual.errors import ConfigurationError, DataError, listed, nearest, quoted
 from deepresidual.runtime.console import warn
 from deepresidual.runtime.files import atomic_file
-from deepresidual.runtime.table_file import TABLE_SUFFIXES, Columns, read_columns, readable, table_writer
+from deepresidual.runtime.table_file import (
+    TABLE_SUFFIXES,
+    Columns,
+    ColumnTypes,
+    read_columns,
+    readable,
+    table_writer,
+)
 
 RESULT_SUFFIXES = (".json", *TABLE_SUFFIXES)
 
 _EDGES = ("x0", "y0", "x1", "y1")
 _TYPES = {"key": "string", "label": "string", "score": "float", **dict.fromkeys(_EDGES, "float")}
+_MASK = "mask"
 
 
 @dataclass(frozen=True)
@@ -41,12 +55,14 @@ class ResultNames:
         image_ids: Number of every image, or another name.
         labels: Name of every class.
         category_ids: Number of every class, or another name; ``None``: the data do not know it.
+        size_of: Returns height and width of the upright image of a place.
     """
 
     keys: Sequence[str]
     image_ids: Sequence[int | str]
     labels: Sequence[str]
     category_ids: Sequence[int | str | None]
+    size_of: Callable[[int], tuple[int, int]]
 
     @classmethod
     def of(cls, source: SampleSource, split: str) -> ResultNames:
@@ -59,6 +75,7 @@ class ResultNames:
             [image_id_of(samples, index) for index in numbers],
             source.classes,
             categories,
+            partial(size_of_image, samples),
         )
 
 
@@ -88,9 +105,11 @@ def coco_results(found: Sequence[Objects], names: ResultNames) -> list[dict[str,
     for image, objects in zip(names.image_ids, found, strict=True):
         boxes = objects.boxes.astype(np.float64)
         boxes[:, 2:] -= boxes[:, :2]
-        for label, box, score in zip(objects.labels.tolist(), boxes.tolist(), _scores(objects), strict=True):
+        columns = (objects.labels.tolist(), boxes.tolist(), _scores(objects), _masks(objects))
+        for label, box, score, mask in zip(*columns, strict=True):
             if (category := names.category_ids[label]) is not None:
-                rows.append({"image_id": image, "category_id": category, "bbox": box, "score": score})
+                row = {"image_id": image, "category_id": category, "bbox": box, "score": score}
+                rows.append(row if mask is None else {**row, "segmentation": mask})
     return rows
 
 
@@ -112,15 +131,28 @@ def write_results(path: Path, found: Sequence[Objects], names: ResultNames) -> N
             file.write(json.dumps(coco_results(found, names), allow_nan=False).encode())
         return
     shown = [readable(name) for name in names.labels]
-    columns: Columns = {name: [] for name in _TYPES}
+    types: ColumnTypes = _TYPES
+    if path.suffix.casefold() != ".csv" and any(objects.masks is not None for objects in found):
+        types = {**_TYPES, _MASK: RUNS_TYPES}
+    columns: Columns = {name: [] for name in types}
     for key, objects in zip(names.keys, found, strict=True):
         columns["key"] += [readable(key)] * len(objects)
         columns["label"] += [shown[label] for label in objects.labels.tolist()]
         columns["score"] += _scores(objects)
         for name, edge in zip(_EDGES, objects.boxes.T, strict=True):
             columns[name] += _short(edge)
-    with table_writer(path, _TYPES) as write:
+        if _MASK in columns:
+            columns[_MASK] += _masks(objects)
+    with table_writer(path, types) as write:
         write(columns)
+
+
+def _masks(objects: Objects) -> list[dict[str, Any] | None]:
+    """Return COCO's runs of the mask of each object, ``None`` of one that has none."""
+    masks = objects.masks
+    if masks is None:
+        return [None] * len(objects)
+    return [masks.runs(row).to_dict() if known else None for row, known in enumerate(masks.known)]
 
 
 def _scores(objects: Objects) -> list[float]:
@@ -149,33 +181,54 @@ def read_results(path: Path, names: ResultNames) -> list[Objects]:
     require_result_suffix(path, "the file of results")
     try:
         rows = _coco_rows(path, names) if path.suffix.casefold() == ".json" else _table_rows(path, names)
-        by_image: list[list[tuple[int, float, list[float]]]] = [[] for _ in names.keys]
-        for image, label, score, box in rows:
-            by_image[image].append((label, score, box))
+        by_image: list[list[_Result]] = [[] for _ in names.keys]
+        for row in rows:
+            by_image[row.image].append(row)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
     except (ValueError, csv.Error, RecursionError) as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"{path} is damaged ({reason})", remedy="write it again") from error
+    with_mask = sum(row.mask is not None for one in by_image for row in one)
+    if with_mask and (without := sum(map(len, by_image)) - with_mask):
+        warn(
+            f"{path} has {without:,} results without a mask among {with_mask:,} with one: they cover no pixel"
+        )
     return [
         Objects(
-            np.array([box for _, _, box in one], np.float64).reshape(-1, 4).astype(np.float32),
-            np.array([label for label, _, _ in one], np.int64),
-            scores=np.array([score for _, score, _ in one], np.float32),
+            np.array([row.box for row in one], np.float64).reshape(-1, 4).astype(np.float32),
+            np.array([row.label for row in one], np.int64),
+            scores=np.array([row.score for row in one], np.float32),
+            masks=Masks.of([row.mask for row in one]).on(names.size_of(image)) if with_mask and one else None,
         )
-        for one in by_image
+        for image, one in enumerate(by_image)
     ]
 
 
-_ResultRow = tuple[int, int, float, list[float]]
+class _Result(NamedTuple):
+    """A detection as it stands in a file.
+
+    Attributes:
+        image: Which image.
+        label: Which class.
+        score: Its score.
+        box: Left, top, right and bottom.
+        mask: Polygons or runs; ``None``: it has none.
+    """
+
+    image: int
+    label: int
+    score: float
+    box: list[float]
+    mask: Sequence[Polygon] | Runs | None
 
 
-def _coco_rows(path: Path, names: ResultNames) -> Iterable[_ResultRow]:
+def _coco_rows(path: Path, names: ResultNames) -> Iterator[_Result]:
     document = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(document, list):
         raise DataError(
             f"{path} holds no list of results",
-            expected='a list of {"image_id", "category_id", "bbox", "score"}',
+            expected='a list of {"image_id", "category_id", "bbox" or "segmentation", "score"}',
             remedy="give the file of annotations as DATA, and here what was found"
             if isinstance(document, dict) and "annotations" in document
             else "",
@@ -184,33 +237,65 @@ def _coco_rows(path: Path, names: ResultNames) -> Iterable[_ResultRow]:
     labels = {category: place for place, category in enumerate(names.category_ids) if category is not None}
     for number, row in enumerate(document, start=1):
         where = f"{path}: result {number:,}"
-        if not isinstance(row, dict) or not {"image_id", "category_id", "bbox", "score"} <= row.keys():
+        if not isinstance(row, dict) or not {"image_id", "category_id", "score"} <= row.keys():
             raise DataError(f"{where} is {quoted(row)}", expected="image_id, category_id, bbox and score")
-        values = [row["bbox"], row["score"]]
-        sides = _numbers([*row["bbox"], row["score"]] if isinstance(row["bbox"], list) else values, where)
-        if len(sides) != 5:
-            raise DataError(f"{where} has the bbox {quoted(row['bbox'])}", expected="four numbers")
-        left, top, width, height, score = sides
         place = _place(row["image_id"], images, "image_id", where)
         label = _place(row["category_id"], labels, "category_id", where)
-        yield place, label, score, [left, top, left + width, top + height]
+        mask = _mask(row.get("segmentation"), names.size_of, place, where)
+        box, score = _box_and_score(row, mask, names.size_of, place, where)
+        yield _Result(place, label, score, box, mask)
 
 
-def _table_rows(path: Path, names: ResultNames) -> Iterable[_ResultRow]:
-    columns = read_columns(path, _TYPES)
+def _box_and_score(
+    row: dict[str, Any],
+    mask: Sequence[Polygon] | Runs | None,
+    size_of: Callable[[int], tuple[int, int]],
+    place: int,
+    where: str,
+) -> tuple[list[float], float]:
+    """Return the box of a result of COCO, that around its mask where it has no other, and its score."""
+    sides = row.get("bbox")
+    if not sides and mask is not None:
+        box = Masks.of([mask]).on(size_of(place)).crop(0).box
+        return [*box], _numbers([row["score"]], where)[0]
+    if sides is None:
+        raise DataError(f"{where} is {quoted(row)}", expected="image_id, category_id, bbox and score")
+    numbers = _numbers([*sides, row["score"]] if isinstance(sides, list) else [sides, row["score"]], where)
+    if len(numbers) != 5:
+        raise DataError(f"{where} has the bbox {quoted(sides)}", expected="four numbers")
+    left, top, width, height, score = numbers
+    return [left, top, left + width, top + height], score
+
+
+def _mask(
+    value: Any, size_of: Callable[[int], tuple[int, int]], place: int, where: str
+) -> Sequence[Polygon] | Runs | None:
+    """Return the mask of a result; one of other pixels than its image has is refused."""
+    if value is None or value == "":
+        return None
+    mask, problem = read_segmentation(value, size_of(place), where)
+    if problem:
+        warn(f"{where}: {problem}")
+    return mask
+
+
+def _table_rows(path: Path, names: ResultNames) -> Iterator[_Result]:
+    columns = read_columns(path, (*_TYPES, _MASK))
     missing = [name for name in _TYPES if name not in columns]
     if missing and any(columns.values()):
         raise DataError(f"{path} has no column {missing[0]!r}", expected=f"the columns {', '.join(_TYPES)}")
     images = {readable(key): place for place, key in enumerate(names.keys)}
     labels = {readable(name): place for place, name in enumerate(names.labels)}
     unknown: dict[str, None] = {}
-    for number, row in enumerate(zip(*(columns.get(name, []) for name in _TYPES), strict=True), start=1):
+    cells = [columns.get(name, []) for name in _TYPES]
+    masks = columns.get(_MASK, [None] * len(cells[0]))
+    for number, (*row, mask) in enumerate(zip(*cells, masks, strict=True), start=1):
         key, label, *numbers = row
         where = f"{path}: row {number:,}"
         score, *box = _numbers(numbers, where)
         place = _place(key, images, "key", where)
         if label in labels:
-            yield place, labels[label], score, box
+            yield _Result(place, labels[label], score, box, _mask(mask, names.size_of, place, where))
         else:
             unknown[str(label)] = None
     if len(unknown) and not set(columns["label"]) & labels.keys():

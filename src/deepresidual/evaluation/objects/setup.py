@@ -19,9 +19,9 @@ from deepresidual.data.source.base import canonical_split
 from deepresidual.data.source.dataset import Dataset
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.evaluation.left_out import without_trained
-from deepresidual.evaluation.objects.comparison import DetectorComparison, compare_matches
+from deepresidual.evaluation.objects.comparison import DetectedSide, DetectorComparison, compare_sides
 from deepresidual.evaluation.objects.detect import detected_batches
-from deepresidual.evaluation.objects.measure import matched, measure
+from deepresidual.evaluation.objects.measure import measure
 from deepresidual.evaluation.objects.result import DetectionEvaluation
 from deepresidual.evaluation.objects.results_file import (
     ResultNames,
@@ -231,8 +231,7 @@ def compare_detectors(first: DetectionSetup, second: DetectionSetup) -> Detector
     Raises:
         DataError: An image cannot be used, or there is no object to find.
     """
-    rules = Rules(first.options.metric)
-    matches = []
+    sides = []
     for setup in (first, second):
         # In classes of the data, which both know; what else a detector knows has no objects there.
         classes = np.full(len(setup.model.label_names), -1)
@@ -240,8 +239,8 @@ def compare_detectors(first: DetectionSetup, second: DetectionSetup) -> Detector
         found, truth = (
             [_relabelled(each, classes) for each in side] for side in (setup.find(), setup.truth())
         )
-        matches.append(matched(found, truth, len(setup.rows), rules))
-    return compare_matches(matches[0], matches[1], rules.metric)
+        sides.append(DetectedSide(found, truth))
+    return compare_sides(*sides, len(first.rows), Rules(first.options.metric))
 
 
 def _on(setup: DetectionSetup, samples: Split, num_left_out: int) -> DetectionSetup:

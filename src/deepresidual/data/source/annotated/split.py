@@ -35,6 +35,7 @@ __all__ = [
     "checksum",
     "image_id_of",
     "objects_of",
+    "size_of_image",
 ]
 
 CategoryId: TypeAlias = int | str | None
@@ -302,6 +303,20 @@ def image_id_of(split: Split, index: int) -> int | str:
     if isinstance(split, Subset):
         return image_id_of(split.split, int(split.indices[index]))
     return split.image_id(index) if isinstance(split, HasObjects) else index
+
+
+def size_of_image(split: Split, index: int) -> tuple[int, int]:
+    """Return height and width of an upright image of a split, which may be a part of another.
+
+    Raises:
+        DataError: The header of its file cannot be read.
+    """
+    if isinstance(split, Subset):
+        return size_of_image(split.split, int(split.indices[index]))
+    header = (
+        split.header(index) if isinstance(split, AnnotatedSplit) else read_header(split.read(index).content)
+    )
+    return header.upright
 
 
 def category_ids_of(split: Split) -> tuple[CategoryId, ...]:
