@@ -147,6 +147,11 @@ class DetectionEvaluation:
     masks: DetectionEvaluation | None = None
 
     @property
+    def judged(self) -> DetectionEvaluation:
+        """What the detector is judged by: its figures by masks where it finds some, else by boxes."""
+        return self if self.masks is None else self.masks
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
         return tuple(row.name for row in self.per_class)
@@ -185,13 +190,17 @@ class DetectionEvaluation:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the sentence, and a table of the classes."""
-        titles = ("AP",) if self.of_pascal_voc else ("AP", "AP50", "AP75")
+        titles = ["AP"] if self.of_pascal_voc else ["AP", "AP50", "AP75"]
+        by_masks = [()] * len(self.per_class)
+        if self.masks is not None:
+            titles += [f"mask {title}" for title in titles]
+            by_masks = [self.masks.precisions(row) for row in self.masks.per_class]
         head = "".join(f'<th scope="col">{name}</th>' for name in ("class", "objects", *titles))
         rows = "".join(
             f'<tr><th scope="row">{html.escape(row.name)}</th><td>{row.num_objects:,}</td>'
-            + "".join(f"<td>{_percent(value)}</td>" for value in self.precisions(row))
+            + "".join(f"<td>{_percent(value)}</td>" for value in (*self.precisions(row), *masks))
             + "</tr>"
-            for row in self.per_class
+            for row, masks in zip(self.per_class, by_masks, strict=True)
         )
         words = html.escape(f"{self.split}: {self.in_words()}")
         return f"<p>{words}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
@@ -199,16 +208,15 @@ class DetectionEvaluation:
     def in_words(self) -> str:
         """Return what was measured in a sentence."""
         if self.of_pascal_voc:
-            within = _within(self.ap50_interval)
-            figures = f"mAP {100 * self.ap50:.1f}{within} by the rules of {_PASCAL_VOC[self.metric]}"
+            figures = f"mAP {_sure(self.ap50, self.ap50_interval)} by the rules of {_PASCAL_VOC[self.metric]}"
         else:
-            within = _within(self.ap_interval)
-            figures = (
-                f"AP {100 * self.ap:.1f}{within}, AP50 {100 * self.ap50:.1f}, AP75 {100 * self.ap75:.1f}"
-            )
-        if self.masks is not None:
-            ap, within = 100 * self.masks.ap, _within(self.masks.ap_interval)
-            figures += f"; masks: AP {ap:.1f}{within}, AP50 {100 * self.masks.ap50:.1f}"
+            ap = _sure(self.ap, self.ap_interval)
+            figures = f"AP {ap}, AP50 {100 * self.ap50:.1f}, AP75 {100 * self.ap75:.1f}"
+        if self.masks is not None and self.of_pascal_voc:
+            figures += f"; masks: mAP {_sure(self.masks.ap50, self.masks.ap50_interval)}"
+        elif self.masks is not None:
+            ap = _sure(self.masks.ap, self.masks.ap_interval)
+            figures += f"; masks: AP {ap}, AP50 {100 * self.masks.ap50:.1f}"
         classes = "1 class" if len(self.measured) == 1 else f"{len(self.measured):,} classes"
         return f"{figures}; {self.num_objects:,} objects of {classes} in {self.count:,} images"
 
@@ -268,8 +276,10 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def _within(interval: Interval | None) -> str:
-    return "" if interval is None else f" ({100 * interval[0]:.1f}–{100 * interval[1]:.1f})"
+def _sure(figure: float, interval: Interval | None) -> str:
+    """Return a figure in per cent with its interval."""
+    within = "" if interval is None else f" ({100 * interval[0]:.1f}–{100 * interval[1]:.1f})"
+    return f"{100 * figure:.1f}{within}"
 
 
 def _as_list(interval: Interval | None) -> list[float] | None:
