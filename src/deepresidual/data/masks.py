@@ -8,7 +8,7 @@ bytes, where the pixels of a mask of a photo are megabytes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -255,6 +255,12 @@ class Runs:
         apart[joined] = apart[joined + 1] = False
         counts = np.diff(np.concatenate([[0], edges[apart], [size[0] * size[1]]]))
         return cls.of(counts if counts[-1] or len(counts) == 1 else counts[:-1], size)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Build it from what :meth:`to_dict` returned."""
+        height, width = fields["size"]
+        return cls((height, width), _as_bytes(fields["counts"]))
 
     def lengths(self) -> NDArray[np.int64]:
         """Return how many pixels are outside, inside, outside and so on."""

@@ -1,5 +1,7 @@
 """Draw objects over their image: an outline in the colour of the class, and a tag with class and score.
 
+An object that has a mask is drawn by it, with a thin line for its box.
+
 Lines and letters grow with the picture, and shrink where many small objects lie side by side. Small pictures
 are enlarged by a whole factor, so that letters can be read. The colours are those of charts, which readers
 without colour vision tell apart; what lies beyond the eighth class repeats them darker and lighter, and each
@@ -20,6 +22,7 @@ from PIL import Image, ImageDraw
 
 from deepresidual.backends.detected import Detected
 from deepresidual.backends.images import decoded
+from deepresidual.explanation.masks import enlarged, paint_mask
 from deepresidual.explanation.text import fitting, font_of, width_of
 from deepresidual.reporting.palette import COLORS, GRAY, LIGHT_GRAY, ink_on, mixed
 
@@ -27,14 +30,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from deepresidual.backends.images import ImageLike
+    from deepresidual.data.masks import Crop
     from deepresidual.data.objects import Objects
 
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 _SMALLEST_PX = 360  # shorter side of a picture at least, by whole factors
+_SMALLEST_MASK_PX = 36  # shorter side of the usual mask
 
 # Shares of a picture's size, the root of its area; and least pixels.
 _LINE, _LEAST_LINE = 0.0045, 2.0
 _LETTERS, _LEAST_LETTERS = 0.020, 11
+_BESIDE_MASK = 0.4  # of the width of its line has the box of an object that is drawn by its mask
 _HALO, _HALO_COLOR, _HALO_OPACITY = 0.3, "#000000", 0.35
 _SMALL_OBJECT = 3.2  # the usual object's shorter side, in letters, below which these shrink
 _FEWEST = 0.6  # how far
@@ -89,15 +95,15 @@ def paint_objects(
 
     Args:
         pixels: ``(H, W, 3)`` uint8 RGB; never changed.
-        objects: The objects, in pixels of the image; what is annotated has no score on its tag.
+        objects: The objects, in pixels of the image; what is annotated has no score on its tag. Of a view,
+            pixels of the view.
         label_names: Name of every class.
         colors: Colour of every class. Default: :func:`class_color`.
 
     Returns:
         ``(f·H, f·W, 3)`` uint8 RGB, f a whole factor, 1 unless the image is small.
     """
-    factor = max(1, -(-_SMALLEST_PX // max(1, min(pixels.shape[:2]))))
-    factor = min(factor, max(1, 4 * _SMALLEST_PX // max(pixels.shape[:2])))
+    factor = _enlargement(objects, pixels.shape[0], pixels.shape[1])
     canvas = np.ascontiguousarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1))
     if not len(objects):
         return canvas
@@ -107,12 +113,38 @@ def paint_objects(
     _, line_px = _measures(objects, height, width)
     # What lies in front of larger ones has its whole outline.
     for row in np.argsort(-objects.areas, kind="stable").tolist():
-        box = _drawn_box(objects.boxes[row], line_px, height, width)
-        _paint_outline(canvas, box, line_px, colors[int(objects.labels[row])])
+        color, own_px = colors[int(objects.labels[row])], line_px
+        if (mask := _mask_of(objects, row)) is not None:
+            paint_mask(canvas, enlarged(mask, factor), color, _outline_px(mask, line_px, factor))
+            own_px = max(1.0, _BESIDE_MASK * line_px)
+        _paint_outline(canvas, _drawn_box(objects.boxes[row], own_px, height, width), own_px, color)
     # The surest on top, where tags cannot but overlap.
     for tag in reversed(place_tags(objects, label_names, height, width, colors)):
         tag.paint(canvas)
     return canvas
+
+
+def _outline_px(mask: Crop, line_px: float, factor: int) -> int:
+    """Return the width of the outline of a mask: of a small one less, so that its surface is seen."""
+    most = min(mask.pixels.shape) * factor // 8
+    return max(1, min(round(line_px), most))
+
+
+def _enlargement(objects: Objects, height: int, width: int) -> int:
+    """Return the factor of a small picture; that of small masks is larger, so that tags leave some of them."""
+    factor = -(-_SMALLEST_PX // max(1, min(height, width)))
+    if factor > 1 and objects.masks is not None and len(objects):
+        sizes = (objects.boxes[:, 2:] - objects.boxes[:, :2]).min(axis=1)
+        factor = max(factor, math.ceil(_SMALLEST_MASK_PX / max(1.0, float(np.median(sizes)))))
+    return max(1, min(factor, 4 * _SMALLEST_PX // max(height, width)))
+
+
+def _mask_of(objects: Objects, row: int) -> Crop | None:
+    """Return the pixels of a mask, in the image or in its view; ``None`` of an object that has none."""
+    if objects.crops is not None:
+        return objects.crops[row]
+    masks = objects.masks
+    return None if masks is None or not masks.known[row] else masks.crop(row)
 
 
 def _measures(objects: Objects, height: int, width: int) -> tuple[int, float]:

@@ -1,7 +1,8 @@
 """Pictures of what a detector missed, took for objects, and found, for the run folder and its report.
 
-What is right is blue, what is wrong is orange. In crops what is annotated is dashed; in whole images a tag
-names the class, with a cross where a detection is wrong, or an object is not found.
+What is right is blue, what is wrong is orange. In crops what is annotated is dashed, or where masks are
+judged a line without a surface; in whole images a tag names the class, with a cross where a detection is
+wrong, or an object is not found.
 """
 
 from __future__ import annotations
@@ -16,16 +17,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from deepresidual.backends.detector import TorchDetector
+from deepresidual.data.augment import Window
 from deepresidual.data.decode import decode
 from deepresidual.data.loader import evaluation_batches
+from deepresidual.data.masks import Runs
 from deepresidual.data.objects import Objects, ObjectsBatch, areas_of
+from deepresidual.data.seen_masks import seen_mask
 from deepresidual.data.source import Split
 from deepresidual.data.source.annotated.split import objects_of
 from deepresidual.data.source.validation import Subset
 from deepresidual.evaluation.objects import DetectionEvaluation
 from deepresidual.evaluation.objects.matching import match
+from deepresidual.evaluation.objects.measure import masked
+from deepresidual.evaluation.objects.rules import Overlap
 from deepresidual.explanation import png
 from deepresidual.explanation.boxes import paint_objects
+from deepresidual.explanation.masks import paint_mask
 
 NUM_SCENES = 12
 """Whole images that are shown with what is annotated and what was found."""
@@ -44,11 +51,12 @@ _USUAL_SCORE = 0.5  # from which on detections are drawn of a class that has no 
 
 
 class _Drawn(NamedTuple):
-    """A box to draw, in pixels of the image."""
+    """A box to draw, in pixels of the image, or the mask of the object in it."""
 
     box: Sequence[float]
     color: str
-    is_dashed: bool
+    is_annotated: bool
+    mask: Runs | None = None
 
 
 def crops_of(split: Split, evaluation: DetectionEvaluation) -> dict[str, bytes]:
@@ -66,11 +74,13 @@ def crops_of(split: Split, evaluation: DetectionEvaluation) -> dict[str, bytes]:
         DataError: An image cannot be read any more.
     """
     crops = {}
-    for name, mistakes in (("false", evaluation.false), ("missed", evaluation.missed)):
+    judged = evaluation.judged
+    for name, mistakes in (("false", judged.false), ("missed", judged.missed)):
         for number, mistake in enumerate(mistakes):
-            is_false = name == "false"
-            boxes = [_Drawn(mistake.true_box, _RIGHT, is_dashed=True)] if mistake.true_box else []
-            boxes.append(_Drawn(mistake.box, _WRONG, is_dashed=not is_false))
+            boxes = []
+            if mistake.true_box:
+                boxes.append(_Drawn(mistake.true_box, _RIGHT, is_annotated=True, mask=mistake.true_mask))
+            boxes.append(_Drawn(mistake.box, _WRONG, is_annotated=name == "missed", mask=mistake.mask))
             pixels = decode(split.read(mistake.index).content)
             crops[f"mistakes/{name}-{number:02d}"] = _crop(pixels, boxes)
     return crops
@@ -97,8 +107,12 @@ def scenes_of(
     """
     indices = np.unique(np.linspace(0, len(split) - 1, min(NUM_SCENES, len(split))).round().astype(int))
     lowest = np.array(
-        [_USUAL_SCORE if row.threshold is None else row.threshold.score for row in evaluation.per_class]
+        [
+            _USUAL_SCORE if row.threshold is None else row.threshold.score
+            for row in evaluation.judged.per_class
+        ]
     )
+    overlap: Overlap = "boxes" if evaluation.masks is None else "masks"
     was_training, scenes = model.network.training, {}
     batches = evaluation_batches(
         Subset(split, indices.tolist()), model.preprocess, batch_size=NUM_SCENES, num_workers=0
@@ -114,19 +128,20 @@ def scenes_of(
             if rows is not None:
                 truth = dataclasses.replace(truth, labels=np.asarray(rows)[truth.labels])
             scores = np.zeros(0) if found.scores is None else found.scores
-            both = _both(truth, found[scores >= lowest[found.labels]], len(lowest))
+            both = _both(truth, found[scores >= lowest[found.labels]], len(lowest), overlap)
             for name, objects in zip(("annotated", "found"), both, strict=True):
                 scenes[f"scene-{place:02d}-{name}"] = _scene(pixels, objects, evaluation.classes)
     model.network.train(was_training)
     return scenes
 
 
-def _both(truth: Objects, found: Objects, num_classes: int) -> tuple[Objects, Objects]:
+def _both(truth: Objects, found: Objects, num_classes: int, overlap: Overlap) -> tuple[Objects, Objects]:
     """Return what is annotated and what is found, with labels from ``num_classes`` on where they are wrong.
 
     An annotated object is wrong where it is not found.
     """
-    matches = match([found], [truth], num_classes)
+    matched = masked(truth) if overlap == "masks" else truth
+    matches = match([found], [matched], num_classes, overlap=overlap)
     taken, right = matches.taken[:, 0], matches.right[:, 0]
     missed = ~matches.truth.ignored
     missed[taken[right]] = False
@@ -148,7 +163,17 @@ def _crop(pixels: NDArray[np.uint8], boxes: Sequence[_Drawn]) -> bytes:
     side = max(_LEAST_PX, (1 + 2 * _AROUND) * max(right - left, bottom - top))
     across, down = (_placed((left + right) / 2, side, width), _placed((top + bottom) / 2, side, height))
     part = Image.fromarray(np.ascontiguousarray(pixels[down[0] : down[1], across[0] : across[1]]))
-    return _drawn(part, (across[0], down[0]), _CROP_PX, boxes)
+    picture, factor = _resized(part, _CROP_PX)
+    corner = (across[0], down[0])
+    canvas = np.array(picture)
+    window = _enlarged(pixels, corner, factor, picture)
+    # Lines of what is annotated lie over the surface of what was found.
+    for each in sorted(boxes, key=lambda each: each.is_annotated):
+        if each.mask is not None:
+            mask = seen_mask(each.mask.crop(), window)
+            paint_mask(canvas, mask, each.color, _LINE, has_surface=not each.is_annotated)
+    with_boxes = [each for each in boxes if each.mask is None]
+    return png(_with_boxes(canvas, corner, factor, with_boxes))
 
 
 def _placed(middle: float, side: float, room: int) -> tuple[int, int]:
@@ -166,8 +191,8 @@ def _scene(pixels: NDArray[np.uint8], objects: Objects, classes: Sequence[str]) 
     image, factor = _resized(Image.fromarray(np.ascontiguousarray(pixels)), side)
     names = [*classes, *(f"{_CROSS} {name}" for name in classes)]
     colors = [_RIGHT] * len(classes) + [_WRONG] * len(classes)
-    boxes = (objects.boxes * factor).astype(np.float32)
-    seen = dataclasses.replace(objects, boxes=boxes, areas=areas_of(boxes))
+    seen = objects.seen(_enlarged(pixels, (0, 0), factor, image))
+    seen = dataclasses.replace(seen, areas=areas_of(seen.boxes))
     return png(paint_objects(np.asarray(image), seen, names, colors))
 
 
@@ -184,29 +209,40 @@ def _resized(image: Image.Image, side: float) -> tuple[Image.Image, float]:
     return image.convert("RGB").resize(size, resampling), factor
 
 
-def _drawn(image: Image.Image, corner: tuple[int, int], side: int, boxes: Sequence[_Drawn]) -> bytes:
-    """Return a PNG of an image, its longer side about ``side``, with boxes.
+def _enlarged(
+    pixels: NDArray[np.uint8], corner: tuple[int, int], factor: float, picture: Image.Image
+) -> Window:
+    """Return the picture of an image, or of the part of it from a corner on, as a view."""
+    size = (pixels.shape[0], pixels.shape[1])
+    shift = (-factor * corner[0], -factor * corner[1])
+    return Window(size, max(picture.size), (factor, factor), shift, (0, 0, *picture.size))
+
+
+def _with_boxes(
+    canvas: NDArray[np.uint8], corner: tuple[int, int], factor: float, boxes: Sequence[_Drawn]
+) -> NDArray[np.uint8]:
+    """Return a picture with boxes.
 
     Args:
-        image: What is shown.
+        canvas: What is shown.
         corner: Where its corner lies in the image that the boxes are of.
-        side: In pixels.
+        factor: Pixels of the picture a pixel of the image.
         boxes: What to draw.
     """
-    image, factor = _resized(image, side)
+    image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
     for each in boxes:
         left, top, right, bottom = (
             round((value - corner[axis % 2]) * factor) for axis, value in enumerate(each.box)
         )
         _draw_box(draw, (left, top, max(left + 1, right - 1), max(top + 1, bottom - 1)), each)
-    return png(np.asarray(image))
+    return np.asarray(image)
 
 
 def _draw_box(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], drawn: _Drawn) -> None:
     """Draw a box in its colour on a dark casing, so that it is seen on any image."""
     left, top, right, bottom = box
-    if not drawn.is_dashed:
+    if not drawn.is_annotated:
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_CASING, width=_LINE + 2)
         draw.rectangle(box, outline=drawn.color, width=_LINE)
         return

@@ -129,8 +129,8 @@ def _measured(
         ap50_interval=interval(*draws.ap50),
         **by_size,
         errors=tuple(ErrorCount(kind, errors.count(kind), gained[kind]) for kind in ERROR_KINDS),
-        false=worst_false(matches, errors, names),
-        missed=worst_missed(matches, errors, names),
+        false=worst_false(matches, errors, names, rules.overlap),
+        missed=worst_missed(matches, errors, names, rules.overlap),
     )
 
 

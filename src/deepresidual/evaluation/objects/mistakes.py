@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from deepresidual.data.masks import Runs
 from deepresidual.evaluation.objects.errors import ERROR_KINDS, Errors
 from deepresidual.evaluation.objects.matching import Matches
+from deepresidual.evaluation.objects.rules import Overlap
 
 Box = tuple[float, float, float, float]
 
 _NUM_SHOWN = 24
+_MASKS = ("mask", "true_mask")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class DetectionMistake:
         score: Score of the detection; ``None`` of an object that was not found.
         true_label: Class of the object that the detection overlaps most; ``None`` where there is none.
         true_box: Box of that object.
+        mask: Mask of the detection, or of the object, where masks are judged.
+        true_mask: Mask of the object that the detection overlaps most.
     """
 
     kind: str
@@ -41,12 +47,23 @@ class DetectionMistake:
     score: float | None = None
     true_label: str | None = None
     true_box: Box | None = None
+    mask: Runs | None = None
+    true_mask: Runs | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its fields as JSON types; masks only where there are some."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name in _MASKS:
+            runs = fields.pop(name)
+            fields |= {} if runs is None else {name: runs.to_dict()}
+        return fields
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DetectionMistake:
-        """Build it from its fields as JSON types."""
+        """Build it from what :meth:`to_dict` returned."""
         boxes = {name: None if fields[name] is None else tuple(fields[name]) for name in ("box", "true_box")}
-        return cls(**{**fields, **boxes})
+        masks = {name: Runs.from_dict(fields[name]) for name in _MASKS if fields.get(name)}
+        return cls(**{**fields, **boxes, **masks})
 
 
 @dataclass(frozen=True)
@@ -64,8 +81,10 @@ class Names:
     image_ids: Sequence[int | str]
 
 
-def worst_false(matches: Matches, errors: Errors, names: Names) -> tuple[DetectionMistake, ...]:
-    """Return the wrong detections of the highest scores."""
+def worst_false(
+    matches: Matches, errors: Errors, names: Names, overlap: Overlap
+) -> tuple[DetectionMistake, ...]:
+    """Return the wrong detections of the highest scores, with masks where these were compared."""
     found, truth = matches.found, matches.truth
     wrong = np.flatnonzero(errors.kind >= 0)
     worst = wrong[np.lexsort((wrong, -found.scores[wrong]))][:_NUM_SHOWN]
@@ -83,13 +102,17 @@ def worst_false(matches: Matches, errors: Errors, names: Names) -> tuple[Detecti
                 float(found.scores[row]),
                 None if thing < 0 else names.labels[truth.labels[thing]],
                 None if thing < 0 else _box(truth.boxes[thing]),
+                found.mask(row) if overlap == "masks" else None,
+                truth.mask(thing) if overlap == "masks" and thing >= 0 else None,
             )
         )
     return tuple(mistakes)
 
 
-def worst_missed(matches: Matches, errors: Errors, names: Names) -> tuple[DetectionMistake, ...]:
-    """Return the largest objects that no detection is near."""
+def worst_missed(
+    matches: Matches, errors: Errors, names: Names, overlap: Overlap
+) -> tuple[DetectionMistake, ...]:
+    """Return the largest objects that no detection is near, with masks where these were compared."""
     truth = matches.truth
     missed = np.flatnonzero(errors.missed)
     worst = missed[np.lexsort((missed, -truth.areas[missed]))][:_NUM_SHOWN]
@@ -101,6 +124,7 @@ def worst_missed(matches: Matches, errors: Errors, names: Names) -> tuple[Detect
             names.image_ids[truth.image[row]],
             _box(truth.boxes[row]),
             names.labels[truth.labels[row]],
+            mask=truth.mask(row) if overlap == "masks" else None,
         )
         for row in worst.tolist()
     )

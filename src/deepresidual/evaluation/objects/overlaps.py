@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepresidual.data.masks import Runs
 from deepresidual.data.objects import Objects
 from deepresidual.errors import ConfigurationError
 
@@ -30,6 +31,7 @@ class Flat:
         ignored: ``(n,)``, whether it is neither right nor wrong to find it: crowds and difficult objects.
         scores: ``(n,)`` float64; zeros of annotated objects.
         num_images: Number of images.
+        images: The objects of each image.
     """
 
     image: NDArray[np.int64]
@@ -39,6 +41,7 @@ class Flat:
     ignored: NDArray[np.bool_]
     scores: NDArray[np.float64]
     num_images: int
+    images: Sequence[Objects] = ()
 
     @classmethod
     def of(cls, images: Sequence[Objects]) -> Flat:
@@ -58,6 +61,7 @@ class Flat:
                 else [np.zeros(len(crowd), np.float32)]
             ).astype(np.float64),
             num_images=len(images),
+            images=images,
         )
 
     def __len__(self) -> int:
@@ -68,6 +72,12 @@ class Flat:
         """``(n,)``, areas of the boxes."""
         product: NDArray[np.float64] = (self.boxes[:, 2:] - self.boxes[:, :2]).prod(axis=1)
         return product
+
+    def mask(self, row: int) -> Runs | None:
+        """Return the mask of an object; ``None``: it has none."""
+        image = int(self.image[row])
+        masks, place = self.images[image].masks, row - int(np.searchsorted(self.image, image))
+        return None if masks is None or not masks.known[place] else masks.runs(place)
 
 
 @dataclass(frozen=True)

@@ -234,10 +234,8 @@ class DetectionEvaluation:
             "ap_interval": _as_list(self.ap_interval),
             "ap50_interval": _as_list(self.ap50_interval),
             "per_class": [row.to_dict() for row in self.per_class],
-            **{
-                name: [dataclasses.asdict(row) for row in getattr(self, name)]
-                for name in ("errors", "false", "missed")
-            },
+            "errors": [dataclasses.asdict(row) for row in self.errors],
+            **{name: [row.to_dict() for row in getattr(self, name)] for name in ("false", "missed")},
         }
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del own["masks"]
