@@ -47,7 +47,7 @@ def print_training(result: RunResult, data: str) -> None:
         print_line(_labelled(done.split, done.in_words()))
         print_line(_labelled("", done.thresholds_in_words()))
     elif isinstance(done, DetectionEvaluation) and run.evaluation:
-        for label, line in zip((done.split, ""), detections_in_words(run.evaluation), strict=False):
+        for label, line in zip((done.split, "", ""), detections_in_words(run.evaluation), strict=False):
             print_line(_labelled(label, line))
     elif done:
         print_line(", ".join(f"{name} {value}" for name, value in done.summary().items()))

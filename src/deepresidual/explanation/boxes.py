@@ -131,7 +131,7 @@ def _outline_px(mask: Crop, line_px: float, factor: int) -> int:
 
 
 def _enlargement(objects: Objects, height: int, width: int) -> int:
-    """Return the factor of a small picture; that of small masks is larger, so that tags leave some of them."""
+    """Return the factor of a small picture; of small masks a larger one, so that tags do not hide them."""
     factor = -(-_SMALLEST_PX // max(1, min(height, width)))
     if factor > 1 and objects.masks is not None and len(objects):
         sizes = (objects.boxes[:, 2:] - objects.boxes[:, :2]).min(axis=1)

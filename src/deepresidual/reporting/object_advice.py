@@ -11,7 +11,7 @@ from typing import Any
 
 from deepresidual.reporting.advice import MOST, Advice, data_argument
 from deepresidual.reporting.pages import rounded_percent
-from deepresidual.runs.detections import usual_score
+from deepresidual.runs.detections import judged, usual_score
 from deepresidual.runs.read import RunFiles
 from deepresidual.runs.repeat import command_again
 
@@ -32,17 +32,17 @@ def object_advice(files: RunFiles) -> list[Advice]:
     evaluation = files.evaluation
     if not evaluation or not evaluation["num_objects"]:
         return []
-    data = data_argument(files)
+    data, figures = data_argument(files), judged(evaluation)
     rules = (
         _train_on(files, data),
-        _untested(evaluation),
-        _hold_out_more(evaluation, data),
-        _look_for_unannotated(evaluation),
+        _untested(figures),
+        _hold_out_more(figures, data),
+        _look_for_unannotated(figures, "box" if figures is evaluation else "mask"),
         _begin_with_photos(files, data),
         _learn_longer(files, data),
-        _larger_images(files, evaluation, data),
-        _more_detections(files, evaluation),
-        _few_objects(evaluation),
+        _larger_images(files, figures, data),
+        _more_detections(files, figures),
+        _few_objects(figures),
     )
     return [rule for rule in rules if rule is not None][:MOST]
 
@@ -72,7 +72,7 @@ def find_commands(model: str, evaluation: Mapping[str, Any]) -> list[tuple[str, 
     ]
 
 
-def _untested(evaluation: dict[str, Any]) -> Advice | None:
+def _untested(evaluation: Mapping[str, Any]) -> Advice | None:
     lacking = [row["name"] for row in evaluation["per_class"] if not row["num_objects"]]
     if not lacking:
         return None
@@ -84,7 +84,7 @@ def _untested(evaluation: dict[str, Any]) -> Advice | None:
     )
 
 
-def _hold_out_more(evaluation: dict[str, Any], data: str) -> Advice | None:
+def _hold_out_more(evaluation: Mapping[str, Any], data: str) -> Advice | None:
     """Advise more held-out images where there are too few objects for any figure."""
     objects, images = evaluation["num_objects"], evaluation["count"]
     if objects >= _FEW_HELD_OUT:
@@ -97,16 +97,17 @@ def _hold_out_more(evaluation: dict[str, Any], data: str) -> Advice | None:
     )
 
 
-def _look_for_unannotated(evaluation: dict[str, Any]) -> Advice | None:
+def _look_for_unannotated(evaluation: Mapping[str, Any], annotation: str) -> Advice | None:
     """Advise a look at sure detections where nothing is annotated: often something is there."""
     surest = evaluation.get("false") or []
     suspected = [row for row in surest if row["kind"] == "background" and (row["score"] or 0) >= _SURE]
     if len(suspected) < _SUSPECTED or 2 * len(suspected) < len(surest):
         return None
     return Advice(
-        "Look whether objects lack their box.",
+        f"Look whether objects lack their {annotation}.",
         f"Of its {len(surest)} surest false detections {len(suspected)} lie where nothing is annotated. An "
-        "object without a box counts as a false detection, and in training teaches not to find such ones.",
+        f"object without a {annotation} counts as a false detection, and in training teaches not to find "
+        "such ones.",
         section="mistakes",
     )
 
@@ -138,19 +139,20 @@ def _train_on(files: RunFiles, data: str) -> Advice | None:
 def _learn_longer(files: RunFiles, data: str) -> Advice | None:
     """Advise more time where AP was still rising at the end."""
     rows = [row for row in files.held_out if row["split"] == files.held_out[0]["split"] and "ap" in row]
-    earlier = [row["ap"] for row in rows if row["step"] <= 0.8 * files.record["total_steps"]]
-    if not earlier or rows[-1]["ap"] - max(earlier) < _STILL_RISING:
+    name = "mask_ap" if rows and all("mask_ap" in row for row in rows) else "ap"
+    earlier = [row[name] for row in rows if row["step"] <= 0.8 * files.record["total_steps"]]
+    if not earlier or rows[-1][name] - max(earlier) < _STILL_RISING:
         return None
     epochs = f"{2 * rows[-1]['epoch']:.0f}"
     return Advice(
         "Give it more time.",
-        f"AP rose from {rounded_percent(max(earlier))} to {rounded_percent(rows[-1]['ap'])} in the last "
+        f"AP rose from {rounded_percent(max(earlier))} to {rounded_percent(rows[-1][name])} in the last "
         "fifth of the run: it had not finished learning.",
         command_again(files.record, data, {"--epochs": epochs}),
     )
 
 
-def _larger_images(files: RunFiles, evaluation: dict[str, Any], data: str) -> Advice | None:
+def _larger_images(files: RunFiles, evaluation: Mapping[str, Any], data: str) -> Advice | None:
     """Advise larger images where small objects are found less well than others."""
     small = evaluation["ap_small"]
     larger = [value for size in ("medium", "large") if (value := evaluation[f"ap_{size}"]) is not None]
@@ -168,7 +170,7 @@ def _larger_images(files: RunFiles, evaluation: dict[str, Any], data: str) -> Ad
     )
 
 
-def _more_detections(files: RunFiles, evaluation: dict[str, Any]) -> Advice | None:
+def _more_detections(files: RunFiles, evaluation: Mapping[str, Any]) -> Advice | None:
     """Say where images have about as many detections as a detector gives at most."""
     most = (files.plan["spec"].get("detections") or {}).get("most")
     if type(most) is not int or not evaluation["count"]:
@@ -182,7 +184,7 @@ def _more_detections(files: RunFiles, evaluation: dict[str, Any]) -> Advice | No
     )
 
 
-def _few_objects(evaluation: dict[str, Any]) -> Advice | None:
+def _few_objects(evaluation: Mapping[str, Any]) -> Advice | None:
     rows = [row for row in evaluation["per_class"] if 0 < row["num_objects"] < _FEW_OBJECTS]
     if not rows:
         return None

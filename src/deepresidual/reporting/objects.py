@@ -13,7 +13,7 @@ from deepresidual.reporting.classification import AT_ONCE, LISTED, Pictures
 from deepresidual.reporting.object_charts import MOST_CURVES, draw_precision
 from deepresidual.reporting.pages import rounded_percent
 from deepresidual.reporting.pictures import embedded
-from deepresidual.runs.detections import found_at_thresholds
+from deepresidual.runs.detections import found_at_thresholds, judged
 
 _SIZES = (
     ("small", "below 32×32 pixels"),
@@ -24,7 +24,7 @@ _SIZES = (
 _KINDS = {
     "background": ("nothing there", "a detection where nothing is annotated"),
     "missed": ("missed", "an object that no detection is near"),
-    "place": ("place", "the right class, and the box overlaps the object by less than half"),
+    "place": ("place", "the right class, and it overlaps the object by less than half"),
     "class": ("class", "the right place, and another class"),
     "both": ("class and place", "near an object of another class"),
     "twice": ("twice", "one object found a second time"),
@@ -41,7 +41,7 @@ def object_headline(evaluation: Mapping[str, Any]) -> str:
     if found is None:
         return f"There is no object to find in {images}"
     if not found.num_right:
-        ap50 = rounded_percent(evaluation["ap50"])
+        ap50 = rounded_percent(judged(evaluation)["ap50"])
         return f"None of {found.num_objects:,} objects in {images} is found: AP50 {ap50}"
     return (
         f"It finds {found.num_right:,} of {found.num_objects:,} objects in {images}, "
@@ -70,17 +70,23 @@ def object_verdict(evaluation: Mapping[str, Any]) -> str:
     """Return what AP50 is and how sure it is, and what it means; empty without an object."""
     if not evaluation["num_objects"]:
         return ""
-    interval = evaluation.get("ap50_interval")
+    figures = judged(evaluation)
+    interval = figures.get("ap50_interval")
     likely = ""
     if interval and rounded_percent(interval[0]) != rounded_percent(interval[1]):
         likely = (
             f"; other images would likely give between {rounded_percent(interval[0])} "
             f"and {rounded_percent(interval[1])}"
         )
+    right = "it has the class of an object and overlaps it by half or more."
+    if figures is not evaluation:
+        right = (
+            "it has the class of an object and its mask overlaps that of the object by half or more; "
+            f"judged by boxes, AP50 is {rounded_percent(evaluation['ap50'])}."
+        )
     return (
         "Detections count from the score on that suits their class best. Over all scores the mean precision "
-        f"(AP50) is {rounded_percent(evaluation['ap50'])}{likely}. A detection is right if it has the class "
-        "of an object and overlaps it by half or more."
+        f"(AP50) is {rounded_percent(figures['ap50'])}{likely}. A detection is right if {right}"
     )
 
 
@@ -91,21 +97,24 @@ def object_parts(evaluation: Mapping[str, Any], pictures: Pictures) -> dict[str,
         evaluation: The document, checked.
         pictures: The pictures beside it.
     """
-    rows = [_class_row(row) for row in evaluation["per_class"]]
+    figures = judged(evaluation)
+    of_boxes = {row["name"]: row for row in evaluation["per_class"]}
+    rows = [_class_row(row) | {"of_boxes": of_boxes[row["name"]]} for row in figures["per_class"]]
     rows.sort(key=lambda row: (row["ap"] is None, row["ap"], row["name"]))
-    most_objects = sorted(evaluation["per_class"], key=lambda row: -row["num_objects"])[:MOST_CURVES]
-    wrong, missed = (_mistakes(evaluation, name, pictures) for name in ("false", "missed"))
+    most_objects = sorted(figures["per_class"], key=lambda row: -row["num_objects"])[:MOST_CURVES]
+    wrong, missed = (_mistakes(figures, name, pictures) for name in ("false", "missed"))
     scenes = _scenes(pictures)
     return {
-        "evaluation": evaluation,
+        "evaluation": figures,
+        "by_masks": figures is not evaluation,
         "lead": object_verdict(evaluation),
-        "interval": evaluation.get("ap50_interval"),
+        "interval": figures.get("ap50_interval"),
         "rows": rows[:LISTED],
         "more_rows": rows[LISTED:],
         "sizes": _size_rows(evaluation),
         "precision": draw_precision(most_objects),
         "num_curves": min(len(rows), MOST_CURVES),
-        "kinds": _kind_rows(evaluation),
+        "kinds": _kind_rows(figures),
         "images": _images(evaluation),
         "wrong": wrong,
         "missed": missed,
@@ -129,6 +138,25 @@ def object_figures(evaluation: Mapping[str, Any]) -> dict[str, str]:
     figures = {
         "split": str(evaluation["split"]),
         "rules": _RULES.get(evaluation["metric"], evaluation["metric"]),
+    }
+    if masks := evaluation.get("masks"):
+        figures |= {f"{title}, masks": value for title, value in _precisions(masks).items()}
+        figures |= {f"{title}, boxes": value for title, value in _precisions(evaluation).items()}
+    else:
+        figures |= _precisions(evaluation)
+    if evaluation["loss"] is not None:
+        figures["loss"] = f"{evaluation['loss']:.4f}"
+    return {
+        **figures,
+        "objects": f"{evaluation['num_objects']:,}",
+        "detections measured": f"{evaluation['num_found']:,}",
+        "images, each counted once": f"{evaluation['count']:,}",
+    }
+
+
+def _precisions(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """Return average precisions with their intervals, and average recalls, by boxes or by masks."""
+    figures = {
         "AP, IoU .50 to .95": _percent(evaluation["ap"]),
         "AP50": _percent(evaluation["ap50"]),
         "AP75": _percent(evaluation["ap75"]),
@@ -140,14 +168,7 @@ def object_figures(evaluation: Mapping[str, Any]) -> dict[str, str]:
     for name, title in (("ar1", "AR, 1 detection"), ("ar10", "AR, 10 detections"), ("ar", "AR")):
         if evaluation.get(name) is not None:
             figures[title] = _percent(evaluation[name])
-    if evaluation["loss"] is not None:
-        figures["loss"] = f"{evaluation['loss']:.4f}"
-    return {
-        **figures,
-        "objects": f"{evaluation['num_objects']:,}",
-        "detections measured": f"{evaluation['num_found']:,}",
-        "images, each counted once": f"{evaluation['count']:,}",
-    }
+    return figures
 
 
 def _class_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,16 +177,18 @@ def _class_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _size_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return objects, AP and average recall by size; none where only one size has objects."""
+    figures = judged(evaluation)
     rows = [
         {
             "name": name,
             "what": what,
-            "count": evaluation.get(f"num_{name}"),
-            "ap": evaluation[f"ap_{name}"],
-            "ar": evaluation[f"ar_{name}"],
+            "count": figures.get(f"num_{name}"),
+            "ap": figures[f"ap_{name}"],
+            "ar": figures[f"ar_{name}"],
+            "ap_of_boxes": evaluation[f"ap_{name}"],
         }
         for name, what in _SIZES
-        if evaluation.get(f"ap_{name}") is not None
+        if figures.get(f"ap_{name}") is not None
     ]
     return rows if len(rows) > 1 else []
 
@@ -207,7 +230,7 @@ def _why(row: Mapping[str, Any]) -> str:
         case "twice":
             return "found twice"
         case "place":
-            return "box too far off"
+            return "mask too far off" if "mask" in row else "box too far off"
         case "class":
             return f"is {row['true_label']}"
         case _:

@@ -21,6 +21,7 @@ __all__ = [
     "detections_in_words",
     "found_at_thresholds",
     "is_detection",
+    "judged",
     "usual_score",
 ]
 
@@ -64,6 +65,7 @@ DETECTIONS: dict[str, Kind] = {
     "errors?": [{"kind": str, "count": _COUNT, "gain": _SHARE}],
     "false?": [_MISTAKE],
     "missed?": [_MISTAKE],
+    "masks?": ({}, None),
 }
 """An evaluation of a detector; a figure is null where there is nothing to measure."""
 
@@ -74,6 +76,18 @@ def check_detections(evaluation: Mapping[str, Any]) -> None:
     Raises:
         RecordError: Naming the field.
     """
+    _check(evaluation)
+    if (masks := evaluation.get("masks")) is None:
+        return
+    try:
+        _check(masks)
+    except RecordError as error:
+        raise RecordError(f"in masks {error}") from error
+    if [row["name"] for row in masks["per_class"]] != [row["name"] for row in evaluation["per_class"]]:
+        raise RecordError("in masks the classes are others than in per_class")
+
+
+def _check(evaluation: Mapping[str, Any]) -> None:
     check(evaluation, DETECTIONS)
     for owner in (evaluation, *evaluation["per_class"]):
         for name in ("ap_interval", "ap50_interval"):
@@ -83,6 +97,11 @@ def check_detections(evaluation: Mapping[str, Any]) -> None:
         curve = row.get("curve")
         if curve and len(curve["recall"]) != len(curve["precision"]):
             raise RecordError(f"the curve of {row['name']!r} has not as many values of both")
+
+
+def judged(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a detector is judged by: its figures by masks where it finds some, else by boxes."""
+    return evaluation.get("masks") or evaluation
 
 
 def is_detection(run: RunFiles) -> bool:
@@ -109,6 +128,7 @@ class FoundAtThresholds:
 
 def found_at_thresholds(evaluation: Mapping[str, Any]) -> FoundAtThresholds | None:
     """Return what is found at the classes' thresholds; ``None`` where there is no image or no object."""
+    evaluation = judged(evaluation)
     if not evaluation["count"] or not evaluation["num_objects"]:
         return None
     right = taken = 0
@@ -124,7 +144,7 @@ def usual_score(evaluation: Mapping[str, Any]) -> float | None:
     """Return the threshold of the class of the usual object, the median; ``None`` where no class has one."""
     rows = sorted(
         (row["threshold"]["score"], row["num_objects"])
-        for row in evaluation["per_class"]
+        for row in judged(evaluation)["per_class"]
         if row.get("threshold")
     )
     half, passed = sum(count for _, count in rows) / 2, 0
@@ -137,13 +157,19 @@ def usual_score(evaluation: Mapping[str, Any]) -> float | None:
 
 def detections_in_words(evaluation: Mapping[str, Any]) -> list[str]:
     """Return the figures with their intervals, and how many objects are found, a line each."""
-    figures = ", ".join(
+    of = f"{evaluation['num_objects']:,} objects in {evaluation['count']:,} images"
+    lines = [f"{_figures_in_words(evaluation)}; {of}"]
+    if masks := evaluation.get("masks"):
+        lines = [f"masks {_figures_in_words(masks)}; {of}", f"boxes {_figures_in_words(evaluation)}"]
+    found = _found_in_words(judged(evaluation))
+    return [*lines, *([found] if found else [])]
+
+
+def _figures_in_words(evaluation: Mapping[str, Any]) -> str:
+    return ", ".join(
         f"{title} {100 * evaluation[name]:.1f} %{_within(evaluation.get(f'{name}_interval'))}"
         for title, name in (("AP50", "ap50"), ("AP", "ap"))
     )
-    of = f"{evaluation['num_objects']:,} objects in {evaluation['count']:,} images"
-    found = _found_in_words(evaluation)
-    return [f"{figures}; {of}", *([found] if found else [])]
 
 
 def _found_in_words(evaluation: Mapping[str, Any]) -> str:

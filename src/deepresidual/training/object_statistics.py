@@ -29,6 +29,7 @@ class ObjectStatistics:
         is_all: Whether these are all of the split.
         counts: ``(N,)``: objects of each image, crowds left out.
         by_class: ``(K,)``: objects of each class.
+        num_masks: Objects that have a mask.
         sizes_px: Root of the area of every object as the network sees it, in pixels of its input.
     """
 
@@ -36,6 +37,7 @@ class ObjectStatistics:
     is_all: bool
     counts: NDArray[np.int64]
     by_class: NDArray[np.int64]
+    num_masks: int
     sizes_px: NDArray[np.float64]
 
 
@@ -50,7 +52,7 @@ def object_statistics(split: Split, num_classes: int, preprocess: Preprocess) ->
         preprocess: How the network sees them.
     """
     chosen = np.unique(np.linspace(0, len(split) - 1, min(_MOST_READ, len(split))).round().astype(int))
-    counts, labels, sizes = [], [np.empty(0, np.int64)], [np.empty(0)]
+    counts, labels, sizes, num_masks = [], [np.empty(0, np.int64)], [np.empty(0)], 0
     for index in chosen.tolist():
         try:
             sample = split.read(index)
@@ -66,12 +68,14 @@ def object_statistics(split: Split, num_classes: int, preprocess: Preprocess) ->
         sides = np.maximum(objects.boxes[:, 2:] - objects.boxes[:, :2], 0)
         counts.append(len(objects))
         labels.append(objects.labels)
+        num_masks += 0 if objects.masks is None else int(objects.masks.known.sum())
         sizes.append(scale * np.sqrt(sides.prod(axis=1)))
     return ObjectStatistics(
         len(counts),
         len(counts) == len(split),
         np.array(counts, np.int64),
         np.bincount(np.concatenate(labels), minlength=num_classes),
+        num_masks,
         np.concatenate(sizes),
     )
 
@@ -99,6 +103,8 @@ def objects_in_words(
         if by_name[name]
     ]
     lines.append(f"{statistics.counts.mean():.1f} in each, {int(statistics.counts.max()):,} at most")
+    if statistics.num_masks:
+        lines.append(_masks_in_words(total - statistics.num_masks, total))
     low, middle, high = np.percentile(statistics.sizes_px, [5, 50, 95])
     lines.append(
         f"seen at {_sides(preprocess)} they are {low:.0f} to {high:.0f} px large, half of them over "
@@ -110,6 +116,13 @@ def objects_in_words(
             f"{tiny:.0%} are below {_TINY_PX} px, and few of such are found; --image-px shows them larger"
         )
     return lines
+
+
+def _masks_in_words(num_without: int, total: int) -> str:
+    if not num_without:
+        return "their masks are learned, too; --task detect learns boxes alone"
+    teach = "teaches its box" if num_without == 1 else "teach their boxes"
+    return f"their masks are learned, too; {num_without:,} of {total:,} objects have none and {teach} alone"
 
 
 def _sides(preprocess: Preprocess) -> str:
