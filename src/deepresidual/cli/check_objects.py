@@ -35,6 +35,12 @@ def print_objects(objects: Mapping[str, ObjectCounts]) -> None:
             for name, counts in objects.items()
         ],
     )
+    if any(counts.masks for counts in objects.values()):
+        parts = [
+            f"{counts.masks:,} of {counts.objects - counts.crowd:,} in {name}"
+            for name, counts in objects.items()
+        ]
+        print_line(f"objects with a mask: {', '.join(parts)}")
     _print_classes(objects)
     if "train" in objects:
         counts = objects["train"]

@@ -7,12 +7,13 @@ what shows only beside the pixels, and in the whole: sizes that differ, objects 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepresidual.data.check_masks import JudgedMasks, findings_of_masks, judge_masks
 from deepresidual.data.decode import read_header
 from deepresidual.data.expectation import other_spellings
 from deepresidual.data.objects import Objects
@@ -48,14 +49,16 @@ class JudgedObjects:
     """The objects of an image, beside its pixels.
 
     Attributes:
-        objects: In pixels of the upright image.
+        objects: In pixels of the upright image, without masks.
         size: Height and width of the upright image.
         findings: Kind and clause of what is wrong between the annotations and the file.
+        masks: What is known of their masks.
     """
 
     objects: Objects
     size: tuple[int, int]
     findings: tuple[tuple[str, str], ...]
+    masks: JudgedMasks
 
 
 def judge_objects(split: Split, index: int, sample: EncodedSample) -> JudgedObjects:
@@ -63,7 +66,8 @@ def judge_objects(split: Split, index: int, sample: EncodedSample) -> JudgedObje
     header = read_header(sample.content)
     annotation = annotation_of(split, index)
     findings = () if annotation is None else tuple(_size_findings(annotation, header))
-    return JudgedObjects(sample.target, header.upright, findings)
+    objects: Objects = sample.target
+    return JudgedObjects(replace(objects, masks=None), header.upright, findings, judge_masks(objects))
 
 
 def annotation_of(split: Split, index: int) -> Annotation | None:
@@ -113,6 +117,13 @@ def _same_boxes(boxes: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
         yield row, int(same[row].argmax())
 
 
+def _masks_apart(judged: JudgedObjects, classes: Sequence[str]) -> Iterator[str]:
+    """Yield a clause for every object whose mask is not that of its box."""
+    for row, difference in judged.masks.differing:
+        edges = ", ".join(f"{edge:g}" for edge in judged.objects.boxes[row].round(1).tolist())
+        yield f"the mask of one {classes[judged.objects.labels[row]]} {difference} ({edges})"
+
+
 # -- a data set -------------------------------------------------------------------------------------------
 
 
@@ -130,6 +141,7 @@ class ObjectCounts:
         medium: Share from there to 96² px.
         large: Share from there on.
         side_px: Side of a square as large as an object, in pixels: the 5th, 50th and 95th percentile.
+        masks: How many have a mask, crowds not counted.
         per_class: Objects of every class, crowds not counted.
         images_per_class: Images that have the class.
     """
@@ -143,6 +155,7 @@ class ObjectCounts:
     medium: float
     large: float
     side_px: tuple[float, float, float]
+    masks: int
     per_class: Mapping[str, int]
     images_per_class: Mapping[str, int]
 
@@ -179,6 +192,8 @@ class ObjectsCheck:
                     yield kind, name, key, detail
                 for kind, detail in _twice(judged[index].objects, self._source.classes):
                     yield kind, name, key, detail
+                for detail in _masks_apart(judged[index], self._source.classes):
+                    yield "mask-box-differs", name, key, detail
             yield from self._of_split(name)
 
     def annotation_sets(self) -> tuple[list[str], dict[str, NDArray[np.int64]]]:
@@ -234,6 +249,7 @@ class ObjectsCheck:
             medium=round(float(medium), 4),
             large=round(float(large), 4),
             side_px=(round(float(low), 1), round(float(middle), 1), round(float(high), 1)),
+            masks=self._masks(name).num_known,
             per_class=per_class,
             images_per_class=images_per_class,
         )
@@ -260,6 +276,11 @@ class ObjectsCheck:
             detail = f"{counts.crowd:,} of {_counted(counts.objects, 'object')} are crowds"
             yield "crowd-share", name, "", f"{detail}, which are neither learned nor measured"
         yield from self._tiny(name, counts.objects)
+        yield from ((kind, name, "", detail) for kind, detail in findings_of_masks(self._masks(name)))
+
+    def _masks(self, name: str) -> JudgedMasks:
+        """Return the counts of the masks of a split."""
+        return sum((judged.masks for judged in self._judged[name].values()), JudgedMasks())
 
     def _tiny(self, name: str, num_objects: int) -> Iterator[Found]:
         """Yield a finding where many objects are tiny at the size at which a network usually sees them."""
