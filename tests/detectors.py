@@ -126,8 +126,10 @@ def _draw_squares(
     return drawn
 
 
-def tiny_detector(label_names: tuple[str, ...] = ("cat", "dog", "hen"), side_px: int = 64) -> TorchDetector:
+def tiny_detector(
+    label_names: tuple[str, ...] = ("cat", "dog", "hen"), side_px: int = 64, spec: DetectorSpec = TINY_PYRAMID
+) -> TorchDetector:
     """Return a detector with first weights, which finds something everywhere and is sure of nothing."""
-    network = create(dataclasses.replace(TINY_PYRAMID, num_classes=len(label_names)), seed=1)
+    network = create(dataclasses.replace(spec, num_classes=len(label_names)), seed=1)
     mean = std = (0.5, 0.5, 0.5)
     return TorchDetector(network, label_names, Preprocess(side_px, side_px, mean, std, fit="whole"))

@@ -9,12 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from deepresidual.data.check import KINDS, CheckReport, check
 from deepresidual.data.check_kinds import OBJECT_KINDS
+from deepresidual.data.check_masks import JudgedMasks, judge_masks
+from deepresidual.data.masks import Masks
 from deepresidual.data.near_copies import are_alike, small_picture
+from deepresidual.data.objects import Objects
 from deepresidual.data.source import open_source
 from tests.data.annotations import HEIGHT, WIDTH, image, voc_xml, voc_year, yolo_split
 from tests.data.pictures import encode, waves
@@ -363,3 +367,90 @@ def test_a_report_without_boxes_has_no_objects(tmp_path: Path) -> None:
 
 def test_kinds_of_boxes_are_kinds() -> None:
     assert set(OBJECT_KINDS) <= set(KINDS)
+
+
+# -- masks -------------------------------------------------------------------------------------------------
+
+Corners: TypeAlias = list[tuple[float, float]]
+
+
+def diamond(left: float, top: float, width: float, height: float) -> Corners:
+    across, down = left + width / 2, top + height / 2
+    return [(left, down), (across, top), (left + width, down), (across, top + height)]
+
+
+def with_masks(shape: Callable[[float, float, float, float], Corners] = diamond) -> dict[str, Document]:
+    """Return documents in which every object has a mask."""
+    contents = documents()
+    for document in contents.values():
+        for row in document["annotations"]:
+            left, top, width, height = row["bbox"]
+            row["segmentation"] = [[value for corner in shape(left, top, width, height) for value in corner]]
+    return contents
+
+
+def rectangle(left: float, top: float, width: float, height: float) -> Corners:
+    return [(left, top), (left + width, top), (left + width, top + height), (left, top + height)]
+
+
+def test_good_masks_are_nothing_to_find_fault_with(tmp_path: Path) -> None:
+    report = check(written(tmp_path / "data", with_masks()), num_workers=0)
+    assert report.findings == ()
+    assert report.objects is not None
+    assert (report.objects["train"].masks, report.objects["val"].masks) == (32, 6)
+
+
+CAT_BOX = "(1, 2, 11, 22)"
+
+
+@pytest.mark.parametrize(
+    ("polygon", "detail"),
+    [
+        ([1, 2, 16, 2, 16, 22, 1, 22], f"the mask of one cat reaches 5 px out of its box {CAT_BOX}"),
+        ([1, 2, 5, 2, 5, 9, 1, 9], f"the mask of one cat spans 4×7 px, and its box 10×20 {CAT_BOX}"),
+        ([1, 2, 2, 2, 11, 22, 10.5, 22], ""),  # thin
+        ([1.2, 2, 1.4, 2, 1.4, 2.2, 1.2, 2.2], f"the mask of one cat covers no pixel {CAT_BOX}"),
+        ([0.2, 1.2, 11.8, 1.2, 11.8, 22.8, 0.2, 22.8], ""),  # rounded
+    ],
+)
+def test_a_mask_apart_from_its_box_is_named(tmp_path: Path, polygon: list[float], detail: str) -> None:
+    contents = with_masks()
+    contents["train"]["annotations"][8]["segmentation"] = [polygon]
+    report = check(written(tmp_path / "data", contents), num_workers=0)
+    assert [(finding.kind, finding.key, finding.detail) for finding in report.findings] == (
+        [("mask-box-differs", "train/train-04.jpg", detail)] if detail else []
+    )
+    assert report.ok
+
+
+def test_a_line_in_a_large_box_is_named() -> None:
+    lines = [np.array(corners, np.float64) for corners in ([(0, 0), (2, 0), (200, 198), (200, 200)],)]
+    objects = Objects(np.array([[0, 0, 200, 200]]), [0], masks=Masks.of([lines]).on((200, 200)))
+    ((row, clause),) = judge_masks(objects).differing
+    assert (row, clause[:6], clause[-11:]) == (0, "fills ", " of its box")
+
+
+def test_objects_without_masks_are_counted_where_others_have_one(tmp_path: Path) -> None:
+    contents = with_masks()
+    for row in contents["train"]["annotations"][:3]:
+        row["segmentation"] = []
+    contents["train"]["annotations"][3].update(segmentation=[], iscrowd=1)
+    (finding,) = check(written(tmp_path / "data", contents), num_workers=0).findings
+    assert (finding.kind, finding.split, finding.detail) == (
+        "mask-missing",
+        "train",
+        "3 of 31 objects have no mask, and the others have one; of these only boxes are learned and measured",
+    )
+
+
+def test_masks_that_are_boxes_are_suspected_where_most_are(tmp_path: Path) -> None:
+    (finding,) = check(written(tmp_path / "data", with_masks(rectangle)), num_workers=0).findings
+    assert (finding.kind, finding.split) == ("mask-is-box", "train")
+    assert finding.detail == (
+        "32 of 32 masks cover their whole box, as boxes do that were exported as polygons; --task detect "
+        "learns boxes alone"
+    )
+
+
+def test_counts_of_images_are_added_up() -> None:
+    assert JudgedMasks(3, 2, 1, ((0, "covers no pixel"),)) + JudgedMasks(4, 4, 0) == JudgedMasks(7, 6, 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -58,3 +61,41 @@ def test_what_lies_outside_of_the_image_is_nothing() -> None:
 def test_there_are_as_many_masks_as_boxes(count: int) -> None:
     cells = np.zeros((count, 4, 4), np.float32)
     assert len(pasted_masks(cells, np.zeros((count, 4), np.float32), SIZE)) == count
+
+
+_PHOTO = """
+import resource, sys
+import numpy as np
+from deepresidual.data.objects import Objects
+from deepresidual.data.pasted_masks import pasted_masks
+from deepresidual.explanation.boxes import paint_objects
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+size, random = (3000, 4000), np.random.default_rng(0)
+row, column = np.mgrid[:28, :28]
+discs = random.uniform(8, 14, 100)[:, None, None] - np.hypot(row - 13.5, column - 13.5)
+corners = random.uniform(0, 1, (100, 2)) * (3000, 2200)
+boxes = np.concatenate([corners, corners + random.uniform(100, 800, (100, 2))], axis=1)
+boxes[:5] = (0, 0, 4000, 3000)
+paint_objects(np.zeros((8, 8, 3), np.uint8), Objects([[1, 1, 5, 5]], [0]), ["cat"])
+photo = np.zeros((*size, 3), np.uint8)
+before = peak_mb()
+masks = pasted_masks((1 / (1 + np.exp(-discs))).astype(np.float32), boxes, size)
+pasted = peak_mb()
+assert (masks.areas() > 1000).all() and masks.areas()[0] > 4_000_000
+paint_objects(photo, Objects(boxes, [0] * 100, scores=[0.5] * 100, masks=masks), ["cat"])
+print(round(pasted - before), round(peak_mb() - before))
+"""
+
+
+@pytest.mark.test_all
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
+def test_a_hundred_masks_of_a_photo_of_12_megapixels_take_little_memory() -> None:
+    """The pixels of all of them together, as torchvision pastes them, are 4.8 GB."""
+    done = subprocess.run([sys.executable, "-c", _PHOTO], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pasted_mb, drawn_mb = map(int, done.stdout.split())
+    assert pasted_mb < 150
+    assert drawn_mb < 300

@@ -8,15 +8,18 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from deepresidual.backends.detected import Detected, FileDetected
+from deepresidual.data.masks import Masks
 from deepresidual.data.objects import Objects
 from deepresidual.errors import ConfigurationError
 from deepresidual.prediction import ComputeSettings, ObjectOutputs
 from deepresidual.prediction.object_rows import coco_results
-from tests.detectors import tiny_detector
+from tests.detectors import TINY_MASKS, tiny_detector
 
 NAMES = ("cat", "dog")
 
@@ -86,3 +89,41 @@ def test_what_decides_the_boxes_is_in_the_fingerprint() -> None:
     assert outputs.fingerprint() == same.fingerprint()
     assert outputs.fingerprint() != other.fingerprint()
     assert outputs.fingerprint()["min_score"] == 0.3
+
+
+def with_masks(path: str) -> FileDetected:
+    """Return a file of 480 × 640 pixels in which a dog was found, with a mask, and a cat without one."""
+    corners = np.array([(10, 20), (110, 20), (110, 220), (10, 220)], np.float64)
+    objects = Objects(
+        np.array([(10, 20, 110, 220), (300, 300, 310, 320)], np.float32),
+        np.array([1, 0]),
+        scores=np.array([0.9, 0.8]),
+        masks=Masks.of([[corners], None]).on((480, 640)),
+    )
+    return FileDetected(path, Detected(objects, NAMES, 480, 640))
+
+
+def test_masks_are_in_all_files_but_csv(tmp_path: Path) -> None:
+    outputs = ObjectOutputs(tiny_detector(spec=TINY_MASKS), settings=ComputeSettings())
+    files = [with_masks("7.jpg"), result("9.jpg"), FileDetected("11.jpg", None, "the file is empty")]
+    for suffix in ("json", "jsonl", "parquet", "csv"):
+        with outputs.opened(tmp_path / f"found.{suffix}", len(files)) as write:
+            for each in files:
+                write(each)
+    dog, cat = json.loads((tmp_path / "found.json").read_text())
+    assert coco_mask.area(dog["segmentation"]) == 100 * 200
+    assert coco_mask.toBbox(dog["segmentation"]).tolist() == dog["bbox"] == [10, 20, 100, 200]
+    assert "segmentation" not in cat
+    line = json.loads((tmp_path / "found.jsonl").read_text().splitlines()[0])
+    assert [row.get("mask") for row in line["objects"]] == [dog["segmentation"], None]
+    table = pq.read_table(tmp_path / "found.parquet").to_pylist()
+    assert [row["mask"] for row in table] == [dog["segmentation"], None, None, None]
+    assert [row["error"] for row in table] == ["", "", "", "the file is empty"]
+    assert "mask" not in (tmp_path / "found.csv").read_text()
+
+
+def test_a_table_of_a_detector_of_boxes_has_no_column_of_masks(tmp_path: Path) -> None:
+    outputs = ObjectOutputs(tiny_detector(), settings=ComputeSettings())
+    with outputs.opened(tmp_path / "found.parquet", 1) as write:
+        write(result("7.jpg", (0, 0, 5, 5)))
+    assert "mask" not in pq.read_table(tmp_path / "found.parquet").column_names

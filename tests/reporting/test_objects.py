@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from deepresidual.reporting import write_report, write_side_by_side
 from deepresidual.reporting.object_advice import object_advice, object_commands
 from deepresidual.reporting.object_charts import draw_precision
 from deepresidual.reporting.objects import object_headline, object_parts, object_verdict
+from deepresidual.runs.detections import detections_in_words, usual_score
 from deepresidual.runs.read import RunFiles, read_run
 from tests.reporting.objects import NAMES, an_evaluation, detector_run
 from tests.reporting.page import Page
@@ -335,3 +337,78 @@ def test_a_detector_beside_a_classifier_has_dashes_where_it_has_no_figure(
     assert first[2:4] == ["–", "–"]
     assert second[4:6] == ["–", "–"]
     assert len(first) == len(second)
+
+
+# -- masks -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def masks() -> dict[str, Any]:
+    """An evaluation of good boxes; every second mask is the wrong half of its box."""
+    return an_evaluation(by_masks=True)
+
+
+@pytest.fixture(scope="module")
+def mask_run(finished: Path, masks: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return detector_run(finished, tmp_path_factory.mktemp("masks") / "run", masks)
+
+
+def test_a_detector_with_masks_is_judged_by_them(mask_run: Path, masks: dict[str, Any]) -> None:
+    page, by_masks = Page(write_report(mask_run).read_text()), masks["masks"]
+    assert by_masks["ap50"] < masks["ap50"] - 0.2
+    assert object_headline(masks) == object_headline(by_masks)
+    said = object_verdict(masks).replace("\N{NO-BREAK SPACE}", " ")
+    assert f"(AP50) is {100 * by_masks['ap50']:.0f} %" in said
+    assert f"judged by boxes, AP50 is {100 * masks['ap50']:.0f} %." in said
+    classes, sizes, errors = (page.rows(table) for table in page.all("table")[:3])
+    boxes = {row["name"]: row for row in masks["per_class"]}
+    worst = min((row for row in by_masks["per_class"] if row["ap"] is not None), key=lambda row: row["ap"])
+    assert classes[0][-2:] == ["AP50 of boxes", "AP of boxes"]
+    assert (classes[1][0], classes[1][4]) == (worst["name"], f"{100 * worst['ap']:.1f} %")
+    assert classes[1][-2:] == [f"{100 * boxes[worst['name']][name]:.1f} %" for name in ("ap50", "ap")]
+    assert sizes[1][2] == f"{100 * by_masks['ap_small']:.1f} %"
+    assert sizes[1][-1] == f"{100 * masks['ap_small']:.1f} %"
+    costly = max(by_masks["errors"], key=lambda row: row["gain"])
+    assert errors[1][1] == f"{costly['count']:,}"
+    assert "The orange surface is the mask of the detection" in page.text
+    assert "mask too far off" in page.text
+    assert "AP50, masks" in page.text
+    assert "AP50, boxes" in page.text
+    assert len([image for image in page.all("img") if "mask too far" in image.get("alt", "")]) > 0
+
+
+def test_commands_and_words_follow_the_masks(mask_run: Path, masks: dict[str, Any]) -> None:
+    changed = copy.deepcopy(masks)
+    for row in changed["masks"]["per_class"]:
+        row["threshold"] = threshold(0.625, 0.5, 0.5)
+    assert usual_score(changed) == 0.62 != usual_score({**changed, "masks": None})
+    run = dataclasses.replace(read_run(mask_run), evaluation=changed)
+    assert any("--min-score 0.62" in line for _, line in object_commands(run))
+    first, second, third = detections_in_words(masks)
+    assert first.startswith(f"masks AP50 {100 * masks['masks']['ap50']:.1f} %")
+    assert second.startswith(f"boxes AP50 {100 * masks['ap50']:.1f} %")
+    assert third == detections_in_words(masks["masks"])[1]
+
+
+def test_sure_masks_where_nothing_is_annotated_are_looked_at(mask_run: Path) -> None:
+    run = read_run(mask_run)
+    assert run.evaluation is not None
+    by_masks = copy.deepcopy(run.evaluation["masks"])
+    by_masks["false"] = [{**by_masks["false"][0], "kind": "background", "score": 0.9}] * 8
+    files = dataclasses.replace(run, evaluation={**run.evaluation, "masks": by_masks})
+    assert "Look whether objects lack their mask." in [advice.what for advice in object_advice(files)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ap50": 2}, "in masks ap50 is 2"),
+        ({"per_class": []}, "in masks the classes are others than in per_class"),
+    ],
+)
+def test_damaged_figures_of_masks_are_named(
+    mask_run: Path, masks: dict[str, Any], tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    run = detector_run(mask_run, tmp_path / "run", {**masks, "masks": {**masks["masks"], **change}})
+    with pytest.raises(ModelFileError, match=message):
+        read_run(run)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from deepresidual.backends.detector import TorchDetector
 from deepresidual.cli.training_summary import print_training
+from deepresidual.data.masks import Masks
 from deepresidual.data.objects import Objects
 from deepresidual.data.source import Split
 from deepresidual.evaluation.objects import DetectionEvaluation, measure
@@ -162,3 +163,69 @@ def test_a_run_has_pictures_a_report_and_last_words(
     assert said.startswith(f"test        AP50 {100 * evaluation['ap50']:.1f} % (")
     assert f"residual predict {result.path} {data} " in said
     assert f"--draw {result.path / 'drawn'}" in said
+
+
+# -- masks -------------------------------------------------------------------------------------------------
+
+
+def triangle(objects: Objects, size: tuple[int, int] = (480, 640)) -> Objects:
+    """Return objects with masks: the lower left halves of their boxes."""
+    rows = [[np.array([(x0, y0), (x1, y1), (x0, y1)], float)] for x0, y0, x1, y1 in objects.boxes.tolist()]
+    return dataclasses.replace(objects, masks=Masks.of(rows).on(size))
+
+
+class Masked(Photos):
+    """Photos whose objects have masks."""
+
+    def objects(self, index: int) -> Objects:
+        return triangle(super().objects(index))
+
+
+@pytest.fixture
+def masked() -> Masked:
+    return Masked([(640, 480)] * 2, [BOX] * 2)
+
+
+def test_a_crop_shows_the_masks_of_the_detection_and_of_the_object(masked: Masked) -> None:
+    wrong = triangle(found((110, 60, 190, 120), 1))
+    crops = crops_of(masked, evaluated(masked, [wrong, triangle(found(BOX, 0))]))
+    assert list(crops) == ["mistakes/false-00"]
+    png = crops["mistakes/false-00"]
+    rows, columns = colored(png, ORANGE).T
+    assert (columns.min(), rows.max()) == pytest.approx(((110 - 55) * 4 / 3, 120 * 4 / 3), abs=2)
+    # The upper right half of the box is bare, and the mask has a surface.
+    bare, inside, away = (
+        pixels_of(png)[round(y * 4 / 3), round((x - 55) * 4 / 3)].tolist()
+        for x, y in ((185, 65), (120, 112), (60, 10))
+    )
+    assert bare == away
+    assert inside != bare
+    assert len(colored(png, BLUE))
+
+
+def test_a_missed_object_is_a_line(masked: Masked) -> None:
+    crops = crops_of(masked, evaluated(masked, [Objects.none(), triangle(found(BOX, 0))]))
+    png = crops["mistakes/missed-00"]
+    lines = len(colored(png, ORANGE))
+    assert 0 < lines < 2000
+    shades = np.unique(pixels_of(png).reshape(-1, 3), axis=0)
+    assert len(shades) == 3  # photo, line and its dark edge
+
+
+def test_whole_images_are_judged_by_masks(
+    masked: Masked, model: TorchDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The box is that of the object, and the mask the other half of it."""
+    other = found(BOX, 0)
+    x0, y0, x1, y1 = BOX
+    upper = Masks.of([[np.array([(x0, y0), (x1, y0), (x1, y1)], float)]]).on((480, 640))
+    results = [dataclasses.replace(other, masks=upper), triangle(found(BOX, 0))]
+    evaluation = evaluated(masked, results)
+    assert evaluation.masks is not None
+    assert (evaluation.ap50, evaluation.masks.ap50 < 1) == (1, True)
+    monkeypatch.setattr(model, "detections", lambda _pixels, windows: results[: len(windows)])
+    scenes = scenes_of(model, masked, evaluation)
+    for name in ("annotated", "found"):
+        assert len(colored(scenes[f"scene-00-{name}"], ORANGE))
+        assert not len(colored(scenes[f"scene-01-{name}"], ORANGE))
+        assert len(colored(scenes[f"scene-01-{name}"], BLUE))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from deepresidual.data.source import open_source
 from deepresidual.data.source.base import EncodedSample
 from deepresidual.preprocess import Preprocess
 from deepresidual.training.object_statistics import (
@@ -15,6 +18,7 @@ from deepresidual.training.object_statistics import (
     objects_in_words,
 )
 from tests.annotated_photos import Photos
+from tests.detectors import write_masks
 
 WHOLE = Preprocess(crop_px=64, resize_px=64, mean=(0.5,) * 3, std=(0.25,) * 3, fit="whole")
 
@@ -65,6 +69,29 @@ def test_a_few_lines_say_it() -> None:
         "3.0 in each, 6 at most",
         "seen at 64 px they are 10 to 20 px large, half of them over 20",
     ]
+
+
+@pytest.mark.parametrize(
+    ("num_masks", "line"),
+    [
+        (9, "their masks are learned, too; --task detect learns boxes alone"),
+        (8, "their masks are learned, too; 1 of 9 objects have none and teaches its box alone"),
+        (2, "their masks are learned, too; 7 of 9 objects have none and teach their boxes alone"),
+    ],
+)
+def test_masks_are_said_to_be_learned(num_masks: int, line: str) -> None:
+    found = dataclasses.replace(statistics([9], [9], [10.0] * 9), num_masks=num_masks)
+    assert objects_in_words(found, ["cat"], WHOLE, "photos")[2] == line
+
+
+def test_masks_are_counted_without_those_of_crowds(tmp_path: Path) -> None:
+    root = write_masks(tmp_path / "shapes", 6, 1)
+    document = json.loads((root / "instances_train.json").read_text())
+    document["annotations"][0]["segmentation"] = []
+    document["annotations"][1]["iscrowd"] = 1
+    (root / "instances_train.json").write_text(json.dumps(document))
+    found = object_statistics(open_source(str(root)).split("train"), 2, WHOLE)
+    assert found.num_masks == len(document["annotations"]) - 2 == int(found.counts.sum()) - 1
 
 
 def test_a_shorter_side_of_its_own_is_named() -> None:

@@ -29,16 +29,16 @@ class ObjectStatistics:
         is_all: Whether these are all of the split.
         counts: ``(N,)``: objects of each image, crowds left out.
         by_class: ``(K,)``: objects of each class.
-        num_masks: Objects that have a mask.
         sizes_px: Root of the area of every object as the network sees it, in pixels of its input.
+        num_masks: Objects that have a mask.
     """
 
     num_images: int
     is_all: bool
     counts: NDArray[np.int64]
     by_class: NDArray[np.int64]
-    num_masks: int
     sizes_px: NDArray[np.float64]
+    num_masks: int = 0
 
 
 def object_statistics(split: Split, num_classes: int, preprocess: Preprocess) -> ObjectStatistics:
@@ -75,8 +75,8 @@ def object_statistics(split: Split, num_classes: int, preprocess: Preprocess) ->
         len(counts) == len(split),
         np.array(counts, np.int64),
         np.bincount(np.concatenate(labels), minlength=num_classes),
-        num_masks,
         np.concatenate(sizes),
+        num_masks,
     )
 
 
