@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from deepresidual.cli import main
+from deepresidual.data.masks import Runs
 from deepresidual.models import TorchClassifier, save
-from tests.detectors import tiny_detector
+from tests.detectors import TINY_MASKS, tiny_detector
 
 Capture = pytest.CaptureFixture[str]
 SIZES = {"a.png": (60, 40), "b.jpg": (40, 60), "c.bmp": (64, 64)}
@@ -180,6 +182,33 @@ def test_pictures_are_upright_and_never_overwritten(model: str, capsys: Capture)
         assert picture.size == (40 * 9, 60 * 9)  # small ones are enlarged by a whole factor
     assert main(["predict", model, "photos/b.jpg", "--draw", "drawn"]) == 2
     assert "drawn/b.jpg would be overwritten; choose another --draw" in capsys.readouterr().err
+
+
+def test_masks_are_written_and_drawn(model: str, capsys: Capture) -> None:
+    assert model == "model"
+    save(tiny_detector(spec=TINY_MASKS), "masks")
+    common = ["predict", "masks", "photos/c.bmp", "--min-score", "0.05"]
+    assert main([*common, "--json", "--draw", "drawn"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["results"]
+    assert all(each["mask"]["size"] == [64, 64] for each in row["objects"])
+    assert main([*common, "--format", "coco"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["segmentation"] for each in found] == [each["mask"] for each in row["objects"]]
+    assert sum(coco_mask.area(each["segmentation"]) for each in found) > 0
+    assert main([*common, "--format", "csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == ",".join(HEADER)
+    with Image.open("drawn/c.jpg") as picture, Image.open("photos/c.bmp") as photo:
+        factor = picture.width // 64
+        assert picture.size == (64 * factor, 64 * factor)
+        covered = np.zeros((64, 64), np.bool_)
+        for each in found:
+            crop = Runs.from_dict(each["segmentation"]).crop()
+            rows, columns = crop.pixels.shape
+            covered[crop.top : crop.top + rows, crop.left : crop.left + columns] |= crop.pixels > 0
+        covered = covered.repeat(factor, 0).repeat(factor, 1)
+        plain = np.asarray(photo.resize(picture.size, Image.Resampling.NEAREST), int)
+        changed = np.abs(np.asarray(picture, int) - plain).max(axis=2) > 24
+    assert changed[covered].mean() > 0.9
 
 
 def test_json_names_the_pictures(model: str, capsys: Capture) -> None:

@@ -126,7 +126,7 @@ def paint_objects(
 
 def _outline_px(mask: Crop, line_px: float, factor: int) -> int:
     """Return the width of the outline of a mask: of a small one less, so that its surface is seen."""
-    most = min(mask.pixels.shape) * factor // 8
+    most: int = min(mask.pixels.shape) * factor // 8
     return max(1, min(round(line_px), most))
 
 

@@ -109,8 +109,8 @@ def compare_sides(
 def _compared(
     first: DetectedSide, second: DetectedSide, num_classes: int, rules: Rules
 ) -> DetectorComparison:
-    matches = [side.matched(num_classes, rules) for side in (first, second)]
-    return compare_matches(*matches, rules.metric)
+    before, after = (side.matched(num_classes, rules) for side in (first, second))
+    return compare_matches(before, after, rules.metric)
 
 
 def compare_matches(first: Matches, second: Matches, metric: Metric) -> DetectorComparison:

@@ -191,7 +191,7 @@ class DetectionEvaluation:
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the sentence, and a table of the classes."""
         titles = ["AP"] if self.of_pascal_voc else ["AP", "AP50", "AP75"]
-        by_masks = [()] * len(self.per_class)
+        by_masks: list[tuple[float | None, ...]] = [()] * len(self.per_class)
         if self.masks is not None:
             titles += [f"mask {title}" for title in titles]
             by_masks = [self.masks.precisions(row) for row in self.masks.per_class]

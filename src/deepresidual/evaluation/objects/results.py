@@ -76,11 +76,11 @@ def compare_results(
     """
     chosen = replaced(EvaluationOptions(), keywords, "compare_results")
     annotated = _Annotated.of(data, chosen)
-    sides = [
+    before, after = (
         DetectedSide(read_results(expanded(path), annotated.names), annotated.truth)
         for path in (first, second)
-    ]
-    return compare_sides(*sides, len(annotated.names.labels), Rules(chosen.metric))
+    )
+    return compare_sides(before, after, len(annotated.names.labels), Rules(chosen.metric))
 
 
 @dataclass(frozen=True)

@@ -240,7 +240,7 @@ def compare_detectors(first: DetectionSetup, second: DetectionSetup) -> Detector
             [_relabelled(each, classes) for each in side] for side in (setup.find(), setup.truth())
         )
         sides.append(DetectedSide(found, truth))
-    return compare_sides(*sides, len(first.rows), Rules(first.options.metric))
+    return compare_sides(sides[0], sides[1], len(first.rows), Rules(first.options.metric))
 
 
 def _on(setup: DetectionSetup, samples: Split, num_left_out: int) -> DetectionSetup:
