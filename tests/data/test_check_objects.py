@@ -425,7 +425,9 @@ def test_a_mask_apart_from_its_box_is_named(tmp_path: Path, polygon: list[float]
 
 def test_a_line_in_a_large_box_is_named() -> None:
     lines = [np.array(corners, np.float64) for corners in ([(0, 0), (2, 0), (200, 198), (200, 200)],)]
-    objects = Objects(np.array([[0, 0, 200, 200]]), [0], masks=Masks.of([lines]).on((200, 200)))
+    objects = Objects(
+        np.array([[0, 0, 200, 200]]), np.zeros(1, np.int64), masks=Masks.of([lines]).on((200, 200))
+    )
     ((row, clause),) = judge_masks(objects).differing
     assert (row, clause[:6], clause[-11:]) == (0, "fills ", " of its box")
 
