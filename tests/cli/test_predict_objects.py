@@ -298,7 +298,6 @@ def test_what_is_for_detectors_is_refused_with_a_classifier(
     [
         (["explain", "model", "photos"], "model is a model for detection; expected a classifier"),
         (["export", "model", "out"], "model detects objects; expected a model that tells the class"),
-        (["convert", "model", "out"], "model detects objects; expected a model that tells the class"),
     ],
 )
 def test_what_is_for_classifiers_alone_says_what_a_detector_is_for(
