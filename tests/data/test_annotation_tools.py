@@ -472,3 +472,14 @@ def test_two_tools_in_one_folder_are_told_apart_by_a_prefix(tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"in 2 formats \(voc, labelme\); say which: voc:.* or labelme:"):
         open_source(tmp_path)
     assert len(_whole(open_annotated("labelme", tmp_path))) == 3
+
+
+@pytest.mark.parametrize(
+    "folder", ["labelme", "labelimg-voc", "labelimg-yolo", "labelimg-createml", "label-studio/coco"]
+)
+def test_a_zip_of_annotations_says_that_it_has_to_be_unpacked(tmp_path: Path, folder: str) -> None:
+    _copied(folder, tmp_path / "export")
+    shutil.make_archive(str(tmp_path / "export"), "zip", tmp_path, "export")
+    message = r"export.zip holds annotations of boxes, which are read from folders alone; unpack it$"
+    with pytest.raises(DataError, match=message):
+        open_source(tmp_path / "export.zip")

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy.ndimage import label
 
 from deepresidual.data.masks import Crop, Masks, Polygon, Runs
 from deepresidual.data.object_writer.conversion import plan_conversion, write_conversion
 from deepresidual.data.object_writer.losses import Format
+from deepresidual.data.object_writer.outline import outline_of
 from deepresidual.data.object_writer.voc import whole_pixels
 from deepresidual.data.objects import Objects
 from deepresidual.data.source import SampleSource, open_source
@@ -178,7 +180,7 @@ def test_yolo_holds_one_polygon_an_object_and_says_what_it_cannot() -> None:
     found, losses = _again(_source(objects), "yolo")
     read = _train(found)[0]
     assert losses == [
-        "YOLO has masks of one polygon alone: of 2 objects with several polygons or runs the box is kept",
+        "YOLO has masks of one polygon alone: of 2 objects in parts or with holes the box is kept",
         "YOLO has a polygon or a box, not both: 1 object with the box around the polygon now",
     ]
     assert read.masks is not None
@@ -186,6 +188,39 @@ def test_yolo_holds_one_polygon_an_object_and_says_what_it_cannot() -> None:
     np.testing.assert_allclose(read.masks.polygons(0)[0], TRIANGLE, atol=1e-5)
     np.testing.assert_allclose(read.boxes[1], [40, 30, 50, 45], atol=1e-5)
     np.testing.assert_allclose(read.boxes[2:], objects.boxes[2:], atol=1e-5)
+
+
+def test_yolo_holds_drawn_masks_that_one_polygon_draws() -> None:
+    pixels = np.zeros((12, 15), np.uint8)
+    pixels[2:9, 1:4] = pixels[5:8, 3:14] = pixels[1:12, 9:12] = 1
+    runs = Runs.of_crop(Crop(4, 7, pixels), (HEIGHT, WIDTH))
+    holed = pixels.copy()
+    holed[6, 10] = 0
+    objects = _masked(runs, Runs.of_crop(Crop(4, 7, holed), (HEIGHT, WIDTH)))
+    found, losses = _again(_source(objects), "yolo")
+    masks = _train(found)[0].masks
+    assert masks is not None
+    assert masks.known.tolist() == [True, False]
+    assert masks.runs(0) == runs
+    assert losses[0] == (
+        "YOLO has masks of one polygon alone: of 1 object in parts or with holes the box is kept"
+    )
+
+
+@given(pixels=arrays.arrays(np.uint8, (5, 6), elements=st.integers(0, 1)))
+def test_an_outline_draws_the_same_pixels_or_there_is_none(pixels: np.ndarray[Any, Any]) -> None:
+    runs = Runs.of_crop(Crop(3, 2, pixels), (9, 11))
+    outline = outline_of(runs)
+    parts = label(pixels)[1]
+    around = np.pad(1 - pixels, 1, constant_values=1)
+    outside = label(around, np.ones((3, 3)))[1]
+    if outline is None:
+        # In parts, with a hole, or touching at a corner.
+        touching = label(around)[1] > outside
+        assert parts != 1 or outside > 1 or touching or label(pixels, np.ones((3, 3)))[1] < parts
+    else:
+        assert (parts, outside) == (1, 1)
+        assert Runs.drawn([outline], (9, 11)) == runs
 
 
 def test_every_loss_of_pascal_voc_is_one_sentence() -> None:

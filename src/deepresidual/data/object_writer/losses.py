@@ -89,7 +89,7 @@ class Losses:
                 if self._difficult:
                     yield difficult
                 if self._no_polygons:
-                    several = f"of {_objects(self._no_polygons)} with several polygons or runs"
+                    several = f"of {_objects(self._no_polygons)} in parts or with holes"
                     yield f"has masks of one polygon alone: {several} the box is kept"
                 if self._moved:
                     moved = f"{_objects(self._moved)} with the box around the polygon now"

@@ -1,7 +1,8 @@
 """Write YOLO's layout: ``images/SPLIT``, ``labels/SPLIT`` with a text file an image, and ``data.yaml``.
 
 A row is a box as fractions of the image with nine decimals, which is a thousandth of a pixel in any image; or
-the corners of a polygon, where the mask of an object is one. An image without objects has an empty file.
+the corners of a polygon, where the mask of an object is one or is drawn by one. An image without objects has
+an empty file.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import yaml
 
 from deepresidual.data.masks import Polygon
 from deepresidual.data.object_writer.image import WrittenImage
+from deepresidual.data.object_writer.outline import outline_of
 from deepresidual.data.objects import Objects
 from deepresidual.runtime.files import write_text
 
@@ -50,9 +52,12 @@ class YoloWriter:
 
 
 def one_polygon(objects: Objects, row: int) -> Polygon | None:
-    """Return the polygon that is the mask of an object; ``None`` where it is no polygon, or several."""
-    polygons = [] if objects.masks is None else objects.masks.polygons(row)
-    return polygons[0] if len(polygons) == 1 else None
+    """Return the polygon that draws the mask of an object; ``None`` where it has no mask, or none does."""
+    masks = objects.masks
+    if masks is None or not masks.known[row]:
+        return None
+    polygons = masks.polygons(row)
+    return polygons[0] if len(polygons) == 1 else outline_of(masks.runs(row))
 
 
 def _rows(image: WrittenImage) -> Iterator[str]:
@@ -74,4 +79,8 @@ def _rows(image: WrittenImage) -> Iterator[str]:
                     (bottom - top) / height,
                 ]
             )
-        yield f"{label} {' '.join(f'{number:.9f}' for number in numbers.tolist())}\n"
+        yield f"{label} {' '.join(map(_text, numbers.tolist()))}\n"
+
+
+def _text(number: float) -> str:
+    return f"{number:.9f}".rstrip("0").rstrip(".")

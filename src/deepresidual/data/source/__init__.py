@@ -13,6 +13,7 @@ from deepresidual.data.source.annotated.find import (
     BOX_FORMATS,
     find_format,
     format_of_file,
+    holds_annotations,
     open_annotated,
 )
 from deepresidual.data.source.archive import exists, is_folder, is_shard
@@ -187,7 +188,17 @@ def _open(data: str | Path, labels: LabelsChoice | None, group: str | None) -> S
     if is_folder(path):
         from deepresidual.data.source.folder import open_folder, top_folder
 
-        return open_folder(path if path.is_dir() else top_folder(path))
+        if path.is_dir():
+            return open_folder(path)
+        top = top_folder(path)
+        try:
+            return open_folder(top)
+        except DataError as error:
+            if not holds_annotations(top):
+                raise
+            raise DataError(
+                f"{data} holds annotations of boxes, which are read from folders alone", remedy="unpack it"
+            ) from error
     if path.name.casefold().endswith(COMPRESSED):
         raise compressed_tar(path)
     raise DataError(

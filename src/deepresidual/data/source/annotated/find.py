@@ -75,6 +75,22 @@ def format_of_file(file: Path) -> BoxFormat | None:
     return None
 
 
+def holds_annotations(archive: Path) -> bool:
+    """Return whether an archive has files of annotations, which are read from folders alone."""
+    below = [archive, *(archive / name for name in list_folder(archive).folders)]
+    for place in itertools.chain.from_iterable(map(_places, below)):
+        names = [name for name in place.files if name.casefold().endswith((".json", ".xml"))][:_FIRST_FILES]
+        if {*_YAML_NAMES, *_LISTS_OF_NAMES} & set(place.files):
+            return True
+        for name in names:
+            content = read_bytes(place.folder / name)
+            if re.search(rb"<annotation[\s>]", content) or any(
+                all(word in content for word in words) for words in (_LISTS, *(m for _, m in _MARKS.values()))
+            ):
+                return True
+    return False
+
+
 def open_annotated(kind: BoxFormat, path: Path) -> SampleSource:
     """Open a data set with boxes.
 
