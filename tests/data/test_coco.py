@@ -128,7 +128,7 @@ def test_boxes_crowds_and_areas(tmp_path: Path) -> None:
         {
             "bbox": [0, 0, 5.5, 5],
             "iscrowd": 1,
-            "segmentation": {"counts": "abc", "size": [30, 40]},
+            "segmentation": {"counts": [1, 9, 1190], "size": [30, 40]},
             "area": 9,
         },
         {"bbox": [35, 20, 10, 20], "segmentation": [[1, 2, 3, 4.5e1, -1, 2], [1, 2]]},
@@ -148,6 +148,7 @@ def test_boxes_crowds_and_areas(tmp_path: Path) -> None:
         ("box-outside", "annotation 1 (cat)", True),
         ("box-empty", "annotation 2 (cat)", False),
         ("box-outside", "annotation 3 (cat)", False),
+        ("mask-empty", "annotation 1 (cat)", True),
     }
     assert str(source.ignored[0]) == (
         "annotation 2 (cat) of annotations/instances_train2017.json is not used: its left and right are "
@@ -155,7 +156,7 @@ def test_boxes_crowds_and_areas(tmp_path: Path) -> None:
     )
 
 
-def test_polygons_are_left_out_before_parsing_and_nothing_else_is(tmp_path: Path) -> None:
+def test_polygons_become_text_before_parsing_and_nothing_else_does(tmp_path: Path) -> None:
     text = json.dumps(
         coco_document(
             annotations=[
@@ -174,8 +175,10 @@ def test_polygons_are_left_out_before_parsing_and_nothing_else_is(tmp_path: Path
     file = tmp_path / "x.json"
     file.write_text(text)
     expected = json.loads(text)
-    for entry in expected["annotations"]:
-        entry["segmentation"] = []
+    for entry, polygons in zip(expected["annotations"], ("[[1.5, 2, 3e1, -4]]", "[[1, 2]]"), strict=True):
+        entry["segmentation"] = polygons
+    text = text.replace("30.0", "3e1")
+    file.write_text(text)
     assert read_coco_document(file, "x.json") == expected
 
 
