@@ -122,10 +122,7 @@ def test_check_and_train_refuse_the_same_in_the_same_words(
 
 def test_an_unknown_kind_of_data_is_usage(capsys: Capture) -> None:
     assert main(["check", "cifr10:somewhere"]) == 2
-    assert capsys.readouterr().err == (
-        "error: unknown kind of data 'cifr10' (nearest: cifar10, cifar100); expected one of cifar10, "
-        "cifar100, coco, csv, shards, voc, yolo\n"
-    )
+    assert capsys.readouterr().err == ("error: unknown kind of data 'cifr10' (nearest: cifar10, cifar100)\n")
 
 
 @pytest.mark.parametrize(
