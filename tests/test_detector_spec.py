@@ -47,10 +47,11 @@ def specs(draw: st.DrawFn) -> DetectorSpec:
             sizes=tuple(tuple(draw(SIDE) for _ in range(a_level)) for _ in range(levels)),
             ratios=tuple(draw(st.lists(st.floats(0.1, 10), min_size=1, max_size=4))),
             inside_only=draw(st.booleans()),
+            exact=draw(st.booleans()),
         ),
         proposals=Proposals(samples=draw(st.integers(1, 512)), positive_iou=high, negative_iou=low),
         regions=Regions(
-            pooling=draw(st.sampled_from(["pool", "align"])),
+            pooling=draw(st.sampled_from(["pool", "align", "align-v2"])),
             convs=draw(st.integers(0, 2)),
             negative_iou=(low, high),
             smooth_l1_beta=draw(st.floats(0, 10)),
@@ -58,6 +59,7 @@ def specs(draw: st.DrawFn) -> DetectorSpec:
         ),
         masks=draw(st.sampled_from([None, MaskHead(), MaskHead(norm=True)])),
         detections=Detections(min_score=draw(SHARE), most=draw(st.integers(1, 1000))),
+        size_divisor=draw(st.sampled_from([None, 1, 32, 64])),
     )
 
 
@@ -75,6 +77,22 @@ def test_every_level_has_its_stride_and_the_classes_their_rows(spec: DetectorSpe
     features = spec.regions.hidden if spec.neck == "fpn" else 512
     of_masks = 0 if spec.masks is None else spec.masks.channels + 1
     assert more.num_parameters - spec.num_parameters == 5 * (features + 1) + of_masks
+
+
+def test_an_image_is_padded_to_the_largest_stride_or_as_the_spec_says() -> None:
+    spec = DetectorSpec(backbone=BACKBONE, num_classes=3)
+    assert spec.padded_size((100, 65)) == (128, 96)
+    assert dataclasses.replace(spec, size_divisor=1).padded_size((100, 65)) == (100, 65)
+    assert dataclasses.replace(spec, size_divisor=128).padded_size((100, 65)) == (128, 128)
+
+
+def test_what_came_later_is_written_only_where_it_is_not_usual() -> None:
+    usual = DetectorSpec(backbone=BACKBONE, num_classes=3)
+    assert {"masks", "size_divisor"}.isdisjoint(usual.to_dict())
+    assert set(usual.to_dict()["anchors"]) == {"sizes", "ratios", "inside_only"}
+    other = dataclasses.replace(usual, size_divisor=1, anchors=Anchors(exact=True))
+    assert other.to_dict()["size_divisor"] == 1
+    assert other.to_dict()["anchors"]["exact"] is True
 
 
 def test_parameters_of_the_default_are_those_that_torchvision_publishes() -> None:
@@ -111,6 +129,7 @@ def test_what_came_later_is_not_in_the_document_of_a_detector_without_it() -> No
     [
         ({"num_classes": 0}, "num_classes is 0; expected 1 to 100,000"),
         ({"fpn_stages": 5}, "fpn_stages is 5"),
+        ({"size_divisor": 0}, "size_divisor is 0; expected 1 to 16,384, or null"),
         ({"neck": "c5"}, "neck is 'c5'; expected one of c4, fpn"),
         ({"neck": "c4"}, "sizes of the anchors are given for 5 levels; expected 1"),
         ({"anchors": Anchors(sizes=((1,), (2, 3), (4,), (5,), (6,)))}, "as many on each level"),
@@ -136,6 +155,8 @@ def test_what_is_out_of_range_is_named(changes: dict[str, Any], message: str) ->
         ({"anchors": []}, "anchors of the detector is no object"),
         ({"backbone": "resnet18"}, "backbone of the detector is no object"),
         ({"anchors": {"sizes": []}}, "as many on each level"),
+        ({"anchors": {"exact": 1}}, "exact of the anchors is 1; expected true or false"),
+        ({"size_divisor": "32"}, "size_divisor is '32'"),
         ({"anchors": {"sizes": 3}}, "a list of sizes for each level"),
         ({"regions": {"negative_iou": 0.5}}, "negative_iou is 0.5"),
         ({"regions": {"negative_iou": ["a", "b"]}}, "negative_iou"),

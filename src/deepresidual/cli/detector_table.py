@@ -98,7 +98,7 @@ def _levels(spec: DetectorSpec, side: int) -> Iterator[dict[str, Any]]:
 def _print_one(row: dict[str, Any]) -> None:
     spec: DetectorSpec = row["value"]
     regions, found = spec.regions, spec.detections
-    pooling = "RoIAlign" if regions.pooling == "align" else "RoI pooling"
+    pooling = "RoI pooling" if regions.pooling == "pool" else "RoIAlign"
     head = f"two layers of {regions.hidden:,}" if spec.neck == "fpn" else spec.backbone.stage_names[-1]
     print_line(f"{row['name']}: {row['about']}")
     print_line(f"  network     {row['network']}")

@@ -32,8 +32,10 @@ Neck: TypeAlias = Literal["c4", "fpn"]
 """``c4``: all stages but the last are shared, and the last is the head of each region. ``fpn``: a pyramid of
 maps of equal width, and two fully connected layers for each region."""
 
-RoiPooling: TypeAlias = Literal["pool", "align"]
-"""``pool``: the maximum of each bin of whole pixels (Girshick 2015). ``align``: means of bilinear samples."""
+RoiPooling: TypeAlias = Literal["pool", "align", "align-v2"]
+"""``pool``: the maximum of each bin of whole pixels (Girshick 2015). ``align``: means of bilinear samples.
+``align-v2``: the same where a map's first pixel has its center half a pixel from the edge, as detectron2's
+``ROIAlignV2`` and torchvision's ``aligned=True`` sample it; small regions are not widened to a pixel."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class Anchors:
     """Heights over widths."""
     inside_only: bool = False
     """Whether anchors that reach over the image's edges are left out of training (Ren et al. 2015, 3.3)."""
+    exact: bool = False
+    """Whether sides are not rounded and places lie a stride apart, as in detectron2 and mmdetection. Otherwise
+    sides are even numbers and places divide the padded image into whole pixels, as in torchvision."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +186,8 @@ class DetectorSpec:
         regions: Pooling and training of the regions.
         masks: The head that says which pixels are an object's; ``None``: boxes alone are found.
         detections: What is given out.
+        size_divisor: Height and width of the input are padded to multiples of it; ``None``: of the largest
+            stride. 1, as detectron2 has it for ``c4``: nothing is padded.
 
     Raises:
         ConfigurationError: A field is out of range, naming the field.
@@ -200,6 +207,7 @@ class DetectorSpec:
     regions: Regions = dataclasses.field(default_factory=Regions)
     masks: MaskHead | None = None
     detections: Detections = dataclasses.field(default_factory=Detections)
+    size_divisor: int | None = None
 
     def __post_init__(self) -> None:
         for value in (self, self.proposals, self.regions, *filter(None, [self.masks]), self.detections):
@@ -214,6 +222,9 @@ class DetectorSpec:
             )
         if self.neck == "fpn" and self.fpn_stages > stages:
             raise ConfigurationError(f"fpn_stages is {self.fpn_stages}", expected=f"1 to {stages}")
+        divisor = self.size_divisor
+        if divisor is not None and not 1 <= divisor <= _MAX_SIZE:
+            raise ConfigurationError(f"size_divisor is {divisor}", expected=f"1 to {_MAX_SIZE:,}, or null")
         self._check_anchors()
         self._check_regions()
         if self.proposals.negative_iou > self.proposals.positive_iou:
@@ -235,6 +246,11 @@ class DetectorSpec:
             )
 
     def _check_anchors(self) -> None:
+        for name in ("inside_only", "exact"):
+            if not isinstance(getattr(self.anchors, name), bool):
+                raise ConfigurationError(
+                    f"{name} of the anchors is {getattr(self.anchors, name)!r}", expected="true or false"
+                )
         sizes, ratios = self.anchors.sizes, self.anchors.ratios
         levels = (*sizes, ratios) if isinstance(sizes, tuple) else (sizes, ratios)
         if not all(isinstance(level, tuple) for level in levels):
@@ -277,8 +293,11 @@ class DetectorSpec:
         return (*read, *([2 * read[-1]] if self.num_levels > len(read) else []))
 
     def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return height and width of the input for an image of ``size``: whole pixels after every stride."""
-        multiple = max(self.backbone.stage_strides)
+        """Return height and width of the input for an image of ``size``.
+
+        Unless the spec says otherwise, every map has whole pixels.
+        """
+        multiple = self.size_divisor or max(self.backbone.stage_strides)
         height, width = (-(-side // multiple) * multiple for side in size)
         return height, width
 
@@ -438,9 +457,10 @@ _PARTS: dict[str, type[Any]] = {
 }
 # Fields that came later, of the detector and of its parts, with what they are where they are absent.
 _LATER: dict[str, dict[str, Any]] = {
+    "anchors": {"exact": False},
     "regions": {"convs": 0},
     "masks": {"norm": False},
-    "": {"fpn_norm": False, "masks": None},
+    "": {"fpn_norm": False, "masks": None, "size_divisor": None},
 }
 _MAX_CLASSES = 100_000
 _MAX_SIZE = 16_384

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -80,8 +83,23 @@ def test_anchors_are_torchvisions(height: int, width: int) -> None:
         ImageList(torch.zeros(1, 3, height, width), [(height, width)]),
         [torch.zeros(1, 1, *shape) for shape in shapes],
     )
-    ours = make_anchors(Anchors(sizes=sizes), shapes, (height, width), torch.device("cpu"))
+    ours = make_anchors(Anchors(sizes=sizes), shapes, (height, width), (8, 16), torch.device("cpu"))
     assert torch.equal(torch.cat(ours), theirs[0])
+
+
+def test_exact_anchors_lie_a_stride_apart_and_are_not_rounded() -> None:
+    """Of 100 × 80 pixels at stride 64, torchvision's places lie 50 and 40 apart."""
+    anchors = Anchors(sizes=((30.0, 50.0),), ratios=(0.5, 2.0), exact=True)
+    found = make_anchors(anchors, [(2, 2)], (100, 80), (64,), torch.device("cpu"))[0].view(2, 2, 4, 4)
+    assert torch.equal(found[1, 1], found[0, 0] + 64)
+    for place, (ratio, size) in enumerate([(0.5, 30), (0.5, 50), (2.0, 30), (2.0, 50)]):
+        width = math.sqrt(size * size / ratio)
+        height = ratio * width
+        expected = torch.tensor([-width / 2, -height / 2, width / 2, height / 2])
+        assert torch.equal(found[0, 0, place], expected)
+    rounded = dataclasses.replace(anchors, exact=False)
+    theirs = make_anchors(rounded, [(2, 2)], (100, 80), (64,), torch.device("cpu"))[0].view(2, 2, 4, 4)
+    assert (theirs[1, 1] - theirs[0, 0]).unique().tolist() == [40, 50]
 
 
 def test_an_anchor_on_the_border_is_inside() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from torchvision.ops import roi_pool
+from torchvision.ops import roi_align, roi_pool
 from torchvision.ops.poolers import LevelMapper, MultiScaleRoIAlign
 
 from deepresidual.nn.detection.pooling import level_of, pool_regions
@@ -38,15 +38,30 @@ def regions_of(count: int = 40) -> list[Tensor]:
     return regions
 
 
-def test_aligned_sums_and_their_gradients_are_torchvisions_up_to_rounding() -> None:
+def torchvisions(maps: list[Tensor], regions: list[Tensor], *, aligned: bool) -> Tensor:
+    """Return what torchvision pools of the level of each region."""
+    if not aligned:
+        pool = MultiScaleRoIAlign([str(level) for level in range(4)], 7, 2)
+        # Sizes that the scales are inferred from.
+        return pool({str(level): x for level, x in enumerate(maps)}, regions, [(128, 160)] * 2)
+    levels = LevelMapper(2, 5)([torch.cat(regions)])
+    rows = torch.cat(
+        [torch.nn.functional.pad(boxes, (1, 0), value=image) for image, boxes in enumerate(regions)]
+    )
+    pooled = torch.stack(
+        [roi_align(x, rows, 7, 1 / stride, 2, aligned=True) for x, stride in zip(maps, STRIDES, strict=True)]
+    )
+    return pooled[levels, torch.arange(len(rows))]
+
+
+@pytest.mark.parametrize("pooling", ["align", "align-v2"])
+def test_aligned_sums_and_their_gradients_are_torchvisions_up_to_rounding(pooling: str) -> None:
     ours, theirs = maps_of(), maps_of()
-    regions = regions_of()
-    pool = MultiScaleRoIAlign([str(level) for level in range(4)], 7, 2)
-    # Sizes that the scales are inferred from.
-    expected = pool({str(level): x for level, x in enumerate(theirs)}, regions, [(128, 160)] * 2)
+    regions, settings = regions_of(), Regions(pooling=pooling)  # type: ignore[arg-type]
+    expected = torchvisions(theirs, regions, aligned=pooling == "align-v2")
     with torch.no_grad():
-        assert torch.equal(pool_regions(ours, STRIDES, regions, Regions()), expected)
-    learned = pool_regions(ours, STRIDES, regions, Regions())
+        assert torch.equal(pool_regions(ours, STRIDES, regions, settings), expected)
+    learned = pool_regions(ours, STRIDES, regions, settings)
     torch.testing.assert_close(learned, expected, rtol=1e-5, atol=1e-6)
     grad = torch.randn(expected.shape, generator=torch.Generator().manual_seed(2))
     learned.backward(grad)  # type: ignore[no-untyped-call]
@@ -74,7 +89,7 @@ def test_maxima_and_their_gradients_are_torchvisions() -> None:
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("pooling", ["pool", "align"])
+@pytest.mark.parametrize("pooling", ["pool", "align", "align-v2"])
 def test_half_precision_is_pooled_in_float32(pooling: str) -> None:
     settings = Regions(pooling=pooling, bins=3)  # type: ignore[arg-type]
     half = [x.detach().bfloat16().requires_grad_() for x in maps_of()]

@@ -1,7 +1,8 @@
 """Pooling of regions: what a map holds under each of many boxes, as bins × bins features.
 
 ``pool`` is RoI pooling (Girshick 2015, section 2.1) with Caffe's rounding, ``align`` RoIAlign (He et al.
-2017, section 3), both as torchvision computes them. A pyramid's regions are read from the map of their size
+2017, section 3) and ``align-v2`` the same half a pixel further up and left, all as torchvision computes them;
+the last is its ``aligned=True``. A pyramid's regions are read from the map of their size
 (Lin et al. 2017, equation 1).
 """
 
@@ -66,7 +67,7 @@ def _by_level(
     settings: Regions,
 ) -> Tensor:
     """Pool with torchvision's operators, level by level."""
-    bins = settings.bins
+    bins, aligned = settings.bins, settings.pooling == "align-v2"
     rows = torch.cat([images[:, None].to(boxes.dtype), boxes], dim=1)
     pooled, places = list[Tensor](), list[Tensor]()
     for level, (features, stride) in enumerate(zip(maps, strides, strict=True)):
@@ -76,7 +77,7 @@ def _by_level(
             pooled.append(_RoiPool.apply(features, rows[here], 1 / stride, bins))
         else:
             pooled.append(
-                roi_align(features, rows[here], bins, 1 / stride, settings.sampling or -1, aligned=False)
+                roi_align(features, rows[here], bins, 1 / stride, settings.sampling or -1, aligned=aligned)
             )
     if len(maps) == 1:
         return pooled[0]
@@ -132,9 +133,13 @@ def _gather_aligned(
     counts = [level.shape[0] * level.shape[2] * level.shape[3] for level in maps]
     starts = torch.tensor([sum(counts[:level]) for level in range(len(counts))], device=boxes.device)
     scaled = boxes * scales[levels, None]
+    narrowest = 1.0
+    if settings.pooling == "align-v2":
+        # The center of the first pixel is half a pixel from the edge, and no region is widened.
+        scaled, narrowest = scaled - 0.5, -math.inf
     height, width = sizes[levels].unbind(1)
-    rows, row_weights = _axis(scaled[:, 1], scaled[:, 3], height, bins, sampling)
-    columns, column_weights = _axis(scaled[:, 0], scaled[:, 2], width, bins, sampling)
+    rows, row_weights = _axis(scaled[:, 1], scaled[:, 3], narrowest, height, (bins, sampling))
+    columns, column_weights = _axis(scaled[:, 0], scaled[:, 2], narrowest, width, (bins, sampling))
     first = (starts[levels] + images * height * width)[:, None, None]
     pixels = (first + rows * width[:, None, None])[:, :, None, :, None] + columns[:, None, :, None, :]
     weights = row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]
@@ -144,13 +149,16 @@ def _gather_aligned(
     return features
 
 
-def _axis(low: Tensor, high: Tensor, length: Tensor, bins: int, sampling: int) -> tuple[Tensor, Tensor]:
+def _axis(
+    low: Tensor, high: Tensor, narrowest: float, length: Tensor, division: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
     """Return the pixels of one axis that each box's bins read, and weights; ``(n, bins, 2 · sampling)``.
 
     Samples lie between two pixels; beyond the map's last pixel centers they take the last one, and more than
     a pixel outside they are zero (torchvision's rule).
     """
-    bin_size = ((high - low).clamp(min=1) / bins)[:, None]
+    bins, sampling = division
+    bin_size = ((high - low).clamp(min=narrowest) / bins)[:, None]
     steps = torch.arange(bins * sampling, device=low.device)
     within = (steps % sampling + 0.5) / sampling
     places = low[:, None] + (steps // sampling) * bin_size + within * bin_size

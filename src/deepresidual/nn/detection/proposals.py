@@ -90,6 +90,7 @@ class ProposalNetwork(nn.Module):
         super().__init__()
         self.head = ProposalHead(spec)
         self._anchors = spec.anchors
+        self._strides = spec.strides
         self._settings = spec.proposals
         self._convs = spec.rpn_convs
 
@@ -112,7 +113,7 @@ class ProposalNetwork(nn.Module):
         learns_at_places = self._learns_at_places(shapes)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not learns_at_places):
             logits, codes = self.head(maps)
-        anchors = make_anchors(self._anchors, shapes, image, maps[0].device)
+        anchors = make_anchors(self._anchors, shapes, image, self._strides, maps[0].device)
         with torch.no_grad():
             proposals = self._propose(logits, codes, anchors, sizes, is_training=taught is not None)
             is_finite = _finite([*logits, *codes])
