@@ -26,10 +26,12 @@ class ForeignCheckpoint:
 
     Attributes:
         path: The file or folder.
-        format: ``safetensors``, ``torch``, ``torch7``, ``caffemodel``, ``keras`` or ``tensorflow``.
+        format: ``safetensors``, ``torch``, ``pickle`` (NumPy arrays), ``torch7``, ``caffemodel``, ``keras``
+            or ``tensorflow``.
         tensors: Every array under the name that the file gives it, on the CPU, in the file's own layout.
         metadata: What else the file says, as JSON types: ``config`` (a folder's ``config.json``), ``modules``
-            (a Torch7 file's modules by path), ``layers`` (a Caffe net's layers, in order).
+            (a Torch7 file's modules by path), ``layers`` (a Caffe net's layers, in order), ``meta`` (what
+            mmdetection keeps of a training).
         sha256: Hash of the file; of a folder, of its weights.
     """
 

@@ -32,13 +32,14 @@ from deepresidual.runtime.strict_json import read_object
 __all__ = ["MAX_FILE_BYTES", "read", "read_binaryproto", "regular_size"]
 
 _ALLOWED = (
-    "safetensors, a PyTorch state dict, a Torch7 network, a caffemodel, a Keras or TensorFlow checkpoint, "
-    "or a folder with model.safetensors"
+    "safetensors, a PyTorch state dict, a pickle of detectron2, a Torch7 network, a caffemodel, a Keras or "
+    "TensorFlow checkpoint, or a folder with model.safetensors"
 )
 _TORCH7_STARTS = (
     b"\x03\0\0\0\x01\0\0\0",
     b"\x04\0\0\0\x01\0\0\0",
 )  # a table or object, the first of its file
+_PICKLE_PROTOCOLS = (b"\x02", b"\x03", b"\x04", b"\x05")
 _KERAS_MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 
 
@@ -170,7 +171,8 @@ def _read_file(
     if kind == "safetensors":
         tensors = open_tensors(path)
     else:
-        tensors, found = sandbox.run(kind, path, size, state_dict=state_dict if kind == "torch" else "")
+        several = kind in ("torch", "pickle")
+        tensors, found = sandbox.run(kind, path, size, state_dict=state_dict if several else "")
     return ForeignCheckpoint(shown, kind, tensors, sha256_of(path), {**found, **(metadata or {})})
 
 
@@ -197,6 +199,8 @@ def _kind_of(path: Path, size: int) -> str:
         # torch.save puts all members into one folder, and the pickle first.
         if "/" in first or path.suffix in (".pth", ".pt", ".bin", ".ckpt", ".zip"):
             return "torch"
+    if start[:1] == b"\x80" and start[1:2] in _PICKLE_PROTOCOLS and end.endswith(b"."):
+        return "pickle"
     if _is_caffe_net(path, size):
         return "caffemodel"
     if path.suffix in (".caffemodel", ".safetensors"):

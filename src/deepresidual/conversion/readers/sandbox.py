@@ -34,6 +34,7 @@ from deepresidual.runtime.strict_json import read_object
 # kind → module and function; the function takes a path and returns tensors and metadata.
 READERS = {
     "torch": ("torch_file", "parse"),
+    "pickle": ("pickle_file", "parse"),
     "torch7": ("torch7", "parse"),
     "caffemodel": ("caffemodel", "parse"),
     "binaryproto": ("caffemodel", "parse_mean"),
@@ -78,7 +79,7 @@ def run(
         seconds: Limit of processor time; by default a minute and a second for each 5 MB. On a busy machine
             the child gets only a share of a processor, so ten times as long is waited for it.
         allowance_bytes: Memory beyond what the child has after its imports and six times the file's size.
-        state_dict: Which state dict of a torch file to read; Default: the usual one.
+        state_dict: Which state dict of a torch file or a pickle to read; Default: the usual one.
 
     Returns:
         The tensors by name and the metadata.

@@ -44,7 +44,7 @@ SECOND_CHOICE = re.compile(
 )
 """Names of weights that are taken only where there are no others: averages of those that were trained, a
 momentum encoder, a student, what an optimizer keeps."""
-_MAX_KEYS = 5  # ["state"]["model"] occurs; a pickle can nest without end, even in itself
+MAX_KEYS = 5  # ["state"]["model"] occurs; a pickle can nest without end, even in itself
 _MAX_MAPPINGS = 10_000
 _LISTED = 6
 _REMEDY = "save its state_dict() with safetensors in the program that trained it"
@@ -78,12 +78,26 @@ def parse(path: Path, state_dict: str = "") -> tuple[dict[str, torch.Tensor], di
             document = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _not_only_tensors(path, error) from error
+    expected = f"a state dict, or one under {', '.join(_WRAPPERS)}"
+    return choose_state_dict(document, path, state_dict, what="", expected=expected)
+
+
+def choose_state_dict(
+    document: object, path: Path, state_dict: str, *, what: str, expected: str
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the state dict in what a file held, and what else it held; see :func:`parse`.
+
+    Args:
+        document: The file's content: mappings, tensors, and whatever lies beside them.
+        path: The file, for messages.
+        state_dict: As for :func:`parse`.
+        what: What the message for a file without tensors calls the file, up to "holds".
+        expected: What that message expects.
+    """
     found = _state_dicts(document)
     if not found:
-        raise ModelFileError(
-            f"{path} holds {_describe(document)} without tensors",
-            expected=f"a state dict, or one under {', '.join(_WRAPPERS)}",
-        )
+        verb = f"is {what}" if what else "holds"
+        raise ModelFileError(f"{path} {verb} {_describe(document)} without tensors", expected=expected)
     chosen, others = _chosen(found, state_dict, path)
     alternatives = {
         other.name: f"{'averaged weights' if _is_average(other.name) else 'other weights'} of "
@@ -97,7 +111,36 @@ def parse(path: Path, state_dict: str = "") -> tuple[dict[str, torch.Tensor], di
         for name, what in ignored.items()
         if not any(other == name or other.startswith(f"{name}.") for other in alternatives)
     }
-    return tensors, {"unwrapped": list(chosen.keys), "alternatives": alternatives, "ignored": ignored}
+    said = said_by_mmdetection(document)
+    return tensors, {
+        "unwrapped": list(chosen.keys),
+        "alternatives": alternatives,
+        "ignored": ignored,
+        **({"meta": said} if said else {}),
+    }
+
+
+def said_by_mmdetection(document: object) -> dict[str, Any]:
+    """Return what mmdetection and its relatives keep of a training beside the weights.
+
+    Returns:
+        ``classes``: names of the classes; ``config``: the configuration, a program in Python that is not run
+        here. Each only where it is there, under the names that versions 2 and 3 give it.
+    """
+    meta = document.get("meta") if isinstance(document, Mapping) else None
+    if not isinstance(meta, Mapping):
+        return {}
+    said: dict[str, Any] = {}
+    data = meta.get("dataset_meta")
+    for place in (meta, data if isinstance(data, Mapping) else {}):
+        for key in ("CLASSES", "classes"):
+            names = place.get(key)
+            if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+                said["classes"] = list(names)
+    for key in ("config", "cfg"):
+        if isinstance(meta.get(key), str):
+            said["config"] = meta[key]
+    return said
 
 
 def check_members(archive: zipfile.ZipFile, path: Path, max_total_bytes: float, *, stored: bool) -> list[str]:
@@ -221,7 +264,7 @@ def _state_dicts(document: object) -> list[_StateDict]:
             if tensors:
                 matrices = sum(tensor.ndim >= 2 for tensor in tensors)
                 found.append(_StateDict(keys, mapping, len(tensors), matrices))
-            if len(keys) < _MAX_KEYS:
+            if len(keys) < MAX_KEYS:
                 inner += [((*keys, key), value) for key, value in mapping.items() if isinstance(key, str)]
         level = inner
     return found
