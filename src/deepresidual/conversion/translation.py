@@ -1,8 +1,8 @@
 """Translate names and layouts of tensors between libraries; strict both ways, and reversible to the bit.
 
 Every tensor of the source is used once or dropped with a reason, every tensor here is filled once. A
-translation only renames and permutes axes, so that what was read can be written back unchanged; the one
-exception is Caffe's divisor, and nothing is written for Caffe.
+translation only renames, permutes axes and orders rows, so that what was read can be written back unchanged;
+the exceptions are Caffe's divisor and rows that stand for several, and nothing is written where they occur.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ class Rule:
         source: Name there.
         layout: Order of the axes there.
         divisor: Name of a scalar there that the source is divided by; zero stands for zeros (Caffe's BN).
+        rows: For each row here, the row there; −1 where there is none, for zeros. ``None``: the same rows.
     """
 
     target: str
     source: str
     layout: Layout = "same"
     divisor: str | None = None
+    rows: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,10 @@ def read_tensors(
         expected, value = target[rule.target], _to_torch(source[rule.source], rule.layout)
         if rule.layout == "flat" and value.numel() == expected.numel():
             value = value.reshape(expected.shape)
-        if value.shape != expected.shape:
+        has_rows = rule.rows is None or (value.ndim > 0 and len(value) == max(rule.rows) + 1)
+        if rule.rows is not None and has_rows:
+            value = _ordered(value, rule.rows)
+        if not has_rows or value.shape != expected.shape:
             found, wanted = tuple(source[rule.source].shape), tuple(expected.shape)
             differences.append(f"± {rule.source} {found} for {rule.target} {wanted}")
             continue
@@ -109,13 +114,34 @@ def read_tensors(
 
 def write_tensors(translation: Translation, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors as they are named and laid out there; the inverse of :func:`read_tensors`."""
-    return {rule.source: _from_torch(state[rule.target], rule.layout) for rule in translation.rules}
+    return {
+        rule.source: _from_torch(_back(state[rule.target], rule.rows), rule.layout)
+        for rule in translation.rules
+    }
 
 
 def num_batches_tracked(names: Iterable[str]) -> dict[str, str]:
     """Return torch's counters of batches among our names, for libraries that do not count."""
     reason = "counts training batches; not used at inference"
     return {name: reason for name in names if name.endswith(".num_batches_tracked")}
+
+
+def _ordered(value: Tensor, rows: tuple[int, ...]) -> Tensor:
+    """Return the rows there in the order that they have here."""
+    wanted = torch.tensor(rows)
+    ordered = value[wanted.clamp(min=0)]
+    ordered[wanted < 0] = 0
+    return ordered
+
+
+def _back(value: Tensor, rows: tuple[int, ...] | None) -> Tensor:
+    """Return the rows here as they are there; of rows that stand for several, the last."""
+    if rows is None:
+        return value
+    wanted = torch.tensor(rows)
+    there = value.new_zeros(max(rows) + 1, *value.shape[1:])
+    there[wanted[wanted >= 0]] = value[wanted >= 0]
+    return there
 
 
 def _to_torch(value: Tensor, layout: Layout) -> Tensor:

@@ -40,7 +40,7 @@ def parse(path: Path, state_dict: str = "") -> tuple[dict[str, torch.Tensor], di
     with path.open("rb") as file:
         try:
             document = _Unpickler(file, encoding="latin1").load()
-        except _NotRead as error:
+        except _NotReadError as error:
             raise ModelFileError(
                 f"{path} is a Python pickle that is no torch file, and it holds {error}; Residual never runs "
                 "what a file brings",
@@ -71,7 +71,7 @@ def parse(path: Path, state_dict: str = "") -> tuple[dict[str, torch.Tensor], di
     )
 
 
-class _NotRead(Exception):
+class _NotReadError(Exception):
     """What a pickle holds and this module does not read, as a noun phrase."""
 
 
@@ -87,7 +87,7 @@ class _Type:
     def to_numpy(self) -> np.dtype[Any]:
         kind, size = self.kind[:1], self.kind[1:]
         if kind not in _TYPES or not size.isdecimal() or int(size) not in _TYPES[kind]:
-            raise _NotRead(f"an array of type {quoted(self.kind[:20])}")
+            raise _NotReadError(f"an array of type {quoted(self.kind[:20])}")
         return np.dtype(f"{'>' if self.order == '>' else '<'}{kind}{size}")
 
 
@@ -103,7 +103,7 @@ class _Array:
 
     def to_tensor(self) -> torch.Tensor:
         if self._tensor is None:
-            raise _NotRead("an array without its numbers")
+            raise _NotReadError("an array without its numbers")
         return self._tensor
 
 
@@ -112,9 +112,9 @@ def _tensor(content: object, kind: object, shape: object, order: str) -> torch.T
     content = content.encode("latin1") if isinstance(content, str) else content
     dtype = kind.to_numpy() if isinstance(kind, _Type) else None
     if dtype is None or not isinstance(content, bytes | bytearray):
-        raise _NotRead("an array that NumPy does not write")
+        raise _NotReadError("an array that NumPy does not write")
     if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
-        raise _NotRead("an array whose shape is none")
+        raise _NotReadError("an array whose shape is none")
     numbers = np.frombuffer(content, dtype=dtype)
     array = numbers.reshape(shape, order="F" if order == "F" else "C")
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
@@ -133,7 +133,7 @@ def _scalar(kind: object, content: object = b"") -> torch.Tensor:
 def _encoded(text: object, encoding: object = "latin1") -> bytes:
     """Stand for ``_codecs.encode``, by which protocol 2 of Python 3 writes bytes."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise _NotRead("text in an encoding that bytes do not have")
+        raise _NotReadError("text in an encoding that bytes do not have")
     return text.encode("latin1")
 
 
@@ -166,12 +166,12 @@ class _Unpickler(pickle.Unpickler):
         """Return what stands for a name."""
         found = _NAMES.get((module, name))
         if found is None:
-            raise _NotRead(f"more than arrays ({module[:60]}.{name[:60]})")
+            raise _NotReadError(f"more than arrays ({module[:60]}.{name[:60]})")
         return found
 
     def persistent_load(self, _: object) -> Any:
         """Refuse what lies outside of the file."""
-        raise _NotRead("what lies outside of it")
+        raise _NotReadError("what lies outside of it")
 
 
 def _with_tensors(value: object, made: dict[int, Any], depth: int) -> Any:
