@@ -157,7 +157,7 @@ def _read_spec(
         fpn_stages=len(laterals) or 4,
         fpn_norm=f"{laterals[0].removesuffix('.weight')}.norm.weight" in shapes if laterals else False,
         rpn_convs=_count(shapes, re.escape(RPN) + r"conv\.conv\d+\.weight") or 1,
-        rpn_channels=shapes[f"{RPN}objectness_logits.weight"][1],
+        rpn_channels=shapes[f"{RPN}objectness_logits.weight"][1] if neck == "c4" else 512,
         anchors=settings.read_anchors(said, tensors, neck, num_levels),
         proposals=settings.read_proposals(said, neck),
         regions=Regions(

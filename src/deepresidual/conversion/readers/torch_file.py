@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from deepresidual.conversion.readers.python_config import read_config
 from deepresidual.conversion.readers.stand_ins import STAND_INS, StandIn
 from deepresidual.errors import ModelFileError, kind_of, quoted
 from deepresidual.runtime.known_formats import WEIGHT_SUFFIXES
@@ -124,8 +125,8 @@ def said_by_mmdetection(document: object) -> dict[str, Any]:
     """Return what mmdetection and its relatives keep of a training beside the weights.
 
     Returns:
-        ``classes``: names of the classes; ``config``: the configuration, a program in Python that is not run
-        here. Each only where it is there, under the names that versions 2 and 3 give it.
+        ``classes``: names of the classes; ``config``: settings of the configuration
+        (:mod:`.python_config`). Each only where it is there, under the names that versions 2 and 3 give it.
     """
     meta = document.get("meta") if isinstance(document, Mapping) else None
     if not isinstance(meta, Mapping):
@@ -139,7 +140,7 @@ def said_by_mmdetection(document: object) -> dict[str, Any]:
                 said["classes"] = list(names)
     for key in ("config", "cfg"):
         if isinstance(meta.get(key), str):
-            said["config"] = meta[key]
+            said["config"] = read_config(meta[key])
     return said
 
 
