@@ -165,7 +165,7 @@ def _read_spec(backbone: ResNetSpec, neck: Neck, shapes: Shapes, said: Settings)
     rows = shapes["rpn_head.rpn_cls.weight"][0]
     if rows != spec.num_anchors:
         raise ConfigurationError(
-            f"there are {rows} logits of anchors at each place, and a file of weights does not say their sizes",
+            f"there are {rows} logits of anchors at each place, and weights do not say their sizes",
             expected=f"{spec.num_anchors}, or a configuration in the file",
         )
     return spec

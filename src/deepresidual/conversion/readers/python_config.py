@@ -1,7 +1,7 @@
-"""Read a configuration that is a program in Python, as mmdetection keeps it in its files, without running it.
+"""Read a configuration that is a program in Python, as mmdetection keeps it in its files; it is not run.
 
-mmdetection writes a configuration out as assignments of literals and of calls of ``dict``. The text is parsed,
-and of these alone a value is made; whatever else it says has no value.
+mmdetection writes a configuration out as assignments of literals and of calls of ``dict``. The text is
+parsed, and of these alone a value is made; whatever else it says has no value.
 """
 
 from __future__ import annotations
