@@ -8,8 +8,10 @@ from deepresidual.conversion.akamaster import Akamaster
 from deepresidual.conversion.caffe import Caffe
 from deepresidual.conversion.detector_ecosystem import DetectorEcosystem
 from deepresidual.conversion.detector_selection import select_detector
+from deepresidual.conversion.detectron2 import Detectron2
 from deepresidual.conversion.ecosystem import Ecosystem, ForeignCheckpoint, Recognition
 from deepresidual.conversion.keras import Keras
+from deepresidual.conversion.mmdetection import MMDetection
 from deepresidual.conversion.selection import Selection
 from deepresidual.conversion.tensorflow import TensorFlow
 from deepresidual.conversion.timm import Timm
@@ -31,7 +33,11 @@ ECOSYSTEMS: tuple[Ecosystem, ...] = (
 )
 """In the order in which they are asked: those with more evidence first."""
 
-DETECTOR_ECOSYSTEMS: tuple[DetectorEcosystem, ...] = (TorchVisionDetection(),)
+DETECTOR_ECOSYSTEMS: tuple[DetectorEcosystem, ...] = (
+    TorchVisionDetection(),
+    Detectron2(),
+    MMDetection(),
+)
 """Those whose networks find objects."""
 
 
@@ -58,10 +64,7 @@ def detector_ecosystem(name: str) -> DetectorEcosystem:
     for candidate in DETECTOR_ECOSYSTEMS:
         if candidate.name == name:
             return candidate
-    raise ConfigurationError(
-        f"no detector can be written for {name}",
-        expected=" or ".join(known.name for known in DETECTOR_ECOSYSTEMS),
-    )
+    raise ConfigurationError(f"no detector can be written for {name}", expected="torchvision")
 
 
 def find_detector(

@@ -76,11 +76,14 @@ class DetectorEcosystem(ABC):
         name: Name in ``--to`` and in messages.
         package: Python package that :meth:`reference` needs; empty where there is none.
         marks: Tensors that all of its detectors have; what stands before them is a prefix.
+        has_releases: Whether ``weights`` of :meth:`recognize` are released ones that Residual knows; else
+            any name that the library gives them.
     """
 
     name: ClassVar[str]
     package: ClassVar[str] = ""
     marks: ClassVar[tuple[str, ...]]
+    has_releases: ClassVar[bool] = True
 
     @abstractmethod
     def recognize(self, checkpoint: ForeignCheckpoint, weights: str = "") -> RecognizedDetector | None:

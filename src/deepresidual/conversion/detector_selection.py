@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from deepresidual.conversion.ecosystem import ForeignCheckpoint
-from deepresidual.conversion.selection import Selection, alternatives, chosen_prefix
+from deepresidual.conversion.selection import STATE_DICTS, Selection, alternatives, chosen_prefix
 
 
 def select_detector(
@@ -33,7 +33,7 @@ def select_detector(
     wanted = "" if state_dict == unwrapped else state_dict
     if wanted:
         prefixes = [prefix for prefix in prefixes if prefix == f"{wanted.removesuffix('.')}."]
-    if not prefixes or checkpoint.format not in ("torch", "safetensors"):
+    if not prefixes or checkpoint.format not in STATE_DICTS:
         return None
     prefix = chosen_prefix(prefixes, tensors, checkpoint.path)
     inside = {

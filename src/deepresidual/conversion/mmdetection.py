@@ -45,6 +45,7 @@ class MMDetection(DetectorEcosystem):
 
     name = "mmdetection"
     marks = ("rpn_head.rpn_cls.weight",)
+    has_releases = False
 
     def recognize(self, checkpoint: ForeignCheckpoint, weights: str = "") -> RecognizedDetector | None:
         """Recognize the names; read the spec off shapes, and off the configuration where the file has it."""

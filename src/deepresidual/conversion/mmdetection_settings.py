@@ -7,6 +7,7 @@ Where a file has none, the settings are those of its own models: ``faster-rcnn_r
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from deepresidual.conversion.settings import Settings
@@ -59,7 +60,12 @@ def style(said: Settings, neck: Neck, weights: str) -> tuple[StrideOn, str]:
     if said.raw("model.backbone.style") is not None:
         return _stride(said.get("model.backbone.style", "pytorch")), ""
     if weights:
-        return _stride("caffe" if "caffe" in weights else "pytorch"), ""
+        if not re.match(r"(?:faster|mask)[-_]rcnn_", weights):
+            raise ConfigurationError(
+                f"mmdetection has no configuration {weights!r} of such a detector",
+                expected="a name like mask-rcnn_r50-caffe_fpn_1x_coco",
+            )
+        return ("1x1" if "caffe" in weights else "3x3"), ""
     if neck == "c4":
         return "1x1", "strides and pixels are those of Caffe, as in mmdetection's own models of C4"
     return "3x3", (

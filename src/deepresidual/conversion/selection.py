@@ -46,6 +46,8 @@ _HEADS = {"fc", "classifier", "linear", "head", "heads"}
 _PROJECTIONS = {
     *("projection", "projector", "proj", "prototypes", "prototype", "predictor", "mlp", "contrast", "queue"),
 }
+STATE_DICTS = ("torch", "safetensors", "pickle")
+"""Formats whose tensors have a program's names, with whatever prefix it has put before them."""
 _LISTED = 4
 _MAX_NETWORKS = 50
 
@@ -73,14 +75,14 @@ def select_network(checkpoint: ForeignCheckpoint, state_dict: str = "") -> Selec
     """Find the network among the tensors of a checkpoint.
 
     Args:
-        checkpoint: What was read. Formats other than torch and safetensors are returned as they are.
+        checkpoint: What was read. Formats that hold no state dict are returned as they are.
         state_dict: Prefix of the network, where there are several, or the keys by which the reader has
             found the state dict.
 
     Raises:
         ModelFileError: There are several networks and nothing tells which is meant, or none of the name.
     """
-    if checkpoint.format not in ("torch", "safetensors"):
+    if checkpoint.format not in STATE_DICTS:
         if state_dict:
             raise ModelFileError(
                 f"{checkpoint.path} is a {checkpoint.format} file, which has one set of weights",

@@ -40,7 +40,9 @@ def read_detector(source: DetectorEcosystem, origin: Origin, name: str | None) -
 
     path, checkpoint = origin.files.path, origin.selection.checkpoint
     release = origin.release
-    recognized = source.recognize(checkpoint, _released_name(name) or (release.name if release else ""))
+    recognized = source.recognize(
+        checkpoint, _released_name(source, name) or (release.name if release else "")
+    )
     if recognized is None:
         raise ModelFileError(f"{path} holds a part of a detector of {source.name}", expected="all of it")
     spec = recognized.spec
@@ -83,14 +85,14 @@ def read_detector(source: DetectorEcosystem, origin: Origin, name: str | None) -
     )
 
 
-def _released_name(name: str | None) -> str:
-    """Return the full name of the released weights of a detector that a user names.
+def _released_name(source: DetectorEcosystem, name: str | None) -> str:
+    """Return the full name of the weights of a detector that a user names.
 
     Raises:
         ConfigurationError: There are none of this name.
     """
-    if name is None:
-        return ""
+    if name is None or not source.has_releases:
+        return name or ""
     release = find_release(name)
     if release is None or not release.detects:
         raise ConfigurationError(
