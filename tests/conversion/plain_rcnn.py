@@ -73,7 +73,7 @@ def detectron2_state(neck: str, *, masks: bool, agnostic: bool = False, seed: in
         layer("roi_heads.box_head.fc2", features, features, scale=1.4)
     else:
         features = after
-    layer("roi_heads.box_predictor.cls_score", CLASSES + 1, features, scale=2.0)
+    layer("roi_heads.box_predictor.cls_score", CLASSES + 1, features, scale=0.3)
     layer("roi_heads.box_predictor.bbox_pred", 4 if agnostic else 4 * CLASSES, features)
     if masks:
         inputs = after if neck == "c4" else maps
@@ -282,7 +282,9 @@ class Plain:
             code = codes if codes.shape[1] == 4 else codes[:, 4 * label : 4 * label + 4]
             boxes = clipped(decoded(code, regions, (10, 10, 5, 5)), height, width)
             score = probabilities[:, label]
-            above = score > min_score
+            # One difference is left, which the documentation tells: boxes that are cut to nothing at an edge
+            # go before the best are counted, not after (detectron2) or not at all (mmdetection).
+            above = (score > min_score) & ((boxes[:, 2:] - boxes[:, :2]) >= 1e-2).all(dim=1)
             kept = suppressed(boxes[above], score[above], 0.5)
             rows += [(float(score[above][k]), label, boxes[above][k]) for k in kept.tolist()]
         rows.sort(key=lambda row: -row[0])

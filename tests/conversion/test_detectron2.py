@@ -52,7 +52,7 @@ def test_boxes_and_masks_of_no_class_are_every_classs() -> None:
     state = detectron2_state("fpn", masks=True, agnostic=True)
     network, _ = converted(Detectron2(), checkpoint_of(state))
     image = image_of(64, 96)
-    require_same(network, image, Plain(state, "fpn", True, True, 32).find(image))  # noqa: FBT003
+    require_same(network, image, Plain(state, "fpn", True, True, 32).find(image))
 
 
 def test_the_configuration_beside_the_weights_is_read(tmp_path: Path) -> None:
@@ -211,4 +211,3 @@ def test_a_pickle_of_the_model_zoo_becomes_a_model_folder(
     assert isinstance(model, residual.TorchDetector)
     assert model.spec.masks is not None
     assert model.provenance["converted from"] == "detectron2 (pickle)"
-

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from deepresidual.conversion.region_rows import anchor_rows, box_rows, class_rows
 from deepresidual.conversion.translation import (
     Rule,
     Translation,
@@ -49,6 +52,37 @@ def test_both_sides_of_a_mismatch_are_named(change: dict[str, torch.Tensor | Non
     given = {name: tensor for name, tensor in changed.items() if tensor is not None}
     with pytest.raises(ModelFileError, match=message):
         read_tensors(TRANSLATION, given, TARGET, "x")
+
+
+def test_rows_change_places_and_come_back() -> None:
+    """The background is the last class there and the first here; boxes have no row for it there."""
+    target = {"cls.weight": torch.empty(4, 2), "box.bias": torch.empty(16), "agnostic": torch.empty(16)}
+    rules = (
+        Rule("cls.weight", "cls", rows=class_rows(3)),
+        Rule("box.bias", "box", rows=box_rows(3, 12)),
+        Rule("agnostic", "one", rows=box_rows(3, 4)),
+    )
+    there = {"cls": torch.randn(4, 2), "box": torch.arange(12.0), "one": torch.arange(4.0)}
+    here = read_tensors(Translation(rules), there, target, "x")
+    assert torch.equal(here["cls.weight"], there["cls"][[3, 0, 1, 2]])
+    assert here["box.bias"].tolist() == [0.0] * 4 + list(range(12))
+    assert here["agnostic"].tolist() == [0.0] * 4 + [0, 1, 2, 3] * 3
+    back = write_tensors(Translation(rules), here)
+    assert all(torch.equal(back[name], there[name]) for name in there)
+    with pytest.raises(ModelFileError, match=r"± box \(16,\) for box.bias \(16,\)"):
+        read_tensors(Translation(rules), {**there, "box": torch.ones(16)}, target, "x")
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.sampled_from([1, 4]))
+def test_anchors_with_sizes_first_find_their_rows(sizes: int, ratios: int, values: int) -> None:
+    there = [
+        (size, ratio, value) for size in range(sizes) for ratio in range(ratios) for value in range(values)
+    ]
+    here = [
+        (size, ratio, value) for ratio in range(ratios) for size in range(sizes) for value in range(values)
+    ]
+    rows = anchor_rows(sizes, ratios, values)
+    assert (there if rows is None else [there[row] for row in rows]) == here
 
 
 def test_a_target_that_nothing_fills_is_named() -> None:

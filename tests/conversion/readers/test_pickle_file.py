@@ -95,7 +95,7 @@ def test_nothing_of_a_pickle_runs(tmp_path: Path) -> None:
 
 def test_a_mapping_in_itself_ends(tmp_path: Path) -> None:
     document: dict[str, Any] = {"a": np.ones(2)}
-    document |= {name: document for name in "bcdefghij"}
+    document |= dict.fromkeys("bcdefghij", document)
     tensors, _ = pickle_file.parse(written(document, tmp_path / "x.pkl"))
     assert list(tensors) == ["a"]
 
