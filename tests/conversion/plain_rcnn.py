@@ -1,7 +1,7 @@
 """Faster and Mask R-CNN of detectron2 and mmdetection, in plain torch by their documented formulas.
 
-Random weights in detectron2's layout, and what a network of these weights finds: written anew, image by image,
-with loops, from the two libraries' public code. Both are given the same weights under their own names.
+Random weights in detectron2's layout, and what a network of these weights finds: written anew, image by
+image, with loops, from the two libraries' public code. Both are given the same weights under their own names.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ class Anchors:
     inside_only: bool = False
     """Whether anchors that reach over the image's edges are left out of training (Ren et al. 2015, 3.3)."""
     exact: bool = False
-    """Whether sides are not rounded and places lie a stride apart, as in detectron2 and mmdetection. Otherwise
-    sides are even numbers and places divide the padded image into whole pixels, as in torchvision."""
+    """Whether sides are not rounded and places lie a stride apart, as in detectron2 and mmdetection.
+    Otherwise sides are even numbers and places divide the padded image into whole pixels (torchvision)."""
 
 
 @dataclass(frozen=True)
