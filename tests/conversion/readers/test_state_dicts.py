@@ -236,7 +236,36 @@ def test_torch_forgets_the_stand_ins_after_reading(tmp_path: Path) -> None:
 def test_no_stand_in_is_the_thing_itself() -> None:
     for name, kind in STAND_INS.items():
         assert kind.__module__ == "deepresidual.conversion.readers.stand_ins", name
-        assert not name.startswith(("os.", "sys.", "builtins.getattr", "builtins.eval", "posix."))
+        assert not name.startswith(("os.", "sys.", "builtins.eval", "builtins.exec", "posix."))
+
+
+@FORMS
+def test_the_log_of_mmengine_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
+    class HistoryBuffer:
+        def __init__(self) -> None:
+            self._log_history = np.ones(3)
+            self._statistics_methods = collections.OrderedDict(mean=HistoryBuffer.mean)
+
+        def mean(self) -> float:
+            return 0.0
+
+    HistoryBuffer.__qualname__ = "HistoryBuffer"
+    HistoryBuffer.mean.__qualname__ = "HistoryBuffer.mean"
+    for part in (HistoryBuffer, HistoryBuffer.mean):
+        part.__module__ = "mmengine.logging.history_buffer"
+    module = types.ModuleType("mmengine.logging.history_buffer")
+    module.HistoryBuffer = HistoryBuffer  # type: ignore[attr-defined]
+    for name in ("mmengine", "mmengine.logging"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    document = {"state_dict": WEIGHTS, "message_hub": {"log_scalars": {"loss": HistoryBuffer()}}}
+    file = save(document, tmp_path / "epoch_1.pth", zipped=zipped)
+    monkeypatch.undo()
+    tensors, metadata = torch_file.parse(file)
+    assert set(tensors) == set(WEIGHTS)
+    assert metadata["ignored"] == {"message_hub": "beside the weights (a dict)"}
 
 
 def test_arrays_instead_of_tensors_are_no_state_dict(tmp_path: Path) -> None:

@@ -1,14 +1,15 @@
 """Stand-ins for the objects that training programs keep beside the weights in a pickle.
 
-torchvision's and timm's training scripts save their arguments (``argparse.Namespace``), others a NumPy
-number, a path or the version of torch. torch's restricted reader refuses a file for any of these names. Here
-each name stands for a class that takes whatever the pickle gives it and does nothing with it, so that the
-file can be read: neither the named class nor anything of its module is imported, called or changed. Names
-that are not listed are refused as before.
+torchvision's and timm's training scripts save their arguments (``argparse.Namespace``), mmdetection the
+curves of its log, others a NumPy number, a path or the version of torch. torch's restricted reader refuses a
+file for any of these names. Here each name stands for a class that takes whatever the pickle gives it and
+does nothing with it, so that the file can be read: neither the named class nor anything of its module is
+imported, called or changed. Names that are not listed are refused as before.
 """
 
 from __future__ import annotations
 
+import pickle
 from typing import Any, Self
 
 
@@ -48,6 +49,24 @@ class _List:
         return []
 
 
+_CURVE = "a curve of mmengine"
+
+
+class _FunctionOfCurve(StandIn):
+    """A function of mmengine's curves, which their pickle names by ``getattr``: nothing is looked up.
+
+    The attribute of anything else is refused, as every name is that is not listed.
+    """
+
+    described = "a function"
+
+    def __new__(cls, *of: Any) -> Self:
+        """Ignore which attribute it is."""
+        if getattr(of[0] if of else None, "described", None) != _CURVE:
+            raise pickle.UnpicklingError("GLOBAL builtins.getattr")
+        return super().__new__(cls)
+
+
 _OBJECTS = {
     "a Namespace": ("argparse.Namespace", "types.SimpleNamespace"),
     "a path": tuple(
@@ -67,6 +86,7 @@ _OBJECTS = {
         *(f"numpy.{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
         *("numpy.float16", "numpy.float32", "numpy.float64", "numpy.bool", "numpy.bool_"),
     ),
+    _CURVE: ("mmengine.logging.history_buffer.HistoryBuffer",),
     # What a defaultdict makes its values with.
     "a type": tuple(f"builtins.{name}" for name in ("bool", "dict", "float", "int", "list", "str", "tuple")),
 }
@@ -88,6 +108,7 @@ def _made() -> dict[str, type]:
     for described, names in _OBJECTS.items():
         for name in names:
             made[name] = type(name.rpartition(".")[2], (StandIn,), {"described": described})
+    made["builtins.getattr"] = _FunctionOfCurve
     return made | dict.fromkeys(_DICTS, _Dict) | {"collections.deque": _List}
 
 
