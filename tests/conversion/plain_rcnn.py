@@ -113,7 +113,7 @@ def mmdetection_state(state: State) -> State:
     renamed: State = {}
     for name, tensor in state.items():
         for pattern, there in _MMDETECTION:
-            name = re.sub(rf"{pattern}(?=\.)", there, name)  # type: ignore[arg-type]
+            name = re.sub(rf"{pattern}(?=\.)", there, name)
         renamed[name] = tensor
     return renamed
 
@@ -220,7 +220,7 @@ class Plain:
             codes = self._conv("proposal_generator.rpn_head.anchor_deltas", hidden)[0]
             anchors = self._anchors(level, *features.shape[2:])
             logit = logits.permute(1, 2, 0).flatten()
-            code = codes.unflatten(0, (-1, 4)).permute(2, 3, 0, 1).reshape(-1, 4)
+            code = codes.view(-1, 4, *codes.shape[1:]).permute(2, 3, 0, 1).reshape(-1, 4)
             best = logit.argsort(descending=True, stable=True)[:before]
             found = clipped(decoded(code[best], anchors[best], (1, 1, 1, 1)), height, width)
             full = (found[:, 2] > found[:, 0]) & (found[:, 3] > found[:, 1])

@@ -17,6 +17,7 @@ import deepresidual as residual
 from deepresidual.conversion.detectron2 import Detectron2
 from deepresidual.conversion.ecosystem import ForeignCheckpoint
 from deepresidual.errors import ModelFileError
+from deepresidual.models import load_detector
 from deepresidual.spec import Anchors
 from tests.conversion.detections import converted, image_of, require_same
 from tests.conversion.in_process import read_in_this_process
@@ -207,7 +208,6 @@ def test_a_pickle_of_the_model_zoo_becomes_a_model_folder(
     done = residual.convert(file, tmp_path / "model")
     assert (done.from_ecosystem, done.num_classes, done.state_dict) == ("detectron2", CLASSES, "model.")
     assert done.certificate.largest_difference is None
-    model = residual.load(tmp_path / "model")
-    assert isinstance(model, residual.TorchDetector)
+    model = load_detector(tmp_path / "model")
     assert model.spec.masks is not None
     assert model.provenance["converted from"] == "detectron2 (pickle)"

@@ -13,6 +13,7 @@ from deepresidual.conversion.ecosystem import ForeignCheckpoint
 from deepresidual.conversion.mmdetection import MMDetection
 from deepresidual.conversion.readers.python_config import read_config
 from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.models import load_detector
 from deepresidual.spec import Anchors
 from tests.conversion.detections import converted, image_of, require_same
 from tests.conversion.in_process import read_in_this_process
@@ -169,8 +170,7 @@ def test_a_checkpoint_of_a_training_becomes_a_model_folder(
     torch.save({"meta": meta, "state_dict": state, "optimizer": {"state": {}}}, tmp_path / "epoch_12.pth")
     done = residual.convert(tmp_path / "epoch_12.pth", tmp_path / "model")
     assert (done.from_ecosystem, done.num_classes) == ("mmdetection", CLASSES)
-    model = residual.load(tmp_path / "model")
-    assert isinstance(model, residual.TorchDetector)
+    model = load_detector(tmp_path / "model")
     assert model.label_names == ("car", "dog", "cat")
     assert model.preprocess.crop_px == 1000
     with pytest.raises(ConfigurationError, match="unknown ecosystem .mmdetection."):

@@ -41,7 +41,7 @@ class Raw:
         self.state = (1, shape, dtype, False, content)
 
     def __reduce__(self) -> Any:
-        rebuild = np.ones(1).__reduce__()[0]  # type: ignore[index]
+        rebuild = np.ones(1).__reduce__()[0]
         return rebuild, (np.ndarray, (0,), b"b"), self.state
 
 
@@ -68,7 +68,7 @@ def test_bytes_of_python_2_are_text_in_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "text"),
     [
-        (Touch("x"), r"is a Python pickle that is no torch file, and it holds more than arrays \("),
+        (Touch(Path("x")), r"is a Python pickle that is no torch file, and it holds more than arrays \("),
         ({"a": np.array([{}], dtype=object)}, "it holds an array of type 'O8'"),
         ({"a": np.zeros(2, dtype="U4")}, "it holds an array of type 'U4'"),
         ({"a": Raw((1 << 40,), np.dtype("f4"), b"1234")}, "it is damaged"),
@@ -88,7 +88,7 @@ def test_other_content_is_refused_and_named(tmp_path: Path, document: object, te
 
 @pytest.mark.child
 def test_nothing_of_a_pickle_runs(tmp_path: Path) -> None:
-    path = written({"model": {"a": np.ones(1)}, "x": Touch(str(tmp_path / "ran"))}, tmp_path / "x.pkl")
+    path = written({"model": {"a": np.ones(1)}, "x": Touch(tmp_path / "ran")}, tmp_path / "x.pkl")
     with pytest.raises(ModelFileError, match="Residual never runs what a file brings"):
         read(path)
     assert not (tmp_path / "ran").exists()

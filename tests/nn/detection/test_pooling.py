@@ -43,15 +43,16 @@ def torchvisions(maps: list[Tensor], regions: list[Tensor], *, aligned: bool) ->
     if not aligned:
         pool = MultiScaleRoIAlign([str(level) for level in range(4)], 7, 2)
         # Sizes that the scales are inferred from.
-        return pool({str(level): x for level, x in enumerate(maps)}, regions, [(128, 160)] * 2)
+        pooled: Tensor = pool({str(level): x for level, x in enumerate(maps)}, regions, [(128, 160)] * 2)
+        return pooled
     levels = LevelMapper(2, 5)([torch.cat(regions)])
     rows = torch.cat(
         [torch.nn.functional.pad(boxes, (1, 0), value=image) for image, boxes in enumerate(regions)]
     )
-    pooled = torch.stack(
+    of_levels = torch.stack(
         [roi_align(x, rows, 7, 1 / stride, 2, aligned=True) for x, stride in zip(maps, STRIDES, strict=True)]
     )
-    return pooled[levels, torch.arange(len(rows))]
+    return of_levels[levels, torch.arange(len(rows))]
 
 
 @pytest.mark.parametrize("pooling", ["align", "align-v2"])
@@ -65,7 +66,7 @@ def test_aligned_sums_and_their_gradients_are_torchvisions_up_to_rounding(poolin
     torch.testing.assert_close(learned, expected, rtol=1e-5, atol=1e-6)
     grad = torch.randn(expected.shape, generator=torch.Generator().manual_seed(2))
     learned.backward(grad)  # type: ignore[no-untyped-call]
-    expected.backward(grad)
+    expected.backward(grad)  # type: ignore[no-untyped-call]
     for here, there in zip(ours, theirs, strict=True):
         torch.testing.assert_close(here.grad, there.grad, rtol=1e-4, atol=1e-4)
 
