@@ -68,7 +68,10 @@ def require_buildable(spec: DetectorSpec) -> None:
     usual = Proposals()
     for what, is_there in (
         ("neck c4", spec.neck != "fpn"),
-        ("RoI pooling", spec.regions.pooling != "align"),
+        ("RoI pooling", spec.regions.pooling == "pool"),
+        ("RoIAlign half a pixel from the edge", spec.regions.pooling == "align-v2"),
+        ("anchors that are not rounded", spec.anchors.exact),
+        (f"images of multiples of {spec.size_divisor} px", spec.size_divisor is not None),
         ("a pyramid without a last level by max-pooling", not spec.fpn_extra),
         (f"proposals of at least {spec.proposals.min_px:g} px", spec.proposals.min_px != usual.min_px),
     ):
