@@ -3,8 +3,8 @@
 Weights come as pickles of its model zoo (``model_final_….pkl``) or as its trainer's ``model_final.pth``. What
 only the configuration says is read from ``config.yaml`` beside the file, or taken for what detectron2 sets.
 Here the background is the first class and anchors have sizes inside of shapes; there it is the other way
-round, so rows of the last layers change places. Nothing is compared with detectron2, which no package index
-has: a test compares with its formulas, written anew.
+round, so rows of the last layers change places. No package index has detectron2: where it is installed, it is
+compared with, and a test compares with its formulas, written anew.
 """
 
 from __future__ import annotations
@@ -20,16 +20,22 @@ from torch import Tensor
 from deepresidual.conversion import detectron2_settings as settings
 from deepresidual.conversion.architecture import counted, read_architecture
 from deepresidual.conversion.coco_names import coco_names
-from deepresidual.conversion.detector_ecosystem import DetectorEcosystem, RecognizedDetector
+from deepresidual.conversion.detector_ecosystem import (
+    DetectorEcosystem,
+    DetectorReference,
+    RecognizedDetector,
+)
 from deepresidual.conversion.detectron2_names import PREDICTOR, RPN, body_prefix, of_last, rule_of, to_ours
+from deepresidual.conversion.detectron2_reference import make_reference
 from deepresidual.conversion.ecosystem import ForeignCheckpoint
 from deepresidual.conversion.settings import Settings
 from deepresidual.conversion.translation import Translation
-from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from deepresidual.spec import DetectorSpec, MaskHead, Neck, Regions, ResNetSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+_MASK_LOGITS = "roi_heads.mask_head.predictor.weight"
 # What a file may have that is no weight, with the reason why it is not taken.
 _DROPPED = (
     (re.compile(r"pixel_(mean|std)"), "of the preprocessing, which is a record here"),
@@ -50,6 +56,7 @@ class Detectron2(DetectorEcosystem):
     """The networks of detectron2's ``GeneralizedRCNN`` with one head on a ResNet or ResNeXt."""
 
     name = "detectron2"
+    package = "detectron2"
     marks = (f"{RPN}objectness_logits.weight",)
 
     def recognize(self, checkpoint: ForeignCheckpoint, weights: str = "") -> RecognizedDetector | None:  # noqa: ARG002
@@ -101,9 +108,24 @@ class Detectron2(DetectorEcosystem):
         with torch.device("meta"):
             names = list(Detector(spec).state_dict())
         there = checkpoint.tensors if checkpoint is not None else {}
-        dropped = {name: reason for name in there for pattern, reason in _DROPPED if pattern.fullmatch(name)}
+        dropped = {name: reason for name in there if (reason := _reason(name))}
         rules = [rule_of(name, spec, there) for name in names]
         return dataclasses.replace(counted(rules, checkpoint), dropped=dropped)
+
+    def reference(self, checkpoint: ForeignCheckpoint, recognized: RecognizedDetector) -> DetectorReference:
+        """Build detectron2's detector with the checkpoint's tensors; where boxes and masks are of classes."""
+        spec, tensors = recognized.spec, checkpoint.tensors
+        codes, mask = tensors[f"{PREDICTOR}bbox_pred.weight"], tensors.get(_MASK_LOGITS)
+        if len(codes) != 4 * spec.num_classes or (mask is not None and len(mask) != spec.num_classes):
+            raise MissingDependencyError("boxes or masks are of no class, which is not compared")
+        weights = {name: value for name, value in tensors.items() if not _reason(name)}
+        name, find = make_reference(spec, weights, str(checkpoint.path))
+        return DetectorReference(name, find)
+
+
+def _reason(name: str) -> str:
+    """Return why a tensor is not taken; nothing where it is."""
+    return next((reason for pattern, reason in _DROPPED if pattern.fullmatch(name)), "")
 
 
 # -- the spec ----------------------------------------------------------------------------------------
