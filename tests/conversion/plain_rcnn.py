@@ -11,10 +11,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import roi_align
+from torchvision.ops import box_iou, roi_align
 
 State = dict[str, Tensor]
 
@@ -232,14 +233,17 @@ class Plain:
 
     def _pooled(self, maps: list[Tensor], boxes: Tensor, bins: int) -> Tensor:
         strides = (4, 8, 16, 32) if self.neck == "fpn" else (16,)
-        rows = []
+        levels = []
         for box in boxes:
             side = math.sqrt(float((box[2] - box[0]) * (box[3] - box[1])))
             level = min(max(math.floor(4 + math.log2(side / 224 + 1e-8)), 2), 5) - 2
-            level = level if self.neck == "fpn" else 0
-            roi = torch.cat([torch.zeros(1), box])[None]
-            rows.append(roi_align(maps[level], roi, bins, 1 / strides[level], -1, self.aligned))
-        return torch.cat(rows)
+            levels.append(level if self.neck == "fpn" else 0)
+        pooled = torch.zeros(len(boxes), maps[0].shape[1], bins, bins)
+        for level in set(levels):
+            here = torch.tensor([each == level for each in levels])
+            rows = functional.pad(boxes[here], (1, 0))
+            pooled[here] = roi_align(maps[level], rows, bins, 1 / strides[level], -1, self.aligned)
+        return pooled
 
     def _features(self, maps: list[Tensor], boxes: Tensor) -> Tensor:
         s = self.state
@@ -314,13 +318,10 @@ def clipped(boxes: Tensor, height: int, width: int) -> Tensor:
 
 def suppressed(boxes: Tensor, scores: Tensor, most: float) -> Tensor:
     """Return which boxes remain, the best first: each suppresses worse ones that overlap it by more."""
-    kept: list[int] = []
-    for place in scores.argsort(descending=True, stable=True).tolist():
-        box = boxes[place]
-        others = boxes[kept]
-        low, high = torch.maximum(others[:, :2], box[:2]), torch.minimum(others[:, 2:], box[2:])
-        shared = (high - low).clamp(min=0).prod(dim=1)
-        union = (others[:, 2:] - others[:, :2]).prod(dim=1) + (box[2:] - box[:2]).prod() - shared
-        if not bool((shared / union > most).any()):
-            kept.append(place)
-    return torch.tensor(kept, dtype=torch.int64)
+    order = scores.argsort(descending=True, stable=True)
+    overlaps = (box_iou(boxes[order], boxes[order]) > most).numpy()
+    remain = np.ones(len(order), dtype=bool)
+    for place in range(len(order)):
+        if remain[place]:
+            remain[place + 1 :] &= ~overlaps[place, place + 1 :]
+    return order[torch.from_numpy(remain)]

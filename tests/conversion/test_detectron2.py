@@ -44,7 +44,7 @@ def test_a_converted_detector_finds_what_detectron2s_formulas_find(neck: str, ma
     state = detectron2_state(neck, masks=masks)
     network, recognized = converted(Detectron2(), checkpoint_of(state))
     assert recognized.spec.neck == neck
-    image = image_of(80, 104)
+    image = image_of(72, 88)
     plain = Plain(state, neck, stride_in_1x1=True, sizes_first=True, padded_to=32 if neck == "fpn" else 1)
     require_same(network, image, plain.find(image))
 

@@ -69,7 +69,7 @@ def test_a_converted_detector_finds_what_mmdetections_formulas_find(neck: str, m
     """Without a configuration: PyTorch's stride on a pyramid, Caffe's on C4, whose images are padded, too."""
     state = detectron2_state(neck, masks=masks, seed=1)
     network, _ = converted(MMDetection(), checkpoint_of(mmdetection_state(state)))
-    image = image_of(80, 104)
+    image = image_of(72, 88)
     plain = Plain(state, neck, stride_in_1x1=neck == "c4", sizes_first=False, padded_to=32)
     require_same(network, image, plain.find(image))
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deepresidual.nn.detection import Found
 
 # Units in each stage → the depth by which detectron2 calls a network.
-_DEPTHS = {
+_DEPTHS: dict[tuple[str, tuple[int, ...]], int] = {
     ("basic", (2, 2, 2, 2)): 18,
     ("basic", (3, 4, 6, 3)): 34,
     ("bottleneck", (3, 4, 6, 3)): 50,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepresidual.conversion.readers import pickle_file, read
@@ -110,6 +110,7 @@ def test_what_lies_outside_is_not_fetched(tmp_path: Path) -> None:
 WHOLE = pickle.dumps({"model": ARRAYS, "__author__": "somebody"}, 2)
 
 
+@settings(max_examples=40)
 @given(st.integers(2, len(WHOLE) - 1), st.binary(min_size=1, max_size=4))
 def test_damage_is_one_sentence_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, place: int, by: bytes
