@@ -87,13 +87,13 @@ def test_a_bad_file_does_not_stop_the_others(
 
 
 def test_a_class_is_a_name_or_else_a_number(tiny_model: TorchClassifier) -> None:
-    assert class_row(tiny_model, "red") == 2
-    assert class_row(tiny_model, "1") == 1
+    assert class_row(tiny_model.label_names, "red") == 2
+    assert class_row(tiny_model.label_names, "1") == 1
     digits = TorchClassifier(create(TINY), ("2", "0", "1"), SMALL_INPUT)
-    assert [class_row(digits, name) for name in ("2", "0", "1")] == [0, 1, 2]  # names come first
+    assert [class_row(digits.label_names, name) for name in ("2", "0", "1")] == [0, 1, 2]  # names come first
     for unknown in ("3", "-1", "1.0", "²", "rde"):
         with pytest.raises(UnknownNameError, match=r"unknown class .*by its number from 0 to 2"):
-            class_row(tiny_model, unknown)
+            class_row(tiny_model.label_names, unknown)
 
 
 def test_what_cannot_be_is_said_before_a_file_is_read(tiny_model: TorchClassifier) -> None:

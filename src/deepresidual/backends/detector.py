@@ -234,7 +234,7 @@ class TorchDetector(TorchModel):
                         targets = [taught(objects[row], self.device) for row in part]
                         results, losses = network.found_and_losses(images, sizes, targets)
                 for row, result in zip(part, results, strict=True):
-                    found[row] = _in_image(result, windows[row]) if result.is_finite else None
+                    found[row] = in_image(result, windows[row]) if result.is_finite else None
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0.0) + float(value)
         return found, sums
@@ -254,7 +254,7 @@ class TorchDetector(TorchModel):
         return padded(self.preprocess.normalize(batch), size)
 
 
-def _in_image(found: Found, window: Window) -> Objects:
+def in_image(found: Found, window: Window) -> Objects:
     """Return what was found in a view in pixels of its image."""
     in_view = Objects(
         found.boxes.float().cpu().numpy(),

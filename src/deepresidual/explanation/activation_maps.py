@@ -8,6 +8,9 @@ Each method weighs the K channels of a layer's map A and adds them up, L = ReLU(
 ``grad-cam++``  a mean of the positive derivatives in which a position counts the more, the less the others
                 of its channel say (Chattopadhay et al. 2018, equations 5, 10 and 19): several objects of one
                 class all show.
+``hires-cam``   no mean: each position is weighed by its own derivative, L = ReLU(Σₖ ∂y/∂Aₖ ⊙ Aₖ) (Draelos and
+                Carin 2020). Where y depends on one part of a map alone, as the score of one object does, the
+                heat stays there. Of the map that the classifier averages it is Grad-CAM up to a factor.
 ``score-cam``   the logit of the class for the image seen through Aₖ as a mask, in a softmax over the channels
                 (Wang et al. 2020, algorithm 1). It needs no gradients, which saturate, and K forward passes.
 
@@ -34,7 +37,7 @@ from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.explanation.layers import LAST_MAP, captured_map, undisturbed
 from deepresidual.models import TorchClassifier, require_classes
 
-Method: TypeAlias = Literal["grad-cam", "grad-cam++", "score-cam"]
+Method: TypeAlias = Literal["grad-cam", "grad-cam++", "hires-cam", "score-cam"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 Network: TypeAlias = Callable[[Tensor], Tensor]
@@ -103,7 +106,7 @@ def activation_maps(
         )
     network = model.network
     # Under a caller's inference mode there would be no gradients.
-    with torch.inference_mode(mode=False), undisturbed(network), _deterministic():
+    with torch.inference_mode(mode=False), undisturbed(network), deterministic():
         images = model.preprocess.normalize(pixels.to(model.device))
         with captured_map(network, layer) as captured, torch.enable_grad():
             logits = network(images)
@@ -113,6 +116,8 @@ def activation_maps(
                 values = grad_cam(*_derivatives(captured.values, logits, chosen))
             case "grad-cam++":
                 values = grad_cam_plus_plus(*_derivatives(captured.values, logits, chosen))
+            case "hires-cam":
+                values = hires_cam(*_derivatives(captured.values, logits, chosen))
             case "score-cam":
                 values = score_cam(network, images, captured.values.detach(), chosen)
             case _:
@@ -121,7 +126,7 @@ def activation_maps(
 
 
 @contextlib.contextmanager
-def _deterministic() -> Iterator[None]:
+def deterministic() -> Iterator[None]:
     """Let cuDNN choose no algorithm by the clock, and none whose sums depend on who comes first."""
     cudnn = torch.backends.cudnn
     before = cudnn.deterministic, cudnn.benchmark
@@ -172,6 +177,11 @@ def grad_cam_plus_plus(maps: Tensor, gradients: Tensor) -> Tensor:
     # A layer without a ReLU behind it can have a negative sum that makes this 0.
     alpha = torch.where(denominator != 0, 1 / denominator, 0.0)
     return ((alpha * positive).sum(dim=(2, 3), keepdim=True) * maps).sum(dim=1).relu()
+
+
+def hires_cam(maps: Tensor, gradients: Tensor) -> Tensor:
+    """Return the map of HiResCAM; arguments and result as of :func:`grad_cam`."""
+    return (gradients * maps).sum(dim=1).relu()
 
 
 def score_cam(network: Network, images: Tensor, maps: Tensor, rows: Tensor) -> Tensor:

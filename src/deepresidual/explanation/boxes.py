@@ -117,7 +117,7 @@ def paint_objects(
         if (mask := _mask_of(objects, row)) is not None:
             paint_mask(canvas, enlarged(mask, factor), color, _outline_px(mask, line_px, factor))
             own_px = max(1.0, _BESIDE_MASK * line_px)
-        _paint_outline(canvas, _drawn_box(objects.boxes[row], own_px, height, width), own_px, color)
+        paint_outline(canvas, _drawn_box(objects.boxes[row], own_px, height, width), own_px, color)
     # The surest on top, where tags cannot but overlap.
     for tag in reversed(place_tags(objects, label_names, height, width, colors)):
         tag.paint(canvas)
@@ -175,7 +175,7 @@ def _drawn_box(
     )
 
 
-def _paint_outline(
+def paint_outline(
     canvas: NDArray[np.uint8], box: tuple[float, float, float, float], line_px: float, color: str
 ) -> None:
     """Paint a line with rounded corners, and a dark halo that parts it from what has its colour."""

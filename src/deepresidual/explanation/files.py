@@ -94,7 +94,7 @@ def explain_files(
     Args:
         model: The model, on the device to use.
         files: Paths of image files.
-        method: ``grad-cam``, ``grad-cam++`` or ``score-cam``.
+        method: ``grad-cam``, ``grad-cam++``, ``hires-cam`` or ``score-cam``.
         layer: A name of :func:`layer_names`.
         class_name: The class to explain, by name or by row of the classifier. Default: the most probable
             class of each image.
@@ -114,18 +114,17 @@ def explain_files(
         raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
     with captured_map(torch_model.network, layer):
         pass  # said before the first image is read
-    row = None if class_name is None else class_row(model, class_name)
+    row = None if class_name is None else class_row(model.label_names, class_name)
     workers = loading_threads(num_workers, len(files), batch_size, model)
     return _stream(torch_model, files, method, layer, row, batch_size, workers)
 
 
-def class_row(model: Classifier, name: str) -> int:
+def class_row(names: Sequence[str], name: str) -> int:
     """Return the classifier's row for a class, given by name or, where no class is called so, by number.
 
     Raises:
         UnknownNameError: There is no such class.
     """
-    names = model.label_names
     if name in names:
         return names.index(name)
     if name.isascii() and name.isdecimal() and int(name) < len(names):

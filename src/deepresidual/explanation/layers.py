@@ -115,15 +115,24 @@ def undisturbed(network: ResNet) -> Iterator[None]:
     up in a parameter. So there is no memory to save by running units twice, which would pass the map twice.
     """
     spec = network.spec
-    training = [(module, module.training) for module in network.modules()]
-    learning = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     network.spec = spec.architecture
-    network.eval().requires_grad_(requires_grad=False)
+    try:
+        with constant(network):
+            yield
+    finally:
+        network.spec = spec
+
+
+@contextlib.contextmanager
+def constant(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode with constant weights, and afterwards into the state it was in."""
+    training = [(each, each.training) for each in module.modules()]
+    learning = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    module.eval().requires_grad_(requires_grad=False)
     try:
         yield
     finally:
-        network.spec = spec
-        for module, was_training in training:
-            module.training = was_training
+        for each, was_training in training:
+            each.training = was_training
         for parameter, was_learning in learning:
             parameter.requires_grad_(was_learning)

@@ -8,5 +8,15 @@ from deepresidual.nn.detection.init import initialize_detector
 from deepresidual.nn.detection.masks import TaughtMask
 from deepresidual.nn.detection.matching import Taught
 from deepresidual.nn.detection.regions import Found
+from deepresidual.nn.detection.stages import Stages, detect_in_stages
 
-__all__ = ["Detector", "Found", "Taught", "TaughtMask", "empty_detector", "initialize_detector"]
+__all__ = [
+    "Detector",
+    "Found",
+    "Stages",
+    "Taught",
+    "TaughtMask",
+    "detect_in_stages",
+    "empty_detector",
+    "initialize_detector",
+]

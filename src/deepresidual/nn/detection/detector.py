@@ -97,7 +97,7 @@ class Detector(nn.Module):
             ConfigurationError: There are not as many sizes or targets as images, or a size is too large.
         """
         self._check(images, sizes, targets)
-        images = _blanked(images, sizes)
+        images = blanked(images, sizes)
         maps = self.backbone(images)
         if targets is None:
             return self._found(maps, images, sizes)
@@ -111,7 +111,7 @@ class Detector(nn.Module):
         For evaluations that watch the loss, too: the maps take most of the time.
         """
         self._check(images, sizes, targets)
-        images = _blanked(images, sizes)
+        images = blanked(images, sizes)
         maps = self.backbone(images)
         return self._found(maps, images, sizes), self._losses(maps, images, sizes, targets)
 
@@ -177,7 +177,7 @@ def _make_pyramid(spec: DetectorSpec) -> FeaturePyramidNetwork:
     )
 
 
-def _blanked(images: Tensor, sizes: Sequence[Size]) -> Tensor:
+def blanked(images: Tensor, sizes: Sequence[Size]) -> Tensor:
     """Return images that are zero outside of their sizes."""
     height, width = images.shape[2:]
     if all(size == (height, width) for size in sizes):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -115,10 +116,9 @@ class ProposalNetwork(nn.Module):
             logits, codes = self.head(maps)
         anchors = make_anchors(self._anchors, shapes, image, self._strides, maps[0].device)
         with torch.no_grad():
-            proposals = self._propose(logits, codes, anchors, sizes, is_training=taught is not None)
-            is_finite = _finite([*logits, *codes])
+            proposed = self._propose(logits, codes, anchors, sizes, is_training=taught is not None)
             if taught is None:
-                return Proposed(proposals, is_finite, {})
+                return proposed
             samples = self._sample(torch.cat(anchors), sizes, taught)
         if learns_at_places:
             logit, code = self.head.at(maps, samples.images, samples.anchors)
@@ -126,7 +126,7 @@ class ProposalNetwork(nn.Module):
             logit, code = (
                 torch.cat(values, dim=1)[samples.images, samples.anchors] for values in (logits, codes)
             )
-        return Proposed(proposals, is_finite, self._losses(logit, code, samples))
+        return replace(proposed, losses=self._losses(logit, code, samples))
 
     def _learns_at_places(self, shapes: Sequence[Size]) -> bool:
         """Return whether few places are sampled: then their outputs are computed again, with a gradient."""
@@ -141,13 +141,14 @@ class ProposalNetwork(nn.Module):
         sizes: Sequence[Size],
         *,
         is_training: bool,
-    ) -> list[Tensor]:
+    ) -> Proposed:
         settings = self._settings
         before = settings.before_nms_train if is_training else settings.before_nms
         after = settings.after_nms_train if is_training else settings.after_nms
-        proposals = []
+        firsts = [0, *itertools.accumulate(len(level) for level in anchors)]
+        proposals, objectness, origins = list[Tensor](), list[Tensor](), list[Tensor]()
         for number, size in enumerate(sizes):
-            found, scores, groups = list[Tensor](), list[Tensor](), list[Tensor]()
+            found, scores, groups, places = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
             for level, (of_level, level_codes, level_anchors) in enumerate(
                 zip(logits, codes, anchors, strict=True)
             ):
@@ -155,12 +156,15 @@ class ProposalNetwork(nn.Module):
                 found.append(boxes_.decode(level_codes[number, chosen], level_anchors[chosen], _WEIGHTS))
                 scores.append(of_level[number, chosen].sigmoid())
                 groups.append(torch.full_like(chosen, level))
+                places.append(chosen + firsts[level])
             boxes = boxes_.clip(torch.cat(found), size)
             large = boxes_.at_least(boxes, settings.min_px).nonzero()[:, 0]
             boxes, score = boxes[large], torch.cat(scores)[large]
             kept = boxes_.suppress(boxes, score, torch.cat(groups)[large], settings.nms_iou, after)
             proposals.append(boxes[kept])
-        return proposals
+            objectness.append(score[kept])
+            origins.append(torch.cat(places)[large[kept]])
+        return Proposed(proposals, objectness, origins, _finite([*logits, *codes]), {})
 
     def _sample(self, anchors: Tensor, sizes: Sequence[Size], taught: Sequence[Taught]) -> _Samples:
         settings = self._settings
@@ -200,11 +204,15 @@ class Proposed:
 
     Attributes:
         boxes: The proposals of each image, ``(k, 4)``, the best first.
+        objectness: How likely each is an object, ``(k,)`` from 0 to 1.
+        anchors: Which anchor of all levels' each was coded against, ``(k,)`` int64.
         is_finite: ``(N,)`` bool: whether all that the head says of an image is finite.
         losses: Sums over the images; empty in evaluation.
     """
 
     boxes: list[Tensor]
+    objectness: list[Tensor]
+    anchors: list[Tensor]
     is_finite: Tensor
     losses: Losses
 

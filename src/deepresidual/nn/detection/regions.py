@@ -51,6 +51,25 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
+class Candidates:
+    """The boxes that the regions of an image become before worse ones are suppressed.
+
+    A region gives one for each class whose score is high enough, in the order of regions and classes.
+
+    Attributes:
+        boxes: ``(c, 4)`` float32, in pixels of the network's input.
+        labels: ``(c,)`` int64: classes from 0.
+        scores: ``(c,)`` float32 from 0 to 1.
+        regions: ``(c,)`` int64: which region each was.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+    regions: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Sampled:
     """The regions of a batch that are learned from, image after image.
 
@@ -157,15 +176,15 @@ class RegionHeads(nn.Module):
         is_finite = logits.isfinite().all(dim=1) & codes.flatten(1).isfinite().all(dim=1)
         of_images = (torch.split(values, counts) for values in (logits.softmax(dim=1), codes, is_finite))
         found = [self._detect(*rows) for rows in zip(*of_images, proposals, sizes, strict=True)]
-        return found if self.mask_predictor is None else self._with_masks(found, maps, last_stage)
+        return found if self.mask_predictor is None else self.with_masks(found, maps, last_stage)
 
-    def _with_masks(
+    def with_masks(
         self, found: Sequence[Found], maps: Sequence[Tensor], last_stage: Callable[[Tensor], Tensor]
     ) -> list[Found]:
         """Return what was found with the mask of each: that of its class, in its own box."""
         labels = torch.cat([each.labels for each in found]) + 1
         if len(labels):
-            logits = self._mask_logits(maps, [each.boxes for each in found], last_stage)
+            logits = self.mask_logits(maps, [each.boxes for each in found], last_stage)
             masks = of_class(logits, labels).sigmoid()
         else:
             masks = torch.zeros(0, self._mask_px, self._mask_px, device=labels.device)
@@ -175,7 +194,7 @@ class RegionHeads(nn.Module):
             for each, part in zip(found, parts, strict=True)
         ]
 
-    def _mask_logits(
+    def mask_logits(
         self, maps: Sequence[Tensor], regions: Sequence[Tensor], last_stage: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Return the logits of the masks of regions, ``(K, 1 + classes, m, m)``."""
@@ -294,12 +313,31 @@ class RegionHeads(nn.Module):
         )
 
     def _detect(self, scores: Tensor, codes: Tensor, is_finite: Tensor, regions: Tensor, size: Size) -> Found:
-        settings = self._detections
+        candidates = self.candidates(scores, codes, regions, size)
+        kept = self.kept(candidates)
+        return Found(
+            candidates.boxes[kept], candidates.labels[kept], candidates.scores[kept], is_finite.all()
+        )
+
+    def candidates(self, scores: Tensor, codes: Tensor, regions: Tensor, size: Size) -> Candidates:
+        """Return the boxes that an image's regions become.
+
+        Args:
+            scores: ``(k, 1 + classes)`` from 0 to 1, the background's first.
+            codes: ``(k, 1 + classes, 4)``.
+            regions: ``(k, 4)``: the proposals.
+            size: Height and width of the image.
+        """
         # Row 0 is the background's.
-        place, label = (scores[:, 1:] > settings.min_score).nonzero().unbind(1)
+        place, label = (scores[:, 1:] > self._detections.min_score).nonzero().unbind(1)
         boxes = boxes_.decode(codes[place, label + 1], regions[place], self._settings.box_weights)
         boxes, score = boxes_.clip(boxes, size), scores[place, label + 1]
         large = boxes_.at_least(boxes, _MIN_DETECTION_PX).nonzero()[:, 0]
-        boxes, label, score = boxes[large], label[large], score[large]
-        kept = boxes_.suppress(boxes, score, label, settings.nms_iou, settings.most)
-        return Found(boxes[kept], label[kept], score[kept], is_finite.all())
+        return Candidates(boxes[large], label[large], score[large], place[large])
+
+    def kept(self, candidates: Candidates) -> Tensor:
+        """Return which candidates are detections, the surest first, ``(n,)`` int64."""
+        settings = self._detections
+        return boxes_.suppress(
+            candidates.boxes, candidates.scores, candidates.labels, settings.nms_iou, settings.most
+        )
