@@ -54,7 +54,7 @@ ASKED_FOR = "asked for"
 """The reason of a precision that was named."""
 
 DETECTORS_ARE_FOR = (
-    "a detector is for 'residual predict', 'evaluate', 'compare', 'report' and 'train --weights', "
+    "a detector is for 'residual predict', 'evaluate', 'compare', 'report', 'explain' and 'train --weights', "
     "and cannot be exported yet"
 )
 """What to do with a model that finds objects, where a classifier is asked for."""

@@ -1,4 +1,9 @@
-"""Why a network says what it says: where in the image the evidence for a class lies."""
+"""Why a network says what it says: where in the image the evidence for a class, or for an object, lies.
+
+What explains objects is imported when it is asked for: it imports torchvision.
+"""
+
+from typing import TYPE_CHECKING
 
 from deepresidual.explanation.activation_maps import (
     METHODS,
@@ -11,6 +16,17 @@ from deepresidual.explanation.boxes import draw_objects, paint_objects
 from deepresidual.explanation.drawing import draw_explanation, overlay, png
 from deepresidual.explanation.files import Explanation, FileExplanation, explain_files
 from deepresidual.explanation.layers import LAST_MAP, layer_names
+from deepresidual.runtime.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from deepresidual.explanation.object_drawing import draw_object
+    from deepresidual.explanation.objects import (
+        FileObjectExplanation,
+        ObjectExplanation,
+        explain_object,
+        explain_object_files,
+    )
+    from deepresidual.explanation.stage_drawing import draw_stages
 
 __all__ = [
     "LAST_MAP",
@@ -18,14 +34,31 @@ __all__ = [
     "ActivationMaps",
     "Explanation",
     "FileExplanation",
+    "FileObjectExplanation",
     "Method",
+    "ObjectExplanation",
     "activation_maps",
     "draw_explanation",
+    "draw_object",
     "draw_objects",
+    "draw_stages",
     "enlarged",
     "explain_files",
+    "explain_object",
+    "explain_object_files",
     "layer_names",
     "overlay",
     "paint_objects",
     "png",
 ]
+
+_HOMES = {
+    "FileObjectExplanation": "deepresidual.explanation.objects",
+    "ObjectExplanation": "deepresidual.explanation.objects",
+    "draw_object": "deepresidual.explanation.object_drawing",
+    "draw_stages": "deepresidual.explanation.stage_drawing",
+    "explain_object": "deepresidual.explanation.objects",
+    "explain_object_files": "deepresidual.explanation.objects",
+}
+
+__getattr__ = lazy_attributes(__name__, _HOMES)

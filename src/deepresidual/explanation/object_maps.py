@@ -123,7 +123,9 @@ def object_maps(
         if spec.masks is not None:
             scores.append(_mask_score(network, maps, stages, row))
         inputs = [each.values for each in captured]
-        of_scores = [_joined(score, inputs, method, size)[: window.filled[0], : window.filled[1]] for score in scores]
+        of_scores = [
+            _joined(score, inputs, method, size)[: window.filled[0], : window.filled[1]] for score in scores
+        ]
     return ObjectMaps(
         row, of_scores[0].cpu(), of_scores[1].cpu() if len(of_scores) > 1 else None, stages.cpu()
     )

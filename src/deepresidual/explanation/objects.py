@@ -186,7 +186,9 @@ def _checked(
 ) -> int | None:
     """Refuse what does not fit the detector, before the first image is read; return the label."""
     if number < 1:
-        raise ConfigurationError(f"the number of the object is {number}", expected="1 for the surest, or more")
+        raise ConfigurationError(
+            f"the number of the object is {number}", expected="1 for the surest, or more"
+        )
     require_object_method(method)
     require_object_layer(detector.network, layer)
     return None if class_name is None else class_row(detector.label_names, class_name)
