@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from deepresidual.backends.detector import TorchDetector
     from deepresidual.backends.files import FoundImages
-    from deepresidual.explanation.objects import FileObjectExplanation, ObjectMethod
+    from deepresidual.explanation.object_maps import ObjectMethod
+    from deepresidual.explanation.objects import FileObjectExplanation
 
 __all__ = ["Wanted", "explain_objects"]
 

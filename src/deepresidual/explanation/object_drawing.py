@@ -24,7 +24,7 @@ _LINE_PX = 2.0
 
 
 def draw_object(explanation: ObjectExplanation | FileObjectExplanation) -> bytes:
-    """Return a PNG: the photo with the object, and the evidence for its class, and for its mask if it has one.
+    """Return a PNG: the photo with the object, and the evidence for its class, and for its mask if any.
 
     Args:
         explanation: An explanation, or the result of a file that has one.
@@ -88,9 +88,9 @@ def _about(explanation: ObjectExplanation) -> str:
 
 def _heat(photo: NDArray[np.uint8], values: Tensor, one: Objects, what: str) -> Panel:
     """Return the heat over a photo, with the outline of the object's box and mask."""
-    large = functional.interpolate(values[None, None], photo.shape[:2], mode="bilinear")[0, 0].numpy()
+    large = functional.interpolate(values[None, None], photo.shape[:2], mode="bilinear")[0, 0]
     most = float(large.max())
-    canvas = overlay(photo, large / most if most > 0 else large)
+    canvas = overlay(photo, (large / most if most > 0 else large).numpy())
     left, top, right, bottom = one.boxes[0].tolist()
     paint_outline(canvas, (left, top, right, bottom), _LINE_PX, _OUTLINE)
     if one.masks is not None:

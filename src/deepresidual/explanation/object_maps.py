@@ -183,11 +183,9 @@ def _joined(score: Tensor, maps: Sequence[Tensor], method: str, size: tuple[int,
 
     A position of a coarse map stands for many pixels, among which its evidence is divided.
     """
-    gradients = torch.autograd.grad(score, maps, retain_graph=True, allow_unused=True)
+    gradients = torch.autograd.grad(score, maps, retain_graph=True)
     total = torch.zeros(size, device=score.device)
     for values, gradient in zip(maps, gradients, strict=True):
-        if gradient is None:
-            continue  # a small object is not read from the maps of large ones
         evidence = _METHODS[method](values.detach(), gradient)
         share = evidence.shape[1] * evidence.shape[2] / (size[0] * size[1])
         total += share * functional.interpolate(evidence[:, None], size, mode="bilinear")[0, 0]

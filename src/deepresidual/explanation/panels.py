@@ -1,4 +1,4 @@
-"""Lay out pictures of one photo side by side under a title, each with a caption; at most 1,600 pixels wide."""
+"""Lay out pictures of one photo side by side under a title, with captions; at most 1,600 pixels wide."""
 
 from __future__ import annotations
 

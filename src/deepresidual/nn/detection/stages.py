@@ -50,15 +50,17 @@ class Stages:
 
     def cpu(self) -> Stages:
         """Return the same on the CPU."""
-        values: dict[str, Any] = {
-            name: value.cpu() for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        candidates, found = (
-            replace(each, **{name: value.cpu() for name, value in vars(each).items() if value is not None})
-            for each in (self.candidates, self.found)
+        return replace(
+            self,
+            **_on_cpu(self),
+            anchors=tuple(level.cpu() for level in self.anchors),
+            candidates=replace(self.candidates, **_on_cpu(self.candidates)),
+            found=replace(self.found, **_on_cpu(self.found)),
         )
-        anchors = tuple(level.cpu() for level in self.anchors)
-        return replace(self, **values, anchors=anchors, candidates=candidates, found=found)
+
+
+def _on_cpu(value: Stages | Candidates | Found) -> dict[str, Any]:
+    return {name: field.cpu() for name, field in vars(value).items() if isinstance(field, Tensor)}
 
 
 @torch.no_grad()
