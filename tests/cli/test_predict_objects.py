@@ -296,7 +296,6 @@ def test_what_is_for_detectors_is_refused_with_a_classifier(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["explain", "model", "photos"], "model is a model for detection; expected a classifier"),
         (["export", "model", "out"], "model detects objects; expected a model that tells the class"),
     ],
 )

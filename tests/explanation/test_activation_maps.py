@@ -111,6 +111,14 @@ def test_grad_cam_of_the_last_map_is_cam(name: str) -> None:
     torch.testing.assert_close(maps.values * cam[0].numel(), cam, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["residual", "pre-activation", "bottleneck"])
+def test_hires_cam_of_the_last_map_is_grad_cam(name: str) -> None:
+    """Draelos and Carin 2020: there the derivatives are the same at every position."""
+    model, pixels = model_of(name), pixels_of()
+    ours, other = (activation_maps(model, pixels, method=method) for method in ("hires-cam", "grad-cam"))
+    torch.testing.assert_close(ours.values, other.values, rtol=1e-4, atol=1e-6)
+
+
 # -- the papers' formulas, in loops ------------------------------------------------------------------------
 
 
@@ -151,6 +159,23 @@ def test_grad_cam_plus_plus_is_the_papers(name: str, row: int) -> None:
         expected += weight * values[k]
     expected = expected.clip(min=0)
     ours = activation_maps(model, pixels, method="grad-cam++", layer="layer1", rows=[row]).values[0]
+    assert expected.max() > 0
+    np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-3, atol=1e-4 * expected.max())
+
+
+@pytest.mark.parametrize("name", ["residual", "plain"])
+def test_hires_cam_is_the_papers(name: str) -> None:
+    """Derivative times activation, added over the channels (Draelos and Carin 2020)."""
+    model, pixels = model_of(name), pixels_of(1)
+    values, gradients = map_and_gradients(model, pixels, 2)
+    num_channels, height, width = values.shape
+    expected = np.zeros((height, width))
+    for k in range(num_channels):
+        for i in range(height):
+            for j in range(width):
+                expected[i, j] += gradients[k, i, j] * values[k, i, j]
+    expected = expected.clip(min=0)
+    ours = activation_maps(model, pixels, method="hires-cam", layer="layer1", rows=[2]).values[0]
     assert expected.max() > 0
     np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-3, atol=1e-4 * expected.max())
 

@@ -5,8 +5,8 @@ the pooling of that region and nothing else. They are taken by the maps that the
 shared one, of a pyramid those that its levels are made of), and each level's map of evidence is added at the
 size of the input, as evidence a pixel.
 
-``hires-cam`` weighs each position by its own derivative (Draelos and Carin 2020), as explanations of single
-objects do (ODAM, Zhao et al. 2024). ``grad-cam`` weighs all positions of a channel by the mean derivative
+``hires-cam`` weighs each position by its own derivative (Draelos and Carin 2020, arXiv 2011.08891), as
+ODAM does for detectors (Zhao and Chan 2023, arXiv 2304.06354). ``grad-cam`` weighs all positions of a channel by the mean derivative
 (Selvaraju et al. 2017): a score that reads one region then warms all that looks like it. In photos of blood
 cells 6 % of the heat of ``grad-cam`` lies in the box, which is its share of the area, and 89 % of that of
 ``hires-cam``.
