@@ -21,6 +21,7 @@ CLASSES = ("red", "blue")
 _COLORS = {"red": (220, 40, 40), "blue": (40, 60, 220), "gray": (190, 190, 190)}
 _PART = 0.5  # of a square's side that its coloured corner has
 SIDE = 48
+_BATCH = 4
 _BODY = ResNetSpec(
     unit="basic", depths=(1, 1, 1), widths=(8, 16, 16), stem="cifar", shortcut="A", num_classes=0
 )
@@ -109,26 +110,26 @@ def fresh(neck: Neck, seed: int = 0, masks: MaskHead | None = None) -> TorchDete
     return TorchDetector(create(spec_of(neck, masks), seed=seed).eval(), CLASSES, _INPUT)
 
 
-def trained(neck: Neck, steps: int = 90) -> TorchDetector:
+def trained(neck: Neck, steps: int = 80) -> TorchDetector:
     """Return a detector that finds red and blue squares."""
     generator, detector = np.random.default_rng(0), fresh(neck)
     network = detector.network.train()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.004)
     for step in range(steps):
-        scenes = [drawn_squares(generator) for _ in range(8)]
+        scenes = [drawn_squares(generator) for _ in range(_BATCH)]
         pixels = np.stack([picture(generator, squares) for squares in scenes])
         lessons = [
             Taught(
                 torch.tensor([square.box for square in squares[:2]], dtype=torch.float32),
                 torch.tensor([0, 1]),
                 torch.zeros(2, dtype=torch.bool),
-                seed=8 * step + place,
+                seed=_BATCH * step + place,
             )
             for place, squares in enumerate(scenes)
         ]
-        losses = network(_INPUT.normalize(torch.from_numpy(pixels)), [(SIDE, SIDE)] * 8, lessons)
+        losses = network(_INPUT.normalize(torch.from_numpy(pixels)), [(SIDE, SIDE)] * _BATCH, lessons)
         optimizer.zero_grad()
-        (torch.stack([*losses.values()]).sum() / 8).backward()  # type: ignore[no-untyped-call]
+        (torch.stack([*losses.values()]).sum() / _BATCH).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     network.eval()

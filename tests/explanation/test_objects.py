@@ -189,7 +189,8 @@ def test_heat_is_lightest_where_the_evidence_is_most(detector: TorchDetector) ->
 
     def lightness(explanation: ObjectExplanation) -> NDArray[np.floating[Any]]:
         left = LEFT + width + GAP
-        return drawn(draw_object(explanation))[TOP : TOP + height, left : left + width].mean(axis=2)
+        picture = drawn(draw_object(explanation))[TOP : TOP + height, left : left + width]
+        return np.asarray(picture.mean(axis=2))
 
     light = lightness(dataclasses.replace(base, values=values))
     assert light[-2, -2] > light[-2, 2] + 30 > light[2, 2] + 50

@@ -1,9 +1,4 @@
-"""Why a network says what it says: where in the image the evidence for a class, or for an object, lies.
-
-What explains objects is imported when it is asked for: it imports torchvision.
-"""
-
-from typing import TYPE_CHECKING
+"""Why a network says what it says: where in the image the evidence for a class, or for an object, lies."""
 
 from deepresidual.explanation.activation_maps import (
     METHODS,
@@ -16,17 +11,14 @@ from deepresidual.explanation.boxes import draw_objects, paint_objects
 from deepresidual.explanation.drawing import draw_explanation, overlay, png
 from deepresidual.explanation.files import Explanation, FileExplanation, explain_files
 from deepresidual.explanation.layers import LAST_MAP, layer_names
-from deepresidual.runtime.lazy import lazy_attributes
-
-if TYPE_CHECKING:
-    from deepresidual.explanation.object_drawing import draw_object
-    from deepresidual.explanation.objects import (
-        FileObjectExplanation,
-        ObjectExplanation,
-        explain_object,
-        explain_object_files,
-    )
-    from deepresidual.explanation.stage_drawing import draw_stages
+from deepresidual.explanation.object_drawing import draw_object
+from deepresidual.explanation.objects import (
+    FileObjectExplanation,
+    ObjectExplanation,
+    explain_object,
+    explain_object_files,
+)
+from deepresidual.explanation.stage_drawing import draw_stages
 
 __all__ = [
     "LAST_MAP",
@@ -51,14 +43,3 @@ __all__ = [
     "paint_objects",
     "png",
 ]
-
-_HOMES = {
-    "FileObjectExplanation": "deepresidual.explanation.objects",
-    "ObjectExplanation": "deepresidual.explanation.objects",
-    "draw_object": "deepresidual.explanation.object_drawing",
-    "draw_stages": "deepresidual.explanation.stage_drawing",
-    "explain_object": "deepresidual.explanation.objects",
-    "explain_object_files": "deepresidual.explanation.objects",
-}
-
-__getattr__ = lazy_attributes(__name__, _HOMES)

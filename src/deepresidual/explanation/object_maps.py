@@ -6,10 +6,10 @@ shared one, of a pyramid those that its levels are made of), and each level's ma
 size of the input, as evidence a pixel.
 
 ``hires-cam`` weighs each position by its own derivative (Draelos and Carin 2020, arXiv 2011.08891), as
-ODAM does for detectors (Zhao and Chan 2023, arXiv 2304.06354). ``grad-cam`` weighs all positions of a channel by the mean derivative
-(Selvaraju et al. 2017): a score that reads one region then warms all that looks like it. In photos of blood
-cells 6 % of the heat of ``grad-cam`` lies in the box, which is its share of the area, and 89 % of that of
-``hires-cam``.
+ODAM does for detectors (Zhao and Chan 2023, arXiv 2304.06354). ``grad-cam`` weighs all positions of a channel
+by the mean derivative (Selvaraju et al. 2017): a score that reads one region then warms all that looks like
+it. In photos of blood cells 6 % of the heat of ``grad-cam`` lies in the box, which is about its share of the
+area, and 89 % of that of ``hires-cam``.
 
 The evidence for a mask is the mean of the logits of its pixels, for the object's own box, from which the mask
 is computed.
@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -33,9 +33,9 @@ from deepresidual.data.augment import Window
 from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.explanation.activation_maps import deterministic, grad_cam, hires_cam
 from deepresidual.explanation.layers import LAST_MAP, captured_map, constant, layer_names, undisturbed
-from deepresidual.nn.detection import Detector, Stages, detect_in_stages
-from deepresidual.nn.detection.detector import blanked
-from deepresidual.nn.detection.masks import of_class
+
+if TYPE_CHECKING:
+    from deepresidual.nn.detection import Detector, Stages
 
 ObjectMethod: TypeAlias = Literal["hires-cam", "grad-cam"]
 OBJECT_METHODS: tuple[ObjectMethod, ...] = get_args(ObjectMethod)
@@ -99,6 +99,8 @@ def object_maps(
         UnknownNameError: There is no such method.
         ConfigurationError: There is no such layer.
     """
+    from deepresidual.nn.detection import blanked, detect_in_stages
+
     network, spec = detector.network, detector.spec
     require_object_method(method)
     require_object_layer(network, layer)
@@ -170,6 +172,8 @@ def _class_score(network: Detector, maps: Sequence[Tensor], stages: Stages, row:
 @torch.enable_grad()
 def _mask_score(network: Detector, maps: Sequence[Tensor], stages: Stages, row: int) -> Tensor:
     """Return the mean of the logits of the pixels of a detection's mask; of one without pixels of all."""
+    from deepresidual.nn.detection.masks import of_class
+
     found = stages.found
     read = maps[: len(network.spec.read_stages)]
     logits = network.roi_heads.mask_logits(read, [found.boxes[row][None]], network.backbone.last_stage)

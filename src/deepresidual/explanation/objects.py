@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,9 @@ from deepresidual.explanation.object_maps import (
     require_object_layer,
     require_object_method,
 )
-from deepresidual.nn.detection import Stages
+
+if TYPE_CHECKING:
+    from deepresidual.nn.detection import Stages
 
 _FILES_AHEAD = 4
 

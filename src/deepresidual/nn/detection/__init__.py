@@ -3,7 +3,7 @@
 Importing this room imports torchvision, which takes about a second: only what has to do with objects does.
 """
 
-from deepresidual.nn.detection.detector import Detector, empty_detector
+from deepresidual.nn.detection.detector import Detector, blanked, empty_detector
 from deepresidual.nn.detection.init import initialize_detector
 from deepresidual.nn.detection.masks import TaughtMask
 from deepresidual.nn.detection.matching import Taught
@@ -16,6 +16,7 @@ __all__ = [
     "Stages",
     "Taught",
     "TaughtMask",
+    "blanked",
     "detect_in_stages",
     "empty_detector",
     "initialize_detector",
