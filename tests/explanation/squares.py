@@ -110,7 +110,7 @@ def fresh(neck: Neck, seed: int = 0, masks: MaskHead | None = None) -> TorchDete
     return TorchDetector(create(spec_of(neck, masks), seed=seed).eval(), CLASSES, _INPUT)
 
 
-def trained(neck: Neck, steps: int = 80) -> TorchDetector:
+def trained(neck: Neck, steps: int = 120) -> TorchDetector:
     """Return a detector that finds red and blue squares."""
     generator, detector = np.random.default_rng(0), fresh(neck)
     network = detector.network.train()

@@ -181,9 +181,11 @@ def test_the_heat_lies_in_the_object_that_is_asked_for(learned: TorchDetector) -
     assert np.mean(shares["grad-cam"]) < 0.8 * np.mean(shares["hires-cam"])
 
 
-def fall(detector: TorchDetector, pixels: NDArray[np.uint8], box: Box, hidden: NDArray[np.bool_]) -> float:
-    """Return what the red or blue object's logit loses when some pixels of its box become background."""
-    (left, top, right, bottom), logits = box, []
+def fall(
+    detector: TorchDetector, pixels: NDArray[np.uint8], box: Box, label: int, hidden: NDArray[np.bool_]
+) -> float:
+    """Return what the logit of an object's class loses when some pixels of its box become background."""
+    (left, top, right, bottom), logits = box, list[float]()
     changed = pixels.copy()
     changed[top:bottom, left:right][hidden] = 105
     network = detector.network
@@ -194,8 +196,8 @@ def fall(detector: TorchDetector, pixels: NDArray[np.uint8], box: Box, hidden: N
             of_region, _ = network.roi_heads.predict(
                 read, [torch.tensor([box], dtype=torch.float32)], network.backbone.last_stage
             )
-        logits.append(of_region[0, 1:])
-    return float((logits[0] - logits[1])[int(logits[0].argmax())])
+        logits.append(float(of_region[0, 1 + label]))
+    return logits[0] - logits[1]
 
 
 def quarter(values: Tensor, *, warmest: bool) -> NDArray[np.bool_]:
@@ -214,11 +216,11 @@ def test_what_is_warm_decides_the_score_and_other_weights_give_another_map(learn
     for pixels, boxes in cases():
         for label, box in enumerate(boxes):
             heat = part_of(maps_of(learned, pixels, nearest(box, label)).values, box)
-            warm.append(fall(learned, pixels, box, quarter(heat, warmest=True)))
-            cold.append(fall(learned, pixels, box, quarter(heat, warmest=False)))
+            warm.append(fall(learned, pixels, box, label, quarter(heat, warmest=True)))
+            cold.append(fall(learned, pixels, box, label, quarter(heat, warmest=False)))
             for other in others:
                 of_other = part_of(maps_of(other, pixels, nearest(box, label)).values, box)
-                warm_of_others.append(fall(learned, pixels, box, quarter(of_other, warmest=True)))
+                warm_of_others.append(fall(learned, pixels, box, label, quarter(of_other, warmest=True)))
                 if of_other.any():
                     correlations.append(spearmanr(heat.flatten(), of_other.flatten()).statistic)
     assert np.mean(np.array(warm) > cold) > 0.8
