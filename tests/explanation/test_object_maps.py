@@ -81,7 +81,7 @@ def test_the_map_of_c4_is_that_of_the_shared_map(method: ObjectMethod) -> None:
         weights = gradient if method == "hires-cam" else gradient.mean(dim=(2, 3), keepdim=True)
         evidence = (weights * shared).sum(dim=1).relu().detach()
         expected = functional.interpolate(evidence[:, None], (SIDE, SIDE), mode="bilinear")[0, 0]
-        expected *= evidence[0].numel() / SIDE**2
+        expected *= evidence[0].numel() / SIDE**2  # a place is many pixels
         assert expected.max() > 0
         torch.testing.assert_close(values, expected, rtol=1e-3, atol=1e-5 * float(expected.max()))
 

@@ -18,6 +18,7 @@ is computed.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -191,6 +192,15 @@ def _joined(score: Tensor, maps: Sequence[Tensor], method: str, size: tuple[int,
     total = torch.zeros(size, device=score.device)
     for values, gradient in zip(maps, gradients, strict=True):
         evidence = _METHODS[method](values.detach(), gradient)
-        share = evidence.shape[1] * evidence.shape[2] / (size[0] * size[1])
-        total += share * functional.interpolate(evidence[:, None], size, mode="bilinear")[0, 0]
+        height, width = evidence.shape[1:]
+        # Of an image that is not padded the last pixel of a map reaches over its edge.
+        down, across = _stride(size[0], height), _stride(size[1], width)
+        large = functional.interpolate(evidence[:, None], (down * height, across * width), mode="bilinear")
+        total += large[0, 0, : size[0], : size[1]] / (down * across)
     return total
+
+
+def _stride(length: int, places: int) -> int:
+    """Return how many pixels of the input a place of a map is along an axis: a power of two."""
+    stride: int = 2 ** math.ceil(math.log2(length / places))
+    return stride

@@ -88,7 +88,7 @@ def detect_in_stages(network: Detector, images: Tensor, size: Size) -> Stages:
     nothing = scores.new_zeros(1, network.num_classes)
     shapes = tuple((level.shape[2], level.shape[3]) for level in maps)
     return Stages(
-        tuple(make_anchors(network.spec.anchors, shapes, image, maps[0].device)),
+        tuple(make_anchors(network.spec.anchors, shapes, image, network.spec.strides, images.device)),
         shapes,
         proposals,
         objectness,
