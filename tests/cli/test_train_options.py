@@ -85,7 +85,7 @@ def test_what_is_not_of_the_recipe_arrives_too(received: dict[str, Any]) -> None
             "3", "--precision", "fp16", "--compile", "no", "--activation-checkpointing", "--device", "cpu",
             "--workers", "2",
             "--checkpoint-minutes", "1.5", "--tensorboard", "--resume", "--checkpoint", "12",
-            "--group", "plant", "--labels", "one",
+            "--group", "plant", "--labels", "one", "--task", "segment",
         ]
     )  # fmt: skip
     assert received == {
@@ -100,6 +100,7 @@ def test_what_is_not_of_the_recipe_arrives_too(received: dict[str, Any]) -> None
         "minutes": 5.0,
         "group": "plant",
         "labels": "one",
+        "task": "segment",
         "bad_samples": "skip",
         "image_px": 64,
         "seed": 3,

@@ -35,7 +35,7 @@ from deepresidual.training.launch import train
 from tests.conftest import TINY, write_photos
 from tests.detectors import TINY_DETECTOR, few_scenes
 from tests.tasks.fake import Tags, tagged
-from tests.training.parts import a_plan, changed, record_of, rows, stop_after, weights_of
+from tests.training.parts import changed, record_of, rows, stop_after, weights_of
 
 CHANGES = {
     "epochs": 2.0,
@@ -106,7 +106,7 @@ def test_it_trains_and_says_what_it_measured(source: SampleSource, finished: Run
     figures = deepresidual.load(finished.path).metrics["test"]
     assert figures == {name: value for name, value in summary.items() if name != "split"}
     page = (finished.path / "report.html").read_text("utf-8")
-    assert len(task_of(a_plan(task=source.task)).charts) >= 2
+    assert len(task_of(read_plan(finished.path)[0]).charts) >= 2
     titles = {
         "classification": "top-1 error",
         "tags": "wrong tags of an image",
@@ -128,7 +128,7 @@ def test_it_goes_on_to_the_same_bits(
         assert trained(source, tmp_path / "parts").status == "interrupted"
     newest = newest_checkpoint(tmp_path / "parts" / "checkpoints")
     assert newest is not None
-    assert set(newest[1].state.windows[0].parts) == set(task_of(a_plan(task=source.task)).parts)
+    assert set(newest[1].state.windows[0].parts) == set(task_of(read_plan(finished.path)[0]).parts)
     assert trained(source, tmp_path / "parts", resume=True).status == "finished"
     assert changed(weights_of(finished.path), weights_of(tmp_path / "parts")) == set()
     evaluations = [

@@ -27,7 +27,8 @@ from tests.training.parts import a_plan, changed, gradients, state
 
 SIDE = 32
 GRAY = Preprocess(SIDE, SIDE, (0.5,), (0.25,), channels="gray", fit="whole")
-BOTH = pytest.mark.parametrize(
+BOTH = pytest.mark.parametrize("spec", [TINY_DETECTOR, TINY_PYRAMID], ids=["c4", "fpn"])
+EACH = pytest.mark.parametrize(
     "spec",
     [TINY_DETECTOR, TINY_PYRAMID, TINY_C4_MASKS, TINY_MASKS],
     ids=["c4", "fpn", "c4-masks", "fpn-masks"],
@@ -106,7 +107,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str, list[int], li
     return seen
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_micro_batches_add_up_to_the_gradients_of_the_batch(
     spec: DetectorSpec, size: int, drawn: list[Any]
@@ -119,7 +120,7 @@ def test_micro_batches_add_up_to_the_gradients_of_the_batch(
     assert len(of_whole) == 2 * 12
 
 
-@BOTH
+@EACH
 def test_every_weight_has_a_gradient_where_no_image_has_an_object(spec: DetectorSpec) -> None:
     # DistributedDataParallel waits for all of them, and would do so for ever.
     plan = plan_of(spec)
@@ -130,7 +131,7 @@ def test_every_weight_has_a_gradient_where_no_image_has_an_object(spec: Detector
     assert not nothing["roi_heads.box_predictor.bbox_pred.bias"].any()
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("batch_norm", ["frozen", "train"])
 def test_a_micro_batch_whose_samples_are_all_missing_teaches_nothing(
     spec: DetectorSpec, batch_norm: str
@@ -145,7 +146,7 @@ def test_a_micro_batch_whose_samples_are_all_missing_teaches_nothing(
     assert changed(before, state(lost.network)) <= {name for name in before if "num_batches_tracked" in name}
 
 
-@BOTH
+@EACH
 def test_a_missing_sample_leaves_the_others_their_weight_and_their_company(spec: DetectorSpec) -> None:
     plan = plan_of(spec, micro_batch_size=4)
     without = gradients_of(plan, missing=(4, 5, 6, 7))
