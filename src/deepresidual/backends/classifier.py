@@ -54,8 +54,8 @@ ASKED_FOR = "asked for"
 """The reason of a precision that was named."""
 
 DETECTORS_ARE_FOR = (
-    "a detector is for 'residual predict', 'evaluate', 'compare', 'report', 'explain' and 'train --weights', "
-    "and cannot be exported yet"
+    "a detector is for 'residual predict', 'evaluate', 'compare', 'report', 'explain', 'export' and "
+    "'train --weights'"
 )
 """What to do with a model that finds objects, where a classifier is asked for."""
 

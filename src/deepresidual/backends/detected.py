@@ -12,8 +12,8 @@ from deepresidual.errors import ConfigurationError, ModelFileError, ResidualErro
 from deepresidual.runtime.printable import shortened
 
 if TYPE_CHECKING:
-    from deepresidual.backends.detector import TorchDetector
     from deepresidual.backends.images import ImageFile
+    from deepresidual.backends.object_detector import ObjectDetector
     from deepresidual.data.objects import Objects
 
 MIN_SCORE = 0.5
@@ -119,7 +119,7 @@ class FileDetected:
 
 
 def detect_files(
-    model: TorchDetector,
+    model: ObjectDetector,
     files: Sequence[str | bytes | ImageFile],
     *,
     min_score: float = MIN_SCORE,
@@ -143,7 +143,7 @@ def detect_files(
         ConfigurationError: A number is out of range.
     """
     workers = loading_threads(num_workers, len(files), batch_size, model)
-    outcomes = model.outcomes(files, min_score, batch_size=batch_size, num_workers=workers)
+    outcomes = model.expect(len(files)).outcomes(files, min_score, batch_size=batch_size, num_workers=workers)
     return (_of_file(path, outcome) for path, outcome in outcomes)
 
 

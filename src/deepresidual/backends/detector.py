@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 
-from deepresidual.backends.classifier import NOT_FINITE, NOT_FINITE_REMEDY, SettledPrecision
-from deepresidual.backends.detected import DETECT_BATCH_SIZE, MIN_SCORE, Detected, require_score
-from deepresidual.backends.images import image_batches, one_or_several
-from deepresidual.backends.outcomes import all_good
+from deepresidual.backends.classifier import SettledPrecision
+from deepresidual.backends.object_detector import FoundInView, ObjectDetector, in_images
 from deepresidual.backends.torch_model import TorchModel
-from deepresidual.data.objects import Objects
-from deepresidual.data.pasted_masks import pasted_masks
-from deepresidual.errors import ConfigurationError, ModelFileError, ResidualError, listed
+from deepresidual.errors import ConfigurationError, listed
 from deepresidual.runtime.compute import Precision
 from deepresidual.runtime.device import autocast
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deepresidual.backends.images import ImageBatch, ImageLike
     from deepresidual.data.augment import Window
     from deepresidual.data.masks import Crop
+    from deepresidual.data.objects import Objects
     from deepresidual.nn.detection import Detector, Found, Taught, TaughtMask
     from deepresidual.preprocess import Preprocess
     from deepresidual.runtime.compute import PrecisionChoice
@@ -39,7 +34,7 @@ _PIXELS_TOGETHER = 8 * 832 * 1344
 
 
 @dataclass(repr=False)
-class TorchDetector(TorchModel):
+class TorchDetector(TorchModel, ObjectDetector):
     """A detector with class names and preprocessing; what :func:`deepresidual.load` returns of its folder.
 
     Attributes:
@@ -81,6 +76,11 @@ class TorchDetector(TorchModel):
         return self.network.spec
 
     @property
+    def has_masks(self) -> bool:
+        """Whether it finds which pixels are an object's."""
+        return self.spec.masks is not None
+
+    @property
     def packages(self) -> tuple[str, ...]:
         """Packages whose versions may change what is found."""
         return ("torch", "torchvision")
@@ -92,106 +92,15 @@ class TorchDetector(TorchModel):
         side = self.preprocess.crop_px
         return settle_precision(choice, self.spec.backbone, self.device, image_px=side, training=False)
 
-    # -- prediction ------------------------------------------------------------------------------------------
+    # -- what is found ---------------------------------------------------------------------------------------
 
-    def predict(
-        self,
-        images: ImageLike | Iterable[ImageLike],
-        min_score: float = MIN_SCORE,
-        *,
-        batch_size: int = DETECT_BATCH_SIZE,
-    ) -> list[Detected]:
-        """Find the objects of one or several images, one batch in memory at a time.
-
-        Args:
-            images: As for :meth:`deepresidual.Classifier.predict`: paths, Pillow images, arrays
-                ``(H, W, 3)`` uint8 RGB, or the bytes of image files; one or several.
-            min_score: Score from which on an object is found, 0 to 1.
-            batch_size: Images at a time. Another one may change the last digits.
-
-        Returns:
-            One :class:`Detected` an image; :meth:`Detected.to_dict` is its JSON document.
-
-        Raises:
-            DataError: A file cannot be decoded; the message names it.
-            ModelFileError: The network gives NaN or infinity; the message names the image.
-            ConfigurationError: ``min_score`` is not between 0 and 1, or an array is no uint8.
-        """
-        several, _ = one_or_several(images)
-        return list(all_good(self.outcomes(several, min_score, batch_size=batch_size)))
-
-    def outcomes(
-        self,
-        images: Iterable[ImageLike],
-        min_score: float = MIN_SCORE,
-        *,
-        batch_size: int = DETECT_BATCH_SIZE,
-        num_workers: int = 0,
-    ) -> Iterator[tuple[str, Detected | ResidualError]]:
-        """Find the objects of images of which some may be unusable: yield name and result or error, in order.
-
-        Images are read while the results before them are taken. An error does not stop the others.
-
-        Args:
-            images: Paths, Pillow images or arrays; read only as far ahead as needed.
-            min_score: Score from which on an object is found, 0 to 1.
-            batch_size: Images at a time.
-            num_workers: Threads that read and decode.
-
-        Yields:
-            Each image's path (empty for one in memory), and what was found in it, or the
-            :class:`DataError` or :class:`ModelFileError` that says why nothing could be looked for.
-
-        Raises:
-            ConfigurationError: A number is out of range, or something is no image.
-        """
-        require_score(min_score)
-        if batch_size < 1:
-            raise ConfigurationError(f"batch_size is {batch_size}", expected="1 or more")
-        batches = image_batches(images, self.preprocess, batch_size=batch_size, num_workers=num_workers)
-        return (outcome for batch in batches for outcome in self._judged(batch, min_score))
-
-    def _judged(self, batch: ImageBatch, min_score: float) -> Iterator[tuple[str, Detected | ResidualError]]:
-        """Yield what became of each image of a batch."""
-        from deepresidual.data.augment import center_choice, window_of
-
-        record = self.preprocess
-        windows = [
-            window_of(center_choice(record, *size), *size, record, record.crop_px) for size in batch.sizes
-        ]
-        found, _ = self._found(batch.pixels, windows)
-        results = iter(zip(batch.sizes, found, strict=True))
-        for name, error in zip(batch.names, batch.errors, strict=True):
-            if error is not None:
-                yield name, error
-                continue
-            (height, width), objects = next(results)
-            if objects is None:
-                yield name, ModelFileError(NOT_FINITE, remedy=NOT_FINITE_REMEDY)
-            else:
-                yield name, Detected(objects, self.label_names, height, width).above(min_score)
-
-    def detections(
-        self, pixels: NDArray[np.uint8], windows: Sequence[Window], names: Sequence[str] = ()
-    ) -> list[Objects]:
-        """Detect the objects of some images, in evaluation mode.
+    def find(self, pixels: NDArray[np.uint8], windows: Sequence[Window]) -> list[FoundInView | None]:
+        """Find the objects of some views, in evaluation mode.
 
         What is found in an image does not depend on the others: only those that fill views of one size go
         through the network together.
-
-        Args:
-            pixels: ``(N, S, S, C)`` uint8, as :meth:`Preprocess.center_view` gives them.
-            windows: Where each view shows its image (:func:`deepresidual.data.augment.window_of`).
-            names: What messages call the images. Default: their places, from 1.
-
-        Returns:
-            The objects of each image with their scores, the surest first, in pixels of the upright image.
-
-        Raises:
-            ModelFileError: The network gives NaN or infinity; the message names the image.
         """
-        found, _ = self._found(pixels, windows)
-        return _finite(found, names)
+        return self._found(pixels, windows)[0]
 
     def detections_and_losses(
         self, pixels: NDArray[np.uint8], objects: Sequence[Objects], names: Sequence[str] = ()
@@ -209,17 +118,18 @@ class TorchDetector(TorchModel):
         Raises:
             ModelFileError: The network gives NaN or infinity; the message names the image.
         """
-        found, losses = self._found(pixels, [window_of_view(each) for each in objects], objects)
-        return _finite(found, names), losses
+        windows = [window_of_view(each) for each in objects]
+        found, losses = self._found(pixels, windows, objects)
+        return in_images(found, windows, names), losses
 
     def _found(
         self, pixels: NDArray[np.uint8], windows: Sequence[Window], objects: Sequence[Objects] | None = None
-    ) -> tuple[list[Objects | None], dict[str, float]]:
-        """Return the objects of each image, and the sums of the losses where objects are given.
+    ) -> tuple[list[FoundInView | None], dict[str, float]]:
+        """Return the objects of each view, and the sums of the losses where objects are given.
 
         ``None`` stands where the network gives NaN or infinity.
         """
-        found: list[Objects | None] = [None] * len(windows)
+        found: list[FoundInView | None] = [None] * len(windows)
         sums: dict[str, float] = {}
         network, spec = self.network.eval(), self.spec
         for size, rows in by_size([spec.padded_size(window.filled) for window in windows]).items():
@@ -234,7 +144,7 @@ class TorchDetector(TorchModel):
                         targets = [taught(objects[row], self.device) for row in part]
                         results, losses = network.found_and_losses(images, sizes, targets)
                 for row, result in zip(part, results, strict=True):
-                    found[row] = in_image(result, windows[row]) if result.is_finite else None
+                    found[row] = _in_view(result) if result.is_finite else None
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0.0) + float(value)
         return found, sums
@@ -254,30 +164,19 @@ class TorchDetector(TorchModel):
         return padded(self.preprocess.normalize(batch), size)
 
 
-def in_image(found: Found, window: Window) -> Objects:
-    """Return what was found in a view in pixels of its image."""
-    in_view = Objects(
+def _in_view(found: Found) -> FoundInView:
+    """Return what was found as arrays."""
+    return FoundInView(
         found.boxes.float().cpu().numpy(),
         found.labels.cpu().numpy(),
-        scores=found.scores.float().cpu().numpy(),
-        window=window,
+        found.scores.float().cpu().numpy(),
+        None if found.masks is None else found.masks.float().cpu().numpy(),
     )
-    objects = in_view.unseen()
-    if found.masks is None:
-        return objects
-    cells = found.masks.float().cpu().numpy()
-    if window.scale[0] < 0:
-        cells = cells[:, :, ::-1]
-    return dataclasses.replace(objects, masks=pasted_masks(cells, objects.boxes, window.image))
 
 
-def _finite(found: Sequence[Objects | None], names: Sequence[str]) -> list[Objects]:
-    """Return what was found; refuse an image for which the network gave NaN or infinity."""
-    for place, objects in enumerate(found):
-        if objects is None:
-            name = names[place] if names else f"image {place + 1}"
-            raise ModelFileError(f"{name}: {NOT_FINITE}", remedy=NOT_FINITE_REMEDY)
-    return [objects for objects in found if objects is not None]
+def in_image(found: Found, window: Window) -> Objects:
+    """Return what was found in a view in pixels of its image."""
+    return _in_view(found).in_image(window)
 
 
 def window_of_view(objects: Objects) -> Window:

@@ -20,7 +20,7 @@ from deepresidual.runtime.similar_path import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from deepresidual.backends.detector import TorchDetector
+    from deepresidual.backends.object_detector import ObjectDetector
     from deepresidual.runtime.compute import PrecisionChoice
 
 
@@ -247,7 +247,7 @@ def _of_file(path: str, outcome: Prediction | ResidualError) -> FilePrediction:
 
 
 def loading_threads(
-    choice: int | None, num_files: int, batch_size: int, model: Classifier | TorchDetector
+    choice: int | None, num_files: int, batch_size: int, model: Classifier | ObjectDetector
 ) -> int:
     """Return how many threads read and decode files: ``choice``, or as many as pay.
 

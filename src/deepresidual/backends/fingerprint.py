@@ -11,13 +11,13 @@ from deepresidual.runtime.provenance import version_of
 
 if TYPE_CHECKING:
     from deepresidual.backends.classifier import Classifier
-    from deepresidual.backends.detector import TorchDetector
+    from deepresidual.backends.object_detector import ObjectDetector
 
 # What decodes and resizes an image, and what ranks its classes.
 _PACKAGES = ("numpy", "Pillow", "simplejpeg")
 
 
-def model_fingerprint(model: Classifier | TorchDetector) -> dict[str, Any]:
+def model_fingerprint(model: Classifier | ObjectDetector) -> dict[str, Any]:
     """Return what decides a model's outputs, as JSON types.
 
     Whether it abstains below a probability is left out: that changes no output. So are the processor and the

@@ -40,6 +40,18 @@ CONTRACT = (
     "cut. Normalization is part of the file: do not divide, subtract a mean or change the order of the axes."
 )
 
+DETECTOR_CONTRACT = (
+    "pixels is one image, uint8, (height, width, channels) in the order of preprocess.channels: the decoded, "
+    "upright image, resized by Pillow's filter preprocess.interpolation (width first, then height) to the "
+    "largest size of its shape whose shorter side is at most preprocess.resize_px and whose longer side is "
+    "at most preprocess.crop_px. Any size is taken, and normalization and padding are part of the file: do "
+    "not divide, subtract a mean or change the order of the axes. boxes are left, top, right, bottom in "
+    "pixels of that input, edges continuous; times width and height of the image over those of the input "
+    "they are in pixels of the image. labels count from 0, in the order of labels.txt. The surest comes "
+    "first, none has a score below the detector's own limit, and boxes of a class that overlap are "
+    "suppressed already."
+)
+
 
 @dataclass(frozen=True)
 class Tensor:

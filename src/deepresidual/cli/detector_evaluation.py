@@ -33,6 +33,7 @@ _OPTIONS = {
     "metric": "metric",
     "batch_size": "batch_size",
     "precision": "precision",
+    "backend": "backend",
     "device": "device",
     "workers": "num_workers",
 }

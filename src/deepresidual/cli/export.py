@@ -16,6 +16,8 @@ from deepresidual.runtime.printable import printable
 
 if TYPE_CHECKING:
     from deepresidual.backends.self_test import Difference
+    from deepresidual.exporting.certificate import ExportCertificate
+    from deepresidual.exporting.detector import DetectionCertificate
     from deepresidual.exporting.int8_report import Int8Report
 
 __all__ = ["export"]
@@ -73,7 +75,7 @@ def export(
 
     views = {} if int8 else {"data": data, "split": split}
     done = run_export(model, out, to=to, resize=resize, int8=options, **views)
-    signature, difference = done.signature, done.certificate.difference
+    signature, certificate = done.signature, done.certificate
     if json:
         facts = {"path": str(done.path), "num_bytes": done.num_bytes}
         print_json({"model": model, **facts, "signature": signature.to_dict()})
@@ -81,10 +83,8 @@ def export(
     print_line(f"{model}: {signature.file}, {signature.precision}, {done.num_bytes / 1e6:,.1f} MB")
     if done.int8 is not None:
         _print_int8(done.int8)
-    print_line(f"  certificate  {done.certificate.engine} against {done.certificate.reference}:")
-    print_line(f"               logits differ by {difference.largest:.2g} at most{_share(difference)}")
-    views_of = f"{difference.count} views of {done.certificate.images}"
-    for line in textwrap.wrap(f"same best class in {difference.agreement:.1%} of {views_of}", 65):
+    print_line(f"  certificate  {certificate.engine} against {certificate.reference}:")
+    for line in _compared(certificate):
         print_line(f"               {line}")
     if image := signature.image_input:
         checked = image["certificate"]
@@ -97,6 +97,21 @@ def export(
     print_line(f"wrote {printable(str(out))}")
     print_line(f"use   residual predict {shlex.quote(str(out))} PHOTOS", is_command=True)
     return 0
+
+
+def _compared(certificate: ExportCertificate | DetectionCertificate) -> list[str]:
+    """Return how the file was compared with PyTorch, in lines."""
+    from deepresidual.backends.self_test import Difference
+
+    difference = certificate.difference
+    if isinstance(difference, Difference):
+        views = f"{difference.count} views of {certificate.images}"
+        largest = f"logits differ by {difference.largest:.2g} at most{_share(difference)}"
+        return [largest, *textwrap.wrap(f"same best class in {difference.agreement:.1%} of {views}", 65)]
+    photos = (
+        f"all of them in {difference.equal_images:.1%} of {difference.images} photos of {certificate.images}"
+    )
+    return [*textwrap.wrap(difference.summary(), 65), *textwrap.wrap(photos, 65)]
 
 
 def _share(difference: Difference) -> str:

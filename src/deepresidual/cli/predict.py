@@ -12,9 +12,9 @@ from deepresidual.cli.prediction_job import STDIN, Job, files_of, refuse
 from deepresidual.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from deepresidual.backends.detector import TorchDetector
     from deepresidual.backends.files import FoundImages
     from deepresidual.backends.images import ImageFile
+    from deepresidual.backends.object_detector import ObjectDetector
 
 __all__ = ["predict"]
 
@@ -146,7 +146,7 @@ def predict(
     if loaded.task == "detection":
         from deepresidual.cli.predict_objects import predict_objects
 
-        return predict_objects(cast("TorchDetector", loaded), job, min_score, draw)
+        return predict_objects(cast("ObjectDetector", loaded), job, min_score, draw)
     from deepresidual.cli.predict_classes import predict_classes, predict_features
 
     if features is not None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deepresidual.backends.detected import FileDetected
-    from deepresidual.backends.detector import TorchDetector
     from deepresidual.backends.images import ImageFile, ImageLike
+    from deepresidual.backends.object_detector import ObjectDetector
     from deepresidual.cli.prediction_job import Job
     from deepresidual.prediction.objects import ObjectOutputs
 
@@ -29,7 +29,7 @@ __all__ = ["predict_objects"]
 _LABEL_WIDTH = 20  # columns of the terminal
 
 
-def predict_objects(loaded: TorchDetector, job: Job, min_score: float | None, draw: Path | None) -> int:
+def predict_objects(loaded: ObjectDetector, job: Job, min_score: float | None, draw: Path | None) -> int:
     """Find objects, print, write and draw them, and return the exit code.
 
     Args:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack, cast, overload
 
+from deepresidual.backends.object_detector import ObjectDetector
 from deepresidual.data.loader import Readable, require_none_bad
 from deepresidual.data.source import SampleSource
 from deepresidual.data.source.dataset import Dataset
@@ -20,7 +21,7 @@ from deepresidual.evaluation.result import Evaluation
 from deepresidual.evaluation.scoring import scored_batches, until_stopped
 from deepresidual.evaluation.setup import EvaluationSetup
 from deepresidual.evaluation.views import ViewKind, Views
-from deepresidual.models import Classifier, TorchDetector, detects_objects
+from deepresidual.models import Classifier, detects_objects
 from deepresidual.runtime.compute import ComputeOptions
 from deepresidual.runtime.distributed import SINGLE, Processes
 from deepresidual.runtime.signals import StopRequest
@@ -28,7 +29,7 @@ from deepresidual.runtime.signals import StopRequest
 
 @overload
 def evaluate(
-    model: TorchDetector,
+    model: ObjectDetector,
     data: SampleSource | Dataset | str | Path,
     options: EvaluationOptions | None = None,
     **keywords: Unpack[EvaluationKeywords],
@@ -45,7 +46,7 @@ def evaluate(
 
 
 def evaluate(
-    model: Classifier | TorchDetector | str | Path,
+    model: Classifier | ObjectDetector | str | Path,
     data: SampleSource | Dataset | str | Path,
     options: EvaluationOptions | None = None,
     **keywords: Unpack[EvaluationKeywords],
@@ -72,7 +73,7 @@ def evaluate(
         ModelFileError: The model cannot be loaded.
         RunError: The file of predictions cannot be written.
     """
-    if isinstance(model, TorchDetector) or (isinstance(model, str | Path) and detects_objects(model)):
+    if isinstance(model, ObjectDetector) or (isinstance(model, str | Path) and detects_objects(model)):
         return DetectionSetup.open(model, data, options, **keywords).evaluate()
     return EvaluationSetup.open([cast(Classifier, model)], data, options, **keywords).evaluate()
 

@@ -8,6 +8,7 @@ from deepresidual import zoo
 from deepresidual.backends.thresholds import MULTILABEL
 from deepresidual.models.card import card_template
 from deepresidual.runs.baseline import shows_top5
+from deepresidual.spec import DetectorSpec
 
 if TYPE_CHECKING:
     from deepresidual.backends.signature import Signature
@@ -22,4 +23,14 @@ def export_card(config: ModelConfig, signature: Signature) -> str:
         signature=signature,
         has_several_labels=config.task == MULTILABEL,
         shows_top5=shows_top5(config.spec.num_classes),
+    )
+
+
+def detector_card(config: ModelConfig, signature: Signature) -> str:
+    """Return the text of ``README.md`` of a detector."""
+    assert isinstance(config.spec, DetectorSpec)  # noqa: S101  # of a detector
+    return card_template("deepresidual.exporting", "detector.md.jinja").render(
+        architecture=zoo.name_of(config.spec) or f"{config.spec.neck} detector",
+        config=config,
+        signature=signature,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never, cast, get_args
 
 from deepresidual import zoo
+from deepresidual.backends.detector import TorchDetector
 from deepresidual.backends.engine import ENGINES, EngineSettings
 from deepresidual.backends.exported import ExportedClassifier
 from deepresidual.backends.pytorch import TorchClassifier
@@ -21,7 +22,7 @@ from deepresidual.backends.signature import (
     files_of,
 )
 from deepresidual.backends.thresholds import MULTILABEL
-from deepresidual.errors import ConfigurationError, MissingDependencyError, listed, quoted
+from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError, listed, quoted
 from deepresidual.exporting.card import export_card
 from deepresidual.exporting.certificate import ExportCertificate, certify, reference_logits, self_test_of
 from deepresidual.exporting.onnx_file import write_onnx
@@ -29,7 +30,7 @@ from deepresidual.exporting.openvino_file import write_openvino
 from deepresidual.exporting.program_file import program_logits, write_program
 from deepresidual.exporting.repository import FORMATS, lay_out, served_name, server_of
 from deepresidual.exporting.views import bundled_views, held_out_views, own_views
-from deepresidual.models import load_torch, require_classes
+from deepresidual.models import load_network, require_classes
 from deepresidual.models.config import ModelConfig
 from deepresidual.models.folder import CARD
 from deepresidual.models.source import CONFIG, is_exported, served_models
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from deepresidual.backends.signature import ExportFormat
     from deepresidual.data.source import SampleSource
     from deepresidual.data.source.dataset import Dataset
+    from deepresidual.exporting.detector import DetectionCertificate
     from deepresidual.exporting.int8 import Int8Plan
     from deepresidual.exporting.int8_options import Int8Options
     from deepresidual.exporting.int8_report import Int8Report
@@ -68,20 +70,20 @@ class Export:
     Attributes:
         path: The folder.
         signature: What its ``signature.json`` says.
-        certificate: How its logits were held against PyTorch's.
+        certificate: How its logits, or the objects that it finds, were held against PyTorch's.
         num_bytes: Size of the file that computes.
         int8: How it was made int8 and judged; ``None``: it is float.
     """
 
     path: Path
     signature: Signature
-    certificate: ExportCertificate
+    certificate: ExportCertificate | DetectionCertificate
     num_bytes: int
     int8: Int8Report | None = None
 
 
 def export(
-    model: TorchClassifier | str | Path,
+    model: TorchClassifier | TorchDetector | str | Path,
     out: str | Path,
     *,
     to: Target = "onnx",
@@ -93,15 +95,15 @@ def export(
     """Write a model as a folder that another engine runs, whole or not at all; one at ``out`` is replaced.
 
     Args:
-        model: A model, or what :func:`deepresidual.load` takes, but what is exported already.
+        model: A model, a detector too, or what :func:`deepresidual.load` takes, but what is exported already.
         out: The folder.
         to: Format of the file that computes; ``triton`` and ``ovms`` for a repository with an exported model
             that Triton Inference Server or OpenVINO Model Server reads.
         resize: Resize of ``model-image.onnx``, a second file, which takes a whole image: Pillow's to the
             bit, one node that is within two levels of it, or no such file.
         int8: Make it int8, calibrated and judged on this data. Default: float32.
-        data: Data whose images the logits are compared on. Default: that of ``int8``, or of a run its own;
-            else two photos that come with scikit-learn.
+        data: Data on whose images the file is compared with PyTorch. Default: that of ``int8``, or of a run
+            its own; else two photos that come with scikit-learn.
         split: The split of it. Default: ``test`` if there is one, else ``val``.
 
     Returns:
@@ -132,8 +134,11 @@ def export(
             expected=f"a name such as {quoted(f'{path.stem}-{to}')}",
         )
     require_free_or_exported(path)
-    loaded = model if isinstance(model, TorchClassifier) else load_torch(model)
-    given = "" if isinstance(model, TorchClassifier) else str(model)
+    loaded = load_network(model) if isinstance(model, str | Path) else model
+    given = str(model) if isinstance(model, str | Path) else ""
+    if isinstance(loaded, TorchDetector):
+        return _detector(loaded, path, given, to, resize, int8, data, split)
+    model = model if isinstance(model, str | Path) else loaded
     require_classes(loaded, given or "the model")
     loaded = loaded.to("cpu").in_precision("fp32")
     form = cast("ExportFormat", to) if server is None else FORMATS[server]
@@ -154,6 +159,41 @@ def export(
         served.mkdir()
         done = _written(loaded, served, given, path, views, form, resize, plan)
         return dataclasses.replace(done, signature=lay_out(server, served, done.signature))
+
+
+def _detector(
+    model: TorchDetector,
+    path: Path,
+    given: str,
+    to: Target,
+    resize: Resize,
+    int8: Int8Options | None,
+    data: SampleSource | Dataset | str | Path | None,
+    split: str | None,
+) -> Export:
+    """Export a detector."""
+    from deepresidual.exporting.detector import write_detector
+    from deepresidual.exporting.detector_views import check_views
+
+    if to not in ("onnx", "openvino"):
+        raise ConfigurationError(f"a detector is to be exported to {to}", expected="onnx or openvino")
+    if resize == "fast":
+        raise ConfigurationError(
+            "resize is 'fast' for a detector, whose file takes images of any size", remedy="leave it out"
+        )
+    if int8 is not None:
+        raise ConfigurationError("int8 is asked for of a detector", expected="float32")
+    multiple, stride = model.spec.size_divisor, max(model.spec.backbone.stage_strides)
+    if multiple is not None and multiple % stride:
+        raise ModelFileError(
+            f"the detector pads images to multiples of {multiple} px, and its largest stride is {stride}",
+            expected=f"a multiple of {stride}: maps of whole pixels, of which exported detectors are made",
+        )
+    model = model.to("cpu").in_precision("fp32")
+    views = check_views(model, given, data, split)
+    with atomic_folder(path, num_bytes=4 * model.spec.num_parameters) as folder:
+        done = write_detector(model, folder, given, views, to)
+        return Export(path, done.signature, done.certificate, done.num_bytes)
 
 
 def require_free_or_exported(path: Path) -> None:

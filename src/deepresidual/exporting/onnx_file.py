@@ -44,7 +44,7 @@ def write_onnx(model: TorchClassifier, path: Path) -> None:
     module, side = ExportModule.of(model), model.preprocess.crop_px
     # Of two images: a batch of one would be taken for a constant.
     sample = torch.zeros(2, side, side, model.preprocess.num_channels, dtype=torch.uint8)
-    with _quiet(), torch.inference_mode():
+    with quiet(), torch.inference_mode():
         program = torch.onnx.export(
             module,
             (sample,),
@@ -69,7 +69,7 @@ def write_onnx(model: TorchClassifier, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Leave out what the exporter says of its own inside."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]

@@ -16,6 +16,8 @@ from deepresidual.errors import RunError
 from deepresidual.exporting.onnx_file import write_onnx
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deepresidual.backends.pytorch import TorchClassifier
 
 
@@ -30,10 +32,24 @@ def write_openvino(model: TorchClassifier, path: Path) -> None:
         MissingDependencyError: openvino, onnx or onnxscript is not installed.
         RunError: The files cannot be written.
     """
+    write_by_onnx(path, lambda onnx: write_onnx(model, onnx))
+
+
+def write_by_onnx(path: Path, write: Callable[[Path], None]) -> None:
+    """Write ``path`` (``.xml``) and the ``.bin`` beside it from an ONNX file that is gone afterwards.
+
+    Args:
+        path: The file.
+        write: Writes the ONNX file.
+
+    Raises:
+        MissingDependencyError: openvino is not installed.
+        RunError: The files cannot be written.
+    """
     imported("openvino", path, "openvino")
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         onnx = Path(folder) / "model.onnx"
-        write_onnx(model, onnx)
+        write(onnx)
         convert_onnx(onnx, path)
 
 

@@ -16,8 +16,7 @@ the attribute ``antialias`` give other pictures.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -26,6 +25,7 @@ import onnx_ir as ir
 import onnxscript
 
 from deepresidual.errors import ConfigurationError
+from deepresidual.exporting.graph_parts import Value, scope
 from deepresidual.preprocess import Interpolation, Preprocess
 
 __all__ = ["OPSET", "ResizeGraph", "resize_model"]
@@ -44,8 +44,6 @@ _RADIUS = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 _WEIGHT_ONE = 1 << 22
 # ITU-R 601 luma in 16 bits, as Pillow's convert("L") computes it (L24 of Convert.c).
 _LUMA = (19_595, 38_470, 7_471)
-
-Value: TypeAlias = Any  # ir.Value, whose operators onnxscript does not type
 
 
 def resize_model(preprocess: Preprocess, resize: ResizeGraph = "exact") -> onnx.ModelProto:
@@ -70,7 +68,7 @@ def resize_model(preprocess: Preprocess, resize: ResizeGraph = "exact") -> onnx.
     image = ir.val("image", ir.DataType.UINT8, ["height", "width", 3])
     graph = ir.Graph([image], [], nodes=[], opset_imports={"": OPSET}, name="resize")
     builder = onnxscript.GraphBuilder(graph)
-    with _scope(builder.op, "resize") as op:
+    with scope(builder.op, "resize") as op:
         view = (_exact if resize == "exact" else _fast)(op, image, preprocess)
         if preprocess.channels == "bgr":
             view = op.Gather(view, [2, 1, 0], axis=2)
@@ -79,18 +77,6 @@ def resize_model(preprocess: Preprocess, resize: ResizeGraph = "exact") -> onnx.
     pixels.type, pixels.shape = ir.TensorType(ir.DataType.UINT8), ir.Shape([1, side, side, channels])
     builder.add_output(pixels, "pixels")
     return ir.to_proto(ir.Model(graph, ir_version=_IR_VERSION))
-
-
-@contextlib.contextmanager
-def _scope(op: Any, name: str) -> Iterator[Any]:
-    """Name nodes after a part of the graph, and let ``+ - * /`` of values add nodes to it."""
-    op.builder.push_module(name)
-    before = ir.set_value_magic_handler(op)
-    try:
-        yield op
-    finally:
-        ir.set_value_magic_handler(before)
-        op.builder.pop_module()
 
 
 # -- exact ---------------------------------------------------------------------------------------------------
@@ -106,7 +92,7 @@ class _Axis(NamedTuple):
 
 def _exact(op: Any, image: Value, record: Preprocess) -> Value:
     """Resize as Pillow does: ``image`` uint8 ``(H, W, 3)`` → uint8 ``(S, S, C)``."""
-    with _scope(op, "box"):
+    with scope(op, "box"):
         shape = op.Shape(image)
         height, width = (op.Gather(shape, axis, axis=0) for axis in (0, 1))
         shorter = op.Min(height, width)
@@ -141,23 +127,23 @@ def _nearest(op: Any, image: Value, rows: _Axis, columns: _Axis, record: Preproc
 
 def _filtered(op: Any, image: Value, rows: _Axis, columns: _Axis, record: Preprocess) -> Value:
     """Filter an image over the width, then over the height, as ``ImagingResample`` does."""
-    with _scope(op, "rows"):
+    with scope(op, "rows"):
         row_taps, row_weights = _taps(op, rows, record)
-    with _scope(op, "columns"):
+    with scope(op, "columns"):
         column_taps, column_weights = _taps(op, columns, record)
     # Rows that no tap of the second pass reads are left out of the first.
-    with _scope(op, "used"):
+    with scope(op, "used"):
         first, last = (op.Reshape(edge(row_taps, keepdims=0), [1]) for edge in (op.ReduceMin, op.ReduceMax))
         used = _to_channels(op, op.Slice(image, first, last + 1, [0]), record)
         row_taps = row_taps - first
 
     # A pass adds up lines that lie one after the other in memory: columns first, then rows.
     side, channels = record.crop_px, record.num_channels
-    with _scope(op, "columns"):
+    with scope(op, "columns"):
         lines = op.Transpose(op.Flatten(used, axis=1), perm=[1, 0])  # (W · C, rows)
         lines = op.Reshape(lines, op.Concat(op.Reshape(columns.side, [1]), [-1], axis=0))  # (W, C · rows)
         lines = op.Reshape(_pass(op, lines, column_taps, column_weights), [side * channels, -1])
-    with _scope(op, "rows"):
+    with scope(op, "rows"):
         lines = op.Transpose(lines, perm=[1, 0])  # (rows, S · C)
         return op.Reshape(_pass(op, lines, row_taps, row_weights), [side, side, channels])
 
@@ -193,7 +179,7 @@ def _pass(op: Any, lines: Value, taps: Value, weights: Value) -> Value:
     """Return the weighted sums of lines: uint8 ``(L, M)`` and ``(taps, S)`` → uint8 ``(S, M)``."""
 
     def add_tap(body: Any, tap: Value, go_on: Value, total: Value) -> list[Value]:
-        with _scope(body, "tap"):
+        with scope(body, "tap"):
             chosen = body.Gather(lines, body.Gather(taps, tap, axis=0), axis=0)
             weight = body.Unsqueeze(body.Gather(weights, tap, axis=0), [1])
             return [body.Identity(go_on), total + body.Cast(chosen, to=_INT32) * weight]

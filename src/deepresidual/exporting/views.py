@@ -16,6 +16,7 @@ from deepresidual.runtime.console import note
 from deepresidual.runtime.files import expanded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from deepresidual.data.source import SampleSource
     from deepresidual.data.source.dataset import Dataset
     from deepresidual.preprocess import Preprocess
+
+BUNDLED = "two photos that come with scikit-learn"
 
 NUM_VIEWS = 32
 """Views that a certificate is made with."""
@@ -44,19 +47,24 @@ class CheckViews:
     source: str
 
 
-def bundled_views(preprocess: Preprocess) -> CheckViews:
-    """Return views of parts of the two photos that come with scikit-learn, a Chinese temple and a flower."""
-    pixels, names = [], []
+def bundled_parts() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Yield name and pixels of parts of these photos: sixteen places each, half of its height and width."""
     for file, photo in bundled_photos():
         height, width = photo.shape[:2]
-        # Sixteen places a photo, overlapping, each showing half of its height and width.
         for row in range(4):
             for column in range(4):
                 top, left = height * row // 6, width * column // 6
                 part = np.ascontiguousarray(photo[top : top + height // 2, left : left + width // 2])
-                pixels.append(preprocess.center_view(preprocess.to_channels(part)))
-                names.append(f"{file}, from column {left} and row {top}, {width // 2}×{height // 2} px")
-    return CheckViews(np.stack(pixels), tuple(names), "two photos that come with scikit-learn")
+                yield f"{file}, from column {left} and row {top}, {width // 2}×{height // 2} px", part
+
+
+def bundled_views(preprocess: Preprocess) -> CheckViews:
+    """Return views of parts of the two photos that come with scikit-learn, a Chinese temple and a flower."""
+    pixels, names = [], []
+    for name, part in bundled_parts():
+        pixels.append(preprocess.center_view(preprocess.to_channels(part)))
+        names.append(name)
+    return CheckViews(np.stack(pixels), tuple(names), BUNDLED)
 
 
 def views_of(
@@ -102,13 +110,22 @@ def held_out_views(
     return views_of(setup.source, setup.split, setup.members[0].preprocess, setup.source.name)
 
 
+def own_location(model: str) -> str:
+    """Return where a run's own data lies; empty: it is no run, or the data is nowhere to be read from.
+
+    Raises:
+        ModelFileError: The run is damaged.
+    """
+    if not model or not holds_run(expanded(model)):
+        return ""
+    plan, record = read_plan(expanded(model))
+    return str(record.get("data_location") or ("digits" if plan.data == "digits" else ""))
+
+
 def own_views(model: str) -> CheckViews | None:
     """Return views of what a run has held out; ``None``: it is no run, or its data is not there any more."""
-    if not model or not holds_run(expanded(model)):
-        return None
     try:
-        plan, record = read_plan(expanded(model))
-        location = record.get("data_location") or ("digits" if plan.data == "digits" else "")
+        location = own_location(model)
         return held_out_views(model, location, None) if location else None
     except ResidualError as error:
         note(f"note: checked on photos that come with scikit-learn, since of the run's own: {error}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from deepresidual.errors import ConfigurationError, ModelFileError
-from deepresidual.models.exported import load_exported
+from deepresidual.models.exported import open_exported
 from deepresidual.models.source import find_source
 from deepresidual.runtime.compute import Backend
 
@@ -54,7 +54,7 @@ def load(
         raise ConfigurationError(f"backend is {backend!r}", expected=f"one of {', '.join(BACKENDS)}")
     source = find_source(path)
     if source.kind == "exported" and source.path is not None:
-        exported = load_exported(source.path, backend=backend).to(str(device))
+        exported = open_exported(source.path, backend=backend).to(str(device))
         return cast("TorchClassifier", exported)
     if backend not in ("auto", "torch"):
         raise ModelFileError(
@@ -68,15 +68,20 @@ def load(
     return cast("TorchClassifier", load_network(path, device))
 
 
-def load_detector(path: str | Path, device: torch.device | str = "cpu") -> TorchDetector:
-    """Load a detector: a model that finds objects, from its model folder or run folder.
+def load_detector(
+    path: str | Path, device: torch.device | str = "cpu", *, backend: Backend = "auto"
+) -> TorchDetector:
+    """Load a detector: a model that finds objects.
 
     Args:
-        path: A folder that :func:`save` or ``residual train`` wrote.
+        path: A folder that :func:`save`, ``residual train`` or ``residual export`` wrote.
         device: Where to put the weights.
+        backend: What computes an exported detector: ``onnxruntime``, ``openvino``; ``auto`` for the first
+            that is installed.
 
     Returns:
-        The detector in evaluation mode, with class names and preprocessing, as :func:`load` returns it.
+        The detector in evaluation mode, with class names and preprocessing, as :func:`load` returns it: of an
+        exported one, which needs no torch, an object with the same ``predict``.
 
     Raises:
         ConfigurationError: There is no such device.
@@ -84,14 +89,11 @@ def load_detector(path: str | Path, device: torch.device | str = "cpu") -> Torch
         RunError: It cannot be fetched.
         MachineError: There is no network, and it is not in the cache.
     """
-    from deepresidual.backends.detector import TorchDetector
-    from deepresidual.models.weights import load_network
-
-    model = load_network(path, device)
-    if not isinstance(model, TorchDetector):
+    model = load(path, device, backend=backend)
+    if model.task != "detection":
         raise ModelFileError(
             f"{path} finds no objects",
             expected="a detector",
             remedy="load other models with deepresidual.load",
         )
-    return model
+    return cast("TorchDetector", model)

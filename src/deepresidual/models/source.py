@@ -82,7 +82,7 @@ class ModelSource:
     @property
     def task(self) -> str | None:
         """What its own folder says it has learned; ``None`` where only loading it tells."""
-        if self.kind not in ("folder", "bundled") or self.path is None:
+        if self.kind not in ("folder", "bundled", "exported") or self.path is None:
             return None
         own = read_object(self.path / CONFIG).get("residual")
         return str(own.get("task", USUAL_TASK)) if isinstance(own, dict) else None

@@ -116,8 +116,8 @@ def detects_objects(path: str | Path) -> bool:
     source = find_source(path)
     if source.release is not None:
         return source.release.detects
-    if source.kind == "exported":
-        return False
+    if source.kind == "exported" and source.path is not None:
+        return isinstance(read_config(source.path).spec, DetectorSpec)
     return isinstance(read_config(resolve_weights(path).path).spec, DetectorSpec)
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from deepresidual.backends.detected import MIN_SCORE, FileDetected, detect_files, require_score
-from deepresidual.backends.detector import TorchDetector
 from deepresidual.backends.fingerprint import model_fingerprint
 from deepresidual.backends.images import ImageFile
+from deepresidual.backends.object_detector import ObjectDetector
 from deepresidual.errors import ConfigurationError
 from deepresidual.prediction import object_rows
 from deepresidual.prediction.outputs import ComputeSettings, errors_in
@@ -44,7 +44,7 @@ class ObjectOutputs:
     suffixes = TABLE_SUFFIXES
 
     def __init__(
-        self, model: TorchDetector, *, min_score: float = MIN_SCORE, settings: ComputeSettings
+        self, model: ObjectDetector, *, min_score: float = MIN_SCORE, settings: ComputeSettings
     ) -> None:
         require_score(min_score)
         if settings.fast_decode:
@@ -58,10 +58,12 @@ class ObjectOutputs:
         return False
 
     def computed_by(self, backend: str) -> None:
-        """Compute with PyTorch all the same: there is no choice."""
+        """Compute an exported detector by an engine, as earlier shards were."""
+        self._model = self._model.computed_by(backend)
 
     def expect(self, num_files: int) -> None:
-        """Need nothing to make ready."""
+        """Make the detector ready for so many files."""
+        self._model.expect(num_files)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what decides the results: model, preprocessing, versions and options."""
@@ -98,7 +100,7 @@ class ObjectOutputs:
             case ".jsonl":
                 with table_writer(path) as write:
                     yield lambda result: write(object_rows.line(result))
-            case ".parquet" if self._model.spec.masks is not None:
+            case ".parquet" if self._model.has_masks:
                 with table_writer(path, {**object_rows.TYPES, **object_rows.MASK_TYPES}) as write:
                     yield lambda result: write(object_rows.columns_with_masks(result))
             case _:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from deepresidual.backends.detector import TorchDetector
+from deepresidual.backends.object_detector import ObjectDetector
 from deepresidual.data.augment import Window
 from deepresidual.data.decode import decode
 from deepresidual.data.loader import evaluation_batches
@@ -87,7 +88,7 @@ def crops_of(split: Split, evaluation: DetectionEvaluation) -> dict[str, bytes]:
 
 
 def scenes_of(
-    model: TorchDetector,
+    model: ObjectDetector,
     split: Split,
     evaluation: DetectionEvaluation,
     rows: Sequence[int] | None = None,
@@ -113,7 +114,8 @@ def scenes_of(
         ]
     )
     overlap: Overlap = "boxes" if evaluation.masks is None else "masks"
-    was_training, scenes = model.network.training, {}
+    was_training = isinstance(model, TorchDetector) and model.network.training
+    scenes: dict[str, bytes] = {}
     batches = evaluation_batches(
         Subset(split, indices.tolist()), model.preprocess, batch_size=NUM_SCENES, num_workers=0
     )
@@ -131,7 +133,8 @@ def scenes_of(
             both = _both(truth, found[scores >= lowest[found.labels]], len(lowest), overlap)
             for name, objects in zip(("annotated", "found"), both, strict=True):
                 scenes[f"scene-{place:02d}-{name}"] = _scene(pixels, objects, evaluation.classes)
-    model.network.train(was_training)
+    if isinstance(model, TorchDetector):
+        model.network.train(was_training)
     return scenes
 
 

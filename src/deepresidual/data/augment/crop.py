@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
 import numpy as np
-import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from deepresidual.errors import ConfigurationError
 from deepresidual.preprocess import Preprocess
@@ -28,9 +26,6 @@ from deepresidual.runtime.random import SampleRandom
 
 Box: TypeAlias = tuple[float, float, float, float]
 """A part of an image: left, top, right, bottom, in pixels."""
-
-# Elsewhere torch has no vectors for it, is no faster than Pillow, and spreads over cores that others use.
-_TORCH_IS_QUICK = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
 def check_crop(augment: Augment, side_px: int) -> None:
@@ -214,8 +209,7 @@ def mirror(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def resized_box(preprocess: Preprocess, box: Box, *, exact: bool) -> Box:
     """Return the part of an image that a view of ``box`` shows: where it need not be exact, whole pixels."""
     left, top, right, bottom = (round(edge) for edge in box)
-    is_quick = _TORCH_IS_QUICK and preprocess.interpolation in ("bilinear", "bicubic")
-    if exact or not is_quick or not (left < right and top < bottom):
+    if exact or not _is_quick(preprocess) or not (left < right and top < bottom):
         return box
     return (float(left), float(top), float(right), float(bottom))
 
@@ -225,18 +219,30 @@ def _resize_quickly(
 ) -> NDArray[np.uint8]:
     """Resize the part that begins and ends at the nearest whole pixels."""
     left, top, right, bottom = (round(edge) for edge in box)
-    if (
-        not _TORCH_IS_QUICK
-        or preprocess.interpolation not in ("bilinear", "bicubic")
-        or not (left < right and top < bottom)
-    ):
+    if not _is_quick(preprocess) or not (left < right and top < bottom):
         return preprocess.resize(pixels, box, width, height)
     if (right - left, bottom - top) == (width, height):
         return pixels[top:bottom, left:right]
+    import torch  # what only shows images needs no torch
+
     # A batch of one in channels-last order, which torch recognizes by the stride of the batch dimension.
     part = torch.from_numpy(np.array(pixels[top:bottom, left:right]))[None].permute(0, 3, 1, 2)
-    view = functional.interpolate(part, (height, width), mode=preprocess.interpolation, antialias=True)
+    view = torch.nn.functional.interpolate(
+        part, (height, width), mode=preprocess.interpolation, antialias=True
+    )
     return view[0].permute(1, 2, 0).numpy()
+
+
+@functools.lru_cache(maxsize=64)
+def _is_quick(preprocess: Preprocess) -> bool:
+    """Return whether torch resizes as this record says, and faster than Pillow.
+
+    Where torch has no vectors for it, it is no faster, and spreads over cores that others use.
+    """
+    import torch
+
+    has_vectors = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    return has_vectors and preprocess.interpolation in ("bilinear", "bicubic")
 
 
 @functools.lru_cache(maxsize=64)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from deepresidual.backends.detector import TorchDetector, window_of_view
+from deepresidual.backends.object_detector import ObjectDetector
 from deepresidual.data.loader import BadSample, evaluation_batches, require_none_bad
 from deepresidual.data.objects import Objects, ObjectsBatch
 from deepresidual.data.source import Split
@@ -39,7 +41,7 @@ class DetectedBatch:
 
 
 def detected_batches(
-    model: TorchDetector,
+    model: ObjectDetector,
     split: Split,
     *,
     batch_size: int = BATCH_SIZE,
@@ -55,7 +57,7 @@ def detected_batches(
         batch_size: Images that are read together.
         num_workers: Threads that load images.
         processes: Processes among which the batches are dealt out.
-        with_loss: Compute the losses of training, too.
+        with_loss: Compute the losses of training, too; of a detector that PyTorch computes.
     """
     batches = evaluation_batches(
         split,
@@ -71,7 +73,7 @@ def detected_batches(
             continue
         pixels, objects = batch.pixels.numpy(), list(batch.targets)
         if with_loss:
-            found, losses = model.detections_and_losses(pixels, objects, batch.keys)
+            found, losses = cast(TorchDetector, model).detections_and_losses(pixels, objects, batch.keys)
         else:
             windows = [window_of_view(each) for each in objects]
             found, losses = model.detections(pixels, windows, batch.keys), {}

@@ -10,7 +10,7 @@ from typing import Unpack
 
 import numpy as np
 
-from deepresidual.backends.detector import TorchDetector
+from deepresidual.backends.object_detector import ObjectDetector
 from deepresidual.data.loader import require_none_bad
 from deepresidual.data.objects import Objects
 from deepresidual.data.source import SampleSource, Split
@@ -58,7 +58,7 @@ class DetectionSetup:
         num_left_out: Images of the split that the detector was trained on, and that are not measured.
     """
 
-    model: TorchDetector
+    model: ObjectDetector
     name: str
     source: SampleSource
     rows: tuple[int, ...]
@@ -69,7 +69,7 @@ class DetectionSetup:
     @classmethod
     def open(
         cls,
-        model: TorchDetector | str | Path,
+        model: ObjectDetector | str | Path,
         data: SampleSource | Dataset | str | Path,
         options: EvaluationOptions | None = None,
         **keywords: Unpack[EvaluationKeywords],
@@ -89,7 +89,9 @@ class DetectionSetup:
         """
         chosen = replaced(options or EvaluationOptions(), keywords, "evaluate")
         setup = cls._open(model, data, chosen)
-        runs = [] if isinstance(model, TorchDetector) else [run for run in [run_of(model)] if run is not None]
+        runs = (
+            [] if isinstance(model, ObjectDetector) else [run for run in [run_of(model)] if run is not None]
+        )
         source, left_out = without_trained(setup.source, setup.split, runs, chosen)
         warn_of_unused_boxes(source.split(setup.split))
         return replace(setup, source=source, num_left_out=left_out)
@@ -120,21 +122,23 @@ class DetectionSetup:
     @classmethod
     def _open(
         cls,
-        model: TorchDetector | str | Path,
+        model: ObjectDetector | str | Path,
         data: SampleSource | Dataset | str | Path,
         options: EvaluationOptions,
     ) -> DetectionSetup:
         _require_plain(options)
-        loaded = model if isinstance(model, TorchDetector) else load(model)
-        if not isinstance(loaded, TorchDetector):
+        loaded = model if isinstance(model, ObjectDetector) else load(model, backend=options.backend)
+        if not isinstance(loaded, ObjectDetector):
             raise ConfigurationError(f"{model} finds no objects", expected="a detector")
-        name = "the model" if isinstance(model, TorchDetector) else str(model)
+        name = "the model" if isinstance(model, ObjectDetector) else str(model)
         settled = loaded.to(options.device).settle_precision(options.precision)
         if options.precision == "auto":
             note(f"computing  {settled}")
         detector = loaded.in_precision(settled.precision)
         record = Views.of(options.views).preprocess(detector.preprocess)
-        runs = [] if isinstance(model, TorchDetector) else [run for run in [run_of(model)] if run is not None]
+        runs = (
+            [] if isinstance(model, ObjectDetector) else [run for run in [run_of(model)] if run is not None]
+        )
         source, split = opened_data(data, options, runs)
         if source.task != DETECTION:
             raise DataError(
@@ -196,8 +200,9 @@ class DetectionSetup:
         samples = self.source.split(self.split)
         side = self.model.preprocess.crop_px
         batch_size = max(1, min(self.options.batch_size, _PIXELS_TOGETHER // side**2))
-        workers = resolve_num_workers(self.options.num_workers, self.model.device.type, side)
+        workers = resolve_num_workers(self.options.num_workers, self.model.device_type, side)
         found: list[Objects] = []
+        self.model.expect(len(samples))
         with ProgressBar(len(samples), label=f"evaluating {self.split}") as bar:
             for batch in detected_batches(self.model, samples, batch_size=batch_size, num_workers=workers):
                 require_none_bad(batch.bad)
@@ -271,7 +276,6 @@ def _require_plain(options: EvaluationOptions) -> None:
         ("fit_temperature", options.fit_temperature is not None),
         ("precision_target", options.precision_target is not None),
         ("top_k", options.top_k != 1),
-        (f"backend {options.backend!r}", options.backend not in ("auto", "torch")),
     )
     for what, is_given in given:
         if is_given:

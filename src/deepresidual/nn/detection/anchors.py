@@ -35,7 +35,7 @@ def make_anchors(
     ratios = torch.tensor(anchors.ratios, dtype=dtype)
     levels = []
     for sizes, (rows, columns), stride in zip(anchors.sizes, maps, strides, strict=True):
-        around = _around_a_place(torch.tensor(sizes, dtype=dtype), ratios)
+        around = around_a_place(torch.tensor(sizes, dtype=dtype), ratios)
         around = (around if anchors.exact else around.round()).float().to(device)
         apart = (stride, stride) if anchors.exact else (image[0] // rows, image[1] // columns)
         down = torch.arange(rows, device=device) * apart[0]
@@ -53,7 +53,7 @@ def inside(anchors: Tensor, size: tuple[int, int]) -> Tensor:
     return (left >= 0) & (top >= 0) & (right <= width) & (bottom <= height)
 
 
-def _around_a_place(sizes: Tensor, ratios: Tensor) -> Tensor:
+def around_a_place(sizes: Tensor, ratios: Tensor) -> Tensor:
     """Return the anchors of one place, around (0, 0)."""
     root = ratios.sqrt()
     widths = ((1 / root)[:, None] * sizes).reshape(-1)

@@ -26,7 +26,7 @@ from deepresidual.nn.detection.proposals import Losses, Size, boxes_loss
 from deepresidual.nn.detection.sampling import draw_samples
 from deepresidual.spec import DetectorSpec
 
-_MIN_DETECTION_PX = 1e-2
+MIN_DETECTION_PX = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,7 +332,7 @@ class RegionHeads(nn.Module):
         place, label = (scores[:, 1:] > self._detections.min_score).nonzero().unbind(1)
         boxes = boxes_.decode(codes[place, label + 1], regions[place], self._settings.box_weights)
         boxes, score = boxes_.clip(boxes, size), scores[place, label + 1]
-        large = boxes_.at_least(boxes, _MIN_DETECTION_PX).nonzero()[:, 0]
+        large = boxes_.at_least(boxes, MIN_DETECTION_PX).nonzero()[:, 0]
         return Candidates(boxes[large], label[large], score[large], place[large])
 
     def kept(self, candidates: Candidates) -> Tensor:

@@ -1,0 +1,108 @@
+"""The self-test of an exported detector: an image and what PyTorch finds in it, found again before the first.
+
+As for classifiers (:mod:`.self_test`), an engine that computes another function on this machine is refused
+before it answers anything.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deepresidual.backends.detection_difference import DetectionDifference
+from deepresidual.backends.object_detector import FoundInView
+from deepresidual.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+LEAST_SAME_HERE = 0.9
+"""Share of the objects of the image that have to be the same on any machine."""
+
+_COPY = "copy the whole folder, or export again"
+
+
+@dataclass(frozen=True, eq=False)
+class DetectorSelfTest:
+    """An image and what PyTorch finds in it.
+
+    Attributes:
+        pixels: ``(height, width, C)`` uint8.
+        found: What is found.
+    """
+
+    pixels: NDArray[np.uint8]
+    found: FoundInView
+
+    def write(self, path: Path) -> None:
+        """Write it; compressed, since it is a photo."""
+        found = self.found
+        arrays: dict[str, Any] = {"pixels": self.pixels, "boxes": found.boxes}
+        arrays |= {"labels": found.labels, "scores": found.scores}
+        if found.masks is not None:
+            arrays["masks"] = found.masks
+        np.savez_compressed(path, **arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> DetectorSelfTest:
+        """Read what :meth:`write` wrote; nothing is unpickled.
+
+        Raises:
+            ModelFileError: It is missing or damaged.
+        """
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                read = {name: arrays[name] for name in arrays.files}
+            found = FoundInView(read["boxes"], read["labels"], read["scores"], read.get("masks"))
+            test = cls(read["pixels"], found)
+        except FileNotFoundError as error:
+            raise ModelFileError(f"{path} is missing", remedy=_COPY) from error
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+            raise ModelFileError(f"{path} is damaged ({reason})", remedy=_COPY) from error
+        if not test._fits():
+            raise ModelFileError(
+                f"{path} holds other arrays", expected="an image, and the objects in it", remedy=_COPY
+            )
+        return test
+
+    def _fits(self) -> bool:
+        count, found = len(self.found.scores), self.found
+        return (
+            self.pixels.ndim == 3
+            and self.pixels.dtype == np.uint8
+            and found.boxes.shape == (count, 4)
+            and found.labels.shape == found.scores.shape == (count,)
+            and (found.masks is None or (found.masks.ndim == 3 and len(found.masks) == count))
+        )
+
+    def require_passed(self, find: Callable[[NDArray[np.uint8]], FoundInView], who: str) -> None:
+        """Refuse what finds other objects than PyTorch did.
+
+        Args:
+            find: Finds the objects of an image.
+            who: What computes which file, for the message.
+
+        Raises:
+            ModelFileError: Fewer than :data:`LEAST_SAME_HERE` of the objects are the same.
+        """
+        try:
+            found = find(self.pixels)
+        except ModelFileError:
+            raise
+        except Exception as error:  # engines raise classes of their own
+            raise ModelFileError(f"{who} failed in its self-test: {' '.join(str(error).split())}") from error
+        difference = DetectionDifference.between([found], [self.found])
+        if not difference.is_within(LEAST_SAME_HERE):
+            raise ModelFileError(
+                f"{who} computes wrongly here: of the stored image {difference.summary()}",
+                expected=f"at least {LEAST_SAME_HERE:.0%} the same",
+                remedy="choose another --backend",
+            )

@@ -1,0 +1,59 @@
+"""What is no detector to export is refused before anything is exported, and differences are counted."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deepresidual
+from deepresidual.backends.detection_difference import DetectionDifference
+from deepresidual.backends.object_detector import FoundInView
+from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.exporting import export
+from tests.exporting.detectors import lively_detector
+
+
+def test_what_differs_is_counted() -> None:
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
+    reference = FoundInView(boxes, np.array([0, 1]), np.array([0.9, 0.8], np.float32))
+    shifted = dataclasses.replace(reference, boxes=boxes + np.float32(0.25))
+    found = DetectionDifference.between([shifted], [reference])
+    assert (found.matched, found.same, found.others, found.equal_images) == (2, 0, 0, 0)
+    assert found.box_px == 0.25
+    relabelled = dataclasses.replace(reference, labels=np.array([0, 2]))
+    found = DetectionDifference.between([relabelled, reference], [reference, reference])
+    assert (found.objects, found.matched, found.same, found.others) == (4, 3, 3, 1)
+    assert (found.equal_images, found.share) == (0.5, 0.6)
+    nan = dataclasses.replace(reference, scores=np.array([np.nan, 0.8], np.float32))
+    assert not DetectionDifference.between([nan], [reference]).is_within()
+
+
+def test_a_detector_that_finds_nothing_cannot_be_certified(tmp_path: Path) -> None:
+    model = lively_detector("c4")
+    spec = dataclasses.replace(
+        model.spec, detections=dataclasses.replace(model.spec.detections, min_score=1.0)
+    )
+    blind = dataclasses.replace(model, network=deepresidual.create(spec, seed=0))
+    with pytest.raises(ModelFileError, match="finds no object in 32 photos .*; name data in whose photos"):
+        export(blind, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"to": "triton"}, "a detector is to be exported to triton; expected onnx or openvino"),
+        ({"to": "pt2"}, "a detector is to be exported to pt2; expected onnx or openvino"),
+        ({"resize": "fast"}, "whose file takes images of any size"),
+    ],
+)
+def test_what_has_no_meaning_for_a_detector_is_refused(
+    keywords: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        export(lively_detector("c4"), tmp_path / "out", **keywords)
+    assert list(tmp_path.iterdir()) == []
