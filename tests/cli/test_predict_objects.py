@@ -293,24 +293,6 @@ def test_what_is_for_detectors_is_refused_with_a_classifier(
     assert not Path("drawn").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["export", "model", "out"], "model detects objects; expected a model that tells the class"),
-    ],
-)
-def test_what_is_for_classifiers_alone_says_what_a_detector_is_for(
-    model: str, capsys: Capture, words: list[str], message: str
-) -> None:
-    assert model == "model"
-    assert main(words) == 3
-    err = capsys.readouterr().err
-    assert err.startswith(f"error: {message}")
-    assert "a detector is for 'residual predict'" in err
-    assert len(err.splitlines()) == 1
-    assert not Path("out").exists()
-
-
 def test_detectors_are_listed_by_name_and_pattern(capsys: Capture) -> None:
     assert main(["models", "resnet18-fpn", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["models"]

@@ -162,7 +162,7 @@ def test_masks_are_turned_with_the_pixels(
         pixels[top, left] = 0
     corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
     mask = [corners] if as_polygons else Runs.of_crop(Crop(0, 0, pixels), size)
-    objects = Objects(np.array([(left, top, right, bottom)]), np.zeros(1), masks=Masks.of([mask]))
+    objects = Objects(np.array([(left, top, right, bottom)]), np.zeros(1, np.int64), masks=Masks.of([mask]))
     of_stored = header.upright != size
     found = upright_objects(Annotation("a.jpg", objects, size), header)
     assert found.masks is not None

@@ -64,7 +64,9 @@ def test_the_file_says_by_itself_what_it_reads_and_answers(exported: Export) -> 
 def test_the_views_are_of_the_data_that_is_given(photos: Path, tmp_path: Path) -> None:
     done = export(tiny_model(), tmp_path / "out", data=str(photos), split="test", resize="none")
     assert done.certificate.images.endswith(", test")
-    assert len(done.certificate.names) == done.certificate.difference.count == 15
+    difference = done.certificate.difference
+    assert isinstance(difference, Difference)
+    assert len(done.certificate.names) == difference.count == 15
     with pytest.raises(ConfigurationError, match="split is given without data"):
         export(tiny_model(), tmp_path / "out", split="test")
 

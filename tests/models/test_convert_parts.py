@@ -15,6 +15,7 @@ from torch import Tensor
 
 import deepresidual
 from deepresidual.cli import main
+from deepresidual.conversion.certificate import Certificate
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.models import create, load, save
 from deepresidual.models.convert import convert
@@ -156,6 +157,7 @@ def test_a_backbone_goes_out_and_comes_back(tmp_path: Path, to: str) -> None:
     done = convert(saved(network.state_dict(), tmp_path), tmp_path / "m")
     assert done.certificate.largest_difference is not None
     assert done.certificate.largest_difference <= 1e-4
+    assert isinstance(done.certificate, Certificate)
     assert not done.certificate.is_of_logits
     assert "largest difference of features" in load(tmp_path / "m").provenance["certificate"]
     there = tmp_path / ("there.pth" if to == "torchvision" else "there")

@@ -84,7 +84,7 @@ def _merged(drawn: Tensor, given: Tensor, pairs: Sequence[tuple[int, int]], each
     if not each:
         return given
     merged = drawn.clone()
-    ours, theirs = merged.unflatten(0, (-1, each)), given.unflatten(0, (-1, each))
+    ours, theirs = (rows.view(-1, each, *rows.shape[1:]) for rows in (merged, given))
     for row, of in pairs:
         ours[row] = theirs[of]
     return merged
