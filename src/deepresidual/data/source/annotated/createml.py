@@ -12,11 +12,11 @@ from typing import Any
 
 from deepresidual.data.decode import read_file
 from deepresidual.data.source.annotated.described import DescribedImage
+from deepresidual.data.source.annotated.json_file import json_document
 from deepresidual.data.source.annotated.listed import read_listed
 from deepresidual.data.source.annotated.source import Reading, source_of
 from deepresidual.data.source.base import SampleSource
 from deepresidual.errors import DataError, kind_of, quoted
-from deepresidual.runtime.strict_json import RecordError, parse
 
 _SIDES = ("x", "y", "width", "height")
 
@@ -35,10 +35,7 @@ def open_createml(root: Path, files: Sequence[Path]) -> SampleSource:
 
 
 def _read_file(file: Path, shown: str, reading: Reading) -> Iterator[tuple[None, DescribedImage]]:
-    try:
-        document = parse(read_file(file))
-    except RecordError as error:
-        raise DataError(f"{shown} is not JSON in UTF-8 ({error})", remedy="export it again") from error
+    document = json_document(read_file(file), shown, "export it again")
     if not isinstance(document, list):
         raise DataError(f"{shown} holds {kind_of(document)}", expected="a list of images, as of Create ML")
     for place, entry in enumerate(document, start=1):

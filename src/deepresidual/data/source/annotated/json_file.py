@@ -20,6 +20,23 @@ _POLYGONS = re.compile(rb'(?<!\\)"segmentation"\s*:\s*(\[[-+0-9.eE,\s\[\]]*\])')
 _NO_NUMBER = re.compile(rb"(?<![\w\"])-?(?:NaN|Infinity)\b")
 
 
+def json_document(content: bytes, shown: str, remedy: str) -> Any:
+    """Return the document of a file of annotations, read strictly.
+
+    Args:
+        content: The file.
+        shown: Its name in messages.
+        remedy: What to do with one that is no JSON.
+
+    Raises:
+        DataError: It is no strict JSON.
+    """
+    try:
+        return parse(content)
+    except RecordError as error:
+        raise DataError(f"{shown} is not JSON in UTF-8 ({error})", remedy=remedy) from error
+
+
 def read_coco_document(file: Path, shown: str) -> dict[str, Any]:
     """Read a file of annotations; polygons are the text of their lists.
 

@@ -20,12 +20,12 @@ from deepresidual.data.decode import read_file
 from deepresidual.data.formats import is_image_name
 from deepresidual.data.source.annotated.described import DescribedImage
 from deepresidual.data.source.annotated.findings import Finding
+from deepresidual.data.source.annotated.json_file import json_document
 from deepresidual.data.source.annotated.listed import read_listed
 from deepresidual.data.source.annotated.shapes import Shape, bounds_of, ellipse, turned_rectangle
 from deepresidual.data.source.annotated.source import Reading, source_of
 from deepresidual.data.source.base import SampleSource
 from deepresidual.errors import DataError, kind_of, quoted
-from deepresidual.runtime.strict_json import RecordError, parse
 
 _CUT_AS = "export it again as JSON or JSON-MIN"
 
@@ -44,10 +44,7 @@ def open_label_studio(root: Path, files: Sequence[Path]) -> SampleSource:
 
 
 def _read_file(file: Path, shown: str, reading: Reading) -> Iterator[tuple[None, DescribedImage]]:
-    try:
-        document = parse(read_file(file))
-    except RecordError as error:
-        raise DataError(f"{shown} is not JSON in UTF-8 ({error})", remedy=_CUT_AS) from error
+    document = json_document(read_file(file), shown, _CUT_AS)
     tasks = document if isinstance(document, list) else [document]
     newest: dict[str, tuple[str, dict[str, Any], list[Any]]] = {}
     several = 0

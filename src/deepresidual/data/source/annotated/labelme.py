@@ -22,11 +22,11 @@ from deepresidual.data.masks import Crop, Polygon, Runs
 from deepresidual.data.source.annotated.beside import ImagesBeside, files_below, read_beside
 from deepresidual.data.source.annotated.described import DescribedImage
 from deepresidual.data.source.annotated.findings import Finding
+from deepresidual.data.source.annotated.json_file import json_document
 from deepresidual.data.source.annotated.shapes import Box, Shape, bounds_of, ellipse, objects_of_shapes
 from deepresidual.data.source.annotated.source import Reading, source_of
 from deepresidual.data.source.base import SampleSource
 from deepresidual.errors import DataError, kind_of, quoted
-from deepresidual.runtime.strict_json import RecordError, parse
 
 _FIELDS = (b'"shapes"', b'"imagePath"')
 # A photo as text, often longer than all else: it becomes nothing before the file is parsed.
@@ -67,10 +67,7 @@ def is_labelme(file: Path) -> bool:
 
 def _read_file(file: Path, images: ImagesBeside, reading: Reading) -> DescribedImage:
     shown = file.relative_to(reading.root).as_posix()
-    try:
-        document = parse(_IMAGE_DATA.sub(b'"imageData":null', read_file(file)))
-    except RecordError as error:
-        raise DataError(f"{shown} is not JSON in UTF-8 ({error})", remedy="save it again") from error
+    document = json_document(_IMAGE_DATA.sub(b'"imageData":null', read_file(file)), shown, "save it again")
     if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
         raise DataError(f"{shown} has no list of shapes", expected="'shapes', as LabelMe writes them")
     name = document.get("imagePath")
