@@ -23,7 +23,7 @@ from deepresidual.benchmarks.measurement import Row, make_result
 from deepresidual.cli.output import print_line
 from deepresidual.runs.read import read_plan
 
-_FIGURES = ("ap", "ap50", "ap75")
+_FIGURES = ("ap", "ap50", "ap75", "mask_ap", "mask_ap50")  # those of masks where the data has them
 
 
 def main() -> None:
@@ -70,6 +70,7 @@ def _row(name: str, data: str, minutes: str, seeds: list[int]) -> Row:
             "range": [min(run[figure] for run in runs), max(run[figure] for run in runs)],
         }
         for figure in _FIGURES
+        if figure in runs[0]
     }
     details: dict[str, Any] = {"figures": spread, "runs": runs, "minutes": minutes or "of the recipe"}
     return Row(
@@ -92,8 +93,9 @@ def _trained(name: str, data: str, minutes: str, seed: int) -> dict[str, Any]:
         evaluation = json.loads((run / "evaluation.json").read_text())
         return {
             "seed": seed,
-            **{figure: evaluation[figure] for figure in _FIGURES},
+            **{figure: evaluation[figure] for figure in _FIGURES if figure in evaluation},
             "ap_interval": evaluation["ap_interval"],
+            "mask_ap_interval": evaluation.get("mask_ap_interval"),
             "split": evaluation["split"],
             "count": evaluation["count"],
             "wall_s": cost.wall_s,

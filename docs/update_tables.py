@@ -303,8 +303,9 @@ def detectors_table(folder: Path = RESULTS) -> str:
             measured.update({row["name"]: (row, document) for row in document["rows"]})
     if not measured:
         return ""
-    heads = ("data", "detector", "training", "test images", "AP50", "AP", "AP of one seed, 95 %", "time")
-    rows = [f"| {' | '.join(heads)} |", "|---|---|---|---:|---|---|---|---|"]
+    boxes, masks = ("AP50", "AP", "AP of one seed, 95 %"), ("mask AP50", "mask AP")
+    heads = ("data", "detector", "training", "test images", *boxes, *masks, "time")
+    rows = [f"| {' | '.join(heads)} |", "|---|---|---|---:|---|---|---|---|---|---|"]
     rows += [f"| {' | '.join(_detector_cells(row))} |" for row, _ in measured.values()]
     documents = [document for _, document in measured.values()]
     conditions = dict.fromkeys(map(tables.measured_on, documents))
@@ -327,6 +328,7 @@ def _detector_cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{first['count']:,}",
         *(_mean_and_range(figures[name]) for name in ("ap50", "ap")),
         "–" if low is None else f"{low:.3f} – {high:.3f}",
+        *(_mean_and_range(figures[name]) if name in figures else "–" for name in ("mask_ap50", "mask_ap")),
         f"{statistics.fmean(run['wall_s'] for run in runs) / 60:.1f} min",
     )
 
