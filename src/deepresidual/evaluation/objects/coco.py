@@ -6,7 +6,9 @@ data sets have numbers with gaps, or words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,15 +63,16 @@ def coco_figures(
     # Sizes are asked for where there are masks, and read where these are polygons, which they never are.
     images = [{"id": image, "height": 1, "width": 1} for image in range(1, len(truth) + 1)]
     classes = [{"id": label, "name": str(label)} for label in range(1, num_classes + 1)]
-    annotated, detected = (
-        COCO({"images": images, "categories": classes, "annotations": _annotations(side, overlap)})
-        for side in (truth, found)
-    )
-    evaluator = COCOeval_faster(annotated, detected, "bbox" if overlap == "boxes" else "segm")
     most_found = sorted({min(1, most), min(10, most), most})
-    evaluator.params.maxDets = most_found
-    evaluator.evaluate()
-    evaluator.accumulate()
+    with _uncollected():
+        annotated, detected = (
+            COCO({"images": images, "categories": classes, "annotations": _annotations(side, overlap)})
+            for side in (truth, found)
+        )
+        evaluator = COCOeval_faster(annotated, detected, "bbox" if overlap == "boxes" else "segm")
+        evaluator.params.maxDets = most_found
+        evaluator.evaluate()
+        evaluator.accumulate()
     precision = _known(evaluator.eval["precision"])[..., -1]
     return CocoFigures(
         precision.mean(axis=1),
@@ -77,6 +80,18 @@ def coco_figures(
         tuple(most_found),
         _num_objects(truth, evaluator.params.areaRng),
     )
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let no search for unused objects run: it takes a fifth of the time while millions are made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _num_objects(truth: Sequence[Objects], ranges: Sequence[Sequence[float]]) -> tuple[int, ...]:
