@@ -228,7 +228,8 @@ def _facts(files: RunFiles) -> list[tuple[str, str]]:
         f"{file.get('path')} ({file.get('reason')})" for file in record["ignored"] if isinstance(file, dict)
     ]
     px, channels = plan["preprocess"]["crop_px"], plan["preprocess"]["channels"]
-    num_images = f"{plan['num_samples']:,} training images of {len(plan['classes'])} classes"
+    classes = "1 class" if len(plan["classes"]) == 1 else f"{len(plan['classes'])} classes"
+    num_images = f"{plan['num_samples']:,} training images of {classes}"
     evaluation = files.evaluation
     measured = f"; measured on {evaluation['count']:,} of {evaluation['split']}" if evaluation else ""
     facts = [
