@@ -65,6 +65,12 @@ SMALL_INPUT = Preprocess(crop_px=8, resize_px=8, mean=(0.5, 0.5, 0.5), std=(0.25
 COLORS = {"blue": (20, 40, 200), "green": (30, 180, 60), "red": (210, 40, 30)}
 
 
+@pytest.fixture
+def no_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for no wrong labels at a run's end, which takes longer than training a tiny network."""
+    monkeypatch.setattr("deepresidual.training.loop.record_findings", lambda *_: None)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     """Networks this small run faster on one thread, and other jobs on the machine disturb them less."""

@@ -77,6 +77,7 @@ def test_weights_that_contradict_the_config_are_refused(backbone: Path, tmp_path
         load(tmp_path / "whole")
 
 
+@pytest.mark.usefixtures("no_findings")
 def test_training_starts_from_it_with_a_new_classifier(backbone: Path, photos: Path, tmp_path: Path) -> None:
     result = deepresidual.train(
         photos,

@@ -51,6 +51,7 @@ def test_a_photo_is_named_from_the_command_line(tmp_path: Path, capsys: pytest.C
     assert any(name in printed for name in load("resnet20-cifar10").label_names)
 
 
+@pytest.mark.usefixtures("no_findings")
 def test_training_goes_on_from_one(tmp_path: Path) -> None:
     result = deepresidual.train(
         "digits", None, tmp_path / "run", weights=DIGITS, changes={"steps": 1, "batch_size": 8}, num_workers=0

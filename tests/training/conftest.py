@@ -12,7 +12,7 @@ from tests.training.parts import SilentJournal, a_run
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_findings(request: pytest.FixtureRequest) -> Iterator[None]:
+def few_findings(request: pytest.FixtureRequest) -> Iterator[None]:
     """Look for no wrong labels at a run's end but where that is tested: it takes twice a tiny training."""
     with pytest.MonkeyPatch.context() as patch:
         if request.module.__name__ != "tests.training.test_findings":
