@@ -159,16 +159,16 @@ def test_few_images_of_a_small_data_set_are_all_that_there_are(
 
 
 def test_a_run_is_trained_and_measured_with_a_cache_of_its_own(
-    photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RESIDUAL_CACHE", "somewhere")
+    monkeypatch.setenv("RESIDUAL_CACHE", str(tmp_path))
     with opened_transfer(photos, weights, (4,), 1, None, 6) as transfer:
         run = transfer.run("scratch", 4, 0)
         trained = transfer.run("finetune", 4, 0)
     assert run.num_updates == trained.num_updates > 0
     assert 0 <= run.top1 <= 1
     assert run.cpu_seconds > 0
-    assert os.environ["RESIDUAL_CACHE"] == "somewhere"
+    assert os.environ["RESIDUAL_CACHE"] == str(tmp_path)
     assert not transfer.folder.exists()
 
 

@@ -59,13 +59,15 @@ def test_answers_of_random_weights_depend_on_the_photo(network: Network, tmp_pat
     assert len(set(logits.argmax(axis=1))) > 2
 
 
-def test_a_network_has_a_cache_of_its_own_while_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RESIDUAL_CACHE", "somewhere")
+def test_a_network_has_a_cache_of_its_own_while_it_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESIDUAL_CACHE", str(tmp_path))
     with alone.opened_network("resnet20", SMALL) as network:
         assert network.views.shape == (16, 32, 32, 3)
         assert network.expected.shape == (16, 10)
         assert os.environ["RESIDUAL_CACHE"].endswith("cache")
-    assert os.environ["RESIDUAL_CACHE"] == "somewhere"
+    assert os.environ["RESIDUAL_CACHE"] == str(tmp_path)
 
 
 # -- sides ---------------------------------------------------------------------------------------------------
