@@ -2,7 +2,8 @@
 
 ``NETWORK-fpn`` with random weights, scaled so that objects are found, is exported; torchvision's Faster R-CNN
 gets the same weights. Each side finds the objects of one photo of 800 × 1,066 px, in memory, decoded and
-resized: torchvision from float32, ours from uint8::
+resized: torchvision from float32, ours from uint8. Rows of int8 say how fast such a file is; what it loses is
+told by ``residual export --int8`` of a detector that has learned something::
 
     python benchmarks/detector_inference.py resnet50 --threads 1 --out benchmarks/results/FILE.json
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torchvision import models
@@ -26,7 +28,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
 from deepresidual.backends.detector import TorchDetector
-from deepresidual.backends.detector_engine import open_detector_engine
+from deepresidual.backends.detector_engine import DetectorEngine, open_detector_engine
 from deepresidual.backends.engine import EngineName, EngineSettings
 from deepresidual.backends.signature import DETECTOR_CONTRACT, Signature
 from deepresidual.benchmarks.measurement import (
@@ -41,6 +43,8 @@ from deepresidual.cli.output import print_line
 from deepresidual.data.bundled_photos import bundled_photos
 from deepresidual.exporting.detector import found_by_torch
 from deepresidual.exporting.detector_file import write_detector_onnx
+from deepresidual.exporting.detector_quantize import QuantizableDetector
+from deepresidual.exporting.quantize import prepared
 from deepresidual.models import create
 from deepresidual.preprocess import Preprocess
 from deepresidual.spec import DetectorSpec
@@ -87,20 +91,35 @@ def measured(network: str, threads: int, repetitions: int) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="residual-detector-") as place:
         file = Path(place, "model.onnx")
         write_detector_onnx(model, file)
-        signature = Signature("onnx", file.name, "", "fp32", (), (), {}, contract=DETECTOR_CONTRACT)
+        write_int8(file, file.with_name("int8.onnx"), pixels, threads)
         for name in _ENGINES:
-            engine = open_detector_engine(file.parent, signature, EngineSettings(name, threads=threads))
+            engine = _opened(file, name, threads)
             require_alike("the number of objects", len(engine.find(pixels)), len(expected), 0.02)
             sides[name] = partial(engine.find, pixels)
+            sides[f"{name}-int8"] = partial(_opened(file.with_name("int8.onnx"), name, threads).find, pixels)
         seconds = in_turn({name: seconds_of(side) for name, side in sides.items()}, repetitions)
     return [_row(network, name, seconds, threads, pixels.shape) for name in sides if name != "torchvision"]
+
+
+def write_int8(fp32: Path, int8: Path, pixels: NDArray[np.uint8], threads: int) -> None:
+    """Write the int8 file of a detector, whose ranges are those of one image."""
+    network = QuantizableDetector(prepared(fp32), [pixels], threads)
+    onnx.save(network.quantized(), int8)
+
+
+def _opened(file: Path, name: EngineName, threads: int) -> DetectorEngine:
+    signature = Signature("onnx", file.name, "", "fp32", (), (), {}, contract=DETECTOR_CONTRACT)
+    return open_detector_engine(file.parent, signature, EngineSettings(name, threads=threads))
 
 
 def _row(
     network: str, name: str, seconds: dict[str, list[float]], threads: int, shape: tuple[int, ...]
 ) -> Row:
     against = "torchvision eager, float32, the same weights and threads"
-    row = Row(f"{network}-fpn-{name}", f"objects of a photo, {network}-fpn, {name}, float32", against)
+    engine, _, kind = name.partition("-")
+    row = Row(
+        f"{network}-fpn-{name}", f"objects of a photo, {network}-fpn, {engine}, {kind or 'float32'}", against
+    )
     return replace(
         row,
         target=None if name == "torch" else _TARGET,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import deepresidual
-from deepresidual.backends.detection_difference import DetectionDifference
+from deepresidual.backends.detection_difference import DetectionDifference, sure_agreement
+from deepresidual.backends.detector_self_test import DetectorSelfTest
 from deepresidual.backends.object_detector import FoundInView
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.exporting import export
@@ -30,6 +31,36 @@ def test_what_differs_is_counted() -> None:
     assert (found.equal_images, found.share) == (0.5, 0.6)
     nan = dataclasses.replace(reference, scores=np.array([np.nan, 0.8], np.float32))
     assert not DetectionDifference.between([nan], [reference]).is_within()
+
+
+def test_sure_objects_are_found_whatever_their_score() -> None:
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [40, 0, 50, 10]], np.float32)
+    reference = FoundInView(boxes, np.array([0, 1, 1]), np.array([0.9, 0.6, 0.2], np.float32))
+    weaker = dataclasses.replace(reference, scores=np.array([0.85, 0.45, 0.1], np.float32))
+    assert sure_agreement([weaker], [reference], 0.5) == 1
+    assert sure_agreement([weaker], [reference], 0.5, max_gap=0.1) == 2 / 3
+    relabelled = dataclasses.replace(reference, labels=np.array([0, 2, 1]))
+    assert sure_agreement([relabelled], [reference], 0.5) == 0.5
+    moved = dataclasses.replace(reference, boxes=boxes + np.array([4, 0, 4, 0], np.float32))
+    assert sure_agreement([moved], [reference], 0.5) == 0
+    nothing = FoundInView(boxes[:0], np.zeros(0, np.int64), np.zeros(0, np.float32))
+    assert sure_agreement([nothing], [nothing], 0.5) == 1
+    assert sure_agreement([nothing], [reference], 0.5) == 0
+
+
+def test_the_self_test_of_int8_counts_what_is_sure() -> None:
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
+    test = DetectorSelfTest(
+        np.zeros((32, 32, 3), np.uint8),
+        FoundInView(boxes, np.array([0, 1]), np.array([0.9, 0.3], np.float32)),
+    )
+    rounded = FoundInView(boxes[:1] + 1, np.array([0]), np.array([0.8], np.float32))
+    test.require_passed(lambda _: rounded, "an engine", "int8")
+    with pytest.raises(ModelFileError, match="an engine computes wrongly here"):
+        test.require_passed(lambda _: rounded, "an engine")
+    lower = dataclasses.replace(rounded, scores=np.array([0.65], np.float32))
+    with pytest.raises(ModelFileError, match="an engine computes wrongly here"):
+        test.require_passed(lambda _: lower, "an engine", "int8")
 
 
 def test_a_detector_that_finds_nothing_cannot_be_certified(tmp_path: Path) -> None:

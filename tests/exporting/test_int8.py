@@ -19,7 +19,7 @@ from deepresidual.cli import main
 from deepresidual.data.source import SampleSource, open_source
 from deepresidual.data.source.validation import Subset
 from deepresidual.errors import ConfigurationError, ModelFileError
-from deepresidual.exporting import Export, export, int8
+from deepresidual.exporting import Export, export, int8, int8_search
 from deepresidual.exporting.gate import Gate, Limits, Loss
 from deepresidual.exporting.int8_options import Int8Options
 from deepresidual.exporting.int8_report import Attempt, EngineVerdict
@@ -64,7 +64,7 @@ def digits_int8(tmp_path_factory: pytest.TempPathFactory) -> Export:
 def _short_passes() -> Iterator[None]:
     """Measure how fast a file is in a tenth of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(int8, "_PASS_S", 0.005)
+        patch.setattr(int8_search, "_PASS_S", 0.005)
         yield
 
 
@@ -130,7 +130,7 @@ def test_layers_with_huge_channels_stay_in_float(tmp_path: Path) -> None:
 
 
 def test_what_loses_too_much_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(int8, "_MOST_WORST", 0)
+    monkeypatch.setattr(int8_search, "_MOST_WORST", 0)
     with pytest.raises(
         ModelFileError, match=r"int8 does not pass on digits \(test\), even with (conv1, )?fc in float"
     ) as error:
@@ -144,11 +144,11 @@ def test_a_limit_that_is_missed_is_named_and_so_is_what_would_accept() -> None:
     loss = Loss("top1", 0.8, 0.8, (-0.02, 0.02), 149 / 153, 153)
     failure = Limits().failure(loss)
     refused = EngineVerdict("onnxruntime 1.32.0", loss, failure, Limits().excess(loss))
-    error = int8._refusal("ants (val)", Attempt(("fc",), (refused,)), Limits(), 0)
+    error = int8_search.refusal("ants (val)", Attempt(("fc",), (refused,)), Limits(), 0)
     assert error.found.endswith("97.39% of the best classes agree (149 of 153), fewer than 98%")
     assert error.remedy.startswith("nothing was written; --min-agreement 0.97 accepts it, or judge on more")
     assert "calibrate" not in error.remedy
-    more = int8._refusal("ants (val)", Attempt(("fc",), (refused,)), Limits(), 9)
+    more = int8_search.refusal("ants (val)", Attempt(("fc",), (refused,)), Limits(), 9)
     assert "calibrate on more images" in more.remedy
 
 

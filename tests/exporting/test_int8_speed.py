@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from deepresidual.exporting import int8
-from deepresidual.exporting.int8 import speed_ratio
+from deepresidual.exporting import int8_search
+from deepresidual.exporting.int8_search import speed_ratio
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_pauses_of_the_process_do_not_count(clock: Callable[[float, float], None
 def test_one_round_does_not_decide_and_a_slow_network_has_three(
     clock: Callable[[float, float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8, "_SPEED_S", 0.0)
+    monkeypatch.setattr(int8_search, "_SPEED_S", 0.0)
     counts: list[int] = []
     seconds = iter([9.0, 2.0, 1.0, 2.0, 1.0, 0.1, 1.0, 2.0])  # what prepares first, then three rounds
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepresidual.backends.object_detector import FoundInView
+    from deepresidual.data.objects import Objects
 
 SAME_BOX_PX, SAME_SCORE, SAME_MASK = 0.1, 1e-3, 0.02
 """Largest difference of the edges of a box in pixels of the view, of its score, and of the cells of its mask,
@@ -80,6 +81,11 @@ class DetectionDifference:
         """Return whether at least this share of the objects is the same."""
         return self.share >= least
 
+    def matched_summary(self) -> str:
+        """Return in words what is found again, of a file that rounds."""
+        others = f"; {self.others:,} are others" if self.others else ""
+        return f"{self.matched:,} of {self.objects:,} objects are found with half an overlap or more{others}"
+
     def summary(self) -> str:
         """Return the difference in words."""
         masks = f", cells of masks by {self.mask:.2g}" if self.mask else ""
@@ -88,6 +94,41 @@ class DetectionDifference:
             f"{f' and {self.others:,} are others' if self.others else ''}; "
             f"boxes differ by {self.box_px:.2g} px, scores by {self.score:.2g}{masks}"
         )
+
+
+def sure_agreement(
+    found: Sequence[FoundInView | Objects],
+    reference: Sequence[FoundInView | Objects],
+    min_score: float,
+    max_gap: float = 1.0,
+) -> float:
+    """Return the share of the objects of either side that the other finds as well, 1 where there is none.
+
+    Objects whose score is at least ``min_score`` count. The other side finds one if it has an object of the
+    same class that overlaps by half, whatever its score: what is just above a limit on one side may be just
+    below on the other.
+
+    Args:
+        found: What was found in each image.
+        reference: What another one finds.
+        min_score: Score from which on an object counts.
+        max_gap: Largest difference of the two scores.
+    """
+    num_sure = num_found = 0
+    for own, other in zip(found, reference, strict=True):
+        for first, second in ((own, other), (other, own)):
+            for number in np.flatnonzero(_scores(first) >= min_score):
+                overlap = _overlaps(second.boxes, first.boxes[number])
+                gap = np.abs(_scores(second).astype(np.float64) - float(_scores(first)[number]))
+                is_there = (overlap >= _MATCHES) & (second.labels == first.labels[number]) & (gap <= max_gap)
+                num_sure += 1
+                num_found += bool(is_there.any())
+    return num_found / num_sure if num_sure else 1.0
+
+
+def _scores(objects: FoundInView | Objects) -> NDArray[np.float32]:
+    assert objects.scores is not None  # noqa: S101  # of what was found
+    return objects.scores
 
 
 def _limits() -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepresidual.backends.detection_difference import DetectionDifference
+from deepresidual.backends.detection_difference import DetectionDifference, sure_agreement
 from deepresidual.backends.object_detector import FoundInView
 from deepresidual.errors import ModelFileError
 
@@ -23,8 +23,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from deepresidual.backends.signature import FileKind
+
 LEAST_SAME_HERE = 0.9
 """Share of the objects of the image that have to be the same on any machine."""
+
+INT8_GAP = 0.2
+"""Difference of the score up to which an int8 file finds an object of the image."""
+
+_SURE = 0.5
 
 _COPY = "copy the whole folder, or export again"
 
@@ -83,12 +90,25 @@ class DetectorSelfTest:
             and (found.masks is None or (found.masks.ndim == 3 and len(found.masks) == count))
         )
 
-    def require_passed(self, find: Callable[[NDArray[np.uint8]], FoundInView], who: str) -> None:
+    def int8_share(self, found: FoundInView) -> float:
+        """Return the share of the objects that int8 and PyTorch both find, 0 to 1.
+
+        Those count that are half as sure as the surest of PyTorch's; class, half of an overlap and
+        :data:`INT8_GAP` of the score make them the same.
+        """
+        return sure_agreement(
+            [found], [self.found], _SURE * float(self.found.scores.max(initial=0)), INT8_GAP
+        )
+
+    def require_passed(
+        self, find: Callable[[NDArray[np.uint8]], FoundInView], who: str, precision: FileKind = "fp32"
+    ) -> None:
         """Refuse what finds other objects than PyTorch did.
 
         Args:
             find: Finds the objects of an image.
             who: What computes which file, for the message.
+            precision: Precision of the file.
 
         Raises:
             ModelFileError: Fewer than :data:`LEAST_SAME_HERE` of the objects are the same.
@@ -100,7 +120,10 @@ class DetectorSelfTest:
         except Exception as error:  # engines raise classes of their own
             raise ModelFileError(f"{who} failed in its self-test: {' '.join(str(error).split())}") from error
         difference = DetectionDifference.between([found], [self.found])
-        if not difference.is_within(LEAST_SAME_HERE):
+        is_same = difference.is_within(LEAST_SAME_HERE)
+        if precision == "int8":
+            is_same = self.int8_share(found) >= LEAST_SAME_HERE
+        if not is_same:
             raise ModelFileError(
                 f"{who} computes wrongly here: of the stored image {difference.summary()}",
                 expected=f"at least {LEAST_SAME_HERE:.0%} the same",

@@ -197,7 +197,7 @@ class ExportedDetector(ObjectDetector):
             try:
                 engine = open_detector_engine(self.folder, self.signature, settings)
                 who = f"{settings.engine} {engine.version} on {self.folder / self.signature.file}"
-                test.require_passed(engine.find, who)
+                test.require_passed(engine.find, who, self.signature.precision)
             except ModelFileError as error:
                 errors.append(error)
                 if len(candidates) > 1:

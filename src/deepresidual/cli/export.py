@@ -56,9 +56,10 @@ def export(
         split: The split of it that judges. Default: test if there is one, else val.
         calibration_images: Training images to calibrate on, spread over the classes.
         weight_bits: 7 is right on every CPU; 8 loses points without a word where a CPU has no VNNI.
-        max_loss: Loss of top-1 (macro F1 of several labels) in points that --int8 may have; what is written
-            beyond the default is noted in the certificate.
-        min_agreement: Share of the images, 0 to 1, that must get the same class as in float; likewise.
+        max_loss: Loss of top-1 (macro F1 of several labels, AP of a detector) in points that --int8 may have;
+            what is written beyond the default is noted in the certificate.
+        min_agreement: Share of the images, 0 to 1, that must get the same class as in float, of a detector of
+            the objects that must be found; likewise.
         json: Print one JSON document.
     """
     from deepresidual.models.source import find_source
@@ -84,7 +85,7 @@ def export(
     if done.int8 is not None:
         _print_int8(done.int8)
     print_line(f"  certificate  {certificate.engine} against {certificate.reference}:")
-    for line in _compared(certificate):
+    for line in _compared(certificate, signature.precision):
         print_line(f"               {line}")
     if image := signature.image_input:
         checked = image["certificate"]
@@ -99,7 +100,7 @@ def export(
     return 0
 
 
-def _compared(certificate: ExportCertificate | DetectionCertificate) -> list[str]:
+def _compared(certificate: ExportCertificate | DetectionCertificate, precision: str) -> list[str]:
     """Return how the file was compared with PyTorch, in lines."""
     from deepresidual.backends.self_test import Difference
 
@@ -108,6 +109,9 @@ def _compared(certificate: ExportCertificate | DetectionCertificate) -> list[str
         views = f"{difference.count} views of {certificate.images}"
         largest = f"logits differ by {difference.largest:.2g} at most{_share(difference)}"
         return [largest, *textwrap.wrap(f"same best class in {difference.agreement:.1%} of {views}", 65)]
+    if precision == "int8":
+        photos = f"{difference.matched_summary()}, in {difference.images} photos of {certificate.images}"
+        return textwrap.wrap(photos, 65)
     photos = (
         f"all of them in {difference.equal_images:.1%} of {difference.images} photos of {certificate.images}"
     )
@@ -151,7 +155,9 @@ def _require_sensible(int8: bool, data: str | None, split: str | None, to: str) 
 
 def _print_int8(report: Int8Report) -> None:
     print_line(f"  calibration  {len(report.calibration):,} training images of {report.data}")
-    print_line(f"  int8         {report.weight_bits}-bit weights, {', '.join(report.in_float)} in float")
+    made = f"{report.weight_bits}-bit weights, {', '.join(report.in_float)} in float"
+    for number, line in enumerate(textwrap.wrap(made, 65)):
+        print_line(f"  {'' if number else 'int8':11}  {line}")
     left_out = f", {report.num_left_out:,} left out" if report.num_left_out else ""
     count = next(verdict.loss.count for verdict in report.verdicts if verdict.loss is not None)
     lines = [line for verdict in report.verdicts for line in verdict.lines]

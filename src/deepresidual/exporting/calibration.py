@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,36 @@ def calibration_order(keys: Sequence[str], labels: Sequence[int]) -> list[int]:
     return sorted(places, key=lambda index: (places[index], hashes[index]))
 
 
+def calibration_photos(source: SampleSource, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Yield name and pixels ``(H, W, 3)`` uint8 RGB of the training images that calibrate, in their order.
+
+    Args:
+        source: The data, on the sides on which it was for training.
+        count: How many images, 1 or more; all where there are fewer.
+
+    Raises:
+        DataError: There is no training split, or none of its images can be decoded.
+    """
+    if TRAIN not in source.splits:
+        raise DataError(
+            f"{source.name} has no training split, and int8 is calibrated on training images",
+            expected="a folder or file called 'train', such as of the data that the model was trained with",
+        )
+    samples, num_decoded = source.split(TRAIN), 0
+    for index in calibration_order(names_of(samples), samples.labels):
+        if num_decoded == count:
+            return
+        try:
+            sample = samples.read(index)
+            photo = decode(sample.content)
+        except DataError:
+            continue
+        num_decoded += 1
+        yield sample.key, photo
+    if not num_decoded:
+        raise DataError(f"none of the training images of {source.name} can be decoded")
+
+
 def calibration_views(source: SampleSource, preprocess: Preprocess, count: int) -> CalibrationViews:
     """Return views of training images as evaluation sees images: the central crop.
 
@@ -75,23 +105,8 @@ def calibration_views(source: SampleSource, preprocess: Preprocess, count: int) 
     Raises:
         DataError: There is no training split, or none of its images can be decoded.
     """
-    if TRAIN not in source.splits:
-        raise DataError(
-            f"{source.name} has no training split, and int8 is calibrated on training images",
-            expected="a folder or file called 'train', such as of the data that the model was trained with",
-        )
-    samples = source.split(TRAIN)
-    pixels: list[NDArray[np.uint8]] = []
-    keys: list[str] = []
-    for index in calibration_order(names_of(samples), samples.labels):
-        if len(pixels) == count:
-            break
-        try:
-            sample = samples.read(index)
-            pixels.append(preprocess.center_view(preprocess.to_channels(decode(sample.content))))
-        except DataError:
-            continue
-        keys.append(sample.key)
-    if not pixels:
-        raise DataError(f"none of the training images of {source.name} can be decoded")
+    pixels, keys = [], []
+    for key, photo in calibration_photos(source, count):
+        pixels.append(preprocess.center_view(preprocess.to_channels(photo)))
+        keys.append(key)
     return CalibrationViews(np.stack(pixels), tuple(keys), source.name)

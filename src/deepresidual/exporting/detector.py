@@ -11,7 +11,7 @@ import numpy as np
 from deepresidual.backends.classifier import NOT_FINITE, NOT_FINITE_REMEDY
 from deepresidual.backends.detection_difference import LEAST_SAME, DetectionDifference
 from deepresidual.backends.detector_engine import open_detector_engine
-from deepresidual.backends.detector_self_test import DetectorSelfTest
+from deepresidual.backends.detector_self_test import INT8_GAP, DetectorSelfTest
 from deepresidual.backends.engine import ENGINES, EngineSettings
 from deepresidual.backends.exported_detector import ExportedDetector
 from deepresidual.backends.signature import (
@@ -44,12 +44,15 @@ if TYPE_CHECKING:
 
     from deepresidual.backends.detector import TorchDetector
     from deepresidual.backends.object_detector import FoundInView
-    from deepresidual.backends.signature import ExportFormat
+    from deepresidual.backends.signature import ExportFormat, FileKind
+    from deepresidual.exporting.detector_int8 import DetectorInt8Plan
     from deepresidual.exporting.detector_views import DetectorViews
+    from deepresidual.exporting.int8_report import Int8Report
 
 # Of the image of the self-test, which is made smaller for that: half a second.
 _SELF_TEST_MACS = 2e10
 _STEPS = (1, 2, 3, 4, 6, 8)
+_CLEAR = 0.75  # share of the objects of a smaller image that are clear
 
 
 @dataclass(frozen=True)
@@ -86,15 +89,22 @@ class WrittenDetector:
         signature: What its ``signature.json`` says.
         certificate: How what it finds was held against PyTorch's.
         num_bytes: Size of the file that computes.
+        int8: How it was made int8 and judged; ``None``: it is float.
     """
 
     signature: Signature
     certificate: DetectionCertificate
     num_bytes: int
+    int8: Int8Report | None = None
 
 
 def write_detector(
-    model: TorchDetector, folder: Path, given: str, views: DetectorViews, to: ExportFormat
+    model: TorchDetector,
+    folder: Path,
+    given: str,
+    views: DetectorViews,
+    to: ExportFormat,
+    plan: DetectorInt8Plan | None = None,
 ) -> WrittenDetector:
     """Fill the folder of an exported detector as its parts are checked, the signature last.
 
@@ -104,9 +114,11 @@ def write_detector(
         given: What the user calls it.
         views: Photos to check it with.
         to: Format of the file.
+        plan: How it becomes int8. Default: it stays float32.
 
     Raises:
-        ModelFileError: Nothing is found in the photos, or the file finds other objects than PyTorch.
+        ModelFileError: Nothing is found in the photos, or the file finds other objects than PyTorch, or loses
+            too much as int8.
     """
     reference = [found_by_torch(model, pixels) for pixels in views.pixels]
     if not any(map(len, reference)):
@@ -115,7 +127,12 @@ def write_detector(
             "file could be checked",
             remedy="name data in whose photos it finds objects: --data DATA",
         )
-    file = _write_file(model, folder, to)
+    test, report = None, None
+    if plan is None:
+        file = _write_file(model, folder, to)
+    else:
+        test = int8_self_test_of(model, views, reference)
+        file, report = plan.write(model, folder, test)
     config = ModelConfig.of(model)
     write_json(folder / CONFIG, config.to_document())
     write_text(folder / LABELS, "".join(f"{printable(name)}\n" for name in model.label_names))
@@ -123,48 +140,59 @@ def write_detector(
         to,
         file.name,
         "",
-        "fp32",
+        "fp32" if report is None else "int8",
         (_input(model),),
         _outputs(model),
         certificate={},
+        quantization={} if report is None else report.quantization(),
         contract=DETECTOR_CONTRACT,
         exported_from={"model": given, "weights_sha256": model.weights_sha256()},
     )
     settings = EngineSettings(ENGINES[to][0], threads=usable_cores())
     engine = open_detector_engine(folder, signature, settings)
     found = [engine.find(pixels) for pixels in views.pixels]
-    certificate = certify(found, reference, views, f"{settings.engine} {engine.version}")
-    self_test_of(model, views, reference, found, engine.find).write(folder / SELF_TEST)
+    engine_name = f"{settings.engine} {engine.version}"
+    certificate = certify(found, reference, views, engine_name, signature.precision)
+    test = test or self_test_of(model, views, reference, found, engine.find)
+    test.write(folder / SELF_TEST)
+    gate = {} if report is None else {"gate": report.gate()}
     parts = files_of(folder, signature)
     signature = dataclasses.replace(
         signature,
         sha256=sha256_of(*parts),
         files={name: sha256_of(folder / name) for name in OWN_FILES},
-        certificate=certificate.to_dict(),
+        certificate=certificate.to_dict() | gate,
     )
     # Opened once more as ``load`` will, self-test included.
     ExportedDetector(folder, signature, ENGINES[to][:1], model.label_names, model.preprocess).engine()
     write_json(folder / SIGNATURE, signature.to_dict())
     write_text(folder / CARD, detector_card(config, signature))
-    return WrittenDetector(signature, certificate, sum(part.stat().st_size for part in parts))
+    return WrittenDetector(signature, certificate, sum(part.stat().st_size for part in parts), report)
 
 
 def certify(
-    found: Sequence[FoundInView], reference: Sequence[FoundInView], views: DetectorViews, engine: str
+    found: Sequence[FoundInView],
+    reference: Sequence[FoundInView],
+    views: DetectorViews,
+    engine: str,
+    precision: FileKind = "fp32",
 ) -> DetectionCertificate:
     """Compare what the session finds with what PyTorch finds.
+
+    An int8 file is judged by its gate, on images with boxes; here its difference is only recorded.
 
     Args:
         found: What the session finds in each photo.
         reference: What PyTorch finds.
         views: The photos.
         engine: Name and version of what computes.
+        precision: Precision of the file.
 
     Raises:
         ModelFileError: Fewer than :data:`LEAST_SAME` are the same: the file would be another detector.
     """
     difference = DetectionDifference.between(found, reference)
-    if not difference.is_within():
+    if precision != "int8" and not difference.is_within():
         raise ModelFileError(
             f"the exported file is not the same detector: computed by {engine}, {difference.summary()}",
             expected=f"at least {LEAST_SAME:.0%} the same; nothing was written",
@@ -225,6 +253,37 @@ def self_test_of(
             if len(expected) and DetectionDifference.between([find(small)], [expected]).share == 1:
                 return DetectorSelfTest(small, expected)
     return DetectorSelfTest(pixels, reference[best])
+
+
+def int8_self_test_of(
+    model: TorchDetector, views: DetectorViews, reference: Sequence[FoundInView]
+) -> DetectorSelfTest:
+    """Choose the image that an int8 session computes before its first answer.
+
+    It is that with the most objects whose score is far from where they begin to count: what is rounded does
+    not change which these are, what is wrong does. It is made smaller if the surest object stays as sure.
+
+    Args:
+        model: The detector.
+        views: The photos.
+        reference: What PyTorch finds in them.
+    """
+
+    def clearness(found: FoundInView) -> tuple[float, int]:
+        best = float(found.scores.max(initial=0))
+        num_clear = int((found.scores >= best / 2 + INT8_GAP).sum())
+        num_doubtful = int((np.abs(found.scores - best / 2) < INT8_GAP).sum())
+        return num_clear / max(1, num_clear + num_doubtful), num_clear
+
+    place = max(range(len(reference)), key=lambda each: clearness(reference[each]))
+    pixels, expected = views.pixels[place], reference[place]
+    for step in _STEPS:
+        small = np.ascontiguousarray(pixels[::step, ::step])
+        if model.spec.num_macs(max(small.shape[:2])) <= _SELF_TEST_MACS:
+            found = found_by_torch(model, small)
+            if clearness(found) >= (_CLEAR, 1):
+                return DetectorSelfTest(small, found)
+    return DetectorSelfTest(pixels, expected)
 
 
 def _write_file(model: TorchDetector, folder: Path, to: ExportFormat) -> Path:

@@ -88,6 +88,15 @@ def _held_out(
 ) -> DetectorViews:
     # A certificate compares two computations of an image; whether the model has seen it does not matter.
     setup = DetectionSetup.open(given or model, data, split=split, device="cpu", keep_training_images=True)
+    return views_of_split(model, setup)
+
+
+def views_of_split(model: TorchDetector, setup: DetectionSetup) -> DetectorViews:
+    """Return photos of the split that a setup measures, spread evenly over it.
+
+    Raises:
+        DataError: None of those that were tried can be used.
+    """
     samples = setup.source.split(setup.split)
     photos = []
     for index in _spread(len(samples), num_views(model)):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never, cast, get_args
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from deepresidual.data.source import SampleSource
     from deepresidual.data.source.dataset import Dataset
     from deepresidual.exporting.detector import DetectionCertificate
+    from deepresidual.exporting.detector_int8 import DetectorInt8Plan
     from deepresidual.exporting.int8 import Int8Plan
     from deepresidual.exporting.int8_options import Int8Options
     from deepresidual.exporting.int8_report import Int8Report
@@ -181,8 +184,6 @@ def _detector(
         raise ConfigurationError(
             "resize is 'fast' for a detector, whose file takes images of any size", remedy="leave it out"
         )
-    if int8 is not None:
-        raise ConfigurationError("int8 is asked for of a detector", expected="float32")
     multiple, stride = model.spec.size_divisor, max(model.spec.backbone.stage_strides)
     if multiple is not None and multiple % stride:
         raise ModelFileError(
@@ -190,10 +191,11 @@ def _detector(
             expected=f"a multiple of {stride}: maps of whole pixels, of which exported detectors are made",
         )
     model = model.to("cpu").in_precision("fp32")
-    views = check_views(model, given, data, split)
+    plan = None if int8 is None else _detector_plan(given or model, int8, to)
+    views = check_views(model, given, data, split) if plan is None else plan.check_views(model)
     with atomic_folder(path, num_bytes=4 * model.spec.num_parameters) as folder:
-        done = write_detector(model, folder, given, views, to)
-        return Export(path, done.signature, done.certificate, done.num_bytes)
+        done = write_detector(model, folder, given, views, to, plan)
+        return Export(path, done.signature, done.certificate, done.num_bytes, done.int8)
 
 
 def require_free_or_exported(path: Path) -> None:
@@ -221,13 +223,28 @@ def _int8_plan(model: TorchClassifier | str | Path, options: Int8Options, to: Ex
         raise ConfigurationError(
             "int8 is asked for in the format pt2", expected="onnx, openvino, triton or ovms"
         )
-    try:
+    with _needing_onnx():
         from deepresidual.exporting.int8 import Int8Plan
+    return Int8Plan.open(model, options, to)
+
+
+def _detector_plan(
+    model: TorchDetector | str, options: Int8Options, to: Literal["onnx", "openvino"]
+) -> DetectorInt8Plan:
+    with _needing_onnx():
+        from deepresidual.exporting.detector_int8 import DetectorInt8Plan
+    return DetectorInt8Plan.open(model, options, to)
+
+
+@contextlib.contextmanager
+def _needing_onnx() -> Iterator[None]:
+    """Name the extra where an import fails."""
+    try:
+        yield
     except ImportError as error:
         raise MissingDependencyError.of_extra(
             f"int8 needs {error.name}, which is not installed", "onnx"
         ) from error
-    return Int8Plan.open(model, options, to)
 
 
 def _written(

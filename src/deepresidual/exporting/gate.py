@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ENOUGH_IMAGES = 2_000
 """With fewer images a loss of half a point cannot be told from none."""
 
+_NAMES = {"top1": "top-1", "macro_f1": "macro F1", "ap": "AP", "mask_ap": "mask AP"}
+_WHAT_AGREES = {"macro_f1": "labels agree", "ap": "objects agree", "mask_ap": "objects agree"}
 _NUM_DRAWS = 300
 _ROUNDING = 1e-9
 
@@ -35,11 +37,12 @@ class Loss:
     """What an int8 model loses against PyTorch in float32 on the same images.
 
     Attributes:
-        figure: ``top1``, or ``macro_f1`` where labels are several.
+        figure: ``top1``, or ``macro_f1`` where labels are several; ``ap`` or ``mask_ap`` of a detector.
         reference: The figure of PyTorch, 0 to 1.
         measured: That of the int8 session.
         interval: 95 % interval of the loss, of pairs of answers to the same image.
-        agreement: Share of the images that get the same class; of the pairs of image and label.
+        agreement: Share of the images that get the same class; of the pairs of image and label; of the
+            objects, those that both find.
         count: Number of images.
     """
 
@@ -67,8 +70,7 @@ class Loss:
     @property
     def figures(self) -> str:
         """The figure before and after, in words."""
-        name = "top-1" if self.figure == "top1" else "macro F1"
-        return f"{name} {self.reference:.2%} → {self.measured:.2%}"
+        return f"{_NAMES[self.figure]} {self.reference:.2%} → {self.measured:.2%}"
 
     @property
     def in_words(self) -> str:
@@ -107,7 +109,7 @@ class Limits:
                 f"{loss.figures}, a loss of {100 * loss.loss:.2f} points, more than {100 * self.loss:g}"
             )
         if self.agreement - loss.agreement > _ROUNDING:
-            what = "labels agree"
+            what = _WHAT_AGREES.get(loss.figure, "")
             if loss.figure == "top1":
                 same = round(loss.agreement * loss.count)
                 what = f"best classes agree ({same:,} of {loss.count:,})"

@@ -27,6 +27,7 @@ class EngineVerdict:
         excess: By how much it does not, to tell whether another layer in float has helped.
         speed: How many times as fast as the float file in the same engine, in CPU seconds of one thread;
             ``None``: not measured.
+        mask_loss: What is lost by masks, of a detector that finds them.
     """
 
     engine: str
@@ -34,6 +35,12 @@ class EngineVerdict:
     failure: str = ""
     excess: float = 0.0
     speed: float | None = None
+    mask_loss: Loss | None = None
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """All that was measured."""
+        return tuple(loss for loss in (self.loss, self.mask_loss) if loss is not None)
 
     @property
     def passes(self) -> bool:
@@ -44,7 +51,8 @@ class EngineVerdict:
         """Return everything as JSON types."""
         failure = {"failure": self.failure} if self.failure else {}
         measured = {} if self.loss is None else self.loss.to_dict()
-        return {"engine": self.engine, **failure, **measured, "speed": self.speed}
+        masks = {} if self.mask_loss is None else {"masks": self.mask_loss.to_dict()}
+        return {"engine": self.engine, **failure, **measured, "speed": self.speed, **masks}
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -52,7 +60,8 @@ class EngineVerdict:
         if self.loss is None:
             return (f"{self.engine}: {self.failure}",)
         speed = "" if self.speed is None else f", {self.speed:.1f}× as fast"
-        return f"{self.engine}: {self.loss.figures}{speed}", self.loss.in_words
+        by_masks = () if self.mask_loss is None else (self.mask_loss.figures, self.mask_loss.in_words)
+        return f"{self.engine}: {self.loss.figures}{speed}", self.loss.in_words, *by_masks
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,7 @@ class Int8Report:
     def statement(self) -> str:
         """Whether the loss is shown to be within half a point, in words."""
         most = f"{MAX_LOSS:g} point"
-        losses = [verdict.loss for verdict in self.verdicts if verdict.loss is not None]
+        losses = [loss for verdict in self.verdicts for loss in verdict.losses]
         if all(loss.is_shown for loss in losses):
             return f"shown within {most}: the interval of every engine ends below it"
         if losses[0].count < ENOUGH_IMAGES:
@@ -134,7 +143,7 @@ class Int8Report:
         if self.limits == Limits():
             return ()
         given = f"a loss of {100 * self.limits.loss:g} points, {100 * self.limits.agreement:g}% agreement"
-        judged = [(verdict.engine, verdict.loss) for verdict in self.verdicts if verdict.loss is not None]
+        judged = [(verdict.engine, loss) for verdict in self.verdicts for loss in verdict.losses]
         found = [(engine, Limits().failure(loss)) for engine, loss in judged]
         return tuple(f"{engine}: {said} (accepted: {given})" for engine, said in found if said)
 

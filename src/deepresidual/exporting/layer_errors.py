@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from onnx import GraphProto, ModelProto, NodeProto
@@ -53,14 +53,14 @@ class _Quantized:
 
 
 def layer_errors(
-    fp32: ModelProto, int8: ModelProto, pixels: NDArray[np.uint8], threads: int
+    fp32: ModelProto, int8: ModelProto, pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], threads: int
 ) -> dict[str, LayerError]:
-    """Return the error of every int8 convolution by the name of its node.
+    """Return the error of every int8 convolution, and of every int8 linear layer, by the name of its node.
 
     Args:
         fp32: The network.
         int8: The same with int8 convolutions, as onnxruntime's quantizer writes them.
-        pixels: ``(N, S, S, C)`` uint8.
+        pixels: ``(N, S, S, C)`` uint8; of a network that takes one image of any size ``(H, W, C)`` each.
         threads: Threads to compute on.
     """
     layers = list(_quantized_convolutions(int8))
@@ -69,12 +69,9 @@ def layer_errors(
     session = _session(_with_errors(fp32, int8.graph, layers), threads)
     names = [f"{_PREFIX}{layer.node.name}/{what}" for layer in layers for what in ("shift", "error", "size")]
     sums: list[Any] = [0.0] * len(names)
-    for first in range(0, len(pixels), _BATCH):
-        part = pixels[first : first + _BATCH]
+    for part, count in _parts(pixels):
         found = session.run(names, {"pixels": part})
-        sums = [
-            total + len(part) * value.astype(np.float64) for total, value in zip(sums, found, strict=True)
-        ]
+        sums = [total + count * value.astype(np.float64) for total, value in zip(sums, found, strict=True)]
     errors = {}
     for place, layer in enumerate(layers):
         shift, error, size = (value / len(pixels) for value in sums[3 * place : 3 * place + 3])
@@ -82,6 +79,18 @@ def layer_errors(
         shares = np.sqrt(error[alive] / size[alive]).clip(max=1)
         errors[layer.node.name] = LayerError(shift, float(shares.mean()) if alive.any() else 0.0)
     return errors
+
+
+def _parts(
+    pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """Yield what is computed at a time, and how many images that are."""
+    if not isinstance(pixels, np.ndarray):
+        yield from ((each, 1) for each in pixels)
+        return
+    for first in range(0, len(pixels), _BATCH):
+        part = pixels[first : first + _BATCH]
+        yield part, len(part)
 
 
 def correct_biases(int8: ModelProto, errors: dict[str, LayerError]) -> None:
@@ -107,15 +116,16 @@ def _quantized_convolutions(int8: ModelProto) -> Iterator[_Quantized]:
         return node, steps, scale.astype(np.float64)
 
     for node in int8.graph.node:
-        if node.op_type != "Conv" or getattr(made_by.get(node.input[1]), "op_type", "") != "DequantizeLinear":
+        weight = made_by.get(node.input[1]) if node.op_type in ("Conv", "Gemm") else None
+        if weight is None or weight.op_type != "DequantizeLinear":
             continue
         _, weight_steps, weight_scale = dequantized(node.input[1])
         bias, bias_steps, bias_scale = dequantized(node.input[2])
-        weight = weight_steps * weight_scale.reshape(-1, *[1] * (weight_steps.ndim - 1))
+        values_of = weight_steps * weight_scale.reshape(-1, *[1] * (weight_steps.ndim - 1))
         yield _Quantized(
             node,
             (made_by[node.input[0]].input[1], made_by[node.input[0]].input[2]),
-            weight.astype(np.float32),
+            values_of.astype(np.float32),
             (bias_steps * bias_scale).astype(np.float32),
             bias.input[0],
             bias_scale,
@@ -143,7 +153,8 @@ def _with_errors(fp32: ModelProto, int8: GraphProto, layers: list[_Quantized]) -
 
     def add_mean(tensor: str, output: str) -> None:
         """Add the mean over images and positions, of each channel."""
-        node = helper.make_node("ReduceMean", [tensor, others], [output], name=output, keepdims=0)
+        axes = others[own.op_type]
+        node = helper.make_node("ReduceMean", [tensor, axes], [output], name=output, keepdims=0)
         graph.node.append(node)
         graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
 
@@ -158,7 +169,10 @@ def _with_errors(fp32: ModelProto, int8: GraphProto, layers: list[_Quantized]) -
             added[tensor] = add("DequantizeLinear", [steps, *range_], f"{_PREFIX}{tensor}/rounded")
         return added[tensor]
 
-    others = constant(f"{_PREFIX}all but channels", np.array([0, 2, 3]))
+    others = {
+        operator: constant(f"{_PREFIX}all but channels/{operator}", np.array(axes))
+        for operator, axes in (("Conv", [0, 2, 3]), ("Gemm", [0]))
+    }
     for layer in layers:
         own, name = float_nodes[layer.node.name], f"{_PREFIX}{layer.node.name}"
         inputs = [
@@ -166,7 +180,7 @@ def _with_errors(fp32: ModelProto, int8: GraphProto, layers: list[_Quantized]) -
             constant(f"{name}/weight", layer.weight),
             constant(f"{name}/bias", layer.bias),
         ]
-        graph.node.append(helper.make_node("Conv", inputs, [f"{name}/output"], name=f"{name}/output"))
+        graph.node.append(helper.make_node(own.op_type, inputs, [f"{name}/output"], name=f"{name}/output"))
         graph.node[-1].attribute.extend(own.attribute)
         add_mean(add("Sub", [own.output[0], f"{name}/output"], f"{name}/gap"), f"{name}/shift")
         # What it gives on is rounded, too, and a ReLU behind it has become part of that.

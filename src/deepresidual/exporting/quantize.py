@@ -13,7 +13,7 @@ import logging
 import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
     from deepresidual.exporting.int8_options import WeightBits
 
-# What is computed in int8 where its inputs are. Others stay in float: a softmax or a sigmoid in 256 steps
-# would spoil the probabilities.
-_PASSING = ["Add", "Concat", "MaxPool", "Mul", "Pad", "Relu", "Slice"]
-_OPERATORS = ["Conv", *_PASSING]
+PASSING = ["Add", "Concat", "MaxPool", "Mul", "Pad", "Relu", "Slice"]
+"""What is computed in int8 where its inputs are. Others stay in float: a softmax or a sigmoid in 256 steps
+would spoil the probabilities."""
+
+_OPERATORS = ["Conv", *PASSING]
 _BATCH = 8
 
 
@@ -52,8 +53,8 @@ class Layer:
     nodes: tuple[str, ...]
 
 
-def layers_of(graph: GraphProto) -> list[Layer]:
-    """Return the convolutions of a network in the order in which they are computed."""
+def layers_of(graph: GraphProto, operators: Collection[str] = ("Conv",)) -> list[Layer]:
+    """Return the convolutions of a network, or other layers, in the order in which they are computed."""
     made_by = {output: node for node in graph.node for output in node.output}
     readers: dict[str, list[NodeProto]] = defaultdict(list)
     for node in graph.node:
@@ -61,15 +62,15 @@ def layers_of(graph: GraphProto) -> list[Layer]:
             readers[tensor].append(node)
     found = []
     for node in graph.node:
-        if node.op_type != "Conv":
+        if node.op_type not in operators:
             continue
         nodes, waiting = [node.name], [node.input[0]]
         while waiting:
             tensor = waiting.pop()
             # What one reader wants rounded is rounded for all.
-            nodes += [reader.name for reader in readers[tensor] if reader.op_type in _PASSING]
+            nodes += [reader.name for reader in readers[tensor] if reader.op_type in PASSING]
             before = made_by.get(tensor)
-            if before is not None and before.op_type in _PASSING:
+            if before is not None and before.op_type in PASSING:
                 nodes.append(before.name)
                 # Beyond a sum begin the units before this one.
                 waiting.extend(before.input if before.op_type != "Add" else ())
@@ -106,8 +107,8 @@ def quantized(
         in_float: Layers to leave as they are.
         weight_bits: 7, or 8 for CPUs with VNNI and ARM.
     """
-    excluded = sorted({*_without_range(fp32.graph), *(node for layer in in_float for node in layer.nodes)})
-    with tempfile.TemporaryDirectory(prefix="residual-int8-") as scratch, _quiet():
+    excluded = sorted({*without_range(fp32.graph), *(node for layer in in_float for node in layer.nodes)})
+    with tempfile.TemporaryDirectory(prefix="residual-int8-") as scratch, quiet():
         before, after = Path(scratch) / "fp32.onnx", Path(scratch) / "int8.onnx"
         onnx.save(fp32, before)
         # Batch normalization is folded already; optimizing would only add operator sets of onnxruntime's.
@@ -126,16 +127,21 @@ def quantized(
             calibrate_method=CalibrationMethod.MinMax,
         )
         model = onnx.load(after)
+    keep_own_facts(model, fp32)
+    return model
+
+
+def keep_own_facts(model: ModelProto, fp32: ModelProto) -> None:
+    """Give a quantized network the metadata of the float one, and no operator sets that it does not use."""
     del model.metadata_props[:]
     model.metadata_props.extend(fp32.metadata_props)
     used = {node.domain for node in model.graph.node}
     own = [version for version in model.opset_import if version.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(own)
-    return model
 
 
-def _without_range(graph: GraphProto) -> Iterator[str]:
+def without_range(graph: GraphProto) -> Iterator[str]:
     """Yield the nodes whose tensors have no range: padding by −∞ in front of a pooling, and that pooling."""
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     endless = {
@@ -160,7 +166,7 @@ class _Reader:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Leave out what the quantizer advises by way of the root logger, and what it warns of −∞."""
     logger = logging.getLogger()
     level = logger.level
