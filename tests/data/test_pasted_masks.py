@@ -68,7 +68,7 @@ import resource, sys
 import numpy as np
 from deepresidual.data.objects import Objects
 from deepresidual.data.pasted_masks import pasted_masks
-from deepresidual.explanation.boxes import paint_objects
+from deepresidual.reporting.boxes import paint_objects
 
 def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

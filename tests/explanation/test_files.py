@@ -16,9 +16,9 @@ from PIL import Image
 from deepresidual.errors import ConfigurationError, UnknownNameError
 from deepresidual.explanation import Explanation, activation_maps, draw_explanation, explain_files, overlay
 from deepresidual.explanation.files import class_row
-from deepresidual.explanation.text import _characters, fitting, font_of, width_of
 from deepresidual.models import TorchClassifier, create
 from deepresidual.preprocess import Channels, Preprocess
+from deepresidual.reporting.text import _characters, fitting, font_of, width_of
 from tests.conftest import SMALL_INPUT, TINY
 
 

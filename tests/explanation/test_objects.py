@@ -23,11 +23,11 @@ from deepresidual.explanation import (
     explain_object,
     explain_object_files,
 )
-from deepresidual.explanation.boxes import class_color
 from deepresidual.explanation.object_drawing import objects_on, painted
 from deepresidual.explanation.panels import panel_of
 from deepresidual.explanation.stage_drawing import _Way
 from deepresidual.models import create
+from deepresidual.reporting.boxes import class_color
 from deepresidual.spec import MaskHead
 from tests.detectors import tiny_detector
 

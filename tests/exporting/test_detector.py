@@ -212,13 +212,15 @@ def test_openvino_finds_the_same_by_the_same_file(exported: Export, photo: Path)
     assert found.objects.boxes == pytest.approx(expected.objects.boxes, abs=1e-2)
 
 
-def test_prediction_imports_neither_torch_nor_onnx(exported: Export, photo: Path) -> None:
+def test_prediction_and_drawing_import_neither_torch_nor_onnx(
+    exported: Export, photo: Path, tmp_path: Path
+) -> None:
     code = (
         "import sys\nfrom deepresidual.cli import main\n"
         "assert main(['predict', *sys.argv[1:], '--min-score', '0', '--format', 'csv']) == 0\n"
         "print({'torch', 'torchvision', 'onnx', 'openvino', 'scipy'} & set(sys.modules))"
     )
-    words = [sys.executable, "-c", code, str(exported.path), str(photo)]
+    words = [sys.executable, "-c", code, str(exported.path), str(photo), "--draw", str(tmp_path / "drawn")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     header, first, *_, last = done.stdout.splitlines()
     assert header.startswith("path,label,score,x0,y0,x1,y1")

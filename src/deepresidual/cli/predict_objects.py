@@ -194,7 +194,7 @@ class _Pictures:
     """The pictures of ``--draw``, one an image that could be used, in the order of the images."""
 
     def __init__(self, files: list[ImageFile | bytes], folder: Path) -> None:
-        from deepresidual.explanation.boxes import picture_suffix
+        from deepresidual.reporting.boxes import picture_suffix
         from deepresidual.runtime.files import make_folder
 
         names = ["stdin" if isinstance(file, bytes) else file.path for file in files]
@@ -205,7 +205,7 @@ class _Pictures:
 
     def add(self, result: FileDetected) -> None:
         """Draw the picture of the next image, if it could be used."""
-        from deepresidual.explanation.boxes import draw_objects
+        from deepresidual.reporting.boxes import draw_objects
         from deepresidual.runtime.files import write_bytes
 
         file, path = next(self._places)

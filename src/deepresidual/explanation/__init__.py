@@ -7,7 +7,6 @@ from deepresidual.explanation.activation_maps import (
     activation_maps,
     enlarged,
 )
-from deepresidual.explanation.boxes import draw_objects, paint_objects
 from deepresidual.explanation.drawing import draw_explanation, overlay, png
 from deepresidual.explanation.files import Explanation, FileExplanation, explain_files
 from deepresidual.explanation.layers import LAST_MAP, layer_names
@@ -19,6 +18,7 @@ from deepresidual.explanation.objects import (
     explain_object_files,
 )
 from deepresidual.explanation.stage_drawing import draw_stages
+from deepresidual.reporting.boxes import draw_objects, paint_objects
 
 __all__ = [
     "LAST_MAP",

@@ -19,8 +19,8 @@ from deepresidual.errors import DataError
 from deepresidual.explanation.activation_maps import enlarged
 from deepresidual.explanation.files import Explanation, FileExplanation
 from deepresidual.explanation.layers import LAST_MAP
-from deepresidual.explanation.text import fitting, width_of, write
 from deepresidual.reporting.palette import INK
+from deepresidual.reporting.text import fitting, width_of, write
 
 _COLORS = "magma"
 _HEAT = 0.62  # share of the heat's colour; the rest is the image

@@ -13,11 +13,11 @@ from torch.nn import functional
 from deepresidual.data.objects import Objects, areas_of
 from deepresidual.data.pasted_masks import pasted_masks
 from deepresidual.errors import DataError
-from deepresidual.explanation.boxes import paint_objects, paint_outline
 from deepresidual.explanation.drawing import overlay
 from deepresidual.explanation.layers import LAST_MAP
 from deepresidual.explanation.objects import FileObjectExplanation, ObjectExplanation
 from deepresidual.explanation.panels import Panel, panel_of, resized, sheet
+from deepresidual.reporting.boxes import paint_objects, paint_outline
 
 _OUTLINE = "#ffffff"
 _LINE_PX = 2.0

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from deepresidual.explanation.drawing import overlay, png
-from deepresidual.explanation.text import fitting, width_of, write
 from deepresidual.reporting.palette import INK
+from deepresidual.reporting.text import fitting, width_of, write
 
 _WIDEST = 1600
 _USUAL_PX = 480  # small images are enlarged, by whole factors, until the longer side has as many

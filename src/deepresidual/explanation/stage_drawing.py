@@ -14,10 +14,10 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepresidual.explanation.boxes import class_color, paint_outline
 from deepresidual.explanation.object_drawing import objects_on, painted, require_explanation, title_of
 from deepresidual.explanation.objects import FileObjectExplanation, ObjectExplanation
 from deepresidual.explanation.panels import Panel, panel_of, sheet
+from deepresidual.reporting.boxes import class_color, paint_outline
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -32,8 +32,8 @@ from deepresidual.evaluation.objects.matching import match
 from deepresidual.evaluation.objects.measure import masked
 from deepresidual.evaluation.objects.rules import Overlap
 from deepresidual.explanation import png
-from deepresidual.explanation.boxes import paint_objects
-from deepresidual.explanation.masks import paint_mask
+from deepresidual.reporting.boxes import paint_objects
+from deepresidual.reporting.masks import paint_mask
 
 NUM_SCENES = 12
 """Whole images that are shown with what is annotated and what was found."""

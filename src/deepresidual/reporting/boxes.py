@@ -22,9 +22,9 @@ from PIL import Image, ImageDraw
 
 from deepresidual.backends.detected import Detected
 from deepresidual.backends.images import decoded
-from deepresidual.explanation.masks import enlarged, paint_mask
-from deepresidual.explanation.text import fitting, font_of, width_of
+from deepresidual.reporting.masks import enlarged, paint_mask
 from deepresidual.reporting.palette import COLORS, GRAY, LIGHT_GRAY, ink_on, mixed
+from deepresidual.reporting.text import fitting, font_of, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

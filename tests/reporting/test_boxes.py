@@ -14,7 +14,7 @@ from PIL import Image
 
 from deepresidual.backends.detected import Detected
 from deepresidual.data.objects import Objects
-from deepresidual.explanation.boxes import (
+from deepresidual.reporting.boxes import (
     class_color,
     draw_objects,
     paint_objects,

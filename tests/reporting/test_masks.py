@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from deepresidual.data.masks import Crop, Masks
 from deepresidual.data.objects import Objects
-from deepresidual.explanation.boxes import class_color, paint_objects
-from deepresidual.explanation.masks import enlarged, paint_mask
-from tests.explanation.test_boxes import GRAY, NAMES, rgb
+from deepresidual.reporting.boxes import class_color, paint_objects
+from deepresidual.reporting.masks import enlarged, paint_mask
+from tests.reporting.test_boxes import GRAY, NAMES, rgb
 
 RED = "#ff0000"
 SQUARE = Crop(10, 20, np.ones((30, 40), np.uint8))
