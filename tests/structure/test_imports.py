@@ -135,8 +135,8 @@ def test_torchvision_is_imported_where_there_are_objects_alone() -> None:
     assert at_once.search((room / "boxes.py").read_text("utf-8"))
 
 
-def test_run_folders_are_read_and_written_without_torch() -> None:
-    program = "import deepresidual.runs.folder, sys\nprint(*sys.modules)"
+def test_runs_are_read_and_written_and_objects_drawn_without_torch() -> None:
+    program = "import deepresidual.runs.folder, deepresidual.reporting.boxes, sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "deepresidual.runs.read" in done.stdout.split()
+    assert {"deepresidual.runs.read", "deepresidual.reporting.boxes"} <= set(done.stdout.split())
     assert "torch" not in done.stdout.split()

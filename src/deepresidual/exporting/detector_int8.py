@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-
-import onnx
 
 from deepresidual.backends.detector_engine import DetectorEngine, open_detector_engine
 from deepresidual.backends.detector_self_test import LEAST_SAME_HERE, DetectorSelfTest
@@ -22,7 +20,7 @@ from deepresidual.backends.engine import EngineName, EngineSettings
 from deepresidual.backends.exported_detector import ExportedDetector
 from deepresidual.backends.signature import DETECTOR_CONTRACT, SELF_TEST, Signature
 from deepresidual.data.source.base import TRAIN
-from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.errors import ModelFileError
 from deepresidual.evaluation.objects import DetectionSetup
 from deepresidual.exporting.calibration import calibration_photos
 from deepresidual.exporting.detector_file import write_detector_onnx
@@ -37,9 +35,10 @@ from deepresidual.exporting.int8_search import (
     candidates,
     first_that_passes,
     installed_engines,
+    refuse_training_images,
     speed_ratio,
+    write_int8,
 )
-from deepresidual.exporting.openvino_file import convert_onnx
 from deepresidual.exporting.quantize import prepared
 from deepresidual.runtime.console import note
 from deepresidual.runtime.files import sha256_of
@@ -47,13 +46,12 @@ from deepresidual.runtime.processes import usable_cores
 from deepresidual.runtime.provenance import version_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from onnx import ModelProto
 
     from deepresidual.backends.detector import TorchDetector
     from deepresidual.exporting.int8_options import Int8Options
-
-# An image of 800 px has as many positions as sixteen of 200 px.
-_CORRECTION_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -85,11 +83,7 @@ class DetectorInt8Plan:
             DataError: The data cannot be used.
         """
         setup = DetectionSetup.open(model, options.data, split=options.split, device="cpu")
-        if setup.split == TRAIN:
-            raise ConfigurationError(
-                f"{setup.source.name} is to be judged on its training images, which calibrate",
-                expected="another split, such as test",
-            )
+        refuse_training_images(setup.source.name, setup.split)
         return cls(setup, options, to)
 
     def check_views(self, model: TorchDetector) -> DetectorViews:
@@ -109,32 +103,30 @@ class DetectorInt8Plan:
             ModelFileError: Too much is lost, whatever is left in float; nothing is written.
         """
         with tempfile.TemporaryDirectory(prefix="residual-int8-") as scratch:
-            fp32, int8 = Path(scratch) / "fp32.onnx", Path(scratch) / "int8.onnx"
+            fp32 = Path(scratch) / "fp32.onnx"
             write_detector_onnx(model, fp32)
             passing, report = self._within_gate(model, fp32, test)
-            if self.to == "onnx":
-                onnx.save(passing, folder / "model.onnx")
-                return folder / "model.onnx", report
-            onnx.save(passing, int8)
-            convert_onnx(int8, folder / "model.xml")
-            return folder / "model.xml", report
+            return write_int8(passing, folder, self.to), report
 
     def _within_gate(
         self, model: TorchDetector, fp32: Path, test: DetectorSelfTest
     ) -> tuple[ModelProto, Int8Report]:
         setup, options = self.setup, self.options
         engines, count = installed_engines(self.to), len(setup.source.split(setup.split))
-        keys, pixels = [], []
-        for key, photo in calibration_photos(setup.source, options.calibration_images):
-            keys.append(key)
-            pixels.append(whole_view(photo, model.preprocess))
+        keys: list[str] = []
+
+        def calibrating() -> Iterator[NDArray[np.uint8]]:
+            for key, photo in calibration_photos(setup.source, options.calibration_images):
+                keys.append(key)
+                yield whole_view(photo, model.preprocess)
+
+        num_training = len(setup.source.split(TRAIN)) if TRAIN in setup.source.splits else 0
         note(
-            f"int8: {len(keys):,} training images to calibrate, {count:,} held-out ones to judge, "
-            f"by {' and '.join(engines)}"
+            f"int8: {min(options.calibration_images, num_training):,} training images to calibrate, "
+            f"{count:,} held-out ones to judge, by {' and '.join(engines)}"
         )
-        network = QuantizableDetector(prepared(fp32), pixels, usable_cores())
-        shown = [pixels[place] for place in network.in_objects[:_CORRECTION_IMAGES]]
-        if not shown:
+        network = QuantizableDetector(prepared(fp32), calibrating(), usable_cores())
+        if not network.examples:
             raise ModelFileError(
                 f"the detector finds no object in {len(keys):,} training images of {setup.source.name}",
                 remedy="nothing was written; calibrate on images in which it finds objects",
@@ -144,12 +136,12 @@ class DetectorInt8Plan:
             candidates(
                 network.layers,
                 lambda in_float: network.quantized(in_float, weight_bits=bits),
-                lambda int8: network.errors(int8, shown, usable_cores()),
+                lambda int8: network.errors(int8, usable_cores()),
             ),
             _DetectorBench(fp32, test, setup, engines, limits),
             PREDICTORS if model.spec.masks is not None else PREDICTORS[:-1],
             f"{setup.source.name} ({setup.split})",
-            len(setup.source.split(TRAIN)) - len(keys),
+            num_training - len(keys),
         )
         judged_on = (setup.source.name, setup.split, setup.num_left_out)
         return passing, Int8Report(*judged_on, tuple(keys), bits, limits, attempts)

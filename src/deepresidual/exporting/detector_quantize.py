@@ -13,7 +13,7 @@ are. They are measured once, for all networks that are tried.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +55,7 @@ _PARTS = ("trunk/", "head/", "mask_head/")
 _LAYERS = ("Conv", "Gemm")
 _PASSING = [*PASSING, "Resize"]
 _PREFIX = "residual/range/"
+_NUM_EXAMPLES = 16  # an image of 800 px has as many positions as sixteen of 200 px
 
 
 class QuantizableDetector:
@@ -62,16 +63,16 @@ class QuantizableDetector:
 
     Args:
         fp32: The graph, as :func:`~deepresidual.exporting.quantize.prepared` returns it.
-        pixels: ``(H, W, C)`` uint8 images; the ranges are those that tensors have in them.
+        pixels: ``(H, W, C)`` uint8 images, read one by one; the ranges are those that tensors have in them.
         threads: Threads to compute on.
 
     Attributes:
         fp32: The graph.
         layers: What can be int8, in the order in which it is computed.
-        in_objects: The images in which something is found, by their places: every layer sees something.
+        examples: The first 16 images in which something is found, so that every layer sees something.
     """
 
-    def __init__(self, fp32: ModelProto, pixels: Sequence[NDArray[np.uint8]], threads: int) -> None:
+    def __init__(self, fp32: ModelProto, pixels: Iterable[NDArray[np.uint8]], threads: int) -> None:
         self.fp32 = fp32
         names = [node.name for node in fp32.graph.node]
         assert len(set(names)) == len(names)  # noqa: S101  # the builder and torch's exporter name all nodes
@@ -86,7 +87,7 @@ class QuantizableDetector:
         self._computing = {
             node.name for node in fp32.graph.node if node.name in of_layers and node.op_type in _LAYERS
         }
-        self._ranges, self.in_objects = self._measured(pixels, threads)
+        self._ranges, self.examples = self._measured(pixels, threads)
 
     def quantized(self, in_float: Sequence[Layer] = (), weight_bits: WeightBits = 7) -> ModelProto:
         """Return the graph whose layers are int8.
@@ -118,26 +119,23 @@ class QuantizableDetector:
         keep_own_facts(done, self.fp32)
         return done
 
-    def errors(
-        self, int8: ModelProto, pixels: Sequence[NDArray[np.uint8]], threads: int
-    ) -> dict[str, LayerError]:
+    def errors(self, int8: ModelProto, threads: int) -> dict[str, LayerError]:
         """Return the error of every int8 layer by its node; the share is the largest of its weights.
 
         Args:
             int8: The graph with all layers int8.
-            pixels: ``(H, W, C)`` uint8 images in which objects are found.
             threads: Threads to compute on.
         """
-        errors = layer_errors(self.fp32, int8, pixels, threads)
+        errors = layer_errors(self.fp32, int8, self.examples, threads)
         for layer in self.layers:
             share = max(errors[node].share for node in layer.nodes if node in errors)
             errors[layer.node] = dataclasses.replace(errors[layer.node], share=share)
         return errors
 
     def _measured(
-        self, pixels: Sequence[NDArray[np.uint8]], threads: int
-    ) -> tuple[dict[str, tuple[Any, Any]], list[int]]:
-        """Return the smallest and largest value of each tensor, 0 among them; and where objects are found."""
+        self, pixels: Iterable[NDArray[np.uint8]], threads: int
+    ) -> tuple[dict[str, tuple[Any, Any]], list[NDArray[np.uint8]]]:
+        """Return the smallest and largest value of each tensor, 0 among them; and images with objects."""
         chosen = self._computing | self._passing
         tensors = _float_tensors(self.fp32, [node for node in self.fp32.graph.node if node.name in chosen])
         session = onnxruntime.InferenceSession(
@@ -147,13 +145,13 @@ class QuantizableDetector:
         )
         names = [f"{_PREFIX}{tensor}/{end}" for tensor in tensors for end in ("min", "max")]
         lowest, highest = np.zeros(len(tensors), np.float32), np.zeros(len(tensors), np.float32)
-        in_objects = []
-        for place, image in enumerate(pixels):
+        examples: list[NDArray[np.uint8]] = []
+        for image in pixels:
             scores, *found = session.run(["scores", *names], {"pixels": image})
             lowest, highest = np.minimum(lowest, found[::2]), np.maximum(highest, found[1::2])
-            if len(scores):
-                in_objects.append(place)
-        return dict(zip(tensors, zip(lowest, highest, strict=True), strict=True)), in_objects
+            if len(scores) and len(examples) < _NUM_EXAMPLES:
+                examples.append(image)
+        return dict(zip(tensors, zip(lowest, highest, strict=True), strict=True)), examples
 
 
 def _int8_layers(graph: GraphProto) -> list[Layer]:

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import onnx
 
 from deepresidual.backends.engine import Engine, EngineName, EngineSettings, open_engine
 from deepresidual.backends.exported import ExportedClassifier
 from deepresidual.backends.self_test import TOLERANCES, Difference
 from deepresidual.backends.signature import SELF_TEST, Signature
 from deepresidual.data.source.base import TRAIN
-from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.errors import ModelFileError
 from deepresidual.evaluation import EvaluationSetup
 from deepresidual.exporting.calibration import calibration_views
 from deepresidual.exporting.gate import Gate, Limits
@@ -34,11 +33,12 @@ from deepresidual.exporting.int8_search import (
     candidates,
     first_that_passes,
     installed_engines,
+    refuse_training_images,
     speed_ratio,
+    write_int8,
 )
 from deepresidual.exporting.layer_errors import layer_errors
 from deepresidual.exporting.onnx_file import write_onnx
-from deepresidual.exporting.openvino_file import convert_onnx
 from deepresidual.exporting.quantize import layers_of, prepared, quantized
 from deepresidual.exporting.views import NUM_VIEWS, views_of
 from deepresidual.runtime.console import note
@@ -83,11 +83,7 @@ class Int8Plan:
             DataError: The data cannot be used.
         """
         setup = EvaluationSetup.open([model], options.data, split=options.split, device="cpu")
-        if setup.split == TRAIN:
-            raise ConfigurationError(
-                f"{setup.source.name} is to be judged on its training images, which calibrate",
-                expected="another split, such as test",
-            )
+        refuse_training_images(setup.source.name, setup.split)
         return cls(setup, options, to)
 
     def check_views(self) -> CheckViews:
@@ -111,15 +107,10 @@ class Int8Plan:
             ModelFileError: Too much is lost, whatever is left in float; nothing is written.
         """
         with tempfile.TemporaryDirectory(prefix="residual-int8-") as scratch:
-            fp32, int8 = Path(scratch) / "fp32.onnx", Path(scratch) / "int8.onnx"
+            fp32 = Path(scratch) / "fp32.onnx"
             write_onnx(model, fp32)
             passing, report = self._within_gate(fp32, test)
-            if self.to == "onnx":
-                onnx.save(passing, folder / "model.onnx")
-                return folder / "model.onnx", report
-            onnx.save(passing, int8)
-            convert_onnx(int8, folder / "model.xml")
-            return folder / "model.xml", report
+            return write_int8(passing, folder, self.to), report
 
     def _within_gate(self, fp32: Path, test: SelfTest) -> tuple[ModelProto, Int8Report]:
         setup, options = self.setup, self.options

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import onnx
 
 from deepresidual.backends.engine import ENGINES, EngineName
-from deepresidual.errors import ModelFileError
+from deepresidual.data.source.base import TRAIN
+from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.exporting.gate import ENOUGH_IMAGES, Limits
 from deepresidual.exporting.int8_report import Attempt, EngineVerdict
 from deepresidual.exporting.layer_errors import LayerError, correct_biases
+from deepresidual.exporting.openvino_file import write_by_onnx
 from deepresidual.exporting.quantize import Layer
 from deepresidual.runtime.console import note
 
@@ -117,6 +119,28 @@ def first_that_passes(
     assert best is not None  # noqa: S101  # there is a first candidate
     closest = Attempt(best[0].in_float, bench.judged(best[1], all_engines=True))
     raise refusal(where, closest, bench.limits, num_more)
+
+
+def refuse_training_images(data: str, split: str) -> None:
+    """Refuse to judge on the images that calibrate.
+
+    Raises:
+        ConfigurationError: The split is that of training.
+    """
+    if split == TRAIN:
+        raise ConfigurationError(
+            f"{data} is to be judged on its training images, which calibrate",
+            expected="another split, such as test",
+        )
+
+
+def write_int8(model: ModelProto, folder: Path, to: Int8Target) -> Path:
+    """Write a network as ``model.onnx`` or ``model.xml``, and return its path."""
+    if to == "onnx":
+        onnx.save(model, folder / "model.onnx")
+        return folder / "model.onnx"
+    write_by_onnx(folder / "model.xml", lambda path: onnx.save(model, path))
+    return folder / "model.xml"
 
 
 def refusal(where: str, closest: Attempt, limits: Limits, num_more: int) -> ModelFileError:
