@@ -78,11 +78,12 @@ def _train(source: SampleSource) -> list[Objects]:
 @st.composite
 def _boxes(draw: st.DrawFn, *, whole: bool) -> Objects:
     count = draw(st.integers(0, 4))
-    number = st.integers(0, 10_000) if not whole else st.integers(0, 30)
+    # The furthest edge is at 2 · 29 + 2, within the photo.
+    number = st.integers(0, 10_000) if not whole else st.integers(0, 29)
     rows = []
     for _ in range(count):
         across, down, width, height = (draw(number) for _ in range(4))
-        scale = 1 if whole else 30 / 10_000
+        scale = 1 if whole else 29 / 10_000
         rows.append(
             (
                 across * scale,

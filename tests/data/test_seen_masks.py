@@ -57,7 +57,10 @@ def iou(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     seed=st.integers(0, 10_000),
 )
 def test_a_mask_is_where_the_pixels_are(crop: CropKind, policy: Policy, seed: int) -> None:
-    """A white shape on black, seen, and its mask, seen: a few pixels of the edges differ."""
+    """A white shape on black, seen, and its mask, seen: a few pixels of the edges differ.
+
+    Pixels of which the shape covers half are on neither side: along an edge a whole row of them can be.
+    """
     preprocess = record("whole" if crop in WHOLE_CROPS else "crop")
     augment = Augment(
         crop=crop,
@@ -78,8 +81,9 @@ def test_a_mask_is_where_the_pixels_are(crop: CropKind, policy: Policy, seed: in
         window_of(choice, HEIGHT, WIDTH, preprocess, SIDE),
     )
     shown = (view >= 128).astype(np.uint8)
+    clear = np.abs(view.astype(int) - 128) > 16
     if shown.sum() > 80:
-        assert iou(whole(mask), shown) > 0.9
+        assert iou(whole(mask)[clear], shown[clear]) > 0.9
 
 
 @pytest.mark.parametrize("fit", ["crop", "whole"])
