@@ -18,6 +18,7 @@ from deepresidual.explanation.objects import (
     explain_object_files,
 )
 from deepresidual.explanation.stage_drawing import draw_stages
+from deepresidual.reporting.boxes import draw_objects, paint_objects
 
 __all__ = [
     "LAST_MAP",
@@ -31,6 +32,7 @@ __all__ = [
     "activation_maps",
     "draw_explanation",
     "draw_object",
+    "draw_objects",
     "draw_stages",
     "enlarged",
     "explain_files",
@@ -38,5 +40,6 @@ __all__ = [
     "explain_object_files",
     "layer_names",
     "overlay",
+    "paint_objects",
     "png",
 ]
