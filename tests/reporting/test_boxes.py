@@ -92,6 +92,34 @@ def test_tags_do_not_cover_each_other_where_there_is_room() -> None:
         assert is_apart
 
 
+def crowd(labels: tuple[int, ...] = ()) -> Objects:
+    """Return 40 objects of 12 x 12 pixels, one beside the other: smaller than what a tag says."""
+    corners = [(100.0 + 14 * x, 200.0 + 14 * y) for y in range(5) for x in range(8)]
+    return objects(*[(x, y, x + 12, y + 12) for x, y in corners], labels=labels)
+
+
+def test_of_many_small_objects_tags_say_less_or_are_left_out() -> None:
+    texts = [tag.text for tag in place_tags(crowd(), NAMES, 480, 640)]
+    assert texts[0] == "cat 0.90"  # once, so that the colour is explained
+    assert 0 < len(texts[1:]) < 39
+    assert {len(text) for text in texts[1:]} == {len("0.90")}
+
+
+def test_of_several_classes_the_shorter_tag_is_the_class_and_each_has_one() -> None:
+    tags = place_tags(crowd((0,) * 39 + (1,)), NAMES, 480, 640)
+    assert {tag.text for tag in tags if tag.color == class_color(0)} == {"cat 0.90", "cat"}
+    assert [tag.text for tag in tags if tag.color == class_color(1)] == ["dog 0.50"]
+
+
+def test_annotated_objects_of_one_class_are_named_once_where_they_are_small_and_many() -> None:
+    annotated = Objects(crowd().boxes, crowd().labels)
+    assert [tag.text for tag in place_tags(annotated, NAMES, 480, 640)] == ["cat"]
+
+
+def test_a_small_object_alone_has_its_whole_tag() -> None:
+    assert [tag.text for tag in place_tags(objects((5, 5, 9, 9)), NAMES, 480, 640)] == ["cat 0.90"]
+
+
 def test_annotated_objects_have_no_score() -> None:
     annotated = Objects(np.array([[100, 100, 300, 300]], np.float32), np.array([0]))
     both = (annotated, objects((100, 100, 300, 300)))

@@ -2,10 +2,10 @@
 
 An object that has a mask is drawn by it, with a thin line for its box.
 
-Lines and letters grow with the picture, and shrink where many small objects lie side by side. Small pictures
-are enlarged by a whole factor, so that letters can be read. The colours are those of charts, which readers
-without colour vision tell apart; what lies beyond the eighth class repeats them darker and lighter, and each
-tag names its class.
+Lines and letters grow with the picture, and shrink where many small objects lie side by side; where these
+leave no room, tags say less, or are left out. Small pictures are enlarged by a whole factor, so that letters
+can be read. The colours are those of charts, which readers without colour vision tell apart; what lies beyond
+the eighth class repeats them darker and lighter, and of each class at least one tag names it.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ _BESIDE_MASK = 0.4  # of the width of its line has the box of an object that is 
 _HALO, _HALO_COLOR, _HALO_OPACITY = 0.3, "#000000", 0.35
 _SMALL_OBJECT = 3.2  # the usual object's shorter side, in letters, below which these shrink
 _FEWEST = 0.6  # how far
+_MANY = 10  # objects; of more that are smaller than their tags these say less
+_MOST_ON_TAGS = 0.15  # of its surface may lie on other tags
+_MOST_HIDDEN = 0.4  # objects may lie below a tag, all shares of them together
 
 
 def draw_objects(image: ImageLike, detected: Detected, *, suffix: str = ".png") -> bytes:
@@ -292,6 +295,10 @@ def place_tags(
 ) -> list[Tag]:
     """Return the tags of objects, each at the best of a few places that those before it leave.
 
+    Where every place would cover another tag, or objects that are small beside it, a tag says less: the score
+    where all objects are of one class, else the class. Where that is too much as well there is none, save one
+    for each class. Of many objects that are smaller than their tags all say less from the start.
+
     Args:
         objects: The objects, in pixels of the picture.
         label_names: Name of every class.
@@ -302,17 +309,36 @@ def place_tags(
     letters_px, line_px = _measures(objects, height, width)
     padding, boxes = _padding(letters_px), objects.boxes.astype(np.float64)
     tags: list[Tag] = []
-    taken = np.zeros((0, 4))
+    taken, explained = np.zeros((0, 4)), set[int]()
+    texts = [
+        _texts(objects, row, label_names[label], letters_px, max(1, width - 2 * padding))
+        for row, label in enumerate(objects.labels.tolist())
+    ]
+    whole_area = sum(width_of(text[0], letters_px) for text in texts) * 1.35 * letters_px
+    is_full = len(objects) > _MANY and whole_area > float(_areas(boxes).sum())
     for row, label in enumerate(objects.labels.tolist()):
-        score = "" if objects.scores is None else f" {objects.scores[row]:.2f}"
-        text = fitting(label_names[label], score, letters_px, max(1, width - 2 * padding))
-        size = width_of(text, letters_px) + 2 * padding, round(1.35 * letters_px)
-        places = _places(boxes[row], size, (width, height), line_px)
-        costs = [_cost(place, boxes, row, taken) + 0.04 * order for order, place in enumerate(places)]
-        place = places[int(np.argmin(costs))]
-        taken = np.vstack([taken, place])
-        tags.append(Tag(place, text, letters_px, class_color(label) if colors is None else colors[label]))
+        for text in texts[row][1:] if is_full and label in explained else texts[row]:
+            size = width_of(text, letters_px) + 2 * padding, round(1.35 * letters_px)
+            places = _places(boxes[row], size, (width, height), line_px)
+            costs = [_cost(place, boxes, row, taken) + 0.04 * order for order, place in enumerate(places)]
+            place = places[int(np.argmin(costs))]
+            # One tag of each class stays whatever it hides: it says what the colour means.
+            if label not in explained or not _crowds(place, boxes, taken):
+                taken = np.vstack([taken, place])
+                explained.add(label)
+                color = class_color(label) if colors is None else colors[label]
+                tags.append(Tag(place, text, letters_px, color))
+                break
     return tags
+
+
+def _texts(objects: Objects, row: int, name: str, letters_px: int, room: int) -> list[str]:
+    """Return what the tag of an object may say, the longest first: class and score, or what sets it apart."""
+    score = "" if objects.scores is None else f"{objects.scores[row]:.2f}"
+    whole = fitting(name, f" {score}" if score else "", letters_px, room)
+    is_one_class = bool((objects.labels == objects.labels[0]).all())
+    shorter = score if is_one_class else fitting(name, "", letters_px, room)
+    return [whole, shorter] if shorter and shorter != whole else [whole]
 
 
 def _places(
@@ -339,11 +365,24 @@ def _cost(
 ) -> float:
     """Return how bad a place is: other tags below it most of all, then objects that it hides."""
     here = np.array(place, np.float64)
-    area = max(1.0, float((here[2] - here[0]) * (here[3] - here[1])))
-    on_tags = float(_overlaps(here, taken).sum()) / area
-    hidden = _overlaps(here, boxes) / np.maximum(1, (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    on_tags = float(_overlaps(here, taken).sum()) / float(_areas(here))
+    hidden = _overlaps(here, boxes) / _areas(boxes)
     own = float(hidden[row])
     return 10 * on_tags + 0.8 * own + 0.6 * (float(hidden.sum()) - own)
+
+
+def _crowds(place: tuple[int, int, int, int], boxes: NDArray[np.float64], taken: NDArray[np.float64]) -> bool:
+    """Return whether a tag lies on others, or hides as much of objects as is too much."""
+    here = np.array(place, np.float64)
+    on_tags = float(_overlaps(here, taken).sum()) / float(_areas(here))
+    return on_tags > _MOST_ON_TAGS or float((_overlaps(here, boxes) / _areas(boxes)).sum()) > _MOST_HIDDEN
+
+
+def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the areas of ``(..., 4)`` boxes, 1 at least."""
+    sides = boxes[..., 2:] - boxes[..., :2]
+    areas: NDArray[np.float64] = np.maximum(1.0, sides[..., 0] * sides[..., 1])
+    return areas
 
 
 def _overlaps(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
