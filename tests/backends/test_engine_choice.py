@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from deepresidual.backends import engine_choice, engine_trial
+from deepresidual.backends.detector_session import DetectorSession
 from deepresidual.backends.engine import ENGINES, EngineSettings
-from deepresidual.backends.engine_choice import candidates_of
+from deepresidual.backends.engine_choice import EngineChoice, candidates_of
 from deepresidual.backends.engine_trial import Trial, try_engines
-from deepresidual.backends.self_test import SelfTest
-from deepresidual.backends.session import Session
+from deepresidual.backends.session import LogitsSession
 from deepresidual.backends.signature import Signature, Tensor, read_signature
 from deepresidual.cli import main
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
@@ -53,12 +52,19 @@ class Machine:
         machine = self
 
         class FakeSession:
+            takes_batches = True
+
             def __init__(self, folder: Path, signature: Signature, settings: EngineSettings) -> None:
                 machine.now += machine.to_open.get(settings.engine, 0.1)
                 machine.opened.append(settings)
                 if settings.engine in machine.wrong:
                     raise ModelFileError(f"{settings.engine} computes wrongly here")
                 self.settings = settings
+                self.first_s = machine.seconds[settings.engine]
+
+            @staticmethod
+            def require_self_test(folder: Path) -> None:
+                assert folder == FOLDER
 
             def with_batch(self, batch: int) -> FakeSession:
                 return FakeSession(FOLDER, SIGNATURE, replace(self.settings, batch=batch))
@@ -66,18 +72,15 @@ class Machine:
             def with_settings(self, settings: EngineSettings) -> FakeSession:
                 return FakeSession(FOLDER, SIGNATURE, settings)
 
-            def logits_here(self, pixels: NDArray[np.uint8]) -> None:
+            def compute_stored(self) -> None:
+                batch = self.settings.batch
                 has_batches = machine.batches_of in ("", self.settings.engine)
-                saved = machine.batch_saves if len(pixels) > 1 and has_batches else 0.0
+                saved = machine.batch_saves if batch > 1 and has_batches else 0.0
                 saved += machine.pairs_save if self.settings.threads == 2 else 0.0
                 with machine._lock:
-                    machine.now += len(pixels) * machine.seconds[self.settings.engine] * (1 - saved)
+                    machine.now += batch * machine.seconds[self.settings.engine] * (1 - saved)
 
-        class Views:
-            pixels = np.zeros((3, 8, 8, 3), np.uint8)
-
-        monkeypatch.setattr(engine_trial, "Session", FakeSession)
-        monkeypatch.setattr(SelfTest, "read", lambda _: Views)
+        self.session_type: Any = FakeSession
         for module in (autotune, engine_trial):
             monkeypatch.setattr(module, "time", self)
 
@@ -92,8 +95,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(monkeypatch)
 
 
-def tried(candidates: tuple[EngineSettings, ...] = CANDIDATES) -> Trial:
-    return try_engines(FOLDER, SIGNATURE, candidates)
+def tried(
+    machine: Machine, candidates: tuple[EngineSettings, ...] = CANDIDATES, num_images: int = 64
+) -> Trial[Any]:
+    return try_engines(machine.session_type, FOLDER, SIGNATURE, candidates, num_images)
 
 
 # -- trying --------------------------------------------------------------------------------------------------
@@ -101,7 +106,7 @@ def tried(candidates: tuple[EngineSettings, ...] = CANDIDATES) -> Trial:
 
 def test_the_faster_engine_is_taken(machine: Machine) -> None:
     machine.seconds["openvino"] = 0.04
-    trial = tried()
+    trial = tried(machine)
     assert (trial.session.settings.engine, trial.is_clear) == ("openvino", True)
     assert trial.reason == "measured: onnxruntime takes 1.25 of its time"
     assert machine.now < 3.3
@@ -109,7 +114,7 @@ def test_the_faster_engine_is_taken(machine: Machine) -> None:
 
 def test_one_that_is_far_behind_is_given_up(machine: Machine) -> None:
     machine.seconds["openvino"] = 0.3
-    trial = tried()
+    trial = tried(machine)
     assert trial.session.settings == CANDIDATES[0]
     assert trial.reason == "measured: openvino is far behind"
 
@@ -117,9 +122,9 @@ def test_one_that_is_far_behind_is_given_up(machine: Machine) -> None:
 @pytest.mark.parametrize(("seconds", "batch"), [(0.001, 8), (0.01, 4), (0.05, 1)])
 def test_a_batch_is_taken_where_it_saves_time(machine: Machine, seconds: float, batch: int) -> None:
     machine.seconds = {"onnxruntime": seconds, "openvino": 1.1 * seconds}
-    assert tried().session.settings == CANDIDATES[0]
+    assert tried(machine).session.settings == CANDIDATES[0]
     machine.batch_saves = 0.3
-    trial = tried()
+    trial = tried(machine)
     assert trial.session.settings == replace(CANDIDATES[0], batch=batch)
     assert (trial.reason, trial.is_clear) == ("measured: openvino takes 1.10 of its time", True)
 
@@ -127,7 +132,7 @@ def test_a_batch_is_taken_where_it_saves_time(machine: Machine, seconds: float, 
 def test_an_engine_whose_batch_is_the_fastest_of_all_is_found(machine: Machine) -> None:
     machine.seconds = {"onnxruntime": 0.01, "openvino": 0.0105}
     machine.batch_saves, machine.batches_of = 0.4, "openvino"
-    assert tried().session.settings == replace(CANDIDATES[1], batch=4)
+    assert tried(machine).session.settings == replace(CANDIDATES[1], batch=4)
 
 
 @pytest.mark.parametrize(("saves", "expected"), [(0.0, (8, 1)), (0.2, (4, 2))])
@@ -135,30 +140,43 @@ def test_streams_of_two_threads_are_tried_on_many_cores(
     machine: Machine, saves: float, expected: tuple[int, int]
 ) -> None:
     machine.pairs_save, machine.seconds["onnxruntime"] = saves, 0.03
-    settings = tried((EngineSettings("onnxruntime", streams=8),)).session.settings
+    settings = tried(machine, (EngineSettings("onnxruntime", streams=8),)).session.settings
     assert (settings.streams, settings.threads) == expected
 
 
 def test_what_takes_too_long_to_open_is_not_tried_and_nothing_is_clear(machine: Machine) -> None:
     machine.to_open["onnxruntime"] = 2.0
-    trial = tried()
+    trial = tried(machine)
     assert [settings.engine for settings in machine.opened] == ["onnxruntime"]
     assert (trial.reason, trial.is_clear) == ("too slow or too busy here to try another", False)
+
+
+def test_of_many_slow_images_a_fifth_of_their_time_is_for_trying(machine: Machine) -> None:
+    machine.session_type.takes_batches = False
+    machine.to_open, machine.seconds = (
+        {"onnxruntime": 1.0, "openvino": 1.5},
+        {"onnxruntime": 0.5, "openvino": 0.3},
+    )
+    assert tried(machine, num_images=60).reason.startswith("too slow or too busy here")
+    machine.now = 0.0
+    trial = tried(machine, num_images=300)
+    assert (trial.session.settings, trial.is_clear) == (CANDIDATES[1], True)
+    assert machine.now < 0.2 * 300 * 0.5 / 2 + 1
 
 
 def test_an_engine_that_computes_wrongly_is_left_out_and_told_of(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine.wrong = {"onnxruntime"}
-    assert tried().session.settings.engine == "openvino"
+    assert tried(machine).session.settings.engine == "openvino"
     assert "warning: onnxruntime is left out: onnxruntime computes wrongly here" in capsys.readouterr().err
     machine.wrong = {"onnxruntime", "openvino"}
     with pytest.raises(ModelFileError, match="onnxruntime computes wrongly here"):
-        tried()
+        tried(machine)
 
 
 def test_real_engines_are_tried(onnx_folder: Path) -> None:
-    trial = try_engines(onnx_folder, read_signature(onnx_folder), CANDIDATES)
+    trial = try_engines(LogitsSession, onnx_folder, read_signature(onnx_folder), CANDIDATES, 64)
     assert trial.session.settings.engine in ("onnxruntime", "openvino")
     assert trial.session.logits(np.zeros((5, 8, 8, 3), np.uint8)).shape == (5, 3)
 
@@ -171,10 +189,13 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[tuple[EngineSettings, ...]]:
     """Choose openvino in place of trying; return what was to be tried."""
     done: list[tuple[EngineSettings, ...]] = []
 
-    def choose(folder: Path, signature: Signature, candidates: tuple[EngineSettings, ...]) -> Trial:
+    def choose(
+        _: object, folder: Path, signature: Signature, candidates: tuple[EngineSettings, ...], num_images: int
+    ) -> Trial[Any]:
+        assert num_images >= 64
         done.append(candidates)
         settings = replace(candidates[-1], batch=4)
-        return Trial(Session(folder, signature, settings), "measured", is_clear=True)
+        return Trial(LogitsSession(folder, signature, settings), "measured", is_clear=True)
 
     monkeypatch.setattr(engine_choice, "try_engines", choose)
     return done
@@ -237,6 +258,38 @@ def test_few_images_are_computed_without_a_graph_for_this_processor(onnx_folder:
     optimized = [model.expect(1).settings.optimize for _ in range(6)]
     assert optimized == [False] * 4 + [True] * 2
     assert load_exported(onnx_folder).expect(5).settings.optimize
+
+
+class OneAtATime:
+    """A session of what computes single images in another way, as detectors do."""
+
+    def __init__(self, folder: Path, signature: Signature, settings: EngineSettings) -> None:
+        assert (folder, signature) == (FOLDER, SIGNATURE)
+        self.settings = settings
+
+    @staticmethod
+    def require_self_test(folder: Path) -> None:
+        assert folder == FOLDER
+
+    are_few = staticmethod(DetectorSession.are_few)
+    for_few = staticmethod(DetectorSession.for_few)
+
+
+def test_images_that_come_one_at_a_time_keep_their_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_choice, "require_unchanged", lambda *_: None)
+    kind: Any = OneAtATime
+    choice = EngineChoice[Any](kind, FOLDER, SIGNATURE, CANDIDATES)
+    assert choice.settings == CANDIDATES[0]
+    choice.expect(1)
+    alone = choice.session()
+    assert alone.settings == replace(CANDIDATES[0], streams=1, threads=2)
+    choice.expect(1)
+    assert choice.session() is alone
+    choice.expect(2)
+    assert choice.session().settings == CANDIDATES[0]
+    several = choice.session()
+    choice.expect(1)
+    assert choice.session() is several
 
 
 def test_a_file_that_has_changed_is_refused(onnx_folder: Path, tmp_path: Path) -> None:

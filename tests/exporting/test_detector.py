@@ -18,14 +18,14 @@ import torch
 from PIL import Image
 
 import deepresidual
-from deepresidual.backends import exported_detector
-from deepresidual.backends.detection_difference import DetectionDifference
+from deepresidual.backends import detector_session
+from deepresidual.backends.detection_difference import DetectionDifference, sure_agreement
 from deepresidual.backends.detector import TorchDetector
 from deepresidual.backends.detector_engine import open_detector_engine
 from deepresidual.backends.exported_detector import ExportedDetector
 from deepresidual.backends.object_detector import FoundInView
 from deepresidual.cli import main
-from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.errors import ConfigurationError, MachineError, ModelFileError
 from deepresidual.exporting import Export, export
 from deepresidual.exporting.detector import found_by_torch
 from deepresidual.exporting.detector_file import detector_onnx
@@ -212,6 +212,38 @@ def test_openvino_finds_the_same_by_the_same_file(exported: Export, photo: Path)
     assert found.objects.boxes == pytest.approx(expected.objects.boxes, abs=1e-2)
 
 
+def test_from_64_images_on_the_faster_engine_is_found_and_remembered(
+    exported: Export, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESIDUAL_CACHE", str(tmp_path))
+    monkeypatch.setattr("deepresidual.backends.engine_trial.Rounds.verdict", lambda *_: "faster")
+    model = open_exported(exported.path)
+    assert isinstance(model, ExportedDetector)
+    assert len(model.predict([photo] * 64)) == 64
+    (kept,) = json.loads((tmp_path / "engines.json").read_text()).values()
+    assert (kept["engine"], kept["batch"]) == (model.backend, 1)
+
+
+def test_bf16_is_computed_where_the_processor_has_it(exported: Export, photo: Path) -> None:
+    model = deepresidual.load_detector(exported.path).in_precision("bf16")
+    assert model.backend == "openvino"
+    if not has_bf16():
+        with pytest.raises(MachineError, match="precision is 'bf16' and OpenVINO has no such operations"):
+            model.predict(photo)
+        return
+    (found,) = model.predict(photo, 0.0)
+    (expected,) = lively_detector("fpn", masks=True).predict(photo, 0.0)
+    assert sure_agreement([found.objects], [expected.objects], 0.5) > 0.9
+    assert found.objects.boxes != pytest.approx(expected.objects.boxes, abs=1e-3)
+
+
+def has_bf16() -> bool:
+    """Return whether OpenVINO computes in bf16 here."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def test_prediction_and_drawing_import_neither_torch_nor_onnx(
     exported: Export, photo: Path, tmp_path: Path
 ) -> None:
@@ -295,7 +327,7 @@ def test_an_engine_that_fails_is_left_out(
             raise ModelFileError("it cannot be opened")
         return opened(folder, signature, settings)
 
-    monkeypatch.setattr(exported_detector, "open_detector_engine", broken)
+    monkeypatch.setattr(detector_session, "open_detector_engine", broken)
     model = deepresidual.load_detector(exported.path)
     model.predict(photo)
     assert model.backend == "openvino"
@@ -306,8 +338,10 @@ def test_an_exported_detector_is_no_classifier(exported: Export) -> None:
     with pytest.raises(ModelFileError, match="detects objects; expected a model that tells the class"):
         load_exported(exported.path)
     model = open_exported(exported.path)
-    with pytest.raises(ConfigurationError, match="precision is 'bf16' for an exported detector"):
-        model.in_precision("bf16")
+    with pytest.raises(
+        ConfigurationError, match="precision is 'fp16' for a model that onnxruntime or openvino"
+    ):
+        model.in_precision("fp16")
     with pytest.raises(ConfigurationError, match="device is 'cuda' for a model that onnxruntime computes"):
         model.to("cuda")
 

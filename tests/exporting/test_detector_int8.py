@@ -226,7 +226,7 @@ def test_a_session_that_computes_wrongly_is_refused(int8_export: Export, found: 
     model = deepresidual.load_detector(folder)
     assert isinstance(model, ExportedDetector)
     with pytest.raises(ModelFileError, match="computes wrongly here"):
-        model.engine()
+        model.session()
 
 
 def test_masks_are_judged_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,12 +55,12 @@ def test_the_self_test_of_int8_counts_what_is_sure() -> None:
         FoundInView(boxes, np.array([0, 1]), np.array([0.9, 0.3], np.float32)),
     )
     rounded = FoundInView(boxes[:1] + 1, np.array([0]), np.array([0.8], np.float32))
-    test.require_passed(lambda _: rounded, "an engine", "int8")
+    test.require_passed(lambda _: rounded, "int8", "an engine")
     with pytest.raises(ModelFileError, match="an engine computes wrongly here"):
-        test.require_passed(lambda _: rounded, "an engine")
+        test.require_passed(lambda _: rounded, "fp32", "an engine")
     lower = dataclasses.replace(rounded, scores=np.array([0.65], np.float32))
     with pytest.raises(ModelFileError, match="an engine computes wrongly here"):
-        test.require_passed(lambda _: lower, "an engine", "int8")
+        test.require_passed(lambda _: lower, "int8", "an engine")
 
 
 def test_a_detector_that_finds_nothing_cannot_be_certified(tmp_path: Path) -> None:

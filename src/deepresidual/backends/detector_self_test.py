@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deepresidual.backends.signature import FileKind
+    from deepresidual.runtime.compute import Precision
 
 LEAST_SAME_HERE = 0.9
 """Share of the objects of the image that have to be the same on any machine."""
 
-INT8_GAP = 0.2
-"""Difference of the score up to which an int8 file finds an object of the image."""
+ROUNDED_GAP = 0.2
+"""Difference of the score up to which what rounds, int8 and bf16, finds an object of the image."""
 
 _SURE = 0.5
 
@@ -90,25 +91,25 @@ class DetectorSelfTest:
             and (found.masks is None or (found.masks.ndim == 3 and len(found.masks) == count))
         )
 
-    def int8_share(self, found: FoundInView) -> float:
-        """Return the share of the objects that int8 and PyTorch both find, 0 to 1.
+    def rounded_share(self, found: FoundInView) -> float:
+        """Return the share of the objects that what rounds and PyTorch both find, 0 to 1.
 
         Those count that are half as sure as the surest of PyTorch's; class, half of an overlap and
-        :data:`INT8_GAP` of the score make them the same.
+        :data:`ROUNDED_GAP` of the score make them the same.
         """
         return sure_agreement(
-            [found], [self.found], _SURE * float(self.found.scores.max(initial=0)), INT8_GAP
+            [found], [self.found], _SURE * float(self.found.scores.max(initial=0)), ROUNDED_GAP
         )
 
     def require_passed(
-        self, find: Callable[[NDArray[np.uint8]], FoundInView], who: str, precision: FileKind = "fp32"
+        self, find: Callable[[NDArray[np.uint8]], FoundInView], precision: FileKind | Precision, who: str
     ) -> None:
         """Refuse what finds other objects than PyTorch did.
 
         Args:
             find: Finds the objects of an image.
+            precision: What it computes in.
             who: What computes which file, for the message.
-            precision: Precision of the file.
 
         Raises:
             ModelFileError: Fewer than :data:`LEAST_SAME_HERE` of the objects are the same.
@@ -120,12 +121,11 @@ class DetectorSelfTest:
         except Exception as error:  # engines raise classes of their own
             raise ModelFileError(f"{who} failed in its self-test: {' '.join(str(error).split())}") from error
         difference = DetectionDifference.between([found], [self.found])
-        is_same = difference.is_within(LEAST_SAME_HERE)
-        if precision == "int8":
-            is_same = self.int8_share(found) >= LEAST_SAME_HERE
-        if not is_same:
+        is_exact = precision == "fp32"
+        if (difference.share if is_exact else self.rounded_share(found)) < LEAST_SAME_HERE:
+            summary = difference.summary() if is_exact else difference.matched_summary()
             raise ModelFileError(
-                f"{who} computes wrongly here: of the stored image {difference.summary()}",
+                f"{who} computes wrongly here: of the stored image {summary}",
                 expected=f"at least {LEAST_SAME_HERE:.0%} the same",
                 remedy="choose another --backend",
             )

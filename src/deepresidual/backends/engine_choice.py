@@ -1,23 +1,23 @@
 """``EngineChoice``: which engine computes an exported model, by how many images are expected.
 
 Below :data:`TRIED_FROM` images nothing is tried: the choice of an earlier time is taken, or the first engine
-that is installed, with a stream for each core. Of fewer than five images the first engine is taken whatever
-was chosen, since it opens soonest. From :data:`TRIED_FROM` on engines, batches and streams are tried for
-three seconds (:mod:`deepresidual.backends.engine_trial`), once for a file, a processor and versions, and what
-was chosen is said on stderr. An engine that fails in its self-test is told of and left out. Of an int8 file
-the engines that were judged at export come first, and others only where none of these is installed. No torch
-is imported.
+that is installed, with a stream for each core. Of few images, fewer than five of a classifier and one at a
+time of a detector, the first engine is taken whatever was chosen, since it opens soonest. From
+:data:`TRIED_FROM` on engines, batches and streams are tried for some seconds
+(:mod:`deepresidual.backends.engine_trial`), once for a file, a processor and versions, and what was chosen is
+said on stderr. An engine that fails in its self-test is told of and left out. Of an int8 file the engines
+that were judged at export come first, and others only where none of these is installed. No torch is imported.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import threading
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from deepresidual.backends.engine import ENGINES, PRECISIONS, EngineName, EngineSettings
 from deepresidual.backends.engine_trial import open_first, remember, remembered, try_engines
+from deepresidual.backends.session import Session
 from deepresidual.backends.signature import require_unchanged
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.runtime.console import note
@@ -27,15 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from deepresidual.backends.session import Session
     from deepresidual.backends.signature import Signature
     from deepresidual.runtime.compute import Precision
 
 TRIED_FROM = 64
 """Images from which on trying pays."""
 
-_REPAY_OPTIMIZING = 5
-"""Images that repay what rearranging the graph for this processor takes, about 5 of any network."""
+_Session = TypeVar("_Session", bound=Session)
 
 
 def engines_for(folder: Path, signature: Signature, backend: str) -> tuple[EngineName, ...]:
@@ -88,10 +86,11 @@ def candidates_of(engines: Sequence[EngineName], precision: Precision) -> tuple[
     )
 
 
-class EngineChoice:
+class EngineChoice(Generic[_Session]):
     """The session of an exported model, which is opened when images are expected or the first ones come.
 
     Args:
+        session_type: What opens, tests and computes the file.
         folder: The exported model.
         signature: What its ``signature.json`` says.
         candidates: Settings to choose from, the preferred ones first.
@@ -100,16 +99,18 @@ class EngineChoice:
 
     def __init__(
         self,
+        session_type: type[_Session],
         folder: Path,
         signature: Signature,
         candidates: Sequence[EngineSettings],
         *,
         is_fixed: bool = False,
     ) -> None:
-        self._folder, self._signature = folder, signature
+        self._type, self._folder, self._signature = session_type, folder, signature
         self._candidates, self._is_settled = tuple(candidates), is_fixed
-        self._session: Session | None = None
-        self._num_expected = 0
+        self._session: _Session | None = None
+        self._is_for_few = False  # the open session
+        self._num_expected, self._most_at_once = 0, 0
         self._is_unchanged = False
         self._lock = threading.RLock()
 
@@ -118,7 +119,7 @@ class EngineChoice:
         """How it computes, or is going to."""
         return self._candidates[0] if self._session is None else self._session.settings
 
-    def session(self) -> Session:
+    def session(self) -> _Session:
         """Return the session, which has passed the self-test.
 
         Raises:
@@ -141,22 +142,26 @@ class EngineChoice:
             return
         with self._lock:
             self._num_expected += num_images
+            self._most_at_once = max(self._most_at_once, num_images)
             if num_images >= TRIED_FROM and not self._is_settled:
-                self._settle()
-            elif not self.settings.optimize and self._num_expected >= _REPAY_OPTIMIZING:
+                self._settle(num_images)
+            elif self._is_for_few and not self._are_few():
                 self._session = None
             self.session()
 
+    def _are_few(self) -> bool:
+        return not self._is_settled and self._type.are_few(self._num_expected, self._most_at_once)
+
     def _first(self) -> list[EngineSettings]:
         """Return what to open where nothing is tried, in the order of preference."""
-        if self._is_settled:
-            return list(self._candidates)
-        optimize = not 0 < self._num_expected < _REPAY_OPTIMIZING
-        kept = remembered(self._signature, self._candidates) if optimize else None
+        self._is_for_few = self._are_few()
+        if self._is_for_few:
+            return [self._type.for_few(one) for one in self._candidates]
+        kept = None if self._is_settled else remembered(self._signature, self._candidates)
         others = [one for one in self._candidates if kept is None or one.engine != kept.engine]
-        return [replace(one, optimize=optimize) for one in ([] if kept is None else [kept]) + others]
+        return ([] if kept is None else [kept]) + others
 
-    def _settle(self) -> None:
+    def _settle(self, num_images: int) -> None:
         """Open what was chosen at an earlier time, or try; tell the user."""
         kept = remembered(self._signature, self._candidates)
         if kept is not None:
@@ -167,16 +172,16 @@ class EngineChoice:
         else:
             self._require_unchanged()
             self._session = None  # its memory is needed
-            trial = try_engines(self._folder, self._signature, self._candidates)
+            trial = try_engines(self._type, self._folder, self._signature, self._candidates, num_images)
             self._session, reason = trial.session, trial.reason
             if trial.is_clear:
                 remember(self._signature, self._candidates, trial.session.settings)
-        self._is_settled = True
+        self._is_settled, self._is_for_few = True, False
         note(f"computing  {self._session.settings}" + (f" ({reason})" if reason else ""))
 
-    def _opened(self, candidates: Sequence[EngineSettings]) -> Session:
+    def _opened(self, candidates: Sequence[EngineSettings]) -> _Session:
         self._require_unchanged()
-        return open_first(self._folder, self._signature, candidates)
+        return open_first(self._type, self._folder, self._signature, candidates)
 
     def _require_unchanged(self) -> None:
         if not self._is_unchanged:

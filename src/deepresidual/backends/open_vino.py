@@ -24,6 +24,7 @@ from deepresidual.errors import MachineError, ModelFileError
 from deepresidual.runtime.provenance import version_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
-
 
 _CORES: list[Any] = []
 _CORES_LOCK = threading.Lock()
@@ -59,6 +59,62 @@ def shared_core(path: Path) -> Any:
     return _CORES[0]
 
 
+def compiled(core: Any, model: Any, path: Path, settings: EngineSettings) -> Any:
+    """Return a model, compiled for the CPU.
+
+    Args:
+        core: That of :func:`shared_core`.
+        model: Returns the ``openvino.Model``.
+        path: Its file, for messages.
+        settings: How to compute.
+
+    Raises:
+        MachineError: The processor does not compute in the precision.
+        ModelFileError: OpenVINO refuses the file.
+    """
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if _CAPABILITIES[settings.precision] not in able:
+        raise MachineError(
+            f"precision is {settings.precision!r} and OpenVINO has no such operations on this processor",
+            expected="fp32",
+        )
+    options = {
+        "NUM_STREAMS": settings.streams,
+        "INFERENCE_NUM_THREADS": settings.streams * settings.threads,
+        "INFERENCE_PRECISION_HINT": _HINTS[settings.precision],
+        # Threads that are tied to cores wait for programs that run there, and for those that decode.
+        "ENABLE_CPU_PINNING": False,
+    }
+    try:
+        return core.compile_model(model(), "CPU", options)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ModelFileError(
+            f"OpenVINO {version_of('openvino')} cannot open {path}: {reason}",
+            remedy="choose another --backend, or export the model again",
+        ) from error
+
+
+class Requests:
+    """The requests of a compiled model: each thread that computes has one to itself for as long."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def infer(self, pixels: NDArray[np.uint8], outputs: Sequence[Any]) -> list[NDArray[Any]]:
+        """Compute outputs, in memory of their own."""
+        try:
+            request = self._idle.get_nowait()
+        except queue.Empty:
+            request = self._compiled.create_infer_request()
+        try:
+            found = request.infer({0: np.ascontiguousarray(pixels)}, share_inputs=True, share_outputs=True)
+            return [np.array(found[output]) for output in outputs]
+        finally:
+            self._idle.put(request)
+
+
 class OpenVinoEngine(Engine):
     """Compute ``model.onnx`` or ``model.xml`` by OpenVINO.
 
@@ -75,12 +131,6 @@ class OpenVinoEngine(Engine):
     def __init__(self, path: Path, settings: EngineSettings) -> None:
         self._core = shared_core(path)
         self._path, self.settings, self.version = path, settings, version_of("openvino") or ""
-        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if _CAPABILITIES[settings.precision] not in able:
-            raise MachineError(
-                f"precision is {settings.precision!r} and OpenVINO has no such operations on this processor",
-                expected="fp32",
-            )
         self._whole = self._compiled(settings.batch)
         self._single = self._whole if settings.batch == 1 else None
 
@@ -102,34 +152,21 @@ class OpenVinoEngine(Engine):
         return type(self)(self._path, replace(self.settings, batch=batch))
 
     def _compiled(self, batch: int) -> _StaticBatch:
-        settings = self.settings
-        options = {
-            "NUM_STREAMS": settings.streams,
-            "INFERENCE_NUM_THREADS": settings.streams * settings.threads,
-            "INFERENCE_PRECISION_HINT": _HINTS[settings.precision],
-            # Threads that are tied to cores wait for programs that run there, and for those that decode.
-            "ENABLE_CPU_PINNING": False,
-        }
-        try:
-            model = self._core.read_model(self._path)
-            pixels = model.inputs[0]
-            model.reshape({pixels: [batch, *(axis.get_length() for axis in list(pixels.partial_shape)[1:])]})
-            return _StaticBatch(self._core.compile_model(model, "CPU", options), batch)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise ModelFileError(
-                f"OpenVINO {self.version} cannot open {self._path}: {reason}",
-                remedy="choose another --backend, or export the model again",
-            ) from error
+        def model() -> Any:
+            read = self._core.read_model(self._path)
+            pixels = read.inputs[0]
+            read.reshape({pixels: [batch, *(axis.get_length() for axis in list(pixels.partial_shape)[1:])]})
+            return read
+
+        return _StaticBatch(compiled(self._core, model, self._path, self.settings), batch)
 
 
 class _StaticBatch:
     """A model that is compiled for batches of one size, and the requests for it."""
 
     def __init__(self, compiled: Any, batch: int) -> None:
-        self._compiled, self._batch = compiled, batch
+        self._requests, self._batch = Requests(compiled), batch
         self._output = compiled.output("logits")
-        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the logits of at most a batch, in memory of their own."""
@@ -137,13 +174,5 @@ class _StaticBatch:
         if count < self._batch:
             rest = np.broadcast_to(pixels[-1:], (self._batch - count, *pixels.shape[1:]))
             pixels = np.concatenate([pixels, rest])
-        try:
-            request = self._idle.get_nowait()
-        except queue.Empty:
-            request = self._compiled.create_infer_request()
-        try:
-            found = request.infer({0: np.ascontiguousarray(pixels)}, share_inputs=True, share_outputs=True)
-            logits: NDArray[np.float32] = np.array(found[self._output][:count], dtype=np.float32)
-        finally:
-            self._idle.put(request)
-        return logits
+        (logits,) = self._requests.infer(pixels, [self._output])
+        return logits[:count].astype(np.float32, copy=False)

@@ -11,7 +11,7 @@ import numpy as np
 from deepresidual.backends.classifier import NOT_FINITE, NOT_FINITE_REMEDY
 from deepresidual.backends.detection_difference import LEAST_SAME, DetectionDifference
 from deepresidual.backends.detector_engine import open_detector_engine
-from deepresidual.backends.detector_self_test import INT8_GAP, DetectorSelfTest
+from deepresidual.backends.detector_self_test import ROUNDED_GAP, DetectorSelfTest
 from deepresidual.backends.engine import ENGINES, EngineSettings
 from deepresidual.backends.exported_detector import ExportedDetector
 from deepresidual.backends.signature import (
@@ -164,7 +164,7 @@ def write_detector(
         certificate=certificate.to_dict() | gate,
     )
     # Opened once more as ``load`` will, self-test included.
-    ExportedDetector(folder, signature, ENGINES[to][:1], model.label_names, model.preprocess).engine()
+    ExportedDetector(folder, signature, ENGINES[to][:1], model.label_names, model.preprocess).session()
     write_json(folder / SIGNATURE, signature.to_dict())
     write_text(folder / CARD, detector_card(config, signature))
     return WrittenDetector(signature, certificate, sum(part.stat().st_size for part in parts), report)
@@ -271,8 +271,8 @@ def int8_self_test_of(
 
     def clearness(found: FoundInView) -> tuple[float, int]:
         best = float(found.scores.max(initial=0))
-        num_clear = int((found.scores >= best / 2 + INT8_GAP).sum())
-        num_doubtful = int((np.abs(found.scores - best / 2) < INT8_GAP).sum())
+        num_clear = int((found.scores >= best / 2 + ROUNDED_GAP).sum())
+        num_doubtful = int((np.abs(found.scores - best / 2) < ROUNDED_GAP).sum())
         return num_clear / max(1, num_clear + num_doubtful), num_clear
 
     place = max(range(len(reference)), key=lambda each: clearness(reference[each]))

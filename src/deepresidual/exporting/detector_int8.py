@@ -174,7 +174,7 @@ class _DetectorBench(Bench):
             said = error.found.replace(f"{folder}{os.sep}", "")
             return EngineVerdict(name, None, said, excess=math.inf)
         # A file that would fail in its self-test is no candidate.
-        share = self._test.int8_share(computing.find(self._test.pixels))
+        share = self._test.rounded_share(computing.find(self._test.pixels))
         if share < LEAST_SAME_HERE:
             failure = (
                 f"{share:.0%} of the sure objects of the self-test are found, at least {LEAST_SAME_HERE:.0%}"

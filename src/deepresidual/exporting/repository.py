@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, assert_never
 import jinja2
 
 from deepresidual.backends.engine import ENGINES, EngineSettings
-from deepresidual.backends.session import Session
+from deepresidual.backends.session import LogitsSession
 from deepresidual.backends.signature import LABELS, SIGNATURE, VERSION, Signature, Tensor, files_of
 from deepresidual.exporting.card import export_card
 from deepresidual.exporting.openvino_file import convert_onnx
@@ -92,7 +92,7 @@ def lay_out(server: Server, folder: Path, signature: Signature) -> Signature:
                 outputs=tuple(_of_one_image(tensor) for tensor in signature.outputs),
             )
             signature = dataclasses.replace(signature, sha256=sha256_of(*files_of(folder, signature)))
-            Session(folder, signature, EngineSettings(ENGINES[signature.format][0]))  # tests itself
+            LogitsSession(folder, signature, EngineSettings(ENGINES[signature.format][0]))  # tests itself
             write_json(folder.parent / CONFIG, ovms_config(folder.name))
         case _:
             assert_never(server)
