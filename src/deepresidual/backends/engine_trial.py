@@ -5,7 +5,7 @@ two threads, and of large float32 images a batch saves nothing. Which engine is 
 fewer streams of two threads pay, depends on the network and the processor (with AMX a batch of four takes 0.6
 of the time of an int8 ResNet-50), so it is tried. That takes at most
 :data:`~deepresidual.runtime.autotune.BUDGET_S` seconds, opening included, or a fifth of what the expected
-images are going to take where that is more: a second of a detector is an image. What is tried computes the
+images are going to take where that is more: a detector may take a second for one. What is tried computes the
 same file in the same precision, and has passed the self-test.
 """
 

@@ -54,7 +54,7 @@ def compare(
         report: Write a page into this file: what each is better at, and the images that only one has right.
         batch_size: Images at a time.
         backend: What computes an exported model: onnxruntime, openvino, torch; auto: the fastest here, which
-            is tried for three seconds from 64 images on.
+            is tried for some seconds from 64 images on.
         device: auto, cpu, cuda, cuda:1, mps.
         workers: Threads that load images; does not change the result.
         json: Print one JSON document.

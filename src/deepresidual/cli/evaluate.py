@@ -95,7 +95,7 @@ def evaluate(
         batch_size: Images at a time.
         precision: fp32 for figures that do not depend on the hardware; bf16 is faster.
         backend: What computes an exported model: onnxruntime, openvino, torch; auto: the fastest here, which
-            is tried for three seconds from 64 images on.
+            is tried for some seconds from 64 images on.
         device: auto, cpu, cuda, cuda:1, mps.
         workers: Threads that load images; does not change the result.
         json: Print one JSON document, accuracies as fractions.

@@ -87,7 +87,7 @@ def predict(
         batch_size: Images at a time. Default: 32, of a detector 8.
         precision: fp32 as in evaluation; bf16 is faster.
         backend: What computes an exported model: onnxruntime, openvino, torch; auto: the fastest here, which
-            is tried for three seconds from 64 images on.
+            is tried for some seconds from 64 images on.
         device: auto, cpu, cuda, cuda:1, mps.
         workers: Threads that read and decode; of an exported model those that compute do.
         json: Print one JSON document at the end instead.
