@@ -52,7 +52,7 @@ def specs(draw: st.DrawFn) -> DetectorSpec:
         proposals=Proposals(samples=draw(st.integers(1, 512)), positive_iou=high, negative_iou=low),
         regions=Regions(
             pooling=draw(st.sampled_from(["pool", "align", "align-v2"])),
-            convs=draw(st.integers(0, 2)),
+            convs=draw(st.integers(0, 2)) if neck == "fpn" else 0,
             negative_iou=(low, high),
             smooth_l1_beta=draw(st.floats(0, 10)),
             box_weights=draw(st.tuples(*[st.floats(0.1, 20)] * 4)),
@@ -138,6 +138,10 @@ def test_what_came_later_is_not_in_the_document_of_a_detector_without_it() -> No
         ({"regions": Regions(box_weights=(1.0, 1.0, 0.0, 1.0))}, "box_weights"),
         ({"regions": Regions(box_weights=(1.0, 1.0))}, "four numbers"),  # type: ignore[arg-type]
         ({"regions": Regions(negative_iou=(0.1, 0.2, 0.3))}, "expected two rising"),  # type: ignore[arg-type]
+        (
+            {"neck": "c4", "anchors": Anchors(sizes=((32.0,),)), "regions": Regions(convs=4)},
+            "convs of the regions is 4 and the neck is c4; expected 0",
+        ),
         ({"proposals": Proposals(positive_iou=0.2)}, "negative_iou is 0.3 and positive_iou is 0.2"),
         ({"detections": Detections(most=0)}, "most is 0"),
     ],

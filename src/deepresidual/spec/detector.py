@@ -15,12 +15,12 @@ Example:
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from deepresidual.errors import ConfigurationError
 from deepresidual.fields import check_fields, check_names, number
+from deepresidual.spec.detector_layers import num_macs, num_parameters
 from deepresidual.spec.spec import ResNetSpec
 
 if TYPE_CHECKING:
@@ -141,33 +141,6 @@ class Detections:
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """A layer behind the backbone.
-
-    Attributes:
-        outputs: Its channels.
-        inputs: Those that it reads.
-        kernel_px: Side of its kernel.
-        norm: Whether BN takes the place of its bias.
-    """
-
-    outputs: int
-    inputs: int
-    kernel_px: int
-    norm: bool = False
-
-    @property
-    def macs_a_place(self) -> int:
-        """Multiply-adds for a place of its map."""
-        return self.outputs * self.inputs * self.kernel_px**2
-
-    @property
-    def num_parameters(self) -> int:
-        """Learned numbers: weights, and a bias or BN's two vectors."""
-        return self.macs_a_place + self.outputs * (2 if self.norm else 1)
-
-
-@dataclass(frozen=True)
 class DetectorSpec:
     """Everything that defines a detector.
 
@@ -235,6 +208,11 @@ class DetectorSpec:
             )
 
     def _check_regions(self) -> None:
+        if self.neck == "c4" and self.regions.convs:
+            raise ConfigurationError(
+                f"convs of the regions is {self.regions.convs} and the neck is c4",
+                expected="0: the last stage of the backbone is the head of each region",
+            )
         bounds, weights = self.regions.negative_iou, self.regions.box_weights
         if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1] <= 1:
             raise ConfigurationError(
@@ -316,47 +294,11 @@ class DetectorSpec:
     @property
     def num_parameters(self) -> int:
         """Number of learned parameters, in closed form."""
-        backbone = dataclasses.replace(self.backbone, num_classes=0)
-        return backbone.num_parameters + sum(
-            layer.num_parameters for layer in (*self._own_layers(), *self._mask_layers())
-        )
+        return num_parameters(self)
 
     def num_macs(self, input_px: int) -> int:
         """Return the multiply-adds for a square image of ``input_px``, as many regions as there can be."""
-        of_head = self.read_stages[-1] != self.backbone.stage_names[-1]
-        shared = [
-            layer
-            for layer in dataclasses.replace(self.backbone, num_classes=0).layers(input_px)
-            if not (of_head and layer.name.startswith(f"{self.backbone.stage_names[-1]}."))
-        ]
-        sides = [
-            next(layer.out_px for layer in reversed(shared) if layer.name.startswith(f"{stage}."))
-            for stage in self.read_stages
-        ]
-        if self.num_levels > len(sides):
-            sides.append(-(-sides[-1] // 2))
-        layers = [layer.macs_a_place for layer in self._own_layers()]
-        lateral = 2 * self.fpn_stages if self.neck == "fpn" else 0
-        proposals = lateral + self.rpn_convs + 2
-        convs = proposals + (self.regions.convs if self.neck == "fpn" else 0)
-        a_region = sum(layers[proposals:convs]) * self.regions.bins**2 + sum(layers[convs:])
-        a_region += self._last_stage_macs() if of_head else 0
-        return (
-            sum(layer.num_macs for layer in shared)
-            + sum(layers[number] * sides[number // 2] ** 2 for number in range(lateral))
-            + sum(layers[lateral:proposals]) * sum(side**2 for side in sides)
-            + self.proposals.after_nms * a_region
-            + self.detections.most * self._mask_macs()
-        )
-
-    def _mask_macs(self) -> int:
-        """Return the multiply-adds for the mask of an object."""
-        if self.masks is None:
-            return 0
-        layers, bins = self._mask_layers(), self.mask_bins
-        total = sum(layer.macs_a_place for layer in layers[:-1]) * bins**2
-        total += layers[-1].macs_a_place * self.mask_px**2
-        return total + (self._last_stage_macs() if self.neck == "c4" else 0)
+        return num_macs(self, input_px)
 
     @property
     def mask_bins(self) -> int:
@@ -373,49 +315,6 @@ class DetectorSpec:
     def mask_px(self) -> int:
         """Side of the mask of a region in pixels."""
         return 2 * self.mask_bins
-
-    def _last_stage_macs(self) -> int:
-        """Return the multiply-adds of the last stage for a region."""
-        px, total = self.regions.bins, 0
-        for unit in self.backbone.units():
-            if unit.stage == self.backbone.stage_names[-1]:
-                total += sum(layer.num_macs for layer in self.backbone.unit_layers(unit, px))
-                px = -(-px // unit.stride)
-        return total
-
-    def _own_layers(self) -> list[_Layer]:
-        """Return every layer behind the backbone but those of the masks, in order."""
-        widths, layers = self.backbone.widths, list[_Layer]()
-        if self.neck == "fpn":
-            for width in widths[-self.fpn_stages :]:
-                layers += [
-                    _Layer(self.fpn_channels, width * self.backbone.expansion, 1, self.fpn_norm),
-                    _Layer(self.fpn_channels, self.fpn_channels, 3, self.fpn_norm),
-                ]
-        inputs = self.map_channels
-        for _ in range(self.rpn_convs):
-            outputs = self.fpn_channels if self.neck == "fpn" else self.rpn_channels
-            layers.append(_Layer(outputs, inputs, 3))
-            inputs = outputs
-        layers += [_Layer(self.num_anchors, inputs, 1), _Layer(4 * self.num_anchors, inputs, 1)]
-        features = self.backbone.out_channels
-        if self.neck == "fpn":
-            features, width = self.regions.hidden, self.fpn_channels
-            layers += [_Layer(width, width, 3, norm=True)] * self.regions.convs
-            layers.append(_Layer(features, width * self.regions.bins**2, 1))
-            layers += [] if self.regions.convs else [_Layer(features, features, 1)]
-        rows = self.num_classes + 1
-        return [*layers, _Layer(rows, features, 1), _Layer(4 * rows, features, 1)]
-
-    def _mask_layers(self) -> list[_Layer]:
-        """Return every layer of the masks, in order."""
-        if self.masks is None:
-            return []
-        inputs = self.backbone.out_channels if self.neck == "c4" else self.fpn_channels
-        widths = [inputs, *[self.masks.channels] * self.masks.convs]
-        layers = [_Layer(after, before, 3, self.masks.norm) for before, after in itertools.pairwise(widths)]
-        layers.append(_Layer(self.masks.channels, widths[-1], 2))
-        return [*layers, _Layer(self.num_classes + 1, self.masks.channels, 1)]
 
     # -- JSON ----------------------------------------------------------------------------------------
 
