@@ -175,7 +175,7 @@ def without(state: State, part: str) -> State:
         ({**FPN, "sem_seg_head.predictor.weight": torch.ones(1)}, "a Panoptic FPN"),
         ({**FPN, "backbone.bottom_up.res3.0.conv2_offset.weight": torch.ones(1)}, "deformable"),
         (without(FPN, "running_"), "group normalization, or with BN without statistics"),
-        (without(FPN, "roi_heads"), "proposes regions and tells no classes"),
+        (without(FPN, "roi_heads"), "that tells no classes"),
         (without(FPN, "fpn_"), "it has no pyramid"),
         (without(FPN, "bottom_up.stem"), "another backbone"),
         (

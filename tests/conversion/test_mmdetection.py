@@ -124,7 +124,7 @@ def test_anchors_of_c4_are_scales_of_the_stride() -> None:
     [
         ("type='RPNHead'", "type='CascadeRPNHead'", "the head of the proposals .* is 'CascadeRPNHead'"),
         ("scales=[4]", "octave_base_scale=4", "anchors are given by octave_base_scale"),
-        ("scales=[4]", "scales=[4, 8]", "there are 3 logits of anchors at each place"),
+        ("scales=[4]", "scales=[4, 8]", "there are 3 anchors at each place"),
         ("strides=[4, 8", "strides=[2, 8", "strides of the anchors are"),
         ("ratios=[1.0", "center_offset=0.5, ratios=[1.0", "the offset of the anchors"),
         ("type='RoIAlign'", "type='RoIPool'", "regions are pooled by RoIPool"),
@@ -151,9 +151,9 @@ def without(state: State, part: str) -> State:
         ({**FPN, "roi_head.bbox_head.0.fc_cls.weight": torch.ones(1)}, "with several heads of boxes"),
         ({**FPN, "backbone.stem.0.weight": torch.ones(1)}, "with a deep stem"),
         ({**FPN, "neck.lateral_convs.0.gn.weight": torch.ones(1)}, "with group normalization"),
-        (without(FPN, "bbox_head"), "without roi_head.bbox_head.fc_cls"),
+        (without(FPN, "bbox_head"), "tells no classes .roi_head.bbox_head.fc_cls.weight is missing"),
         (without(FPN, "backbone.layer1.0.conv1"), "another backbone"),
-        ({**FPN, "rpn_head.rpn_cls.weight": torch.ones(6, 16, 1, 1)}, "there are 6 logits of anchors"),
+        ({**FPN, "rpn_head.rpn_cls.weight": torch.ones(6, 16, 1, 1)}, "there are 6 anchors at each place"),
     ],
 )
 def test_networks_that_residual_does_not_have_are_named(state: State, text: str) -> None:

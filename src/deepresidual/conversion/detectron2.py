@@ -18,12 +18,21 @@ import torch
 from torch import Tensor
 
 from deepresidual.conversion import detectron2_settings as settings
-from deepresidual.conversion.architecture import counted, read_architecture
+from deepresidual.conversion.architecture import counted
 from deepresidual.conversion.coco_names import coco_names
 from deepresidual.conversion.detector_ecosystem import (
     DetectorEcosystem,
     DetectorReference,
     RecognizedDetector,
+)
+from deepresidual.conversion.detector_reading import (
+    Shapes,
+    assumed_settings,
+    count,
+    read_backbone,
+    reading,
+    refuse_others,
+    require_anchors,
 )
 from deepresidual.conversion.detectron2_names import PREDICTOR, RPN, body_prefix, of_last, rule_of, to_ours
 from deepresidual.conversion.detectron2_reference import make_reference
@@ -32,8 +41,6 @@ from deepresidual.conversion.settings import Settings
 from deepresidual.conversion.translation import Translation
 from deepresidual.errors import ConfigurationError, MissingDependencyError, ModelFileError
 from deepresidual.spec import DetectorSpec, MaskHead, Neck, Regions, ResNetSpec
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 _MASK_LOGITS = "roi_heads.mask_head.predictor.weight"
 # What a file may have that is no weight, with the reason why it is not taken.
@@ -64,21 +71,10 @@ class Detectron2(DetectorEcosystem):
         tensors, path = checkpoint.tensors, checkpoint.path
         if not all(mark in tensors for mark in self.marks):
             return None
-        for name in tensors:
-            for pattern, what in _OTHERS:
-                if pattern.fullmatch(name):
-                    raise ModelFileError(
-                        f"{path} is a network of detectron2, {what} ({name[:100]})",
-                        expected="Faster or Mask R-CNN",
-                    )
-        if f"{PREDICTOR}cls_score.weight" not in tensors:
-            raise ModelFileError(
-                f"{path} is a network of detectron2 that proposes regions and tells no classes",
-                expected="Faster or Mask R-CNN",
-            )
+        refuse_others(tensors, _OTHERS, path, self.name, f"{PREDICTOR}cls_score.weight")
         neck: Neck = "c4" if "roi_heads.res5.0.conv1.weight" in tensors else "fpn"
         backbone = _read_backbone(checkpoint, neck)
-        try:
+        with reading(path, self.name):
             said = settings.read_settings(path)
             settings.require_usual(said)
             has_groups = backbone.groups > 1
@@ -87,10 +83,6 @@ class Detectron2(DetectorEcosystem):
                 backbone = dataclasses.replace(backbone, stride_on=stride_on)
             spec = _read_spec(backbone, neck, tensors, said)
             preprocess = settings.read_preprocess(said, tensors)
-        except (KeyError, IndexError, ZeroDivisionError, ConfigurationError) as error:
-            raise ModelFileError(
-                f"{path} has detectron2's names and is no detector that Residual has ({error})"
-            ) from error
         labels = coco_names() if spec.num_classes == len(coco_names()) else None
         return RecognizedDetector(
             spec,
@@ -146,13 +138,7 @@ def _read_backbone(checkpoint: ForeignCheckpoint, neck: Neck) -> ResNetSpec:
             f"{path} is a detector of detectron2 with group normalization, or with BN without statistics",
             expected="BN with running_mean and running_var",
         )
-    backbone = read_architecture(body, path)
-    if backbone is None or backbone.stem != "imagenet":
-        raise ModelFileError(
-            f"{path} has detectron2's names of a detector and another backbone",
-            expected="a ResNet or ResNeXt with a first convolution of 7×7",
-        )
-    return backbone
+    return read_backbone(body, path, "detectron2")
 
 
 def _read_spec(
@@ -166,7 +152,7 @@ def _read_spec(
     channels = shapes[laterals[0]][0] if laterals else 256
     num_levels = len(laterals) + 1 if neck == "fpn" else 1
     pooling, sampling = settings.read_pooling(said)
-    convs = _count(shapes, r"roi_heads\.box_head\.conv\d+\.weight")
+    convs = count(shapes, r"roi_heads\.box_head\.conv\d+\.weight")
     bins, hidden = said.get("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 14), 1024
     if neck == "fpn":
         hidden, inputs = shapes["roi_heads.box_head.fc1.weight"]
@@ -178,7 +164,7 @@ def _read_spec(
         fpn_channels=channels,
         fpn_stages=len(laterals) or 4,
         fpn_norm=f"{laterals[0].removesuffix('.weight')}.norm.weight" in shapes if laterals else False,
-        rpn_convs=_count(shapes, re.escape(RPN) + r"conv\.conv\d+\.weight") or 1,
+        rpn_convs=count(shapes, re.escape(RPN) + r"conv\.conv\d+\.weight") or 1,
         rpn_channels=shapes[f"{RPN}objectness_logits.weight"][1] if neck == "c4" else 512,
         anchors=settings.read_anchors(said, tensors, neck, num_levels),
         proposals=settings.read_proposals(said, neck),
@@ -199,13 +185,8 @@ def _read_spec(
         # Its C4 is given images as they are, its pyramid such of whole pixels on every level.
         size_divisor=1 if neck == "c4" else None,
     )
-    if shapes[f"{RPN}objectness_logits.weight"][0] != spec.num_anchors:
-        raise ConfigurationError(
-            f"there are {shapes[f'{RPN}objectness_logits.weight'][0]} anchors at each place, and a file of "
-            "weights does not say their sizes",
-            expected=f"{spec.num_anchors}, or config.yaml of the training beside it",
-        )
-    return spec
+    num_logits = shapes[f"{RPN}objectness_logits.weight"][0]
+    return require_anchors(spec, num_logits, "config.yaml of the training beside it")
 
 
 def _read_masks(shapes: Shapes, said: Settings) -> MaskHead | None:
@@ -215,25 +196,18 @@ def _read_masks(shapes: Shapes, said: Settings) -> MaskHead | None:
         return None
     return MaskHead(
         bins=said.get("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 14),
-        convs=_count(shapes, r"roi_heads\.mask_head\.mask_fcn\d+\.weight"),
+        convs=count(shapes, r"roi_heads\.mask_head\.mask_fcn\d+\.weight"),
         channels=doubled[1],
         norm="roi_heads.mask_head.mask_fcn1.norm.weight" in shapes,
     )
-
-
-def _count(shapes: Shapes, pattern: str) -> int:
-    return sum(re.fullmatch(pattern, name) is not None for name in shapes)
 
 
 def _assumed(spec: DetectorSpec, said: Settings, of_stride: str, *, has_names: bool) -> list[str]:
     """Return what the file does not say, one clause each."""
     assumed = [of_stride] if of_stride and spec.backbone.unit == "bottleneck" else []
     if not said.is_there:
-        sizes = ", ".join(f"{size:g}" for level in spec.anchors.sizes for size in level)
-        assumed.append(
-            f"anchors of {sizes} px, limits, thresholds and the preparation of images are those of "
-            "detectron2's own models; config.yaml of the training beside the file would say them"
-        )
+        why = "; config.yaml of the training beside the file would say them"
+        assumed.append(assumed_settings(spec, "detectron2", why))
     if has_names:
         assumed.append("the 80 classes are COCO's")
     return assumed

@@ -17,17 +17,24 @@ import torch
 from torch import Tensor
 
 from deepresidual.conversion import mmdetection_settings as settings
-from deepresidual.conversion.architecture import counted, read_architecture
+from deepresidual.conversion.architecture import counted
 from deepresidual.conversion.coco_names import coco_names
 from deepresidual.conversion.detector_ecosystem import DetectorEcosystem, RecognizedDetector
+from deepresidual.conversion.detector_reading import (
+    Shapes,
+    assumed_settings,
+    count,
+    read_backbone,
+    reading,
+    refuse_others,
+    require_anchors,
+)
 from deepresidual.conversion.ecosystem import ForeignCheckpoint
 from deepresidual.conversion.region_rows import rows_there
 from deepresidual.conversion.settings import Settings
 from deepresidual.conversion.translation import Rule, Translation
-from deepresidual.errors import ConfigurationError, ModelFileError
+from deepresidual.errors import ConfigurationError
 from deepresidual.spec import DetectorSpec, MaskHead, Neck, Regions, ResNetSpec
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 _BOXES, _MASKS, _SHARED = "roi_head.bbox_head.", "roi_head.mask_head.", "roi_head.shared_head."
 # Parts of a network that Residual does not have: a name → what it is.
@@ -52,23 +59,12 @@ class MMDetection(DetectorEcosystem):
         tensors, path = checkpoint.tensors, checkpoint.path
         if not all(mark in tensors for mark in self.marks):
             return None
-        for name in tensors:
-            for pattern, what in _OTHERS:
-                if pattern.fullmatch(name):
-                    raise ModelFileError(
-                        f"{path} is a network of mmdetection {what} ({name[:100]})",
-                        expected="Faster or Mask R-CNN with one head on a ResNet",
-                    )
-        if f"{_BOXES}fc_cls.weight" not in tensors:
-            raise ModelFileError(
-                f"{path} is a network of mmdetection without {_BOXES}fc_cls",
-                expected="Faster or Mask R-CNN of mmdetection 2 or 3",
-            )
+        refuse_others(tensors, _OTHERS, path, self.name, f"{_BOXES}fc_cls.weight")
         meta = checkpoint.metadata.get("meta", {})
         said = Settings(meta["config"] if "model" in meta.get("config", {}) else None)
         neck: Neck = "fpn" if "neck.lateral_convs.0.conv.weight" in tensors else "c4"
         backbone = _read_backbone(checkpoint)
-        try:
+        with reading(path, self.name):
             settings.require_usual(said)
             stride_on, assumed = settings.style(said, neck, weights)
             preprocess, divisor = settings.read_preprocess(said, stride_on)
@@ -77,10 +73,6 @@ class MMDetection(DetectorEcosystem):
             spec = _read_spec(backbone, neck, {name: tuple(x.shape) for name, x in tensors.items()}, said)
             if divisor != max(spec.backbone.stage_strides):
                 spec = dataclasses.replace(spec, size_divisor=divisor)
-        except (KeyError, IndexError, ZeroDivisionError, ConfigurationError) as error:
-            raise ModelFileError(
-                f"{path} has mmdetection's names and is no detector that Residual has ({error})"
-            ) from error
         labels, of_names = _labels(meta.get("classes", ()), spec.num_classes)
         return RecognizedDetector(
             spec,
@@ -112,18 +104,12 @@ def _read_backbone(checkpoint: ForeignCheckpoint) -> ResNetSpec:
         for prefix in ("backbone.", _SHARED)
         if name.startswith(prefix)
     }
-    backbone = read_architecture(body, checkpoint.path)
-    if backbone is None or backbone.stem != "imagenet":
-        raise ModelFileError(
-            f"{checkpoint.path} has mmdetection's names of a detector and another backbone",
-            expected="a ResNet or ResNeXt with a first convolution of 7×7",
-        )
-    return backbone
+    return read_backbone(body, checkpoint.path, "mmdetection")
 
 
 def _read_spec(backbone: ResNetSpec, neck: Neck, shapes: Shapes, said: Settings) -> DetectorSpec:
     """Return the detector, by shapes and by what the configuration says."""
-    laterals = _count(shapes, r"neck\.lateral_convs\.\d+\.conv\.weight")
+    laterals = count(shapes, r"neck\.lateral_convs\.\d+\.conv\.weight")
     channels = shapes["neck.lateral_convs.0.conv.weight"][0] if laterals else 256
     outputs = said.get("model.neck.num_outs", laterals + 1)
     if neck == "fpn" and outputs not in (laterals, laterals + 1):
@@ -144,7 +130,7 @@ def _read_spec(backbone: ResNetSpec, neck: Neck, shapes: Shapes, said: Settings)
         fpn_stages=laterals or 4,
         fpn_norm="neck.lateral_convs.0.bn.weight" in shapes,
         fpn_extra=outputs > laterals or neck == "c4",
-        rpn_convs=_count(shapes, r"rpn_head\.rpn_conv\.\d+\.conv\.weight") or 1,
+        rpn_convs=count(shapes, r"rpn_head\.rpn_conv\.\d+\.conv\.weight") or 1,
         rpn_channels=shapes["rpn_head.rpn_cls.weight"][1] if neck == "c4" else 512,
         anchors=settings.read_anchors(said, neck, strides),
         proposals=settings.read_proposals(said, neck),
@@ -152,7 +138,7 @@ def _read_spec(backbone: ResNetSpec, neck: Neck, shapes: Shapes, said: Settings)
             pooling=pooling,
             bins=bins,
             sampling=sampling,
-            convs=_count(shapes, re.escape(_BOXES) + r"shared_convs\.\d+\.conv\.weight"),
+            convs=count(shapes, re.escape(_BOXES) + r"shared_convs\.\d+\.conv\.weight"),
             hidden=hidden,
             samples=said.get("model.train_cfg.rcnn.sampler.num", 512),
             positive_share=said.get("model.train_cfg.rcnn.sampler.pos_fraction", 0.25),
@@ -163,13 +149,7 @@ def _read_spec(backbone: ResNetSpec, neck: Neck, shapes: Shapes, said: Settings)
         masks=_read_masks(shapes, said),
         detections=settings.read_detections(said),
     )
-    rows = shapes["rpn_head.rpn_cls.weight"][0]
-    if rows != spec.num_anchors:
-        raise ConfigurationError(
-            f"there are {rows} logits of anchors at each place, and weights do not say their sizes",
-            expected=f"{spec.num_anchors}, or a configuration in the file",
-        )
-    return spec
+    return require_anchors(spec, shapes["rpn_head.rpn_cls.weight"][0], "a configuration in the file")
 
 
 def _read_masks(shapes: Shapes, said: Settings) -> MaskHead | None:
@@ -179,14 +159,10 @@ def _read_masks(shapes: Shapes, said: Settings) -> MaskHead | None:
         return None
     return MaskHead(
         bins=settings.read_bins(said, "mask", 14),
-        convs=_count(shapes, re.escape(_MASKS) + r"convs\.\d+\.conv\.weight"),
+        convs=count(shapes, re.escape(_MASKS) + r"convs\.\d+\.conv\.weight"),
         channels=doubled[1],
         norm=f"{_MASKS}convs.0.bn.weight" in shapes,
     )
-
-
-def _count(shapes: Shapes, pattern: str) -> int:
-    return sum(re.fullmatch(pattern, name) is not None for name in shapes)
 
 
 def _labels(names: list[str], num_classes: int) -> tuple[tuple[str, ...] | None, str]:
@@ -202,11 +178,7 @@ def _assumed(spec: DetectorSpec, said: Settings, of_style: str, of_names: str) -
     """Return what the file does not say, one clause each."""
     assumed = [of_style] if of_style and spec.backbone.unit == "bottleneck" else []
     if not said.is_there:
-        sizes = ", ".join(f"{size:g}" for level in spec.anchors.sizes for size in level)
-        assumed.append(
-            f"anchors of {sizes} px, limits, thresholds and the preparation of images are those of "
-            "mmdetection's own models, since the file has no configuration"
-        )
+        assumed.append(assumed_settings(spec, "mmdetection", ", since the file has no configuration"))
     assumed.append("images are resized with Pillow's filter, where mmdetection has OpenCV's")
     return [*assumed, *filter(None, [of_names])]
 

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from deepresidual import zoo
-from deepresidual.conversion.architecture import counted, read_architecture
+from deepresidual.conversion.architecture import counted
 from deepresidual.conversion.detector_ecosystem import (
     DetectorEcosystem,
     DetectorReference,
     ExportedDetector,
     RecognizedDetector,
 )
+from deepresidual.conversion.detector_reading import read_backbone, reading
 from deepresidual.conversion.ecosystem import ForeignCheckpoint
 from deepresidual.conversion.torchvision import load_but_for_counters
 from deepresidual.conversion.torchvision_modules import (
@@ -72,18 +73,9 @@ class TorchVisionDetection(DetectorEcosystem):
                 f"{checkpoint.path} is torchvision's Keypoint R-CNN", expected="Faster or Mask R-CNN"
             )
         body = {name.removeprefix(_BODY): value for name, value in tensors.items() if name.startswith(_BODY)}
-        backbone = read_architecture(body, checkpoint.path)
-        if backbone is None or backbone.stem != "imagenet":
-            raise ModelFileError(
-                f"{checkpoint.path} has torchvision's names of a detector and another backbone",
-                expected="a ResNet, ResNeXt or Wide ResNet with torchvision's stem",
-            )
-        try:
+        backbone = read_backbone(body, checkpoint.path, self.name)
+        with reading(checkpoint.path, self.name):
             spec = _read_spec(backbone, {name: tuple(value.shape) for name, value in tensors.items()})
-        except (KeyError, IndexError, ZeroDivisionError, ConfigurationError) as error:
-            raise ModelFileError(
-                f"{checkpoint.path} has torchvision's names and is no detector that Residual has ({error})"
-            ) from error
         known = weights_of_sha256(checkpoint.sha256) or weights
         labels = coco_names() if spec.num_classes == len(coco_names()) else None
         return RecognizedDetector(
