@@ -2,8 +2,8 @@
 
 ``NETWORK-fpn`` with random weights, scaled so that objects are found, is exported; torchvision's Faster R-CNN
 gets the same weights. Each side finds the objects of one photo of 800 × 1,066 px, in memory, decoded and
-resized: torchvision from float32, ours from uint8. Rows of int8 say how fast such a file is; what it loses is
-told by ``residual export --int8`` of a detector that has learned something::
+resized: torchvision from float32, ours from uint8. Rows of int8 and bf16 say how fast these are; what is lost
+is told by ``residual export --int8`` and ``evaluate`` of a detector that has learned something::
 
     python benchmarks/detector_inference.py resnet50 --threads 1 --out benchmarks/results/FILE.json
 """
@@ -11,6 +11,7 @@ told by ``residual export --int8`` of a detector that has learned something::
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -41,12 +42,14 @@ from deepresidual.benchmarks.measurement import (
 )
 from deepresidual.cli.output import print_line
 from deepresidual.data.bundled_photos import bundled_photos
+from deepresidual.errors import MachineError
 from deepresidual.exporting.detector import found_by_torch
 from deepresidual.exporting.detector_file import write_detector_onnx
 from deepresidual.exporting.detector_quantize import QuantizableDetector
 from deepresidual.exporting.quantize import prepared
 from deepresidual.models import create
 from deepresidual.preprocess import Preprocess
+from deepresidual.runtime.compute import Precision
 from deepresidual.spec import DetectorSpec
 from deepresidual.zoo import entry
 
@@ -97,6 +100,8 @@ def measured(network: str, threads: int, repetitions: int) -> list[Row]:
             require_alike("the number of objects", len(engine.find(pixels)), len(expected), 0.02)
             sides[name] = partial(engine.find, pixels)
             sides[f"{name}-int8"] = partial(_opened(file.with_name("int8.onnx"), name, threads).find, pixels)
+        with contextlib.suppress(MachineError):  # bf16 is not everywhere
+            sides["openvino-bf16"] = partial(_opened(file, "openvino", threads, "bf16").find, pixels)
         seconds = in_turn({name: seconds_of(side) for name, side in sides.items()}, repetitions)
     return [_row(network, name, seconds, threads, pixels.shape) for name in sides if name != "torchvision"]
 
@@ -107,9 +112,10 @@ def write_int8(fp32: Path, int8: Path, pixels: NDArray[np.uint8], threads: int) 
     onnx.save(network.quantized(), int8)
 
 
-def _opened(file: Path, name: EngineName, threads: int) -> DetectorEngine:
+def _opened(file: Path, name: EngineName, threads: int, precision: Precision = "fp32") -> DetectorEngine:
     signature = Signature("onnx", file.name, "", "fp32", (), (), {}, contract=DETECTOR_CONTRACT)
-    return open_detector_engine(file.parent, signature, EngineSettings(name, threads=threads))
+    settings = EngineSettings(name, threads=threads, precision=precision)
+    return open_detector_engine(file.parent, signature, settings)
 
 
 def _row(

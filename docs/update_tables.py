@@ -371,6 +371,8 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "inference": functools.partial(exported_table, "inference", tables.inference_table),
         "folder": functools.partial(exported_table, "folder", tables.folder_table),
         "exported accuracy": functools.partial(exported_table, "exported-accuracy", tables.accuracy_table),
+        "detector speed": functools.partial(exported_table, "detector-speed", tables.detector_speed_table),
+        "mask memory": functools.partial(exported_table, "mask-memory", tables.mask_memory_table),
         **_reproduced(*EXPERIMENT_NAMES),
     },
     "training.md": {"recipes": recipe_table, "fields": field_table},

@@ -6,8 +6,6 @@ before it answers anything.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ import numpy as np
 
 from deepresidual.backends.detection_difference import DetectionDifference, sure_agreement
 from deepresidual.backends.object_detector import FoundInView
+from deepresidual.backends.self_test import COPY, read_arrays
 from deepresidual.errors import ModelFileError
 
 if TYPE_CHECKING:
@@ -33,8 +32,6 @@ ROUNDED_GAP = 0.2
 """Difference of the score up to which what rounds, int8 and bf16, finds an object of the image."""
 
 _SURE = 0.5
-
-_COPY = "copy the whole folder, or export again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,19 +62,12 @@ class DetectorSelfTest:
         Raises:
             ModelFileError: It is missing or damaged.
         """
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                read = {name: arrays[name] for name in arrays.files}
-            found = FoundInView(read["boxes"], read["labels"], read["scores"], read.get("masks"))
-            test = cls(read["pixels"], found)
-        except FileNotFoundError as error:
-            raise ModelFileError(f"{path} is missing", remedy=_COPY) from error
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
-            raise ModelFileError(f"{path} is damaged ({reason})", remedy=_COPY) from error
+        read = read_arrays(path, ("pixels", "boxes", "labels", "scores"))
+        found = FoundInView(read["boxes"], read["labels"], read["scores"], read.get("masks"))
+        test = cls(read["pixels"], found)
         if not test._fits():
             raise ModelFileError(
-                f"{path} holds other arrays", expected="an image, and the objects in it", remedy=_COPY
+                f"{path} holds other arrays", expected="an image, and the objects in it", remedy=COPY
             )
         return test
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import zipfile
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepresidual.errors import ModelFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -30,7 +30,30 @@ TOLERANCES: dict[FileKind | Precision, float] = {"fp32": 1e-3, "int8": 0.1, "bf1
 """Allowed difference of logits as a share of their standard deviation: the largest one for fp32, whose sums
 are only taken in another order, and the root of the mean square for what rounds."""
 
-_COPY = "copy the whole folder, or export again"
+COPY = "copy the whole folder, or export again"
+"""What helps where a self-test is missing or damaged."""
+
+
+def read_arrays(path: Path, required: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a self-test by their names; nothing is unpickled.
+
+    Args:
+        path: The file, of ``numpy.savez``.
+        required: Names that have to be there.
+
+    Raises:
+        ModelFileError: It is missing or damaged.
+    """
+    try:
+        # Opened here, since NumPy leaves a file open that is no zip file.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            read = {name: arrays[name] for name in arrays.files}
+        return {**{name: read[name] for name in required}, **read}
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path} is missing", remedy=COPY) from error
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        raise ModelFileError(f"{path} is damaged ({reason})", remedy=COPY) from error
 
 
 @dataclass(frozen=True)
@@ -56,15 +79,8 @@ class SelfTest:
         Raises:
             ModelFileError: It is missing or damaged.
         """
-        try:
-            # Opened here, since NumPy leaves a file open that is no zip file.
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                found = cls(arrays["pixels"], arrays["logits"])
-        except FileNotFoundError as error:
-            raise ModelFileError(f"{path} is missing", remedy=_COPY) from error
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
-            raise ModelFileError(f"{path} is damaged ({reason})", remedy=_COPY) from error
+        arrays = read_arrays(path, ("pixels", "logits"))
+        found = cls(arrays["pixels"], arrays["logits"])
         fits = (
             found.pixels.ndim == 4 and found.logits.ndim == 2 and 0 < len(found.pixels) == len(found.logits)
         )
@@ -72,7 +88,7 @@ class SelfTest:
             raise ModelFileError(
                 f"{path} holds arrays of {found.pixels.shape} and {found.logits.shape}",
                 expected="views and their logits",
-                remedy=_COPY,
+                remedy=COPY,
             )
         return found
 

@@ -80,6 +80,32 @@ def accuracy_table(document: JsonObject) -> str:
     return "\n".join([_table(heads, cells()), measured_on(document)])
 
 
+def detector_speed_table(document: JsonObject) -> str:
+    """Return the result of ``benchmarks/detector_inference.py``: each engine beside torchvision."""
+
+    def cells() -> Iterator[tuple[str, ...]]:
+        for row in document["rows"]:
+            target = "" if row["target"] is None else f"≥ {row['target']:g}"
+            verdict = {True: "met", False: "missed", None: ""}[row["is_met"]]
+            yield row["what"], f"{row['ours']:.2f}", _ratio(row["ratio"]), target, verdict
+
+    heads = ("what", ">images/s", "times as fast as torchvision", "target", "")
+    return "\n".join([_table(heads, cells()), measured_on(document)])
+
+
+def mask_memory_table(document: JsonObject) -> str:
+    """Return the result of ``benchmarks/mask_memory.py``: most memory of a command that finds masks."""
+
+    def cells() -> Iterator[tuple[str, ...]]:
+        for row in document["rows"]:
+            details = row["details"]
+            peaks = f"{details['small_mb']:.0f}", f"{row['ours']:.0f}"
+            yield row["what"], str(details["objects"]["large"]), *peaks
+
+    heads = ("what", ">masks", ">small photo, MB", ">12 megapixels, MB")
+    return "\n".join([_table(heads, cells()), measured_on(document)])
+
+
 def measured_on(document: JsonObject) -> str:
     """Return by what command, at which commit, when, and on what a result was measured."""
     hardware, versions = document["hardware"], document["versions"]
