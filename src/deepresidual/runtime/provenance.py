@@ -7,6 +7,7 @@ import functools
 import platform
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from deepresidual.errors import DISTRIBUTION
@@ -32,7 +33,10 @@ def version_of(package: str) -> str | None:
 
 
 def command_line() -> list[str]:
-    """Return the command that is running, program name first."""
+    """Return the command that is running, program name first: ours, or the script that calls us."""
+    script = Path(sys.argv[0])
+    if script.suffix == ".py" and script.stem != "__main__":
+        return ["python", *sys.argv]
     return ["residual", *sys.argv[1:]]
 
 
