@@ -71,6 +71,7 @@ def _rows(argument: str, repetitions: int) -> list[Row]:
 def _lively_detector(name: str, shorter_px: int) -> TorchDetector:
     """Return a detector with masks whose random weights find as many objects as it gives out."""
     spec = with_masks(detector(name, _NUM_CLASSES))
+    spec = replace(spec, detections=replace(spec.detections, min_score=0.0))
     module = create(spec, seed=0)
     with torch.no_grad():
         module.roi_heads.box_predictor.cls_score.weight.mul_(100)
