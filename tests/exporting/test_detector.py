@@ -127,6 +127,21 @@ def test_c4_with_max_pooling_and_masks_finds_the_same_objects() -> None:
     assert sum(map(len, same_in_every_size(model, detector_onnx(model)))) > 50
 
 
+def test_c4_that_pads_nothing_finds_the_same_objects() -> None:
+    """As detectron2's C4: maps end within a pixel, and anchors lie a stride apart."""
+    model = lively_detector("c4", masks=True)
+    spec = dataclasses.replace(
+        model.spec,
+        size_divisor=1,
+        anchors=dataclasses.replace(model.spec.anchors, exact=True),
+        regions=dataclasses.replace(model.spec.regions, pooling="align-v2"),
+    )
+    network = deepresidual.create(spec, seed=1)
+    network.load_state_dict(model.network.state_dict())
+    unpadded = dataclasses.replace(model, network=network.eval())
+    assert sum(map(len, same_in_every_size(unpadded, detector_onnx(unpadded)))) > 50
+
+
 def test_equal_scores_are_in_the_order_of_their_places(exported: Export) -> None:
     model, graph = lively_detector("fpn", masks=True), onnx.load(exported.path / "model.onnx")
     for name in ("head.cls_logits.weight", "box_predictor.cls_score.weight"):

@@ -91,7 +91,7 @@ def test_what_has_no_meaning_for_a_detector_is_refused(
 
 
 def test_a_detector_whose_maps_are_cut_is_refused(tmp_path: Path) -> None:
-    model = lively_detector("c4")
+    model = lively_detector("fpn")
     spec = dataclasses.replace(model.spec, size_divisor=1)
     cut = dataclasses.replace(model, network=deepresidual.create(spec, seed=0))
     with pytest.raises(ModelFileError, match="pads images to multiples of 1 px, and its largest stride is"):

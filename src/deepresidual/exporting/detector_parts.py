@@ -42,7 +42,7 @@ class Trunk(nn.Module):
         """Return the maps that regions read, then logits ``(a,)`` and codes ``(a, 4)`` of each level.
 
         Args:
-            image: ``(1, C, H, W)`` float32, whose sides every stride divides.
+            image: ``(1, C, H, W)`` float32, of a pyramid with sides that every stride divides.
         """
         maps = self._maps(image)
         logits, codes = list[Tensor](), list[Tensor]()

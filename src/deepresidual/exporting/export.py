@@ -185,10 +185,10 @@ def _detector(
             "resize is 'fast' for a detector, whose file takes images of any size", remedy="leave it out"
         )
     multiple, stride = model.spec.size_divisor, max(model.spec.backbone.stage_strides)
-    if multiple is not None and multiple % stride:
+    if model.spec.neck == "fpn" and multiple is not None and multiple % stride:
         raise ModelFileError(
             f"the detector pads images to multiples of {multiple} px, and its largest stride is {stride}",
-            expected=f"a multiple of {stride}: maps of whole pixels, of which exported detectors are made",
+            expected=f"a multiple of {stride}: maps of whole pixels, of which exported pyramids are made",
         )
     model = model.to("cpu").in_precision("fp32")
     plan = None if int8 is None else _detector_plan(given or model, int8, to)
