@@ -130,7 +130,7 @@ def test_coco_results_hold_all_that_the_model_gives(model: str, capsys: Capture)
     for number, name in enumerate(SIZES, start=7):
         Path("photos", name).rename(Path("photos", f"{number:06d}{Path(name).suffix}"))
     assert main(["predict", model, "photos", "--format", "coco", "--out", "found.json"]) == 0
-    capsys.readouterr()
+    assert capsys.readouterr().out.startswith("found.json: ")  # and nothing else
     written = json.loads(Path("found.json").read_text())
     assert {row["image_id"] for row in written} == {7, 8, 9}
     assert {row["category_id"] for row in written} <= {1, 2, 3}

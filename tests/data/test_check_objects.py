@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepresidual import zoo
+from deepresidual.data import check_objects
 from deepresidual.data.check import KINDS, CheckReport, check
 from deepresidual.data.check_kinds import OBJECT_KINDS
 from deepresidual.data.check_masks import JudgedMasks, judge_masks
@@ -20,6 +22,7 @@ from deepresidual.data.masks import Masks
 from deepresidual.data.near_copies import are_alike, small_picture
 from deepresidual.data.objects import Objects
 from deepresidual.data.source import open_source
+from deepresidual.recipe.recipes import named_recipe
 from tests.data.annotations import HEIGHT, WIDTH, image, voc_xml, voc_year, yolo_split
 from tests.data.pictures import encode, waves
 from tests.data.test_near_copies import a_picture
@@ -129,7 +132,7 @@ def _with_crowds(document: Document) -> None:
 
 def _tiny(document: Document) -> None:
     for entry in document["annotations"][:5]:
-        entry["bbox"][2] = 1.2
+        entry["bbox"][2] = 0.7
 
 
 def test_a_rare_class_is_asked_about_by_the_name_that_may_be_meant(tmp_path: Path) -> None:
@@ -181,7 +184,7 @@ FAULTS: list[tuple[Callable[[Document], None], str, str, str]] = [
         _tiny,
         "tiny-objects",
         "",
-        "5 of 32 objects are narrower than 8 px where images have 256 px; consider --image-px 512",
+        "5 of 32 objects are narrower than 8 px where images have 416 px; consider --image-px 832",
     ),
 ]
 
@@ -310,6 +313,10 @@ def test_a_picture_of_training_in_another_split_is_a_leak(tmp_path: Path) -> Non
     (finding,) = check(data, num_workers=0).findings
     assert (finding.kind, finding.split, finding.key) == ("leak", "val", "val/val-01.jpg")
     assert finding.detail == "training sees the same picture as train/train-02.jpg"
+
+
+def test_objects_are_tiny_at_the_size_that_detectors_learn_at() -> None:
+    assert vars(check_objects)["_USUAL_PX"] == named_recipe("detect", zoo.entry("resnet18").spec).crop_px
 
 
 def test_a_smaller_copy_is_a_near_copy(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def _write(outputs: ObjectOutputs, job: Job, errors: FileErrors, pictures: _Pict
 
     kept: list[FileDetected] = []
     counts: Counter[str] = Counter()
-    is_coco = job.format == "coco"
+    is_coco = job.format == "coco" and job.out is None
 
     def see(result: FileDetected) -> None:
         if job.as_json or is_coco:

@@ -36,7 +36,7 @@ _FEW_OBJECTS, _FEW_MEASURED = 10, 30
 _MANY_EMPTY, _MANY_CROWDS = 0.25, 0.1
 # The finest maps of a detector have a cell every 4 px, and an object smaller than two of them is a dot.
 _TINY_PX, _MANY_TINY = 8, 0.1
-_USUAL_PX = 256
+_USUAL_PX = 416  # what a detector from nothing sees, by recipe `detect`
 # COCO's bounds of small, medium and large objects, as areas in pixels.
 _SMALL, _LARGE = 32.0**2, 96.0**2
 
