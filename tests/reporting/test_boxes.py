@@ -116,6 +116,13 @@ def test_annotated_objects_of_one_class_are_named_once_where_they_are_small_and_
     assert [tag.text for tag in place_tags(annotated, NAMES, 480, 640)] == ["cat"]
 
 
+def test_a_class_without_a_name_has_the_score_alone() -> None:
+    found = objects((100, 100, 200, 200), (300, 300, 400, 400), labels=(0, 1))
+    assert [tag.text for tag in place_tags(found, ("", "x"), 480, 640)] == ["0.90", "x 0.50"]
+    annotated = Objects(found.boxes, found.labels)
+    assert [tag.text for tag in place_tags(annotated, ("", "x"), 480, 640)] == ["x"]
+
+
 def test_a_small_object_alone_has_its_whole_tag() -> None:
     assert [tag.text for tag in place_tags(objects((5, 5, 9, 9)), NAMES, 480, 640)] == ["cat 0.90"]
 

@@ -301,7 +301,7 @@ def place_tags(
 
     Args:
         objects: The objects, in pixels of the picture.
-        label_names: Name of every class.
+        label_names: Name of every class; empty: tags say the score alone.
         height: Height of the picture.
         width: Its width.
         colors: Colour of every class. Default: :func:`class_color`.
@@ -314,7 +314,7 @@ def place_tags(
         _texts(objects, row, label_names[label], letters_px, max(1, width - 2 * padding))
         for row, label in enumerate(objects.labels.tolist())
     ]
-    whole_area = sum(width_of(text[0], letters_px) for text in texts) * 1.35 * letters_px
+    whole_area = sum(width_of(text[0], letters_px) for text in texts if text) * 1.35 * letters_px
     is_full = len(objects) > _MANY and whole_area > float(_areas(boxes).sum())
     for row, label in enumerate(objects.labels.tolist()):
         for text in texts[row][1:] if is_full and label in explained else texts[row]:
@@ -335,10 +335,10 @@ def place_tags(
 def _texts(objects: Objects, row: int, name: str, letters_px: int, room: int) -> list[str]:
     """Return what the tag of an object may say, the longest first: class and score, or what sets it apart."""
     score = "" if objects.scores is None else f"{objects.scores[row]:.2f}"
-    whole = fitting(name, f" {score}" if score else "", letters_px, room)
-    is_one_class = bool((objects.labels == objects.labels[0]).all())
-    shorter = score if is_one_class else fitting(name, "", letters_px, room)
-    return [whole, shorter] if shorter and shorter != whole else [whole]
+    whole = fitting(name, f" {score}" if name and score else score, letters_px, room)
+    is_told_by_score = not name or bool((objects.labels == objects.labels[0]).all())
+    shorter = score if is_told_by_score else fitting(name, "", letters_px, room)
+    return [text for text in (whole, shorter) if text]
 
 
 def _places(

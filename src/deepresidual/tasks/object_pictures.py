@@ -192,7 +192,8 @@ def _scene(pixels: NDArray[np.uint8], objects: Objects, classes: Sequence[str]) 
     # Tags can be read where the shorter side has as many pixels as the drawing asks for.
     side = min(max(_SCENE_PX, _SHORTER_PX * longer / shorter), _LONGEST_PX)
     image, factor = _resized(Image.fromarray(np.ascontiguousarray(pixels)), side)
-    names = [*classes, *(f"{_CROSS} {name}" for name in classes)]
+    # One class alone need not be named again and again.
+    names = [*classes, *(f"{_CROSS} {name}" for name in classes)] if len(classes) > 1 else ["", _CROSS]
     colors = [_RIGHT] * len(classes) + [_WRONG] * len(classes)
     seen = objects.seen(_enlarged(pixels, (0, 0), factor, image))
     seen = dataclasses.replace(seen, areas=areas_of(seen.boxes))

@@ -41,7 +41,7 @@ from deepresidual.errors import DataError
 
 _EXPECTED = (
     "train/CLASS/IMAGE and val/CLASS/IMAGE, or CLASS/IMAGE; or images with boxes, annotated as COCO JSON, "
-    "Pascal VOC XML or YOLO text"
+    "Pascal VOC XML or YOLO text, or by LabelMe, Label Studio, CVAT or Create ML"
 )
 
 
