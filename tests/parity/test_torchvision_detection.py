@@ -414,6 +414,24 @@ def test_a_conversion_that_finds_something_else_is_refused() -> None:
         certify_detections(ours, source, checkpoint, recognized)
 
 
+def test_scores_that_are_all_one_are_compared_by_smaller_logits() -> None:
+    network = tiny("mask")
+    with torch.no_grad():
+        network.roi_heads.box_predictor.cls_score.bias[1] = 100  # the score of all boxes is 1 in float32
+    source, checkpoint = TorchVisionDetection(), in_memory(network.state_dict())
+    recognized = source.recognize(checkpoint)
+    assert recognized is not None
+    ours = Detector(recognized.spec)
+    ours.load_state_dict(network.state_dict())
+    certificate = certify_detections(ours.eval(), source, checkpoint, recognized)
+    assert certificate.boxes == certificate.scores == certificate.masks == 0.0
+    assert re.search(r"logits of the classes divided by 100?, since scores are equal", certificate.input)
+    with torch.no_grad():
+        ours.roi_heads.box_predictor.bbox_pred.bias.add_(0.5)
+    with pytest.raises(ModelFileError, match=r"is not the function of torchvision"):
+        certify_detections(ours, source, checkpoint, recognized)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepresidual.conversion.detector_ecosystem import DetectorEcosystem, RecognizedDetector
+from deepresidual.conversion.detector_ecosystem import (
+    DetectorEcosystem,
+    DetectorReference,
+    RecognizedDetector,
+)
 from deepresidual.conversion.ecosystem import ForeignCheckpoint
 from deepresidual.data.bundled_photos import bundled_photos
 from deepresidual.errors import MissingDependencyError, ModelFileError
@@ -25,6 +30,8 @@ _FEWEST = 10
 _BOX_PX, _SCORE, _MASK = 0.05, 1e-3, 5e-3
 # Of two boxes whose scores differ in the seventh digit, rounding decides which suppresses the other.
 _MISSING_SHARE = 0.05
+_LOGITS = "roi_heads.box_predictor.cls_score."
+_DIVISORS = (1.0, 10.0, 100.0)  # of these logits, where scores are equal
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,10 @@ def certify_detections(
     finds with the score of the spec or a higher one has to be found here, and the other way round. Where that
     is little, as of weights that have learned little, all of the best detections are compared instead.
 
+    Of boxes with one and the same score no rule says which suppresses the other. Where the two disagree and
+    scores of the reference are equal, as those are that are 1 in float32, both are asked once more with the
+    logits of the classes divided by ten, or by a hundred.
+
     Args:
         network: The converted detector.
         ecosystem: Where the checkpoint comes from; its own implementation is the reference.
@@ -105,13 +116,38 @@ def certify_detections(
             function.
     """
     ours = _unlimited(network)
-    try:
-        reference = ecosystem.reference(checkpoint, recognized)
-    except MissingDependencyError as error:
-        return DetectionsCertificate(reason=error.found)
-    pairs: list[tuple[Found, Found]] = []
-    shown = []
-    for name, image, size in _inputs(recognized.preprocess, network):
+    inputs = list(_inputs(recognized.preprocess, network))
+    floor = recognized.spec.detections.min_score
+    refusals: list[ModelFileError] = []
+    for divisor in _DIVISORS:
+        divided = _with_logits_divided(ecosystem, checkpoint, recognized, divisor)
+        try:
+            reference = ecosystem.reference(divided, recognized)
+        except MissingDependencyError as error:
+            return DetectionsCertificate(reason=error.found)
+        pairs = _found_by_both(_divided(ours, divisor), reference, inputs, checkpoint)
+        try:
+            return _certified(pairs, floor, reference.name, checkpoint, recognized, _shown(inputs, divisor))
+        except ModelFileError as error:
+            refusals.append(error)
+            if not any(_has_equal_scores(theirs) for _, theirs in pairs):
+                break
+    raise refusals[0]
+
+
+def _found_by_both(
+    ours: Detector,
+    reference: DetectorReference,
+    inputs: Sequence[tuple[str, Tensor, tuple[int, int]]],
+    checkpoint: ForeignCheckpoint,
+) -> list[tuple[Found, Found]]:
+    """Return what each finds in every photo.
+
+    Raises:
+        ModelFileError: Scores are not finite.
+    """
+    pairs = []
+    for name, image, size in inputs:
         found = ours(image, [size])[0]
         if not found.is_finite:
             raise ModelFileError(
@@ -119,8 +155,22 @@ def certify_detections(
                 expected="weights of a trained network",
             )
         pairs.append((found, reference.find(image, size)))
-        shown.append(f"{name} with {size[1]}×{size[0]} px")
-    floor = recognized.spec.detections.min_score
+    return pairs
+
+
+def _certified(
+    pairs: Sequence[tuple[Found, Found]],
+    floor: float,
+    reference: str,
+    checkpoint: ForeignCheckpoint,
+    recognized: RecognizedDetector,
+    shown: str,
+) -> DetectionsCertificate:
+    """Hold detections against each other.
+
+    Raises:
+        ModelFileError: They disagree.
+    """
     if sum(int((theirs.scores >= floor).sum()) for _, theirs in pairs) < _FEWEST:
         floor = 0.0
     differences = [_compared(found, theirs, floor) for found, theirs in pairs]
@@ -128,21 +178,60 @@ def certify_detections(
     missing, count = sum(d.missing for d in differences), sum(d.num_compared for d in differences)
     if missing > _MISSING_SHARE * count or not (boxes <= _BOX_PX and scores <= _SCORE and masks <= _MASK):
         raise ModelFileError(
-            f"{checkpoint.path}: the converted detector is not the function of {reference.name}: "
+            f"{checkpoint.path}: the converted detector is not the function of {reference}: "
             f"of {count} detections {missing} are missing in one of them, and of the others boxes differ by "
             f"{boxes:.3g} px, scores by {scores:.3g} and masks by {masks:.3g}",
             expected=f"{_MISSING_SHARE:.0%} missing, and at most {_BOX_PX} px, {_SCORE} and {_MASK}",
         )
     return DetectionsCertificate(
-        reference.name,
+        reference,
         count,
         missing,
         boxes,
         scores,
         masks if recognized.spec.masks is not None else None,
-        f"{' and '.join(shown)}, of scikit-learn"
-        + (f", scores from {floor:g} on" if floor else ", the best of each, whatever their scores"),
+        shown + (f", scores from {floor:g} on" if floor else ", the best of each, whatever their scores"),
     )
+
+
+def _shown(inputs: Sequence[tuple[str, Tensor, tuple[int, int]]], divisor: float) -> str:
+    """Return in words what both are shown, and in which way they are asked."""
+    photos = " and ".join(f"{name} with {size[1]}×{size[0]} px" for name, _, size in inputs)
+    asked = "" if divisor == 1 else f", logits of the classes divided by {divisor:g}, since scores are equal"
+    return f"{photos}, of scikit-learn{asked}"
+
+
+def _has_equal_scores(found: Found) -> bool:
+    """Return whether several detections of a class have the same score."""
+    pairs = list(zip(found.labels.tolist(), found.scores.tolist(), strict=True))
+    return len(set(pairs)) < len(pairs)
+
+
+def _with_logits_divided(
+    ecosystem: DetectorEcosystem,
+    checkpoint: ForeignCheckpoint,
+    recognized: RecognizedDetector,
+    divisor: float,
+) -> ForeignCheckpoint:
+    """Return a checkpoint whose classes have smaller logits."""
+    if divisor == 1:
+        return checkpoint
+    rules = ecosystem.translation(recognized.spec, checkpoint).rules
+    sources = {rule.source for rule in rules if rule.target.startswith(_LOGITS)}
+    tensors = {
+        name: tensor / divisor if name in sources else tensor for name, tensor in checkpoint.tensors.items()
+    }
+    return dataclasses.replace(checkpoint, tensors=tensors)
+
+
+def _divided(network: Detector, divisor: float) -> Detector:
+    """Return a detector whose classes have smaller logits."""
+    if divisor == 1:
+        return network
+    other = copy.deepcopy(network)
+    for tensor in other.roi_heads.box_predictor.cls_score.parameters():
+        tensor.div_(divisor)
+    return other
 
 
 def _unlimited(network: Detector) -> Detector:
