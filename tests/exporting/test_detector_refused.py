@@ -77,8 +77,7 @@ def test_a_detector_that_finds_nothing_cannot_be_certified(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"to": "triton"}, "a detector is to be exported to triton; expected onnx or openvino"),
-        ({"to": "pt2"}, "a detector is to be exported to pt2; expected onnx or openvino"),
+        ({"to": "pt2"}, "a detector is to be exported to pt2; expected onnx, openvino, triton or ovms"),
         ({"resize": "fast"}, "whose file takes images of any size"),
     ],
 )

@@ -10,15 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from PIL import Image
 
 import deepresidual
 from deepresidual.backends.open_vino import shared_core
 from deepresidual.cli import main
 from deepresidual.errors import ConfigurationError, ModelFileError
 from deepresidual.exporting import export
+from deepresidual.exporting.detector import found_by_torch
+from deepresidual.exporting.detector_views import whole_view
 from deepresidual.exporting.repository import served_name
+from deepresidual.exporting.views import bundled_parts
 from deepresidual.models.folder import save
 from tests.exporting.conftest import tiny_model
+from tests.exporting.detectors import lively_detector
 from tests.exporting.triton_grammar import read_model_config
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
@@ -122,6 +127,67 @@ def test_the_model_in_it_is_a_model_like_any_other(server: str, request: pytest.
     text = (root / "README.md").read_text()
     assert "itself was not run with it" in text
     assert str(root) not in text
+
+
+# -- detectors -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a photo in which the detector finds something."""
+    path = tmp_path_factory.mktemp("photo") / "china.png"
+    model, parts = lively_detector("c4", masks=True), [part for _, part in bundled_parts()]
+    best = max(parts, key=lambda part: len(found_by_torch(model, whole_view(part, model.preprocess))))
+    Image.fromarray(best).save(path)
+    return path
+
+
+@pytest.mark.test_all
+@pytest.mark.parametrize("server", ["triton", "ovms"])
+def test_a_detector_is_served_one_image_of_any_size(server: Any, photo: Path, tmp_path: Path) -> None:
+    save(lively_detector("c4", masks=True), tmp_path / "pets")
+    export(tmp_path / "pets", tmp_path / "served", to=server)
+    root = tmp_path / "served"
+    own = ["README.md", "config.json", "labels.txt", "self-test.npz", "signature.json"]
+    files = (
+        [*own, "1/model.onnx", "config.pbtxt"] if server == "triton" else [*own, "1/model.bin", "1/model.xml"]
+    )
+    around = ["README.md"] if server == "triton" else ["README.md", "config.json"]
+    assert files_in(root) == sorted([*around, *(f"pets/{name}" for name in files)])
+    (expected,) = lively_detector("c4", masks=True).predict(photo, 0.0)
+    for path in (root, root / "pets"):
+        (found,) = deepresidual.load_detector(path).predict(photo, 0.0)
+        assert found.objects.labels.tolist() == expected.objects.labels.tolist()
+        assert found.objects.boxes == pytest.approx(expected.objects.boxes, abs=0.01)
+    text = (root / "README.md").read_text()
+    assert "its objects against PyTorch's" in text
+    assert "itself was not run with it" in text
+    assert "probabilit" not in text
+    if server == "ovms":
+        options = json.loads((root / "config.json").read_text())["model_config_list"][0]["config"]
+        assert options["base_path"] == "pets"
+        return
+    config = read_model_config((root / "pets" / "config.pbtxt").read_text())
+    assert (config.max_batch_size, config.HasField("dynamic_batching")) == (0, False)
+    assert [(one.name, one.data_type, list(one.dims)) for one in config.input] == [("pixels", 2, [-1, -1, 3])]
+    assert [(one.name, one.data_type, list(one.dims)) for one in config.output] == [
+        ("boxes", 11, [-1, 4]),
+        ("labels", 9, [-1]),
+        ("scores", 11, [-1]),
+        ("masks", 11, [-1, *[expected_px(root)] * 2]),
+    ]
+    assert not any(one.label_filename for one in config.output)
+
+
+def expected_px(root: Path) -> int:
+    """Return the side of a mask as the graph has it."""
+    import onnxruntime
+
+    outputs = onnxruntime.InferenceSession(root / "pets" / "1" / "model.onnx").get_outputs()
+    return int(next(output for output in outputs if output.name == "masks").shape[1])
+
+
+# -- which one -----------------------------------------------------------------------------------------------
 
 
 def test_a_repository_of_several_models_asks_which(triton: Path, tmp_path: Path) -> None:

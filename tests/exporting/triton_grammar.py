@@ -18,7 +18,14 @@ _STRING, _INT32, _INT64, _UINT64 = (
     _FIELD.TYPE_INT64,
     _FIELD.TYPE_UINT64,
 )
-_DATA_TYPES = {"TYPE_INVALID": 0, "TYPE_BOOL": 1, "TYPE_UINT8": 2, "TYPE_FP16": 10, "TYPE_FP32": 11}
+_DATA_TYPES = {
+    "TYPE_INVALID": 0,
+    "TYPE_BOOL": 1,
+    "TYPE_UINT8": 2,
+    "TYPE_INT64": 9,
+    "TYPE_FP16": 10,
+    "TYPE_FP32": 11,
+}
 # message → field → (number, type or name of the message, whether it is repeated)
 _MESSAGES: dict[str, dict[str, tuple[int, int | str, bool]]] = {
     "ModelInput": {

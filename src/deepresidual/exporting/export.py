@@ -178,8 +178,12 @@ def _detector(
     from deepresidual.exporting.detector import write_detector
     from deepresidual.exporting.detector_views import check_views
 
-    if to not in ("onnx", "openvino"):
-        raise ConfigurationError(f"a detector is to be exported to {to}", expected="onnx or openvino")
+    server = server_of(to)
+    form = cast("ExportFormat", to) if server is None else FORMATS[server]
+    if form == "pt2":
+        raise ConfigurationError(
+            "a detector is to be exported to pt2", expected="onnx, openvino, triton or ovms"
+        )
     if resize == "fast":
         raise ConfigurationError(
             "resize is 'fast' for a detector, whose file takes images of any size", remedy="leave it out"
@@ -191,11 +195,16 @@ def _detector(
             expected=f"a multiple of {stride}: maps of whole pixels, of which exported pyramids are made",
         )
     model = model.to("cpu").in_precision("fp32")
-    plan = None if int8 is None else _detector_plan(given or model, int8, to)
+    plan = None if int8 is None else _detector_plan(given or model, int8, form)
     views = check_views(model, given, data, split) if plan is None else plan.check_views(model)
     with atomic_folder(path, num_bytes=4 * model.spec.num_parameters) as folder:
-        done = write_detector(model, folder, given, views, to, plan)
-        return Export(path, done.signature, done.certificate, done.num_bytes, done.int8)
+        within = folder
+        if server is not None:
+            within = folder / served_name(given or model, zoo.name_of(model.spec) or "detector")
+            within.mkdir()
+        done = write_detector(model, within, given, views, form, plan)
+        signature = done.signature if server is None else lay_out(server, within, done.signature)
+        return Export(path, signature, done.certificate, done.num_bytes, done.int8)
 
 
 def require_free_or_exported(path: Path) -> None:
