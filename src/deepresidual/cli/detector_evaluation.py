@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from deepresidual.cli.evaluation_folder import measured_in_shards, print_unfinished
 from deepresidual.cli.object_tables import print_comparison, print_detections
 from deepresidual.cli.output import print_json, print_line
 from deepresidual.errors import ConfigurationError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from deepresidual.evaluation.objects import DetectorComparison
+    from deepresidual.runtime.shard_folder import Share
 
 __all__ = [
     "compare_files",
@@ -38,16 +40,17 @@ _OPTIONS = {
     "workers": "num_workers",
 }
 _RESULTS = (".json", ".csv", ".jsonl", ".parquet")
-_SHOWN = ("details", "json", "min_score", "image_px", "resize_px", "report")
+_SHOWN = ("details", "json", "min_score", "image_px", "resize_px", "report", "out", "shard", "shard_size")
 
 
-def evaluate_detector(members: Sequence[str], data: str, given: Mapping[str, Any]) -> int:
+def evaluate_detector(members: Sequence[str], data: str, given: Mapping[str, Any], share: Share) -> int:
     """Measure a detector on a data set with boxes, and print what was found.
 
     Args:
         members: The model; of several none but classifiers can be averaged.
         data: The data set.
         given: Options of ``residual evaluate`` that were given, by name.
+        share: The shards of this process, where it is measured in shards.
     """
     if len(members) > 1:
         raise ConfigurationError(
@@ -62,7 +65,15 @@ def evaluate_detector(members: Sequence[str], data: str, given: Mapping[str, Any
     views = Views("one", (), given.get("image_px"), given.get("resize_px"))
     options = {_OPTIONS[name]: value for name, value in given.items() if name in _OPTIONS}
     setup = DetectionSetup.open(members[0], data, views=views, **options)
-    measured = setup.evaluate(given.get("min_score", 0.0))
+    if (out := given.get("out")) is None:
+        measured = setup.evaluate(given.get("min_score", 0.0))
+    else:
+        part = measured_in_shards(setup, out, share, given.get("shard_size"))
+        if part is None:
+            as_json = given.get("json", False)
+            print_unfinished(setup.split, members[0], data, out, as_json=as_json)
+            return 0
+        measured = part
     if report := given.get("report"):
         from deepresidual.tasks.evaluation_report import report_detections
 

@@ -115,13 +115,13 @@ def evaluate(
     require_exists(data)
     from deepresidual.models import detects_objects
 
+    share = share_of(out, shard, shard_size, corrupt)
     if any(map(detects_objects, members)):
-        return evaluate_detector(members, data, _given(asked))
+        return evaluate_detector(members, data, _given(asked), share)
     if metric != "coco" or min_score:
         raise ConfigurationError("--metric and --min-score are for detectors", remedy="leave them out")
     if precision_target is not None:
         _require_one_folder(members, corrupt)
-    share = share_of(out, shard, shard_size, corrupt)
     seen = _views(views, sizes, image_px, resize_px)
     from deepresidual.evaluation import EvaluationSetup, parse_corruptions
 
@@ -162,7 +162,7 @@ def evaluate(
     if out is not None:
         part = measured_in_shards(setup, out, share, shard_size)
         if part is None:
-            print_unfinished(setup, members, data, out, as_json=json)
+            print_unfinished(setup.split, members[0], data, out, as_json=json)
             return 0
         measured = part
     elif setup.has_several_labels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from deepresidual.cli.output import print_json, print_line
 from deepresidual.cli.shards import note_of_share, shards_done
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from deepresidual.evaluation import Evaluation, EvaluationSetup
     from deepresidual.evaluation.multilabel import MultilabelEvaluation
+    from deepresidual.evaluation.objects import DetectionEvaluation, DetectionSetup
 
 __all__ = ["measured_in_shards", "print_unfinished", "share_of"]
 
@@ -28,9 +29,21 @@ def share_of(out: Path | None, shard: str | None, shard_size: int | None, corrup
     return Share() if shard is None else Share.parse(shard)
 
 
+@overload
 def measured_in_shards(
     setup: EvaluationSetup, out: Path, share: Share, shard_size: int | None
-) -> Evaluation | MultilabelEvaluation | None:
+) -> Evaluation | MultilabelEvaluation | None: ...
+
+
+@overload
+def measured_in_shards(
+    setup: DetectionSetup, out: Path, share: Share, shard_size: int | None
+) -> DetectionEvaluation | None: ...
+
+
+def measured_in_shards(
+    setup: EvaluationSetup | DetectionSetup, out: Path, share: Share, shard_size: int | None
+) -> Evaluation | MultilabelEvaluation | DetectionEvaluation | None:
     """Measure the shards of this process; return the figures of all where all are there."""
     from deepresidual.evaluation.folder import EvaluationFolder
     from deepresidual.runtime.console import ProgressBar, note
@@ -46,9 +59,7 @@ def measured_in_shards(
         return folder.run(lambda count: bar.update(count, ""))
 
 
-def print_unfinished(
-    setup: EvaluationSetup, members: list[str], data: str, out: Path, *, as_json: bool
-) -> None:
+def print_unfinished(split: str, model: str, data: str, out: Path, *, as_json: bool) -> None:
     """Print how far a folder is whose other shards are missing."""
     folder = ShardFolder.find(out)
     assert folder is not None  # noqa: S101  # it has just been written to
@@ -56,9 +67,9 @@ def print_unfinished(
     if as_json:
         print_json(
             {
-                "model": members[0],
+                "model": model,
                 "data": data,
-                "split": setup.split,
+                "split": split,
                 "out": str(out),
                 "num_shards": folder.num_shards,
                 "num_shards_done": num_done,

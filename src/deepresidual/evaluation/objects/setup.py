@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
@@ -17,6 +17,7 @@ from deepresidual.data.source import SampleSource, Split
 from deepresidual.data.source.annotated.split import DETECTION, objects_of
 from deepresidual.data.source.base import canonical_split
 from deepresidual.data.source.dataset import Dataset
+from deepresidual.data.source.validation import Subset
 from deepresidual.errors import ConfigurationError, DataError
 from deepresidual.evaluation.left_out import without_trained
 from deepresidual.evaluation.objects.comparison import DetectedSide, DetectorComparison, compare_sides
@@ -173,14 +174,19 @@ class DetectionSetup:
         """
         if not 0 <= min_score <= 1:
             raise ConfigurationError(f"min_score is {min_score}", expected="a score from 0 to 1")
-        names = ResultNames.of(self.source, self.split)
         found = self.find()
         if self.options.predictions is not None:
+            names = ResultNames.of(self.source, self.split)
             write_results(
                 expanded(self.options.predictions),
                 [above(each, min_score) for each in found],
                 self._own(names),
             )
+        return self.measured(found)
+
+    def measured(self, found: Sequence[Objects]) -> DetectionEvaluation:
+        """Return the figures of what was found in every image of the split."""
+        names = ResultNames.of(self.source, self.split)
         return measure(
             self.split,
             found,
@@ -197,20 +203,32 @@ class DetectionSetup:
         Raises:
             DataError: An image cannot be used.
         """
+        found: list[Objects] = []
+        num_images = len(self.source.split(self.split))
+        with ProgressBar(num_images, label=f"evaluating {self.split}") as bar:
+            for batch in self.found_in(range(num_images)):
+                found += batch
+                bar.update(len(found), f"{sum(map(len, batch)) / max(1, len(batch)):.0f} found an image")
+        return found
+
+    def found_in(self, part: range) -> Iterator[list[Objects]]:
+        """Yield what the detector finds in some images in a row of the split, batch by batch.
+
+        Args:
+            part: Indices into the split.
+
+        Raises:
+            DataError: An image cannot be used.
+        """
         samples = self.source.split(self.split)
         side = self.model.preprocess.crop_px
         batch_size = max(1, min(self.options.batch_size, _PIXELS_TOGETHER // side**2))
         workers = resolve_num_workers(self.options.num_workers, self.model.device_type, side)
-        found: list[Objects] = []
         self.model.expect(len(samples))
-        with ProgressBar(len(samples), label=f"evaluating {self.split}") as bar:
-            for batch in detected_batches(self.model, samples, batch_size=batch_size, num_workers=workers):
-                require_none_bad(batch.bad)
-                found += batch.found
-                bar.update(
-                    len(found), f"{sum(map(len, batch.found)) / max(1, len(batch.found)):.0f} found an image"
-                )
-        return found
+        chosen = samples if len(part) == len(samples) else Subset(samples, part)
+        for batch in detected_batches(self.model, chosen, batch_size=batch_size, num_workers=workers):
+            require_none_bad(batch.bad)
+            yield batch.found
 
     def truth(self) -> list[Objects]:
         """Return the objects of every image of the split; labels are the detector's classes."""
