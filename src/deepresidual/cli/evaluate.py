@@ -91,7 +91,8 @@ def evaluate(
         out: Measure in shards below this folder, where the same command goes on after it was ended.
         shard: With --out, measure the I-th of N parts, from 0; whoever finishes last prints the figures of
             all.
-        shard_size: With --out, images in a shard, in whole batches. Default: 4096, or fewer with --shard.
+        shard_size: With --out, images in a shard, in whole batches. Default: 4096, of a detector 256, or
+            fewer with --shard.
         batch_size: Images at a time.
         precision: fp32 for figures that do not depend on the hardware; bf16 is faster.
         backend: What computes an exported model: onnxruntime, openvino, torch; auto: the fastest here, which

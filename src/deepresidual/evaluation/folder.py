@@ -54,8 +54,8 @@ class EvaluationFolder:
             setup: One model and its data. What cannot be put together (a temperature to fit, members to
                 choose) and results of single images are refused.
             out: The folder.
-            shard_size: Images in a shard, rounded up to whole batches. Default: 4,096, or fewer where some
-                process would have none.
+            shard_size: Images in a shard, rounded up to whole batches. Default: 4,096, of a detector 256,
+                or fewer where some process would have none.
             share: The shards of this process. Default: all.
 
         Raises:
@@ -72,7 +72,8 @@ class EvaluationFolder:
         begun = ShardFolder.find(path)
         if begun is None:
             require_free(path)
-            usual = _in_batches(chosen_shard_size(None, form.num_images, share), form.batch)
+            usual = min(form.usual_size, chosen_shard_size(None, form.num_images, share))
+            usual = _in_batches(usual, form.batch)
             manifest = Manifest(
                 _KIND,
                 form.num_images,

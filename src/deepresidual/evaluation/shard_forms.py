@@ -30,14 +30,21 @@ from deepresidual.evaluation.result import Evaluation
 from deepresidual.evaluation.scoring import ScoredBatch, samples_together
 from deepresidual.evaluation.setup import EvaluationSetup
 from deepresidual.runtime.files import write_json
+from deepresidual.runtime.shard_folder import DEFAULT_SHARD_SIZE
 from deepresidual.runtime.strict_json import read_record
 from deepresidual.runtime.table_file import names_column, names_in
 
 
 class ShardForm(Protocol):
-    """What a shard of an evaluation holds, and how it comes about."""
+    """What a shard of an evaluation holds, and how it comes about.
+
+    Attributes:
+        suffix: Suffix of the shards' files.
+        usual_size: Images of a shard, unless something else is asked for.
+    """
 
     suffix: str
+    usual_size: int
 
     @property
     def num_images(self) -> int:
@@ -85,6 +92,7 @@ class _ScoreShards(ABC):
     """Shards of a classifier's scores."""
 
     suffix: str
+    usual_size = DEFAULT_SHARD_SIZE
 
     def __init__(self, setup: EvaluationSetup) -> None:
         self._setup = setup
@@ -211,6 +219,7 @@ class _ObjectShards:
     """What a detector finds in each image, as parquet; the figures are of all of it together."""
 
     suffix = ".parquet"
+    usual_size = 256  # a detector may take a second for an image
 
     def __init__(self, setup: DetectionSetup) -> None:
         self._setup = setup

@@ -110,6 +110,8 @@ def test_shards_are_of_the_size_that_is_asked_for(place: Path, tmp_path: Path) -
     folder = EvaluationFolder.open(setup, tmp_path / "parts", shard_size=5, share=Share(0, 2))
     assert (folder.shards.manifest.shard_size, folder.shards.num_shards) == (5, 2)
     assert folder.run() is None
+    usual = EvaluationFolder.open(setup, tmp_path / "usual")
+    assert usual.shards.manifest.shard_size == 7  # 256, or all
 
 
 @pytest.mark.parametrize("masks", [False, True])
