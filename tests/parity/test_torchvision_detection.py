@@ -426,10 +426,14 @@ def test_scores_that_are_all_one_are_compared_by_smaller_logits() -> None:
     certificate = certify_detections(ours.eval(), source, checkpoint, recognized)
     assert certificate.boxes == certificate.scores == certificate.masks == 0.0
     assert re.search(r"logits of the classes divided by 100?, since scores are equal", certificate.input)
-    with torch.no_grad():
-        ours.roi_heads.box_predictor.bbox_pred.bias.add_(0.5)
-    with pytest.raises(ModelFileError, match=r"is not the function of torchvision"):
-        certify_detections(ours, source, checkpoint, recognized)
+    predictor = ours.roi_heads.box_predictor
+    for bias, by in ((predictor.bbox_pred.bias, 0.5), (predictor.cls_score.bias[2:3], 0.05)):
+        with torch.no_grad():
+            bias.add_(by)
+        with pytest.raises(ModelFileError, match=r"is not the function of torchvision"):
+            certify_detections(ours, source, checkpoint, recognized)
+        with torch.no_grad():
+            bias.sub_(by)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,8 @@ def certify_detections(
             return DetectionsCertificate(reason=error.found)
         pairs = _found_by_both(_divided(ours, divisor), reference, inputs, checkpoint)
         try:
-            return _certified(pairs, floor, reference.name, checkpoint, recognized, _shown(inputs, divisor))
+            shown = _shown(inputs, divisor)
+            return _certified(pairs, floor, divisor, reference.name, checkpoint, recognized, shown)
         except ModelFileError as error:
             refusals.append(error)
             if not any(_has_equal_scores(theirs) for _, theirs in pairs):
@@ -161,12 +162,13 @@ def _found_by_both(
 def _certified(
     pairs: Sequence[tuple[Found, Found]],
     floor: float,
+    divisor: float,
     reference: str,
     checkpoint: ForeignCheckpoint,
     recognized: RecognizedDetector,
     shown: str,
 ) -> DetectionsCertificate:
-    """Hold detections against each other.
+    """Hold detections against each other; of divided logits a score may differ by as much less.
 
     Raises:
         ModelFileError: They disagree.
@@ -176,12 +178,13 @@ def _certified(
     differences = [_compared(found, theirs, floor) for found, theirs in pairs]
     boxes, scores, masks = (max(values) for values in zip(*(d.largest for d in differences), strict=True))
     missing, count = sum(d.missing for d in differences), sum(d.num_compared for d in differences)
-    if missing > _MISSING_SHARE * count or not (boxes <= _BOX_PX and scores <= _SCORE and masks <= _MASK):
+    most = _SCORE / divisor
+    if missing > _MISSING_SHARE * count or not (boxes <= _BOX_PX and scores <= most and masks <= _MASK):
         raise ModelFileError(
             f"{checkpoint.path}: the converted detector is not the function of {reference}: "
             f"of {count} detections {missing} are missing in one of them, and of the others boxes differ by "
             f"{boxes:.3g} px, scores by {scores:.3g} and masks by {masks:.3g}",
-            expected=f"{_MISSING_SHARE:.0%} missing, and at most {_BOX_PX} px, {_SCORE} and {_MASK}",
+            expected=f"{_MISSING_SHARE:.0%} missing, and at most {_BOX_PX} px, {most:g} and {_MASK}",
         )
     return DetectionsCertificate(
         reference,
