@@ -247,6 +247,7 @@ class _ObjectShards:
 
     def fingerprint(self) -> dict[str, Any]:
         setup = self._setup
+        setup.model.expect(self.num_images)  # what computes is part of it, and stays from here on
         return {
             "split": setup.split,
             "images": fingerprint_of(setup.source.split(setup.split)),
@@ -267,7 +268,7 @@ class _ObjectShards:
     def merged(self, paths: Sequence[Path]) -> DetectionEvaluation:
         try:
             found = [objects for path in paths for objects in read_found(path)]
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, TypeError, ConfigurationError) as error:
             raise _damaged(paths[0].parent, error) from error
         return self._setup.measured(found)
 

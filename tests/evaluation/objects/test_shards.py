@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from deepresidual.backends import engine_choice
+from deepresidual.backends.detector_session import DetectorSession
+from deepresidual.backends.engine_trial import Trial
 from deepresidual.cli import main
 from deepresidual.data.masks import Crop, Masks, Runs
 from deepresidual.data.objects import Objects
 from deepresidual.evaluation.folder import EvaluationFolder
 from deepresidual.evaluation.objects import DetectionSetup
 from deepresidual.evaluation.objects.found_file import read_found, write_found
+from deepresidual.exporting import export
 from deepresidual.models import save
 from deepresidual.runtime.shard_folder import Share
 from tests.detectors import write_masks
@@ -112,6 +117,47 @@ def test_shards_are_of_the_size_that_is_asked_for(place: Path, tmp_path: Path) -
     assert folder.run() is None
     usual = EvaluationFolder.open(setup, tmp_path / "usual")
     assert usual.shards.manifest.shard_size == 7  # 256, or all
+
+
+@pytest.mark.test_all
+def test_shards_of_an_exported_detector_are_all_of_the_engine_of_the_first(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESIDUAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(engine_choice, "TRIED_FROM", 4)
+
+    def preferred(name: str) -> None:
+        """Let an engine be the fastest on this machine."""
+
+        def choose(kind: Any, folder: Path, signature: Any, candidates: Any, _: int) -> Trial[Any]:
+            settings = next((one for one in candidates if one.engine == name), candidates[0])
+            return Trial(kind(folder, signature, settings), "", is_clear=False)
+
+        monkeypatch.setattr(engine_choice, "try_engines", choose)
+
+    export(place / "model", tmp_path / "exported")
+
+    def backends_of(share: int) -> tuple[str, str]:
+        """Measure a share; return what the manifest names and what computed."""
+        setup = DetectionSetup.open(str(tmp_path / "exported"), str(place / "data"), num_workers=0)
+        folder = EvaluationFolder.open(setup, tmp_path / "parts", shard_size=4, share=Share(share, 2))
+        used: list[str] = []
+        find = DetectorSession.find
+
+        def seen(session: DetectorSession, views: Any) -> Any:
+            used.append(session.settings.engine)
+            return find(session, views)
+
+        monkeypatch.setattr(DetectorSession, "find", seen)
+        folder.run()
+        monkeypatch.setattr(DetectorSession, "find", find)
+        (engine,) = set(used)
+        return folder.shards.manifest.backend, engine
+
+    preferred("openvino")
+    assert backends_of(0) == ("openvino", "openvino")
+    preferred("onnxruntime")  # on another machine
+    assert backends_of(1) == ("openvino", "openvino")
 
 
 @pytest.mark.parametrize("masks", [False, True])

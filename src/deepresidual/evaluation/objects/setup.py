@@ -205,6 +205,7 @@ class DetectionSetup:
         """
         found: list[Objects] = []
         num_images = len(self.source.split(self.split))
+        self.model.expect(num_images)
         with ProgressBar(num_images, label=f"evaluating {self.split}") as bar:
             for batch in self.found_in(range(num_images)):
                 found += batch
@@ -213,6 +214,8 @@ class DetectionSetup:
 
     def found_in(self, part: range) -> Iterator[list[Objects]]:
         """Yield what the detector finds in some images in a row of the split, batch by batch.
+
+        How an exported detector is computed is for the caller to settle, by :meth:`ObjectDetector.expect`.
 
         Args:
             part: Indices into the split.
@@ -224,7 +227,6 @@ class DetectionSetup:
         side = self.model.preprocess.crop_px
         batch_size = max(1, min(self.options.batch_size, _PIXELS_TOGETHER // side**2))
         workers = resolve_num_workers(self.options.num_workers, self.model.device_type, side)
-        self.model.expect(len(samples))
         chosen = samples if len(part) == len(samples) else Subset(samples, part)
         for batch in detected_batches(self.model, chosen, batch_size=batch_size, num_workers=workers):
             require_none_bad(batch.bad)
